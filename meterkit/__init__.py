@@ -1,0 +1,1 @@
+"""Usage-based billing for Python web APIs, in process."""
