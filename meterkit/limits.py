@@ -1,0 +1,64 @@
+"""
+Words: what can be counted, and for whom.
+
+One place for the bounds, so that ``record()``, ``add_usage()``, ``identify=`` and measured values agree.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from meterkit.errors import UsageError
+
+MAX_QUANTITY = 999_999_999_999_999
+"""Stripe: the value of a meter event has at most 15 significant digits."""
+
+MAX_ID_LENGTH = 255
+"""Characters in a company or user id. Longer than any Stripe id; short enough to keep a journal small."""
+
+MAX_EVENT_NAME_LENGTH = 100
+"""Stripe: ``event_name`` has at most 100 characters."""
+
+
+def checked_quantity(value: Any) -> int:
+    """
+    *value* as an int from 0 to `MAX_QUANTITY`.
+
+    Raises:
+        UsageError: It is not an int (a float or bool is none), is negative, or has over 15 digits.
+    """
+    if type(value) is not int:
+        if isinstance(value, bool):
+            raise UsageError(f"a quantity is an int, not the bool {value}", reason="quantity_not_int")
+        try:
+            value = operator.index(value)  # also takes the ints of numpy and the like
+        except TypeError:
+            raise UsageError(
+                f"a quantity is an int, not {type(value).__name__}; count in a smaller unit, "
+                "such as milliseconds instead of seconds",
+                reason="quantity_not_int",
+            ) from None
+    if value < 0:
+        raise UsageError("a quantity is 0 or more; usage is corrected, not subtracted", reason="quantity_negative")
+    if value > MAX_QUANTITY:
+        raise UsageError("a quantity has at most 15 digits; count in a larger unit", reason="quantity_too_large")
+    return int(value)
+
+
+def checked_id(value: Any, what: str) -> str:
+    """
+    *value* as the id of a company or user: 1 to `MAX_ID_LENGTH` printable characters.
+
+    Raises:
+        UsageError: It is not such a string. *what* names it in the message and in the reason.
+    """
+    if not isinstance(value, str):
+        raise UsageError(f"a {what} id is a str, not {type(value).__name__}", reason=f"{what}_not_str")
+    if not value or value.isspace():
+        raise UsageError(f"a {what} id is empty; answer None for nobody", reason=f"{what}_empty")
+    if len(value) > MAX_ID_LENGTH:
+        raise UsageError(f"a {what} id has {len(value)} characters, over {MAX_ID_LENGTH}", reason=f"{what}_too_long")
+    if not value.isprintable():
+        raise UsageError(f"a {what} id has unprintable characters", reason=f"{what}_unprintable")
+    return value

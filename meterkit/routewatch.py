@@ -1,0 +1,61 @@
+"""
+Rules: a ``route=`` meter that can never match is usage that nobody bills, so it must not be silent.
+
+Which templates an app has is known only once it serves, so this is a loud warning, not an error while building.
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from collections.abc import Iterable
+
+from meterkit.exchange import Exchange
+from meterkit.meter import Meter
+from meterkit.problems import Problems
+
+
+class RouteWatch:
+    """
+    Compares the ``route=`` meters with the templates that the app publishes, at the first exchange.
+
+    Args:
+        meters: The kit's meters that have a ``route=``.
+        problems: Where the warning goes.
+    """
+
+    def __init__(self, meters: Iterable[Meter], problems: Problems) -> None:
+        self._meters = [meter for meter in meters if meter.route is not None]
+        self._problems = problems
+        self.watching = bool(self._meters)
+
+    def look(self, exchange: Exchange) -> None:
+        """Warn if this exchange shows that a meter can never match; call it while ``watching``."""
+        known = exchange.known_routes()
+        if known is not None:
+            self.watching = False
+            self._compare({"/" + route.lstrip("/") for route in known})
+        elif exchange.route is not None:
+            self.watching = False  # templates are published, but cannot be listed
+        elif 200 <= exchange.status < 300:
+            self.watching = False
+            names = ", ".join(meter.name for meter in self._meters)
+            self._warn(
+                "route_missing",
+                f"the meters {names} have route=, but this app publishes no route templates, so they count nothing. "
+                "Use path=, or the middleware made for your framework (meterkit.flask, meterkit.django, "
+                "meterkit.asgi with starlette 1.7 or newer)",
+            )
+
+    def _compare(self, known: set[str]) -> None:
+        for meter in self._meters:
+            if meter.route not in known:
+                close = difflib.get_close_matches(str(meter.route), known, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(sorted(known)[:10])}"
+                self._warn(
+                    "route_unknown",
+                    f"{meter}: the app has no route {meter.route!r}, so it counts nothing; {hint}",
+                )
+
+    def _warn(self, reason: str, message: str) -> None:
+        self._problems.note(reason, message, level=logging.ERROR)

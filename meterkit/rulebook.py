@@ -1,0 +1,89 @@
+"""
+Rules: which of a kit's meters an exchange matches.
+
+The static parts of a rule (method, path, route, status) are looked at once for each distinct combination and
+remembered, so that a request pays for the meters it matches, not for those there are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from meterkit.meter import Meter, ResponseJson, StatusFilter
+
+MAX_REMEMBERED = 4096
+"""Distinct combinations kept. Clients choose paths, so the memory has to have an end."""
+
+Shape: TypeAlias = "tuple[str, str, str | None, int]"  # method, path, route, status
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """
+    What the static parts of the rules say about an exchange.
+
+    Attributes:
+        meters: Those that match, but for ``when=``.
+        body_bytes: How much of the response's body they need to see.
+    """
+
+    meters: tuple[Meter, ...]
+    body_bytes: int
+
+
+class Rulebook:
+    """All meters of a kit, ready to be matched."""
+
+    def __init__(self, meters: Iterable[Meter]) -> None:
+        self.meters = tuple(meters)
+        self._rules = [(meter, _matcher(meter)) for meter in self.meters]
+        self._remembered: dict[Shape, Match] = {}
+        self.reads_bodies = any(isinstance(meter.value, ResponseJson) for meter in self.meters)
+
+    def match(self, method: str, path: str, route: str | None, status: int) -> Match:
+        """The meters that match, in the order of their declaration."""
+        shape = (method, path, route, status)
+        match = self._remembered.get(shape)
+        if match is None:
+            match = self._look(shape)
+            if len(self._remembered) >= MAX_REMEMBERED:
+                self._remembered = {}  # a new dict: another thread may be reading the old one
+            self._remembered[shape] = match
+        return match
+
+    def _look(self, shape: Shape) -> Match:
+        meters = tuple(meter for meter, matches in self._rules if matches(*shape))
+        caps = [meter.value.max_bytes for meter in meters if isinstance(meter.value, ResponseJson)]
+        return Match(meters, max(caps, default=0))
+
+
+def _matcher(meter: Meter) -> Callable[[str, str, str | None, int], bool]:
+    methods = meter.method
+    glob = None if meter.path is None else re.compile(re.escape(meter.path).replace(r"\*", ".*"), re.DOTALL)
+    statuses = _all_codes(meter.status)
+
+    def matches(method: str, path: str, route: str | None, status: int) -> bool:
+        return (
+            status in statuses
+            and (method in methods if isinstance(methods, frozenset) else method != "OPTIONS")
+            and (meter.route is None or meter.route == route)
+            and (glob is None or glob.fullmatch(path) is not None)
+        )
+
+    return matches
+
+
+def _all_codes(status: StatusFilter | Iterable[StatusFilter]) -> frozenset[int]:
+    filters = [status] if isinstance(status, int | str) else status
+    codes: set[int] = set()
+    for each in filters:
+        if isinstance(each, int):
+            codes.add(each)
+        elif each == "*":
+            codes.update(range(100, 600))
+        else:
+            codes.update(range(int(each[0]) * 100, int(each[0]) * 100 + 100))
+    return frozenset(codes)
