@@ -1,16 +1,17 @@
 """
 Aggregate: from an exchange to the journal, in the request's own time.
 
-The adapters call `open`, `started`, `chunk` and `close` (or `broke`); ``kit.record()`` calls `record`.
+The adapters call `open`, then `chunk` (or `sendfile`) and `close` (or `broke`); ``kit.record()`` calls `record`.
 Nothing but `record` ever raises.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
-from meterkit.errors import UsageError
+from meterkit.errors import ConfigurationError, UsageError
 from meterkit.exchange import Exchange, Identity
 from meterkit.limits import checked_id, checked_quantity
 from meterkit.meter import Meter
@@ -23,6 +24,9 @@ WINDOW_SECONDS = 3600
 
 NOBODY = ""
 """Stands for no company, or no user. An id is never empty, so it cannot be mistaken for one."""
+
+MARK = "meterkit.exchange"
+"""The key in an environ or scope under which the outermost middleware leaves its exchange."""
 
 Cell: TypeAlias = "tuple[str, str, str, str, int]"
 """What is counted apart: meter name, Stripe event name, company, user, window."""
@@ -65,6 +69,23 @@ class Counting:
         self._clock = clock
         self._routes = RouteWatch(rulebook.meters, problems)
 
+    def counts_already(self, mark: Any) -> bool:
+        """
+        Whether *mark*, found under `MARK`, is an exchange that a middleware further out counts.
+
+        A closed one is none: the app made a second request out of the first one's environ or scope.
+        """
+        if not isinstance(mark, Exchange) or mark.closed:
+            return False
+        if not mark.reports_to(self._problems):
+            self._problems.note(
+                "two_kits",
+                "two kits stand around one exchange, and only the outer one counts it: install the middleware with "
+                "one kit, and give that one the meters of both",
+                level=logging.ERROR,
+            )
+        return True
+
     def open(self, exchange: Exchange) -> None:
         """The request came in: let the view say who and how much."""
         exchange.publish(self._problems)
@@ -81,14 +102,25 @@ class Counting:
         try:
             if not exchange.response_bytes and exchange.body is None:
                 self._first_chunk(exchange, last=last)
-            exchange.response_bytes += len(data)
-            if exchange.body is not None:
-                # One byte over the cap is enough to tell that the body is too long.
-                exchange.body += data[: max(0, exchange.body_cap + 1 - len(exchange.body))]
+            if exchange.length != 0:  # the server keeps the body of a HEAD, 204 or 304 to itself
+                exchange.response_bytes += len(data)
+                if exchange.body is not None:
+                    # One byte over the cap is enough to tell that the body is too long.
+                    exchange.body += data[: max(0, exchange.body_cap + 1 - len(exchange.body))]
         except Exception as error:
-            self._internal(error)
+            self.internal(error)
         if last or (exchange.length is not None and exchange.response_bytes >= exchange.length):
             self.close(exchange)
+
+    def sendfile(self, exchange: Exchange) -> None:
+        """The server is about to send a file past the middleware: count it now, its bytes by the Content-Length."""
+        if exchange.closed:
+            return
+        try:
+            exchange.response_bytes = max(exchange.response_bytes, _complete_at(exchange) or 0)
+        except Exception as error:
+            self.internal(error)
+        self.close(exchange)
 
     def close(self, exchange: Exchange) -> None:
         """Count *exchange*, once, however often it is called: it is complete, or the client is gone."""
@@ -101,8 +133,7 @@ class Counting:
             if not exchange.skipped:
                 self._count(exchange)
         except Exception as error:
-            self._internal(error)
-        exchange.retract()
+            self.internal(error)
         exchange.native = exchange.body = None  # the carrier may outlive the request; what hangs on it must not
 
     def broke(self, exchange: Exchange) -> None:
@@ -110,6 +141,13 @@ class Counting:
         if not exchange.closed:
             exchange.status = 500
             self.close(exchange)
+
+    def internal(self, error: Exception) -> None:
+        """Metering itself failed with *error*, which goes no further."""
+        self._problems.note(
+            "internal_error",
+            f"metering failed with {error!r:.200}; the response is unchanged. Please report this",
+        )
 
     def record(self, meter: Meter, company: str, quantity: int, user: str | None) -> None:
         """
@@ -121,7 +159,7 @@ class Counting:
         self._put([(meter, checked_quantity(quantity))], checked_id(company, "company"), _checked_user(user))
 
     def _first_chunk(self, exchange: Exchange, *, last: bool) -> None:
-        if not last:
+        if not last or _is_bodiless(exchange):
             exchange.length = _complete_at(exchange)
         if self._rulebook.reads_bodies:
             match = self._rulebook.match(exchange.method, exchange.path, exchange.route, exchange.status)
@@ -190,15 +228,26 @@ class Counting:
             now,
         )
 
-    def _internal(self, error: Exception) -> None:
-        self._problems.note(
-            "internal_error",
-            f"metering failed with {error!r:.200}; the response is unchanged. Please report this",
-        )
+
+def counting_of(kit: Any) -> Counting:
+    """
+    What *kit* counts with; the adapters ask while they are built.
+
+    Raises:
+        ConfigurationError: *kit* is not a MeterKit.
+    """
+    counting = getattr(kit, "counting", None)
+    if not isinstance(counting, Counting):
+        raise ConfigurationError(f"the middleware takes a MeterKit, such as billing.kit, not {kit!r:.200}")
+    return counting
+
+
+def _is_bodiless(exchange: Exchange) -> bool:
+    return exchange.method == "HEAD" or exchange.status in (204, 304)
 
 
 def _complete_at(exchange: Exchange) -> int | None:
-    if exchange.method == "HEAD" or exchange.status in (204, 304):
+    if _is_bodiless(exchange):
         return 0
     length = exchange.response_headers.get("content-length", "")
     return int(length) if length.isascii() and length.isdigit() else None

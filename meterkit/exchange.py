@@ -140,12 +140,14 @@ class Exchange:
     def publish(self, notes: Notes) -> None:
         """Let `identify`, `add_usage` and `skip` reach this exchange; their mistakes go to *notes*."""
         self._notes = notes
-        self.outer = _current.get()
+        outer = _current.get()
+        if outer is not None and not outer.closed:
+            self.outer = outer
         _current.set(self)
 
     def retract(self) -> None:
         """
-        Give the view around this one its exchange back.
+        Give the view around this one its exchange back; adapters call it when no code of the app's is left to run.
 
         Never a ``ContextVar.reset``: a streamed body may end in another context than it began in.
         Where there is no view around, the closed exchange stays, and tells latecomers so.
@@ -153,6 +155,10 @@ class Exchange:
         outer, self.outer = self.outer, None
         if outer is not None and not outer.closed:
             _current.set(outer)
+
+    def reports_to(self, notes: Notes) -> bool:
+        """Whether this exchange was published for *notes*, and not for another kit's."""
+        return self._notes is notes
 
     def note(self, reason: str, message: str) -> None:
         """Count and log a mistake that must not be raised through the request."""
