@@ -1,10 +1,25 @@
-"""Usage-based billing for Python web APIs, in process."""
+"""
+Usage-based billing for Python web APIs, in process.
+
+How a request becomes a line of an invoice, and which file does it::
+
+    request --> wsgi, asgi, flask, django    make an `Exchange` of it               exchange
+                                             match it with each `Meter`             meter, rulebook, counting
+                                             count it where no kill can take it     journal, generation
+    every few seconds                        move the counts into the ledger        flusher, ledger, database
+    every hour                               write meter events and send them       outbox, reporter, verdict
+
+A `MeterKit` holds it together. `meterkit.sandbox` is a Stripe to try it on.
+This package imports no framework, no stripe and no SQLAlchemy; their modules are imported where they are used.
+"""
 
 from __future__ import annotations
 
 from meterkit.errors import ConfigurationError, LedgerError, MeterKitError, UsageError
 from meterkit.exchange import Exchange, Identity, add_usage, identify, skip
+from meterkit.kit import MeterKit
 from meterkit.meter import Meter, response_json
+from meterkit.pricing import Price, Tier
 
 __all__ = [
     "ConfigurationError",
@@ -12,10 +27,21 @@ __all__ = [
     "Identity",
     "LedgerError",
     "Meter",
+    "MeterKit",
     "MeterKitError",
+    "Price",
+    "Tier",
     "UsageError",
     "add_usage",
     "identify",
     "response_json",
     "skip",
 ]
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("meterkit")
+    raise AttributeError(f"module 'meterkit' has no attribute {name!r}")

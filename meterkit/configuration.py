@@ -1,0 +1,129 @@
+"""
+Rules: what a kit is configured with, checked while it is built.
+
+Each check answers its argument in the form that the kit uses, or raises a `ConfigurationError` with the cure.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from meterkit.errors import ConfigurationError
+from meterkit.meter import Meter
+from meterkit.pricing import Price
+
+
+@dataclass(frozen=True)
+class Settings:
+    """
+    What a kit was configured with.
+
+    Attributes:
+        data_dir: For the journal and, by default, the ledger.
+        ledger: SQLAlchemy's URL.
+        stripe_key: None counts and keeps, and reports nothing.
+        stripe_base: None for the real Stripe.
+        flush_interval: Seconds.
+        report_interval: Seconds.
+        clock: Unix time in seconds.
+    """
+
+    data_dir: Path
+    ledger: str
+    stripe_key: str | None
+    stripe_base: str | None
+    flush_interval: float
+    report_interval: float
+    clock: Callable[[], float]
+
+
+def checked_meters(meters: Any) -> dict[str, Meter]:
+    """The meters by name, each with a name and an event name of its own."""
+    if isinstance(meters, Meter) or not isinstance(meters, Iterable):
+        raise ConfigurationError(f"meters= is a list of Meter, not {meters!r}")
+    by_name: dict[str, Meter] = {}
+    event_names: dict[str, Meter] = {}
+    for meter in meters:
+        if not isinstance(meter, Meter):
+            raise ConfigurationError(f"meters= is a list of Meter; {meter!r} is none")
+        if meter.name in by_name:
+            raise ConfigurationError(f"there are two meters named {meter.name!r}; rename one of them")
+        if meter.event_name in event_names:
+            raise ConfigurationError(
+                f"{event_names[meter.event_name]} and {meter} have the same event_name {meter.event_name!r}, "
+                "so Stripe would add them up; give one of them another event_name="
+            )
+        by_name[meter.name] = event_names[meter.event_name] = meter
+    if not by_name:
+        raise ConfigurationError("meters= is empty, so nothing would be counted; give at least one Meter")
+    return by_name
+
+
+def checked_prices(prices: Any, meters: dict[str, Meter]) -> tuple[Price, ...]:
+    """The prices, each for one of *meters*."""
+    if isinstance(prices, Price) or not isinstance(prices, Iterable):
+        raise ConfigurationError(f"prices= is a list of Price, not {prices!r}")
+    found: list[Price] = []
+    for price in prices:
+        if not isinstance(price, Price):
+            raise ConfigurationError(f"prices= is a list of Price; {price!r} is none")
+        if meters.get(price.meter.name) != price.meter:
+            raise ConfigurationError(f"there is a price for {price.meter}, which is not in meters=; add it there")
+        found.append(price)
+    return tuple(found)
+
+
+def check_identify(identify: Any) -> None:
+    """See that *identify* can be called when the response is complete."""
+    if identify is None:
+        return
+    if not callable(identify):
+        raise ConfigurationError(f"identify= is a function that takes an Exchange, not {identify!r}")
+    if inspect.iscoroutinefunction(identify):
+        raise ConfigurationError(
+            "identify= is an async function, and is called after the response; make it a plain one, or call "
+            "meterkit.identify() in the view"
+        )
+
+
+def checked_key(key: Any) -> str | None:
+    """A key that can be used on the server side."""
+    if key is None:
+        return None
+    if not isinstance(key, str) or not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigurationError("stripe_key= is a str such as 'sk_live_...', with no spaces or line breaks in it")
+    if key.startswith(("pk_", "whsec_")):
+        raise ConfigurationError(
+            f"stripe_key= begins with {key[:3]!r}: that is a publishable key or a webhook secret. Take the secret key, "
+            "sk_..., or a restricted one, rk_..."
+        )
+    return key
+
+
+def checked_base(base: Any) -> str | None:
+    """An address with its scheme."""
+    if base is None:
+        return None
+    if not isinstance(base, str) or not base.startswith(("http://", "https://")):
+        raise ConfigurationError(f"stripe_base= is an address such as 'http://127.0.0.1:12111', not {base!r}")
+    return base
+
+
+def checked_ledger(url: Any) -> str:
+    """The URL of a database that the ledger can be kept in."""
+    if not isinstance(url, str) or not url.startswith(("sqlite:///", "postgresql+psycopg://")):
+        raise ConfigurationError(
+            f"ledger= is 'sqlite:///path' or 'postgresql+psycopg://...', not {str(url).split('@')[-1]!r}"
+        )
+    return url
+
+
+def positive(seconds: Any, what: str) -> float:
+    """A number of seconds over 0; *what* names the argument."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
+        raise ConfigurationError(f"{what}= is a positive number of seconds, not {seconds!r}")
+    return float(seconds)

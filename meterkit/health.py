@@ -1,0 +1,68 @@
+"""Wiring: what ``kit.health()`` says: where all usage is, whether the books balance, and what needs attention."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from meterkit.configuration import Settings
+from meterkit.errors import MeterKitError
+from meterkit.flusher import NO_KEY, Flusher
+from meterkit.ledger import Books
+from meterkit.problems import Problems
+
+SHOWN = 20
+"""So many refused reports are listed; the books count all."""
+
+
+def health(flusher: Flusher, settings: Settings, problems: Problems) -> dict[str, Any]:
+    """See `meterkit.MeterKit.health`."""
+    attention: list[str] = []
+    books: dict[str, Books] | None = None
+    refused: list[dict[str, Any]] = []
+    try:
+        # The journal first: what moves on in the meantime is found in the ledger, and known there by its generation.
+        books = flusher.ledger().books(flusher.journal.totals())
+        refused = [
+            {
+                "identifier": report.identifier,
+                "meter": report.meter,
+                "company": report.company,
+                "quantity": report.quantity,
+                "state": report.state,
+                "error": report.error,
+            }
+            for state in ("rejected", "uncertain")
+            for report in flusher.outbox().reports(state=state)
+        ]
+    except (MeterKitError, OSError) as error:
+        attention.append(str(error))
+    for meter, of_meter in (books or {}).items():
+        attention += _concerns(meter, of_meter)
+    attention += [f"{each['identifier']} ({each['state']}): {each['error']}" for each in refused[:SHOWN]]
+    if settings.stripe_key is None:
+        attention.append(NO_KEY)
+    found = problems.as_dict()
+    attention += [str(problem["message"]) for reason, problem in found.items() if reason != "no_stripe_key"]
+    return {
+        "ok": not attention,
+        "attention": attention,
+        "books": None
+        if books is None
+        else {meter: {**asdict(of_meter), "balanced": of_meter.balanced} for meter, of_meter in books.items()},
+        "refused": refused[:SHOWN],
+        "problems": found,
+        "journal": {"directory": str(settings.data_dir / "journal"), "in_memory": flusher.journal.in_memory},
+        "last_report": None if flusher.last_report is None else asdict(flusher.last_report),
+    }
+
+
+def _concerns(meter: str, books: Books) -> list[str]:
+    concerns = []
+    if not books.balanced:
+        concerns.append(f"{meter}: the books do not balance: {books}. Please report this")
+    if books.unlinked:
+        concerns.append(f"{meter}: {books.unlinked} wait for kit.link(company, customer); see meterkit usage")
+    if books.unattributed:
+        concerns.append(f"{meter}: {books.unattributed} were used by nobody: identify= answered no company")
+    return concerns

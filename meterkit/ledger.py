@@ -1,0 +1,216 @@
+"""
+Keep: the ledger, where usage is after a flush and before and after it is reported.
+
+`meterkit.outbox` is the other half: what of it goes to Stripe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from meterkit import schema
+from meterkit.counting import NOBODY
+from meterkit.database import Database, add_to, put
+from meterkit.generation import Counted
+
+FOLDS_KEPT_SECONDS = 90 * 24 * 3600
+"""A folded generation's file may come back after a power cut; so long it is remembered as folded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """
+    What one company, or one of its users, used in one window.
+
+    Attributes:
+        meter: The meter's name.
+        company: As identified; None where nobody said who pays.
+        user: None where nobody said who.
+        window: The unix second in which the window, one UTC hour, begins.
+        quantity: In the meter's unit.
+        reported: How much of the quantity has been handed to the reporter.
+        customer: The Stripe customer who pays; None while the company has no link.
+    """
+
+    meter: str
+    company: str | None
+    user: str | None
+    window: int
+    quantity: int
+    reported: int
+    customer: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """
+    Where one meter's usage is. It balances when `counted` is the sum of all the others.
+
+    Attributes:
+        counted: All that was ever counted, from a column of its own.
+        journal: Counted, and not flushed yet.
+        unreported: In the ledger, to be reported when its window has closed.
+        unlinked: In the ledger, waiting for ``kit.link()``: the company has no Stripe customer.
+        unattributed: In the ledger under no company; nobody can be billed for it.
+        pending: In the outbox, to be sent.
+        uncertain: In the outbox; whether Stripe has it is not known, so it is not sent again.
+        sent: Stripe has it.
+        rejected: Stripe refuses it; see the report's error.
+    """
+
+    counted: int = 0
+    journal: int = 0
+    unreported: int = 0
+    unlinked: int = 0
+    unattributed: int = 0
+    pending: int = 0
+    uncertain: int = 0
+    sent: int = 0
+    rejected: int = 0
+
+    @property
+    def balanced(self) -> bool:
+        """Nothing is missing, and nothing is there twice."""
+        placed = self.journal + self.unreported + self.unlinked + self.unattributed
+        return self.counted == placed + self.pending + self.uncertain + self.sent + self.rejected
+
+
+class Ledger:
+    """
+    Usage, and who pays for it.
+
+    Args:
+        database: Where it is kept.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(self, database: Database, *, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+
+    def fold(self, generation: str, cells: Iterable[Counted]) -> bool:
+        """
+        Add what a journal generation counted, once, however often it is folded.
+
+        Returns:
+            False if it had been folded before.
+
+        Raises:
+            LedgerError: Nothing was added, or it cannot be told; fold again.
+        """
+        now = int(self._clock())
+        rows = []
+        totals: dict[str, int] = {}
+        for (meter, event_name, company, user, window), quantity, last_used in cells:
+            key = {"meter": meter, "event_name": event_name, "company": company, "user": user, "window": window}
+            rows.append({**key, "quantity": quantity, "reported": 0, "last_used": last_used})
+            totals[meter] = totals.get(meter, 0) + quantity
+        with self._database.transaction() as connection:
+            if connection.scalar(sa.select(schema.folds.c.generation).filter_by(generation=generation)) is not None:
+                return False
+            connection.execute(sa.insert(schema.folds).values(generation=generation, folded_at=now))
+            connection.execute(sa.delete(schema.folds).where(schema.folds.c.folded_at < now - FOLDS_KEPT_SECONDS))
+            if rows:
+                add_to(schema.usage, connection, rows, add="quantity", latest="last_used")
+                counted = [{"meter": meter, "quantity": quantity} for meter, quantity in totals.items()]
+                add_to(schema.counted, connection, counted, add="quantity")
+        return True
+
+    def link(self, company: str, customer: str) -> None:
+        """From now on *customer* pays for *company*, also for what waits to be reported."""
+        with self._database.transaction() as connection:
+            row = {"company": company, "customer": customer, "linked_at": int(self._clock())}
+            put(schema.accounts, connection, row)
+
+    def usage(
+        self,
+        *,
+        company: str | None = None,
+        meter: str | None = None,
+        since: int | None = None,
+        until: int | None = None,
+    ) -> list[Usage]:
+        """Usage by meter, company, user and window; *since* and *until* (excluded) bound the window's begin."""
+        table = schema.usage
+        query = sa.select(table, schema.accounts.c.customer).join_from(
+            table, schema.accounts, table.c.company == schema.accounts.c.company, isouter=True
+        )
+        if company is not None:
+            query = query.where(table.c.company == company)
+        if meter is not None:
+            query = query.where(table.c.meter == meter)
+        if since is not None:
+            query = query.where(table.c.window >= since)
+        if until is not None:
+            query = query.where(table.c.window < until)
+        query = query.order_by(table.c.meter, table.c.company, table.c.user, table.c.window)
+        with self._database.transaction() as connection:
+            return [
+                Usage(
+                    meter=row.meter,
+                    company=row.company or None,
+                    user=row.user or None,
+                    window=row.window,
+                    quantity=row.quantity,
+                    reported=row.reported,
+                    customer=customer_of(row.company, row.customer),
+                )
+                for row in connection.execute(query)
+            ]
+
+    def books(self, journal: dict[str, dict[str, int]]) -> dict[str, Books]:
+        """
+        Where each meter's usage is.
+
+        Args:
+            journal: ``{generation id: {meter: quantity}}``, read before this call.
+        """
+        with self._database.transaction() as connection:
+            folded = set(connection.scalars(sa.select(schema.folds.c.generation)))
+            entries = [
+                *((row.meter, "counted", row.quantity) for row in connection.execute(sa.select(schema.counted))),
+                *_unreported(connection),
+                *_reported(connection),
+            ]
+        for generation, totals in journal.items():
+            if generation not in folded:
+                for meter, quantity in totals.items():
+                    entries += [(meter, "counted", quantity), (meter, "journal", quantity)]
+        sums: dict[str, dict[str, int]] = {}
+        for meter, column, quantity in entries:
+            of_meter = sums.setdefault(meter, {})
+            of_meter[column] = of_meter.get(column, 0) + int(quantity)
+        return {meter: Books(**columns) for meter, columns in sorted(sums.items())}
+
+
+def customer_of(company: str, linked: str | None) -> str | None:
+    """The Stripe customer who pays for *company*: itself, if it is one, or the linked one."""
+    return company if company.startswith("cus_") else linked
+
+
+def _unreported(connection: sa.Connection) -> list[tuple[str, str, int]]:
+    table, open_quantity = schema.usage, schema.usage.c.quantity - schema.usage.c.reported
+    query = (
+        sa.select(table.c.meter, table.c.company, schema.accounts.c.customer, sa.func.sum(open_quantity).label("open"))
+        .join_from(table, schema.accounts, table.c.company == schema.accounts.c.company, isouter=True)
+        .where(open_quantity != 0)
+        .group_by(table.c.meter, table.c.company, schema.accounts.c.customer)
+    )
+    entries = []
+    for row in connection.execute(query):
+        if row.company == NOBODY:
+            column = "unattributed"
+        else:
+            column = "unreported" if customer_of(row.company, row.customer) else "unlinked"
+        entries.append((str(row.meter), column, int(row.open)))
+    return entries
+
+
+def _reported(connection: sa.Connection) -> list[tuple[str, str, int]]:
+    table = schema.reports
+    query = sa.select(table.c.meter, table.c.state, sa.func.sum(table.c.quantity).label("total"))
+    rows = connection.execute(query.group_by(table.c.meter, table.c.state))
+    return [(str(row.meter), str(row.state), int(row.total)) for row in rows]

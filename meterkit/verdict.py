@@ -1,0 +1,72 @@
+"""Edges: what Stripe's answers mean for a meter event. The table of retries, as code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import stripe
+
+from meterkit.transport import may_have_arrived
+
+DUPLICATE = "An event already exists with identifier"
+"""Stripe, v1: a 400 without a code. It means that the event was delivered before."""
+
+NO_METER = "No active meter found for event name"
+"""Stripe, v1: a 400. The cure is to make the meter, so the event waits for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """
+    What an answer means.
+
+    Attributes:
+        state: ``sent``: Stripe has the event. ``rejected``: it never will. ``pending``: it has to be sent again.
+        error: What Stripe said.
+        retry: Sending again in some seconds may help; if False, not before the next pass.
+        unknown: Stripe may have the event all the same.
+        refused: Stripe may have stored this answer, and replay it for the same Idempotency-Key.
+        everyone: Other events would fare no better.
+    """
+
+    state: Literal["sent", "rejected", "pending"]
+    error: str = ""
+    retry: bool = False
+    unknown: bool = False
+    refused: bool = False
+    everyone: bool = False
+
+
+SENT = Verdict("sent")
+UNREADABLE = Verdict("pending", "Stripe answered 200, but not with a meter event", retry=True, unknown=True)
+
+
+def judge(error: stripe.StripeError) -> Verdict:
+    """The verdict on a call that raised."""
+    status = error.http_status or 0
+    text = _describe(error)
+    if isinstance(error, stripe.APIConnectionError):
+        return Verdict("pending", text, retry=True, unknown=may_have_arrived(error), everyone=True)
+    if status == 200:
+        return UNREADABLE
+    if status == 409:  # the same key is in flight, or another event of this customer and meter
+        return Verdict("pending", text, retry=True)
+    if status == 429:
+        limited = "stripe-rate-limited-reason" in {name.lower() for name in error.headers or {}}
+        return Verdict("pending", text, retry=True, everyone=limited)
+    if status in (401, 403):
+        cure = "check stripe_key= (or STRIPE_SECRET_KEY) and what it may do; usage is kept"
+        return Verdict("pending", f"{text}: {cure}", everyone=True)
+    if not 400 <= status < 500:
+        return Verdict("pending", text, retry=True, unknown=True, refused=True)
+    if DUPLICATE in text:
+        return SENT
+    if NO_METER in text:
+        return Verdict("pending", f"{text} Create the meter, and it will be sent", refused=True)
+    return Verdict("rejected", text, refused=True)
+
+
+def _describe(error: stripe.StripeError) -> str:
+    request = f" [{error.request_id}]" if error.request_id else ""
+    return f"{error.http_status or 'no answer'}: {str(error.user_message or error)[:300]}{request}"
