@@ -127,9 +127,9 @@ class Counting:
         if exchange.closed:
             return
         exchange.closed = True
+        if self._routes.watching:
+            self._look_at_routes(exchange)
         try:
-            if self._routes.watching:
-                self._routes.look(exchange)
             if not exchange.skipped:
                 self._count(exchange)
         except Exception as error:
@@ -157,6 +157,13 @@ class Counting:
             UsageError: An argument cannot be counted.
         """
         self._put([(meter, checked_quantity(quantity))], checked_id(company, "company"), _checked_user(user))
+
+    def _look_at_routes(self, exchange: Exchange) -> None:
+        try:
+            self._routes.look(exchange)
+        except Exception as error:
+            self._routes.watching = False
+            self.internal(error)
 
     def _first_chunk(self, exchange: Exchange, *, last: bool) -> None:
         if not last or _is_bodiless(exchange):

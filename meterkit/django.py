@@ -1,0 +1,252 @@
+"""
+Faces: Django's middleware, for WSGI and ASGI: ``MIDDLEWARE = ["meterkit.django.MeterMiddleware", ...]``.
+
+The kit comes from the settings: ``METERKIT = "billing.kit"``.
+"""
+
+from __future__ import annotations
+
+from asyncio import CancelledError
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any, TypeAlias
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils.module_loading import import_string
+
+from meterkit.counting import MARK, Counting, counting_of
+from meterkit.errors import ConfigurationError
+from meterkit.exchange import Exchange
+
+__all__ = ["DjangoExchange", "MeterMiddleware"]
+
+GetResponse: TypeAlias = "Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]"
+
+
+class DjangoExchange(Exchange):
+    """
+    An exchange of a Django project; its ``native`` is the HttpRequest.
+
+    ``route`` is a slash and what the URL resolver matched: ``path()`` and ``re_path()`` as they are written.
+    """
+
+    __slots__ = ("_response_headers",)
+
+    def __init__(self, request: HttpRequest) -> None:
+        super().__init__(request.method or "", request.path, request)
+        self._response_headers: Mapping[str, str] = {}
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The request's headers."""
+        return self.native.headers if self.native is not None else {}
+
+    @property
+    def response_headers(self) -> Mapping[str, str]:
+        """The response's headers."""
+        return MappingProxyType(self._response_headers)
+
+    def known_routes(self) -> Iterable[str] | None:
+        """The templates of the URLconf."""
+        return _routes_in(get_resolver(getattr(self.native, "urlconf", None)), "")
+
+    def start(self, response: HttpResponseBase) -> None:
+        """Take down the status, the headers and the route."""
+        self.status = response.status_code
+        self._response_headers = response.headers
+        self.find_route()
+
+    def find_route(self) -> None:
+        """Ask the request what the URL resolver matched."""
+        match = self.native.resolver_match
+        if match is not None:
+            self.route = "/" + match.route.lstrip("/")
+
+
+class MeterMiddleware:
+    """
+    Meters a Django project, with the kit of ``settings.METERKIT``; the first place in ``MIDDLEWARE`` sees the most.
+
+    Args:
+        get_response: The rest of the project, as Django hands it over.
+
+    Raises:
+        ImproperlyConfigured: ``METERKIT`` is missing or is not a MeterKit.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: GetResponse) -> None:
+        self.get_response: Any = get_response
+        self._counting = _configured()
+        self._is_async = iscoroutinefunction(get_response)
+        if self._is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+        """Serve one request."""
+        exchange = self._open(request)
+        if exchange is None:
+            return self.get_response(request)  # type: ignore[no-any-return]
+        if self._is_async:
+            return self._serve(request, exchange)
+        try:
+            response = self.get_response(request)
+        except BaseException:
+            self._broke(exchange)
+            raise
+        self._answered(response, exchange)
+        return response  # type: ignore[no-any-return]
+
+    async def _serve(self, request: HttpRequest, exchange: DjangoExchange) -> HttpResponseBase:
+        try:
+            response = await self.get_response(request)
+        except BaseException:
+            self._broke(exchange)
+            raise
+        self._answered(response, exchange)
+        return response  # type: ignore[no-any-return]
+
+    def _open(self, request: HttpRequest) -> DjangoExchange | None:
+        # The scope under ASGI, the environ under WSGI: what meterkit.asgi and meterkit.wsgi mark, too.
+        carrier = getattr(request, "scope", None) or request.META
+        if MARK in carrier and self._counting.counts_already(carrier[MARK]):
+            return None
+        exchange = carrier[MARK] = DjangoExchange(request)
+        self._counting.open(exchange)
+        return exchange
+
+    def _answered(self, response: Any, exchange: DjangoExchange) -> None:
+        try:
+            exchange.start(response)
+            if not response.streaming:
+                self._counting.chunk(exchange, response.content, last=True)
+            elif getattr(response, "file_to_stream", None) is not None:
+                self._counting.sendfile(exchange)  # it has to stay a file, for servers that send files themselves
+            else:
+                self._counting.chunk(exchange, b"")
+                if not exchange.closed:
+                    kind = AsyncBody if response.is_async else Body
+                    response.streaming_content = kind(response.streaming_content, exchange, self._counting)
+                    return
+        except Exception as error:
+            self._counting.internal(error)
+            (self._counting.close if exchange.status else self._counting.broke)(exchange)
+        exchange.retract()
+
+    def _broke(self, exchange: DjangoExchange) -> None:
+        # Only what is no Exception comes here: Django makes a response of the others.
+        try:
+            exchange.find_route()
+        except Exception as error:
+            self._counting.internal(error)
+        self._counting.broke(exchange)
+        exchange.retract()
+
+
+class Body:
+    """
+    A streamed body: an iterator, so that nothing is fetched before it is asked for.
+
+    Django calls its `close` among the response's closers, also when the client went away.
+    """
+
+    __slots__ = ("_counting", "_exchange", "_inner")
+
+    def __init__(self, inner: Any, exchange: Exchange, counting: Counting) -> None:
+        self._inner = inner
+        self._exchange = exchange
+        self._counting = counting
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            data: bytes = next(self._inner)
+        except StopIteration:
+            self.close()
+            raise
+        except BaseException:
+            self._broke()
+            raise
+        self._counting.chunk(self._exchange, data)
+        return data
+
+    def close(self) -> None:
+        """The body is complete, or the client is gone."""
+        self._counting.close(self._exchange)
+        self._exchange.retract()
+
+    def _broke(self) -> None:
+        self._counting.broke(self._exchange)
+        self._exchange.retract()
+
+    def __del__(self) -> None:
+        # Django's ASGI handler forgets to close a response when the server cannot send.
+        self._counting.close(self._exchange)
+
+
+class AsyncBody(Body):
+    """A body streamed from an async iterator."""
+
+    __slots__ = ()
+
+    __iter__ = None  # type: ignore[assignment]  # so that Django sees which kind it is
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            data: bytes = await anext(self._inner)
+        except StopAsyncIteration:
+            self.close()
+            raise
+        except (CancelledError, GeneratorExit):
+            self.close()
+            raise
+        except BaseException:
+            self._broke()
+            raise
+        self._counting.chunk(self._exchange, data)
+        return data
+
+
+def _configured() -> Counting:
+    kit = getattr(settings, "METERKIT", None)
+    if kit is None:
+        raise ImproperlyConfigured('METERKIT is missing in the settings: set it to your kit, METERKIT = "billing.kit"')
+    try:
+        if isinstance(kit, str):
+            kit = import_string(kit.replace(":", "."))
+        return counting_of(kit)
+    except (ImportError, ConfigurationError) as error:
+        raise ImproperlyConfigured(
+            f"METERKIT = {settings.METERKIT!r:.200}: {error}; set it to the dotted path of your kit, "
+            'METERKIT = "billing.kit"'
+        ) from error
+
+
+def _routes_in(resolver: URLResolver, prefix: str) -> list[str] | None:
+    """The templates below *resolver*, joined as Django joins them; None where they depend on the language."""
+    routes: list[str] = []
+    for pattern in resolver.url_patterns:
+        if type(pattern.pattern).__name__ == "LocalePrefixPattern":
+            return None
+        text = str(pattern.pattern)
+        route = prefix + text.removeprefix("^") if prefix else text
+        if isinstance(pattern, URLPattern):
+            routes.append(route)
+            continue
+        more = _routes_in(pattern, route)
+        if more is None:
+            return None
+        routes += more
+    return routes
