@@ -1,0 +1,23 @@
+"""
+A pocket Stripe: real HTTP on the loopback, stateful, with a clock that can be advanced and faults on demand.
+
+    with Sandbox() as stripe:
+        client = StripeClient(stripe.api_key, base_addresses={"api": stripe.url})
+
+It knows customers, products, prices, billing meters, meter events, subscriptions and invoices, and answers 404 or 400
+to the rest. It imports nothing of the rest of meterkit: a double that shares code with what it tests confirms its bugs.
+
+    server ─▶ gateway ─▶ routes ─▶ customers products prices meters meter_events summaries subscriptions invoices …
+                 │                     └──────────────▶ account (records, usage, clock) ◀── cycle
+                 └── faults limits idempotency params
+"""
+
+from __future__ import annotations
+
+from meterkit.sandbox.faults import Fault
+from meterkit.sandbox.frame import Received
+from meterkit.sandbox.sandbox import Sandbox
+from meterkit.sandbox.switches import Switches
+from meterkit.sandbox.usage import MeterEvent
+
+__all__ = ["Fault", "MeterEvent", "Received", "Sandbox", "Switches"]

@@ -1,0 +1,138 @@
+"""The Stripe account: every object that exists, the clock, the switches. All of it is guarded by one lock."""
+
+from __future__ import annotations
+
+import copy
+import secrets
+import string
+import threading
+from typing import TYPE_CHECKING, Any
+
+from meterkit.sandbox.errors import no_such
+from meterkit.sandbox.frame import API_VERSION
+from meterkit.sandbox.usage import Usage
+
+if TYPE_CHECKING:
+    from meterkit.sandbox.clock import Clock
+    from meterkit.sandbox.switches import Switches
+
+Record = dict[str, Any]
+
+# object name -> (how its ids begin, how many characters follow, what an error calls it)
+KINDS: dict[str, tuple[str, int, str]] = {
+    "customer": ("cus_", 14, "customer"),
+    "product": ("prod_", 14, "product"),
+    "price": ("price_1", 23, "price"),
+    "billing.meter": ("mtr_test_61", 30, "billing meter"),
+    "subscription": ("sub_1", 23, "subscription"),
+    "subscription_item": ("si_", 14, "subscription item"),
+    "invoice": ("in_1", 23, "invoice"),
+    "event": ("evt_1", 23, "event"),
+}
+_ALPHABET = string.ascii_letters + string.digits
+
+
+def fresh_id(prefix: str, length: int = 14) -> str:
+    """A random id in Stripe's style."""
+    return prefix + "".join(secrets.choice(_ALPHABET) for _ in range(length))
+
+
+class Account:
+    """
+    The state of one sandbox.
+
+    Attributes:
+        lock: Held while anything here is read or written; never across a wait.
+        tables: Object name to id to record, in order of creation. Keys that begin with `_` are never shown.
+        usage: The meter events.
+
+    """
+
+    def __init__(self, clock: Clock, switches: Switches) -> None:
+        self.lock = threading.RLock()
+        self.clock = clock
+        self.switches = switches
+        self.tables: dict[str, dict[str, Record]] = {kind: {} for kind in KINDS}
+        self.usage = Usage(clock, switches)
+        self.adjustments: list[Record] = []
+        self.request: Record = {"id": None, "idempotency_key": None}  # the one being worked on, for the events
+
+    @property
+    def now(self) -> int:
+        """Unix seconds of sandbox time."""
+        return self.clock.now
+
+    def new_id(self, kind: str) -> str:
+        """An id for an object of that kind that names nothing yet."""
+        prefix, length, _ = KINDS[kind]
+        if kind == "billing.meter" and self.switches.livemode:
+            prefix = "mtr_61"
+        return fresh_id(prefix, length)
+
+    def add(self, record: Record) -> Record:
+        """Keep a new object."""
+        self.tables[record["object"]][record["id"]] = record
+        return record
+
+    def find(self, kind: str, identity: str) -> Record | None:
+        """The object, also a deleted one; None where there is none."""
+        return self.tables[kind].get(identity)
+
+    def get(self, kind: str, identity: str, *, param: str = "id") -> Record:
+        """
+        The object of that id.
+
+        Raises:
+            ApiError: `resource_missing`; 404 when the path names it, 400 when `param` does.
+
+        """
+        record = self.find(kind, identity)
+        if record is None or record.get("deleted") or record.get("_hidden"):
+            raise no_such(KINDS[kind][2], identity, param=param)
+        return record
+
+    def all(self, kind: str) -> list[Record]:
+        """All objects of a kind, oldest first, without the deleted and the not yet existing ones."""
+        return [
+            record for record in self.tables[kind].values() if not record.get("deleted") and not record.get("_hidden")
+        ]
+
+    def announce(self, name: str, record: Record, previous: Record | None = None) -> None:
+        """Append an event (`billing.meter.created`, …) to the account's event log, with a snapshot of the object."""
+        data: Record = {"object": _snapshot(record)}
+        if previous is not None:
+            data["previous_attributes"] = copy.deepcopy(previous)
+        self.add(
+            {
+                "id": self.new_id("event"),
+                "object": "event",
+                "account": None,
+                "api_version": API_VERSION,
+                "context": None,
+                "created": self.now,
+                "data": data,
+                "livemode": self.switches.livemode,
+                "pending_webhooks": 0,
+                "reason": None,
+                "request": dict(self.request),
+                "type": name,
+            }
+        )
+
+    def change(self, record: Record, name: str, **values: Any) -> None:
+        """Set fields and announce the change with the values they had before; no change, no event."""
+        previous = {key: record[key] for key, value in values.items() if record[key] != value}
+        if previous:
+            previous = copy.deepcopy(previous)
+            record.update(values)
+            self.announce(name, record, previous)
+
+
+def _snapshot(value: Any) -> Any:
+    """A copy of what the API shows of a record: without the sandbox's own fields and without expandable tiers."""
+    if isinstance(value, dict):
+        hidden = {"tiers"} if value.get("object") == "price" else set()
+        return {key: _snapshot(item) for key, item in value.items() if not key.startswith("_") and key not in hidden}
+    if isinstance(value, list):
+        return [_snapshot(item) for item in value]
+    return value

@@ -1,0 +1,73 @@
+"""The sandbox's own endpoints, `/_sandbox/…`: clock, faults and records for processes other than the one it runs in."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from meterkit.sandbox.frame import Reply, Request, json_reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meterkit.sandbox.sandbox import Sandbox
+
+PREFIX = "/_sandbox/"
+_LOOPBACK = ("127.0.0.1", "localhost")
+_FAULT_OPTIONS = ("path", "times", "after", "seconds", "reason")
+
+
+class Control:
+    """Answers `/_sandbox/…`. No key is needed; a request that was not addressed to the loopback is refused."""
+
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+        self._routes: dict[tuple[str, str], Callable[[Any], Any]] = {
+            ("GET", "clock"): self._clock,
+            ("POST", "advance"): self._advance,
+            ("POST", "faults"): self._fail,
+            ("DELETE", "faults"): self._heal,
+            ("GET", "requests"): self._requests,
+            ("GET", "meter_events"): self._meter_events,
+        }
+
+    def answer(self, request: Request) -> Reply:
+        """The answer: 200 with JSON, 400 with what was wrong, 404 for what there is not."""
+        # A web page must not reach this through a name of its own that resolves to the loopback.
+        if request.headers.get("host", "").partition(":")[0] not in _LOOPBACK:
+            return json_reply(403, {"error": "The sandbox answers only requests addressed to 127.0.0.1."})
+        run = self._routes.get((request.method, request.path.removeprefix(PREFIX)))
+        if run is None:
+            known = ", ".join(f"{method} {PREFIX}{name}" for method, name in self._routes)
+            return json_reply(404, {"error": f"There is no {request.method} {request.path}; there are: {known}."})
+        try:
+            return json_reply(200, run(json.loads(request.body or b"{}")))
+        except (TypeError, ValueError, KeyError) as error:
+            return json_reply(400, {"error": str(error)})
+
+    def _clock(self, _: Any) -> Any:
+        return {"now": self._sandbox.now}
+
+    def _advance(self, body: Any) -> Any:
+        return {"now": self._sandbox.advance(seconds=body.get("seconds"), to=body.get("to"))}
+
+    def _fail(self, body: Any) -> Any:
+        options = {name: body[name] for name in _FAULT_OPTIONS if name in body}
+        unknown = sorted(set(body) - {"kind", *_FAULT_OPTIONS})
+        if unknown or "kind" not in body:
+            raise ValueError(f"A fault is made of kind, {', '.join(_FAULT_OPTIONS)}; not of {unknown or 'no kind'}.")
+        self._sandbox.fail(body["kind"], **options)
+        return {"planned": body}
+
+    def _heal(self, _: Any) -> Any:
+        self._sandbox.heal()
+        return {"planned": None}
+
+    def _requests(self, _: Any) -> Any:
+        return [
+            {"method": each.method, "path": each.path, "params": each.params, "status": each.status}
+            for each in self._sandbox.requests
+        ]
+
+    def _meter_events(self, _: Any) -> Any:
+        return [{**vars(event), "value": str(event.value)} for event in self._sandbox.meter_events]

@@ -1,0 +1,47 @@
+"""The billing cycle: what falls due as time passes, run in its order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meterkit.sandbox.invoices import finalize, follow_usage
+from meterkit.sandbox.subscriptions import roll
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from meterkit.sandbox.account import Account, Record
+
+Step = tuple[int, int, "Callable[[Account, Record], None]", "Record"]
+
+
+def settle(account: Account, until: int) -> None:
+    """
+    Run everything that is due up to a moment, and bring the drafts up to date.
+
+    Each step sees the clock at the moment at which it was due, so an invoice that a long jump passes over is created
+    and finalised with the right times.
+    """
+    while True:
+        due = min(_steps(account), key=lambda step: step[:2], default=None)
+        if due is None or due[0] > until:
+            break
+        moment, _, run, record = due
+        account.clock.pin(moment)
+        try:
+            run(account, record)
+        finally:
+            account.clock.pin(None)
+    for invoice in list(account.tables["invoice"].values()):
+        if invoice["status"] == "draft":
+            follow_usage(account, invoice)
+
+
+def _steps(account: Account) -> Iterator[Step]:
+    # Of two things due at the same moment, an invoice is finalised before a period ends.
+    for invoice in account.tables["invoice"].values():
+        if invoice["status"] == "draft":
+            yield invoice["automatically_finalizes_at"], 0, finalize, invoice
+    for subscription in account.tables["subscription"].values():
+        if subscription["status"] != "canceled":
+            yield subscription["items"]["data"][0]["current_period_end"], 1, roll, subscription

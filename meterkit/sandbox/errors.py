@@ -1,0 +1,146 @@
+"""The error envelope: what Stripe says when it says no, with the texts of the real service where they are known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class ApiError(Exception):
+    """
+    One error answer of the API.
+
+    Attributes:
+        status: HTTP status.
+        type: `invalid_request_error`, `idempotency_error`, `api_error`, ...
+        message: The text a developer reads.
+        code: Machine-readable code; many of Stripe's errors have none.
+        param: The parameter at fault, in bracket form: `tiers[0][up_to]`.
+        headers: Further response headers, for example `Stripe-Should-Retry`.
+        stored: Whether an idempotency key remembers this answer. Only what went wrong *while executing* is.
+
+    """
+
+    status: int
+    message: str
+    type: str = "invalid_request_error"
+    code: str | None = None
+    param: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    stored: bool = True
+
+    def body(self, request_id: str) -> dict[str, Any]:
+        """The JSON envelope; absent fields are left out, as Stripe does."""
+        error: dict[str, Any] = {}
+        if self.code is not None:
+            error["code"] = self.code
+            error["doc_url"] = f"https://docs.stripe.com/error-codes#{self.code.replace('_', '-')}"
+        error["message"] = self.message
+        if self.param is not None:
+            error["param"] = self.param
+        error["request_log_url"] = f"https://dashboard.stripe.com/test/logs/{request_id}"
+        error["type"] = self.type
+        return {"error": error}
+
+
+def invalid(message: str, *, param: str | None = None, code: str | None = None) -> ApiError:
+    """A request that was understood and refused: 400, remembered by its idempotency key."""
+    return ApiError(400, message, code=code, param=param)
+
+
+def malformed(message: str, *, param: str | None = None, code: str | None = None) -> ApiError:
+    """A parameter that does not parse: 400, *not* remembered, for nothing began to execute."""
+    return ApiError(400, message, code=code, param=param, stored=False)
+
+
+def unknown_parameters(names: list[str]) -> ApiError:
+    """Parameters that the endpoint does not take."""
+    plural = "s" if len(names) > 1 else ""
+    return malformed(
+        f"Received unknown parameter{plural}: {', '.join(names)}", param=names[0], code="parameter_unknown"
+    )
+
+
+def missing_parameter(name: str) -> ApiError:
+    """A required parameter that was not sent."""
+    return malformed(f"Missing required param: {name}.", param=name, code="parameter_missing")
+
+
+def empty_parameter(name: str) -> ApiError:
+    """An empty string where nothing can be unset."""
+    return malformed(
+        f"You passed an empty string for '{name}'. We assume empty values are an attempt to unset a parameter; "
+        f"however '{name}' cannot be unset. You should remove '{name}' from your request or supply a non-empty value.",
+        param=name,
+        code="parameter_invalid_empty",
+    )
+
+
+def no_such(noun: str, identity: str, *, param: str = "id") -> ApiError:
+    """An id that names nothing: 404 when the path carries it, 400 when a parameter does."""
+    status = 404 if param == "id" else 400
+    return ApiError(status, f"No such {noun}: '{identity}'", code="resource_missing", param=param)
+
+
+def unrecognized_url(method: str, path: str) -> ApiError:
+    """A path that no endpoint serves."""
+    return ApiError(
+        404,
+        f"Unrecognized request URL ({method}: {path}). Please see https://stripe.com/docs or we can help at "
+        "https://support.stripe.com/.",
+        stored=False,
+    )
+
+
+def unauthorized(message: str) -> ApiError:
+    """No key, or one that is not ours."""
+    return ApiError(401, message, headers={"WWW-Authenticate": 'Bearer realm="Stripe"'}, stored=False)
+
+
+def rate_limited(reason: str) -> ApiError:
+    """A limiter said no; `reason` goes to the header that tells a limiter's 429 from any other."""
+    return ApiError(
+        429,
+        "Request rate limit exceeded. Learn more about rate limits here https://stripe.com/docs/rate-limits.",
+        code="rate_limit",
+        headers={"Stripe-Rate-Limited-Reason": reason},
+        stored=False,
+    )
+
+
+def lock_timeout() -> ApiError:
+    """Another request held the object for too long: a 429 that is no limiter's, and may be retried."""
+    return ApiError(
+        429,
+        "This object cannot be accessed right now because another API request or Stripe process is currently "
+        "accessing it. If you see this error intermittently, retry the request. If you see this error frequently "
+        "and are making multiple concurrent requests to a single object, make your requests serially or at a lower "
+        "rate. For more details, see https://stripe.com/docs/rate-limits#object-lock-timeouts.",
+        code="lock_timeout",
+        headers={"Stripe-Should-Retry": "true"},
+        stored=False,
+    )
+
+
+def key_in_use(key: str) -> ApiError:
+    """The same idempotency key is being worked on at this moment."""
+    return ApiError(
+        409,
+        "There is currently another in-progress request using this Stripe-Idempotency-Key "
+        f"(that probably means you submitted twice, and the other request is still going through): {key}.",
+        type="idempotency_error",
+        code="idempotency_key_in_use",
+        headers={"Stripe-Should-Retry": "true"},
+        stored=False,
+    )
+
+
+def server_error() -> ApiError:
+    """Stripe broke. An idempotency key remembers that, too."""
+    return ApiError(
+        500,
+        "Sorry, there was an error. We've already been notified of the problem, but if you need any additional "
+        "help, you can reach us at https://support.stripe.com/.",
+        type="api_error",
+    )

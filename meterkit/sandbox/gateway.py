@@ -1,0 +1,197 @@
+"""The gateway: what every request passes, in Stripe's order: key, limits, faults, idempotency, parameters, work."""
+
+from __future__ import annotations
+
+import base64
+import logging
+import re
+import threading
+from typing import TYPE_CHECKING
+
+from meterkit.sandbox import (
+    customers,
+    cycle,
+    events,
+    invoices,
+    items,
+    meter_events,
+    meters,
+    previews,
+    prices,
+    products,
+    subscriptions,
+    summaries,
+)
+from meterkit.sandbox.account import fresh_id
+from meterkit.sandbox.errors import ApiError, malformed, server_error, unauthorized, unrecognized_url
+from meterkit.sandbox.faults import Fault, Faults
+from meterkit.sandbox.form import decode, plain
+from meterkit.sandbox.frame import API_VERSION, Received, Reply, Request, Reset, json_reply
+from meterkit.sandbox.idempotency import Keys
+from meterkit.sandbox.limits import Limiter
+from meterkit.sandbox.rendering import render
+from meterkit.sandbox.routes import Call, locate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from meterkit.sandbox.account import Account
+    from meterkit.sandbox.form import Node
+
+logger = logging.getLogger("meterkit.sandbox")
+
+ROUTES = [
+    *customers.ROUTES,
+    *products.ROUTES,
+    *prices.ROUTES,
+    *meters.ROUTES,
+    *summaries.ROUTES,
+    *meter_events.ROUTES,
+    *subscriptions.ROUTES,
+    *items.ROUTES,
+    *invoices.ROUTES,
+    *previews.ROUTES,
+    *events.ROUTES,
+]
+_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(\.\w+)?", re.ASCII)
+_NO_KEY = (
+    "You did not provide an API key. You need to provide your API key in the Authorization header, using Bearer auth "
+    "(e.g. 'Authorization: Bearer YOUR_SECRET_KEY'). See https://stripe.com/docs/api#authentication for details, or "
+    "we can help at https://support.stripe.com/."
+)
+
+
+class Gateway:
+    """Answers requests; called by many threads at once."""
+
+    def __init__(self, account: Account, api_key: str) -> None:
+        self.account = account
+        self.faults = Faults()
+        self.log: list[Received] = []
+        self._api_key = api_key
+        self._keys = Keys(account.clock)
+        self._limiter = Limiter(account)
+        self._log_lock = threading.Lock()
+
+    def answer(self, request: Request) -> Reply | Reset:
+        """The answer to one request, or the order to break its connection."""
+        request_id = fresh_id("req_")
+        entry = Received(request.method, request.path, {}, request.headers, request_id=request_id)
+        with self._log_lock:
+            self.log.append(entry)
+        try:
+            outcome = self._pass(request, entry)
+        except ApiError as error:
+            outcome = _refusal(error, request_id)
+        except Exception:
+            logger.exception("The sandbox failed at %s %s; this is a bug in it.", request.method, request.path)
+            outcome = _refusal(server_error(), request_id)
+        if isinstance(outcome, Reply):
+            outcome = self._framed(request, outcome, request_id)
+            entry.status = outcome.status
+        return outcome
+
+    def _pass(self, request: Request, entry: Received) -> Reply | Reset:
+        self._authenticate(request.headers)
+        version = request.headers.get("stripe-version", API_VERSION)
+        if not _VERSION.fullmatch(version):
+            raise malformed(f"Invalid Stripe API version: {version}")
+        form = decode(request.form)
+        entry.params = plain(form)
+        with self.account.lock:
+            self._limiter.admit(request.path)
+        fault = self.faults.strike(request.path)
+        if fault is None:
+            return self._remembered(request, entry, form, None)
+        refusal = fault.refusal(request.headers.get("idempotency-key", ""))
+        if refusal is not None:
+            raise refusal
+        reply = Reply(200, b"") if fault.early else self._remembered(request, entry, form, fault)
+        if fault.holds and fault.kind != "slow":
+            fault.hold()
+        return Reset() if fault.breaks else fault.spoil(reply)
+
+    def _authenticate(self, headers: Mapping[str, str]) -> None:
+        scheme, _, credentials = headers.get("authorization", "").partition(" ")
+        key = credentials.strip()
+        if scheme.lower() == "basic":
+            try:
+                key = base64.b64decode(key, validate=True).decode().partition(":")[0]
+            except ValueError:
+                key = ""
+        if not key or scheme.lower() not in ("basic", "bearer"):
+            raise unauthorized(_NO_KEY)
+        if key != self._api_key:
+            raise unauthorized(f"Invalid API Key provided: {key[:8]}{'*' * max(len(key) - 12, 0)}{key[-4:]}")
+
+    def _remembered(self, request: Request, entry: Received, form: dict[str, Node], fault: Fault | None) -> Reply:
+        """Answer from the idempotency key's memory, or work and remember."""
+        key = request.headers.get("idempotency-key", "") if request.method == "POST" else ""
+        if not key:
+            try:
+                return self._worked(request, entry, form, fault)
+            except ApiError as error:
+                return _refusal(error, entry.request_id)
+        with self.account.lock:
+            stored = self._keys.begin(key, request.path, repr(plain(form)), entry.request_id)
+        if stored is not None:
+            reply, original = stored
+            headers = {**reply.headers, "Idempotent-Replayed": "true", "Original-Request": original}
+            return Reply(reply.status, reply.body, headers)
+        finished = False
+        try:
+            reply = self._worked(request, entry, form, fault)
+            finished = True
+        except ApiError as error:
+            reply = _refusal(error, entry.request_id)
+            finished = error.stored
+        finally:
+            with self.account.lock:
+                if finished:
+                    self._keys.finish(key, reply)
+                else:
+                    self._keys.abandon(key)
+        return reply
+
+    def _worked(self, request: Request, entry: Received, form: dict[str, Node], fault: Fault | None) -> Reply:
+        """Do what the endpoint does."""
+        content_type = request.headers.get("content-type", "application/x-www-form-urlencoded")
+        if request.path.startswith("/v2/"):
+            raise unrecognized_url(request.method, request.path)
+        if request.body and not content_type.startswith("application/x-www-form-urlencoded"):
+            raise malformed(
+                "Invalid request (check that your POST content type is application/x-www-form-urlencoded). "
+                "If you have questions, we can help at https://support.stripe.com/."
+            )
+        route, identity = locate(ROUTES, request.method, request.path)
+        call = Call(request.path, identity, route.read(form))
+        with self.account.lock:
+            slot = meter_events.slot(self.account, call) if route is meter_events.EVENTS else None
+        with self._limiter.alone(slot):
+            if fault is not None and fault.kind == "slow":
+                fault.hold()
+            if fault is not None and fault.kind == "500":
+                raise server_error()
+            with self.account.lock:
+                self.account.request = {
+                    "id": entry.request_id,
+                    "idempotency_key": request.headers.get("idempotency-key"),
+                }
+                cycle.settle(self.account, self.account.now)
+                answer = render(self.account, route.run(self.account, call), call.params.get("expand", ()))
+        if fault is not None and fault.kind == "500_after":
+            raise server_error()
+        return json_reply(200, answer)
+
+    def _framed(self, request: Request, reply: Reply, request_id: str) -> Reply:
+        """The answer with the headers that all have."""
+        version = request.headers.get("stripe-version", API_VERSION)
+        headers = {"Request-Id": request_id, "Stripe-Version": version}
+        key = request.headers.get("idempotency-key")
+        if request.method == "POST" and key:
+            headers |= {"Idempotency-Key": key, "Original-Request": request_id}
+        return Reply(reply.status, reply.body, {**headers, **reply.headers})
+
+
+def _refusal(error: ApiError, request_id: str) -> Reply:
+    return json_reply(error.status, error.body(request_id), error.headers)

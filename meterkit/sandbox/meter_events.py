@@ -1,0 +1,174 @@
+"""Meter events and their cancellation: where usage comes in."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from decimal import Decimal, InvalidOperation
+from typing import TYPE_CHECKING
+
+from meterkit.sandbox.errors import ApiError, invalid, no_such
+from meterkit.sandbox.meters import listening
+from meterkit.sandbox.params import Choice, Dictionary, Integer, Object, Text
+from meterkit.sandbox.routes import Call, Route
+from meterkit.sandbox.usage import MeterEvent
+
+if TYPE_CHECKING:
+    from meterkit.sandbox.account import Account, Record
+
+OLDEST = 35 * 24 * 3600
+FUTURE = 5 * 60
+MOST_DIGITS = 15
+CREATE = {
+    "event_name": Text(100, required=True),
+    "payload": Dictionary(100, 100, 100, required=True),
+    "identifier": Text(100),
+    "timestamp": Integer(),
+}
+CANCEL = {
+    "type": Choice(("cancel",), required=True),
+    "event_name": Text(100, required=True),
+    "cancel": Object({"identifier": Text(100, required=True)}),
+}
+_PLAIN = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)", re.ASCII)
+
+
+class _Bad(Exception):  # noqa: N818 - a verdict on a payload; whether it becomes an error is the switch's business
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code, self.message = code, message
+
+
+def create(account: Account, call: Call) -> Record:
+    """Take one event, or say at once why not."""
+    params = call.params
+    identifier = params.get("identifier") or secrets.token_hex(16)
+    timestamp = params.get("timestamp", account.now)
+    event_name, payload = params["event_name"], params["payload"]
+    try:
+        event = _check(account, event_name, payload, identifier, timestamp)
+    except ApiError:
+        if account.switches.rejected_consumes_identifier:
+            account.usage.consume(event_name, _customer(account, event_name, payload), identifier)
+        raise
+    account.usage.keep(event)
+    return {
+        "object": "billing.meter_event",
+        "created": account.now,
+        "event_name": event_name,
+        "identifier": identifier,
+        "livemode": account.switches.livemode,
+        "payload": payload,
+        "timestamp": timestamp,
+    }
+
+
+def slot(account: Account, call: Call) -> tuple[str, str]:
+    """The meter and customer for which only one call may be in flight."""
+    name = call.params["event_name"]
+    return name, _customer(account, name, call.params["payload"])
+
+
+def adjust(account: Account, call: Call) -> Record:
+    """Cancel an event that was received within the last 24 hours."""
+    identifier = call.params.get("cancel", {}).get("identifier")
+    if identifier is None:
+        raise invalid("Missing required param: cancel[identifier].", param="cancel", code="parameter_missing")
+    effective_at = account.usage.cancel(call.params["event_name"], identifier)
+    if effective_at is None:
+        raise invalid(
+            f"No cancelable meter event found with identifier {identifier}. Only events received within the past "
+            "24 hours can be canceled.",
+            param="cancel[identifier]",
+        )
+    record: Record = {
+        "object": "billing.meter_event_adjustment",
+        "cancel": {"identifier": identifier},
+        "event_name": call.params["event_name"],
+        "livemode": account.switches.livemode,
+        "status": "pending",
+        "type": "cancel",
+        "_effective_at": effective_at,
+    }
+    account.adjustments.append(record)
+    return record
+
+
+def _customer(account: Account, event_name: str, payload: dict[str, str]) -> str:
+    meter = listening(account, event_name)
+    key = meter["customer_mapping"]["event_payload_key"] if meter is not None else "stripe_customer_id"
+    return payload.get(key, "")
+
+
+def _check(account: Account, event_name: str, payload: dict[str, str], identifier: str, timestamp: int) -> MeterEvent:
+    _check_time(account.now, timestamp)
+    meter = listening(account, event_name)
+    if meter is None:
+        raise invalid(f'No active meter found for event name "{event_name}".')
+    customer = _customer(account, event_name, payload)
+    value, error_code = Decimal(0), None
+    try:
+        value = _payload(account, meter, payload)
+    except _Bad as bad:
+        if account.switches.bad_payload == "sync":
+            raise invalid(bad.message, param="payload") from None
+        error_code = bad.code
+    record = account.find("customer", customer)
+    if error_code is None and (record is None or record.get("deleted")):
+        if account.switches.unknown_customer == "sync":
+            raise no_such("customer", customer, param="payload[stripe_customer_id]")
+        error_code = "meter_event_customer_not_found"
+    if account.usage.remembers(event_name, customer, identifier):
+        raise ApiError(
+            400,
+            f"An event already exists with identifier {identifier}.",
+            headers={"Stripe-Should-Retry": "false"},
+        )
+    return MeterEvent(event_name, identifier, customer, value, timestamp, account.now, meter["id"], error_code)
+
+
+def _check_time(now: int, timestamp: int) -> None:
+    if timestamp < now - OLDEST:
+        raise invalid(
+            "The event timestamp cannot be more than 35 days in past. "
+            f"Expected a timestamp greater than or equal to {now - OLDEST}.",
+            param="timestamp",
+        )
+    if timestamp > now + FUTURE:
+        raise invalid(
+            "The event timestamp cannot be more than 5 minutes in the future. "
+            f"Expected a timestamp less than or equal to {now + FUTURE}.",
+            param="timestamp",
+        )
+
+
+def _payload(account: Account, meter: Record, payload: dict[str, str]) -> Decimal:
+    key = meter["customer_mapping"]["event_payload_key"]
+    if not payload.get(key):
+        raise _Bad("meter_event_no_customer_defined", f"Customer mapping key {key} not found in payload.")
+    key = meter["value_settings"]["event_payload_key"]
+    text = payload.get(key)
+    if meter["default_aggregation"]["formula"] == "count":
+        return Decimal(1)
+    if text is None:
+        raise _Bad("meter_event_invalid_value", f"Value key {key} not found in payload.")
+    return _number(text, exponents=account.switches.exponents)
+
+
+def _number(text: str, *, exponents: bool) -> Decimal:
+    try:
+        number = Decimal(text) if exponents or _PLAIN.fullmatch(text) else Decimal("NaN")
+    except InvalidOperation:
+        number = Decimal("NaN")
+    if not number.is_finite():
+        raise _Bad("meter_event_invalid_value", f"The value in the event payload must be a number. Received {text}.")
+    if len(number.as_tuple().digits) > MOST_DIGITS:
+        raise _Bad(
+            "meter_event_value_too_many_digits",
+            f"The value in the event payload can have at most {MOST_DIGITS} digits. Received {text}.",
+        )
+    return number
+
+
+EVENTS = Route("POST", "/v1/billing/meter_events", create, CREATE)
+ROUTES = [EVENTS, Route("POST", "/v1/billing/meter_event_adjustments", adjust, CANCEL)]

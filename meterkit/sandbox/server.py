@@ -1,0 +1,132 @@
+"""The HTTP server: HTTP/1.1 with keep-alive on the loopback, a thread for each connection, none left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import struct
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+from meterkit.sandbox.frame import Reply, Request, Reset
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+logger = logging.getLogger("meterkit.sandbox")
+
+POLL = 0.02  # seconds between two looks at whether to stop
+
+
+class Server(ThreadingHTTPServer):
+    """
+    A server that knows its connections, so that it can end them.
+
+    Args:
+        port: 0 for any free one.
+        answer: From request to reply; called by many threads at once.
+
+    """
+
+    daemon_threads = True
+    allow_reuse_address = True
+    request_queue_size = 128
+
+    def __init__(self, port: int, answer: Callable[[Request], Reply | Reset]) -> None:
+        self.answer = answer
+        self._connections: dict[socket.socket, threading.Thread] = {}
+        self._connections_lock = threading.Lock()
+        super().__init__(("127.0.0.1", port), _Handler)
+        self._accepting = threading.Thread(
+            target=self.serve_forever, args=(POLL,), name="meterkit-sandbox", daemon=True
+        )
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._accepting.start()
+
+    def stop(self) -> None:
+        """End every connection and thread. Whoever holds a request must have let go of it before."""
+        self.shutdown()
+        self._accepting.join()
+        self.server_close()
+        with self._connections_lock:
+            connections = list(self._connections.items())
+        for connection, _ in connections:
+            with contextlib.suppress(OSError):  # it may have been closed a moment ago
+                connection.shutdown(socket.SHUT_RDWR)
+        for _, thread in connections:
+            thread.join()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection in a thread of its own."""
+        thread = threading.Thread(
+            target=self.process_request_thread,
+            args=(request, client_address),
+            name="meterkit-sandbox-connection",
+            daemon=True,
+        )
+        with self._connections_lock:
+            self._connections[request] = thread
+        thread.start()
+
+    def shutdown_request(self, request: Any) -> None:
+        """End a connection; one that lingers for 0 seconds is reset and says no goodbye."""
+        with self._connections_lock:
+            self._connections.pop(request, None)
+        if _is_reset(request):
+            self.close_request(request)
+        else:
+            super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - socketserver's signature
+        """Say nothing of clients that hang up."""
+        logger.debug("A connection from %s broke.", client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One connection."""
+
+    server: Server
+    protocol_version = "HTTP/1.1"
+    server_version = "nginx"
+    sys_version = ""
+    disable_nagle_algorithm = True
+    wbufsize = -1  # head and body leave in one packet
+
+    def _serve(self) -> None:
+        length = self.headers.get("Content-Length", "0")
+        if "Transfer-Encoding" in self.headers or not length.isdigit():
+            self.close_connection = True
+            self.send_error(411)
+            return
+        body = self.rfile.read(int(length))
+        path, _, query = self.path.partition("?")
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        outcome = self.server.answer(Request(self.command, path, query, headers, body))
+        if isinstance(outcome, Reset):
+            self.close_connection = True
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            return
+        self.send_response(outcome.status)
+        for name, value in outcome.headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(outcome.body)))
+        self.end_headers()
+        self.wfile.write(outcome.body)
+
+    do_DELETE = do_GET = do_PATCH = do_POST = do_PUT = _serve  # noqa: N815 - the names that http.server looks for
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's signature
+        """Go to the debug log: a sandbox in a test-suite is quiet."""
+        logger.debug(format, *args)
+
+
+def _is_reset(connection: socket.socket) -> bool:
+    try:
+        linger = connection.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.calcsize("ii"))
+    except OSError:
+        return False
+    return struct.unpack("ii", linger) == (1, 0)
