@@ -1,0 +1,65 @@
+"""A clock that a test sets, kits that are closed after it, and none of the machine's own settings."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from meterkit import Meter, MeterKit
+
+NOON = 1_772_366_400
+"""2026-03-01 12:00:00 UTC: the first second of a window."""
+
+
+class Clock:
+    """Unix time that passes only when a test says so."""
+
+    def __init__(self, now: float = NOON + 600) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass; less than nothing steps back, as a corrected clock does."""
+        self.now += seconds
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch):
+    for name in list(os.environ):
+        if name.startswith(("STRIPE_", "METERKIT_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def clock():
+    """Ten past twelve on 1 March 2026."""
+    return Clock()
+
+
+@pytest.fixture
+def make_kit(tmp_path, clock):
+    """
+    A function that makes kits which share a directory, and flush only when told to.
+
+    By default they have one meter, ``calls``, which counts every success.
+    """
+    kits = []
+
+    def make(*meters, **options):
+        defaults = {"data_dir": tmp_path / "meterkit", "clock": clock, "flush_interval": 3600.0}
+        kit = MeterKit(meters=meters or [Meter("calls")], **{**defaults, **options})
+        kits.append(kit)
+        return kit
+
+    yield make
+    for kit in kits:
+        kit.close()
+
+
+@pytest.fixture
+def kit(make_kit):
+    """A kit with the meter ``calls``."""
+    return make_kit()
