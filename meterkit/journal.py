@@ -97,25 +97,30 @@ class Journal:
 
     def rotate(self) -> None:
         """Retire the current generation if anything was counted in it."""
-        spare = self._spare or self._create()
-        self.report_trouble()
+        self.prepare()
         with self._lock:
             self._store()
-            if self._current is None or self._closed or self._counting:
-                spare.discard()
-            elif self._current.empty and (self._current.path is not None or spare.path is None):
-                self._spare = spare
-            else:
-                self._retired.append(self._current)
-                self._current, self._spare = spare, None
+            current, spare = self._current, self._spare
+            if current is None or spare is None or self._counting:
+                return
+            # While no file can be had, a file is not given up for memory; and as soon as one can, memory is.
+            to_memory, from_memory = spare.path is None, current.path is None
+            if (to_memory and not from_memory) or (current.empty and not (from_memory and not to_memory)):
+                return
+            self._retired.append(current)
+            self._current, self._spare = spare, None
 
     def prepare(self) -> None:
         """Have a spare generation at hand, so that a full one needs no disk call on the request path."""
-        if self._current is not None and (self._spare is None or self._spare.path is None):
-            spare = self._create()
-            self.report_trouble()
-            with self._lock:
-                self._spare = spare
+        if self._current is None or _is_file(self._spare):
+            return
+        fresh = self._create()
+        self.report_trouble()
+        with self._lock:
+            if self._closed or _is_file(self._spare):
+                fresh.discard()
+            else:
+                self._spare = fresh
 
     def forget(self, retired: Generation) -> None:
         """The ledger has *retired*: remove it."""
@@ -260,6 +265,10 @@ class Journal:
                 "meterkit wrote it, install that version and take the ending .set-aside off again",
                 level=logging.ERROR,
             )
+
+
+def _is_file(spare: Generation | None) -> bool:
+    return spare is not None and spare.path is not None
 
 
 def _by_meter(cells: list[generation.Counted]) -> dict[str, int]:
