@@ -1,0 +1,288 @@
+"""A generation of the journal: a file of counters that outlives its process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from meterkit import generation
+from meterkit.generation import ForeignFileError, FullError, Generation
+
+CELL = ("credit_scores", "credit_scores", "acme", "", 1_700_000_000 // 3600 * 3600)
+OTHER = ("egress", "egress_bytes", "globex", "anna", CELL[4])
+
+
+def counted_in(path: Path) -> dict[generation.Cell, int]:
+    return {cell: quantity for cell, quantity, _last in generation.read(path.read_bytes())}
+
+
+def abandoned(directory: Path, **quantities: int) -> Path:
+    """A generation whose owner is gone, with *quantities* by company."""
+    owned = Generation.create(directory)
+    for company, quantity in quantities.items():
+        owned.count((*CELL[:2], company, *CELL[3:]), quantity, CELL[4])
+    assert owned.path is not None
+    path = owned.path
+    owned.abandon()
+    return path
+
+
+def test_what_is_counted_stands_in_the_file_at_once(tmp_path):
+    """No flush, no close, no system call is needed for others to see a count."""
+    owned = Generation.create(tmp_path)
+
+    owned.count(CELL, 2, CELL[4] + 10)
+    owned.count(CELL, 3, CELL[4] + 20)
+    owned.count(OTHER, 7, CELL[4] + 30)
+
+    assert [(CELL, 5, CELL[4] + 20), (OTHER, 7, CELL[4] + 30)] == generation.read(owned.path.read_bytes())
+    owned.discard()
+
+
+def test_a_kill_takes_nothing_that_was_counted(tmp_path):
+    """SIGKILL right after a count leaves the count in the file."""
+    script = (
+        "import os, signal, sys; from pathlib import Path; from meterkit.generation import Generation\n"
+        "owned = Generation.create(Path(sys.argv[1]))\n"
+        "[owned.count(('m', 'm', 'acme', '', 0), 1, i) for i in range(1234)]\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+
+    dead = subprocess.run([sys.executable, "-c", script, tmp_path], check=False)
+
+    (path,) = tmp_path.iterdir()
+    orphan = generation.adopt(path)
+    assert -signal.SIGKILL == dead.returncode
+    assert [(("m", "m", "acme", "", 0), 1234, 1233)] == orphan.cells
+    orphan.discard()
+
+
+def test_the_space_is_taken_up_front(tmp_path):
+    """A sparse file on a full disk would kill the process at a count."""
+    owned = Generation.create(tmp_path)
+
+    assert generation.GENERATION_BYTES <= os.stat(owned.path).st_blocks * 512
+    owned.discard()
+
+
+def test_only_the_owner_may_read_the_file(tmp_path):
+    """Company ids are nobody else's business."""
+    owned = Generation.create(tmp_path / "journal")
+
+    assert 0o600 == owned.path.stat().st_mode & 0o777
+    assert 0o700 == owned.path.parent.stat().st_mode & 0o777
+    owned.discard()
+
+
+def test_a_full_generation_says_so_and_keeps_what_it_has(tmp_path):
+    """No cell is stored half; those that exist go on counting."""
+    owned = Generation.create(tmp_path, 4096)
+    stored = 0
+
+    with pytest.raises(FullError):
+        for stored in range(1000):
+            owned.count(("m", "m", f"company-{stored}", "", 0), 1, 0)
+    owned.count(("m", "m", "company-0", "", 0), 5, 0)
+
+    counted = counted_in(owned.path)
+    assert stored == len(counted)
+    assert 6 == counted["m", "m", "company-0", "", 0]
+    owned.discard()
+
+
+def test_a_cell_never_wraps_around(tmp_path):
+    """What the ledger's integers cannot hold goes into the next generation."""
+    owned = Generation.create(tmp_path)
+    owned.count(CELL, 2**63 - 1, 0)
+
+    with pytest.raises(FullError):
+        owned.count(CELL, 1, 0)
+
+    assert 2**63 - 1 == counted_in(owned.path)[CELL]
+    owned.discard()
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.dictionaries(
+        st.tuples(st.text(), st.text(), st.text(), st.text(), st.integers(0, 2**40)),
+        st.lists(st.integers(1, 10**15), min_size=1, max_size=5),
+        max_size=20,
+    )
+)
+def test_every_key_comes_back_as_it_was(tmp_path_factory, quantities):
+    """Keys are never joined: no two of them can be taken for one, whatever stands in them."""
+    owned = Generation.create(tmp_path_factory.mktemp("journal"))
+
+    for cell, amounts in quantities.items():
+        for amount in amounts:
+            owned.count(cell, amount, 7)
+
+    assert {cell: sum(amounts) for cell, amounts in quantities.items()} == counted_in(owned.path)
+    owned.discard()
+
+
+def test_in_memory_it_counts_as_well():
+    """Where no file can be had, the same code counts in memory."""
+    owned = Generation.in_memory()
+
+    owned.count(CELL, 2, 1)
+
+    assert owned.path is None
+    assert [(CELL, 2, 1)] == owned.cells()
+    owned.discard()
+
+
+def test_nobody_adopts_what_a_living_process_owns(tmp_path):
+    """The lock decides, also within one process."""
+    owned = Generation.create(tmp_path)
+
+    assert generation.adopt(owned.path) is None
+    owned.discard()
+
+
+def test_nobody_adopts_twice(tmp_path):
+    """While one process folds a generation, no other does."""
+    path = abandoned(tmp_path, acme=3)
+    orphan = generation.adopt(path)
+
+    assert generation.adopt(path) is None
+
+    orphan.release()
+    again = generation.adopt(path)
+    assert [3] == [quantity for _cell, quantity, _last in again.cells]
+    again.discard()
+
+
+def test_a_forked_child_does_not_hold_the_lock_for_its_dead_parent(tmp_path):
+    """What a child inherits is dropped, so that the parent's generation can be adopted while the child lives."""
+    owned = Generation.create(tmp_path)
+    owned.count(CELL, 1, 0)
+    child_is_ready, child_may_end = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        owned.abandon()
+        os.write(child_is_ready[1], b".")
+        os.read(child_may_end[0], 1)
+        os._exit(0)
+    os.read(child_is_ready[0], 1)
+    path = owned.path
+    assert generation.adopt(path) is None, "the parent lives"
+
+    owned.abandon()
+    orphan = generation.adopt(path)
+
+    assert orphan is not None
+    orphan.discard()
+    os.write(child_may_end[1], b".")
+    os.waitpid(child, 0)
+    for fd in (*child_is_ready, *child_may_end):
+        os.close(fd)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "too few"),
+        (b"x" * 63, "too few"),
+        (b"SQLite format 3\0" * 100, "not written by meterkit"),
+        (b"\0" * 4096, "not written by meterkit"),
+    ],
+)
+def test_a_foreign_file_is_told(tmp_path, content, why):
+    """Nothing is guessed from a file that is not ours."""
+    path = tmp_path / "foreign.journal"
+    path.write_bytes(content)
+
+    with pytest.raises(ForeignFileError, match=why):
+        generation.adopt(path)
+
+
+def test_a_newer_format_is_told(tmp_path):
+    """An older meterkit leaves a newer one's journal alone."""
+    path = abandoned(tmp_path, acme=1)
+    with path.open("r+b") as file:
+        file.seek(8)
+        file.write(struct.pack("<I", 2))
+
+    with pytest.raises(ForeignFileError, match="format version 2"):
+        generation.adopt(path)
+
+
+def test_a_damaged_header_is_told(tmp_path):
+    """The header has a checksum of its own."""
+    path = abandoned(tmp_path, acme=1)
+    with path.open("r+b") as file:
+        file.seek(20)
+        file.write(b"\xff")
+
+    with pytest.raises(ForeignFileError, match="header is damaged"):
+        generation.adopt(path)
+
+
+def test_of_a_torn_file_the_sound_part_is_kept(tmp_path):
+    """One damaged record does not take the others along, and is not guessed at."""
+    path = abandoned(tmp_path, acme=1, globex=2, initech=3)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"globex", b"glob\xff\xff"))
+
+    orphan = generation.adopt(path)
+
+    assert [("acme", 1)] == [(cell[2], quantity) for cell, quantity, _last in orphan.cells]
+    assert "damaged" in orphan.torn
+    aside = orphan.set_aside()
+    assert aside.exists()
+    assert not path.exists()
+
+
+def test_a_cut_file_is_torn(tmp_path):
+    """A file shorter than its header says has lost something."""
+    path = abandoned(tmp_path, acme=1, globex=2)
+    os.truncate(path, 4096)
+
+    orphan = generation.adopt(path)
+
+    assert 3 == sum(quantity for _cell, quantity, _last in orphan.cells)
+    assert "cut" in orphan.torn
+    orphan.release()
+
+
+@settings(max_examples=60, deadline=None)
+@given(cut=st.integers(0, 400), flips=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=4))
+def test_no_damage_makes_it_fail_in_another_way(tmp_path_factory, cut, flips):
+    """Whatever stands in a file, it is read, torn or foreign; never an unexpected exception."""
+    path = abandoned(tmp_path_factory.mktemp("journal"), acme=1, globex=2, initech=3)
+    content = bytearray(path.read_bytes()[: 4096 - cut])
+    for at, value in flips:
+        content[at] = value
+    path.write_bytes(content)
+
+    try:
+        orphan = generation.adopt(path)
+    except ForeignFileError:
+        return
+    orphan.release()
+
+
+def test_a_record_that_was_being_written_at_the_kill_is_not_there_yet(tmp_path):
+    """A key without its first word was never counted in: the file is sound."""
+    path = abandoned(tmp_path, acme=1)
+    with path.open("r+b") as file:
+        content = file.read()
+        end = content.rindex(b"]") + 8 - (content.rindex(b"]") % 8)
+        file.seek(end + 24)
+        file.write(b'["credit_scores"')
+
+    orphan = generation.adopt(path)
+
+    assert [1] == [quantity for _cell, quantity, _last in orphan.cells]
+    assert orphan.torn is None
+    orphan.discard()

@@ -1,0 +1,342 @@
+"""The journal: threads count, the flusher takes the counts away, and nothing falls between."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import threading
+
+import pytest
+
+from meterkit import generation
+from meterkit.generation import Generation
+from meterkit.journal import ClosedJournalError, Journal
+from meterkit.problems import Problems
+
+
+def cell(company: str) -> generation.Cell:
+    return ("m", "m", company, "", 0)
+
+
+class Bench:
+    """A journal in a directory, and a ledger that is a dict."""
+
+    def __init__(self, directory, **options):
+        self.directory = directory
+        self.problems = Problems()
+        self.woken = threading.Event()
+        self.journal = Journal(directory, problems=self.problems, wake=self.woken.set, **options)
+        self.journal.open()
+        self.journal.report_trouble()
+        self.folded: dict[str, int] = {}
+
+    def count(self, company: str, quantity: int = 1) -> None:
+        self.journal.count([(cell(company), quantity)], 7)
+
+    def fold(self) -> None:
+        self.journal.rotate()
+        for retired in self.journal.retired():
+            self._add(retired.cells())
+            self.journal.forget(retired)
+
+    def adopt(self) -> None:
+        for orphan in self.journal.orphans():
+            self._add(orphan.cells)
+            orphan.discard()
+
+    def _add(self, cells) -> None:
+        for (_meter, _event_name, company, _user, _window), quantity, _last in cells:
+            self.folded[company] = self.folded.get(company, 0) + quantity
+
+
+@pytest.fixture
+def bench(tmp_path):
+    bench = Bench(tmp_path / "journal")
+    yield bench
+    bench.journal.close()
+
+
+def test_what_is_counted_is_folded_once(bench):
+    """Flushing again finds nothing, and the files are gone."""
+    bench.count("acme", 2)
+    bench.count("acme", 3)
+
+    bench.fold()
+    bench.fold()
+
+    assert {"acme": 5} == bench.folded
+    assert {} == {key: total for key, total in bench.journal.totals().items() if total}
+
+
+def test_what_the_ledger_would_not_take_stays(bench):
+    """A generation that was not folded is there at the next flush, with its file."""
+    bench.count("acme", 2)
+    bench.journal.rotate()
+    bench.count("acme", 1)
+
+    (retired,) = bench.journal.retired()
+
+    assert retired.path.exists()
+    bench.fold()
+    assert {"acme": 3} == bench.folded
+
+
+def test_a_flush_of_nothing_makes_no_files(bench):
+    """An idle process keeps its two generations, and makes no more."""
+    bench.fold()
+    before = set(bench.directory.iterdir())
+
+    bench.fold()
+
+    assert before == set(bench.directory.iterdir())
+
+
+def test_two_journals_of_one_directory_leave_each_other_alone(tmp_path):
+    """Each live process flushes its own."""
+    one, other = Bench(tmp_path), Bench(tmp_path)
+    one.count("acme")
+    other.count("globex")
+
+    one.fold()
+    one.adopt()
+
+    assert {"acme": 1} == one.folded
+    other.journal.close()
+    one.adopt()
+    assert {"acme": 1, "globex": 1} == one.folded
+    one.journal.close()
+
+
+def test_many_threads_against_a_busy_flusher_are_exact(tmp_path):
+    """8 threads count while the flusher swaps without a pause."""
+    bench = Bench(tmp_path, size=4096)
+    done = threading.Event()
+
+    def flush() -> None:
+        while not done.is_set():
+            bench.fold()
+
+    def count(number: int) -> None:
+        for turn in range(2000):
+            bench.count(f"company-{(number * 7 + turn) % 50}")
+
+    flusher = threading.Thread(target=flush)
+    threads = [threading.Thread(target=count, args=(number,)) for number in range(8)]
+    for thread in [flusher, *threads]:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    done.set()
+    flusher.join()
+    bench.fold()
+
+    assert 8 * 2000 == sum(bench.folded.values())
+    bench.journal.close()
+
+
+def test_a_signal_handler_may_count_amidst_a_count(bench):
+    """Neither a deadlock nor a loss, wherever the signal falls."""
+    handled = 0
+
+    def handler(*_: object) -> None:
+        nonlocal handled
+        handled += 1
+        bench.count("handler")
+
+    previous = signal.signal(signal.SIGALRM, handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.0003, 0.0003)
+    try:
+        counted = 0
+        while handled < 200:
+            bench.count("acme")
+            counted += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+    bench.fold()
+
+    assert {"acme": counted, "handler": handled} == bench.folded
+
+
+def test_a_finaliser_may_count_amidst_a_count(bench):
+    """The garbage collector runs whenever it likes, also while the lock is held."""
+    finalised = 0
+
+    class Counted:
+        def __init__(self) -> None:
+            self.cycle = self
+
+        def __del__(self) -> None:
+            nonlocal finalised
+            finalised += 1
+            bench.count("finaliser")
+
+    threshold = gc.get_threshold()
+    gc.set_threshold(5, 2, 2)
+    try:
+        for _ in range(3000):
+            Counted()
+            bench.count("acme")
+    finally:
+        gc.set_threshold(*threshold)
+    gc.collect()
+    bench.fold()
+
+    assert finalised == 3000
+    assert {"acme": 3000, "finaliser": 3000} == bench.folded
+
+
+def test_an_inner_count_waits_for_the_outer_one(bench, monkeypatch):
+    """A count from within a count is stored by the outer one, before that returns."""
+    original = Generation.count
+
+    def count_within(self, key, quantity, now):
+        if key[2] == "outer":
+            bench.count("inner")
+        original(self, key, quantity, now)
+
+    monkeypatch.setattr(Generation, "count", count_within)
+    bench.count("outer")
+
+    (totals,) = [total for total in bench.journal.totals().values() if total]
+    assert {"m": 2} == totals
+
+
+def test_a_full_generation_gives_way_to_the_spare_one(tmp_path):
+    """No count is lost or put into memory, and the flusher is called."""
+    bench = Bench(tmp_path, size=1024)
+    bench.journal.prepare()
+
+    for number in range(20):
+        bench.count(f"company-{number}")
+
+    assert bench.woken.is_set()
+    assert not bench.journal.in_memory
+    bench.fold()
+    assert {f"company-{number}": 1 for number in range(20)} == bench.folded
+    bench.journal.close()
+
+
+def test_without_a_spare_it_goes_on_in_memory_and_says_so(tmp_path):
+    """A disk call on the request path is worse than some milliseconds in memory, but they are named."""
+    bench = Bench(tmp_path, size=1024)
+
+    for number in range(100):
+        bench.count(f"company-{number}")
+
+    assert "journal_full" in bench.problems.as_dict()
+    bench.fold()
+    assert 100 == sum(bench.folded.values())
+    assert not bench.journal.in_memory
+    bench.journal.close()
+
+
+def test_where_no_file_can_be_had_it_counts_in_memory(tmp_path):
+    """The app goes on, the usage reaches the ledger, and the log says what to do."""
+    (tmp_path / "file").write_text("")
+    bench = Bench(tmp_path / "file" / "journal")
+
+    bench.count("acme", 3)
+
+    assert "data_dir=" in bench.problems.as_dict()["journal_in_memory"]["message"]
+    bench.fold()
+    assert {"acme": 3} == bench.folded
+    bench.journal.close()
+
+
+def test_as_soon_as_files_can_be_had_it_leaves_memory(tmp_path):
+    """The problem is gone with its cause."""
+    obstacle = tmp_path / "data"
+    obstacle.write_text("")
+    bench = Bench(obstacle / "journal")
+    bench.count("acme")
+
+    obstacle.unlink()
+    bench.fold()
+    bench.count("acme")
+
+    assert not bench.journal.in_memory
+    assert {} == bench.problems.as_dict()
+    bench.fold()
+    assert {"acme": 2} == bench.folded
+    bench.journal.close()
+
+
+def test_a_file_is_not_given_up_for_memory(tmp_path):
+    """When the disk fills up, what is counted stays where a kill cannot take it."""
+    bench = Bench(tmp_path / "journal")
+    bench.count("acme")
+    (tmp_path / "journal").rename(tmp_path / "moved")
+    (tmp_path / "journal").write_text("")
+
+    bench.fold()
+    bench.count("acme")
+
+    assert not bench.journal.in_memory
+    assert {} == bench.folded
+    (tmp_path / "journal").unlink()
+    (tmp_path / "moved").rename(tmp_path / "journal")
+    bench.fold()
+    assert {"acme": 2} == bench.folded
+    bench.journal.close()
+
+
+def test_a_foreign_file_is_set_aside_and_stops_nothing(bench):
+    """It is kept under another name, the message says why, and the sound ones are folded."""
+    bench.directory.joinpath("0000.journal").write_text("not a journal")
+    left = Bench(bench.directory)
+    left.count("acme", 4)
+    left.journal.close()
+
+    bench.adopt()
+    bench.adopt()
+
+    assert {"acme": 4} == bench.folded
+    assert "not a journal" == bench.directory.joinpath("0000.journal.set-aside").read_text()
+    assert 1 == bench.problems.as_dict()["journal_foreign"]["count"]
+
+
+def test_after_its_close_a_journal_takes_nothing(bench):
+    """The count is refused, so that the caller counts it in the next journal."""
+    bench.count("acme")
+    bench.journal.close()
+
+    with pytest.raises(ClosedJournalError):
+        bench.count("acme")
+
+
+def test_a_close_amidst_counts_neither_loses_nor_doubles(tmp_path):
+    """Each count is either in the closed journal's files, or was refused."""
+    bench = Bench(tmp_path)
+    refused = []
+    started = threading.Barrier(5)
+
+    def count() -> None:
+        started.wait()
+        for _ in range(3000):
+            try:
+                bench.count("acme")
+            except ClosedJournalError:
+                refused.append(1)
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    started.wait()
+    bench.journal.close()
+    for thread in threads:
+        thread.join()
+    bench.adopt()
+
+    assert 4 * 3000 == bench.folded.get("acme", 0) + len(refused)
+
+
+def test_usage_that_neither_file_nor_ledger_took_is_named_at_the_close(tmp_path):
+    """Where a loss cannot be helped, it is said how much."""
+    (tmp_path / "file").write_text("")
+    bench = Bench(tmp_path / "file" / "journal")
+    bench.count("acme", 3)
+
+    bench.journal.close()
+
+    assert "{'m': 3}" in bench.problems.as_dict()["journal_lost"]["message"]
