@@ -56,7 +56,7 @@ def _value(account: Account, value: Any, tree: Tree, path: str) -> Any:
     for name in tree:
         if name not in value:
             raise invalid(f"This property cannot be expanded ({path}{name}).", param="expand")
-    kind = value.get("object", "")
+    kind = str(value.get("object"))  # in an event's data, "object" is no name but the object itself
     return {
         name: _field(account, name, item, tree, path)
         for name, item in value.items()

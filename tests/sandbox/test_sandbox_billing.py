@@ -1,9 +1,9 @@
+# ruff: noqa: RUF001 - Stripe puts a multiplication sign between quantity and product
 """Subscriptions become invoices: lines 39 to 45 of the fidelity checklist."""
 
 from __future__ import annotations
 
 import pytest
-
 from sandbox_shop import START
 
 CLASSIC = [
