@@ -116,9 +116,10 @@ def checked_base(base: Any) -> str | None:
 def checked_ledger(url: Any) -> str:
     """The URL of a database that the ledger can be kept in."""
     if not isinstance(url, str) or not url.startswith(("sqlite:///", "postgresql+psycopg://")):
-        raise ConfigurationError(
-            f"ledger= is 'sqlite:///path' or 'postgresql+psycopg://...', not {str(url).split('@')[-1]!r}"
-        )
+        shown = str(url).split("@")[-1]  # what stands before it may be a password
+        raise ConfigurationError(f"ledger= is 'sqlite:///path' or 'postgresql+psycopg://...', not {shown!r}")
+    if url in ("sqlite:///", "sqlite:///:memory:"):
+        raise ConfigurationError("ledger= is a file, because usage in memory would not outlive the process")
     return url
 
 

@@ -11,6 +11,7 @@ import threading
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -53,7 +54,7 @@ class Database:
         try:
             with self._opened().begin() as connection:
                 yield connection
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, OSError) as error:
             raise LedgerError(f"the ledger {self} failed: {_first_line(error)}") from error
 
     def _opened(self) -> sa.Engine:
@@ -68,6 +69,7 @@ class Database:
     def _connect(self) -> sa.Engine:
         if self._url.get_backend_name() != "sqlite":
             return sa.create_engine(self._url, poolclass=sa.NullPool)
+        Path(str(self._url.database)).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         engine = sa.create_engine(self._url, poolclass=sa.NullPool, connect_args={"timeout": BUSY_SECONDS})
         sa.event.listen(engine, "connect", _configure_sqlite)
         sa.event.listen(engine, "begin", _begin_immediate)
@@ -140,5 +142,5 @@ def _prepare(connection: sa.Connection, name: str) -> str:
     return str(found["ledger_id"])
 
 
-def _first_line(error: SQLAlchemyError) -> str:
+def _first_line(error: Exception) -> str:
     return str(getattr(error, "orig", None) or error).splitlines()[0]

@@ -69,7 +69,7 @@ def test_the_space_is_taken_up_front(tmp_path):
     """A sparse file on a full disk would kill the process at a count."""
     owned = Generation.create(tmp_path)
 
-    assert generation.GENERATION_BYTES <= os.stat(owned.path).st_blocks * 512
+    assert generation.GENERATION_BYTES <= owned.path.stat().st_blocks * 512
     owned.discard()
 
 
@@ -85,14 +85,17 @@ def test_only_the_owner_may_read_the_file(tmp_path):
 def test_a_full_generation_says_so_and_keeps_what_it_has(tmp_path):
     """No cell is stored half; those that exist go on counting."""
     owned = Generation.create(tmp_path, 4096)
-    stored = 0
+    full, stored = False, 0
 
-    with pytest.raises(FullError):
+    try:
         for stored in range(1000):
             owned.count(("m", "m", f"company-{stored}", "", 0), 1, 0)
+    except FullError:
+        full = True
     owned.count(("m", "m", "company-0", "", 0), 5, 0)
 
     counted = counted_in(owned.path)
+    assert full
     assert stored == len(counted)
     assert 6 == counted["m", "m", "company-0", "", 0]
     owned.discard()
