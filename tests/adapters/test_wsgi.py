@@ -1,0 +1,291 @@
+"""What PEP 3333 allows an app to do, it can do inside the middleware, and the server sees no difference."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from typing import Any
+from wsgiref.util import FileWrapper
+from wsgiref.validate import validator
+
+import pytest
+from adapter_drivers import call_wsgi, environ_for
+from conftest import usage_of
+
+from meterkit import MeterKit
+from meterkit.wsgi import MeterMiddleware
+
+Counted = Callable[[], dict[str, int]]
+
+
+class Body:
+    """A body that counts how often it is closed."""
+
+    def __init__(self, *chunks: bytes) -> None:
+        self.chunks = iter(chunks)
+        self.closed = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self.chunks
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def answering(body: Any, *headers: tuple[str, str], status: str = "200 OK") -> Any:
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response(status, list(headers))
+        return body
+
+    return app
+
+
+@pytest.mark.parametrize("body", [[b"a", b"b"], (b"a",), [], ()])
+def test_a_list_is_handed_on_untouched(kit: MeterKit, counted: Counted, body: Any) -> None:
+    """
+    The very object, from whose length servers derive a Content-Length; it is counted when the app returns.
+    """
+    answer = call_wsgi(MeterMiddleware(answering(body), kit), watch=counted)
+
+    assert body is answer.returned
+    assert {1} == {count["succeeded"] for event, count in answer.watched if event[0] != "start"}
+
+
+def test_a_sized_body_stays_sized(kit: MeterKit) -> None:
+    """
+    ``len()`` tells servers how many chunks there are, where the app's body tells it, and only there.
+    """
+
+    class Sized(Body):
+        def __len__(self) -> int:
+            return 2
+
+    sized = MeterMiddleware(answering(Sized(b"a", b"b")), kit)(environ_for(), lambda *args: None)
+    plain = MeterMiddleware(answering(Body(b"a", b"b")), kit)(environ_for(), lambda *args: None)
+
+    assert 2 == len(sized)
+    assert not hasattr(plain, "__len__")
+    sized.close()
+    plain.close()
+
+
+@pytest.mark.parametrize("leave_after", [None, 0, 1])
+def test_a_body_is_closed_once(kit: MeterKit, leave_after: int | None) -> None:
+    """
+    At its end, in its middle, and if it was never begun.
+    """
+    body = Body(b"a", b"b")
+    metered = MeterMiddleware(answering(body), kit)
+    answer = call_wsgi(metered, leave_after=leave_after)
+    answer.returned.close()
+
+    assert 1 == body.closed
+
+
+def test_a_body_that_cannot_be_closed(kit: MeterKit, counted: Counted) -> None:
+    """
+    A plain iterator is none the worse for it.
+    """
+    assert b"ab" == call_wsgi(MeterMiddleware(answering(iter([b"a", b"b"])), kit)).body
+    assert 1 == counted()["succeeded"]
+
+
+def test_an_exception_out_of_close_is_the_apps_own(kit: MeterKit, counted: Counted) -> None:
+    """
+    It reaches the server, and changes nothing about what was delivered.
+    """
+    error = RuntimeError("cannot close")
+
+    class Failing(Body):
+        def close(self) -> None:
+            raise error
+
+    assert error is call_wsgi(MeterMiddleware(answering(Failing(b"a")), kit)).error
+    assert 1 == counted()["succeeded"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError(), SystemExit(1), KeyboardInterrupt(), StopIteration()])
+def test_whatever_an_app_raises(kit: MeterKit, counted: Counted, error: BaseException) -> None:
+    """
+    The same object reaches the server, and it is a 500.
+    """
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", [])
+        raise error
+
+    assert error is call_wsgi(MeterMiddleware(app, kit)).error
+    assert {"broke": 1} == counted()
+
+
+def test_an_exception_out_of_iter(kit: MeterKit, counted: Counted) -> None:
+    """
+    A body may fail before its first chunk.
+    """
+    error = RuntimeError("no iterator")
+
+    class Failing(Body):
+        def __iter__(self) -> Iterator[bytes]:
+            raise error
+
+    assert error is call_wsgi(MeterMiddleware(answering(Failing()), kit)).error
+    assert {"broke": 1} == counted()
+
+
+@pytest.mark.parametrize("by", ["position", "name"])
+def test_start_response_twice(kit: MeterKit, counted: Counted, by: str) -> None:
+    """
+    An app that fails late may start again with ``exc_info``, by position or name; the last status counts.
+    """
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", [("X-A", "1")])
+        try:
+            raise ValueError
+        except ValueError:
+            if by == "name":
+                start_response("500 Oops", [], exc_info=sys.exc_info())
+            else:
+                start_response("500 Oops", [], sys.exc_info())
+        return [b"oops"]
+
+    bare, metered = call_wsgi(app), call_wsgi(MeterMiddleware(app, kit))
+
+    assert bare.log == metered.log
+    assert [(200, 0, ()), (500, *((0, ("exc_info",)) if by == "name" else (1, ())))] == [
+        (event[1], event[3], event[4]) for event in metered.log if event[0] == "start"
+    ]
+    assert {"broke": 1, "bytes": 4} == counted()
+
+
+def test_an_app_that_starts_with_its_body(kit: MeterKit, counted: Counted) -> None:
+    """
+    A generator calls start_response at its first chunk; the status is known from then on.
+    """
+
+    def app(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+        start_response("404 Not Found", [("Content-Length", "2")])
+        yield b"a"
+        yield b"b"
+
+    answer = call_wsgi(MeterMiddleware(app, kit), watch=lambda: counted().get("other"))
+
+    assert (404, b"ab") == (answer.status, answer.body)
+    assert [None, None, 1, 1] == [count for _, count in answer.watched]
+
+
+@pytest.mark.parametrize("body", [[b"a"], Body(b"a")])
+def test_an_app_that_never_starts(kit: MeterKit, counted: Counted, body: Any) -> None:
+    """
+    Servers make a 500 of it, and so does the count.
+    """
+    call_wsgi(MeterMiddleware(lambda environ, start_response: body, kit))
+
+    assert 1 == counted()["broke"]
+
+
+def test_write(kit: MeterKit, counted: Counted) -> None:
+    """
+    The old way to send: counted before the write that completes the Content-Length.
+    """
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        write = start_response("200 OK", [("Content-Length", "4")])
+        write(b"ab")
+        write(b"cd")
+        return []
+
+    bare = call_wsgi(app)
+    metered = call_wsgi(MeterMiddleware(app, kit), watch=lambda: counted().get("succeeded"))
+
+    assert bare.log == metered.log
+    assert [None, None, 1, 1] == [count for _, count in metered.watched]
+    assert {"succeeded": 1, "bytes": 4} == counted()
+
+
+@pytest.mark.parametrize("kind", ["class", "function"])
+def test_a_file_stays_the_servers_own(kit: MeterKit, counted: Counted, kind: str) -> None:
+    """
+    What ``wsgi.file_wrapper`` made comes back as the very object, so that the server can use sendfile.
+    """
+    made: list[FileWrapper] = []
+
+    def function(*args: Any) -> FileWrapper:
+        made.append(FileWrapper(*args))
+        return made[-1]
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", [("Content-Length", "7")])
+        body = environ["wsgi.file_wrapper"](BytesIO(b"content"), 4)
+        if kind == "class":
+            assert environ["wsgi.file_wrapper"] is FileWrapper
+            made.append(body)
+        return body
+
+    environ = {"wsgi.file_wrapper": FileWrapper if kind == "class" else function}
+    answer = call_wsgi(MeterMiddleware(app, kit), environ=environ, watch=lambda: counted().get("succeeded"))
+
+    assert made[0] is answer.returned
+    assert (b"content", None) == (answer.body, answer.error)
+    assert 1 == answer.watched[1][1]
+    assert {"succeeded": 1, "bytes": 7} == counted()
+
+
+def test_flasks_file_stays_the_servers_own(kit: MeterKit, counted: Counted) -> None:
+    """
+    ``send_file`` hands the wrapper through.
+    """
+    import flask
+    import meterkit.flask
+
+    app = flask.Flask("files")
+    app.add_url_rule("/", view_func=lambda: flask.send_file(BytesIO(b"content"), "text/plain"))
+    meterkit.flask.init_app(app, kit)
+    answer = call_wsgi(app, environ={"wsgi.file_wrapper": FileWrapper})
+
+    assert isinstance(answer.returned, FileWrapper)
+    assert {"succeeded": 1, "bytes": 7} == counted()
+
+
+@pytest.mark.parametrize("path", ["list", "stream", "write", "gone"])
+@pytest.mark.filterwarnings("ignore::wsgiref.validate.WSGIWarning")
+def test_pep_3333_holds_on_both_sides(kit: MeterKit, path: str) -> None:
+    """
+    The standard library's validator finds no fault, neither as the server nor as the app.
+    """
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        write = start_response("200 OK", [("Content-Type", "text/plain")])
+        if path == "write":
+            write(b"a")
+        return Body(b"b", b"c") if path == "stream" else [b"b", b"c"]
+
+    answer = call_wsgi(validator(MeterMiddleware(validator(app), kit)), leave_after=1 if path == "gone" else None)
+
+    assert answer.error is None
+
+
+def test_the_environ_is_what_it_was(kit: MeterKit) -> None:
+    """
+    But for one key, under which the middleware leaves its exchange.
+    """
+    environ = environ_for()
+    before = dict(environ)
+    list(MeterMiddleware(answering([]), kit)(environ, lambda *args: None))
+    environ.pop("meterkit.exchange")
+
+    assert before == environ
+
+
+def test_a_status_line_that_is_none(kit: MeterKit) -> None:
+    """
+    What cannot be understood is handed on, and put on record.
+    """
+    metered = MeterMiddleware(answering([b"a"], status="fine"), kit)
+    got: list[Any] = []
+
+    assert [b"a"] == metered(environ_for(), lambda *args: got.append(args))
+    assert [("fine", [])] == got
+    assert "internal_error" in kit.health()["problems"]
+    assert {"broke": 1} == usage_of(kit)
