@@ -1,0 +1,43 @@
+"""An exchange of no framework: what the adapters make of a request, filled in by hand."""
+
+from __future__ import annotations
+
+from meterkit import Exchange
+
+
+class PlainExchange(Exchange):
+    """Carries what a test gives it."""
+
+    def __init__(self, method="GET", path="/", *, headers=None, routes=None):
+        super().__init__(method, path, {})
+        self._headers = headers or {}
+        self._routes = routes
+        self.sent_headers = {}
+
+    @property
+    def headers(self):
+        return self._headers
+
+    @property
+    def response_headers(self):
+        return self.sent_headers
+
+    def known_routes(self):
+        return self._routes
+
+
+def serve(kit, exchange=None, *, view=lambda: None, status=200, body=b"ok", headers=None, route=None):
+    """Let *exchange* happen as an adapter does: in, through the view, out."""
+    exchange = exchange or PlainExchange()
+    kit.counting.open(exchange)
+    view()
+    exchange.status, exchange.sent_headers, exchange.route = status, headers or {}, route
+    kit.counting.chunk(exchange, body, last=True)
+    exchange.retract()
+    return exchange
+
+
+def counted(kit):
+    """What a user sees of the kit's counts: (meter, company) and the quantity."""
+    kit.flush()
+    return {(row.meter, row.company): row.quantity for row in kit.usage()}
