@@ -196,7 +196,9 @@ class Counting:
             return meter.quantity(exchange)
         except UsageError as error:
             self._problems.note(error.reason, f"{meter}: {error}; nothing was counted")
-            return 0
+        except Exception as error:
+            self.internal(error)  # of this meter; the others still count
+        return 0
 
     def _who(self, exchange: Exchange) -> tuple[str, str]:
         who: Any = exchange.identity
@@ -217,7 +219,7 @@ class Counting:
             )
             return NOBODY, NOBODY
         try:
-            checked_id(company, "company")
+            company = checked_id(company, "company")
         except UsageError as error:
             self._problems.note(error.reason, f"identify: {error}; its usage is kept under no company")
             return NOBODY, NOBODY

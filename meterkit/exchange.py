@@ -116,9 +116,9 @@ class Exchange:
 
     @property
     def request_bytes(self) -> int:
-        """Body bytes of the request, by its Content-Length; 0 without one."""
+        """Body bytes of the request, by its Content-Length; 0 without one, or with one that cannot be."""
         length = self.headers.get("content-length", "")
-        return int(length) if length.isascii() and length.isdigit() else 0
+        return int(length) if length.isascii() and length.isdigit() and len(length) < 16 else 0
 
     @property
     def duration(self) -> float:
@@ -204,7 +204,12 @@ def add_usage(name: str, quantity: int) -> None:
         quantity: 0 to 999,999,999,999,999, in the meter's own unit.
     """
     exchange = _open_exchange("add_usage()")
-    if exchange is not None:
+    if exchange is None:
+        return
+    if not isinstance(name, str):
+        what = type(name).__name__
+        exchange.note("usage_name_not_str", f"add_usage() takes the value= of a meter, a str, not {what}; not counted")
+    else:
         try:
             exchange._usage.append((name, checked_quantity(quantity)))  # noqa: SLF001 - this module's own class
         except UsageError as error:

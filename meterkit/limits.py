@@ -33,7 +33,7 @@ def checked_quantity(value: Any) -> int:
             raise UsageError(f"a quantity is an int, not the bool {value}", reason="quantity_not_int")
         try:
             value = operator.index(value)  # also takes the ints of numpy and the like
-        except TypeError:
+        except Exception:
             raise UsageError(
                 f"a quantity is an int, not {type(value).__name__}; count in a smaller unit, "
                 "such as milliseconds instead of seconds",
@@ -61,4 +61,4 @@ def checked_id(value: Any, what: str) -> str:
         raise UsageError(f"a {what} id has {len(value)} characters, over {MAX_ID_LENGTH}", reason=f"{what}_too_long")
     if not value.isprintable():
         raise UsageError(f"a {what} id has unprintable characters", reason=f"{what}_unprintable")
-    return value
+    return str.__str__(value)  # of a subclass, such as an enum's, too

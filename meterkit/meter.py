@@ -7,6 +7,7 @@ A `Meter` is data. `meterkit.rulebook` decides which meters an exchange matches.
 from __future__ import annotations
 
 import difflib
+import inspect
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -73,7 +74,7 @@ class ResponseJson:
             )
         try:
             value = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise UsageError("the response body is not JSON", reason="body_not_json") from None
         for key in self.path.split("."):
             try:
@@ -148,8 +149,8 @@ class Meter:
         object.__setattr__(self, "method", _methods(self.method, self))
         object.__setattr__(self, "status", _statuses(self.status, self))
         _check_value(self.value, self)
-        if self.when is not None and not callable(self.when):
-            raise ConfigurationError(f"{self}: when= is a function that takes an Exchange, not {self.when!r}")
+        if self.when is not None and (not callable(self.when) or inspect.iscoroutinefunction(self.when)):
+            raise ConfigurationError(f"{self}: when= is a plain function that takes an Exchange, not {self.when!r}")
         _check_aggregation(self.aggregation, self)
 
     def __str__(self) -> str:
@@ -168,7 +169,7 @@ class Meter:
             encoding = exchange.response_headers.get("content-encoding", "")
             return self.value.read(exchange.body or b"", encoding)
         measure = MEASURED.get(self.value)
-        return exchange.usage.get(self.value, 0) if measure is None else measure(exchange)
+        return checked_quantity(exchange.usage.get(self.value, 0) if measure is None else measure(exchange))
 
 
 def _check_name(name: Any, what: str) -> None:
