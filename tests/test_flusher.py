@@ -1,0 +1,151 @@
+"""The background thread: usage reaches the ledger and Stripe by itself, and an exit waits for nobody."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+
+import pytest
+import stripe as stripe_python
+
+from meterkit import flusher, reporter
+from meterkit.sandbox import Sandbox
+
+HOUR = 3600
+
+
+@pytest.fixture
+def stripe(clock):
+    """A Stripe account in which the meter ``calls`` exists."""
+    with Sandbox(now=clock) as sandbox:
+        api(sandbox).billing.meters.create(
+            {"display_name": "Calls", "event_name": "calls", "default_aggregation": {"formula": "sum"}}
+        )
+        yield sandbox
+
+
+def api(sandbox):
+    return stripe_python.StripeClient(sandbox.api_key, base_addresses={"api": sandbox.url}).v1
+
+
+@pytest.fixture
+def customer(stripe):
+    """A Stripe customer, by id."""
+    return api(stripe).customers.create({"name": "Acme"}).id
+
+
+@pytest.fixture
+def left_behind(make_kit, customer, clock):
+    """Usage of an hour that has ended, which a former process left in its journal."""
+    former = make_kit()
+    former.record("calls", customer, 5)
+    former.close()
+    clock.advance(HOUR)
+
+
+@pytest.fixture
+def make_live_kit(make_kit, stripe):
+    """A function that makes kits whose thread is busy, and which report to the sandbox."""
+
+    def make(**options):
+        return make_kit(**{"flush_interval": 0.01, "stripe_key": stripe.api_key, "stripe_base": stripe.url, **options})
+
+    return make
+
+
+@pytest.mark.usefixtures("left_behind")
+def test_the_first_count_starts_all_that_is_needed(make_live_kit, stripe, customer):
+    """What a former process left is adopted and reported without any call."""
+    held = stripe.fail("slow")
+    kit = make_live_kit()
+
+    kit.record("calls", customer, 1)
+
+    assert held.wait(30)
+    held.release()
+    kit.close()
+    assert 5 == stripe.usage("calls", customer)
+    assert [1, 5] == sorted(row.quantity for row in make_live_kit().usage())
+
+
+@pytest.mark.usefixtures("left_behind")
+def test_what_could_not_be_sent_is_tried_again_by_itself(make_live_kit, stripe, customer, monkeypatch):
+    """Long before the next hour."""
+    monkeypatch.setattr(reporter, "MAX_WAIT", 0.01)
+    monkeypatch.setattr(flusher, "FIRST_RETRY_SECONDS", 0.01)
+    refused = stripe.fail("429", times=4)
+    held = stripe.fail("slow")
+    kit = make_live_kit()
+
+    kit.record("calls", customer, 1)
+
+    assert held.wait(30)
+    assert 4 == refused.hits
+    held.release()
+    kit.close()
+    assert 5 == stripe.usage("calls", customer)
+
+
+@pytest.mark.usefixtures("left_behind")
+def test_a_close_does_not_wait_for_stripe(make_live_kit, stripe, customer):
+    """While Stripe does not answer, close() comes back, and what was counted is in the ledger."""
+    held = stripe.fail("timeout_before")
+    kit = make_live_kit()
+    kit.record("calls", customer, 1)
+    assert held.wait(30)
+
+    kit.record("calls", customer, 2)
+    kit.close()
+
+    assert 8 == sum(row.quantity for row in make_live_kit().usage())
+    held.release()
+
+
+def test_the_thread_ends_with_the_kit(make_live_kit, customer):
+    """No thread, and no file descriptor, outlives close()."""
+    before = set(threading.enumerate())
+    kit = make_live_kit()
+    kit.record("calls", customer, 1)
+    assert set(threading.enumerate()) - before
+
+    kit.close()
+
+    assert {thread for thread in threading.enumerate() if thread.name == "meterkit"} <= before
+
+
+@pytest.mark.parametrize("ending", ["", "sys.exit(3)", "raise RuntimeError", "threading.Thread(target=count).start()"])
+def test_a_process_that_ends_leaves_its_usage_in_the_ledger(make_kit, tmp_path, ending):
+    """Its exit flushes; with an exception, too, and with threads that count until the end."""
+    script = f"""
+import sys, threading
+from meterkit import Meter, MeterKit
+kit = MeterKit(meters=[Meter("calls")], data_dir=sys.argv[1])
+def count():
+    for _ in range(100):
+        kit.record("calls", "acme")
+count()
+{ending}
+"""
+    subprocess.run([sys.executable, "-c", script, tmp_path / "meterkit"], check=False, capture_output=True)
+
+    expected = 200 if "Thread" in ending else 100
+    kit = make_kit()
+    assert expected == sum(row.quantity for row in kit.usage())
+
+
+def test_counting_in_an_exit_handler_is_kept(make_kit, tmp_path):
+    """Python 3.12 starts no thread at that time; the journal keeps the count for the next process."""
+    script = """
+import atexit, sys
+from meterkit import Meter, MeterKit
+kit = MeterKit(meters=[Meter("calls")], data_dir=sys.argv[1])
+atexit.register(lambda: kit.record("calls", "acme", 2))
+kit.record("calls", "acme", 1)
+"""
+    ended = subprocess.run([sys.executable, "-c", script, tmp_path / "meterkit"], check=False)
+
+    kit = make_kit()
+    kit.flush()
+    assert 0 == ended.returncode
+    assert 3 == sum(row.quantity for row in kit.usage())
