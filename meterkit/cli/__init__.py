@@ -1,0 +1,125 @@
+"""
+Faces: the command line, ``meterkit usage billing:kit``.
+
+Exit codes: 0 all is well · 1 something needs attention, and is named · 2 the command or the configuration is wrong ·
+130 interrupted. What goes wrong is one line on stderr, with the cure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from meterkit.cli import commands
+from meterkit.cli.loading import CommandError
+from meterkit.errors import ConfigurationError, MeterKitError
+
+OK = 0
+ATTENTION = 1
+WRONG = 2
+INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run one command.
+
+    Args:
+        argv: Its words; by default those of the process.
+
+    Returns:
+        The exit code.
+    """
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a customer's name must not stop a table
+    arguments = parser().parse_args(argv)
+    try:
+        well = arguments.run(arguments)
+        sys.stdout.flush()
+    except (CommandError, ConfigurationError) as error:
+        return _complain(error, WRONG)
+    except MeterKitError as error:
+        return _complain(error, ATTENTION)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has seen enough. What is still buffered must not raise again when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    return OK if well else ATTENTION
+
+
+def parser() -> argparse.ArgumentParser:
+    """The grammar of the command line."""
+    root = argparse.ArgumentParser(
+        prog="meterkit", description="Usage-based billing for Python web APIs.", epilog="Exit codes: " + EXIT_CODES
+    )
+    root.add_argument("--version", action=_Version, nargs=0, help="print the version")
+    verbs = root.add_subparsers(metavar="command", required=True)
+
+    demo = _verb(verbs, "demo", commands.demo, "bill a month on a pocket Stripe, with a worker killed half-way")
+    demo.add_argument(
+        "--framework", choices=("flask", "django", "fastapi"), default="flask", help="whose example (default: flask)"
+    )
+    demo.add_argument("--kill-after", type=int, metavar="N", help="kill the worker after N requests (default: half)")
+    _json(demo)
+
+    sandbox = _verb(verbs, "sandbox", commands.sandbox, "serve a pocket Stripe on the loopback until Ctrl-C")
+    sandbox.add_argument("--port", type=int, default=12111, metavar="N", help="0 for any free one (default: 12111)")
+
+    usage = _verb(verbs, "usage", commands.usage, "show what was used, by whom and when")
+    _kit(usage)
+    usage.add_argument("--company", metavar="ID", help="only of this company")
+    usage.add_argument("--meter", metavar="NAME", help="only of this meter")
+    _json(usage)
+
+    flush = _verb(verbs, "flush", commands.flush, "move into the ledger what dead processes have counted")
+    _kit(flush)
+    _json(flush)
+
+    report = _verb(verbs, "report", commands.report, "send the usage of the hours that have ended to Stripe")
+    _kit(report)
+    report.add_argument("--open", action="store_true", help="the hour that is still open, too")
+    _json(report)
+
+    health = _verb(verbs, "health", commands.health, "show whether all is well, and where all usage is")
+    _kit(health)
+    _json(health)
+    return root
+
+
+EXIT_CODES = "0 all is well, 1 something needs attention, 2 the command or the configuration is wrong, 130 interrupted."
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        import meterkit
+
+        print(f"meterkit {meterkit.__version__}")
+        parser.exit()
+
+
+def _verb(
+    verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, run: commands.Command, what: str
+) -> argparse.ArgumentParser:
+    verb = verbs.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
+    verb.set_defaults(run=run)
+    return verb
+
+
+def _kit(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("kit", metavar="module:attribute", help="where the kit is, such as billing:kit")
+
+
+def _json(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--json", action="store_true", help="data for programs instead of tables for people")
+
+
+def _complain(error: Exception, code: int) -> int:
+    print(f"meterkit: {' '.join(str(error).split())}", file=sys.stderr)
+    return code

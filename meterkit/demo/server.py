@@ -1,0 +1,159 @@
+"""
+Faces: the demo's web server: the example app under gunicorn or uvicorn, with two worker processes.
+
+It leads a process group of its own, so that all of it can be told from everything else on the machine: only its
+processes are ever killed, and all of them are gone at the end.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+import httpx
+
+from meterkit import generation
+from meterkit.errors import MeterKitError
+from meterkit.generation import ForeignFileError
+
+WORKERS = 2
+
+START_SECONDS = 60.0
+"""How long the first answer may take; a machine under load imports a framework slowly."""
+
+STOP_SECONDS = 30.0
+"""How long the server may take to leave before it is killed."""
+
+FRAMEWORKS = {"flask": "gunicorn", "django": "gunicorn", "fastapi": "uvicorn"}
+"""The examples, and what serves each."""
+
+
+class ServerError(MeterKitError):
+    """The server did not start, or answered nothing; the message ends with what it said."""
+
+
+class Server:
+    """
+    Serves ``examples/<framework>_app.py`` on a free port of the loopback.
+
+    Args:
+        framework: One of `FRAMEWORKS`.
+        examples: The directory of the examples.
+        directory: Where the server may write.
+    """
+
+    def __init__(self, framework: str, *, examples: Path, directory: Path) -> None:
+        self.name = FRAMEWORKS[framework]
+        self.url = ""
+        self._app = f"{framework}_app:app"
+        self._examples = examples
+        self._directory = directory
+        self._log = directory / "server.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Server:
+        with socket.create_server(("127.0.0.1", 0)) as listener, self._log.open("wb") as log:
+            # Inherited by the connections. uvicorn does not know that what it gets is TCP, and would not set it.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            # The listening socket is handed over, so that nobody takes the port between finding and using it.
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, and names from a fixed table
+                self._command(listener.fileno()),
+                cwd=self._examples,
+                env={**os.environ, "XDG_RUNTIME_DIR": str(self._directory)},  # gunicorn's control socket
+                pass_fds=[listener.fileno()],
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            self._wait_for_answer()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Ask the server to leave, and see that none of its processes stays. Without effect the second time."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS)
+        with suppress(ProcessLookupError, PermissionError):  # macOS answers the latter for a group of zombies
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def kill_worker(self, journal: Path) -> tuple[int, int]:
+        """
+        Kill, with SIGKILL, the worker that has most to lose: the most usage that is in its journal only.
+
+        Args:
+            journal: The directory of the journal that the workers write.
+
+        Returns:
+            The worker's pid, and how much usage was in its journal only.
+
+        Raises:
+            ServerError: No worker has a journal.
+        """
+        held: dict[int, int] = {}
+        for path in journal.glob(f"*{generation.SUFFIX}"):
+            with suppress(FileNotFoundError, ForeignFileError):  # flushed in this moment
+                data = path.read_bytes()
+                pid = generation.owner(data)
+                held[pid] = held.get(pid, 0) + sum(quantity for _, quantity, _ in generation.read(data))
+        workers = [pid for pid in held if self._is_worker(pid)]
+        if not workers:
+            raise ServerError(f"no worker has a journal in {journal}; the server said: {self._said()}")
+        victim = max(workers, key=lambda pid: held[pid])
+        os.kill(victim, signal.SIGKILL)
+        return victim, held[victim]
+
+    def _is_worker(self, pid: int) -> bool:
+        """The process is of our server's group, and not the one that started the others."""
+        assert self._process is not None
+        try:
+            return os.getpgid(pid) == self._process.pid != pid
+        except ProcessLookupError:
+            return False
+
+    def _command(self, fd: int) -> list[str]:
+        if self.name == "gunicorn":
+            options = ["--workers", str(WORKERS), "--bind", f"fd://{fd}"]
+        else:
+            options = ["--workers", str(WORKERS), "--fd", str(fd), "--no-access-log"]
+        return [sys.executable, "-m", self.name, *options, self._app]
+
+    def _wait_for_answer(self) -> None:
+        """Poll: the socket listens from the start, so only an answer tells that a worker is up."""
+        assert self._process is not None
+        deadline = time.monotonic() + START_SECONDS
+        with httpx.Client(trust_env=False, timeout=1.0) as client:
+            while time.monotonic() < deadline:
+                if self._process.poll() is not None:
+                    raise ServerError(f"{self.name} ended with {self._process.returncode}: {self._said()}")
+                with suppress(httpx.TransportError):
+                    client.get(f"{self.url}/")
+                    return
+                time.sleep(0.05)
+        raise ServerError(f"{self.name} answered nothing within {START_SECONDS:.0f} seconds: {self._said()}")
+
+    def _said(self) -> str:
+        """The end of what the server wrote, on one line."""
+        lines = self._log.read_text(errors="replace").splitlines()
+        return " | ".join(line.strip() for line in lines[-8:] if line.strip()) or "nothing"
