@@ -51,8 +51,9 @@ def django_handler(kit: Any, *, is_async: bool = False, **changed: Any) -> Any:
 
 
 def view(request: HttpRequest, what: str) -> HttpResponseBase:
-    import meterkit
     from adapter_stacks import BOOM, STATUS, TWICE, async_chunks, chunks, say_who
+
+    import meterkit
 
     is_async = hasattr(request, "scope")
     log = request.scope[LOG] if is_async else request.META[LOG]

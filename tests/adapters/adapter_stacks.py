@@ -137,7 +137,7 @@ def fastapi_app() -> fastapi.FastAPI:
     return app
 
 
-async def _fastapi_view(what: str, request: fastapi.Request) -> Response:  # noqa: RUF029 - async as the stack is
+async def _fastapi_view(what: str, request: fastapi.Request) -> Response:
     return await starlette_view(request)
 
 
@@ -215,7 +215,7 @@ def _asgi(make: Callable[[], Any]) -> Callable[[MeterKit | None], Any]:
 
 STACKS = [
     Stack("flask", call_wsgi, _flask),
-    Stack("django-wsgi", call_wsgi, lambda kit: django_handler(kit)),
+    Stack("django-wsgi", call_wsgi, django_handler),
     Stack("wsgi", call_wsgi, lambda kit: meterkit.wsgi.MeterMiddleware(bare_wsgi_app, kit) if kit else bare_wsgi_app),
     Stack("django-asgi", call_asgi, lambda kit: django_handler(kit, is_async=True)),
     Stack("starlette", call_asgi, _asgi(starlette_app)),

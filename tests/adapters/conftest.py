@@ -9,7 +9,6 @@ from adapter_stacks import STACKS, Stack
 
 from meterkit import Meter, MeterKit
 
-
 DJANGO_LEAVES_ITS_FILE = pytest.mark.filterwarnings(
     "ignore:Exception ignored in. <function SpooledTemporaryFile:pytest.PytestUnraisableExceptionWarning"
 )

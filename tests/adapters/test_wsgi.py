@@ -142,7 +142,7 @@ def test_start_response_twice(kit: MeterKit, counted: Counted, by: str) -> None:
     def app(environ: dict[str, Any], start_response: Any) -> Any:
         start_response("200 OK", [("X-A", "1")])
         try:
-            raise ValueError
+            int("late")
         except ValueError:
             if by == "name":
                 start_response("500 Oops", [], exc_info=sys.exc_info())
@@ -237,6 +237,7 @@ def test_flasks_file_stays_the_servers_own(kit: MeterKit, counted: Counted) -> N
     ``send_file`` hands the wrapper through.
     """
     import flask
+
     import meterkit.flask
 
     app = flask.Flask("files")
