@@ -113,19 +113,18 @@ class Account:
                 "data": data,
                 "livemode": self.switches.livemode,
                 "pending_webhooks": 0,
-                "reason": None,
                 "request": dict(self.request),
                 "type": name,
             }
         )
 
-    def change(self, record: Record, name: str, **values: Any) -> None:
+    def change(self, record: Record, event: str, /, **values: Any) -> None:
         """Set fields and announce the change with the values they had before; no change, no event."""
         previous = {key: record[key] for key, value in values.items() if record[key] != value}
         if previous:
             previous = copy.deepcopy(previous)
             record.update(values)
-            self.announce(name, record, previous)
+            self.announce(event, record, previous)
 
 
 def _snapshot(value: Any) -> Any:

@@ -22,7 +22,7 @@ class Control:
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
-        self._routes: dict[tuple[str, str], Callable[[Any], Any]] = {
+        self._routes: dict[tuple[str, str], Callable[[dict[str, Any]], Any]] = {
             ("GET", "clock"): self._clock,
             ("POST", "advance"): self._advance,
             ("POST", "faults"): self._fail,
@@ -41,17 +41,17 @@ class Control:
             known = ", ".join(f"{method} {PREFIX}{name}" for method, name in self._routes)
             return json_reply(404, {"error": f"There is no {request.method} {request.path}; there are: {known}."})
         try:
-            return json_reply(200, run(json.loads(request.body or b"{}")))
+            return json_reply(200, run(_object(request.body)))
         except (TypeError, ValueError, KeyError) as error:
             return json_reply(400, {"error": str(error)})
 
-    def _clock(self, _: Any) -> Any:
+    def _clock(self, _: dict[str, Any]) -> Any:
         return {"now": self._sandbox.now}
 
-    def _advance(self, body: Any) -> Any:
+    def _advance(self, body: dict[str, Any]) -> Any:
         return {"now": self._sandbox.advance(seconds=body.get("seconds"), to=body.get("to"))}
 
-    def _fail(self, body: Any) -> Any:
+    def _fail(self, body: dict[str, Any]) -> Any:
         options = {name: body[name] for name in _FAULT_OPTIONS if name in body}
         unknown = sorted(set(body) - {"kind", *_FAULT_OPTIONS})
         if unknown or "kind" not in body:
@@ -59,15 +59,22 @@ class Control:
         self._sandbox.fail(body["kind"], **options)
         return {"planned": body}
 
-    def _heal(self, _: Any) -> Any:
+    def _heal(self, _: dict[str, Any]) -> Any:
         self._sandbox.heal()
         return {"planned": None}
 
-    def _requests(self, _: Any) -> Any:
+    def _requests(self, _: dict[str, Any]) -> Any:
         return [
             {"method": each.method, "path": each.path, "params": each.params, "status": each.status}
             for each in self._sandbox.requests
         ]
 
-    def _meter_events(self, _: Any) -> Any:
+    def _meter_events(self, _: dict[str, Any]) -> Any:
         return [{**vars(event), "value": str(event.value)} for event in self._sandbox.meter_events]
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    value = json.loads(body or b"{}")
+    if not isinstance(value, dict):
+        raise TypeError("The body must be a JSON object.")
+    return value

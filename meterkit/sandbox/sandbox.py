@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from datetime import datetime
     from types import TracebackType
 
-    from typing_extensions import Self
-
     from meterkit.sandbox.frame import Received, Reply, Request, Reset
     from meterkit.sandbox.usage import MeterEvent
 
@@ -62,7 +60,7 @@ class Sandbox:
         self._server: Server | None = None
         self._stopped = threading.Event()
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Sandbox:  # noqa: PYI034 - typing.Self needs Python 3.11
         self.start()
         return self
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from meterkit.sandbox.errors import invalid
@@ -12,9 +13,10 @@ from meterkit.sandbox.routes import Call, Route
 from meterkit.sandbox.usage import WINDOWS, aggregate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from decimal import Decimal
 
     from meterkit.sandbox.account import Account, Record
+    from meterkit.sandbox.usage import MeterEvent
 
 FIELDS: dict[str, Rule] = {
     **PAGE,
@@ -33,9 +35,26 @@ def list_all(account: Account, call: Call) -> Record:
     window = params.get("value_grouping_window")
     start, end = params["start_time"], params["end_time"]
     _check_alignment(start, end, window)
-    records = [_summary(account, meter, customer, bounds) for bounds in _buckets(start, end, WINDOWS.get(window or ""))]
-    if window and not account.switches.empty_buckets:
-        records = [record for record in records if record["_events"]]
+    step = WINDOWS.get(window or "", end - start)
+    last = end if account.switches.summary_end == "inclusive" else end - 1
+    buckets: dict[int, list[MeterEvent]] = defaultdict(list)
+    for event in account.usage.counted(meter, customer, lagging=True):
+        if start <= event.timestamp <= last:
+            # With an inclusive end, an event at the very end belongs to the last bucket.
+            buckets[min((event.timestamp - start) // step, (end - start) // step - 1)].append(event)
+    sparse = window is not None and not account.switches.empty_buckets
+    places = sorted(buckets, reverse=True) if sparse else range((end - start) // step - 1, -1, -1)
+    records = [
+        _summary(
+            account,
+            meter,
+            customer,
+            aggregate(meter, buckets.get(place, ())),
+            start=start + place * step,
+            length=step,
+        )
+        for place in places
+    ]
     return page(call, records, "billing meter event summary")
 
 
@@ -48,32 +67,17 @@ def _check_alignment(start: int, end: int, window: str | None) -> None:
         raise invalid("end_time must be after start_time.", param="end_time")
 
 
-def _buckets(start: int, end: int, step: int | None) -> Iterator[tuple[int, int]]:
-    if step is None:
-        yield start, end
-        return
-    for first in range(end - step, start - step, -step):
-        yield first, first + step
-
-
-def _summary(account: Account, meter: Record, customer: str, bounds: tuple[int, int]) -> Record:
-    start, end = bounds
-    last = end if account.switches.summary_end == "inclusive" else end - 1
-    events = [
-        event for event in account.usage.counted(meter, customer, lagging=True) if start <= event.timestamp <= last
-    ]
-    value = aggregate(meter, events)
+def _summary(account: Account, meter: Record, customer: str, value: Decimal, *, start: int, length: int) -> Record:
     # The same range is the same summary: a cursor must still name it when the next page is asked for.
-    name = f"{meter['id']} {customer} {start} {end}".encode()
+    name = f"{meter['id']} {customer} {start} {length}".encode()
     return {
         "id": f"mtrusg_test_61{hashlib.sha256(name).hexdigest()[:30]}",
         "object": "billing.meter_event_summary",
         "aggregated_value": int(value) if value == int(value) else float(value),
-        "end_time": end,
+        "end_time": start + length,
         "livemode": account.switches.livemode,
         "meter": meter["id"],
         "start_time": start,
-        "_events": len(events),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args, get_origin, get_type_hints
 
 MAX_GRACE = 72 * 3600
 
@@ -53,9 +53,13 @@ class Switches:
         Check what cannot be right.
 
         Raises:
-            ValueError: With the bounds.
+            ValueError: With what can be.
 
         """
+        for name, hint in get_type_hints(Switches).items():
+            words = get_args(hint) if get_origin(hint) is Literal else ()
+            if words and getattr(self, name) not in words:
+                raise ValueError(f"{name} must be one of {', '.join(words)}, not {getattr(self, name)!r}.")
         if not 0 <= self.invoice_grace <= MAX_GRACE:
             raise ValueError(f"invoice_grace must be 0 to {MAX_GRACE} seconds (72 hours), not {self.invoice_grace}.")
         if self.event_lag < 0:
