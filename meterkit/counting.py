@@ -175,6 +175,10 @@ class Counting:
 
     def _count(self, exchange: Exchange) -> None:
         match = self._rulebook.match(exchange.method, exchange.path, exchange.route, exchange.status)
+        for name in exchange.usage:
+            if name not in self._rulebook.usage_names:
+                message = f"add_usage({name!r:.100}): no meter has this value=; not counted"
+                self._problems.note("usage_name_unknown", message)
         counted = []
         for meter in match.meters:
             quantity = self._quantity(meter, exchange)

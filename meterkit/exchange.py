@@ -10,13 +10,15 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any, Protocol
 
 from meterkit.errors import UsageError
 from meterkit.limits import checked_quantity
+from meterkit.problems import QUIET_SECONDS
 
 log = logging.getLogger("meterkit.exchange")
 
@@ -226,11 +228,7 @@ def skip() -> None:
 def _open_exchange(call: str) -> Exchange | None:
     exchange = _current.get()
     if exchange is None:
-        log.warning(
-            "meterkit.%s was called outside an exchange and did nothing: is the middleware installed, and the "
-            "context copied to this thread (contextvars.copy_context().run)? Outside HTTP, use kit.record().",
-            call,
-        )
+        _warn_outside(call)
         return None
     if exchange.closed:
         exchange.note(
@@ -240,3 +238,19 @@ def _open_exchange(call: str) -> Exchange | None:
         )
         return None
     return exchange
+
+
+_warned_at = float("-inf")
+
+
+def _warn_outside(call: str) -> None:
+    global _warned_at  # noqa: PLW0603 - there is no kit here to keep it; two threads may at worst both warn
+    now = monotonic()
+    if now - _warned_at >= QUIET_SECONDS:
+        _warned_at = now
+        with suppress(Exception):  # a logging handler is the application's code
+            log.warning(
+                "meterkit.%s was called outside an exchange and did nothing: is the middleware installed, and the "
+                "context copied to this thread (contextvars.copy_context().run)? Outside HTTP, use kit.record().",
+                call,
+            )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 log = logging.getLogger("meterkit")
@@ -45,7 +46,7 @@ class Problems:
         """
         Count *reason*, and log *message* unless the same reason was logged a minute ago.
 
-        The log call stands outside the lock: a handler may be slow, or count usage itself.
+        The log call stands outside the lock: a handler may be slow, or count usage itself. It may also raise.
         """
         now = time.monotonic()
         with self._lock:
@@ -58,7 +59,8 @@ class Problems:
                 return
             problem.logged_at = now
             count = problem.count
-        log.log(level, "%s (%s, %d so far)", message, reason, count)
+        with suppress(Exception):
+            log.log(level, "%s (%s, %d so far)", message, reason, count)
 
     def clear(self, reason: str) -> None:
         """Forget *reason*: what it stood for works again."""

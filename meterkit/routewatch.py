@@ -51,14 +51,14 @@ class RouteWatch:
                 self._warn_missing()
 
     def _compare(self, known: set[str]) -> None:
+        unknown = []
         for meter in self._meters:
             if meter.route not in known:
                 close = difflib.get_close_matches(str(meter.route), known, n=1)
                 hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(sorted(known)[:10])}"
-                self._warn(
-                    "route_unknown",
-                    f"{meter}: the app has no route {meter.route!r}, so it counts nothing; {hint}",
-                )
+                unknown.append(f"{meter}: the app has no route {meter.route!r}, so it counts nothing; {hint}")
+        if unknown:  # in one warning, because of one reason only the first is logged
+            self._warn("route_unknown", "\n".join(unknown))
 
     def _warn_missing(self) -> None:
         names = ", ".join(meter.name for meter in self._meters)

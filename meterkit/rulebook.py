@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from meterkit.meter import Meter, ResponseJson, StatusFilter
+from meterkit.meter import MEASURED, Meter, ResponseJson, StatusFilter
 
 MAX_REMEMBERED = 4096
 """Distinct combinations kept. Clients choose paths, so the memory has to have an end."""
@@ -40,6 +40,7 @@ class Rulebook:
         self.meters = tuple(meters)
         self._rules = [(meter, _matcher(meter)) for meter in self.meters]
         self._remembered: dict[Shape, Match] = {}
+        self.usage_names = {meter.value for meter in self.meters if isinstance(meter.value, str)} - MEASURED.keys()
         self.reads_bodies = any(isinstance(meter.value, ResponseJson) for meter in self.meters)
 
     def match(self, method: str, path: str, route: str | None, status: int) -> Match:
