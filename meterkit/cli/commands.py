@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any, TypeAlias
 
 from meterkit.cli.loading import CommandError, load_kit
+from meterkit.errors import LedgerError
 
 Command: TypeAlias = Callable[[argparse.Namespace], bool]
 
@@ -104,7 +105,10 @@ def flush(arguments: argparse.Namespace) -> bool:
     kit = load_kit(arguments.kit)
     with closing(kit):
         kit.flush()
-        books = kit.health()["books"] or {}
+        found = kit.health()
+    books = found["books"]
+    if books is None:
+        raise LedgerError(found["attention"][0])
     counted = sum(of_meter["counted"] for of_meter in books.values())
     journal = sum(of_meter["journal"] for of_meter in books.values())
     if arguments.json:

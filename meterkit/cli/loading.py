@@ -29,8 +29,8 @@ def load_kit(path: str) -> MeterKit:
     Raises:
         CommandError: There is no kit.
     """
-    module_name, colon, attribute = path.partition(":")
-    if not (module_name and colon and attribute):
+    module_name, _, attribute = path.partition(":")
+    if not all(name.isidentifier() for name in (*module_name.split("."), *attribute.split("."))):
         raise CommandError(f"{path!r} names no kit; write module:attribute, such as billing:kit")
     module = _imported(module_name)
     found: Any = module
@@ -66,8 +66,13 @@ def _imported(name: str) -> ModuleType:
 def _broken(name: str, error: BaseException) -> str:
     """One line for what a traceback would say in many."""
     what = str(error) if isinstance(error, MeterKitError) else f"{type(error).__name__}: {error}"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
-    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames[1:] else ""
+    ours = str(Path(__file__).parents[1])
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "importlib" not in frame.filename and not frame.filename.startswith(ours)
+    ]
+    where = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
     return f"{name} cannot be imported: {what}{where}"
 
 

@@ -71,8 +71,8 @@ def show_report(summary: dict[str, Any]) -> None:
 
 def show_health(found: dict[str, Any]) -> None:
     """What needs attention, and where all usage is."""
-    parts: list[RenderableType] = [Text("All is well." if found["ok"] else "Something needs attention:")]
-    parts += [Text(f"* {sentence}") for sentence in found["attention"]]
+    headline = "All is well." if found["ok"] else "Something needs attention:"
+    parts: list[RenderableType] = [Text("\n".join([headline, *(f"* {each}" for each in found["attention"])]))]
     if found["books"]:
         parts.append(books(found["books"]))
     show(*parts)

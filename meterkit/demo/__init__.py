@@ -122,7 +122,7 @@ def bill_a_month(framework: str, narrator: Narrator, *, kill_after: int = traffi
         ):
             billing = _example("billing")
             kit: MeterKit = billing.kit
-            with closing(kit), StripeAccount(sandbox.api_key, sandbox.url) as account:
+            with closing(kit), closing(StripeAccount(sandbox.api_key, sandbox.url)) as account:
                 (price,) = kit.prices
                 account.sell(price, COMPANIES)
                 for company, customer in account.customers.items():

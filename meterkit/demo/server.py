@@ -16,12 +16,16 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 import httpx
 
 from meterkit import generation
 from meterkit.errors import MeterKitError
 from meterkit.generation import ForeignFileError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 WORKERS = 2
 
@@ -58,7 +62,7 @@ class Server:
         self._log = directory / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         with socket.create_server(("127.0.0.1", 0)) as listener, self._log.open("wb") as log:
             # Inherited by the connections. uvicorn does not know that what it gets is TCP, and would not set it.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
-from types import TracebackType
 from typing import Any
 
 import stripe
@@ -70,14 +69,6 @@ class StripeAccount:
         self.period_end = 0
         """When the month of the last subscription is over, in unix seconds."""
 
-    def __enter__(self) -> StripeAccount:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._http.close()
-
     def sell(self, price: Price, companies: Iterable[str]) -> None:
         """Create the meter, the product and the price, and a customer with a subscription for each of *companies*."""
         meter = self._create_meter(price.meter)
@@ -98,6 +89,10 @@ class StripeAccount:
             for line in invoice.lines.auto_paging_iter()
         )
         return Invoice(invoice.number or "", invoice.status or "", _dollars(invoice.total), lines)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
 
     def _create_meter(self, meter: Meter) -> str:
         created = self._v1.billing.meters.create(
