@@ -146,7 +146,7 @@ class Counting:
         """Metering itself failed with *error*, which goes no further."""
         self._problems.note(
             "internal_error",
-            f"metering failed with {error!r:.200}; the response is unchanged. Please report this",
+            f"metering failed with {_shown(error)}; the response is unchanged. Please report this",
         )
 
     def record(self, meter: Meter, company: str, quantity: int, user: str | None) -> None:
@@ -194,7 +194,7 @@ class Counting:
                 if not meter.when(exchange):
                     return 0
             except Exception as error:
-                self._problems.note("when_raised", f"{meter}: when= raised {error!r:.200}; nothing was counted")
+                self._problems.note("when_raised", f"{meter}: when= raised {_shown(error)}; nothing was counted")
                 return 0
         try:
             return meter.quantity(exchange)
@@ -211,7 +211,7 @@ class Counting:
                 who = self._identify(exchange)
             except Exception as error:
                 self._problems.note(
-                    "identify_raised", f"identify= raised {error!r:.200}; its usage is kept under no company"
+                    "identify_raised", f"identify= raised {_shown(error)}; its usage is kept under no company"
                 )
                 return NOBODY, NOBODY
         company, user = (who.company, who.user) if isinstance(who, Identity) else (who, None)
@@ -264,6 +264,13 @@ def _complete_at(exchange: Exchange) -> int | None:
         return 0
     length = exchange.response_headers.get("content-length", "")
     return int(length) if length.isascii() and length.isdigit() else None
+
+
+def _shown(error: Exception) -> str:
+    try:
+        return f"{error!r:.200}"
+    except Exception:
+        return type(error).__name__  # it is the application's code that shows an error, too
 
 
 def _checked_user(user: str | None) -> str:

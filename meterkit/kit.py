@@ -125,8 +125,10 @@ class MeterKit:
             UsageError: An argument cannot be counted; nothing was.
         """
         name = meter.name if isinstance(meter, Meter) else meter
-        if name not in self.meters:
-            raise UsageError(f"this kit has no meter {name!r}, only {', '.join(self.meters)}", reason="meter_unknown")
+        if not isinstance(name, str) or name not in self.meters:
+            raise UsageError(
+                f"this kit has no meter {name!r:.120}, only {', '.join(self.meters)}", reason="meter_unknown"
+            )
         self.counting.record(self.meters[name], company, quantity, user)
 
     def link(self, company: str, customer: str) -> None:
