@@ -52,6 +52,21 @@ def test_a_list_is_handed_on_untouched(kit: MeterKit, counted: Counted, body: An
     assert {1} == {count["succeeded"] for event, count in answer.watched if event[0] != "start"}
 
 
+@pytest.mark.parametrize(("method", "status"), [("HEAD", "200 OK"), ("GET", "204 No Content"), ("GET", "304 Same")])
+def test_a_body_that_nobody_gets_is_handed_on_untouched(
+    kit: MeterKit, counted: Counted, method: str, status: str
+) -> None:
+    """
+    There is nothing left to see once the response is complete without it.
+    """
+    body = Body(b"a")
+    answer = call_wsgi(MeterMiddleware(answering(body, status=status), kit), method)
+
+    assert body is answer.returned
+    assert 1 == body.closed
+    assert {"other" if status.startswith("304") else "succeeded": 1} == counted()
+
+
 def test_a_sized_body_stays_sized(kit: MeterKit) -> None:
     """
     ``len()`` tells servers how many chunks there are, where the app's body tells it, and only there.
