@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass
-from decimal import ROUND_HALF_UP, Decimal, InvalidOperation
+from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation, localcontext
 from typing import Any, Literal, TypeAlias
 
 from meterkit.errors import ConfigurationError
@@ -20,6 +20,12 @@ Money: TypeAlias = "str | Decimal | int"
 
 MAX_DECIMALS = 12
 """Stripe: ``unit_amount_decimal`` has at most 12 decimal places, counted in the currency's minor unit."""
+
+MAX_PRICE = Decimal(10**12)
+"""Far more than Stripe takes; it keeps the arithmetic within `_EXACT`."""
+
+_EXACT = Context(prec=60)
+"""Of our own, because the application may have set another precision or rounding for its thread."""
 
 _NO_MINOR_UNIT = frozenset(
     ("bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "ugx", "vnd", "vuv", "xaf", "xof", "xpf")
@@ -111,6 +117,7 @@ class Price:
         if not isinstance(self.size, int) or isinstance(self.size, bool) or self.size < 1:
             raise ConfigurationError(f"{self}: size= is a positive int, not {self.size!r}")
         _check_tiers(self.tiers, self)
+        _check_decimals(self.tiers, self)
 
     def __str__(self) -> str:
         return f"Price of {self.meter}"
@@ -153,6 +160,21 @@ class Price:
             UsageError: *quantity* is not a non-negative int.
         """
         quantity = checked_quantity(quantity)
+        with localcontext(_EXACT):
+            return self._lines(quantity)
+
+    def amount(self, quantity: int) -> Decimal:
+        """
+        What a billing interval's usage costs, in whole currency.
+
+        Raises:
+            UsageError: *quantity* is not a non-negative int.
+        """
+        lines = self.lines(quantity)
+        with localcontext(_EXACT):
+            return sum((line.amount for line in lines), Decimal(0))
+
+    def _lines(self, quantity: int) -> list[Line]:
         if self.scheme in ("per_unit", "package"):
             packages = -(-quantity // self.size) if self.round == "up" else quantity // self.size
             price = Decimal(self.tiers[0].unit_price)
@@ -161,10 +183,6 @@ class Price:
             number = next(n for n, tier in enumerate(self.tiers, 1) if tier.up_to is None or quantity <= tier.up_to)
             return self._tier_lines(number, quantity)
         return [line for number, units in self._split(quantity) for line in self._tier_lines(number, units)]
-
-    def amount(self, quantity: int) -> Decimal:
-        """What a billing interval's usage costs, in whole currency."""
-        return sum((line.amount for line in self.lines(quantity)), Decimal(0))
 
     def _split(self, quantity: int) -> Iterable[tuple[int, int]]:
         """The reached tiers, and the units in each."""
@@ -199,13 +217,13 @@ def _money(value: Any, what: str) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, str | Decimal | int):
         raise ConfigurationError(f"{what} is a str or Decimal such as '5.00', not {value!r}")
     try:
-        money = Decimal(value)
+        money = _EXACT.create_decimal(value)
     except InvalidOperation:
         raise ConfigurationError(f"{what} is an amount such as '5.00', not {value!r}") from None
     if not money.is_finite() or money < 0:
         raise ConfigurationError(f"{what} is an amount of 0 or more, not {value!r}")
-    if -int(money.as_tuple().exponent) > MAX_DECIMALS + 2:
-        raise ConfigurationError(f"{what} has more decimals than Stripe takes, which is {MAX_DECIMALS} of a cent")
+    if money >= MAX_PRICE:
+        raise ConfigurationError(f"{what} is under {MAX_PRICE:,}, not {value!r}")
     return money
 
 
@@ -220,3 +238,11 @@ def _check_tiers(tiers: Any, price: Price) -> None:
     bounds = [tier.up_to for tier in bounded]
     if None in bounds or bounds != sorted(set(bounds)):
         raise ConfigurationError(f"{price}: tiers go up, each with a higher up_to= than the one before; not {bounds}")
+
+
+def _check_decimals(tiers: Iterable[Tier], price: Price) -> None:
+    most = MAX_DECIMALS + _decimals(price.currency)
+    for tier in tiers:
+        for money in (tier.unit_price, tier.flat_price):
+            if money is not None and -int(Decimal(money).as_tuple().exponent) > most:
+                raise ConfigurationError(f"{price}: {money} has more decimals than the {most} that Stripe takes")
