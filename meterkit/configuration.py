@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,8 @@ class Settings:
     """
 
     data_dir: Path
-    ledger: str
-    stripe_key: str | None
+    ledger: str = field(repr=False)  # may hold a password, and locals end up in error reports
+    stripe_key: str | None = field(repr=False)
     stripe_base: str | None
     flush_interval: float
     report_interval: float
@@ -90,6 +90,23 @@ def check_identify(identify: Any) -> None:
         )
 
 
+def check_clock(clock: Any) -> None:
+    """See that *clock* can be asked."""
+    if not callable(clock):
+        raise ConfigurationError(f"clock= is a function that answers unix seconds, such as time.time, not {clock!r}")
+
+
+def checked_directory(path: Any) -> Path:
+    """An absolute path, so that it stays the same when the process changes its working directory."""
+    try:
+        directory = Path(path).absolute()
+    except TypeError:
+        raise ConfigurationError(f"data_dir= is a path such as '/var/lib/billing', not {path!r}") from None
+    if "?" in str(directory) or "%" in str(directory):  # they mean something in the ledger's URL
+        raise ConfigurationError(f"data_dir= is a path without '?' and '%', not {str(directory)!r}; choose another")
+    return directory
+
+
 def checked_key(key: Any) -> str | None:
     """A key that can be used on the server side."""
     if key is None:
@@ -118,13 +135,14 @@ def checked_ledger(url: Any) -> str:
     if not isinstance(url, str) or not url.startswith(("sqlite:///", "postgresql+psycopg://")):
         shown = str(url).split("@")[-1]  # what stands before it may be a password
         raise ConfigurationError(f"ledger= is 'sqlite:///path' or 'postgresql+psycopg://...', not {shown!r}")
-    if url in ("sqlite:///", "sqlite:///:memory:"):
+    path, _, options = url.removeprefix("sqlite:///").partition("?")
+    if path in ("", ":memory:") or "mode=memory" in options:
         raise ConfigurationError("ledger= is a file, because usage in memory would not outlive the process")
     return url
 
 
 def positive(seconds: Any, what: str) -> float:
-    """A number of seconds over 0; *what* names the argument."""
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
-        raise ConfigurationError(f"{what}= is a positive number of seconds, not {seconds!r}")
+    """A number of seconds over 0, a week at most; *what* names the argument."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= 7 * 24 * 3600:
+        raise ConfigurationError(f"{what}= is a positive number of seconds, a week at most, not {seconds!r}")
     return float(seconds)

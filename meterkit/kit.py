@@ -13,13 +13,14 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meterkit.configuration import (
     Settings,
+    check_clock,
     check_identify,
     checked_base,
+    checked_directory,
     checked_key,
     checked_ledger,
     checked_meters,
@@ -87,7 +88,8 @@ class MeterKit:
         self.meters = checked_meters(meters)
         self.prices = checked_prices(prices, self.meters)
         check_identify(identify)
-        directory = Path(data_dir or os.environ.get("METERKIT_DATA_DIR") or ".meterkit").absolute()
+        check_clock(clock)
+        directory = checked_directory(data_dir or os.environ.get("METERKIT_DATA_DIR") or ".meterkit")
         self._settings = Settings(
             data_dir=directory,
             ledger=checked_ledger(
@@ -108,7 +110,7 @@ class MeterKit:
 
     def __repr__(self) -> str:
         key = self._settings.stripe_key
-        masked = None if key is None else f"{key[:8]}..."
+        masked = None if key is None else f"{key[:8] if key.startswith(('sk_', 'rk_')) else ''}..."
         return f"MeterKit(meters={list(self.meters)}, stripe_key={masked!r}, data_dir={str(self._settings.data_dir)!r})"
 
     def record(self, meter: Meter | str, company: str, quantity: int = 1, *, user: str | None = None) -> None:

@@ -1,0 +1,191 @@
+"""Wrong configuration fails while a kit is built, and the message says the cure."""
+
+from __future__ import annotations
+
+import functools
+import math
+from pathlib import Path
+
+import pytest
+
+from meterkit import ConfigurationError, Meter, MeterKit, MeterKitError, Price
+
+CALLS = Meter("calls")
+
+
+async def look_up(_exchange):
+    """An identity that cannot be waited for."""
+    return "acme"
+
+
+@pytest.mark.parametrize(
+    ("options", "cure"),
+    [
+        ({"meters": []}, "give at least one Meter"),
+        ({"meters": CALLS}, "a list of Meter"),
+        ({"meters": None}, "a list of Meter"),
+        ({"meters": ["calls"]}, "'calls' is none"),
+        ({"meters": [CALLS, Meter("calls", path="/v2/*")]}, "two meters named 'calls'; rename one"),
+        ({"meters": [CALLS, Meter("v2", event_name="calls")]}, "give one of them another event_name="),
+        ({"prices": Price.per_unit(CALLS, "1")}, "a list of Price"),
+        ({"prices": ["1.00"]}, "'1.00' is none"),
+        ({"prices": [Price.per_unit(Meter("other"), "1")]}, "Meter('other'), which is not in meters=; add it there"),
+        ({"prices": [Price.per_unit(Meter("calls", path="/v2"), "1")]}, "not in meters="),
+        ({"identify": "x-company-id"}, "a function that takes an Exchange"),
+        ({"identify": look_up}, "make it a plain one"),
+        ({"identify": functools.partial(look_up)}, "make it a plain one"),
+        ({"stripe_key": 5}, "'sk_live_...'"),
+        ({"stripe_key": "sk_test_1\n"}, "no spaces or line breaks"),
+        ({"stripe_key": "sk_test 1"}, "no spaces or line breaks"),
+        ({"stripe_key": "pk_live_1"}, "Take the secret key"),
+        ({"stripe_key": "whsec_1"}, "Take the secret key"),
+        ({"stripe_base": "127.0.0.1:12111"}, "such as 'http://127.0.0.1:12111'"),
+        ({"stripe_base": 12111}, "such as 'http://127.0.0.1:12111'"),
+        ({"ledger": "mysql://host/db"}, "'sqlite:///path' or 'postgresql+psycopg://...'"),
+        ({"ledger": "postgresql://host/db"}, "'sqlite:///path' or 'postgresql+psycopg://...'"),
+        ({"ledger": "/var/lib/ledger.sqlite"}, "'sqlite:///path' or 'postgresql+psycopg://...'"),
+        ({"ledger": Path("ledger.sqlite")}, "'sqlite:///path' or 'postgresql+psycopg://...'"),
+        ({"ledger": "sqlite:///"}, "ledger= is a file"),
+        ({"ledger": "sqlite:///:memory:"}, "ledger= is a file"),
+        ({"ledger": "sqlite:///file:ledger?mode=memory&uri=true"}, "ledger= is a file"),
+        ({"data_dir": 5}, "a path such as"),
+        ({"data_dir": b"billing"}, "a path such as"),
+        ({"data_dir": "/var/lib/what?"}, "choose another"),
+        ({"data_dir": "/var/lib/100%"}, "choose another"),
+        ({"flush_interval": 0}, "a positive number of seconds"),
+        ({"flush_interval": -1}, "a positive number of seconds"),
+        ({"flush_interval": "5"}, "a positive number of seconds"),
+        ({"flush_interval": None}, "a positive number of seconds"),
+        ({"flush_interval": True}, "a positive number of seconds"),
+        ({"flush_interval": math.nan}, "a positive number of seconds"),
+        ({"flush_interval": 1e10}, "a week at most"),
+        ({"report_interval": 0}, "report_interval= is a positive number of seconds"),
+        ({"report_interval": math.inf}, "a week at most"),
+        ({"clock": 1_772_366_400}, "such as time.time"),
+        ({"clock": None}, "such as time.time"),
+    ],
+)
+def test_a_wrong_kit(options, cure):
+    """A kit that cannot work is refused while it is built, in a sentence that says the cure."""
+    with pytest.raises(ConfigurationError) as caught:
+        MeterKit(**{"meters": [CALLS], **options})
+
+    assert cure in str(caught.value)
+
+
+@pytest.mark.parametrize("wrong", ["stripe_keys", "flush_seconds"])
+def test_a_misspelt_option(wrong):
+    """An option that there is not is Python's own error."""
+    with pytest.raises(TypeError, match=wrong):
+        MeterKit(meters=[CALLS], **{wrong: 5})
+
+
+def test_one_error_for_all():
+    """A wrong configuration is a `ValueError`, and of the tree that `MeterKitError` catches."""
+    assert issubclass(ConfigurationError, MeterKitError)
+    assert issubclass(ConfigurationError, ValueError)
+
+
+@pytest.mark.parametrize(
+    ("options", "secret"),
+    [
+        ({"stripe_key": "whsec_hush"}, "hush"),
+        ({"stripe_key": "pk_live_hush"}, "hush"),
+        ({"stripe_key": "sk_live_hush\n"}, "hush"),
+        ({"ledger": "postgres://user:hush@host/db"}, "hush"),
+        ({"ledger": "postgres://user:hush@hush@host/db"}, "hush"),
+    ],
+)
+def test_no_secret_in_a_message(options, secret):
+    """A message ends up in logs, so it never repeats a key or password."""
+    with pytest.raises(ConfigurationError) as caught:
+        MeterKit(meters=[CALLS], **options)
+
+    assert secret not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "shown"),
+    [
+        ("sk_live_hush", "'sk_live_...'"),
+        ("rk_test_hush", "'rk_test_...'"),
+        ("hush", "'...'"),
+        (None, "None"),
+    ],
+)
+def test_no_secret_in_a_repr(key, shown):
+    """The repr of a kit, and of what error reports show of its insides, has neither key nor password."""
+    kit = MeterKit(
+        meters=[CALLS], stripe_key=key, data_dir="/var/lib/billing", ledger="postgresql+psycopg://user:hush@host/db"
+    )
+
+    assert f"MeterKit(meters=['calls'], stripe_key={shown}, data_dir='/var/lib/billing')" == repr(kit)
+    assert "hush" not in repr(vars(kit))
+
+
+def test_the_environment_is_the_default(monkeypatch, tmp_path):
+    """What no argument says, environment variables do."""
+    monkeypatch.setenv("STRIPE_SECRET_KEY", "sk_test_environment")
+    monkeypatch.setenv("METERKIT_STRIPE_BASE", "http://127.0.0.1:1")
+    monkeypatch.setenv("METERKIT_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("METERKIT_LEDGER", "sqlite:////elsewhere/ledger.sqlite")
+    settings = MeterKit(meters=[CALLS])._settings
+
+    assert (
+        "sk_test_environment",
+        "http://127.0.0.1:1",
+        tmp_path / "data",
+        "sqlite:////elsewhere/ledger.sqlite",
+    ) == (settings.stripe_key, settings.stripe_base, settings.data_dir, settings.ledger)
+
+
+def test_arguments_outrank_the_environment(monkeypatch, tmp_path):
+    """An argument counts, whatever the environment says."""
+    for name in ("STRIPE_SECRET_KEY", "METERKIT_STRIPE_BASE", "METERKIT_DATA_DIR", "METERKIT_LEDGER"):
+        monkeypatch.setenv(name, "pk_wrong anyway")
+    settings = MeterKit(
+        meters=[CALLS],
+        stripe_key="sk_test_argument",
+        stripe_base="https://stripe.example",
+        data_dir=tmp_path,
+        ledger="sqlite:///ledger.sqlite",
+    )._settings
+
+    assert ("sk_test_argument", "https://stripe.example", tmp_path, "sqlite:///ledger.sqlite") == (
+        settings.stripe_key,
+        settings.stripe_base,
+        settings.data_dir,
+        settings.ledger,
+    )
+
+
+def test_an_empty_variable_says_nothing(monkeypatch):
+    """Deployments set variables to nothing; that is the same as not setting them."""
+    for name in ("STRIPE_SECRET_KEY", "METERKIT_STRIPE_BASE", "METERKIT_DATA_DIR", "METERKIT_LEDGER"):
+        monkeypatch.setenv(name, "")
+    settings = MeterKit(meters=[CALLS])._settings
+
+    assert (None, None, Path(".meterkit").absolute()) == (
+        settings.stripe_key,
+        settings.stripe_base,
+        settings.data_dir,
+    )
+
+
+def test_a_wrong_variable_is_a_wrong_argument(monkeypatch):
+    """What comes from the environment is checked alike."""
+    monkeypatch.setenv("STRIPE_SECRET_KEY", "pk_live_1")
+
+    with pytest.raises(ConfigurationError, match="Take the secret key"):
+        MeterKit(meters=[CALLS])
+
+
+def test_the_defaults():
+    """Without any word, usage is kept below the working directory, flushed every 5 seconds, reported every hour."""
+    settings = MeterKit(meters=[CALLS])._settings
+
+    assert (f"sqlite:///{Path.cwd()}/.meterkit/ledger.sqlite", 5.0, 3600.0) == (
+        settings.ledger,
+        settings.flush_interval,
+        settings.report_interval,
+    )
