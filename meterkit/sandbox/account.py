@@ -29,6 +29,7 @@ KINDS: dict[str, tuple[str, int, str]] = {
     "invoice": ("in_1", 23, "invoice"),
     "event": ("evt_1", 23, "event"),
 }
+NOBODY: Record = {"id": None, "idempotency_key": None}  # what time itself does, no request asked for
 _ALPHABET = string.ascii_letters + string.digits
 
 
@@ -55,7 +56,7 @@ class Account:
         self.tables: dict[str, dict[str, Record]] = {kind: {} for kind in KINDS}
         self.usage = Usage(clock, switches)
         self.adjustments: list[Record] = []
-        self.request: Record = {"id": None, "idempotency_key": None}  # the one being worked on, for the events
+        self.origin = NOBODY  # the request being worked on, which the events name
 
     @property
     def now(self) -> int:
@@ -113,7 +114,7 @@ class Account:
                 "data": data,
                 "livemode": self.switches.livemode,
                 "pending_webhooks": 0,
-                "request": dict(self.request),
+                "request": dict(self.origin),
                 "type": name,
             }
         )

@@ -33,8 +33,8 @@ class Control:
 
     def answer(self, request: Request) -> Reply:
         """The answer: 200 with JSON, 400 with what was wrong, 404 for what there is not."""
-        # A web page must not reach this through a name of its own that resolves to the loopback.
-        if request.headers.get("host", "").partition(":")[0] not in _LOOPBACK:
+        # No web page commands this: neither across origins, nor through a name of its own for the loopback.
+        if "origin" in request.headers or request.headers.get("host", "").partition(":")[0] not in _LOOPBACK:
             return json_reply(403, {"error": "The sandbox answers only requests addressed to 127.0.0.1."})
         run = self._routes.get((request.method, request.path.removeprefix(PREFIX)))
         if run is None:

@@ -17,7 +17,7 @@ Step = tuple[int, int, "Callable[[Account, Record], None]", "Record"]
 
 def settle(account: Account, until: int) -> None:
     """
-    Run everything that is due up to a moment, and bring the drafts up to date.
+    Run everything that is due up to a moment.
 
     Each step sees the clock at the moment at which it was due, so an invoice that a long jump passes over is created
     and finalised with the right times.
@@ -32,6 +32,10 @@ def settle(account: Account, until: int) -> None:
             run(account, record)
         finally:
             account.clock.pin(None)
+
+
+def follow(account: Account) -> None:
+    """Bring the drafts up to date with the usage."""
     for invoice in list(account.tables["invoice"].values()):
         if invoice["status"] == "draft":
             follow_usage(account, invoice)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import json
 import logging
 import re
 import threading
+from collections import deque
 from typing import TYPE_CHECKING
 
 from meterkit.sandbox import (
@@ -22,7 +24,7 @@ from meterkit.sandbox import (
     subscriptions,
     summaries,
 )
-from meterkit.sandbox.account import fresh_id
+from meterkit.sandbox.account import NOBODY, fresh_id
 from meterkit.sandbox.errors import ApiError, malformed, server_error, unauthorized, unrecognized_url
 from meterkit.sandbox.faults import Fault, Faults
 from meterkit.sandbox.form import decode, plain
@@ -30,12 +32,12 @@ from meterkit.sandbox.frame import API_VERSION, Received, Reply, Request, Reset,
 from meterkit.sandbox.idempotency import Keys
 from meterkit.sandbox.limits import Limiter
 from meterkit.sandbox.rendering import render
-from meterkit.sandbox.routes import Call, locate
+from meterkit.sandbox.routes import Call, Route, locate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from meterkit.sandbox.account import Account
+    from meterkit.sandbox.account import Account, Record
     from meterkit.sandbox.form import Node
 
 logger = logging.getLogger("meterkit.sandbox")
@@ -53,6 +55,7 @@ ROUTES = [
     *previews.ROUTES,
     *events.ROUTES,
 ]
+LOG_LENGTH = 100_000  # requests; a sandbox may run for weeks
 _VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(\.\w+)?", re.ASCII)
 _NO_KEY = (
     "You did not provide an API key. You need to provide your API key in the Authorization header, using Bearer auth "
@@ -67,7 +70,7 @@ class Gateway:
     def __init__(self, account: Account, api_key: str) -> None:
         self.account = account
         self.faults = Faults()
-        self.log: list[Received] = []
+        self.log: deque[Received] = deque(maxlen=LOG_LENGTH)
         self._api_key = api_key
         self._keys = Keys(account.clock)
         self._limiter = Limiter(account)
@@ -133,7 +136,7 @@ class Gateway:
             except ApiError as error:
                 return _refusal(error, entry.request_id)
         with self.account.lock:
-            stored = self._keys.begin(key, request.path, repr(plain(form)), entry.request_id)
+            stored = self._keys.begin(key, request.path, json.dumps(entry.params, sort_keys=True), entry.request_id)
         if stored is not None:
             reply, original = stored
             headers = {**reply.headers, "Idempotent-Replayed": "true", "Original-Request": original}
@@ -154,7 +157,7 @@ class Gateway:
         return reply
 
     def _worked(self, request: Request, entry: Received, form: dict[str, Node], fault: Fault | None) -> Reply:
-        """Do what the endpoint does."""
+        """Find the endpoint, read the parameters, do the work."""
         content_type = request.headers.get("content-type", "application/x-www-form-urlencoded")
         if request.path.startswith("/v2/"):
             raise unrecognized_url(request.method, request.path)
@@ -167,21 +170,31 @@ class Gateway:
         call = Call(request.path, identity, route.read(form))
         with self.account.lock:
             slot = meter_events.slot(self.account, call) if route is meter_events.EVENTS else None
+        kind = None if fault is None else fault.kind
         with self._limiter.alone(slot):
-            if fault is not None and fault.kind == "slow":
+            if fault is not None and kind == "slow":
                 fault.hold()
-            if fault is not None and fault.kind == "500":
+            if kind == "500":
                 raise server_error()
-            with self.account.lock:
-                self.account.request = {
-                    "id": entry.request_id,
-                    "idempotency_key": request.headers.get("idempotency-key"),
-                }
-                cycle.settle(self.account, self.account.now)
-                answer = render(self.account, route.run(self.account, call), call.params.get("expand", ()))
-        if fault is not None and fault.kind == "500_after":
+            reply = json_reply(200, self._run(route, call, entry))
+        if kind == "500_after":
             raise server_error()
-        return json_reply(200, answer)
+        return reply
+
+    def _run(self, route: Route, call: Call, entry: Received) -> Record:
+        """Let the endpoint work, on an account that is up to date."""
+        with self.account.lock:
+            cycle.settle(self.account, self.account.now)
+            if route is not meter_events.EVENTS:  # those come in thousands, and none of them reads a draft
+                cycle.follow(self.account)
+            self.account.origin = {
+                "id": entry.request_id,
+                "idempotency_key": entry.headers.get("idempotency-key"),
+            }
+            try:
+                return render(self.account, route.run(self.account, call), call.params.get("expand", ()))
+            finally:
+                self.account.origin = NOBODY
 
     def _framed(self, request: Request, reply: Reply, request_id: str) -> Reply:
         """The answer with the headers that all have."""

@@ -26,8 +26,6 @@ def chosen_prices(account: Account, items: Sequence[dict[str, Any]]) -> list[Rec
         ApiError: 400 for what cannot stand together on one subscription.
 
     """
-    if not items:
-        raise invalid("A subscription needs at least one item.", param="items")
     if len(items) > MOST_ITEMS:
         raise invalid(f"A subscription can have at most {MOST_ITEMS} items.", param="items")
     prices = [_price(account, item, place) for place, item in enumerate(items)]

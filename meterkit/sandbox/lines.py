@@ -98,10 +98,8 @@ def _graduated(price: Record, product: Record, quantity: Decimal) -> list[Part]:
 
 
 def _volume(price: Record, product: Record, quantity: Decimal) -> list[Part]:
-    for number, tier in enumerate(price["tiers"], start=1):
-        if tier["up_to"] is None or quantity <= tier["up_to"]:
-            return _tier_parts(price, product, number, quantity)
-    raise AssertionError("the last tier has no upper bound")
+    bounds = [tier["up_to"] for tier in price["tiers"][:-1]]  # the last one has none
+    return _tier_parts(price, product, 1 + sum(quantity > bound for bound in bounds), quantity)
 
 
 def _tier_parts(price: Record, product: Record, number: int, quantity: Decimal) -> list[Part]:

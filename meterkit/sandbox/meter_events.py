@@ -28,7 +28,7 @@ CREATE = {
 CANCEL = {
     "type": Choice(("cancel",), required=True),
     "event_name": Text(100, required=True),
-    "cancel": Object({"identifier": Text(100, required=True)}),
+    "cancel": Object({"identifier": Text(100, required=True)}, required=True),
 }
 _PLAIN = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)", re.ASCII)
 
@@ -71,9 +71,7 @@ def slot(account: Account, call: Call) -> tuple[str, str]:
 
 def adjust(account: Account, call: Call) -> Record:
     """Cancel an event that was received within the last 24 hours."""
-    identifier = call.params.get("cancel", {}).get("identifier")
-    if identifier is None:
-        raise invalid("Missing required param: cancel[identifier].", param="cancel", code="parameter_missing")
+    identifier = call.params["cancel"]["identifier"]
     effective_at = account.usage.cancel(call.params["event_name"], identifier)
     if effective_at is None:
         raise invalid(

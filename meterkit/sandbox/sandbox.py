@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from meterkit.sandbox.frame import Received, Reply, Request, Reset
+    from meterkit.sandbox.switches import Concurrency, End, RateLimit, Refusal, Rounding, Scope
     from meterkit.sandbox.usage import MeterEvent
 
 
@@ -35,11 +36,24 @@ class Sandbox:
         api_key: The only key that is let in; None: `sk_test_sandbox`, with `livemode` `sk_live_sandbox`.
         now: The clock. None: real time. A datetime with a time zone, or unix seconds: time stands still there until
             it is advanced. A callable: asked for unix seconds each time.
-        switches: See `Switches`: `livemode`, `rate_limit`, `event_lag`, `invoice_grace`, ...
+        livemode: What objects say in `livemode`.
+        rate_limit: Requests per second of sandbox time; "stripe" for Stripe's own numbers; None for no limit.
+        event_lag: Seconds until summaries and previews see a meter event.
+        invoice_grace: Seconds between a cycle's draft invoice and its finalisation, 0 to 72 hours.
+        identifier_scope: Within what a meter event's identifier is unique. Unverified.
+        duplicate_window: Seconds for which an identifier is remembered. Stripe promises at least 24 hours.
+        rejected_consumes_identifier: Whether a refused event uses its identifier up. Unverified.
+        unknown_customer: An event for no customer is refused ("sync", observed), or accepted and dropped ("async").
+        bad_payload: The same for a payload without customer or value, or with a bad value. Unverified.
+        exponents: Whether a value may be written `1e-7`. Unverified.
+        concurrency: What two calls in flight for the same customer and meter get. Unverified for v1.
+        inactive_frees_name: Whether a deactivated meter's event name may be taken by a new one. Unverified.
+        summary_end: Whether a summary's end bound belongs to it. Stripe's documentation says both.
+        empty_buckets: Whether hourly and daily summaries list hours and days without usage. Unverified.
+        rounding: How half a cent is rounded. Both fit what was observed.
 
     Raises:
         ValueError: A switch out of bounds, or a datetime without a time zone.
-        TypeError: A switch that there is not.
 
     """
 
@@ -49,9 +63,39 @@ class Sandbox:
         port: int = 0,
         api_key: str | None = None,
         now: Callable[[], float] | datetime | float | None = None,
-        **switches: Any,
+        livemode: bool = False,
+        rate_limit: RateLimit = None,
+        event_lag: int = 0,
+        invoice_grace: int = 3600,
+        identifier_scope: Scope = "account",
+        duplicate_window: int = 24 * 3600,
+        rejected_consumes_identifier: bool = False,
+        unknown_customer: Refusal = "sync",
+        bad_payload: Refusal = "sync",
+        exponents: bool = False,
+        concurrency: Concurrency = "endpoint-concurrency",
+        inactive_frees_name: bool = True,
+        summary_end: End = "exclusive",
+        empty_buckets: bool = False,
+        rounding: Rounding = "half_up",
     ) -> None:
-        self.switches = Switches(**switches)
+        self.switches = Switches(
+            livemode=livemode,
+            rate_limit=rate_limit,
+            event_lag=event_lag,
+            invoice_grace=invoice_grace,
+            identifier_scope=identifier_scope,
+            duplicate_window=duplicate_window,
+            rejected_consumes_identifier=rejected_consumes_identifier,
+            unknown_customer=unknown_customer,
+            bad_payload=bad_payload,
+            exponents=exponents,
+            concurrency=concurrency,
+            inactive_frees_name=inactive_frees_name,
+            summary_end=summary_end,
+            empty_buckets=empty_buckets,
+            rounding=rounding,
+        )
         self.api_key = api_key or ("sk_live_sandbox" if self.switches.livemode else "sk_test_sandbox")
         self._port = port
         self._account = Account(Clock(now), self.switches)
@@ -118,7 +162,8 @@ class Sandbox:
     @property
     def now(self) -> int:
         """Sandbox time, unix seconds."""
-        return self._account.now
+        with self._account.lock:
+            return self._account.now
 
     def advance(self, *, seconds: int | None = None, to: datetime | float | None = None) -> int:
         """
@@ -195,7 +240,7 @@ class Sandbox:
 
     @property
     def requests(self) -> list[Received]:
-        """What was received, in order, whatever was answered."""
+        """What was received (of very many the last 100,000), in order, whatever was answered."""
         return list(self._gateway.log)
 
     @property

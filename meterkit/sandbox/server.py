@@ -36,7 +36,8 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, port: int, answer: Callable[[Request], Reply | Reset]) -> None:
         self.answer = answer
-        self._connections: dict[socket.socket, threading.Thread] = {}
+        self._connections: set[socket.socket] = set()
+        self._workers: list[threading.Thread] = []  # a thread that is just about to end is still joined
         self._connections_lock = threading.Lock()
         super().__init__(("127.0.0.1", port), _Handler)
         self._accepting = threading.Thread(
@@ -53,11 +54,11 @@ class Server(ThreadingHTTPServer):
         self._accepting.join()
         self.server_close()
         with self._connections_lock:
-            connections = list(self._connections.items())
-        for connection, _ in connections:
+            connections = list(self._connections)
+        for connection in connections:
             with contextlib.suppress(OSError):  # it may have been closed a moment ago
                 connection.shutdown(socket.SHUT_RDWR)
-        for _, thread in connections:
+        for thread in self._workers:
             thread.join()
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -69,13 +70,15 @@ class Server(ThreadingHTTPServer):
             daemon=True,
         )
         with self._connections_lock:
-            self._connections[request] = thread
+            self._connections.add(request)
+        self._workers = [each for each in self._workers if each.is_alive()]
         thread.start()
+        self._workers.append(thread)
 
     def shutdown_request(self, request: Any) -> None:
         """End a connection; one that lingers for 0 seconds is reset and says no goodbye."""
         with self._connections_lock:
-            self._connections.pop(request, None)
+            self._connections.discard(request)
         if _is_reset(request):
             self.close_request(request)
         else:
@@ -127,8 +130,5 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _is_reset(connection: socket.socket) -> bool:
-    try:
-        linger = connection.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.calcsize("ii"))
-    except OSError:
-        return False
+    linger = connection.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.calcsize("ii"))
     return struct.unpack("ii", linger) == (1, 0)

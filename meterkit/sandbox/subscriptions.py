@@ -92,6 +92,8 @@ def build(account: Account, params: dict[str, Any]) -> Record:
         raise _no_proration("billing_cycle_anchor" if "billing_cycle_anchor" in params else "backdate_start_date")
     subscription = _record(account, params, customer["id"], prices[0]["currency"])
     subscription.update(start_date=start, billing_cycle_anchor=anchor)
+    if subscription["cancel_at_period_end"]:
+        subscription.update(cancel_at=end, canceled_at=account.now)
     items = [
         new_item(account, subscription["id"], price, item, (start, end))
         for price, item in zip(prices, params["items"], strict=True)

@@ -7,46 +7,33 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 MAX_GRACE = 72 * 3600
 
+RateLimit = int | Literal["stripe"] | None
+Scope = Literal["account", "event_name", "customer"]
+Refusal = Literal["sync", "async"]
+Concurrency = Literal["endpoint-concurrency", "lock_timeout", "off"]
+End = Literal["exclusive", "inclusive"]
+Rounding = Literal["half_up", "half_even"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Switches:
-    """
-    How this Stripe behaves where the real one's behaviour is configurable or unverified.
+    """How one sandbox behaves; `Sandbox` describes each switch and has its default."""
 
-    Attributes:
-        livemode: What objects say in `livemode`.
-        rate_limit: Requests per second of sandbox time; "stripe" for Stripe's own numbers; None for no limit.
-        event_lag: Seconds until summaries and previews see a meter event.
-        invoice_grace: Seconds between a cycle's draft invoice and its finalisation, 0 to 72 hours.
-        identifier_scope: Within what a meter event's identifier is unique. Unverified.
-        duplicate_window: Seconds for which an identifier is remembered.
-        rejected_consumes_identifier: Whether a refused event uses its identifier up. Unverified.
-        unknown_customer: What happens to an event for no customer: refused, or accepted and dropped. Observed: refused.
-        bad_payload: The same for a payload without customer or value, or with a bad value. Unverified.
-        exponents: Whether a value may be written `1e-7`. Unverified.
-        concurrency: What two requests in flight for the same customer and meter get. Unverified for v1.
-        inactive_frees_name: Whether a deactivated meter's event name may be taken by a new one. Unverified.
-        summary_end: Whether a summary's end bound belongs to it. Stripe's documentation says both.
-        empty_buckets: Whether hourly and daily summaries list hours and days without usage. Unverified.
-        rounding: How half a cent is rounded. Both fit what was observed.
-
-    """
-
-    livemode: bool = False
-    rate_limit: int | Literal["stripe"] | None = None
-    event_lag: int = 0
-    invoice_grace: int = 3600
-    identifier_scope: Literal["account", "event_name", "customer"] = "account"
-    duplicate_window: int = 24 * 3600
-    rejected_consumes_identifier: bool = False
-    unknown_customer: Literal["sync", "async"] = "sync"
-    bad_payload: Literal["sync", "async"] = "sync"
-    exponents: bool = False
-    concurrency: Literal["endpoint-concurrency", "lock_timeout", "off"] = "endpoint-concurrency"
-    inactive_frees_name: bool = True
-    summary_end: Literal["exclusive", "inclusive"] = "exclusive"
-    empty_buckets: bool = False
-    rounding: Literal["half_up", "half_even"] = "half_up"
+    livemode: bool
+    rate_limit: RateLimit
+    event_lag: int
+    invoice_grace: int
+    identifier_scope: Scope
+    duplicate_window: int
+    rejected_consumes_identifier: bool
+    unknown_customer: Refusal
+    bad_payload: Refusal
+    exponents: bool
+    concurrency: Concurrency
+    inactive_frees_name: bool
+    summary_end: End
+    empty_buckets: bool
+    rounding: Rounding
 
     def __post_init__(self) -> None:
         """
@@ -60,7 +47,9 @@ class Switches:
             words = get_args(hint) if get_origin(hint) is Literal else ()
             if words and getattr(self, name) not in words:
                 raise ValueError(f"{name} must be one of {', '.join(words)}, not {getattr(self, name)!r}.")
+        if self.rate_limit != "stripe" and self.rate_limit is not None and not isinstance(self.rate_limit, int):
+            raise ValueError(f'rate_limit must be a number, "stripe" or None, not {self.rate_limit!r}.')
         if not 0 <= self.invoice_grace <= MAX_GRACE:
             raise ValueError(f"invoice_grace must be 0 to {MAX_GRACE} seconds (72 hours), not {self.invoice_grace}.")
-        if self.event_lag < 0:
-            raise ValueError(f"event_lag must not be negative, but is {self.event_lag}.")
+        if self.event_lag < 0 or self.duplicate_window < 0:
+            raise ValueError("event_lag and duplicate_window must not be negative.")

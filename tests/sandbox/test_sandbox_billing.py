@@ -474,6 +474,22 @@ def test_line_45_a_preview_lags_like_summaries(make_shop):
     assert (early, later, shop.invoices(customer)[0].total) == (0, 5, 25)
 
 
+def test_line_45_an_invoice_may_appear_only_when_it_is_final(make_shop):
+    """If all its usage was still being processed while it could have been a draft."""
+    shop = make_shop(event_lag=2 * HOUR)
+    customer = shop.customer()
+    shop.subscribe(customer, shop.price(shop.meter(), unit_amount=1))
+    shop.sandbox.advance(to=APRIL - 1)
+    shop.send(customer, 5)
+    shop.sandbox.advance(to=APRIL + 1)
+    drafts = shop.invoices(customer)
+    shop.sandbox.advance(seconds=HOUR)
+
+    assert drafts == []
+    assert [(invoice.total, invoice.status) for invoice in shop.invoices(customer)] == [(5, "paid")]
+    assert shop.events("invoice.created", "invoice.finalized") == ["invoice.created", "invoice.finalized"]
+
+
 def test_line_45_a_preview_includes_the_next_licence(shop):
     """As the invoice will."""
     customer = shop.customer()
@@ -618,6 +634,7 @@ def test_a_subscription_that_ends_with_its_period_bills_its_usage(shop, sandbox)
     sandbox.advance(to=day(6, 1))
 
     ended = shop.v1.subscriptions.retrieve(subscription.id)
+    assert (subscription.cancel_at_period_end, subscription.cancel_at) == (True, APRIL)
     assert (ended.status, ended.ended_at) == ("canceled", APRIL)
     assert [invoice.total for invoice in shop.invoices(customer)] == [5, 1000]
     assert shop.events("customer.subscription.deleted") == ["customer.subscription.deleted"]
@@ -639,6 +656,13 @@ def test_a_subscription_that_ends_at_once_bills_its_usage_only_when_asked(shop, 
     with pytest.raises(stripe.InvalidRequestError):
         shop.v1.subscriptions.cancel(subscription.id)
     refused(shop.v1.subscriptions.update, subscription.id, {"description": "x"})
+
+
+def test_licensed_prices_are_not_prorated(shop):
+    """The sandbox says so instead of making an amount up."""
+    subscription = shop.subscribe(shop.customer(), shop.price(unit_amount=1000))
+
+    assert "prorate" in refused(shop.v1.subscriptions.cancel, subscription.id, {"prorate": True}).user_message
 
 
 def test_subscriptions_are_listed_by_what_they_are(shop):

@@ -42,6 +42,13 @@ def test_line_01_basic_authentication_is_let_in(sandbox):
     assert answer.status_code == 200
 
 
+def test_line_01_basic_authentication_must_be_readable(sandbox):
+    """What is not base64 carries no key."""
+    answer = httpx.get(f"{sandbox.url}/v1/customers", headers={"Authorization": "Basic ***"})
+
+    assert (answer.status_code, answer.json()["error"]["message"][:7]) == (401, "You did")
+
+
 def test_line_02_v1_takes_forms_with_brackets(raw, sandbox):
     """Brackets nest, `[]` appends, and the request log shows what was meant."""
     answer = raw.post(
@@ -195,6 +202,18 @@ def test_line_03_a_version_that_is_none_is_refused(raw):
         ({"currency": "usd", "tiers": "1"}, "Invalid array", "tiers", None),
         ({"currency": "usd", "tiers[a][up_to]": "1"}, "Invalid array", "tiers", None),
         ({"currency": "usd", "metadata": "1"}, "Invalid object", "metadata", None),
+        (
+            {"currency": "usd", **{f"tiers[{n}][up_to]": "1" for n in range(101)}},
+            "Array tiers exceeded maximum 100 allowed elements.",
+            "tiers",
+            None,
+        ),
+        (
+            {"currency": "usd", **{f"metadata[{n}]": "1" for n in range(51)}},
+            "metadata can have at most 50 keys.",
+            "metadata",
+            None,
+        ),
         ({"currency[x]": "usd"}, "Invalid string", "currency", None),
         (
             {"currency": "dollars"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import gc
 import socket
+import struct
 import sys
 import threading
 from datetime import datetime, timezone
@@ -123,6 +124,18 @@ def test_connections_are_kept_alive(sandbox, raw):
     assert [request.path for request in sandbox.requests] == paths
 
 
+def test_a_client_that_hangs_up_is_no_news(sandbox, caplog):
+    """Only the debug log mentions it."""
+    caplog.set_level("DEBUG", logger="meterkit.sandbox")
+    with socket.create_connection(("127.0.0.1", int(sandbox.url.rpartition(":")[2]))) as connection:
+        connection.sendall(b"GET /v1/customers HT")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    httpx.get(sandbox.url)  # it is accepted after the other one, which therefore has been
+    sandbox.stop()
+
+    assert [record.levelname for record in caplog.records if "broke" in record.message] == ["DEBUG"]
+
+
 def test_a_body_without_a_length_is_refused(raw):
     """Stripe's libraries never send one in chunks."""
 
@@ -222,6 +235,7 @@ def test_time_moves_forward_by_one_way_of_saying_it(arguments):
         ({"invoice_grace": -1}, ValueError),
         ({"invoice_grace": 72 * 3600 + 1}, ValueError),
         ({"event_lag": -1}, ValueError),
+        ({"rate_limit": "slow"}, ValueError),
         ({"unknown_customer": "maybe"}, ValueError),
         ({"mood": "bad"}, TypeError),
     ],
@@ -297,9 +311,10 @@ def test_a_command_that_makes_no_sense_is_refused(raw, method, path, body, statu
     assert (answer.status_code, bool(answer.json()["error"])) == (status, True)
 
 
-def test_a_web_page_cannot_command_it(raw):
-    """A name of the page's own that resolves to the loopback does not help."""
-    assert raw.get("/_sandbox/clock", headers={"Host": "evil.example:80"}).status_code == 403
+@pytest.mark.parametrize("headers", [{"Host": "evil.example:80"}, {"Origin": "http://evil.example"}])
+def test_a_web_page_cannot_command_it(raw, headers):
+    """Neither across origins, nor through a name of its own that resolves to the loopback."""
+    assert raw.get("/_sandbox/clock", headers=headers).status_code == 403
 
 
 def test_it_imports_nothing_but_the_standard_library_and_itself():
