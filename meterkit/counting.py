@@ -100,7 +100,8 @@ class Counting:
         if exchange.closed:
             return
         try:
-            if not exchange.response_bytes and exchange.body is None:
+            if not exchange.begun:
+                exchange.begun = True
                 self._first_chunk(exchange, last=last)
             if exchange.length != 0:  # the server keeps the body of a HEAD, 204 or 304 to itself
                 exchange.response_bytes += len(data)

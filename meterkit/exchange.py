@@ -60,6 +60,7 @@ class Exchange:
         native: The WSGI environ, the ASGI scope, or Django's HttpRequest. None once the exchange is over.
         identity: What the view said with `identify`; None where it said nothing.
         skipped: The view said `skip`.
+        begun: Something of the response was about to leave, so that its status and headers are settled.
         closed: The exchange was counted, or found to need no counting.
         body: The response's body so far, kept only where a meter reads it (``value=response_json(...)``).
         body_cap: Bytes of the body that the meters need to see.
@@ -71,6 +72,7 @@ class Exchange:
         "_notes",
         "_started",
         "_usage",
+        "begun",
         "body",
         "body_cap",
         "closed",
@@ -95,6 +97,7 @@ class Exchange:
         self.response_bytes = 0
         self.identity: Identity | None = None
         self.skipped = False
+        self.begun = False
         self.closed = False
         self._started = perf_counter()
         self._usage: list[tuple[str, int]] = []  # a list, because appending is safe from any thread

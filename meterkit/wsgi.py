@@ -52,6 +52,7 @@ class WSGIExchange(Exchange):
 
     def start(self, status: str, headers: list[tuple[str, str]]) -> None:
         """Take down the status line, the headers and the route: Flask forgets it when its app returns."""
+        self.begun = False  # an app may start again, as long as nothing has left
         self.status = int(status[:3])
         self._response_headers = headers
         rule = getattr(self.native.get("werkzeug.request"), "url_rule", None)
