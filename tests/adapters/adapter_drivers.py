@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -189,3 +189,25 @@ async def _serve(app: Any, scope: dict[str, Any], leave: str, answer: Answer) ->
 
 def _text(headers: Any) -> list[tuple[str, str]]:
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]
+
+
+class Body:
+    """A body that counts how often it is closed."""
+
+    def __init__(self, *chunks: bytes) -> None:
+        self.chunks = iter(chunks)
+        self.closed = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self.chunks
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def answering(body: Any, *headers: tuple[str, str], status: str = "200 OK") -> Any:
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response(status, list(headers))
+        return body
+
+    return app
