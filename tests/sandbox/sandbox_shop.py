@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 
-from stripe import RequestsClient, StripeClient
+import pytest
+from stripe import InvalidRequestError, RequestsClient, StripeClient
 
 START = int(datetime(2026, 3, 1, tzinfo=timezone.utc).timestamp())
 MINUTE, HOUR, DAY = 60, 3600, 86400
 APRIL = START + 31 * DAY
+
+CLASSICAL = [
+    {"up_to": 100, "unit_amount": 500},
+    {"up_to": 1000, "unit_amount": 300},
+    {"up_to": "inf", "unit_amount": 200},
+]
 
 
 class Shop:
@@ -72,3 +79,50 @@ class Shop:
     def events(self, *types):
         found = self.v1.events.list({"types": list(types), "limit": 100}).data
         return [event.type for event in reversed(found)]
+
+
+def tiered(shop, meter, tiers=CLASSICAL, mode="graduated", **params):
+    return shop.price(meter, billing_scheme="tiered", tiers_mode=mode, tiers=tiers, **params)
+
+
+def refused(call, *args, **params):
+    """The 400 that a call gets."""
+    with pytest.raises(InvalidRequestError) as caught:
+        call(*args, **params)
+    assert caught.value.http_status == 400
+    return caught.value
+
+
+def refused_event(shop, customer, value=1, **params):
+    """The error that sending an event gets."""
+    with pytest.raises(InvalidRequestError) as caught:
+        shop.send(customer, value, **params)
+    assert caught.value.http_status == 400
+    return caught.value
+
+
+def cancel(shop, identifier, event_name="queries"):
+    """Take an event back."""
+    return shop.v1.billing.meter_event_adjustments.create(
+        {"type": "cancel", "event_name": event_name, "cancel": {"identifier": identifier}}
+    )
+
+
+def bill(shop, price, used, **subscription):
+    """The invoice for one month in which a customer used that much at that price."""
+    customer = shop.customer()
+    shop.subscribe(customer, price, **subscription)
+    shop.send(customer, used)
+    shop.sandbox.advance(to=APRIL + HOUR)
+    (invoice,) = shop.invoices(customer)
+    return invoice
+
+
+def lines(invoice):
+    """What an invoice says: description, quantity and amount of each line."""
+    return [(line.description, line.quantity, line.amount) for line in invoice.lines.data]
+
+
+def day(month, number, year=2026):
+    """The first second of a day, UTC."""
+    return int(datetime(year, month, number, tzinfo=timezone.utc).timestamp())

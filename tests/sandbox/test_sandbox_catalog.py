@@ -6,16 +6,9 @@ from decimal import Decimal
 
 import pytest
 import stripe
+from sandbox_shop import refused
 
 TIERS = [{"up_to": 10, "unit_amount": 5}, {"up_to": "inf", "unit_amount_decimal": "0.5", "flat_amount": 100}]
-
-
-def refused(call, *args, **params):
-    """The 400 that a call gets."""
-    with pytest.raises(stripe.InvalidRequestError) as caught:
-        call(*args, **params)
-    assert caught.value.http_status == 400
-    return caught.value
 
 
 def test_customers_can_be_created_read_changed_and_listed(shop):
