@@ -31,10 +31,13 @@ class Database:
 
     Args:
         url: As SQLAlchemy takes it: ``sqlite:///path`` or ``postgresql+psycopg://...``.
+
+    Raises:
+        LedgerError: The URL cannot be read.
     """
 
     def __init__(self, url: str) -> None:
-        self._url = sa.make_url(url)
+        self._url = _parsed(url)
         self._lock = threading.Lock()
         self._engine: sa.Engine | None = None
         self.ledger_id = ""
@@ -68,12 +71,23 @@ class Database:
 
     def _connect(self) -> sa.Engine:
         if self._url.get_backend_name() != "sqlite":
-            return sa.create_engine(self._url, poolclass=sa.NullPool)
+            try:
+                return sa.create_engine(self._url, poolclass=sa.NullPool)
+            except ImportError as error:
+                raise LedgerError(f"the ledger {self} needs a driver: pip install 'psycopg[binary]'") from error
         Path(str(self._url.database)).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         engine = sa.create_engine(self._url, poolclass=sa.NullPool, connect_args={"timeout": BUSY_SECONDS})
         sa.event.listen(engine, "connect", _configure_sqlite)
         sa.event.listen(engine, "begin", _begin_immediate)
         return engine
+
+
+def _parsed(url: str) -> sa.URL:
+    try:
+        return sa.make_url(url)
+    except (SQLAlchemyError, ValueError):
+        shown = url.rsplit("@", 1)[-1]  # what stands before it may hold a password
+        raise LedgerError(f"ledger= cannot be read as a database's URL; it ends in {shown!r}") from None
 
 
 def add_to(

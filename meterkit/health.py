@@ -6,7 +6,6 @@ from dataclasses import asdict
 from typing import Any
 
 from meterkit.configuration import Settings
-from meterkit.errors import MeterKitError
 from meterkit.flusher import NO_KEY, Flusher
 from meterkit.ledger import Books
 from meterkit.problems import Problems
@@ -35,8 +34,8 @@ def health(flusher: Flusher, settings: Settings, problems: Problems) -> dict[str
             for state in ("rejected", "uncertain")
             for report in flusher.outbox().reports(state=state)
         ]
-    except (MeterKitError, OSError) as error:
-        attention.append(str(error))
+    except Exception as error:
+        attention.append(str(error) or repr(error))
     for meter, of_meter in (books or {}).items():
         attention += _concerns(meter, of_meter)
     attention += [f"{each['identifier']} ({each['state']}): {each['error']}" for each in refused[:SHOWN]]
