@@ -23,13 +23,15 @@ def settle(account: Account, until: int) -> None:
     and finalised with the right times.
     """
     while True:
-        due = min(_steps(account), key=lambda step: step[:2], default=None)
-        if due is None or due[0] > until:
-            break
-        moment, _, run, record = due
-        account.clock.pin(moment)
+        steps = list(_steps(account))
+        first = min((step[:2] for step in steps), default=None)
+        if first is None or first[0] > until:
+            return
+        account.clock.pin(first[0])
         try:
-            run(account, record)
+            for moment, order, run, record in steps:
+                if (moment, order) == first:
+                    run(account, record)
         finally:
             account.clock.pin(None)
 

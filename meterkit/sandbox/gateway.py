@@ -70,18 +70,24 @@ class Gateway:
     def __init__(self, account: Account, api_key: str) -> None:
         self.account = account
         self.faults = Faults()
-        self.log: deque[Received] = deque(maxlen=LOG_LENGTH)
+        self._log: deque[Received] = deque(maxlen=LOG_LENGTH)
         self._api_key = api_key
         self._keys = Keys(account.clock)
         self._limiter = Limiter(account)
         self._log_lock = threading.Lock()
+
+    @property
+    def log(self) -> list[Received]:
+        """The requests so far, oldest first."""
+        with self._log_lock:
+            return list(self._log)
 
     def answer(self, request: Request) -> Reply | Reset:
         """The answer to one request, or the order to break its connection."""
         request_id = fresh_id("req_")
         entry = Received(request.method, request.path, {}, request.headers, request_id=request_id)
         with self._log_lock:
-            self.log.append(entry)
+            self._log.append(entry)
         try:
             outcome = self._pass(request, entry)
         except ApiError as error:

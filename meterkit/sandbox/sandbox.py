@@ -241,7 +241,7 @@ class Sandbox:
     @property
     def requests(self) -> list[Received]:
         """What was received (of very many the last 100,000), in order, whatever was answered."""
-        return list(self._gateway.log)
+        return self._gateway.log
 
     @property
     def meter_events(self) -> list[MeterEvent]:

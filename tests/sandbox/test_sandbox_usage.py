@@ -113,6 +113,16 @@ def test_line_33_only_an_existing_event_can_be_taken_back_once(shop, customer):
         cancel(shop, "a")
 
 
+def test_line_33_of_two_events_of_an_identifier_the_later_one_is_taken_back(shop, sandbox, customer):
+    """After the duplicate window there can be two."""
+    shop.send(customer, 5, identifier="a")
+    sandbox.advance(seconds=DAY)
+    shop.send(customer, 20, identifier="a")
+    cancel(shop, "a")
+
+    assert sandbox.usage("queries", customer.id) == 5
+
+
 def test_line_33_a_cancellation_takes_its_time(make_shop):
     """With a processing lag it is pending before it is complete."""
     shop = make_shop(event_lag=60)
