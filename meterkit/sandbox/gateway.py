@@ -55,6 +55,7 @@ ROUTES = [
     *previews.ROUTES,
     *events.ROUTES,
 ]
+FORM = "application/x-www-form-urlencoded"
 LOG_LENGTH = 100_000  # requests; a sandbox may run for weeks
 _VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(\.\w+)?", re.ASCII)
 _NO_KEY = (
@@ -102,9 +103,7 @@ class Gateway:
 
     def _pass(self, request: Request, entry: Received) -> Reply | Reset:
         self._authenticate(request.headers)
-        version = request.headers.get("stripe-version", API_VERSION)
-        if not _VERSION.fullmatch(version):
-            raise malformed(f"Invalid Stripe API version: {version}")
+        _check_frame(request)
         form = decode(request.form)
         entry.params = plain(form)
         with self.account.lock:
@@ -164,14 +163,6 @@ class Gateway:
 
     def _worked(self, request: Request, entry: Received, form: dict[str, Node], fault: Fault | None) -> Reply:
         """Find the endpoint, read the parameters, do the work."""
-        content_type = request.headers.get("content-type", "application/x-www-form-urlencoded")
-        if request.path.startswith("/v2/"):
-            raise unrecognized_url(request.method, request.path)
-        if request.body and not content_type.startswith("application/x-www-form-urlencoded"):
-            raise malformed(
-                "Invalid request (check that your POST content type is application/x-www-form-urlencoded). "
-                "If you have questions, we can help at https://support.stripe.com/."
-            )
         route, identity = locate(ROUTES, request.method, request.path)
         call = Call(request.path, identity, route.read(form))
         with self.account.lock:
@@ -210,6 +201,19 @@ class Gateway:
         if request.method == "POST" and key:
             headers |= {"Idempotency-Key": key, "Original-Request": request_id}
         return Reply(reply.status, reply.body, {**headers, **reply.headers})
+
+
+def _check_frame(request: Request) -> None:
+    version = request.headers.get("stripe-version", API_VERSION)
+    if not _VERSION.fullmatch(version):
+        raise malformed(f"Invalid Stripe API version: {version}")
+    if request.path.startswith("/v2/"):  # JSON bodies, and not known yet
+        raise unrecognized_url(request.method, request.path)
+    if request.body and not request.headers.get("content-type", FORM).startswith(FORM):
+        raise malformed(
+            f"Invalid request (check that your POST content type is {FORM}). "
+            "If you have questions, we can help at https://support.stripe.com/."
+        )
 
 
 def _refusal(error: ApiError, request_id: str) -> Reply:

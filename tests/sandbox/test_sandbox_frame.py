@@ -77,7 +77,7 @@ def test_line_02_objects_in_a_list_can_be_appended(shop, raw):
 
 def test_line_02_v1_takes_no_json(raw):
     """A JSON body on v1 is refused with Stripe's hint."""
-    answer = raw.post("/v1/customers", json={"name": "A"})
+    answer = raw.post("/v1/customers", json={"a[": ["b=c"]})
 
     assert answer.status_code == 400
     assert "application/x-www-form-urlencoded" in answer.json()["error"]["message"]
@@ -101,6 +101,11 @@ def test_line_02_what_it_does_not_know_is_never_a_success(raw, method, path):
     assert answer.status_code == 404
     assert answer.json()["error"]["type"] == "invalid_request_error"
     assert answer.json()["error"]["message"].startswith(f"Unrecognized request URL ({method}: {path}). ")
+
+
+def test_line_02_v2_does_not_exist_in_json_either(raw):
+    """Its body is not looked at."""
+    assert raw.post("/v2/billing/meter_event_stream", json={"a[": ["b=c"]}).status_code == 404
 
 
 @pytest.mark.parametrize("name", ["a[b", "a[b]c", "[a]"])
