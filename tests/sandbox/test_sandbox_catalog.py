@@ -17,6 +17,7 @@ def test_customers_can_be_created_read_changed_and_listed(shop):
     bob = shop.customer(name="Bob")
 
     shop.v1.customers.update(ada.id, {"name": "Ada L", "email": "", "metadata": {"plan": "", "tier": "b"}})
+    shop.v1.customers.update(ada.id, {"name": "Ada L"})  # no change, no event
     found = shop.v1.customers.retrieve(ada.id)
 
     assert ada.id.startswith("cus_")

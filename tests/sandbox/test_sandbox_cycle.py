@@ -35,6 +35,7 @@ def test_line_41_the_periods_end_drafts_an_invoice_and_an_hour_later_it_is_final
     assert (draft.period_start, draft.period_end, draft.total) == (START, APRIL, 1500)
     assert (final.status, final.amount_paid, final.amount_remaining) == ("paid", 1500, 0)
     assert (final.status_transitions.finalized_at, final.automatically_finalizes_at) == (APRIL + HOUR, None)
+    assert final.status_transitions.paid_at == APRIL + HOUR
     assert final.number == f"{customer.invoice_prefix}-0001"
     assert shop.v1.subscriptions.retrieve(subscription.id).latest_invoice == draft.id
     assert shop.events("invoice.created", "invoice.finalized", "invoice.paid", "invoice.payment_succeeded") == [

@@ -63,6 +63,17 @@ def test_line_07_the_same_key_on_another_path_is_an_error(raw):
     answer = raw.post("/v1/products", data={"name": "x"}, headers={"Idempotency-Key": "k"})
 
     assert (answer.status_code, answer.json()["error"]["type"]) == (400, "idempotency_error")
+    assert "('/v1/customers' vs '/v1/products')" in answer.json()["error"]["message"]
+
+
+def test_line_06_the_order_of_parameters_does_not_matter(raw):
+    """They are the same parameters."""
+    ids = {
+        raw.post("/v1/customers", data=data, headers={"Idempotency-Key": "k"}).json()["id"]
+        for data in ({"name": "a", "email": "b"}, {"email": "b", "name": "a"})
+    }
+
+    assert len(ids) == 1
 
 
 def test_line_08_the_same_key_in_flight_is_a_conflict(shop, sandbox):

@@ -52,10 +52,11 @@ def test_line_14_an_inactive_meter_frees_its_name(shop):
 def test_line_14_whether_it_does_is_a_switch(make_shop):
     """An account could hold names for ever."""
     shop = make_shop(inactive_frees_name=False)
-    shop.v1.billing.meters.deactivate(shop.meter("queries").id)
+    meter = shop.v1.billing.meters.deactivate(shop.meter("queries").id)
 
     with pytest.raises(stripe.InvalidRequestError, match="single meter"):
         shop.meter("queries")
+    assert shop.v1.billing.meters.reactivate(meter.id).status == "active"
 
 
 def test_line_15_only_the_display_name_can_change(shop, raw):
