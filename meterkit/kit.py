@@ -39,7 +39,7 @@ from meterkit.rulebook import Rulebook
 
 if TYPE_CHECKING:
     from meterkit.ledger import Usage
-    from meterkit.reporter import Summary
+    from meterkit.outbox import Summary
 
 
 class MeterKit:
@@ -103,7 +103,9 @@ class MeterKit:
         )
         self._problems = Problems()
         self._flusher: Flusher | None = None
-        self._starting = threading.RLock()  # re-entrant, because a signal handler may count
+        # One for each process, because a fork may happen while a thread of the parent's holds the parent's.
+        # Re-entrant, because a signal handler may count.
+        self._starting: dict[int, threading.RLock] = {}
         rulebook = Rulebook(self.meters.values())
         self.counting = Counting(rulebook=rulebook, identify=identify, sink=self, problems=self._problems, clock=clock)
         _kits.add(self)
@@ -224,9 +226,11 @@ class MeterKit:
 
         A count after that starts the kit again.
         """
-        with self._starting:
+        with self._lock():
+            if self._flusher is not None and self._flusher.pid != os.getpid():
+                self.after_fork()
             flusher, self._flusher = self._flusher, None
-        if flusher is not None and flusher.pid == os.getpid():
+        if flusher is not None:
             atexit.unregister(self.close)
             flusher.close()
 
@@ -244,10 +248,10 @@ class MeterKit:
 
     def _process(self, *, counting: bool = False) -> Flusher:
         """The flusher of this process; *counting* starts its journal and thread."""
-        if self._flusher is not None and self._flusher.pid != os.getpid():
-            self.after_fork()  # no fork hook ran, as under uWSGI
         started = False
-        with self._starting:
+        with self._lock():
+            if self._flusher is not None and self._flusher.pid != os.getpid():
+                self.after_fork()  # no fork hook ran, as under uWSGI
             flusher = self._flusher
             if flusher is None:
                 flusher = self._flusher = Flusher(self._settings, self._problems)
@@ -259,9 +263,12 @@ class MeterKit:
             flusher.report_trouble()
         return flusher
 
+    def _lock(self) -> threading.RLock:
+        """The lock under which this process starts and stops its flusher."""
+        return self._starting.setdefault(os.getpid(), threading.RLock())
+
     def after_fork(self) -> None:
         """In a forked child: begin anew. Takes no lock, logs nothing and starts nothing."""
-        self._starting = threading.RLock()
         self._problems.after_fork()
         flusher, self._flusher = self._flusher, None
         if flusher is not None:
