@@ -157,7 +157,9 @@ class Counting:
         Raises:
             UsageError: An argument cannot be counted.
         """
-        self._put([(meter, checked_quantity(quantity))], checked_id(company, "company"), _checked_user(user))
+        quantity, company, user = checked_quantity(quantity), checked_id(company, "company"), _checked_user(user)
+        if quantity:
+            self._put([(meter, quantity)], company, user)
 
     def _look_at_routes(self, exchange: Exchange) -> None:
         try:

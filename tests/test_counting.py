@@ -336,6 +336,13 @@ def test_record_raises(kit, arguments, reason):
     assert (reason, {}) == (caught.value.reason, counted(kit))
 
 
+def test_record_nothing(kit):
+    """A quantity of 0 is right, and leaves no trace."""
+    kit.record("calls", "acme", 0)
+
+    assert {} == counted(kit)
+
+
 def test_record_with_a_wrong_user(kit):
     """Half an identity is not counted by a direct call."""
     with pytest.raises(UsageError, match="a user id is a str"):
