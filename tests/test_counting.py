@@ -203,6 +203,22 @@ def test_a_body_that_cannot_be_counted(make_kit, body, reason):
     assert 1 == kit.health()["problems"][reason]["count"]
 
 
+def test_a_meter_that_fails(make_kit):
+    """What no one has thought of costs its own meter the count, and no other; health asks for a report."""
+
+    class Odd(PlainExchange):
+        @property
+        def request_bytes(self):
+            raise LookupError("no environ")
+
+    kit = make_kit(Meter("ingress", value="request_bytes"), Meter("calls"), identify=lambda _: "acme")
+
+    serve(kit, Odd())
+
+    assert {("calls", "acme"): 1} == counted(kit)
+    assert "Please report this" in kit.health()["problems"]["internal_error"]["message"]
+
+
 def test_a_body_in_chunks(make_kit):
     """A body is read together, however it was cut, and also without a Content-Length."""
     kit = make_kit(Meter("rows", value=response_json("rows")), identify=lambda _: "acme")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
+import sys
 import threading
 
 import pytest
@@ -12,6 +13,16 @@ from hypothesis import strategies as st
 from plain_exchange import counted, serve
 
 from meterkit import Meter
+from meterkit.journal import Journal
+
+
+@pytest.fixture(autouse=True)
+def _hurried_threads():
+    """Let the interpreter switch threads wherever it can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 def threads(*works):
@@ -60,6 +71,25 @@ def test_threads_against_closes(kit):
     count_against(kit, count, kit.close)
 
     assert {("calls", "acme"): 24_000} == counted(kit)
+
+
+def test_a_close_within_a_count(kit):
+    """A count that finds its journal closed under its hands, as by a handler of SIGTERM, starts the kit again."""
+    kit.record("calls", "acme", 1)
+
+    def trace(frame, _event, _argument):
+        if frame.f_code is Journal.count.__code__:
+            sys.settrace(None)
+            kit.close()
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        kit.record("calls", "acme", 10)
+    finally:
+        sys.settrace(before)
+
+    assert {("calls", "acme"): 11} == counted(kit)
 
 
 def test_threads_against_everything(make_kit):
@@ -111,20 +141,29 @@ def test_a_signal_handler_that_counts(kit):
         nonlocal handled
         handled += 1
         kit.record("calls", "acme", 1000)
+        kit.record("calls", f"handler {handled % 1000}", 1)
         serve(kit)
 
     before = signal.signal(signal.SIGALRM, handle)
     kit.record("calls", "acme", 1)
     signal.setitimer(signal.ITIMER_REAL, 0.0001, 0.0001)
     try:
-        for _ in range(50_000):
+        for number in range(20_000):
             kit.record("calls", "acme", 1)
+            kit.record("calls", f"company {number % 2000}", 1)
+            if number % 5000 == 0:
+                kit.flush()
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+    found = counted(kit)
 
     assert handled > 100
-    assert {("calls", "acme"): 50_001 + 1000 * handled, ("calls", None): handled} == counted(kit)
+    assert (20_001 + 1000 * handled, handled) == (found["calls", "acme"], found["calls", None])
+    assert (20_000, handled) == tuple(
+        sum(quantity for (_, company), quantity in found.items() if (company or "").startswith(of))
+        for of in ("company", "handler")
+    )
 
 
 def test_a_finaliser_that_counts(kit):

@@ -8,7 +8,7 @@ from decimal import Decimal
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from meterkit import ConfigurationError, Meter, Price, Tier, UsageError
@@ -139,7 +139,8 @@ def test_as_a_naive_computation(price, quantity):
     assert naive_amount(price, quantity) == price.amount(quantity) * 100
 
 
-@given(price=st.decimals(0, 10**6, places=14), quantity=st.integers(0, 999_999_999_999_999))
+@given(price=st.decimals(0, 999_999_999_999, places=14), quantity=st.integers(0, 999_999_999_999_999))
+@example(price=Decimal("999999999999.99"), quantity=999_999_999_999_999)
 def test_exact_for_any_quantity(price, quantity):
     """Nothing is lost to the precision of decimals, which would by default be 28 digits."""
     amount = Price.per_unit(METER, price).amount(quantity)

@@ -39,6 +39,7 @@ def matches(meter, method="GET", path="/", route=None, status=200):
         ("/a*a", "/aa", True),
         ("/v1/*/items/*", "/v1/x/items/", True),
         ("/v1/*/items/*", "/v1/items/", False),
+        ("/*ab*b*", "/ab", False),
         ("/a.c", "/abc", False),
         ("/a+", "/aa", False),
         ("*", "", True),
