@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+LEAVES = ["disconnect", "send", "cancel"]
+"""How servers tell an ASGI app that the client is gone."""
+
 LOG = "test.log"
 """The key in the environ or scope under which an app finds the log, to write down what it does itself."""
 
@@ -139,8 +142,8 @@ def call_asgi(
     """
     Serve one request.
 
-    The client may *leave* after the first chunk, as the three kinds of server tell it: "disconnect" (received),
-    "send" (raises OSError) and "cancel" (of the app's task).
+    The client may *leave* after the first chunk: "disconnect" is received, "send" raises OSError, and "cancel" cancels
+    the app's task.
     """
     answer = Answer(watch=watch)
     scope = {**scope_for(method, path, headers), LOG: answer.log, **(scope or {})}

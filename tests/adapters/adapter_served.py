@@ -29,6 +29,8 @@ def with_log(stack: Stack) -> Any:
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         scope[LOG] = []
+        # Some uvicorns promise 2.4, that send() raises when the client is gone, and do not keep it.
+        scope["asgi"] = {**scope["asgi"], "spec_version": "2.3"}
         if scope["type"] == "http" or not ("django" in stack.name or stack.name == "asgi"):
             await metered(scope, receive, send)
 

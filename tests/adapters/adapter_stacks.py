@@ -15,10 +15,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import django
 import fastapi
 import flask
 from adapter_django import django_handler
-from adapter_drivers import LOG, Answer, call_asgi, call_wsgi
+from adapter_drivers import LEAVES, LOG, Answer, call_asgi, call_wsgi
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.requests import Request
@@ -195,6 +196,10 @@ class Stack:
     def is_async(self) -> bool:
         return self.call is call_asgi
 
+    def hears_of(self, leave: str) -> bool:
+        """Whether it can notice a client that leaves this way: Django's ASGI handler listens since 5.0."""
+        return not (leave == "disconnect" and self.name == "django-asgi" and django.VERSION < (5,))
+
 
 def _flask(kit: MeterKit | None) -> Any:
     app = flask_app()
@@ -222,3 +227,5 @@ STACKS = [
     Stack("fastapi", call_asgi, _asgi(fastapi_app)),
     Stack("asgi", call_asgi, lambda kit: meterkit.asgi.MeterMiddleware(bare_asgi_app, kit) if kit else bare_asgi_app),
 ]
+
+LEAVING = [(stack, leave) for stack in STACKS if stack.is_async for leave in LEAVES if stack.hears_of(leave)]

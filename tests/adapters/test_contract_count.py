@@ -7,12 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from adapter_stacks import STACKS, Stack
+from adapter_stacks import LEAVING, STACKS, Stack
 from conftest import DJANGO_LEAVES_ITS_FILE, usage_of
 
 from meterkit import Meter, MeterKit
 
-ASYNC = [stack for stack in STACKS if stack.is_async]
 SYNC = [stack for stack in STACKS if not stack.is_async]
 
 Counted = Callable[[], dict[str, int]]
@@ -93,8 +92,7 @@ def test_a_client_that_leaves_a_wsgi_app_pays(stack: Stack, kit: MeterKit, count
 
 
 @DJANGO_LEAVES_ITS_FILE
-@pytest.mark.parametrize("leave", ["disconnect", "send", "cancel"])
-@pytest.mark.parametrize("stack", ASYNC, ids=lambda stack: stack.name)
+@pytest.mark.parametrize(("stack", "leave"), LEAVING, ids=lambda each: getattr(each, "name", each))
 def test_a_client_that_leaves_an_asgi_app_pays(stack: Stack, kit: MeterKit, counted: Counted, leave: str) -> None:
     """
     However the server tells that it is gone.

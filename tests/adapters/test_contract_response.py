@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 from adapter_drivers import call_wsgi
-from adapter_stacks import BOOM, STACKS, Stack
+from adapter_stacks import BOOM, LEAVING, STACKS, Stack
 from conftest import DJANGO_LEAVES_ITS_FILE
 
 from meterkit import Meter, MeterKit
 
 PATHS = ["whole", "stream", "sized", "nothing", "unchanged", "boom", "break", "named", "skipped", "a/b/not-there"]
-ASYNC = [stack for stack in STACKS if stack.is_async]
 SYNC = [stack for stack in STACKS if not stack.is_async]
 
 
@@ -97,8 +96,7 @@ def test_a_client_that_leaves_a_wsgi_app(stack: Stack, kit: MeterKit, path: str,
 
 
 @DJANGO_LEAVES_ITS_FILE
-@pytest.mark.parametrize("leave", ["disconnect", "send", "cancel"])
-@pytest.mark.parametrize("stack", ASYNC, ids=lambda stack: stack.name)
+@pytest.mark.parametrize(("stack", "leave"), LEAVING, ids=lambda each: getattr(each, "name", each))
 def test_a_client_that_leaves_an_asgi_app(stack: Stack, kit: MeterKit, leave: str) -> None:
     """
     Messages and exceptions stay the same, and a cancellation is not swallowed.

@@ -14,16 +14,13 @@ import pytest
 from adapter_django import METER, django_handler
 from adapter_drivers import Answer, call_asgi, call_wsgi
 from adapter_stacks import async_chunks, chunks
-from asgiref.sync import iscoroutinefunction
 from conftest import DJANGO_LEAVES_ITS_FILE, usage_of
 from django.conf.urls.i18n import i18n_patterns
-from django.http import FileResponse, HttpRequest, StreamingHttpResponse
+from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
-from django.test import override_settings
 from django.urls import path
 
 from meterkit import Meter, MeterKit
-from meterkit.django import MeterMiddleware
 
 Counted = Callable[[], dict[str, int]]
 
@@ -155,25 +152,24 @@ def test_a_middleware_that_answers_nothing(kit: MeterKit, counted: Counted) -> N
     assert {"broke": 1} == counted()
 
 
-def test_the_middleware_is_of_both_kinds(kit: MeterKit) -> None:
+def test_the_middleware_is_of_both_kinds(make_kit: Callable[..., MeterKit]) -> None:
     """
-    So that Django puts no thread between it and an async view.
+    So that Django puts no thread around it, nor between it and an async view.
     """
     threads: list[threading.Thread] = []
 
+    def identify(exchange: Any) -> str:
+        threads.append(threading.current_thread())
+        return "acme"
+
     async def view(request: HttpRequest) -> HttpResponseBase:
         threads.append(threading.current_thread())
-        return StreamingHttpResponse(async_chunks([]))
+        return HttpResponse(b"done")
 
-    async def get_response(request: HttpRequest) -> Any:
-        return None
-
+    kit = make_kit(Meter("calls", path="*"), identify=identify)
     both(kit, view, is_async=True)
 
-    assert {threading.current_thread()} == set(threads)
-    with override_settings(METERKIT=kit):
-        assert iscoroutinefunction(MeterMiddleware(get_response))
-        assert not iscoroutinefunction(MeterMiddleware(lambda request: None))  # type: ignore[arg-type,return-value]
+    assert [threading.current_thread()] * 3 == threads  # the bare view, the metered view, and who pays
 
 
 def test_translated_urls_are_not_guessed_at(make_kit: Callable[..., MeterKit]) -> None:

@@ -26,6 +26,7 @@ from meterkit import ConfigurationError, Meter, MeterKit
 
 Counted = Callable[[], dict[str, int]]
 MakeKit = Callable[..., MeterKit]
+SYNC = [stack for stack in STACKS if not stack.is_async]
 
 
 def around(stack: Stack) -> Any:
@@ -127,27 +128,51 @@ def test_a_second_request_made_from_the_first_ones_environ(kit: MeterKit, counte
     assert 2 == counted()["succeeded"]
 
 
-@pytest.mark.parametrize("path", ["/whole", "/stream", "/boom"])
-def test_a_wsgi_app_that_calls_another_in_process(make_kit: MakeKit, path: str) -> None:
-    """
-    The inner exchange is its own; the outer view has its own again afterwards.
-    """
-    kit = make_kit(Meter("calls", path="*", status="*"), identify=lambda exchange: "inner")
-    inner = meterkit.wsgi.MeterMiddleware(bare_wsgi_app, kit)
+def calling(make_inner_call: Callable[[], Any], kit: MeterKit) -> Any:
+    """A metered Flask app whose view calls another app in process, and then says who pays for itself."""
 
     def view() -> str:
-        call_wsgi(inner, path=path)
+        make_inner_call()
         meterkit.identify("outer")
         return "done"
 
     app = flask.Flask("outer")
     app.add_url_rule("/", view_func=view)
     meterkit.flask.init_app(app, kit)
-    call_wsgi(app)
+    return app
+
+
+@pytest.mark.parametrize("path", ["/whole", "/stream", "/boom"])
+@pytest.mark.parametrize("stack", SYNC, ids=lambda stack: stack.name)
+def test_a_wsgi_app_that_calls_another_in_process(make_kit: MakeKit, stack: Stack, path: str) -> None:
+    """
+    The inner exchange is its own; the outer view has its own again afterwards.
+    """
+    kit = make_kit(Meter("calls", path="*", status="*"), identify=lambda exchange: "inner")
+    inner = stack.make(kit)
+    call_wsgi(calling(lambda: stack.call(inner, path=path), kit))
     kit.flush()
 
     assert [("inner", 1), ("outer", 1)] == sorted((row.company, row.quantity) for row in kit.usage())
     assert "after_response" not in kit.health()["problems"]
+
+
+def test_a_stream_that_is_read_within_another_view(make_kit: MakeKit) -> None:
+    """
+    What its generator says is about the inner exchange, until it is exhausted.
+    """
+
+    def streaming(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", [])
+        yield b"a"
+        meterkit.identify("inner")
+
+    kit = make_kit(Meter("calls", path="*"))
+    inner = meterkit.wsgi.MeterMiddleware(streaming, kit)
+    call_wsgi(calling(lambda: call_wsgi(inner), kit))
+    kit.flush()
+
+    assert ["inner", "outer"] == sorted(str(row.company) for row in kit.usage())
 
 
 @pytest.mark.parametrize("path", ["/whole", "/stream", "/boom"])
@@ -182,7 +207,7 @@ def test_an_asgi_app_that_calls_another_in_process(make_kit: MakeKit, sub: Any, 
     assert "after_response" not in kit.health()["problems"]
 
 
-@pytest.mark.parametrize("stack", [stack for stack in STACKS if not stack.is_async], ids=lambda stack: stack.name)
+@pytest.mark.parametrize("stack", SYNC, ids=lambda stack: stack.name)
 def test_interleaved_wsgi_exchanges(make_kit: MakeKit, stack: Stack) -> None:
     """
     Two bodies that are read in turns keep their companies and their bytes apart.

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import fastapi
 import pytest
 from adapter_drivers import call_asgi
-from adapter_shops import CASES, SHOPS, around, starlette_shop
+from adapter_shops import CASES, SHOPS, around, item, starlette_shop
 
 import meterkit.asgi
 import meterkit.templates
@@ -101,6 +102,18 @@ def test_templates_that_are_there_but_never_published(make_kit: MakeKit, monkeyp
     for expected in (False, False, True):
         call_asgi(app, path="/layered/x")
         assert expected == ("route_missing" in kit.health()["problems"])
+
+
+def test_a_plain_route_of_fastapi_is_said_loudly(make_kit: MakeKit) -> None:
+    """
+    FastAPI's router serves it, but does not publish it.
+    """
+    app = fastapi.FastAPI()
+    app.add_route("/plain/{x}", item)
+    kit = make_kit(Meter("calls", route="/plain/{x}"))
+    call_asgi(meterkit.asgi.MeterMiddleware(app, kit), path="/plain/7")
+
+    assert "route_unknown" in kit.health()["problems"]
 
 
 def test_a_templated_mount_is_remembered_within_bounds(make_kit: MakeKit, monkeypatch: pytest.MonkeyPatch) -> None:

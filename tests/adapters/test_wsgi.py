@@ -187,11 +187,12 @@ def test_pep_3333_holds_on_both_sides(kit: MeterKit, path: str) -> None:
     assert answer.error is None
 
 
-def test_the_environ_is_what_it_was(kit: MeterKit) -> None:
+@pytest.mark.parametrize("file_wrapper", [FileWrapper, lambda file: file])
+def test_the_environ_is_what_it_was(kit: MeterKit, file_wrapper: Any) -> None:
     """
     But for one key, under which the middleware leaves its exchange.
     """
-    environ = environ_for()
+    environ = {**environ_for(), "wsgi.file_wrapper": file_wrapper}
     before = dict(environ)
     list(MeterMiddleware(answering([]), kit)(environ, lambda *args: None))
     environ.pop("meterkit.exchange")
