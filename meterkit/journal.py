@@ -198,13 +198,15 @@ class Journal:
         while self._waiting and self._current is not None:
             self._counting = True
             try:
-                cells, now = self._waiting.popleft()
-                for cell, quantity in cells:
-                    try:
-                        self._current.count(cell, quantity, now)
-                    except FullError:
-                        self._current = self._next_generation(self._current)
-                        self._current.count(cell, quantity, now)
+                # Looked at again: a signal handler that came before the mark has stored what waited, or closed us.
+                while self._waiting and self._current is not None:
+                    cells, now = self._waiting.popleft()
+                    for cell, quantity in cells:
+                        try:
+                            self._current.count(cell, quantity, now)
+                        except FullError:
+                            self._current = self._next_generation(self._current)
+                            self._current.count(cell, quantity, now)
             finally:
                 self._counting = False
 
