@@ -7,6 +7,7 @@ the next. Whatever fails here is caught by who asked.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, MutableMapping
 from typing import Any
 
@@ -104,16 +105,23 @@ def _all_in(app: Any, prefix: str) -> list[str] | None:
 
 def _flat(app: Any) -> Iterator[tuple[Any, bool]]:
     """The routes of *app*, those of included routers too, and whether a match of them is published."""
-    router = getattr(app, "router", app)
-    # FastAPI's own router publishes its own kind of route only, not those of add_route().
-    is_fastapi = getattr(getattr(type(router), "app", None), "__module__", "").startswith("fastapi")
+    publishes = _publishes_plain_routes(getattr(app, "router", app))
     routes: Iterable[Any] = getattr(app, "routes", ())
     for route in routes:
         if hasattr(route, "effective_route_contexts"):
             for context in route.effective_route_contexts():
                 yield getattr(context, "starlette_route", None) or context, True
         else:
-            yield route, not is_fastapi or hasattr(route, "dependant")
+            yield route, publishes or hasattr(route, "dependant")
+
+
+def _publishes_plain_routes(router: Any) -> bool:
+    """Whether *router* tells of routes that are not FastAPI's own kind, which publishes itself."""
+    serve = getattr(type(router), "app", None)
+    if getattr(serve, "__module__", "").startswith("fastapi"):
+        return False  # FastAPI 0.137 and newer routes by itself, and keeps those of add_route() to itself
+    version = getattr(sys.modules.get("starlette"), "__version__", "")
+    return not version or tuple(int(part) for part in version.split(".")[:2]) >= (1, 7)
 
 
 def _unwrapped(route: Any) -> Any:

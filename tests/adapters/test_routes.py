@@ -9,6 +9,8 @@ import fastapi
 import pytest
 from adapter_drivers import call_asgi
 from adapter_shops import CASES, SHOPS, around, item, starlette_shop
+from starlette.applications import Starlette
+from starlette.routing import Route
 
 import meterkit.asgi
 import meterkit.templates
@@ -114,6 +116,24 @@ def test_a_plain_route_of_fastapi_is_said_loudly(make_kit: MakeKit) -> None:
     call_asgi(meterkit.asgi.MeterMiddleware(app, kit), path="/plain/7")
 
     assert "route_unknown" in kit.health()["problems"]
+
+
+def test_what_an_old_starlette_keeps_to_itself_is_said_loudly(
+    make_kit: MakeKit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    FastAPI's own routes publish themselves under any Starlette, those of a Starlette app mounted in it since 1.7.
+    """
+    monkeypatch.setattr("starlette.__version__", "0.46.2")
+    kit = make_kit(Meter("own", route="/direct/{x}"), Meter("mounted", route="/api/plain/{x}"))
+    app = fastapi.FastAPI()
+    app.get("/direct/{x}")(lambda x: x)
+    app.mount("/api", Starlette(routes=[Route("/plain/{x}", item)]))
+    call_asgi(meterkit.asgi.MeterMiddleware(app, kit), path="/direct/7")
+
+    problem = kit.health()["problems"]["route_unknown"]["message"]
+    assert "Meter('mounted')" in problem
+    assert "Meter('own')" not in problem
 
 
 def test_a_templated_mount_is_remembered_within_bounds(make_kit: MakeKit, monkeypatch: pytest.MonkeyPatch) -> None:
