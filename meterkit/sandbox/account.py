@@ -123,7 +123,6 @@ class Account:
         """Set fields and announce the change with the values they had before; no change, no event."""
         previous = {key: record[key] for key, value in values.items() if record[key] != value}
         if previous:
-            previous = copy.deepcopy(previous)
             record.update(values)
             self.announce(event, record, previous)
 

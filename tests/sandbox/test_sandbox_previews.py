@@ -56,6 +56,14 @@ def test_line_45_a_preview_includes_the_next_licence(shop):
     assert (line.amount, line.period.start, line.period.end) == (1000, APRIL, day(5, 1))
 
 
+def test_line_45_a_preview_of_the_last_invoice_has_no_next_licence(shop):
+    """Of a subscription that ends with its period."""
+    customer = shop.customer()
+    shop.subscribe(customer, shop.price(unit_amount=1000), cancel_at_period_end=True)
+
+    assert shop.v1.invoices.create_preview({"customer": customer.id}).total == 0
+
+
 def test_line_45_a_preview_of_what_is_not_yet(shop):
     """What would a subscription cost? Nothing of it is kept."""
     customer, price = shop.customer(), shop.price(unit_amount=1000)
