@@ -12,7 +12,9 @@ import os
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from meterkit.configuration import (
@@ -106,6 +108,8 @@ class MeterKit:
         # One for each process, because a fork may happen while a thread of the parent's holds the parent's.
         # Re-entrant, because a signal handler may count.
         self._starting: dict[int, threading.RLock] = {}
+        self._starter: int | None = None  # the thread that is starting or finding the flusher
+        self._early: deque[tuple[list[tuple[Cell, int]], int]] = deque()  # what its signal handlers count meanwhile
         rulebook = Rulebook(self.meters.values())
         self.counting = Counting(rulebook=rulebook, identify=identify, sink=self, problems=self._problems, clock=clock)
         _kits.add(self)
@@ -239,6 +243,9 @@ class MeterKit:
         while True:
             flusher = self._flusher
             if flusher is None or not flusher.counts or flusher.pid != os.getpid():
+                if self._starter == threading.get_ident():
+                    self._early.append((cells, now))
+                    return
                 flusher = self._process(counting=True)
             try:
                 flusher.journal.count(cells, now)
@@ -252,15 +259,22 @@ class MeterKit:
         with self._lock():
             if self._flusher is not None and self._flusher.pid != os.getpid():
                 self.after_fork()  # no fork hook ran, as under uWSGI
-            flusher = self._flusher
-            if flusher is None:
-                flusher = self._flusher = Flusher(self._settings, self._problems)
-                atexit.register(self.close)
-            if counting and not flusher.counts:
-                flusher.start()
-                started = True
+            self._starter = threading.get_ident()
+            try:
+                flusher = self._flusher
+                if flusher is None:
+                    flusher = self._flusher = Flusher(self._settings, self._problems)
+                    atexit.register(self.close)
+                if counting and not flusher.counts:
+                    flusher.start()
+                    started = True
+            finally:
+                self._starter = None
         if started:
             flusher.report_trouble()
+        with suppress(IndexError):
+            while self._early:
+                self.count(*self._early.popleft())
         return flusher
 
     def _lock(self) -> threading.RLock:
@@ -269,6 +283,7 @@ class MeterKit:
 
     def after_fork(self) -> None:
         """In a forked child: begin anew. Takes no lock, logs nothing and starts nothing."""
+        self._starter, self._early = None, deque()
         self._problems.after_fork()
         flusher, self._flusher = self._flusher, None
         if flusher is not None:

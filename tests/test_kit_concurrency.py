@@ -1,9 +1,7 @@
-"""Threads, signal handlers and finalisers that count while others count, flush and close: the sums are exact."""
+"""Threads that count while others count, flush, fail and close: the sums are exact."""
 
 from __future__ import annotations
 
-import gc
-import signal
 import sys
 import threading
 
@@ -13,7 +11,6 @@ from hypothesis import strategies as st
 from plain_exchange import counted, serve
 
 from meterkit import Meter
-from meterkit.journal import Journal
 
 
 @pytest.fixture(autouse=True)
@@ -73,25 +70,6 @@ def test_threads_against_closes(kit):
     assert {("calls", "acme"): 24_000} == counted(kit)
 
 
-def test_a_close_within_a_count(kit):
-    """A count that finds its journal closed under its hands, as by a handler of SIGTERM, starts the kit again."""
-    kit.record("calls", "acme", 1)
-
-    def trace(frame, _event, _argument):
-        if frame.f_code is Journal.count.__code__:
-            sys.settrace(None)
-            kit.close()
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        kit.record("calls", "acme", 10)
-    finally:
-        sys.settrace(before)
-
-    assert {("calls", "acme"): 11} == counted(kit)
-
-
 def test_threads_against_everything(make_kit):
     """Exchanges of many companies, while others flush, close, link and look at health; the books always balance."""
     kit = make_kit(Meter("calls"), Meter("egress", value="response_bytes"), identify=lambda _: "acme")
@@ -130,63 +108,6 @@ def test_many_threads_start_a_kit(make_kit):
         assert 1 == len(running)
 
     assert {("calls", "acme"): 80} == counted(kit)
-
-
-@pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="signals need the main thread")
-def test_a_signal_handler_that_counts(kit):
-    """A handler that interrupts a count at any of its instructions counts as well, and waits for nothing."""
-    handled = 0
-
-    def handle(_signal, _frame):
-        nonlocal handled
-        handled += 1
-        kit.record("calls", "acme", 1000)
-        kit.record("calls", f"handler {handled % 1000}", 1)
-        serve(kit)
-
-    before = signal.signal(signal.SIGALRM, handle)
-    kit.record("calls", "acme", 1)
-    signal.setitimer(signal.ITIMER_REAL, 0.0001, 0.0001)
-    try:
-        for number in range(20_000):
-            kit.record("calls", "acme", 1)
-            kit.record("calls", f"company {number % 2000}", 1)
-            if number % 5000 == 0:
-                kit.flush()
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-    found = counted(kit)
-
-    assert handled > 100
-    assert (20_001 + 1000 * handled, handled) == (found["calls", "acme"], found["calls", None])
-    assert (20_000, handled) == tuple(
-        sum(quantity for (_, company), quantity in found.items() if (company or "").startswith(of))
-        for of in ("company", "handler")
-    )
-
-
-def test_a_finaliser_that_counts(kit):
-    """The garbage collector may run a finaliser within a count, and the finaliser may count."""
-
-    class Finalised:
-        def __init__(self):
-            self.me = self  # a cycle, so that only the collector frees it
-
-        def __del__(self):
-            kit.record("calls", "acme", 1000)
-
-    before = gc.get_threshold()
-    gc.set_threshold(3)
-    try:
-        for _ in range(5000):
-            Finalised()
-            kit.record("calls", "acme", 1)
-    finally:
-        gc.set_threshold(*before)
-        gc.collect()
-
-    assert {("calls", "acme"): 5000 * 1001} == counted(kit)
 
 
 actions = st.lists(
