@@ -1,0 +1,302 @@
+"""What is public, what an import costs, and which module may know which."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import meterkit
+
+PACKAGE = Path(meterkit.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+LAYERS = ["Words", "Rules", "Aggregate", "Keep", "Edges", "Wiring", "Faces"]
+"""The stages of the flow. A module says its own in the first line of its docstring."""
+
+FRAMEWORKS = {"flask", "django", "starlette", "fastapi", "werkzeug", "gunicorn", "uvicorn"}
+
+OURS_ALONE = {"sqlalchemy": "Keep", "stripe": "Edges", "httpx": "Edges", "tenacity": "Edges"}
+"""Libraries, and the one layer that may import each."""
+
+
+def name_of(path):
+    """The dotted name of a module."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def ids(paths):
+    """Names for pytest to show."""
+    return [name_of(path) for path in paths]
+
+
+def tree_of(path):
+    """The syntax tree of a module."""
+    return ast.parse(path.read_text())
+
+
+def imports_of(tree, *, for_types=False):
+    """The modules that are imported anywhere in *tree*; those for the type checker alone only if asked for."""
+    found = set()
+    skipped = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and not for_types:
+            skipped.update(id(inner) for body in node.body for inner in ast.walk(body))
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "imports are absolute"
+            found.add(node.module)
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def layer_of(path):
+    """Which stage of the flow a module says it is."""
+    return (ast.get_docstring(tree_of(path)) or "").split(":")[0]
+
+
+FLOW = [path for path in MODULES if "sandbox" not in path.parts and path != PACKAGE / "__init__.py"]
+LAYER = {name_of(path): layer_of(path) for path in FLOW}
+
+
+def run(script):
+    """Run *script* in a fresh interpreter; what it prints."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(script)], check=True, capture_output=True, text=True
+    ).stdout.split()
+
+
+def test_all_is_sorted_and_complete():
+    """``__all__`` lists, in order, what ``meterkit/__init__.py`` imports, and nothing else."""
+    imported = {
+        alias.asname or alias.name
+        for node in tree_of(PACKAGE / "__init__.py").body
+        if isinstance(node, ast.ImportFrom) and node.module != "__future__"
+        for alias in node.names
+    }
+
+    assert sorted(imported) == meterkit.__all__
+
+
+@pytest.mark.parametrize("name", meterkit.__all__)
+def test_every_public_name_is_documented(name):
+    """Each public name, and each public method and property of it, says what it is."""
+    public = getattr(meterkit, name)
+    members = [
+        member
+        for key, member in (vars(public).items() if inspect.isclass(public) else ())
+        if not key.startswith("_") and (inspect.isroutine(member) or isinstance(member, property | classmethod))
+    ]
+
+    assert [] == [each for each in (public, *members) if not inspect.getdoc(each)]
+
+
+@pytest.mark.parametrize("name", [name for name in meterkit.__all__ if inspect.isclass(getattr(meterkit, name))])
+def test_every_option_is_documented(name):
+    """The docstring of a class names each argument that it takes."""
+    public = getattr(meterkit, name)
+    if issubclass(public, Exception) or inspect.isabstract(public) or name == "Exchange":
+        pytest.skip("not built by users")
+    text = inspect.getdoc(public)
+
+    assert [] == [option for option in inspect.signature(public).parameters if f"{option}: " not in text]
+
+
+def test_the_version():
+    """The version is that of the installed package."""
+    from importlib.metadata import version
+
+    assert version("meterkit") == meterkit.__version__
+
+
+def test_what_there_is_not():
+    """A misspelt name is an ordinary error."""
+    with pytest.raises(AttributeError, match="module 'meterkit' has no attribute 'Metre'"):
+        meterkit.Metre  # noqa: B018
+
+
+def test_an_import_is_light():
+    """``import meterkit``, and a kit, load no framework and nothing that talks to a database or to Stripe."""
+    loaded = run(
+        """
+        import sys
+        from meterkit import Meter, MeterKit, Price, Tier
+
+        meter = Meter("calls", path="/v1/*")
+        kit = MeterKit(meters=[meter], prices=[Price.per_unit(meter, "0.01")], stripe_key="sk_test_1")
+        print(*{name.split(".")[0] for name in sys.modules})
+        """
+    )
+
+    assert set() == set(loaded) & {*FRAMEWORKS, *OURS_ALONE, "sqlite3", "requests", "rich", "asyncio"}
+
+
+def test_a_kit_starts_nothing(tmp_path):
+    """Importing and building, with middleware and all, opens no file or socket and starts no thread or process."""
+    events = run(
+        f"""
+        import sys, threading
+        import meterkit.kit, meterkit.wsgi, meterkit.asgi
+
+        outside = {{"open", "os", "socket", "subprocess", "shutil", "sqlite3", "_thread"}}
+        events = []
+        armed = [True]
+
+        def audit(event, arguments):
+            if armed[0] and event.split(".")[0] in outside:
+                events.append(event)
+
+        sys.addaudithook(audit)
+        from meterkit import Meter, MeterKit
+        kit = MeterKit(meters=[Meter("calls")], data_dir={str(tmp_path / "data")!r}, stripe_key="sk_test_1")
+        app = meterkit.wsgi.MeterMiddleware(lambda environ, start_response: [], kit)
+        app = meterkit.asgi.MeterMiddleware(lambda scope, receive, send: None, kit)
+        repr(kit)
+        armed[0] = False
+        print(*events, *[thread.name for thread in threading.enumerate()])
+        """
+    )
+
+    assert ["MainThread"] == events
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_audit_hears_of_files(tmp_path):
+    """The test above can fail: the first count does open files."""
+    events = run(
+        f"""
+        import sys
+        from meterkit import Meter, MeterKit
+
+        events = []
+        sys.addaudithook(lambda event, arguments: events.append(event))
+        kit = MeterKit(meters=[Meter("calls")], data_dir={str(tmp_path / "data")!r}, stripe_key="sk_test_1")
+        kit.record("calls", "acme")
+        print(*events)
+        """
+    )
+
+    assert {"open", "os.mkdir"} <= set(events)
+
+
+def test_the_request_path_touches_no_disk(tmp_path):
+    """Once a process counts, an exchange opens, reads and writes nothing, and starts nothing."""
+    events = run(
+        f"""
+        import sys, threading
+        from meterkit import Meter, MeterKit
+        from meterkit.wsgi import MeterMiddleware
+
+        def app(environ, start_response):
+            start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "2")])
+            return [b"ok"]
+
+        kit = MeterKit(
+            meters=[Meter("calls"), Meter("egress", value="response_bytes")],
+            identify=lambda exchange: exchange.headers["x-company"],
+            data_dir={str(tmp_path / "data")!r},
+            flush_interval=3600,
+            stripe_key="sk_test_1",
+        )
+        metered = MeterMiddleware(app, kit)
+
+        def request(company):
+            environ = {{"REQUEST_METHOD": "GET", "PATH_INFO": "/", "HTTP_X_COMPANY": company}}
+            return metered(environ, lambda status, headers, exc_info=None: None)
+
+        request("acme")
+        events, armed = [], [True]
+        sys.addaudithook(lambda event, arguments: events.append(event) if armed[0] else None)
+        for number in range(100):
+            request(f"company {{number}}")
+        armed[0] = False
+        print(*{{event for event in events if not event.startswith("object.")}})
+        """
+    )
+
+    assert [] == events
+
+
+@pytest.mark.parametrize("path", FLOW, ids=ids(FLOW))
+def test_every_module_says_its_layer(path):
+    """The first line of a module says which stage of the flow it is."""
+    assert layer_of(path) in LAYERS
+
+
+@pytest.mark.parametrize("path", FLOW, ids=ids(FLOW))
+def test_imports_run_downwards(path):
+    """A module imports from its own layer and those before it; for its annotations, it may look up."""
+    allowed = LAYERS[: LAYERS.index(layer_of(path)) + 1]
+    imported = {LAYER[name]: name for name in imports_of(tree_of(path)) if name in LAYER}
+
+    assert {} == {layer: name for layer, name in imported.items() if layer not in allowed}
+
+
+def test_imports_have_no_cycles():
+    """Within a layer, too, there is an order."""
+
+    def part(name):
+        return ".".join(name.split(".")[:2])  # a package is one part
+
+    graph = {}
+    for path in FLOW:
+        needs = {part(name) for name in imports_of(tree_of(path)) if name in LAYER}
+        graph.setdefault(part(name_of(path)), set()).update(needs - {part(name_of(path))})
+    while leaves := [name for name, needs in graph.items() if not needs & graph.keys()]:
+        for name in leaves:
+            del graph[name]
+
+    assert {} == graph
+
+
+@pytest.mark.parametrize("path", FLOW, ids=ids(FLOW))
+def test_each_library_has_one_layer(path):
+    """SQLAlchemy is the ledger's business, Stripe and HTTP are the reporter's; the demo is a user of both."""
+    libraries = {name.split(".")[0] for name in imports_of(tree_of(path), for_types=True)}
+
+    assert set() == {
+        library
+        for library, layer in OURS_ALONE.items()
+        if library in libraries and layer_of(path) != layer and "demo" not in path.parts
+    }
+
+
+@pytest.mark.parametrize("path", FLOW, ids=ids(FLOW))
+def test_each_framework_has_one_module(path):
+    """A framework is imported only by the module that bears its name, and by the demo's examples."""
+    libraries = {name.split(".")[0] for name in imports_of(tree_of(path))}
+
+    assert libraries & FRAMEWORKS <= {path.stem}
+
+
+SANDBOX = [path for path in MODULES if "sandbox" in path.parts]
+
+
+@pytest.mark.parametrize("path", SANDBOX, ids=ids(SANDBOX))
+def test_the_sandbox_stands_alone(path):
+    """A double that shared code with what it tests would confirm its bugs."""
+    imported = {name for name in imports_of(tree_of(path), for_types=True) if name.startswith("meterkit.")}
+
+    assert set() == {name for name in imported if not name.startswith("meterkit.sandbox")}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=ids(MODULES))
+def test_files_stay_small(path):
+    """A file is one thing, and can be read in one go."""
+    assert len(path.read_text().splitlines()) <= 320
+
+
+@pytest.mark.parametrize("path", MODULES, ids=ids(MODULES))
+def test_no_drawers(path):
+    """A file is named for what it is."""
+    assert path.stem not in ("utils", "util", "common", "helpers", "misc", "base")

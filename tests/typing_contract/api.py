@@ -1,0 +1,93 @@
+"""
+The types of the public API: checked, never run.
+
+Each ``type: ignore`` says what must not pass; one that ignores nothing is an error itself.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+from typing_extensions import assert_type
+
+import meterkit.asgi
+import meterkit.flask
+import meterkit.wsgi
+from meterkit import Exchange, Identity, Meter, MeterKit, Price, Tier, add_usage, identify, response_json, skip
+
+
+def who(exchange: Exchange) -> str | Identity | None:
+    """All that an identity may be."""
+    company = assert_type(exchange.headers.get("x-company-id"), str | None)
+    return Identity(company, user="ann") if company else None
+
+
+def only_str(exchange: Exchange) -> str:
+    """One of them is enough."""
+    return exchange.path
+
+
+async def later(exchange: Exchange) -> str:
+    """This is not one."""
+    return exchange.path
+
+
+calls = Meter(
+    "calls", path="/v1/*", method=["GET", "POST"], status=("2xx", 304), when=lambda exchange: exchange.status < 300
+)
+rows = Meter("rows", route="/query", value=response_json("meta.rows", max_bytes=1000))
+Meter("calls", "/v1/*")  # type: ignore[call-arg]
+Meter("calls", status=2.5)  # type: ignore[arg-type]
+Meter("calls", when=lambda exchange: exchange.unknown)  # type: ignore[attr-defined]
+
+price = Price.graduated(calls, Tier(up_to=100, unit_price="5.00"), Tier(unit_price=Decimal(3), flat_price=1))
+Price.package(rows, "4.00", size=60, round="up", currency="eur", interval="year")
+Tier(unit_price=0.1)  # type: ignore[arg-type]
+Price.package(rows, "4.00", size=60, round="half")  # type: ignore[arg-type]
+assert_type(price.amount(1500), Decimal)
+
+kit = MeterKit(
+    meters=[calls, rows],
+    prices=[price],
+    identify=who,
+    stripe_key="sk_test_1",
+    stripe_base=None,
+    data_dir=Path("data"),
+    ledger="sqlite:///ledger.sqlite",
+    flush_interval=5,
+    report_interval=60.0,
+    clock=lambda: 1_772_366_400,
+)
+MeterKit(meters=(calls,), identify=only_str)
+MeterKit(meters=[calls], identify=later)  # type: ignore[arg-type]
+MeterKit([calls])  # type: ignore[call-arg]
+MeterKit(meters=["calls"])  # type: ignore[list-item]
+
+kit.record(calls, "acme")
+kit.record("calls", "acme", 5, user="ann")
+kit.record("calls", "acme", 0.5)  # type: ignore[arg-type]
+kit.link("acme", "cus_1")
+kit.flush()
+assert_type(kit.report(include_open=True).sent, int)
+assert_type(kit.report().error, str)
+assert_type([row.quantity for row in kit.usage(company="acme", meter=calls, since=0, until=1)], list[int])
+assert_type([row.customer for row in kit.usage()], list[str | None])
+assert_type(kit.health(), dict[str, Any])
+assert_type(kit.meters["calls"], Meter)
+kit.close()
+
+identify("acme", user="ann")
+identify(5)  # type: ignore[arg-type]
+add_usage("tokens", 512)
+add_usage("tokens", 0.5)  # type: ignore[arg-type]
+skip()
+
+app = Flask("billing")
+meterkit.flask.init_app(app, kit)
+meterkit.flask.init_app(kit, app)  # type: ignore[arg-type]
+meterkit.wsgi.MeterMiddleware(app.wsgi_app, kit)
+meterkit.wsgi.MeterMiddleware(app.wsgi_app, None)  # type: ignore[arg-type]
+meterkit.asgi.MeterMiddleware(lambda scope, receive, send: later, kit=kit)  # type: ignore[arg-type, return-value]
