@@ -23,8 +23,8 @@ from meterkit.problems import Problems
 
 if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by the thread, or by a call that needs them
     from meterkit.ledger import Ledger
-    from meterkit.outbox import Outbox
-    from meterkit.reporter import Reporter, Summary
+    from meterkit.outbox import Outbox, Summary
+    from meterkit.reporter import Reporter
 
 NO_KEY = "there is no stripe_key= and no STRIPE_SECRET_KEY: usage is counted and kept, and not reported to Stripe"
 
@@ -108,10 +108,12 @@ class Flusher:
         Raises:
             LedgerError: The ledger failed. Nothing is lost; report again.
         """
-        from meterkit.reporter import Reporter, Summary
+        from meterkit.outbox import Summary
 
         if self._settings.stripe_key is None:
             return Summary(error=NO_KEY)
+        from meterkit.reporter import Reporter
+
         outbox = self.outbox()
         with self._opening:
             if self._reporter is None:

@@ -87,6 +87,36 @@ class Report:
     error: str
 
 
+@dataclass(slots=True)
+class Summary:
+    """
+    What one pass of the reporter did.
+
+    Attributes:
+        sealed: Meter events written into the outbox.
+        sent: Events that Stripe has.
+        rejected: Events that Stripe refuses for good; kept, and shown by ``kit.health()``.
+        uncertain: Events of which it is not known, for 23 hours now, whether Stripe has them.
+        postponed: Events to be sent in the next pass.
+        error: Why events were postponed, or why nothing could be reported; empty if all went well.
+    """
+
+    sealed: int = 0
+    sent: int = 0
+    rejected: int = 0
+    uncertain: int = 0
+    postponed: int = 0
+    error: str = ""
+
+    def enter(self, report: Report) -> None:
+        """Add what became of *report*."""
+        if report.state == "pending":
+            self.postponed += 1
+        else:
+            setattr(self, report.state, getattr(self, report.state) + 1)
+        self.error = report.error or self.error
+
+
 class Outbox:
     """
     The reports of a ledger.

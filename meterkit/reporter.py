@@ -11,13 +11,12 @@ import os
 import threading
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import stripe
 import tenacity
 
-from meterkit.outbox import Lease, LeaseLostError, Outbox, Report, State
+from meterkit.outbox import Lease, LeaseLostError, Outbox, Report, State, Summary
 from meterkit.transport import HTTPXClient
 from meterkit.verdict import SENT, UNREADABLE, Verdict, judge
 
@@ -29,36 +28,6 @@ MAX_WAIT = 8.0
 
 FAILURES_BEFORE_STOP = 3
 """So many events in a row that fail on Stripe's side, and it is Stripe that is ill, not the event."""
-
-
-@dataclass(slots=True)
-class Summary:
-    """
-    What one pass of the reporter did.
-
-    Attributes:
-        sealed: Meter events written into the outbox.
-        sent: Events that Stripe has.
-        rejected: Events that Stripe refuses for good; kept, and shown by ``kit.health()``.
-        uncertain: Events of which it is not known, for 23 hours now, whether Stripe has them.
-        postponed: Events to be sent in the next pass.
-        error: Why events were postponed, or why nothing could be reported; empty if all went well.
-    """
-
-    sealed: int = 0
-    sent: int = 0
-    rejected: int = 0
-    uncertain: int = 0
-    postponed: int = 0
-    error: str = ""
-
-    def enter(self, report: Report) -> None:
-        """Add what became of *report*."""
-        if report.state == "pending":
-            self.postponed += 1
-        else:
-            setattr(self, report.state, getattr(self, report.state) + 1)
-        self.error = report.error or self.error
 
 
 class Reporter:
