@@ -1,0 +1,164 @@
+"""The documentation is true: its examples run, its links lead somewhere, and it leaves nothing out."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from sybil import Sybil
+from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+
+import meterkit
+from meterkit import Meter, MeterKit, Price, Tier
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md"])
+SYBIL = Sybil(parsers=[PythonCodeBlockParser(), SkipParser()], pattern="*.md", path=str(ROOT))
+
+
+def page(name):
+    """The text of a page."""
+    return (DOCS / name).read_text()
+
+
+def by_name(paths):
+    """Names for pytest to show."""
+    return [str(path.relative_to(ROOT)) for path in paths]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=by_name(PAGES))
+def test_the_examples_run(path, tmp_path, monkeypatch):
+    """Every Python block of a page runs as it stands, one after the other, in an empty directory."""
+    monkeypatch.chdir(tmp_path)
+    module = ModuleType("example")
+    module.__file__ = str(tmp_path / "example.py")
+    monkeypatch.setitem(sys.modules, "example", module)
+    document = SYBIL.parse(path)
+    document.namespace = vars(module)
+    try:
+        for example in document.examples():
+            example.evaluate()
+    finally:
+        for kit in document.namespace.values():
+            if isinstance(kit, MeterKit):
+                kit.close()
+
+
+def test_examples_are_found():
+    """The test above can fail: there are examples, and a wrong one raises."""
+    assert len(list(SYBIL.parse(DOCS / "index.md").examples())) > 2
+
+
+@pytest.mark.parametrize("path", PAGES, ids=by_name(PAGES))
+def test_links_lead_somewhere(path):
+    """A link to another page, or to a heading of one, has a target."""
+
+    def anchors(text):
+        headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+        return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+    broken = []
+    for target in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", path.read_text()):
+        file, _, anchor = target.partition("#")
+        other = (path.parent / file) if file else path
+        if not other.exists() or (anchor and anchor not in anchors(other.read_text())):
+            broken.append(target)
+
+    assert [] == broken
+
+
+@pytest.mark.parametrize("name", meterkit.__all__)
+def test_the_reference_is_complete(name):
+    """Every public name stands in the reference."""
+    assert f"`meterkit.{name}" in page("reference.md")
+
+
+@pytest.mark.parametrize("name", [name for name in vars(MeterKit) if not name.startswith("_")])
+def test_every_verb_of_the_kit_is_in_the_reference(name):
+    """Every method of the kit, but those for its own parts."""
+    if name in ("count", "after_fork"):
+        pytest.skip("for meterkit's own use")
+
+    assert f"`{name}(" in page("reference.md")
+
+
+def rows(text):
+    """The tables of a page: the first cell of each row, and the second."""
+    return dict(re.findall(r"^\| `(\w+)`[^|]* \| ([^|]*) \|", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("what", [MeterKit, Meter, Tier])
+def test_every_argument_is_in_the_configuration(what):
+    """Every argument is listed."""
+    assert set() == inspect.signature(what).parameters.keys() - rows(page("configuration.md")).keys()
+
+
+def test_the_prices_arguments_are_in_the_configuration():
+    """So are those of the functions that make prices, but for what they price, which comes first."""
+    makers = (Price.per_unit, Price.graduated, Price.volume, Price.package)
+    arguments = {name for maker in makers for name in inspect.signature(maker).parameters}
+
+    assert set() == arguments - {"meter", "tiers", "price"} - set(re.findall(r"`(\w+)`", page("configuration.md")))
+
+
+@pytest.mark.parametrize("what", [MeterKit, Meter])
+def test_the_defaults_are_in_the_configuration(what):
+    """A default that is a number or a word stands there as it stands in the code."""
+    documented = rows(page("configuration.md"))
+
+    assert {} == {
+        name: documented[name]
+        for name, option in inspect.signature(what).parameters.items()
+        if isinstance(option.default, float | str)
+        and option.default
+        and repr(option.default) not in documented[name].replace('"', "'")
+    }
+
+
+def test_every_variable_is_in_the_configuration():
+    """Every environment variable that the package asks for is listed."""
+    asked = {
+        name
+        for path in Path(meterkit.__file__).parent.glob("*.py")
+        for name in re.findall(r"os\.environ(?:\.get\(|\[)\"(\w+)\"", path.read_text())
+    }
+
+    assert asked
+    assert {"STRIPE_SECRET_KEY"} <= asked
+    assert [] == [name for name in asked if f"`{name}`" not in page("configuration.md")]
+
+
+def test_every_problem_is_in_the_reference():
+    """Every reason under which a problem is counted or raised is listed."""
+    reasons = set()
+    for path in Path(meterkit.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            if isinstance(node.func, ast.Attribute) and node.func.attr in ("note", "_warn") and node.args:
+                reasons.update([node.args[0]])
+            reasons.update(keyword.value for keyword in node.keywords if keyword.arg == "reason")
+    literals = {node.value for node in reasons if isinstance(node, ast.Constant)}
+    derived = {
+        f"{what}{node.values[-1].value}"
+        for node in reasons
+        if isinstance(node, ast.JoinedStr)
+        for what in ("company", "user")
+    }
+
+    assert len(literals) > 20
+    assert len(derived) == 8
+    assert [] == sorted(reason for reason in literals | derived if f"`{reason}`" not in page("reference.md"))
+
+
+def test_every_place_in_the_books_is_told():
+    """What can be lost names every place where usage can be."""
+    from meterkit.ledger import Books
+
+    assert [] == [name for name in Books.__slots__ if name not in page("what-can-be-lost.md")]
