@@ -7,7 +7,7 @@ import logging
 import sqlite3
 
 import pytest
-from conftest import NOON
+from fake_clock import NOON
 from plain_exchange import counted, serve
 
 from meterkit import LedgerError, Meter, UsageError, database
