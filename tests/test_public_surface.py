@@ -101,12 +101,10 @@ def test_every_public_name_is_documented(name):
     assert [] == [each for each in (public, *members) if not inspect.getdoc(each)]
 
 
-@pytest.mark.parametrize("name", [name for name in meterkit.__all__ if inspect.isclass(getattr(meterkit, name))])
+@pytest.mark.parametrize("name", ["Identity", "Meter", "MeterKit", "Price", "Tier"])
 def test_every_option_is_documented(name):
-    """The docstring of a class names each argument that it takes."""
+    """The docstring of a class that users build names each argument that it takes."""
     public = getattr(meterkit, name)
-    if issubclass(public, Exception) or inspect.isabstract(public) or name == "Exchange":
-        pytest.skip("not built by users")
     text = inspect.getdoc(public)
 
     assert [] == [option for option in inspect.signature(public).parameters if f"{option}: " not in text]

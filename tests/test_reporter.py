@@ -102,6 +102,21 @@ def test_only_five_things_leave_the_process(kit, stripe, customer, clock):
     assert "Sons" not in everything
 
 
+def test_the_request_is_what_stripes_description_says(kit, stripe, customer, clock):
+    """Against the parameters of the installed stripe-python, which is generated from Stripe's OpenAPI description."""
+    described = stripe_python.params.billing.MeterEventCreateParams
+    kit.record("calls", customer, 2)
+    clock.advance(HOUR)
+    kit.report()
+
+    (request,) = events_sent(stripe)
+    assert described.__required_keys__ <= set(request.params) <= set(described.__annotations__)
+    assert all(isinstance(value, str) and len(value) <= 100 for value in request.params["payload"].values())
+    assert len(request.params["identifier"]) <= 100
+    assert request.params["timestamp"].isdigit()
+    assert "application/x-www-form-urlencoded" in {value.lower() for value in request.headers.values()}
+
+
 def test_the_identifier_is_the_idempotency_key(kit, stripe, customer, clock):
     """Stripe's error reports name one of them, and which one is not documented."""
     kit.record("calls", customer)
