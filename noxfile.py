@@ -1,0 +1,153 @@
+"""More than the README's two commands: every Python, the oldest frameworks, long runs, other projects' tests."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from pathlib import Path
+
+import nox
+
+nox.options.sessions = ["lint", "types", "tests", "oldest"]
+nox.options.error_on_missing_interpreters = False
+
+PYTHONS = [
+    classifier.rpartition(" ")[2]
+    for classifier in nox.project.load_toml("pyproject.toml")["project"]["classifiers"]
+    if classifier.startswith("Programming Language :: Python :: 3.")
+]
+
+OLDEST = [
+    "django==4.2",
+    "fastapi==0.136.0",
+    "flask==2.3.0",
+    "gunicorn==23.0.0",
+    "httpx==0.27.0",
+    "rich==13.0.0",
+    "sqlalchemy==2.0.36",
+    "starlette==1.7.0",
+    "stripe==13.0.0",
+    "tenacity==9.0.0",
+    "uvicorn==0.30.0",
+    "werkzeug==2.3.3",
+]
+"""The floors of pyproject.toml, together."""
+
+FOREIGN = {
+    # name: frameworks to wrap, version, what its tests need, pytest's arguments
+    "flask": ("flask", "3.1.3", ["pytest<9", "asgiref", "python-dotenv"], [
+        "tests",
+        # Any wrapper that is set as app.wsgi_app, as Flask's own docs say, makes the cycle that this test forbids.
+        "--deselect=tests/test_basic.py::test_app_freed_on_zero_refcount",
+    ]),
+    "werkzeug": ("werkzeug", "3.1.9", ["pytest-timeout", "cryptography", "ephemeral-port-reserve", "watchdog"], [
+        "tests", "--ignore=tests/test_serving.py", "--ignore=tests/live_apps",
+    ]),
+    "starlette": ("starlette", "1.10.0", ["httpx2", "trio", "jinja2", "itsdangerous", "python-multipart"], [
+        "tests", "--ignore=tests/middleware/test_opentelemetry.py",
+    ]),
+    "falcon": ("falcon", "4.4.0", ["testtools", "requests", "pyyaml", "msgpack", "uvicorn", "httpx"], ["tests"]),
+}  # fmt: skip
+DJANGO = "5.2.19"
+DJANGO_TESTS = """
+asgi async builtin_server conditional_processing csrf_tests decorators file_uploads flatpages_tests generic_views
+handlers httpwrappers i18n logging_tests messages_tests middleware redirects_tests requests_tests responses servers
+sessions_tests staticfiles_tests syndication_tests test_client test_client_regress urlpatterns urlpatterns_reverse
+view_tests wsgi
+"""
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and format."""
+    session.install("ruff>=0.9")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Types, strictly."""
+    session.install("-e", ".[dev]")
+    session.run("mypy")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The tests, with the newest frameworks that this Python takes."""
+    session.install("-e", ".[test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python=PYTHONS[0])
+def oldest(session: nox.Session) -> None:
+    """The tests, with the oldest frameworks and libraries that we say we support."""
+    session.install("-e", ".[test]")
+    session.install(*OLDEST)
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def kills(session: nox.Session) -> None:
+    """Many kills of real servers' workers: nox -s kills -- 200 for so many of each."""
+    session.install("-e", ".[test]")
+    times = session.posargs[0] if session.posargs else "20"
+    session.run("pytest", "-n", "0", "-s", "tests/servers", env={"METERKIT_TEST_KILLS": times})
+
+
+@nox.session
+@nox.parametrize("project", list(FOREIGN))
+def foreign(session: nox.Session, project: str) -> None:
+    """Another project's own tests, without and with the middleware: what passed has to pass as before."""
+    wrapped, version, needs, arguments = FOREIGN[project]
+    sources = _sources(session, project, version)
+    session.install("-e", ".", "pytest", *needs)
+    session.install(str(sources))
+    session.chdir(sources)
+    command = ["pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=", *arguments]
+    plain = session.run(*command, success_codes=[0, 1], silent=True)
+    path = {"METERKIT_FOREIGN": wrapped, "PYTHONPATH": str(Path(__file__).parent / "tests" / "foreign")}
+    metered = session.run(*command, "-p", "everywhere", success_codes=[0, 1], silent=True, env=path)
+    _compare(session, str(plain), str(metered), "FAILED", "ERROR")
+
+
+@nox.session
+def foreign_django(session: nox.Session) -> None:
+    """The parts of Django's own tests that have to do with requests, without and with the middleware."""
+    sources = _sources(session, "django", DJANGO)
+    session.install("-e", ".", str(sources), "jinja2")
+    session.chdir(sources / "tests")
+    run = "import runpy, sys; sys.argv[0] = 'runtests.py'; runpy.run_path('runtests.py', run_name='__main__')"
+    arguments = ["--parallel", "1", *DJANGO_TESTS.split()]
+    plain = session.run("python", "-W", "ignore", "-c", run, *arguments, success_codes=[0, 1], silent=True)
+    path = {"METERKIT_FOREIGN": "django", "PYTHONPATH": str(Path(__file__).parent / "tests" / "foreign")}
+    command = ["python", "-W", "ignore", "-c", f"import everywhere; {run}", *arguments]
+    metered = session.run(*command, success_codes=[0, 1], silent=True, env=path)
+    _compare(session, str(plain), str(metered), "FAIL:", "ERROR:")
+
+
+def _sources(session: nox.Session, project: str, version: str) -> Path:
+    """The project's source distribution, which has its tests."""
+    directory = Path(session.create_tmp())
+    found = f"{project}=={version}"
+    session.run(
+        "python", "-m", "pip", "download", "-q", "--no-deps", "--no-binary", project, found, "-d", str(directory)
+    )
+    with tarfile.open(directory / f"{project}-{version}.tar.gz") as archive:
+        archive.extractall(directory)  # noqa: S202 - a release from the index that pip trusts
+    return (directory / f"{project}-{version}").absolute()
+
+
+def _compare(session: nox.Session, plain: str, metered: str, *marks: str) -> None:
+    def failed(output: str) -> set[str]:
+        return {line.split(" - ")[0] for line in output.splitlines() if line.startswith(marks)}
+
+    for name, output in {"without": plain, "with": metered}.items():
+        ends = [
+            line for line in output.splitlines() if " passed" in line or line.startswith(("Ran ", "meterkit counted"))
+        ]
+        session.log(f"{name}: {os.linesep.join(ends)[:300]}")
+    if "meterkit counted {'" not in metered:
+        session.error("the middleware met no request, so this says nothing")
+    if failed(plain) != failed(metered):
+        session.error(f"these differ: {sorted(failed(plain) ^ failed(metered))}")
