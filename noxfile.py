@@ -19,7 +19,7 @@ PYTHONS = [
 
 OLDEST = [
     "django==4.2",
-    "fastapi==0.136.0",
+    "fastapi==0.140.0",
     "flask==2.3.0",
     "gunicorn==23.0.0",
     "httpx==0.27.0",
@@ -84,7 +84,8 @@ def oldest(session: nox.Session) -> None:
     """The tests, with the oldest frameworks and libraries that we say we support."""
     session.install("-e", ".[test]")
     session.install(*OLDEST)
-    session.run("pytest", *session.posargs)
+    # Not the sandbox's own tests: it answers with the shapes of Stripe's newest API, which only a new SDK declares.
+    session.run("pytest", "--ignore", "tests/sandbox", *session.posargs)
 
 
 @nox.session
