@@ -7,6 +7,7 @@ processes are ever killed, and all of them are gone at the end.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -67,6 +68,8 @@ class Server:
             # Inherited by the connections. uvicorn does not know that what it gets is TCP, and would not set it.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            # Held by every process that inherits the log, until the last of them is gone; see `stop`.
+            fcntl.flock(log, fcntl.LOCK_EX)
             # The listening socket is handed over, so that nobody takes the port between finding and using it.
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, and names from a fixed table
                 self._command(listener.fileno()),
@@ -101,6 +104,8 @@ class Server:
         with suppress(ProcessLookupError, PermissionError):  # macOS answers the latter for a group of zombies
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        with self._log.open() as log:
+            fcntl.flock(log, fcntl.LOCK_EX)  # a worker that is dying still owns its journal
 
     def kill_worker(self, journal: Path) -> tuple[int, int]:
         """
