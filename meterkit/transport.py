@@ -16,6 +16,10 @@ import stripe
 TIMEOUT = httpx.Timeout(10.0, connect=3.0)  # seconds
 
 
+NOT_SENT = frozenset({"x-stripe-client-telemetry", "x-stripe-client-user-agent"})
+"""stripe-python's telemetry: an id of the machine, its platform, the time that calls took. Stripe works without it."""
+
+
 class HTTPXClient(stripe.HTTPClient):
     """An HTTP client to hand to ``stripe.StripeClient(http_client=...)``."""
 
@@ -34,8 +38,9 @@ class HTTPXClient(stripe.HTTPClient):
         Raises:
             stripe.APIConnectionError: There is no answer; its ``__cause__`` is httpx's error.
         """
+        sent = {name: value for name, value in (headers or {}).items() if name.lower() not in NOT_SENT}
         try:
-            response = self._client.request(method, url, headers=headers, content=post_data or None)
+            response = self._client.request(method, url, headers=sent, content=post_data or None)
         except httpx.HTTPError as error:
             raise _no_answer(error) from error
         # stripe-python turns this header into a warning, which under -W error fails a call that Stripe has accepted.

@@ -97,6 +97,18 @@ def test_only_five_things_leave_the_process(kit, stripe, customer, clock):
     (request,) = events_sent(stripe)
     assert {"event_name", "identifier", "payload", "timestamp"} == set(request.params)
     assert {"stripe_customer_id": customer, "value": "2"} == request.params["payload"]
+    assert {
+        "accept",
+        "accept-encoding",
+        "authorization",
+        "connection",
+        "content-length",
+        "content-type",
+        "host",
+        "idempotency-key",
+        "stripe-version",
+        "user-agent",
+    } == {name.lower() for name in request.headers}
     everything = json.dumps([request.params, request.headers, request.path], default=str)
     assert "anna" not in everything
     assert "Sons" not in everything
