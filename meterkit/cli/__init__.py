@@ -35,10 +35,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a customer's name must not stop a table
-    arguments = parser().parse_args(argv)
     try:
-        well = arguments.run(arguments)
-        sys.stdout.flush()
+        try:
+            arguments = parser().parse_args(argv)
+            well = arguments.run(arguments)
+        finally:
+            sys.stdout.flush()  # of --help and --version, too: here a broken pipe is noticed
     except (CommandError, ConfigurationError) as error:
         return _complain(error, WRONG)
     except MeterKitError as error:
