@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import signal
 import sys
-import threading
 from functools import partial
 from pathlib import Path
 
@@ -109,7 +108,6 @@ def test_a_close_within_a_count(kit):
     assert {("calls", "acme"): 11} == counted(kit)
 
 
-@pytest.mark.skipif(threading.current_thread() is not threading.main_thread(), reason="signals need the main thread")
 def test_a_signal_handler_that_counts(kit):
     """A handler that interrupts a count at any of its instructions counts as well, and waits for nothing."""
     handled = 0
