@@ -84,7 +84,7 @@ class MeterMiddleware:
             return self.app(environ, start_response)
         exchange = environ[MARK] = WSGIExchange(environ, self.app)
         counting.open(exchange)
-        files: Any = environ.get("wsgi.file_wrapper", ())
+        files: Any = environ.get("wsgi.file_wrapper") or ()  # None, where a server says that it has none
         made: list[object] | None = None
         if callable(files) and not isinstance(files, type):
             made, environ["wsgi.file_wrapper"] = _remembering(files)

@@ -187,6 +187,16 @@ def test_pep_3333_holds_on_both_sides(kit: MeterKit, path: str) -> None:
     assert answer.error is None
 
 
+def test_a_server_without_a_file_wrapper_may_say_so(kit: MeterKit, counted: Counted) -> None:
+    """
+    By None, or by leaving it out.
+    """
+    answer = call_wsgi(MeterMiddleware(answering(Body(b"a")), kit), environ={"wsgi.file_wrapper": None})
+
+    assert b"a" == answer.body
+    assert 1 == counted()["succeeded"]
+
+
 @pytest.mark.parametrize("file_wrapper", [FileWrapper, lambda file: file])
 def test_the_environ_is_what_it_was(kit: MeterKit, file_wrapper: Any) -> None:
     """
