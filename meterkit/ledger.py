@@ -16,8 +16,8 @@ from meterkit.counting import NOBODY
 from meterkit.database import Database, add_to, put
 from meterkit.generation import Counted
 
-FOLDS_KEPT_SECONDS = 90 * 24 * 3600
-"""A folded generation's file may come back after a power cut; so long it is remembered as folded."""
+FOLDS_KEPT_SECONDS = 24 * 3600
+"""A folded generation's file, which is removed at once, may come back with a power cut soon after; not a day later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,8 @@ class Ledger:
             journal: ``{generation id: {meter: quantity}}``, read before this call.
         """
         with self._database.transaction() as connection:
-            folded = set(connection.scalars(sa.select(schema.folds.c.generation)))
+            known = sa.select(schema.folds.c.generation).where(schema.folds.c.generation.in_(journal))
+            folded = set(connection.scalars(known))
             entries = [
                 *((row.meter, "counted", row.quantity) for row in connection.execute(sa.select(schema.counted))),
                 *_unreported(connection),
@@ -196,7 +197,7 @@ def _unreported(connection: sa.Connection) -> list[tuple[str, str, int]]:
     query = (
         sa.select(table.c.meter, table.c.company, schema.accounts.c.customer, sa.func.sum(open_quantity).label("open"))
         .join_from(table, schema.accounts, table.c.company == schema.accounts.c.company, isouter=True)
-        .where(open_quantity != 0)
+        .where(table.c.quantity != table.c.reported)  # as in the index
         .group_by(table.c.meter, table.c.company, schema.accounts.c.customer)
     )
     entries = []

@@ -45,7 +45,7 @@ folds = Table(
     "folds",
     metadata,
     Column("generation", String(32), primary_key=True),  # of the journal; written in the transaction that folds it
-    Column("folded_at", BigInteger, nullable=False),
+    Column("folded_at", BigInteger, nullable=False, index=True),
 )
 
 accounts = Table(

@@ -44,6 +44,19 @@ def test_a_generation_is_folded_once(ledger):
     assert [7] == [row.quantity for row in ledger.usage()]
 
 
+def test_the_memory_of_folds_has_an_end(ledger, path, clock):
+    """Processes flush every few seconds for years; their files are gone at once, so a day is enough."""
+    for number in range(20):
+        ledger.fold(f"g{number}", [(cell(), 1, WINDOW)])
+        clock.advance(3 * HOUR)
+
+    with sqlite3.connect(path) as connection:
+        (remembered,) = connection.execute("SELECT count(*) FROM folds").fetchone()
+    connection.close()
+    assert 9 == remembered
+    assert [20] == [row.quantity for row in ledger.usage()]
+
+
 def test_usage_is_kept_by_meter_company_user_and_window(ledger):
     """Each of the four keeps rows apart; what nobody said is None."""
     cells = [cell(), cell(user="anna"), cell("globex"), cell(meter="egress"), cell(window=WINDOW + HOUR), cell("")]
