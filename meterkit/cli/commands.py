@@ -159,7 +159,7 @@ def _tables(arguments: argparse.Namespace) -> ModuleType | None:
     try:
         from meterkit.cli import tables
     except ModuleNotFoundError as error:
-        if error.name != "rich":
+        if (error.name or "").partition(".")[0] != "rich":
             raise
         raise CommandError("tables need rich: pip install 'meterkit[cli]', or ask for --json") from None
     return tables

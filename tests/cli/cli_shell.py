@@ -1,0 +1,29 @@
+"""What a shell sees of a command: its exit code, stdout and stderr. Every warning is an error."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+
+COMMAND = [sys.executable, "-W", "error", "-m", "meterkit"]
+
+
+def meterkit(*words):
+    """Run a command; answer its exit code, stdout and stderr."""
+    done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+def data_of(*words):
+    """Run a command with ``--json``, which is quiet on stderr; answer its exit code and data."""
+    code, out, err = meterkit(*words, "--json")
+    assert not err
+    return code, json.loads(out)
+
+
+def cells(out):
+    """The rows of the tables in *out*, heads and all."""
+    lines = [line for line in out.splitlines() if re.match("[┃│]", line)]
+    return [[cell.strip() for cell in re.split("[┃│]", line)[1:-1]] for line in lines]

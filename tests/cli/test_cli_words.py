@@ -1,0 +1,121 @@
+"""The command line itself: its words, its extras, how it is stopped, and that all of it is documented."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import signal
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import httpx
+import pytest
+from cli_shell import COMMAND, data_of, meterkit
+
+from meterkit.cli import parser
+
+
+@pytest.mark.usefixtures("without_rich")
+@pytest.mark.parametrize("verb", ["usage", "report", "health"])
+def test_tables_need_rich(used, verb):
+    """The complaint says how to install it, or what to do without."""
+    assert (2, "", "meterkit: tables need rich: pip install 'meterkit[cli]', or ask for --json\n") == meterkit(
+        verb, "billing:kit"
+    )
+
+
+@pytest.mark.usefixtures("without_rich")
+@pytest.mark.parametrize("verb", ["usage", "flush", "report", "health"])
+def test_data_needs_no_rich(shop, stripe, verb):
+    """``--json`` works without it."""
+    assert 0 == data_of(verb, "billing:kit")[0]
+
+
+@pytest.mark.usefixtures("without_rich")
+def test_the_demo_needs_its_extra():
+    """What is missing is said before anything is started."""
+    assert (2, "", "meterkit: the demo needs rich: pip install 'meterkit[demo]'\n") == meterkit("demo")
+
+
+@pytest.fixture
+def served(shop):
+    """A sandbox that was started from the shell."""
+    command = [*COMMAND, "sandbox", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_a_sandbox_is_served_until_it_is_stopped(served, sign):
+    """It says how to use it; what it says works."""
+    said = "".join(iter(served.stdout.readline, "To stop it:     Ctrl-C\n"))
+    variables = dict(re.findall(r"export (\w+)=(\S+)", said))
+    answer = httpx.get(
+        f"{variables['METERKIT_STRIPE_BASE']}/v1/customers",
+        headers={"Authorization": f"Bearer {variables['STRIPE_SECRET_KEY']}"},
+    )
+    served.send_signal(sign)
+    out, err = served.communicate()
+
+    assert 200 == answer.status_code
+    assert (0, "", "") == (served.returncode, out, err)
+
+
+@pytest.mark.parametrize("port", ["taken", "70000"])
+def test_a_port_that_cannot_be_had(shop, stripe, port):
+    """One line, and 2."""
+    port = stripe.url.rpartition(":")[2] if port == "taken" else port
+
+    code, out, err = meterkit("sandbox", "--port", port)
+
+    assert (2, "", 1) == (code, out, err.count("\n"))
+    assert err.startswith(f"meterkit: port {port} cannot be had (")
+    assert "choose another with --port" in err
+
+
+def test_interrupted(shop):
+    """Ctrl-C is 130, and says nothing."""
+    (shop / "patient.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nfrom billing import kit")
+
+    assert (130, "", "") == meterkit("usage", "patient:kit")
+
+
+def test_the_version(shop):
+    """It is the installed one."""
+    assert (0, f"meterkit {version('meterkit')}\n", "") == meterkit("--version")
+
+
+@pytest.mark.parametrize("words", [[], ["frobnicate"], ["usage"], ["demo", "--kill-after", "0"], ["demo", "--open"]])
+def test_wrong_words(shop, words):
+    """2, and what is wrong is on stderr."""
+    code, out, err = meterkit(*words)
+
+    assert (2, "") == (code, out)
+    assert "meterkit" in err
+
+
+def test_the_help_says_what_the_codes_mean(shop):
+    """``--help`` is 0, and short."""
+    code, out, _ = meterkit("--help")
+
+    assert 0 == code
+    assert "Exit codes: 0 all is well, 1 something needs attention, 2" in " ".join(out.split())
+
+
+def verbs():
+    """Each command's own grammar."""
+    (action,) = [each for each in parser()._actions if isinstance(each, argparse._SubParsersAction)]
+    return action.choices
+
+
+@pytest.mark.parametrize("verb", verbs())
+def test_every_word_is_documented(verb):
+    """Each command has its heading, and each of its options stands below that."""
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    (section,) = re.findall(rf"^## `meterkit {verb}`$(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+    options = {word for action in verbs()[verb]._actions for word in action.option_strings} - {"-h", "--help"}
+
+    assert [] == [option for option in options if f"| `{option}" not in section]
+    assert options == set(re.findall(r"^\| `(--[\w-]+)", section, re.MULTILINE))
