@@ -124,8 +124,9 @@ class Server:
         for path in journal.glob(f"*{generation.SUFFIX}"):
             with suppress(FileNotFoundError, ForeignFileError):  # flushed in this moment
                 data = path.read_bytes()
+                counted = sum(quantity for _, quantity, _ in generation.read(data))
                 pid = generation.owner(data)
-                held[pid] = held.get(pid, 0) + sum(quantity for _, quantity, _ in generation.read(data))
+                held[pid] = held.get(pid, 0) + counted
         workers = [pid for pid in held if self._is_worker(pid)]
         if not workers:
             raise ServerError(f"no worker has a journal in {journal}; the server said: {self._said()}")
