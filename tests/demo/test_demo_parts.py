@@ -13,13 +13,14 @@ import pytest
 
 from meterkit import demo
 from meterkit.cli import main
-from meterkit.demo import Kill, Month, _examples, traffic
+from meterkit.demo import Kill, Month, _examples, _report, traffic
 from meterkit.demo.figures import BOOKS, as_data, differences
 from meterkit.demo.server import Server, ServerError
 from meterkit.demo.stripe_account import Invoice, Line
 from meterkit.demo.traffic import PLAN, Tally, calls
 from meterkit.generation import Generation
 from meterkit.ledger import Books
+from meterkit.reporter import Summary
 
 
 def line(quantity, amount):
@@ -127,6 +128,22 @@ def test_an_answer_that_was_not_expected():
         tally.enter(calls()[0], status)
 
     assert {("acme", "succeeded"): 1, ("acme", "answered 500"): 1, ("acme", "not answered"): 1} == tally.counts
+
+
+# the report
+
+
+def test_a_worker_that_died_while_it_reported(monkeypatch):
+    """Its lease has to run out first; what was sent before and after is added up."""
+    summaries = [Summary(sent=1, postponed=1, error="held up"), Summary(error="another process"), Summary(sent=1)]
+    monkeypatch.setattr(demo.time, "sleep", lambda _: None)
+
+    class Kit:
+        def report(self, *, include_open):
+            assert include_open
+            return summaries.pop(0)
+
+    assert {"sent": 2, "rejected": 0, "postponed": 0, "error": ""} == _report(Kit())
 
 
 # the server
