@@ -116,3 +116,13 @@ def test_an_example_says_what_it_needs(name):
     assert name in listed
     if name not in ("billing.py", "bureau.py"):  # which the others import
         assert ["Requires", "To install", "To run", "Then"] == re.findall(r"^([A-Z][a-z ]+): {2,}", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if name not in ("billing.py", "bureau.py")])
+def test_the_commands_of_an_example_name_files_that_exist(name):
+    """It is run by its own name, and its usage is shown by that of the kit's module."""
+    _, _, commands = (EXAMPLES / name).read_text().split('"""')[1].partition("To run:")
+    named = {f"{module}.py" for module in re.findall(r"\b(\w+)(?:\.py\b|:app\b|:kit\b)", commands)}
+
+    assert {name, "billing.py"} == named
+    assert set() == named - set(MODULES)
