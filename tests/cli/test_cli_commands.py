@@ -96,12 +96,15 @@ def test_a_meter_that_has_left_the_code(shop, make_kit):
     assert 5 == data_of("usage", "billing:kit", "--meter", "retired")[1]["totals"]["retired"]["quantity"]
 
 
-def test_a_reader_that_goes_away(shop, used):
-    """``| head -1`` ends it quietly."""
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", [["usage", "billing:kit"], ["usage", "billing:kit", "--json"], ["--version"]])
+def test_a_reader_that_goes_away(shop, used, monkeypatch, words, unbuffered):
+    """``| head -1`` ends it quietly, whenever what was printed is written."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     used.flush()
     read, write = os.pipe()
     os.close(read)
-    with subprocess.Popen([*COMMAND, "usage", "billing:kit"], stdout=write, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen([*COMMAND, *words], stdout=write, stderr=subprocess.PIPE) as process:
         os.close(write)
         _, err = process.communicate()
 
@@ -121,6 +124,38 @@ def test_flush(shop, used):
         "3 are in the journals of running processes, which flush every few seconds.",
     ] == out.splitlines()
     assert (0, {"counted": 1_590, "ledger": 1_587, "journal": 3}) == data_of("flush", "billing:kit")
+
+
+def test_flush_adopts_what_a_dead_process_left(shop):
+    """The journal of a process that was killed is in the ledger then."""
+    killed = "import billing, os; billing.kit.record('egress', 'acme', 3); os.kill(os.getpid(), 9)"
+    assert -signal.SIGKILL == subprocess.run([sys.executable, "-c", killed], check=False, stderr=-3).returncode
+
+    assert (0, {"counted": 3, "ledger": 3, "journal": 0}) == data_of("flush", "billing:kit")
+
+
+def test_later_usage_of_a_reported_hour(shop, used, stripe):
+    """It becomes a further meter event."""
+    used.link("acme", stripe.customer)
+    used.flush()
+    data_of("report", "billing:kit", "--open")
+    used.record("egress", "acme", 3)
+    used.flush()
+
+    code, data = data_of("report", "billing:kit", "--open")
+
+    assert (0, 1) == (code, data["sent"])
+    assert [3, 7] == sorted(event.value for event in stripe.meter_events if event.event_name == "egress")
+
+
+def test_usage_of_one_company(shop, used):
+    """It has no rows and no totals of others."""
+    used.flush()
+
+    code, data = data_of("usage", "billing:kit", "--company", "globex")
+
+    assert (0, ["globex"]) == (code, [row["company"] for row in data["usage"]])
+    assert {"credit_scores": {"quantity": 80, "reported": 0}} == data["totals"]
 
 
 def test_report_sends_hours_that_have_ended(shop, used, stripe):
