@@ -134,7 +134,8 @@ class Generation:
         return [(cell, words[at + 1], words[at + 2]) for cell, at in self._cells.items()]
 
     def discard(self) -> None:
-        """Remove the file: the ledger has what was in it."""
+        """Remove the file: the ledger has what was in it. Emptied first, in case that it cannot be removed."""
+        self._words[_HEADER_BYTES // 8] = 0
         if self.path is not None:
             self.path.unlink(missing_ok=True)
         self.abandon()
@@ -189,7 +190,8 @@ class Orphan:
             self.torn = str(error)
 
     def discard(self) -> None:
-        """Remove the file: the ledger has what was in it."""
+        """Remove the file: the ledger has what was in it. Emptied first, in case that it cannot be removed."""
+        os.pwrite(self._fd, bytes(8), _HEADER_BYTES)
         self.path.unlink(missing_ok=True)
         self.release()
 

@@ -133,6 +133,20 @@ def test_every_key_comes_back_as_it_was(tmp_path_factory, quantities):
     owned.discard()
 
 
+def test_what_is_discarded_is_empty_even_if_it_stays(tmp_path):
+    """A file that cannot be removed, or comes back, is not counted again, however late."""
+    owned = Generation.create(tmp_path)
+    owned.count(CELL, 5, 0)
+    (tmp_path / "own").hardlink_to(owned.path)
+    orphan = generation.adopt(abandoned(tmp_path, acme=7))
+    (tmp_path / "orphan").hardlink_to(orphan.path)
+
+    owned.discard()
+    orphan.discard()
+
+    assert [{}, {}] == [counted_in(tmp_path / name) for name in ("own", "orphan")]
+
+
 def test_in_memory_it_counts_as_well():
     """Where no file can be had, the same code counts in memory."""
     owned = Generation.in_memory()
