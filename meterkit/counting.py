@@ -25,6 +25,9 @@ WINDOW_SECONDS = 3600
 NOBODY = ""
 """Stands for no company, or no user. An id is never empty, so it cannot be mistaken for one."""
 
+CAPPED = "capped"
+"""The user of nobody under which a flood of unknown companies is counted: nobody has no other."""
+
 MARK = "meterkit.exchange"
 """The key in an environ or scope under which the outermost middleware leaves its exchange."""
 

@@ -7,9 +7,7 @@ A connection lives for one transaction, in one thread, and no transaction stays 
 
 from __future__ import annotations
 
-import threading
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,11 +16,29 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
-from meterkit import schema
+from meterkit import native
 from meterkit.errors import LedgerError
+from meterkit.filesystem import network_type
+from meterkit.upgrades import prepare
 
-BUSY_SECONDS = 5
-"""How long to wait for another process that writes to the same SQLite file."""
+PATIENCE = 5.0
+"""Seconds to wait for a connection, and for others that write the same rows, or to the same SQLite file."""
+
+HURRY = 1.0
+"""The same at the end of a process, which waits for it."""
+
+STATEMENT_SECONDS = 60
+"""PostgreSQL: after so long a statement of ours is given up; a flush of many customers takes a second."""
+
+_KEEPALIVE = {
+    # libpq's: a server that vanished without a word is noticed after some ten seconds, not after two hours.
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+    # A pooler such as PgBouncer hands one connection to many clients, which would mix up prepared statements.
+    "prepare_threshold": None,
+}
 
 
 class Database:
@@ -32,15 +48,18 @@ class Database:
     Args:
         url: As SQLAlchemy takes it: ``sqlite:///path`` or ``postgresql+psycopg://...``.
 
+    Attributes:
+        patience: Seconds to wait for a connection, and for a lock.
+
     Raises:
         LedgerError: The URL cannot be read.
     """
 
     def __init__(self, url: str) -> None:
         self._url = _parsed(url)
-        self._lock = threading.Lock()
-        self._engine: sa.Engine | None = None
-        self.ledger_id = ""
+        self._lock = native.rlock()
+        self._writing: sa.Engine | None = None
+        self.patience = PATIENCE
 
     def __str__(self) -> str:
         return self._url.render_as_string(hide_password=True)
@@ -54,32 +73,112 @@ class Database:
             LedgerError: The database cannot be reached, or refuses; nothing of the block was kept,
                 or, if the connection broke during the commit, all of it.
         """
+        with self._failing_as_ledger(), self._opened().begin() as connection:
+            yield connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[sa.Connection]:
+        """
+        A connection for reading: all that it sees is of one moment, and it holds up nobody who writes.
+
+        Raises:
+            LedgerError: The database cannot be read.
+        """
+        reading = {"isolation_level": "REPEATABLE READ"} if self._is_postgresql else {"only_reads": True}
+        with self._failing_as_ledger(), self._opened().execution_options(**reading).begin() as connection:
+            yield connection
+
+    def hurry(self) -> None:
+        """The process ends, and waits for what is under way."""
+        self.patience = HURRY
+
+    @property
+    def _is_postgresql(self) -> bool:
+        return self._url.get_backend_name() == "postgresql"
+
+    @contextmanager
+    def _failing_as_ledger(self) -> Iterator[None]:
         try:
-            with self._opened().begin() as connection:
-                yield connection
+            yield
         except (SQLAlchemyError, OSError) as error:
-            raise LedgerError(f"the ledger {self} failed: {_first_line(error)}") from error
+            raise LedgerError(f"the ledger {self} failed: {_first_line(error)}{self._cure(error)}") from error
 
     def _opened(self) -> sa.Engine:
         with self._lock:
-            if self._engine is None:
-                engine = self._connect()
+            if self._writing is None:
+                engine = self._postgresql() if self._is_postgresql else self._sqlite()
                 with engine.begin() as connection:
-                    self.ledger_id = _prepare(connection, str(self))
-                self._engine = engine
-            return self._engine
+                    prepare(connection, str(self))
+                self._writing = engine
+            return self._writing
 
-    def _connect(self) -> sa.Engine:
-        if self._url.get_backend_name() != "sqlite":
-            try:
-                return sa.create_engine(self._url, poolclass=sa.NullPool)
-            except ImportError as error:
-                raise LedgerError(f"the ledger {self} needs a driver: pip install 'psycopg[binary]'") from error
-        Path(str(self._url.database)).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        engine = sa.create_engine(self._url, poolclass=sa.NullPool, connect_args={"timeout": BUSY_SECONDS})
-        sa.event.listen(engine, "connect", _configure_sqlite)
-        sa.event.listen(engine, "begin", _begin_immediate)
+    def _postgresql(self) -> sa.Engine:
+        try:
+            engine = sa.create_engine(self._url, poolclass=sa.NullPool, isolation_level="READ COMMITTED")
+        except ImportError as error:
+            raise LedgerError(f"the ledger {self} needs a driver: pip install 'meterkit[postgres]'") from error
+
+        def before_connect(_dialect: object, _record: object, _arguments: object, options: dict[str, Any]) -> None:
+            given = {**_KEEPALIVE, "connect_timeout": max(2, int(self.patience)), **options}  # under 2 counts as 2
+            options.update(given)
+
+        def after_begin(connection: sa.Connection) -> None:
+            # Not as an option of the connection, which poolers refuse.
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{self.patience}s'")
+            connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
+
+        sa.event.listen(engine, "do_connect", before_connect)
+        sa.event.listen(engine, "begin", after_begin)
         return engine
+
+    def _sqlite(self) -> sa.Engine:
+        path = Path(str(self._url.database))
+        network = network_type(path)
+        if network is not None:
+            raise LedgerError(
+                f"the ledger {self} is on a network file system ({network}), whose locks do not keep hosts apart: two "
+                "of them could destroy it, or bill twice. Set ledger= to a file on a local disk, or, for many hosts, "
+                "to PostgreSQL"
+            )
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        engine = sa.create_engine(self._url, poolclass=sa.NullPool)
+
+        def before_connect(_dialect: object, _record: object, _arguments: object, options: dict[str, Any]) -> None:
+            options["timeout"] = self.patience
+            if self._writing is not None and not path.exists():
+                # To connect would make an empty one, in which what was reported before is not known.
+                raise FileNotFoundError(f"{path} is gone")
+
+        sa.event.listen(engine, "do_connect", before_connect)
+        sa.event.listen(engine, "connect", _configure_sqlite)
+        sa.event.listen(engine, "begin", _begin_sqlite)
+        return engine
+
+    def _cure(self, error: Exception) -> str:
+        text = str(error)
+        return next((f". {cure}; usage stays in the journal meanwhile" for sign, cure in _CURES if sign in text), "")
+
+
+_CURES = (
+    (" is gone", "Restore it from a backup, or start the processes anew to begin another at zero"),
+    ("no such table", "Restore it from a backup, or remove it and start the processes anew to begin another at zero"),
+    ("malformed", "It is damaged: restore it from a backup, or move it away and start the processes anew"),
+    ("not a database", "It is another program's, or damaged: set ledger= to another file, or restore it"),
+    ("is locked", "Another process holds it for long: end what keeps a transaction open"),
+    ("readonly", "Make the file and its directory writable for this user"),
+    ("read-only", "Make it writable: for SQLite the file and its directory, for PostgreSQL ask the primary"),
+    ("unable to open", "Make its directory writable for this user, or set ledger= or data_dir="),
+    ("Permission denied", "Make its directory writable for this user, or set ledger= or data_dir="),
+    ("is full", "Free space on its disk"),
+    ("No space left", "Free space on its disk"),
+    ("disk I/O error", "Look at its disk, and whether it is full"),
+    ("too many clients", "Give the server more connections, or run fewer processes; each needs one for a moment"),
+    ("remaining connection slots", "Give the server more connections, or run fewer processes"),
+    ("password authentication failed", "Correct the password in ledger="),
+    ("connection failed", "See that the server runs, and that ledger= says where"),
+    ("connection refused", "See that the server runs, and that ledger= says where"),
+)
+"""What an error of the database says, and what helps. The first that fits counts."""
 
 
 def _parsed(url: str) -> sa.URL:
@@ -88,6 +187,15 @@ def _parsed(url: str) -> sa.URL:
     except (SQLAlchemyError, ValueError):
         shown = url.rsplit("@", 1)[-1]  # what stands before it may hold a password
         raise LedgerError(f"ledger= cannot be read as a database's URL; it ends in {shown!r}") from None
+
+
+def agreed_time(connection: sa.Connection, clock: Callable[[], float]) -> int:
+    """Unix seconds by the one clock that all who share the database have: the server's, or that of SQLite's host."""
+    if connection.dialect.name != "postgresql":
+        return int(clock())
+    found = connection.scalar(sa.text("SELECT extract(epoch FROM clock_timestamp())::bigint"))
+    assert found is not None
+    return int(found)
 
 
 def add_to(
@@ -99,25 +207,32 @@ def add_to(
     The rows go in the order of their keys, so that two processes never wait for each other crosswise.
     """
     keys = [column.name for column in table.primary_key]
-    statement: Any = _insert(connection)(table)
+    statement: Any = insert_into(table, connection)
     values = {add: table.c[add] + statement.excluded[add]}
     if latest:
         old, new = table.c[latest], statement.excluded[latest]
         values[latest] = sa.case((new > old, new), else_=old)
     statement = statement.on_conflict_do_update(index_elements=keys, set_=values)
-    connection.execute(statement, sorted(rows, key=lambda row: [row[key] for key in keys]))
+    connection.execute(statement, in_key_order(table, rows))
+
+
+def in_key_order(table: sa.Table, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """*rows* as every process sorts them before it writes them, whatever the database's collation."""
+    keys = [column.name for column in table.primary_key]
+    return sorted(rows, key=lambda row: [row[key] for key in keys])
 
 
 def put(table: sa.Table, connection: sa.Connection, row: Mapping[str, Any]) -> None:
     """Insert *row*, or replace the one that has its key."""
     keys = [column.name for column in table.primary_key]
-    statement = _insert(connection)(table).values(**row)
+    statement = insert_into(table, connection).values(**row)
     rest = {name: value for name, value in row.items() if name not in keys}
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=rest))
 
 
-def _insert(connection: sa.Connection) -> Any:
-    return postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+def insert_into(table: sa.Table, connection: sa.Connection) -> Any:
+    """An insert that knows what to do on a conflict, which each dialect says in its own way."""
+    return (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:
@@ -130,31 +245,11 @@ def _configure_sqlite(connection: Any, _record: object) -> None:
     cursor.close()
 
 
-def _begin_immediate(connection: sa.Connection) -> None:
+def _begin_sqlite(connection: sa.Connection) -> None:
     # A deferred BEGIN that reads and then writes fails at once under contention, whatever the time-out.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-
-def _prepare(connection: sa.Connection, name: str) -> str:
-    """Make the tables if need be, check the version, and answer the ledger's id."""
-    if not sa.inspect(connection).has_table(schema.meta.name):
-        schema.metadata.create_all(connection)
-        connection.execute(
-            sa.insert(schema.meta),
-            [
-                {"key": "schema_version", "value": str(schema.VERSION)},
-                {"key": "ledger_id", "value": uuid.uuid4().hex},
-            ],
-        )
-    found = {row.key: row.value for row in connection.execute(sa.select(schema.meta))}
-    version = int(found["schema_version"])
-    if version > schema.VERSION:
-        raise LedgerError(
-            f"the ledger {name} has schema version {version}, written by a newer meterkit; this one knows "
-            f"{schema.VERSION}. Install that version again; usage stays in the journal meanwhile"
-        )
-    return str(found["ledger_id"])
+    only_reads = connection.get_execution_options().get("only_reads", False)
+    connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")
 
 
 def _first_line(error: Exception) -> str:
-    return str(getattr(error, "orig", None) or error).splitlines()[0]
+    return (str(getattr(error, "orig", None) or error).splitlines() or [type(error).__name__])[0]

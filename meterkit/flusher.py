@@ -1,38 +1,47 @@
 """
-Wiring: all of a kit that belongs to one process: its journal, its connection to the ledger, its background thread.
+Wiring: all of a kit that belongs to one process: its journal, its connection to the ledger, its background threads.
 
-The thread flushes every few seconds and reports every hour. It makes things sooner, never right or wrong: a process
-without it, or one that is killed, leaves its journal to the next that flushes.
+One thread flushes every few seconds. Reports, every hour, run in another, so that a Stripe which does not answer holds
+up no flush. The threads make things sooner, never right or wrong: a process without them, or one that is killed, leaves
+its journal to the next that flushes.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import threading
+import sys
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
+from meterkit import native
 from meterkit.configuration import Settings
 from meterkit.errors import LedgerError
+from meterkit.flood import MOST_KNOWN
 from meterkit.journal import Journal
+from meterkit.native import Bell, Flag, Worker
 from meterkit.problems import Problems
 
-if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by the thread, or by a call that needs them
+if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a call that needs them
+    from meterkit.database import Database
     from meterkit.ledger import Ledger
     from meterkit.outbox import Outbox, Summary
     from meterkit.reporter import Reporter
 
 NO_KEY = "there is no stripe_key= and no STRIPE_SECRET_KEY: usage is counted and kept, and not reported to Stripe"
 
-STOP_SECONDS = 1.0
-"""How long an exit waits for the thread, which may be in the midst of a call to Stripe."""
+STOP_SECONDS = 1.5
+"""How long an exit waits for the last flush. What it does not move, the next process that flushes does."""
+
+STOP_REPORT_SECONDS = 0.3
+"""How long an exit waits for a report. An event under way is asked about again, under the same identifier."""
 
 FIRST_RETRY_SECONDS = 60.0
 """After a report that could not send everything; doubled each time, up to the report interval."""
+
+CHORES_SECONDS = 3600.0
+"""Between two looks at what need not be remembered any more, and at who is known."""
 
 
 class Flusher:
@@ -41,7 +50,7 @@ class Flusher:
 
     Attributes:
         pid: Of the process it belongs to.
-        counts: It is ready to count.
+        counts: It is ready to count, and a thread flushes.
         last_report: What the latest report did, in this process.
     """
 
@@ -49,17 +58,20 @@ class Flusher:
         self.pid = os.getpid()
         self._settings = settings
         self._problems = problems
-        # Not an Event, whose set() is not safe in a signal handler; put() is.
-        self._wake: SimpleQueue[None] = SimpleQueue()
-        self.journal = Journal(settings.data_dir / "journal", problems=problems, wake=lambda: self._wake.put(None))
+        self._wake = Bell()
+        self.journal = Journal(settings.data_dir / "journal", problems=problems, wake=self._wake.ring)
         self.counts = False
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._flushing = threading.RLock()
-        self._opening = threading.Lock()
-        self._ledger: Ledger | None = None
-        self._outbox: Outbox | None = None
+        self._stop = Flag()
+        self._thread: Worker | None = None
+        self._reporting: Worker | None = None
+        # Both re-entrant, because a signal handler may flush or close.
+        self._flushing = native.rlock()
+        self._opening = native.rlock()
+        self._flushing_thread: int | None = None
+        self._database: Database | None = None
         self._reporter: Reporter | None = None
+        self._folded: list[str] = []  # generations whose files are removed
+        self._next_chores = time.monotonic()
         self._next_report = time.monotonic()  # at once: a former process may have left something
         self._retry_seconds = FIRST_RETRY_SECONDS
         self.last_report: Summary | None = None
@@ -67,10 +79,8 @@ class Flusher:
     def start(self) -> None:
         """Begin to count, and to flush in the background. The caller holds a lock; `report_trouble` comes after."""
         self.journal.open()
-        thread = threading.Thread(target=self._run, name="meterkit", daemon=True)
         with suppress(RuntimeError):  # at interpreter shutdown; the next process flushes what is counted now
-            thread.start()
-            self._thread = thread
+            self._thread = Worker(self._run, name="meterkit")
         self.counts = True
 
     def report_trouble(self) -> None:
@@ -78,6 +88,13 @@ class Flusher:
         self.journal.report_trouble()
         if self._settings.stripe_key is None:
             self._problems.note("no_stripe_key", NO_KEY)
+        if _has_no_threads():
+            self._problems.note(
+                "no_threads",
+                "this uWSGI runs no Python threads, so usage stays in the journal until the worker ends: start it "
+                "with enable-threads",
+                level=logging.ERROR,
+            )
 
     def flush(self, *, timeout: float = -1) -> None:
         """
@@ -89,19 +106,25 @@ class Flusher:
         Raises:
             LedgerError: The ledger failed. Nothing is lost; flush again.
         """
+        if self._flushing_thread == native.thread_id():
+            raise LedgerError("this thread is in the midst of a flush, which goes on when this returns")
         if not self._flushing.acquire(timeout=timeout):
             raise LedgerError("another flush is under way, and takes long")
         try:
+            self._flushing_thread = native.thread_id()
             self._fold_retired()  # before retiring more: while the ledger fails, generations must not pile up
             self.journal.rotate()
             self._fold_retired()
             self._fold_orphans()
             self.journal.prepare()
+            if time.monotonic() >= self._next_chores or self._stop.is_set():
+                self._do_chores()
         finally:
+            self._flushing_thread = None
             self._flushing.release()
         self._problems.clear("flush_failed")
 
-    def report(self, *, include_open: bool = False, between: Callable[[], None] = lambda: None) -> Summary:
+    def report(self, *, include_open: bool = False) -> Summary:
         """
         Send to Stripe what is due.
 
@@ -114,60 +137,73 @@ class Flusher:
             return Summary(error=NO_KEY)
         from meterkit.reporter import Reporter
 
-        outbox = self.outbox()
+        database = self.database()
         with self._opening:
             if self._reporter is None:
-                key, base = self._settings.stripe_key, self._settings.stripe_base
-                self._reporter = Reporter(outbox, api_key=key, base=base, stop=self._stop)
-        self.last_report = self._reporter.run(include_open=include_open, between=between)
+                self._reporter = Reporter(
+                    database,
+                    clock=self._settings.clock,
+                    api_key=self._settings.stripe_key,
+                    base=self._settings.stripe_base,
+                    stop=self._stop,
+                )
+        self.last_report = self._reporter.run(include_open=include_open)
         return self.last_report
 
     def close(self) -> None:
-        """Stop the thread, flush what can be flushed in a moment, and let go of all files."""
+        """Stop the threads, after a last flush if that takes but a moment, and let go of all files."""
+        if self._database is not None:
+            self._database.hurry()
         self._stop.set()
-        self._wake.put(None)
-        thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(STOP_SECONDS)
-        try:
-            self.flush(timeout=STOP_SECONDS)
-        except Exception as error:
-            self._note_flush_failed(error)
+        self._wake.ring()
+        if self._flushing_thread == native.thread_id():
+            return  # called by a signal handler amidst a flush, which goes on; the files go when the process does
+        thread, reporting = self._thread, self._reporting
+        if thread is None:
+            if self.counts:
+                self._flush_in_background()
+        elif not thread.is_current and not thread.join(STOP_SECONDS):
+            self._note_flush_failed(LedgerError("the last flush takes too long to wait for"))
+        if reporting is not None:
+            reporting.join(STOP_REPORT_SECONDS)
         self.journal.close()
-        if self._reporter is not None and (thread is None or not thread.is_alive()):
+        if self._reporter is not None and (reporting is None or not reporting.is_alive):
             self._reporter.close()
 
     def abandon(self) -> None:
-        """In a forked child: forget the parent's files; its thread is not here, its connections are not ours."""
+        """In a forked child: forget the parent's files; its threads are not here, its connections are not ours."""
         self.journal.abandon()
 
     def ledger(self) -> Ledger:
         """The ledger; opened by its first use."""
-        self._open()
-        assert self._ledger is not None
-        return self._ledger
+        from meterkit.ledger import Ledger
+
+        return Ledger(self.database(), clock=self._settings.clock)
 
     def outbox(self) -> Outbox:
         """The outbox; opened by its first use."""
-        self._open()
-        assert self._outbox is not None
-        return self._outbox
-
-    def _open(self) -> None:
-        from meterkit.database import Database
-        from meterkit.ledger import Ledger
         from meterkit.outbox import Outbox
 
+        return Outbox(self.database(), clock=self._settings.clock)
+
+    def database(self) -> Database:
+        """Where both are kept."""
+        from meterkit.database import Database
+
         with self._opening:
-            if self._ledger is None:
-                database = Database(self._settings.ledger)
-                self._ledger = Ledger(database, clock=self._settings.clock)
-                self._outbox = Outbox(database, clock=self._settings.clock)
+            if self._database is None:
+                self._database = Database(self._settings.ledger)
+            return self._database
 
     def _fold_retired(self) -> None:
         for generation in self.journal.retired():
-            self.ledger().fold(generation.id, generation.cells())
+            cells = generation.cells()
+            self.ledger().fold(generation.id, cells)
             self.journal.forget(generation)
+            self._folded.append(generation.id)
+            if not generation.is_full:  # or they may be invented, and many
+                self.journal.know(company for (_, _, company, _, _), _, _ in cells)
+            self.journal.prepare()  # more may come, faster than this
 
     def _fold_orphans(self) -> None:
         for orphan in self.journal.orphans():
@@ -178,25 +214,40 @@ class Flusher:
                 raise
             if orphan.torn is None:
                 orphan.discard()
+                self._folded.append(orphan.id)
             else:
-                self.journal.report_torn(orphan)
+                orphan.keep_torn(self._problems)
+
+    def _do_chores(self) -> None:
+        self._next_chores = time.monotonic() + CHORES_SECONDS
+        self.journal.know(self.ledger().linked_companies(limit=MOST_KNOWN))
+        # Once a removed file cannot come back, with a power cut, nobody needs to know that it was folded.
+        folded = list(self._folded)
+        if folded and self.journal.sync():
+            self.ledger().forget(folded)
+            del self._folded[: len(folded)]
 
     def _run(self) -> None:
-        while not self._stop.is_set():
-            with suppress(Empty):
-                self._wake.get(timeout=self._settings.flush_interval)
-            if not self._stop.is_set():
+        try:
+            while not self._stop.is_set():
+                self._wake.wait(self._settings.flush_interval)
                 self._flush_in_background()
-            if not self._stop.is_set() and time.monotonic() >= self._next_report:
-                self._report_in_background()
-        if self._reporter is not None:
-            self._reporter.close()
+                if not self._stop.is_set() and time.monotonic() >= self._next_report:
+                    self._start_report()
+        finally:
+            self._thread, self.counts = None, False  # by what no flush may raise; the next count starts another
 
     def _flush_in_background(self) -> None:
         try:
-            self.flush()
+            self.flush(timeout=STOP_SECONDS if self._stop.is_set() else -1)
         except Exception as error:
             self._note_flush_failed(error)
+
+    def _start_report(self) -> None:
+        if self._reporting is not None and self._reporting.is_alive:
+            return
+        with suppress(RuntimeError):  # at interpreter shutdown
+            self._reporting = Worker(self._report_in_background, name="meterkit-report")
 
     def _report_in_background(self) -> None:
         interval = self._settings.report_interval
@@ -204,10 +255,10 @@ class Flusher:
         grace = 2 * self._settings.flush_interval
         self._next_report = time.monotonic() + interval - self._settings.clock() % interval + grace
         try:
-            summary = self.report(between=self._flush_between_events())
+            summary = self.report()
             trouble = summary.error if summary.postponed or summary.rejected or summary.uncertain else ""
         except Exception as error:
-            trouble = repr(error)
+            trouble = str(error) or repr(error)
         if not trouble:
             self._retry_seconds = FIRST_RETRY_SECONDS
             self._problems.clear("report_failed")
@@ -216,20 +267,16 @@ class Flusher:
         self._next_report = min(self._next_report, time.monotonic() + self._retry_seconds)
         self._retry_seconds = min(2 * self._retry_seconds, interval)
 
-    def _flush_between_events(self) -> Callable[[], None]:
-        due = time.monotonic() + self._settings.flush_interval
-
-        def flush_if_due() -> None:
-            nonlocal due
-            if time.monotonic() >= due and not self._stop.is_set():
-                self._flush_in_background()
-                due = time.monotonic() + self._settings.flush_interval
-
-        return flush_if_due
-
     def _note_flush_failed(self, error: Exception) -> None:
         self._problems.note(
             "flush_failed",
             f"usage could not be moved to the ledger, and stays in the journal: {error}",
             level=logging.ERROR,
         )
+
+
+def _has_no_threads() -> bool:
+    """Whether this is a uWSGI that holds the interpreter's lock between requests; only it has such a module."""
+    uwsgi = sys.modules.get("uwsgi")
+    opt = getattr(uwsgi, "opt", {})
+    return uwsgi is not None and not ({"enable-threads", "threads", b"enable-threads", b"threads"} & set(opt))

@@ -38,7 +38,7 @@ SUFFIX = ".journal"
 _MAGIC = b"meterkit"
 _VERSION = 1
 _HEADER = struct.Struct("<8sII16sQQ")
-_HEADER_BYTES = 64
+HEADER_BYTES = 64
 _RECORD_WORDS = 3
 _MAX_COUNT = 2**63 - 1  # what the ledger's integers hold
 
@@ -63,6 +63,7 @@ class Generation:
     Attributes:
         id: Unique for ever; the ledger remembers it once it is folded.
         path: None for one that had to be kept in memory.
+        is_full: There was no room for a cell.
     """
 
     def __init__(self, buffer: mmap.mmap | bytearray, generation_id: str, *, path: Path | None, fd: int | None) -> None:
@@ -72,7 +73,9 @@ class Generation:
         self._buffer = buffer
         self._words = memoryview(buffer).cast("B").cast("Q")
         self._cells: dict[Cell, int] = {}
-        self._next = _HEADER_BYTES // 8
+        self._is_shed = False
+        self.is_full = False
+        self._next = HEADER_BYTES // 8
 
     @classmethod
     def create(cls, directory: Path, size: int = GENERATION_BYTES) -> Generation:
@@ -109,7 +112,11 @@ class Generation:
     @property
     def empty(self) -> bool:
         """Nothing has been counted in it."""
-        return not self._cells
+        return not self._cells and not self._is_shed
+
+    def has(self, cell: Cell) -> bool:
+        """*cell* is counted in it already."""
+        return cell in self._cells
 
     def count(self, cell: Cell, quantity: int, now: int) -> None:
         """
@@ -129,13 +136,36 @@ class Generation:
         words[at + 1] = total
 
     def cells(self) -> list[Counted]:
-        """What has been counted."""
+        """
+        What has been counted.
+
+        Raises:
+            ValueError: It has been let go of.
+        """
+        if self._is_shed:
+            data = b"" if self._fd is None else os.pread(self._fd, os.fstat(self._fd).st_size, 0)
+            if not data or generation_id(data) != self.id:
+                raise ValueError("this generation has been let go of")
+            return list(records(data))
         words = self._words
         return [(cell, words[at + 1], words[at + 2]) for cell, at in self._cells.items()]
 
+    @property
+    def is_gone(self) -> bool:
+        """Somebody else removed the file. What is in it can still be read, as long as this process lives."""
+        return self._fd is not None and os.fstat(self._fd).st_nlink == 0
+
+    def shed(self) -> None:
+        """Nothing more is counted in it: keep it in its file only. One in memory stays there."""
+        if self._fd is not None and not self._is_shed:
+            self._is_shed = True
+            self._release()
+            self._cells = {}
+
     def discard(self) -> None:
         """Remove the file: the ledger has what was in it. Emptied first, in case that it cannot be removed."""
-        self._words[_HEADER_BYTES // 8] = 0
+        if self._fd is not None:
+            os.pwrite(self._fd, bytes(8), HEADER_BYTES)
         if self.path is not None:
             self.path.unlink(missing_ok=True)
         self.abandon()
@@ -147,18 +177,22 @@ class Generation:
         For its owner this frees the lock. In a forked child it only drops what was inherited: the lock belongs to
         the open file, which the parent still holds.
         """
-        self._words.release()
-        if isinstance(self._buffer, mmap.mmap):
-            self._buffer.close()
+        self._release()
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
+
+    def _release(self) -> None:
+        self._words.release()
+        if isinstance(self._buffer, mmap.mmap):
+            self._buffer.close()
 
     def _append(self, cell: Cell) -> int:
         key = json.dumps(cell, separators=(",", ":")).encode("ascii")
         at = self._next
         end = at + _RECORD_WORDS + -(-len(key) // 8)
         if end > len(self._words):
+            self.is_full = True
             raise FullError
         start = (at + _RECORD_WORDS) * 8
         self._buffer[start : start + len(key)] = key
@@ -168,78 +202,6 @@ class Generation:
         return at
 
 
-class Orphan:
-    """
-    A generation whose owner is gone, locked by us and read.
-
-    Attributes:
-        id: As its owner named it.
-        cells: What its owner had counted.
-        torn: Where the file stops making sense; None when it is sound to the end.
-    """
-
-    def __init__(self, path: Path, fd: int, data: bytes) -> None:
-        self.path = path
-        self._fd = fd
-        self.id = generation_id(data)
-        self.cells: list[Counted] = []
-        self.torn: str | None = None
-        try:
-            self.cells.extend(_records(data))
-        except ForeignFileError as error:
-            self.torn = str(error)
-
-    def discard(self) -> None:
-        """Remove the file: the ledger has what was in it. Emptied first, in case that it cannot be removed."""
-        os.pwrite(self._fd, bytes(8), _HEADER_BYTES)
-        self.path.unlink(missing_ok=True)
-        self.release()
-
-    def set_aside(self) -> Path:
-        """Keep the file as evidence, under a name that nobody adopts; answer that name."""
-        aside = set_aside(self.path)
-        self.release()
-        return aside
-
-    def release(self) -> None:
-        """Let others adopt it."""
-        os.close(self._fd)
-
-
-def adopt(path: Path) -> Orphan | None:
-    """
-    Take over the generation at *path*; None if its owner lives, or another process was faster.
-
-    Raises:
-        ForeignFileError: It is no generation, or one of another version.
-        OSError: It cannot be read.
-    """
-    try:
-        fd = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not path.exists() or path.stat().st_ino != os.fstat(fd).st_ino:
-            os.close(fd)  # it was folded and removed while we waited to look
-            return None
-        with os.fdopen(os.dup(fd), "rb") as file:
-            return Orphan(path, fd, file.read())
-    except BlockingIOError:
-        os.close(fd)
-        return None
-    except BaseException:
-        os.close(fd)
-        raise
-
-
-def set_aside(path: Path) -> Path:
-    """Rename *path* so that nobody adopts it again; answer the new name."""
-    aside = path.with_name(f"{path.name}.set-aside")
-    path.rename(aside)
-    return aside
-
-
 def generation_id(data: bytes) -> str:
     """
     The id in a generation's header.
@@ -247,7 +209,7 @@ def generation_id(data: bytes) -> str:
     Raises:
         ForeignFileError: *data* is not a generation of this version.
     """
-    if len(data) < _HEADER_BYTES:
+    if len(data) < HEADER_BYTES:
         raise ForeignFileError(f"it has {len(data)} bytes, too few for a header")
     magic, version, _pid, raw_id, _created, size = _HEADER.unpack_from(data)
     (crc,) = struct.unpack_from("<I", data, _HEADER.size)
@@ -275,13 +237,19 @@ def read(data: bytes) -> list[Counted]:
         ForeignFileError: *data* is not a generation, or torn.
     """
     generation_id(data)
-    return list(_records(data))
+    return list(records(data))
 
 
-def _records(data: bytes) -> Iterator[Counted]:
+def records(data: bytes) -> Iterator[Counted]:
+    """
+    The cells in *data*, whose header is sound, one by one.
+
+    Raises:
+        ForeignFileError: From here on it is torn.
+    """
     declared = int(_HEADER.unpack_from(data)[5])
     words = memoryview(data).cast("Q")
-    at = _HEADER_BYTES // 8
+    at = HEADER_BYTES // 8
     while at < len(words) and words[at]:
         crc, length = words[at] >> 32, words[at] & 0xFFFFFFFF
         start = (at + _RECORD_WORDS) * 8

@@ -32,7 +32,7 @@ def health(flusher: Flusher, settings: Settings, problems: Problems) -> dict[str
                 "error": report.error,
             }
             for state in ("rejected", "uncertain")
-            for report in flusher.outbox().reports(state=state)
+            for report in flusher.outbox().reports(state=state, limit=SHOWN)
         ]
     except Exception as error:
         attention.append(str(error) or repr(error))
@@ -62,6 +62,11 @@ def _concerns(meter: str, books: Books) -> list[str]:
         concerns.append(f"{meter}: the books do not balance: {books}. Please report this")
     if books.unlinked:
         concerns.append(f"{meter}: {books.unlinked} wait for kit.link(company, customer); see meterkit usage")
+    if books.capped:
+        concerns.append(
+            f"{meter}: {books.capped} were used by companies that were invented faster than they could be counted "
+            "one by one; answer from identify= only what you have authenticated"
+        )
     if books.unattributed:
         concerns.append(f"{meter}: {books.unattributed} were used by nobody: identify= answered no company")
     return concerns

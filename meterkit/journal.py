@@ -9,16 +9,20 @@ abandons its parent's and starts its own.
 from __future__ import annotations
 
 import logging
-import threading
+import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
-from meterkit import generation
+from meterkit import generation, native
 from meterkit.counting import Cell
-from meterkit.generation import ForeignFileError, FullError, Generation, Orphan
+from meterkit.flood import Flood
+from meterkit.generation import ForeignFileError, FullError, Generation
+from meterkit.orphans import Orphan, orphans
 from meterkit.problems import Problems
+from meterkit.spares import Spares
 
 Entry: TypeAlias = "tuple[list[tuple[Cell, int]], int]"
 
@@ -49,18 +53,17 @@ class Journal:
         self._directory = directory
         self._problems = problems
         self._wake = wake
-        self._size = size
         # Re-entrant, because a signal handler or finaliser may count while this very thread counts. The lock makes
         # that safe to notice, and `_counting` tells it from the ordinary case.
-        self._lock = threading.RLock()
+        self._lock = native.rlock()
         self._counting = False
         self._waiting: deque[Entry] = deque()
         self._current: Generation | None = None
-        self._spare: Generation | None = None
+        self._spares = Spares(directory, size=size, problems=problems)
         self._retired: list[Generation] = []
+        self._flood = Flood()
         self._full = False
         self._closed = False
-        self._no_file: OSError | None = None
 
     def open(self) -> None:
         """
@@ -68,7 +71,8 @@ class Journal:
 
         The caller holds a lock, so trouble is told later, by `report_trouble`.
         """
-        self._current = self._create()
+        if self._current is None:
+            self._current = self._spares.make()
 
     def count(self, cells: list[tuple[Cell, int]], now: int) -> None:
         """
@@ -80,82 +84,103 @@ class Journal:
         Raises:
             ClosedJournalError: Nothing was added.
         """
-        entry = (cells, now)
-        self._waiting.append(entry)
         with self._lock:
-            self._store()
-            if self._closed and any(each is entry for each in self._waiting):
+            if self._counting:
+                self._waiting.append((cells, now))
+                return
+            if self._current is None:
                 raise ClosedJournalError
+            self._counting = True
+            try:
+                self._store(cells, now)
+            finally:
+                self._counting = False
+            self._store_waiting()
             full, self._full = self._full, False
         if full:
             self._report_full()
 
-    def retired(self) -> list[Generation]:
-        """What is to be folded; give each to `forget` once it is."""
-        with self._lock:
-            return list(self._retired)
+    def retired(self) -> Iterator[Generation]:
+        """What is to be folded, one by one; give each to `forget` once it is."""
+        while True:
+            with self._lock:
+                waiting = list(self._retired)
+            if not waiting:
+                return
+            for each in waiting[1:]:
+                each.shed()  # what waits for long is in its file, and takes no memory
+            yield waiting[0]
+            if self._retired[:1] == waiting[:1]:
+                return  # it was not forgotten
 
     def rotate(self) -> None:
         """Retire the current generation if anything was counted in it."""
         self.prepare()
         with self._lock:
-            self._store()
-            current, spare = self._current, self._spare
-            if current is None or spare is None or self._counting:
+            self._store_waiting()
+            current = self._current
+            if current is None or self._counting:
                 return
             # While no file can be had, a file is not given up for memory; and as soon as one can, memory is.
-            to_memory, from_memory = spare.path is None, current.path is None
-            if (to_memory and not from_memory) or (current.empty and not (from_memory and not to_memory)):
+            is_file = current.path is not None and not current.is_gone
+            if (is_file and (current.empty or not self._spares.ready)) or (current.empty and not self._spares.ready):
                 return
             self._retired.append(current)
-            self._current, self._spare = spare, None
+            self._current = self._spares.take()
 
     def prepare(self) -> None:
-        """Have a spare generation at hand, so that a full one needs no disk call on the request path."""
-        if self._current is None or _is_file(self._spare):
+        """Have spare generations at hand."""
+        current = self._current
+        if current is None:
             return
-        fresh = self._create()
-        self.report_trouble()
-        with self._lock:
-            if self._closed or _is_file(self._spare):
-                fresh.discard()
-            else:
-                self._spare = fresh
+        if current.is_gone:
+            self._spares.report_deleted()
+        self._spares.fill()
+
+    def know(self, companies: Iterable[str]) -> None:
+        """These are companies, and not what an attacker invents: in a flood they are counted one by one."""
+        self._flood.know(companies)
 
     def forget(self, retired: Generation) -> None:
         """The ledger has *retired*: remove it."""
         with self._lock:
+            if self._closed:
+                return  # and its file is let go; the next process finds out that the ledger has it
             self._retired.remove(retired)
+            was_high = self._flood.is_high
+            self._flood.recede(self._retired)
+            if not self._retired:
+                self._spares.relax()
         retired.discard()
+        if was_high and not self._flood.is_high:
+            self._report_flood()
+
+    def sync(self) -> bool:
+        """See that files which were removed stay so, even if the power fails; whether that is certain."""
+        try:
+            fd = os.open(self._directory, os.O_RDONLY)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        except OSError:
+            return False
+        return True
 
     def orphans(self) -> Iterator[Orphan]:
-        """Adopt, one by one, the generations whose owners are gone. What is no generation is set aside."""
-        for path in self._others():
-            try:
-                orphan = generation.adopt(path)
-            except ForeignFileError as error:
-                self._set_aside(path, str(error))
-            except OSError as error:
-                self._problems.note("journal_unreadable", f"{path} cannot be read: {error}", level=logging.ERROR)
-            else:
-                if orphan is not None:
-                    yield orphan
-
-    def report_torn(self, orphan: Orphan) -> None:
-        """The ledger has what was sound of *orphan*; keep the file for a human."""
-        aside = orphan.set_aside()
-        self._problems.note(
-            "journal_torn",
-            f"{orphan.torn}; what stood before that is in the ledger, and the file is kept as {aside}. "
-            "Usage after that point is lost; compare it with your access log",
-            level=logging.ERROR,
-        )
+        """The generations of dead processes, adopted one by one."""
+        return orphans(self._directory, own={each.path for each in self._own()}, problems=self._problems)
 
     def totals(self) -> dict[str, dict[str, int]]:
         """What is in the journal now, of all live and dead processes: ``{generation id: {meter: quantity}}``."""
         with self._lock:
-            totals = {each.id: _by_meter(each.cells()) for each in self._own()}
-        for path in self._others():
+            # Of those that wait in files, the files are read below: that may take longer than a request can wait.
+            own = [each for each in self._own() if each is self._current or each.path is None]
+            totals = {each.id: _by_meter(each.cells()) for each in own}
+            mine = {each.path for each in (*own, *self._spares.ready)}
+        for path in sorted(self._directory.glob(f"*{generation.SUFFIX}")):
+            if path in mine:
+                continue
             try:
                 data = path.read_bytes()
                 totals[generation.generation_id(data)] = _by_meter(generation.read(data))
@@ -166,7 +191,7 @@ class Journal:
     def close(self) -> None:
         """Let go of everything; what is not folded yet is adopted by the next process that flushes."""
         with self._lock:
-            self._store()
+            self._store_waiting()
             if self._counting:
                 return  # called by a signal handler amidst a count: the lock goes when the process does
             self._closed = True
@@ -176,7 +201,8 @@ class Journal:
                     each.discard()
                 else:
                     each.abandon()
-            self._current, self._spare, self._retired = None, None, []
+            self._current, self._retired = None, []
+            self._spares.ready.clear()
         if lost:
             message = f"usage that neither a file nor the ledger would take is lost: {lost}"
             self._problems.note("journal_lost", message, level=logging.ERROR)
@@ -191,30 +217,32 @@ class Journal:
         """Usage is being counted where a kill would take it along."""
         return self._current is not None and self._current.path is None
 
-    def _store(self) -> None:
-        """Move what waits into the current generation; the caller holds the lock."""
-        if self._counting:
-            return  # we are inside a count of this same thread, which comes back here
-        while self._waiting and self._current is not None:
+    def _store_waiting(self) -> None:
+        """Store what was counted from within counts; the caller holds the lock."""
+        while self._waiting and not self._counting and self._current is not None:
             self._counting = True
             try:
-                # Looked at again: a signal handler that came before the mark has stored what waited, or closed us.
-                while self._waiting and self._current is not None:
-                    cells, now = self._waiting.popleft()
-                    for cell, quantity in cells:
-                        try:
-                            self._current.count(cell, quantity, now)
-                        except FullError:
-                            self._current = self._next_generation(self._current)
-                            self._current.count(cell, quantity, now)
+                with suppress(IndexError):  # a signal handler that came before the mark has stored it
+                    self._store(*self._waiting.popleft())
             finally:
                 self._counting = False
 
+    def _store(self, cells: list[tuple[Cell, int]], now: int) -> None:
+        for asked, quantity in cells:
+            current = self._current
+            assert current is not None
+            cell = self._flood.admit(asked, quantity, current) if self._flood.is_high else asked
+            try:
+                current.count(cell, quantity, now)
+            except FullError:
+                self._next_generation(current).count(cell, quantity, now)
+
     def _next_generation(self, full: Generation) -> Generation:
-        """Go on in the spare generation, without a disk call."""
+        """Go on in a spare generation, without a disk call."""
         self._retired.append(full)
         self._full = True
-        fresh, self._spare = self._spare or Generation.in_memory(self._size), None
+        self._flood.rise(self._retired)
+        fresh = self._current = self._spares.take()
         return fresh
 
     def _report_full(self) -> None:
@@ -226,51 +254,18 @@ class Journal:
                 "more new customers than the journal has room for: counting in memory until the next flush, a moment "
                 "from now; only a kill before it would lose this usage",
             )
+        if self._flood.is_high:
+            self._report_flood()
+
+    def _report_flood(self) -> None:
+        self._problems.note("journal_capped", self._flood.describe(), level=logging.ERROR)
 
     def report_trouble(self) -> None:
-        """Tell whether files can be had. Not under a lock: logging handlers are the application's code."""
-        if self._no_file is None:
-            self._problems.clear("journal_in_memory")
-        else:
-            self._problems.note(
-                "journal_in_memory",
-                f"no journal can be kept in {self._directory} ({self._no_file}): counting in memory, so a kill of this "
-                "process loses what is not flushed. Make the directory writable, free space, or set data_dir=",
-                level=logging.ERROR,
-            )
-
-    def _create(self) -> Generation:
-        try:
-            created = Generation.create(self._directory, self._size)
-        except OSError as error:
-            self._no_file = error
-            return Generation.in_memory(self._size)
-        self._no_file = None
-        return created
+        """Tell whether files can be had."""
+        self._spares.report_trouble()
 
     def _own(self) -> list[Generation]:
-        return [each for each in (self._current, self._spare, *self._retired) if each is not None]
-
-    def _others(self) -> list[Path]:
-        own = {each.path for each in self._own()}
-        return sorted(path for path in self._directory.glob(f"*{generation.SUFFIX}") if path not in own)
-
-    def _set_aside(self, path: Path, why: str) -> None:
-        try:
-            aside = generation.set_aside(path)
-        except OSError as error:
-            self._problems.note("journal_unreadable", f"{path}: {why}; and {error}", level=logging.ERROR)
-        else:
-            self._problems.note(
-                "journal_foreign",
-                f"{path.name} is not a journal that this meterkit can read: {why}. It is kept as {aside}; if a newer "
-                "meterkit wrote it, install that version and take the ending .set-aside off again",
-                level=logging.ERROR,
-            )
-
-
-def _is_file(spare: Generation | None) -> bool:
-    return spare is not None and spare.path is not None
+        return [each for each in (self._current, *self._spares.ready, *self._retired) if each is not None]
 
 
 def _by_meter(cells: list[generation.Counted]) -> dict[str, int]:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from meterkit import native
 from meterkit.configuration import (
     Settings,
     check_clock,
@@ -243,7 +244,7 @@ class MeterKit:
         while True:
             flusher = self._flusher
             if flusher is None or not flusher.counts or flusher.pid != os.getpid():
-                if self._starter == threading.get_ident():
+                if self._starter == native.thread_id():
                     self._early.append((cells, now))
                     return
                 flusher = self._process(counting=True)
@@ -259,7 +260,7 @@ class MeterKit:
         with self._lock():
             if self._flusher is not None and self._flusher.pid != os.getpid():
                 self.after_fork()  # no fork hook ran, as under uWSGI
-            self._starter = threading.get_ident()
+            self._starter = native.thread_id()
             try:
                 flusher = self._flusher
                 if flusher is None:
@@ -279,7 +280,7 @@ class MeterKit:
 
     def _lock(self) -> threading.RLock:
         """The lock under which this process starts and stops its flusher."""
-        return self._starting.setdefault(os.getpid(), threading.RLock())
+        return self._starting.setdefault(os.getpid(), native.rlock())
 
     def after_fork(self) -> None:
         """In a forked child: begin anew. Takes no lock, logs nothing and starts nothing."""

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from meterkit import schema
-from meterkit.counting import NOBODY
-from meterkit.database import Database, add_to, put
+from meterkit.counting import CAPPED, NOBODY
+from meterkit.database import Database, add_to, insert_into, put
 from meterkit.generation import Counted
 
-FOLDS_KEPT_SECONDS = 24 * 3600
-"""A folded generation's file, which is removed at once, may come back with a power cut soon after; not a day later."""
+FOLDS_KEPT_SECONDS = 40 * 24 * 3600
+"""
+How long it is remembered that a generation is folded whose process could not say that its file is gone for good.
+If the file of a host that was away for longer comes back, its usage is too old for Stripe: 35 days.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class Books:
         unreported: In the ledger, to be reported when its window has closed.
         unlinked: In the ledger, waiting for ``kit.link()``: the company has no Stripe customer.
         unattributed: In the ledger under no company; nobody can be billed for it.
+        capped: The same, because companies were invented faster than they could be flushed.
         pending: In the outbox, to be sent.
         uncertain: In the outbox; whether Stripe has it is not known, so it is not sent again.
         sent: Stripe has it.
@@ -66,6 +70,7 @@ class Books:
     unreported: int = 0
     unlinked: int = 0
     unattributed: int = 0
+    capped: int = 0
     pending: int = 0
     uncertain: int = 0
     sent: int = 0
@@ -74,7 +79,7 @@ class Books:
     @property
     def balanced(self) -> bool:
         """Nothing is missing, and nothing is there twice."""
-        placed = self.journal + self.unreported + self.unlinked + self.unattributed
+        placed = self.journal + self.unreported + self.unlinked + self.unattributed + self.capped
         return self.counted == placed + self.pending + self.uncertain + self.sent + self.rejected
 
 
@@ -109,15 +114,32 @@ class Ledger:
             rows.append({**key, "quantity": quantity, "reported": 0, "last_used": last_used})
             totals[meter] = totals.get(meter, 0) + quantity
         with self._database.transaction() as connection:
-            if connection.scalar(sa.select(schema.folds.c.generation).filter_by(generation=generation)) is not None:
+            # One statement, which waits for a transaction whose commit was sent and whose answer was lost.
+            mark = insert_into(schema.folds, connection).values(generation=generation, folded_at=now)
+            if connection.execute(mark.on_conflict_do_nothing()).rowcount == 0:
                 return False
-            connection.execute(sa.insert(schema.folds).values(generation=generation, folded_at=now))
-            connection.execute(sa.delete(schema.folds).where(schema.folds.c.folded_at < now - FOLDS_KEPT_SECONDS))
             if rows:
                 add_to(schema.usage, connection, rows, add="quantity", latest="last_used")
                 counted = [{"meter": meter, "quantity": quantity} for meter, quantity in totals.items()]
                 add_to(schema.counted, connection, counted, add="quantity")
         return True
+
+    def forget(self, generations: Iterable[str]) -> None:
+        """Folded *generations* can never come back, so there is no need to know them; nor those of long ago."""
+        gone = [{"gone": generation} for generation in sorted(generations)]
+        outdated = schema.folds.c.folded_at < int(self._clock()) - FOLDS_KEPT_SECONDS
+        with self._database.transaction() as connection:
+            if gone:
+                mark = schema.folds.c.generation == sa.bindparam("gone")
+                connection.execute(sa.delete(schema.folds).where(mark), gone)
+            # Only rows that nobody else is deleting: two hosts must not wait for each other crosswise.
+            old = sa.select(schema.folds.c.generation).where(outdated).with_for_update(skip_locked=True)
+            connection.execute(sa.delete(schema.folds).where(schema.folds.c.generation.in_(old)))
+
+    def linked_companies(self, *, limit: int) -> list[str]:
+        """So many of the companies that have a Stripe customer, at most."""
+        with self._database.snapshot() as connection:
+            return list(connection.scalars(sa.select(schema.accounts.c.company).limit(limit)))
 
     def link(self, company: str, customer: str) -> None:
         """From now on *customer* pays for *company*, also for what waits to be reported."""
@@ -147,7 +169,7 @@ class Ledger:
         if until is not None:
             query = query.where(table.c.window < until)
         query = query.order_by(table.c.meter, table.c.company, table.c.user, table.c.window)
-        with self._database.transaction() as connection:
+        with self._database.snapshot() as connection:
             return [
                 Usage(
                     meter=row.meter,
@@ -168,7 +190,7 @@ class Ledger:
         Args:
             journal: ``{generation id: {meter: quantity}}``, read before this call.
         """
-        with self._database.transaction() as connection:
+        with self._database.snapshot() as connection:
             known = sa.select(schema.folds.c.generation).where(schema.folds.c.generation.in_(journal))
             folded = set(connection.scalars(known))
             entries = [
@@ -192,22 +214,26 @@ def customer_of(company: str, linked: str | None) -> str | None:
     return company if company.startswith("cus_") else linked
 
 
+def is_customer(company: sa.Column[str]) -> sa.ColumnElement[bool]:
+    """The same in SQL, whose LIKE may not mind the case."""
+    return sa.func.substr(company, 1, 4) == "cus_"
+
+
 def _unreported(connection: sa.Connection) -> list[tuple[str, str, int]]:
-    table, open_quantity = schema.usage, schema.usage.c.quantity - schema.usage.c.reported
+    table, accounts = schema.usage, schema.accounts
+    place = sa.case(
+        (sa.and_(table.c.company == NOBODY, table.c.user == CAPPED), "capped"),
+        (table.c.company == NOBODY, "unattributed"),
+        (sa.or_(accounts.c.customer.is_not(None), is_customer(table.c.company)), "unreported"),
+        else_="unlinked",
+    ).label("place")
     query = (
-        sa.select(table.c.meter, table.c.company, schema.accounts.c.customer, sa.func.sum(open_quantity).label("open"))
-        .join_from(table, schema.accounts, table.c.company == schema.accounts.c.company, isouter=True)
+        sa.select(table.c.meter, place, sa.func.sum(table.c.quantity - table.c.reported).label("open"))
+        .join_from(table, accounts, table.c.company == accounts.c.company, isouter=True)
         .where(table.c.quantity != table.c.reported)  # as in the index
-        .group_by(table.c.meter, table.c.company, schema.accounts.c.customer)
+        .group_by(table.c.meter, sa.text("place"))
     )
-    entries = []
-    for row in connection.execute(query):
-        if row.company == NOBODY:
-            column = "unattributed"
-        else:
-            column = "unreported" if customer_of(row.company, row.customer) else "unlinked"
-        entries.append((str(row.meter), column, int(row.open)))
-    return entries
+    return [(str(row.meter), str(row.place), int(row.open)) for row in connection.execute(query)]
 
 
 def _reported(connection: sa.Connection) -> list[tuple[str, str, int]]:

@@ -1,52 +1,32 @@
 """
-Keep: the outbox, from usage in a closed window to a meter event whose fate is known.
+Keep: the outbox, where a meter event is from the moment it is written to the moment its fate is known.
 
-A report is written, with its identifier, before it is sent for the first time, and is never changed after that.
-Late usage becomes a further report of the same window. One process at a time works here: the one with the lease.
+`meterkit.sealing` writes reports, and nobody changes what they say. One process at a time works here: the one with the
+lease, which every write renews.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import sqlalchemy as sa
 
 from meterkit import schema
-from meterkit.counting import NOBODY, WINDOW_SECONDS
-from meterkit.database import Database, put
-from meterkit.errors import LedgerError
-from meterkit.ledger import customer_of
-from meterkit.limits import MAX_QUANTITY
-
-LEASE_SECONDS = 60
-"""A lease is renewed by every write to the outbox; sending one event takes less than this."""
+from meterkit.database import Database
+from meterkit.lease import Lease, hold
 
 UNKNOWN_SECONDS = 23 * 3600
 """Stripe: identifiers are unique for at least 24 h. After that, sending again what may be there could bill twice."""
 
+STEP_SECONDS = 600
+"""Clocks of hosts may differ by so much; a time that lies further ahead was written before a clock was set back."""
+
 State = Literal["pending", "sent", "rejected", "uncertain"]
 
-
-class LeaseLostError(LedgerError):
-    """Another process reports now; what this one was about to write was not written."""
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """
-    The right to report.
-
-    Attributes:
-        holder: Who has it.
-        token: Grows with each new holder, so that the writes of a former one are told apart.
-    """
-
-    holder: str
-    token: int
+AT_ONCE = 500
+"""Reports that are read in one go, so that a long outage does not fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +36,7 @@ class Report:
 
     Attributes:
         id: Of the row.
-        identifier: Stripe's deduplication key: a digest of the ledger's id and what the row stands for.
+        identifier: A digest of the ledger's id and what the row stands for; Stripe gets it as `sent_as`.
         meter: The meter's name.
         event_name: Stripe's name for the meter.
         company: Whose usage it is.
@@ -66,8 +46,11 @@ class Report:
         timestamp: The last usage known in the window, unix seconds.
         state: ``pending``, ``sent``, ``rejected`` or ``uncertain``.
         attempts: How often it was sent.
+        revision: How often Stripe refused it when it surely did not have it yet.
         refusals: How many answers a repetition with the same Idempotency-Key would merely replay.
+        attempted_at: The latest attempt.
         unknown_since: The first attempt whose outcome is not known.
+        compared_at: When Stripe's summaries could not tell whether it is there.
         error: Why it is not sent yet; empty where nothing went wrong.
     """
 
@@ -82,9 +65,22 @@ class Report:
     timestamp: int
     state: str
     attempts: int
+    revision: int
     refusals: int
+    attempted_at: int | None
     unknown_since: int | None
+    compared_at: int | None
     error: str
+
+    @property
+    def sent_as(self) -> str:
+        """
+        Stripe's deduplication key. Each refusal makes it another.
+
+        Whether a refused event uses its identifier up is not documented; if it does, the same one would be taken for
+        a duplicate ever after, and the event for delivered.
+        """
+        return f"{self.identifier}-{self.revision}" if self.revision else self.identifier
 
 
 @dataclass(slots=True)
@@ -110,11 +106,33 @@ class Summary:
 
     def enter(self, report: Report) -> None:
         """Add what became of *report*."""
-        if report.state == "pending":
-            self.postponed += 1
-        else:
+        if report.state != "pending":
             setattr(self, report.state, getattr(self, report.state) + 1)
         self.error = report.error or self.error
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """
+    Reports that Stripe may have or not, for one customer, meter and window.
+
+    Attributes:
+        event_name: Stripe's name for the meter.
+        customer: The Stripe customer.
+        window: The unix second in which the window begins.
+        reports: Whose outcome is not known.
+        sent: The quantity of all other reports of this place, which Stripe has.
+        attempted_at: The latest attempt at any of them.
+        moving: One of the place was attempted lately, and its outcome is not known either.
+    """
+
+    event_name: str
+    customer: str
+    window: int
+    reports: tuple[Report, ...]
+    sent: int
+    attempted_at: int
+    moving: bool
 
 
 class Outbox:
@@ -130,177 +148,114 @@ class Outbox:
         self._database = database
         self._clock = clock
 
-    def acquire(self, holder: str) -> Lease | None:
-        """The lease, if nobody else has it; it expires `LEASE_SECONDS` after the holder's last write."""
-        now = int(self._clock())
-        with self._database.transaction() as connection:
-            row = connection.execute(sa.select(schema.lease).filter_by(name="reporter").with_for_update()).first()
-            if row is not None and row.holder != holder and row.expires_at > now:
-                return None
-            token = 1 if row is None else row.token + 1
-            fields = {"name": "reporter", "holder": holder, "token": token, "expires_at": now + LEASE_SECONDS}
-            put(schema.lease, connection, fields)
-        return Lease(holder, token)
+    def pending(self) -> Iterator[Report]:
+        """What is to be sent; what failed least comes first, so that one bad event holds up no other."""
+        table = schema.reports
+        with self._database.snapshot() as connection:
+            ids = connection.scalars(
+                sa.select(table.c.id).filter_by(state="pending").order_by(table.c.attempts, table.c.id)
+            ).all()
+        for start in range(0, len(ids), AT_ONCE):
+            portion = ids[start : start + AT_ONCE]
+            with self._database.snapshot() as connection:
+                rows = connection.execute(sa.select(table).where(table.c.id.in_(portion), table.c.state == "pending"))
+                found = {row.id: _report(row) for row in rows}
+            yield from (found[each] for each in portion if each in found)
 
-    def release(self, lease: Lease) -> None:
-        """Let another process report at once."""
-        with self._database.transaction() as connection:
-            connection.execute(sa.update(schema.lease).filter_by(token=lease.token).values(expires_at=0))
+    def waiting(self) -> int:
+        """How many reports are to be sent."""
+        with self._database.snapshot() as connection:
+            query = sa.select(sa.func.count()).select_from(schema.reports).filter_by(state="pending")
+            return connection.scalar(query) or 0
 
-    def seal(self, lease: Lease, *, include_open: bool = False) -> int:
+    def reports(self, *, state: State | None = None, limit: int | None = None) -> list[Report]:
+        """All reports, or those in one state, oldest first, so many at most."""
+        query = sa.select(schema.reports).order_by(schema.reports.c.id).limit(limit)
+        if state is not None:
+            query = query.filter_by(state=state)
+        with self._database.snapshot() as connection:
+            return [_report(row) for row in connection.execute(query)]
+
+    def doubt_old_attempts(self, lease: Lease) -> None:
         """
-        Write reports for the usage of closed windows whose company has a Stripe customer.
+        Hold what may be at Stripe, and has been for too long to be sent again: make it ``uncertain``.
 
-        Args:
-            lease: The right to do so.
-            include_open: Take the window that is still open too; its later usage becomes a further report.
-
-        Returns:
-            How many reports were written.
+        Also where that time cannot be told, because the clock has been set back since something was written.
 
         Raises:
             LeaseLostError: Another process reports now.
         """
         now = int(self._clock())
-        newest = now if include_open else now - WINDOW_SECONDS
-        open_windows = sa.select(schema.usage.c.window).where(
-            schema.usage.c.quantity != schema.usage.c.reported,
-            schema.usage.c.company != NOBODY,
-            schema.usage.c.window <= newest,
-        )
-        with self._database.transaction() as connection:
-            windows = connection.scalars(open_windows.distinct().order_by(schema.usage.c.window)).all()
-        return sum(self._seal_window(lease, window, now) for window in windows)
-
-    def pending(self) -> list[Report]:
-        """What is to be sent; what failed least comes first, so that one bad event holds up no other."""
         table = schema.reports
-        query = sa.select(table).filter_by(state="pending").order_by(table.c.attempts, table.c.id)
         with self._database.transaction() as connection:
-            return [_report(row) for row in connection.execute(query)]
+            hold(lease, connection, clock=self._clock)
+            latest_fold = connection.scalar(sa.select(sa.func.max(schema.folds.c.folded_at))) or 0
+            too_old = table.c.unknown_since <= now - UNKNOWN_SECONDS
+            untold = table.c.unknown_since > now + STEP_SECONDS
+            if latest_fold > now + STEP_SECONDS:
+                untold = table.c.unknown_since.is_not(None)
+            aged = sa.update(table).where(table.c.state == "pending", sa.or_(too_old, untold))
+            connection.execute(aged.values(state="uncertain"))
 
-    def reports(self, *, state: State | None = None) -> list[Report]:
-        """All reports, or those in one state, oldest first."""
-        query = sa.select(schema.reports).order_by(schema.reports.c.id)
-        if state is not None:
-            query = query.filter_by(state=state)
-        with self._database.transaction() as connection:
-            return [_report(row) for row in connection.execute(query)]
+    def doubts(self, *, since: int) -> list[Doubt]:
+        """Where reports are ``uncertain``, and were not compared with Stripe's summaries after *since*."""
+        table = schema.reports
+        unsure = sa.select(table).where(table.c.state == "uncertain")
+        unsure = unsure.where(sa.or_(table.c.compared_at.is_(None), table.c.compared_at <= since))
+        with self._database.snapshot() as connection:
+            asked: dict[tuple[str, str, int], None] = {}
+            for row in connection.execute(unsure.order_by(table.c.id).limit(AT_ONCE)):
+                asked[row.event_name, row.customer, row.window] = None
+            return [self._doubt(connection, *place) for place in asked]
+
+    def _doubt(self, connection: sa.Connection, event_name: str, customer: str, window: int) -> Doubt:
+        place = sa.select(schema.reports).filter_by(event_name=event_name, customer=customer, window=window)
+        reports = [_report(row) for row in connection.execute(place)]
+        return Doubt(
+            event_name=event_name,
+            customer=customer,
+            window=window,
+            reports=tuple(each for each in reports if each.state == "uncertain"),
+            sent=sum(each.quantity for each in reports if each.state == "sent"),
+            attempted_at=max((each.attempted_at or each.unknown_since or 0) for each in reports),
+            moving=any(each.state == "pending" and each.unknown_since is not None for each in reports),
+        )
 
     def begin(self, lease: Lease, report: Report) -> Report:
         """
         Note that *report* is about to be sent: from now on, its outcome is unknown until it is settled.
 
-        Where that has been so for too long to send it again, it is ``uncertain``, and must not be sent.
+        Where that has become too long ago in the meantime, it is ``uncertain``, and must not be sent.
 
         Raises:
             LeaseLostError: Another process reports now.
         """
         now = int(self._clock())
         if report.unknown_since is not None and now - report.unknown_since >= UNKNOWN_SECONDS:
-            return self._update(lease, report, state="uncertain")
+            return self.note(lease, [report], state="uncertain")[0]
         unknown_since = now if report.unknown_since is None else report.unknown_since
-        return self._update(lease, report, attempts=report.attempts + 1, unknown_since=unknown_since)
+        changes = {"attempts": report.attempts + 1, "attempted_at": now, "unknown_since": unknown_since}
+        return self.note(lease, [report], **changes)[0]
 
-    def settle(self, lease: Lease, report: Report, state: State, *, error: str = "") -> Report:
-        """The fate of *report* is known: Stripe has it, or refuses it for good."""
-        return self._update(lease, report, state=state, error=error, settled_at=int(self._clock()))
+    def settle(self, lease: Lease, reports: Iterable[Report], state: State, *, error: str = "") -> list[Report]:
+        """The fate of *reports* is known: Stripe has them, or refuses them for good."""
+        return self.note(lease, reports, state=state, error=error, settled_at=int(self._clock()))
 
-    def postpone(self, lease: Lease, report: Report, *, error: str, unknown_since: int | None, refused: bool) -> Report:
+    def note(
+        self, lease: Lease, reports: Iterable[Report], *, settled_at: int | None = None, **changes: Any
+    ) -> list[Report]:
         """
-        *report* is to be sent again.
+        Write down what is known of *reports* now, all or nothing.
 
-        Args:
-            lease: The right to write that.
-            report: What was sent.
-            error: Why it has to be sent again.
-            unknown_since: The first attempt after which Stripe may have it all the same.
-            refused: Stripe answered, and would replay its answer under the same Idempotency-Key.
+        Raises:
+            LeaseLostError: Another process reports now.
         """
-        refusals = report.refusals + refused
-        return self._update(lease, report, error=error, unknown_since=unknown_since, refusals=refusals)
-
-    def _update(self, lease: Lease, report: Report, *, settled_at: int | None = None, **changes: Any) -> Report:
+        changed = [replace(report, **changes) for report in reports]
+        row = sa.update(schema.reports).where(schema.reports.c.id.in_([report.id for report in changed]))
         with self._database.transaction() as connection:
-            self._hold(lease, connection)
-            row = sa.update(schema.reports).filter_by(id=report.id)
+            hold(lease, connection, clock=self._clock)
             connection.execute(row.values(settled_at=settled_at, **changes))
-        return replace(report, **changes)
-
-    def _hold(self, lease: Lease, connection: sa.Connection) -> None:
-        """Renew *lease* within the transaction that relies on it."""
-        renewed = connection.execute(
-            sa.update(schema.lease)
-            .filter_by(name="reporter", token=lease.token)
-            .values(expires_at=int(self._clock()) + LEASE_SECONDS)
-        )
-        if renewed.rowcount != 1:
-            raise LeaseLostError("another process has taken the lease and reports now")
-
-    def _seal_window(self, lease: Lease, window: int, now: int) -> int:
-        table = schema.usage
-        query = (
-            sa.select(table, schema.accounts.c.customer)
-            .join_from(table, schema.accounts, table.c.company == schema.accounts.c.company, isouter=True)
-            .where(table.c.window == window, table.c.quantity != table.c.reported, table.c.company != NOBODY)
-            .order_by(table.c.meter, table.c.event_name, table.c.company, table.c.user)
-        )
-        written = 0
-        with self._database.transaction() as connection:
-            self._hold(lease, connection)
-            deltas: dict[tuple[str, str, str, str], list[sa.Row[Any]]] = {}
-            for row in connection.execute(query):
-                customer = customer_of(row.company, row.customer)
-                if customer is not None:
-                    deltas.setdefault((row.meter, row.event_name, row.company, customer), []).append(row)
-            for whose, rows in deltas.items():
-                written += self._seal_delta(connection, whose, window, rows, now)
-        return written
-
-    def _seal_delta(
-        self,
-        connection: sa.Connection,
-        whose: tuple[str, str, str, str],
-        window: int,
-        rows: list[sa.Row[Any]],
-        now: int,
-    ) -> int:
-        meter, event_name, company, customer = whose
-        key = {"meter": meter, "event_name": event_name, "company": company, "window": window}
-        sequence = connection.scalar(sa.select(sa.func.count()).select_from(schema.reports).filter_by(**key)) or 0
-        # Inside the window, so that it is billed in the right period; and not in the future, which Stripe refuses.
-        last_used = max(row.last_used for row in rows)
-        timestamp = max(window, min(last_used, window + WINDOW_SECONDS - 1, now))
-        left, first = sum(row.quantity - row.reported for row in rows), sequence
-        while left:
-            quantity = min(left, MAX_QUANTITY)
-            identifier = _identifier([self._database.ledger_id, meter, event_name, company, customer, window, sequence])
-            connection.execute(
-                sa.insert(schema.reports).values(
-                    **key,
-                    identifier=identifier,
-                    customer=customer,
-                    sequence=sequence,
-                    quantity=quantity,
-                    timestamp=timestamp,
-                    created_at=now,
-                    state="pending",
-                    attempts=0,
-                    refusals=0,
-                    error="",
-                )
-            )
-            left, sequence = left - quantity, sequence + 1
-        for row in rows:  # what was read, not what is there: more may have been folded in since
-            reported = sa.update(schema.usage).filter_by(**key, user=row.user).values(reported=row.quantity)
-            connection.execute(reported)
-        return sequence - first
-
-
-def _identifier(parts: list[str | int]) -> str:
-    """Derived from what the row is, never random, and never by joining: ``("a/b", "c")`` is not ``("a", "b/c")``."""
-    canonical = json.dumps(parts, separators=(",", ":")).encode()
-    return "mk_" + hashlib.sha256(canonical).hexdigest()[:48]
+        return changed
 
 
 def _report(row: sa.Row[Any]) -> Report:

@@ -7,10 +7,11 @@ Nothing that happens while serving is raised through a request (promise 4), so i
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+
+from meterkit import native
 
 log = logging.getLogger("meterkit")
 
@@ -39,7 +40,7 @@ class Problems:
 
     def __init__(self) -> None:
         # Re-entrant, because a signal handler or finaliser may note something while this thread notes something.
-        self._lock = threading.RLock()
+        self._lock = native.rlock()
         self._by_reason: dict[str, Problem] = {}
 
     def note(self, reason: str, message: str, *, level: int = logging.WARNING) -> None:
@@ -69,7 +70,7 @@ class Problems:
 
     def after_fork(self) -> None:
         """Replace the lock, which another thread may have held at the fork, and start from nothing."""
-        self._lock = threading.RLock()
+        self._lock = native.rlock()
         self._by_reason = {}
 
     def as_dict(self) -> dict[str, dict[str, str | int]]:

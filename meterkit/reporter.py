@@ -8,7 +8,6 @@ stands in `meterkit.verdict`, and nowhere else.
 from __future__ import annotations
 
 import os
-import threading
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +15,13 @@ from typing import Any
 import stripe
 import tenacity
 
-from meterkit.outbox import Lease, LeaseLostError, Outbox, Report, State, Summary
+from meterkit import native
+from meterkit.comparison import SETTLING_SECONDS, Comparison
+from meterkit.database import Database
+from meterkit.lease import Lease, LeaseLostError, acquire, release
+from meterkit.native import Flag
+from meterkit.outbox import Outbox, Report, State, Summary
+from meterkit.sealing import seal
 from meterkit.transport import HTTPXClient
 from meterkit.verdict import SENT, UNREADABLE, Verdict, judge
 
@@ -29,23 +34,31 @@ MAX_WAIT = 8.0
 FAILURES_BEFORE_STOP = 3
 """So many events in a row that fail on Stripe's side, and it is Stripe that is ill, not the event."""
 
+COMPARED_AGAIN_SECONDS = 24 * 3600
+"""What Stripe's summaries could not tell is looked at once a day: Stripe allows some 10,000 reads a month."""
+
 
 class Reporter:
     """
     Sends what is in the outbox.
 
     Args:
-        outbox: Of the ledger.
+        database: Where the ledger is kept.
+        clock: Unix time in seconds.
         api_key: Stripe's secret key.
         base: Stripe's base address; None for the real one.
         stop: When set, the pass ends at the next event, and waits for nothing.
     """
 
-    def __init__(self, outbox: Outbox, *, api_key: str, base: str | None, stop: threading.Event) -> None:
-        self._outbox = outbox
+    def __init__(
+        self, database: Database, *, clock: Callable[[], float], api_key: str, base: str | None, stop: Flag
+    ) -> None:
+        self._database = database
+        self._outbox = Outbox(database, clock=clock)
+        self._clock = clock
         self._stop = stop
         self._holder = f"{os.getpid()}-{uuid.uuid4().hex}"
-        self._pass = threading.Lock()
+        self._pass = native.lock()
         self._http = HTTPXClient()
         # Not the SDK's own retries: it does not know which answers leave the outcome open.
         self._stripe = stripe.StripeClient(
@@ -55,27 +68,28 @@ class Reporter:
             base_addresses={"api": base.rstrip("/")} if base else None,
         )
 
-    def run(self, *, include_open: bool = False, between: Callable[[], None] = lambda: None) -> Summary:
+    def run(self, *, include_open: bool = False) -> Summary:
         """
-        Write what is due into the outbox, and send what is there.
+        Write what is due into the outbox, look into what is uncertain, and send what is there.
 
         Args:
             include_open: Report the hour that is still open, too.
-            between: Called after each event, so that a long pass does not hold up other work of the thread.
 
         Raises:
             LedgerError: The outbox could not be read or written; nothing is lost by that.
         """
         summary = Summary()
         with self._pass:
-            lease = self._outbox.acquire(self._holder)
+            lease = acquire(self._database, self._holder, clock=self._clock)
             if lease is None:
                 summary.error = "another process is reporting now"
                 return summary
             try:
-                summary.sealed = self._outbox.seal(lease, include_open=include_open)
-                self._send_all(lease, summary, between)
-                self._outbox.release(lease)
+                summary.sealed = seal(self._database, lease, clock=self._clock, include_open=include_open)
+                self._outbox.doubt_old_attempts(lease)
+                self._settle_doubts(lease, summary)
+                self._send_all(lease, summary)
+                release(self._database, lease)
             except LeaseLostError as error:
                 summary.error = str(error)
         return summary
@@ -84,17 +98,38 @@ class Reporter:
         """Close the connections to Stripe."""
         self._http.close()
 
-    def _send_all(self, lease: Lease, summary: Summary, between: Callable[[], None]) -> None:
-        reports = self._outbox.pending()
+    def _settle_doubts(self, lease: Lease, summary: Summary) -> None:
+        comparison = Comparison(self._stripe)
+        now = int(self._clock())
+        for doubt in self._outbox.doubts(since=now - COMPARED_AGAIN_SECONDS):
+            if doubt.moving or doubt.attempted_at > now - SETTLING_SECONDS:
+                continue  # what Stripe says now may be old
+            if self._stop.is_set():
+                return
+            try:
+                found = comparison.find(doubt)
+            except stripe.StripeError as error:
+                summary.error = judge(error).error
+                return
+            if found.state == "sent":
+                settled = self._outbox.settle(lease, doubt.reports, "sent")
+            elif found.state == "pending":
+                self._outbox.note(lease, doubt.reports, state="pending", unknown_since=None, compared_at=None)
+                continue  # it is sent in this very pass, and entered then
+            else:
+                settled = self._outbox.note(lease, doubt.reports, compared_at=now, error=found.error)
+            for report in settled:
+                summary.enter(report)
+
+    def _send_all(self, lease: Lease, summary: Summary) -> None:
         failures = 0
-        for done, report in enumerate(reports):
+        for report in self._outbox.pending():
             sent, verdict = self._send_patiently(lease, report)
             summary.enter(sent)
             failures = failures + 1 if verdict.retry else 0
             if verdict.everyone or failures == FAILURES_BEFORE_STOP or self._stop.is_set():
-                summary.postponed += len(reports) - done - 1
-                return
-            between()
+                break
+        summary.postponed = self._outbox.waiting()
 
     def _send_patiently(self, lease: Lease, report: Report) -> tuple[Report, Verdict]:
         """Send *report*, several times if need be; answer what became of it, and the last verdict."""
@@ -106,13 +141,16 @@ class Reporter:
 
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_result(lambda verdict: verdict.retry),
-            stop=tenacity.stop_any(tenacity.stop_after_attempt(TRIES), tenacity.stop_when_event_set(self._stop)),
+            stop=lambda state: state.attempt_number >= TRIES or self._stop.is_set(),
             wait=tenacity.wait_random_exponential(multiplier=0.5, max=MAX_WAIT),
-            sleep=tenacity.sleep_using_event(self._stop),
+            sleep=self._rest,
             retry_error_callback=_last_verdict,
         )
         verdict: Verdict = retrying(send_again)
         return report, verdict
+
+    def _rest(self, seconds: float) -> None:
+        self._stop.wait(seconds)
 
     def _send(self, lease: Lease, report: Report) -> tuple[Report, Verdict]:
         """Send *report* once, and write down what is known of it before and after."""
@@ -121,26 +159,30 @@ class Reporter:
             return begun, Verdict("pending", begun.error)
         verdict = self._call(begun)
         if verdict.state == "sent":
-            return self._outbox.settle(lease, begun, "sent"), verdict
+            return self._outbox.settle(lease, [begun], "sent")[0], verdict
+        may_be_there = report.unknown_since is not None  # by an earlier attempt, whatever is said of this one
         if verdict.state == "rejected":
-            # An earlier attempt without an answer may have arrived, whatever is said of this one.
-            state: State = "rejected" if report.unknown_since is None else "uncertain"
-            return self._outbox.settle(lease, begun, state, error=verdict.error), verdict
-        unknown_since = begun.unknown_since if verdict.unknown else report.unknown_since
-        postponed = self._outbox.postpone(
-            lease, begun, error=verdict.error, unknown_since=unknown_since, refused=verdict.refused
-        )
-        return postponed, verdict
+            state: State = "uncertain" if may_be_there else "rejected"
+            return self._outbox.settle(lease, [begun], state, error=verdict.error)[0], verdict
+        is_certain = verdict.refused and not verdict.unknown and not may_be_there
+        return self._outbox.note(
+            lease,
+            [begun],
+            error=verdict.error,
+            unknown_since=begun.unknown_since if verdict.unknown else report.unknown_since,
+            revision=begun.revision + is_certain,
+            refusals=begun.refusals + (verdict.refused and not is_certain),
+        )[0], verdict
 
     def _call(self, report: Report) -> Verdict:
         # Stripe replays a stored refusal for as long as it knows the key. The identifier, which stays the same,
         # is what keeps the event from counting twice.
-        key = f"{report.identifier}-{report.refusals}" if report.refusals else report.identifier
+        key = f"{report.sent_as}.{report.refusals}" if report.refusals else report.sent_as
         try:
             event = self._stripe.v1.billing.meter_events.create(
                 {
                     "event_name": report.event_name,
-                    "identifier": report.identifier,
+                    "identifier": report.sent_as,
                     "payload": {"stripe_customer_id": report.customer, "value": str(report.quantity)},
                     "timestamp": report.timestamp,
                 },
@@ -148,7 +190,7 @@ class Reporter:
             )
         except stripe.StripeError as error:
             return judge(error)
-        return SENT if getattr(event, "identifier", None) == report.identifier else UNREADABLE
+        return SENT if getattr(event, "identifier", None) == report.sent_as else UNREADABLE
 
 
 def _last_verdict(state: tenacity.RetryCallState) -> Any:

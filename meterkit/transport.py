@@ -8,13 +8,20 @@ take no separate connect and read time-outs. Here is the one line to change when
 from __future__ import annotations
 
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any
 
 import httpx
 import stripe
 
-TIMEOUT = httpx.Timeout(10.0, connect=3.0)  # seconds
+TIMEOUT = httpx.Timeout(10.0, connect=3.0)
+"""Seconds to connect, and between two parts of an answer."""
 
+LONGEST_SECONDS = 30.0
+"""For a whole answer, however it trickles in; `meterkit.lease` relies on an end."""
+
+LARGEST_BYTES = 10_000_000
+"""Of an answer. Stripe's have some thousand."""
 
 NOT_SENT = frozenset({"x-stripe-client-telemetry", "x-stripe-client-user-agent"})
 """stripe-python's telemetry: an id of the machine, its platform, the time that calls took. Stripe works without it."""
@@ -40,16 +47,27 @@ class HTTPXClient(stripe.HTTPClient):
         """
         sent = {name: value for name, value in (headers or {}).items() if name.lower() not in NOT_SENT}
         try:
-            response = self._client.request(method, url, headers=sent, content=post_data or None)
+            with self._client.stream(method, url, headers=sent, content=post_data or None) as response:
+                text = _read(response).decode("utf-8", "replace")
         except httpx.HTTPError as error:
             raise _no_answer(error) from error
         # stripe-python turns this header into a warning, which under -W error fails a call that Stripe has accepted.
         response.headers.pop("Stripe-Notice", None)
-        return response.text, response.status_code, response.headers
+        return text, response.status_code, response.headers
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+
+def _read(response: httpx.Response) -> bytes:
+    deadline = monotonic() + LONGEST_SECONDS
+    body = bytearray()
+    for part in response.iter_bytes():
+        body += part
+        if monotonic() > deadline or len(body) > LARGEST_BYTES:
+            raise httpx.ReadError("the answer does not end", request=response.request)
+    return bytes(body)
 
 
 def _no_answer(error: httpx.HTTPError) -> stripe.APIConnectionError:

@@ -15,6 +15,9 @@ DUPLICATE = "An event already exists with identifier"
 NO_METER = "No active meter found for event name"
 """Stripe, v1: a 400. The cure is to make the meter, so the event waits for it."""
 
+FUTURE = "in the future"
+"""Stripe takes events of the next 5 minutes. What it says of others is not documented; the sandbox's words."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -64,6 +67,9 @@ def judge(error: stripe.StripeError) -> Verdict:
         return SENT
     if NO_METER in text:
         return Verdict("pending", f"{text} Create the meter, and it will be sent", refused=True)
+    if FUTURE in text or (getattr(error, "param", None) == "timestamp" and "future" in text.lower()):
+        cure = "a clock is ahead of Stripe's: set it; the event is sent when its time has come"
+        return Verdict("pending", f"{text}: {cure}", refused=True)
     return Verdict("rejected", text, refused=True)
 
 

@@ -7,6 +7,7 @@ It hands on what the app made, byte for byte, and counts just before the last of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from meterkit.counting import MARK, Counting, counting_of
@@ -154,6 +155,12 @@ class Body:
         body, self._body = self._body, ()
         if hasattr(body, "close"):
             body.close()
+
+    def __del__(self) -> None:
+        # A server that has sent what it wanted to send may forget the rest, and that it should call close().
+        if not self._exchange.closed:
+            with suppress(Exception):
+                self.close()
 
     def _end(self, count: Callable[[Exchange], None]) -> None:
         count(self._exchange)

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meterkit import generation
+from meterkit import generation, orphans
 from meterkit.generation import ForeignFileError, FullError, Generation
+from meterkit.problems import Problems
 
 CELL = ("credit_scores", "credit_scores", "acme", "", 1_700_000_000 // 3600 * 3600)
 OTHER = ("egress", "egress_bytes", "globex", "anna", CELL[4])
@@ -59,7 +60,7 @@ def test_a_kill_takes_nothing_that_was_counted(tmp_path):
     dead = subprocess.run([sys.executable, "-c", script, tmp_path], check=False)
 
     (path,) = tmp_path.iterdir()
-    orphan = generation.adopt(path)
+    orphan = orphans.adopt(path)
     assert -signal.SIGKILL == dead.returncode
     assert [(("m", "m", "acme", "", 0), 1234, 1233)] == orphan.cells
     orphan.discard()
@@ -138,7 +139,7 @@ def test_what_is_discarded_is_empty_even_if_it_stays(tmp_path):
     owned = Generation.create(tmp_path)
     owned.count(CELL, 5, 0)
     (tmp_path / "own").hardlink_to(owned.path)
-    orphan = generation.adopt(abandoned(tmp_path, acme=7))
+    orphan = orphans.adopt(abandoned(tmp_path, acme=7))
     (tmp_path / "orphan").hardlink_to(orphan.path)
 
     owned.discard()
@@ -162,19 +163,19 @@ def test_nobody_adopts_what_a_living_process_owns(tmp_path):
     """The lock decides, also within one process."""
     owned = Generation.create(tmp_path)
 
-    assert generation.adopt(owned.path) is None
+    assert orphans.adopt(owned.path) is None
     owned.discard()
 
 
 def test_nobody_adopts_twice(tmp_path):
     """While one process folds a generation, no other does."""
     path = abandoned(tmp_path, acme=3)
-    orphan = generation.adopt(path)
+    orphan = orphans.adopt(path)
 
-    assert generation.adopt(path) is None
+    assert orphans.adopt(path) is None
 
     orphan.release()
-    again = generation.adopt(path)
+    again = orphans.adopt(path)
     assert [3] == [quantity for _cell, quantity, _last in again.cells]
     again.discard()
 
@@ -192,10 +193,10 @@ def test_a_forked_child_does_not_hold_the_lock_for_its_dead_parent(tmp_path):
         os._exit(0)
     os.read(child_is_ready[0], 1)
     path = owned.path
-    assert generation.adopt(path) is None, "the parent lives"
+    assert orphans.adopt(path) is None, "the parent lives"
 
     owned.abandon()
-    orphan = generation.adopt(path)
+    orphan = orphans.adopt(path)
 
     assert orphan is not None
     orphan.discard()
@@ -220,7 +221,7 @@ def test_a_foreign_file_is_told(tmp_path, content, why):
     path.write_bytes(content)
 
     with pytest.raises(ForeignFileError, match=why):
-        generation.adopt(path)
+        orphans.adopt(path)
 
 
 def test_a_newer_format_is_told(tmp_path):
@@ -231,7 +232,7 @@ def test_a_newer_format_is_told(tmp_path):
         file.write(struct.pack("<I", 2))
 
     with pytest.raises(ForeignFileError, match="format version 2"):
-        generation.adopt(path)
+        orphans.adopt(path)
 
 
 def test_a_damaged_header_is_told(tmp_path):
@@ -242,7 +243,7 @@ def test_a_damaged_header_is_told(tmp_path):
         file.write(b"\xff")
 
     with pytest.raises(ForeignFileError, match="header is damaged"):
-        generation.adopt(path)
+        orphans.adopt(path)
 
 
 def test_of_a_torn_file_the_sound_part_is_kept(tmp_path):
@@ -251,13 +252,14 @@ def test_of_a_torn_file_the_sound_part_is_kept(tmp_path):
     content = path.read_bytes()
     path.write_bytes(content.replace(b"globex", b"glob\xff\xff"))
 
-    orphan = generation.adopt(path)
+    orphan = orphans.adopt(path)
 
     assert [("acme", 1)] == [(cell[2], quantity) for cell, quantity, _last in orphan.cells]
     assert "damaged" in orphan.torn
-    aside = orphan.set_aside()
-    assert aside.exists()
-    assert not path.exists()
+    problems = Problems()
+    orphan.keep_torn(problems)
+    assert [f"{path.name}.set-aside"] == [each.name for each in tmp_path.iterdir()]
+    assert "access log" in problems.as_dict()["journal_torn"]["message"]
 
 
 def test_a_cut_file_is_torn(tmp_path):
@@ -265,7 +267,7 @@ def test_a_cut_file_is_torn(tmp_path):
     path = abandoned(tmp_path, acme=1, globex=2)
     os.truncate(path, 4096)
 
-    orphan = generation.adopt(path)
+    orphan = orphans.adopt(path)
 
     assert 3 == sum(quantity for _cell, quantity, _last in orphan.cells)
     assert "cut" in orphan.torn
@@ -283,7 +285,7 @@ def test_no_damage_makes_it_fail_in_another_way(tmp_path_factory, cut, flips):
     path.write_bytes(content)
 
     try:
-        orphan = generation.adopt(path)
+        orphan = orphans.adopt(path)
     except ForeignFileError:
         return
     orphan.release()
@@ -298,7 +300,7 @@ def test_a_record_that_was_being_written_at_the_kill_is_not_there_yet(tmp_path):
         file.seek(end + 24)
         file.write(b'["credit_scores"')
 
-    orphan = generation.adopt(path)
+    orphan = orphans.adopt(path)
 
     assert [1] == [quantity for _cell, quantity, _last in orphan.cells]
     assert orphan.torn is None

@@ -217,7 +217,7 @@ def test_a_database_that_is_not_there(make_kit, address):
 
 def test_a_locked_ledger(make_kit, tmp_path, monkeypatch):
     """While another program locks the ledger, usage stays in the journal; then it goes in."""
-    monkeypatch.setattr(database, "BUSY_SECONDS", 0.01)
+    monkeypatch.setattr(database, "PATIENCE", 0.01)
     kit = make_kit()
     kit.record("calls", "acme", 1)
     kit.flush()

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from meterkit import LedgerError, Meter
 from meterkit.database import Database
 from meterkit.ledger import Books, Ledger
+from meterkit.schema import VERSION
 
 WINDOW = 1_772_366_400
 HOUR = 3600
@@ -44,17 +45,36 @@ def test_a_generation_is_folded_once(ledger):
     assert [7] == [row.quantity for row in ledger.usage()]
 
 
+def folds_known(path):
+    with sqlite3.connect(path) as connection:
+        found = {generation for (generation,) in connection.execute("SELECT generation FROM meterkit_folds")}
+    connection.close()
+    return found
+
+
 def test_the_memory_of_folds_has_an_end(ledger, path, clock):
-    """Processes flush every few seconds for years; their files are gone at once, so a day is enough."""
+    """Of those whose files are gone for good at once; of the others when their usage is too old for Stripe."""
     for number in range(20):
         ledger.fold(f"g{number}", [(cell(), 1, WINDOW)])
-        clock.advance(3 * HOUR)
+        clock.advance(3 * 24 * HOUR)
 
-    with sqlite3.connect(path) as connection:
-        (remembered,) = connection.execute("SELECT count(*) FROM folds").fetchone()
-    connection.close()
-    assert 9 == remembered
+    ledger.forget(["g17", "g19"])
+
+    assert {"g18", *(f"g{number}" for number in range(7, 17))} == folds_known(path)
     assert [20] == [row.quantity for row in ledger.usage()]
+
+
+def test_a_process_forgets_what_it_has_folded(make_kit, path):
+    """Processes flush every few seconds for years."""
+    kit = make_kit(Meter("calls"), data_dir=path.parent)
+    for _ in range(5):
+        kit.record("calls", "acme")
+        kit.flush()
+
+    kit.close()
+
+    assert set() == folds_known(path)
+    assert [5] == [row.quantity for row in make_kit(Meter("calls"), data_dir=path.parent).usage()]
 
 
 def test_usage_is_kept_by_meter_company_user_and_window(ledger):
@@ -131,10 +151,10 @@ def test_a_journal_file_that_is_folded_is_not_counted_twice(ledger):
 @pytest.mark.parametrize(
     "tampering",
     [
-        "UPDATE usage SET quantity = quantity + 1",
-        "DELETE FROM usage WHERE company = 'acme'",
-        "UPDATE usage SET reported = 1 WHERE company = 'acme'",
-        "UPDATE counted SET quantity = 0",
+        "UPDATE meterkit_usage SET quantity = quantity + 1",
+        "DELETE FROM meterkit_usage WHERE company = 'acme'",
+        "UPDATE meterkit_usage SET reported = 1 WHERE company = 'acme'",
+        "UPDATE meterkit_counted SET quantity = 0",
     ],
 )
 def test_the_books_notice_what_is_missing_or_doubled(ledger, path, tampering):
@@ -159,14 +179,14 @@ def test_a_ledger_of_a_newer_meterkit_is_refused(make_kit, path):
     with pytest.raises(LedgerError, match="newer meterkit"):
         kit.flush()
 
-    set_version(path, 1)
+    set_version(path, VERSION)
     kit.flush()
     assert [7] == [row.quantity for row in kit.usage()]
 
 
 def set_version(path, version):
     with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE meta SET value = ? WHERE key = 'schema_version'", [str(version)])
+        connection.execute("UPDATE meterkit_meta SET value = ? WHERE key = 'schema_version'", [str(version)])
     connection.close()
 
 

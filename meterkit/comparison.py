@@ -1,0 +1,100 @@
+"""
+Edges: what Stripe's summaries say of events whose outcome is not known, when it is too late to send them again.
+
+Stripe keeps no list of meter events, but tells what a customer used on a meter in an hour. All that was reported for
+that hour stands in the ledger, so the difference says whether what is in doubt is there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal
+
+import stripe
+
+from meterkit.counting import WINDOW_SECONDS
+from meterkit.outbox import Doubt
+
+SETTLING_SECONDS = 3600
+"""Stripe processes events asynchronously and promises no time; observed are minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """
+    What a comparison found.
+
+    Attributes:
+        state: ``sent``: all of it is there. ``pending``: none of it is. ``uncertain``: it cannot be told.
+        error: Why it cannot be told.
+    """
+
+    state: Literal["sent", "pending", "uncertain"]
+    error: str = ""
+
+
+class Comparison:
+    """
+    Compares, for the length of one pass.
+
+    Args:
+        client: Of stripe-python.
+    """
+
+    def __init__(self, client: stripe.StripeClient) -> None:
+        self._client = client
+        self._meters: dict[str, list[str]] | None = None
+
+    def find(self, doubt: Doubt) -> Finding:
+        """
+        Ask Stripe about *doubt*: one request, and one more for the meters of the account.
+
+        Raises:
+            stripe.StripeError: Stripe did not answer; ask again later.
+        """
+        meters = self._meters_of(doubt.event_name)
+        if not meters:
+            return _unsure(doubt, f"Stripe has no meter with the event name {doubt.event_name!r}")
+        try:
+            found = sum((self._used(meter, doubt) for meter in meters), Decimal(0))
+        except stripe.InvalidRequestError as error:
+            return _unsure(doubt, f"Stripe says: {str(error.user_message or error)[:200]}")
+        quantity = sum(report.quantity for report in doubt.reports)
+        if found == doubt.sent + quantity:
+            return Finding("sent")
+        if found == doubt.sent:
+            return Finding("pending")
+        return _unsure(
+            doubt, f"Stripe has {found} for this customer and hour, {doubt.sent} of them known to the ledger"
+        )
+
+    def _meters_of(self, event_name: str) -> list[str]:
+        """The ids of the meters that listen, or listened, to that name; a new one may have taken it over."""
+        if self._meters is None:
+            self._meters = {}
+            for meter in self._client.v1.billing.meters.list({"limit": 100}).auto_paging_iter():
+                self._meters.setdefault(meter.event_name, []).append(meter.id)
+        return self._meters.get(event_name, [])
+
+    def _used(self, meter: str, doubt: Doubt) -> Decimal:
+        # A grouping is asked for although it is a single hour: without one, an old API refuses whole hours only.
+        summaries = self._client.v1.billing.meters.event_summaries.list(
+            meter,
+            {
+                "customer": doubt.customer,
+                "start_time": doubt.window,
+                "end_time": doubt.window + WINDOW_SECONDS,
+                "value_grouping_window": "hour",
+            },
+        )
+        return sum((Decimal(str(summary.aggregated_value)) for summary in summaries.data), Decimal(0))
+
+
+def _unsure(doubt: Doubt, why: str) -> Finding:
+    quantity = sum(report.quantity for report in doubt.reports)
+    return Finding(
+        "uncertain",
+        f"whether Stripe has these {quantity} cannot be told, so they are not sent again: {why}. Compare the "
+        "customer's meter events in Stripe with meterkit usage",
+    )

@@ -1,0 +1,125 @@
+"""
+Words: threads and locks of the operating system, also where gevent has put its own in their place.
+
+A patched thread is a greenlet: a transaction of the ledger in it would hold up every request of the worker. And a
+patched lock belongs to a greenlet, while ours are shared with real threads. Nothing here holds a lock across a switch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+
+def original(module: str, name: str) -> Any:
+    """What *module* calls *name*, or called so before gevent patched it."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None:
+        return monkey.get_original(module, name)
+    return getattr(importlib.import_module(module), name)
+
+
+def lock() -> threading.Lock:
+    """A lock between threads."""
+    made: threading.Lock = original("_thread", "allocate_lock")()
+    return made
+
+
+def rlock() -> threading.RLock:
+    """A lock that its thread can take again, in a signal handler or a finaliser for example."""
+    made: threading.RLock = original("_thread", "RLock")()
+    return made
+
+
+def thread_id() -> int:
+    """Which thread this is."""
+    found: int = original("_thread", "get_ident")()
+    return found
+
+
+class Bell:
+    """Wakes one waiter. To ring it is safe in a signal handler, which ``threading.Event.set()`` is not."""
+
+    def __init__(self) -> None:
+        self._lock = lock()
+        self._lock.acquire()
+
+    def ring(self) -> None:
+        """Wake who waits, or the next who will."""
+        with suppress(RuntimeError):  # it has been rung, and nobody has come yet
+            self._lock.release()
+
+    def wait(self, timeout: float) -> bool:
+        """Whether it rang within so many seconds."""
+        return self._lock.acquire(timeout=timeout)
+
+
+class Flag:
+    """Once set, it stays so, and nobody waits for it any more."""
+
+    def __init__(self) -> None:
+        self._bell = Bell()
+        self._is_set = False
+
+    def set(self) -> None:
+        """Let all go on."""
+        self._is_set = True
+        self._bell.ring()
+
+    def is_set(self) -> bool:
+        """Whether it is."""
+        return self._is_set
+
+    def wait(self, timeout: float) -> bool:
+        """Whether it was set within so many seconds."""
+        if self._bell.wait(timeout):
+            self._bell.ring()  # for the next
+        return self._is_set
+
+
+class Worker:
+    """
+    A thread that an exit does not wait for.
+
+    Args:
+        work: What it does.
+        name: For debuggers.
+
+    Raises:
+        RuntimeError: No thread can be started, as in some Pythons while the interpreter ends.
+    """
+
+    def __init__(self, work: Callable[[], None], *, name: str) -> None:
+        self._work = work
+        self._ended = Flag()
+        self._id = 0
+        monkey = sys.modules.get("gevent.monkey")
+        if monkey is not None and monkey.is_object_patched("threading", "_start_new_thread"):
+            original("_thread", "start_new_thread")(self._run, ())
+        else:
+            threading.Thread(target=self._run, name=name, daemon=True).start()
+
+    @property
+    def is_alive(self) -> bool:
+        """It has not ended."""
+        return not self._ended.is_set()
+
+    @property
+    def is_current(self) -> bool:
+        """This very thread is it."""
+        return self._id == thread_id()
+
+    def join(self, timeout: float) -> bool:
+        """Whether it ended within so many seconds."""
+        return self._ended.wait(timeout)
+
+    def _run(self) -> None:
+        self._id = thread_id()
+        try:
+            self._work()
+        finally:
+            self._ended.set()

@@ -1,0 +1,167 @@
+"""
+Keep: from usage in a window that has closed to the reports that will be sent of it.
+
+A report is written, with its identifier, before it is sent for the first time, and is never changed after that.
+Usage that comes later becomes a further report of the same window.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import sqlalchemy as sa
+
+from meterkit import schema
+from meterkit.counting import NOBODY, WINDOW_SECONDS
+from meterkit.database import Database, in_key_order
+from meterkit.lease import Lease, hold
+from meterkit.ledger import customer_of, is_customer
+from meterkit.limits import MAX_QUANTITY
+
+AT_ONCE = 500
+"""Meters and companies in one transaction: some ten milliseconds, for which others who flush have to wait."""
+
+Place = tuple[str, str, str]
+"""What is reported together, in one window: meter, event name, company."""
+
+
+def seal(database: Database, lease: Lease, *, clock: Callable[[], float], include_open: bool = False) -> int:
+    """
+    Write reports for the usage of closed windows whose company has a Stripe customer.
+
+    Args:
+        database: Where the ledger is kept.
+        lease: The right to do so.
+        clock: Unix time in seconds.
+        include_open: Take the window that is still open too; its later usage becomes a further report.
+
+    Returns:
+        How many reports were written.
+
+    Raises:
+        LeaseLostError: Another process reports now.
+    """
+    now = int(clock())
+    newest = now if include_open else now - WINDOW_SECONDS
+    usage = schema.usage
+    due = sa.select(usage.c.window).where(usage.c.quantity != usage.c.reported, usage.c.window <= newest)
+    with database.snapshot() as connection:
+        windows = connection.scalars(due.distinct().order_by(usage.c.window)).all()
+    written = 0
+    for window in windows:
+        for places in _due(database, window):
+            with database.transaction() as connection:
+                hold(lease, connection, clock=clock)
+                written += _seal(connection, window, places, now)
+    return written
+
+
+def _due(database: Database, window: int) -> Iterator[list[Place]]:
+    """The places of *window* with something to report, in handy portions."""
+    usage, accounts = schema.usage, schema.accounts
+    query = (
+        sa.select(usage.c.meter, usage.c.event_name, usage.c.company)
+        .join_from(usage, accounts, usage.c.company == accounts.c.company, isouter=True)
+        .where(usage.c.window == window, usage.c.quantity != usage.c.reported, usage.c.company != NOBODY)
+        .where(sa.or_(accounts.c.customer.is_not(None), is_customer(usage.c.company)))
+        .distinct()
+    )
+    with database.snapshot() as connection:
+        places = sorted((row.meter, row.event_name, row.company) for row in connection.execute(query))
+    for start in range(0, len(places), AT_ONCE):
+        yield places[start : start + AT_ONCE]
+
+
+def _seal(connection: sa.Connection, window: int, places: list[Place], now: int) -> int:
+    usage, accounts = schema.usage, schema.accounts
+    query = (
+        sa.select(usage, accounts.c.customer)
+        .join_from(usage, accounts, usage.c.company == accounts.c.company, isouter=True)
+        .where(usage.c.window == window, usage.c.quantity != usage.c.reported)
+        .where(sa.tuple_(usage.c.meter, usage.c.event_name, usage.c.company).in_(places))
+    )
+    deltas: dict[Place, list[sa.Row[Any]]] = {}
+    for row in connection.execute(query):
+        deltas.setdefault((row.meter, row.event_name, row.company), []).append(row)
+    sequences = _next_sequences(connection, window, places)
+    ledger_id = _ledger_id(connection)
+    reports: list[dict[str, Any]] = []
+    for place, rows in deltas.items():
+        reports += _reports_of(ledger_id, place, window, rows, sequence=sequences.get(place, 0), now=now)
+    if reports:
+        connection.execute(sa.insert(schema.reports), reports)
+        _mark(connection, [row for rows in deltas.values() for row in rows])
+    return len(reports)
+
+
+def _reports_of(
+    ledger_id: str, place: Place, window: int, rows: list[sa.Row[Any]], *, sequence: int, now: int
+) -> list[dict[str, Any]]:
+    meter, event_name, company = place
+    customer = customer_of(company, rows[0].customer)
+    # Inside the window, so that it is billed in the right period; and not in the future, which Stripe refuses.
+    timestamp = max(window, min(max(row.last_used for row in rows), window + WINDOW_SECONDS - 1, now))
+    left = sum(row.quantity - row.reported for row in rows)
+    reports = []
+    while left:
+        quantity = min(left, MAX_QUANTITY)
+        reports.append(
+            {
+                "identifier": _identifier([ledger_id, meter, event_name, company, customer or "", window, sequence]),
+                "meter": meter,
+                "event_name": event_name,
+                "company": company,
+                "customer": customer,
+                "window": window,
+                "sequence": sequence,
+                "quantity": quantity,
+                "timestamp": timestamp,
+                "created_at": now,
+                "state": "pending",
+                "attempts": 0,
+                "refusals": 0,
+                "error": "",
+            }
+        )
+        left, sequence = left - quantity, sequence + 1
+    return reports
+
+
+def _mark(connection: sa.Connection, rows: list[sa.Row[Any]]) -> None:
+    """Note how much is in reports: what was read, not what is there, for more may have been folded in since."""
+    table = schema.usage
+    keys = [column.name for column in table.primary_key]
+    marks = [{**{key: getattr(row, key) for key in keys}, "reported": row.quantity} for row in rows]
+    statement = sa.update(table).where(*(table.c[key] == sa.bindparam(f"old_{key}") for key in keys))
+    connection.execute(
+        statement.values(reported=sa.bindparam("new_reported")),
+        [
+            {**{f"old_{key}": mark[key] for key in keys}, "new_reported": mark["reported"]}
+            for mark in in_key_order(table, marks)
+        ],
+    )
+
+
+def _next_sequences(connection: sa.Connection, window: int, places: list[Place]) -> dict[Place, int]:
+    table = schema.reports
+    query = (
+        sa.select(table.c.meter, table.c.event_name, table.c.company, sa.func.max(table.c.sequence).label("last"))
+        .where(table.c.window == window)
+        .where(sa.tuple_(table.c.meter, table.c.event_name, table.c.company).in_(places))
+        .group_by(table.c.meter, table.c.event_name, table.c.company)
+    )
+    return {(row.meter, row.event_name, row.company): row.last + 1 for row in connection.execute(query)}
+
+
+def _ledger_id(connection: sa.Connection) -> str:
+    """Read each time: the file may be another than a moment ago, restored from a backup or begun anew."""
+    return str(connection.scalars(sa.select(schema.meta.c.value).filter_by(key="ledger_id")).one())
+
+
+def _identifier(parts: list[str | int]) -> str:
+    """Derived from what the row is, never random, and never by joining: ``("a/b", "c")`` is not ``("a", "b/c")``."""
+    canonical = json.dumps(parts, separators=(",", ":")).encode()
+    return "mk_" + hashlib.sha256(canonical).hexdigest()[:48]

@@ -1,0 +1,103 @@
+"""Aggregate: fresh generations, made before they are needed, so that a full one costs a request no disk call."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from meterkit.filesystem import network_type
+from meterkit.generation import Generation
+from meterkit.problems import Problems
+
+MOST = 8
+"""Of 1 MiB each. One is enough, unless new customers come faster than they are flushed."""
+
+
+class Spares:
+    """
+    Makes them, and hands them out.
+
+    One thread at a time may `fill`; any may `take`, one at a time.
+
+    Args:
+        directory: Where the files are; made when the first is.
+        size: Bytes of a generation.
+        problems: Where trouble goes.
+    """
+
+    def __init__(self, directory: Path, *, size: int, problems: Problems) -> None:
+        self._directory = directory
+        self._size = size
+        self._problems = problems
+        self._wanted = 1
+        self._no_file = ""
+        self.ready: list[Generation] = []
+        """Each has a file."""
+
+    def make(self) -> Generation:
+        """A new one: a file, or in memory where none can be had, which `report_trouble` tells."""
+        network = network_type(self._directory)
+        if network is not None:
+            self._no_file = f"it is on a network file system, {network}, whose locks do not keep hosts apart"
+            return Generation.in_memory(self._size)
+        try:
+            made = Generation.create(self._directory, self._size)
+        except OSError as error:
+            self._no_file = str(error)
+            return Generation.in_memory(self._size)
+        self._no_file = ""
+        return made
+
+    def take(self) -> Generation:
+        """The next one, without a disk call: in memory, if none is ready."""
+        try:
+            return self.ready.pop()
+        except IndexError:
+            self._wanted = min(2 * self._wanted, MOST)
+            return Generation.in_memory(self._size)
+
+    def fill(self) -> None:
+        """Make as many as are used up between two calls."""
+        for each in list(self.ready):
+            if each.is_gone:
+                self._drop(each)
+        while len(self.ready) < self._wanted:
+            made = self.make()
+            self.report_trouble()
+            if made.path is None:
+                return
+            self.ready.append(made)
+
+    def relax(self) -> None:
+        """All is flushed: one will do."""
+        self._wanted = 1
+
+    def report_trouble(self) -> None:
+        """Tell whether files can be had. Not under a lock: logging handlers are the application's code."""
+        if not self._no_file:
+            self._problems.clear("journal_in_memory")
+        else:
+            self._problems.note(
+                "journal_in_memory",
+                f"no journal can be kept in {self._directory} ({self._no_file}): counting in memory, so a kill of this "
+                "process loses what is not flushed. Make the directory writable, free space, or set data_dir= to a "
+                "local disk",
+                level=logging.ERROR,
+            )
+
+    def report_deleted(self) -> None:
+        """Somebody else removed a file of ours: what is counted in it would die with the process."""
+        self._problems.note(
+            "journal_deleted",
+            f"somebody deleted files in {self._directory}, of a journal that is in use. New ones are made, and nothing "
+            "is lost unless a kill came before. Keep what tidies up away from data_dir=",
+            level=logging.ERROR,
+        )
+
+    def _drop(self, gone: Generation) -> None:
+        try:
+            self.ready.remove(gone)
+        except ValueError:
+            return  # it has just been taken, and is looked at in its place
+        gone.abandon()
+        self.report_deleted()

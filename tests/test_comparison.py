@@ -1,0 +1,252 @@
+"""When it is too late to send an event again, Stripe is asked what it has; only what is certain is done."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+import stripe as stripe_python
+
+from meterkit import Meter, reporter, transport
+from meterkit.sandbox import Sandbox
+
+HOUR = 3600
+DAY = 24 * HOUR
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    """The same tries as ever, with shorter waits between them."""
+    monkeypatch.setattr(reporter, "MAX_WAIT", 0.01)
+    monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(0.5))
+
+
+@pytest.fixture(params=[{}, {"rejected_consumes_identifier": True}], ids=["", "rejected_consumes_identifier"])
+def stripe(request, clock):
+    """A Stripe account in which the meter ``calls`` exists."""
+    with Sandbox(now=clock, event_lag=120, **request.param) as sandbox:
+        make_meter(sandbox, "calls")
+        yield sandbox
+
+
+def api(sandbox):
+    return stripe_python.StripeClient(sandbox.api_key, base_addresses={"api": sandbox.url}).v1
+
+
+def make_meter(sandbox, event_name):
+    return api(sandbox).billing.meters.create(
+        {"display_name": event_name, "event_name": event_name, "default_aggregation": {"formula": "sum"}}
+    )
+
+
+@pytest.fixture
+def customer(stripe):
+    """A Stripe customer, by id."""
+    return api(stripe).customers.create({"name": "Acme"}).id
+
+
+@pytest.fixture
+def kit(make_kit, stripe):
+    """A kit that reports to the sandbox."""
+    return make_kit(Meter("calls"), Meter("egress"), stripe_key=stripe.api_key, stripe_base=stripe.url)
+
+
+def use(kit, clock, customer, quantity):
+    """Usage of this hour, which then ends."""
+    kit.record("calls", customer, quantity)
+    clock.advance(HOUR)
+
+
+def lose_the_answer(kit, stripe, fault="reset_after"):
+    """Report, and get no answer, however often it is tried."""
+    stripe.fail(fault, times=reporter.TRIES)
+    kit.report()
+    stripe.heal()
+
+
+def events_of(stripe):
+    return [event.value for event in stripe.meter_events]
+
+
+def attempts(stripe):
+    return [request.params for request in stripe.requests if request.path == "/v1/billing/meter_events"]
+
+
+def questions(stripe):
+    return [request for request in stripe.requests if request.path.endswith("/event_summaries")]
+
+
+def books(kit):
+    return {place: quantity for place, quantity in kit.health()["books"]["calls"].items() if quantity}
+
+
+def test_what_is_there_is_not_sent_again(kit, stripe, customer, clock):
+    """Another event of the same customer and hour, which is known to be there, does not confuse it."""
+    use(kit, clock, customer, 5)
+    kit.report()
+    clock.advance(-HOUR)
+    use(kit, clock, customer, 7)
+    lose_the_answer(kit, stripe)
+    tried = len(attempts(stripe))
+
+    clock.advance(DAY)
+    kit.report()
+
+    assert tried == len(attempts(stripe))
+    assert [5, 7] == events_of(stripe)
+    assert {"counted": 12, "sent": 12, "balanced": True} == books(kit)
+
+
+def test_what_is_not_there_is_sent(kit, stripe, customer, clock):
+    """Under the identifier that it has had from the beginning."""
+    use(kit, clock, customer, 5)
+    lose_the_answer(kit, stripe, "reset_before")
+
+    clock.advance(DAY)
+    kit.report()
+
+    assert [5] == events_of(stripe)
+    assert 1 == len({params["identifier"] for params in attempts(stripe)})
+    assert {"counted": 5, "sent": 5, "balanced": True} == books(kit)
+
+
+def test_several_of_one_hour_are_looked_at_together(kit, stripe, customer, clock):
+    """All of them are there, or none."""
+    for quantity in (5, 7):
+        use(kit, clock, customer, quantity)
+        lose_the_answer(kit, stripe)
+        clock.advance(-HOUR)
+
+    clock.advance(DAY + HOUR)
+    kit.report()
+
+    assert [5, 7] == events_of(stripe)
+    assert {"counted": 12, "sent": 12, "balanced": True} == books(kit)
+
+
+def test_what_cannot_be_told_is_held(kit, stripe, customer, clock):
+    """Somebody else has written an event for the same customer and hour: a human decides, with Stripe's figure."""
+    use(kit, clock, customer, 5)
+    counted_at = int(clock.now) - HOUR
+    lose_the_answer(kit, stripe, "reset_before")
+    payload = {"stripe_customer_id": customer, "value": "3"}
+    api(stripe).billing.meter_events.create({"event_name": "calls", "payload": payload, "timestamp": counted_at})
+
+    clock.advance(DAY)
+    summary = kit.report()
+
+    assert [3] == events_of(stripe)
+    assert (1, 0) == (summary.uncertain, summary.sent)
+    assert {"counted": 5, "uncertain": 5, "balanced": True} == books(kit)
+    (refused,) = kit.health()["refused"]
+    assert "Stripe has 3 for this customer and hour, 0 of them known to the ledger" in refused["error"]
+
+
+def test_what_cannot_be_told_is_asked_once_a_day(kit, stripe, customer, clock):
+    """Stripe counts reads; and as soon as it can be told, it is settled."""
+    use(kit, clock, customer, 5)
+    counted_at = int(clock.now) - HOUR
+    lose_the_answer(kit, stripe, "reset_before")
+    payload = {"stripe_customer_id": customer, "value": "3"}
+    event = {"event_name": "calls", "payload": payload, "timestamp": counted_at, "identifier": "a mistake"}
+    api(stripe).billing.meter_events.create(event)
+    clock.advance(DAY)
+    for _ in range(20):
+        kit.report()
+        clock.advance(HOUR)
+    asked = len(questions(stripe))
+    clock.advance(-20 * HOUR)
+    api(stripe).billing.meter_event_adjustments.create(
+        {"event_name": "calls", "type": "cancel", "cancel": {"identifier": "a mistake"}}
+    )
+
+    clock.advance(DAY)
+    kit.report()
+
+    assert 1 == asked
+    assert 5 == stripe.usage("calls", customer)
+    assert {"counted": 5, "sent": 5, "balanced": True} == books(kit)
+
+
+def test_stripe_is_not_asked_before_it_has_added_up(kit, stripe, customer, clock):
+    """An attempt of a few minutes ago may be there and not be seen yet."""
+    use(kit, clock, customer, 5)
+    lose_the_answer(kit, stripe)
+    clock.advance(22 * HOUR)
+    lose_the_answer(kit, stripe)
+    clock.advance(HOUR + 60)  # the first attempt is 23 hours old now, the latest an hour
+    clock.advance(-90)
+    kit.report()
+    assert [] == questions(stripe)
+
+    clock.advance(120)
+    kit.report()
+
+    assert [5] == events_of(stripe)
+    assert {"counted": 5, "sent": 5, "balanced": True} == books(kit)
+
+
+def test_while_stripe_does_not_tell_nothing_is_done(kit, stripe, customer, clock):
+    """The question is asked again in the next report."""
+    use(kit, clock, customer, 5)
+    lose_the_answer(kit, stripe)
+    clock.advance(DAY)
+    stripe.fail("500", path="/v1/billing/meters")
+    summary = kit.report()
+
+    assert {"counted": 5, "uncertain": 5, "balanced": True} == books(kit)
+    assert "500" in summary.error
+    kit.report()
+    assert {"counted": 5, "sent": 5, "balanced": True} == books(kit)
+    assert [5] == events_of(stripe)
+
+
+def test_when_the_clock_was_set_back_the_age_of_an_attempt_is_not_trusted(kit, stripe, customer, clock):
+    """An attempt of 30 hours ago looks like one of 6, and Stripe has forgotten its identifier."""
+    use(kit, clock, customer, 5)
+    lose_the_answer(kit, stripe)
+    clock.advance(30 * HOUR)
+    kit.record("calls", "cus_other", 1)
+    kit.flush()
+    ahead, clock.now = clock.now, clock.now - DAY
+    tried = len(attempts(stripe))
+    kit.report()
+    clock.now = ahead
+    kit.report()
+
+    assert [5] == [value for value in events_of(stripe) if value == 5]
+    assert tried == len([params for params in attempts(stripe) if params["payload"]["stripe_customer_id"] == customer])
+    assert 5 == stripe.usage("calls", customer)
+
+
+def test_what_was_refused_is_not_mistaken_for_its_successor(kit, stripe, customer, clock):
+    """Stripe may use up the identifier of an event that it refuses; so the next attempt has another."""
+    kit.record("egress", customer, 3)
+    clock.advance(HOUR)
+    kit.report()
+    clock.advance(HOUR)
+    kit.report()
+    make_meter(stripe, "egress")
+
+    clock.advance(HOUR)
+    kit.report()
+
+    assert 3 == stripe.usage("egress", customer)
+    assert 3 == len({params["identifier"] for params in attempts(stripe)})
+    assert 3 == kit.health()["books"]["egress"]["sent"]
+
+
+def test_an_event_of_stripes_future_waits(make_kit, stripe, customer, clock):
+    """The clock of this machine is ahead: the event is not refused for good, and the cure is named."""
+    address = {"stripe_key": stripe.api_key, "stripe_base": stripe.url}
+    kit = make_kit(Meter("calls"), clock=lambda: clock() + 90 * 60, **address)
+    kit.record("calls", customer, 5)
+    clock.advance(30 * 60)
+    summary = kit.report()
+    assert {"counted": 5, "pending": 5, "balanced": True} == books(kit)
+    assert "a clock is ahead of Stripe's: set it" in summary.error
+
+    clock.advance(HOUR)
+    kit.report()
+
+    assert [5] == events_of(stripe)
+    assert {"counted": 5, "sent": 5, "balanced": True} == books(kit)
