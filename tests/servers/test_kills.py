@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from served_figures import note_figure
 
 from meterkit import Meter, generation
 from meterkit.demo.server import Server
@@ -103,6 +104,9 @@ def test_kills_under_load_neither_lose_nor_double(framework, tmp_path, monkeypat
     kit = make_kit(Meter("credit_scores"), data_dir=data_dir)
     kit.flush()
     counted = sum(row.quantity for row in kit.usage(company="acme"))
+    note_figure(
+        f"kills of {framework}", kills=kills, seed=seed, complete=load.complete, counted=counted, sent=load.sent
+    )
     print(f"{framework}: {kills} kills, {load.complete} complete <= {counted} counted <= {load.sent} sent")
     assert load.complete <= counted <= load.sent, f"seed {seed}"
     assert [] == list((data_dir / "journal").iterdir())

@@ -1,0 +1,85 @@
+"""An end that waits no longer for a flush, which ends all the same: nothing is lost by that, and nothing is doubled."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from contextlib import closing, contextmanager
+
+import pytest
+import sqlalchemy as sa
+from plain_exchange import counted
+
+from meterkit import database
+
+
+@contextmanager
+def before_each_transaction(work):
+    """While this lasts, *work* is done in the thread that has connected to a ledger, and is about to begin."""
+
+    def do(_connection):
+        work()
+
+    sa.event.listen(sa.engine.Engine, "engine_connect", do)
+    try:
+        yield
+    finally:
+        sa.event.remove(sa.engine.Engine, "engine_connect", do)
+
+
+@pytest.fixture
+def stuck(make_kit, tmp_path, monkeypatch):
+    """A kit whose thread is in the midst of a flush and waits for the ledger, and a function that lets it go on."""
+    monkeypatch.setattr(database, "PATIENCE", 60.0)
+    kit = make_kit(flush_interval=0.001)
+    kit.record("calls", "acme", 1)
+    kit.flush()
+    with closing(sqlite3.connect(tmp_path / "meterkit" / "ledger.sqlite", isolation_level=None, timeout=60)) as other:
+        other.execute("BEGIN IMMEDIATE")  # so that others may connect, and wait to begin
+        waits = threading.Event()
+        with before_each_transaction(waits.set):
+            kit.record("calls", "acme", 5)
+            assert waits.wait(60)
+        threads = [thread for thread in threading.enumerate() if thread.name == "meterkit"]
+
+        def go_on():
+            other.execute("ROLLBACK")
+            for thread in threads:
+                thread.join(60)
+
+        yield kit, go_on
+
+
+def test_a_close_that_gives_up_on_a_flush(make_kit, stuck):
+    """The ledger is locked when the process is to end, and free before it has: usage is counted once."""
+    kit, go_on = stuck
+    kit.close()
+    go_on()
+
+    heir = make_kit()
+    assert {("calls", "acme"): 6} == counted(heir)
+    assert heir.health()["books"]["calls"]["balanced"]
+
+
+def test_an_heir_that_adopts_what_such_a_flush_is_folding(make_kit, stuck):
+    """The file is let go of, and another process takes it, while its first owner commits what is in it."""
+    kit, go_on = stuck
+    heir = make_kit()
+    adopting, may_fold = threading.Event(), threading.Event()
+
+    def hold_the_heir():
+        if threading.current_thread() is flushing:
+            adopting.set()
+            may_fold.wait(60)
+
+    flushing = threading.Thread(target=heir.flush)
+    kit.close()
+    with before_each_transaction(hold_the_heir):
+        flushing.start()
+        assert adopting.wait(60)
+        go_on()
+        may_fold.set()
+        flushing.join(60)
+
+    assert {("calls", "acme"): 6} == counted(heir)
+    assert heir.health()["books"]["calls"]["balanced"]

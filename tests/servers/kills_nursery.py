@@ -1,0 +1,43 @@
+"""
+Forks reporters, as fast as they can be killed: each counts, flushes and reports without a pause.
+
+Reads ``<now> <company>`` lines, and answers each with the pid of the one that it forked. The reporters write a byte for
+each count that has returned to the descriptor that is the last argument.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import httpx
+
+from meterkit import Meter, MeterKit, reporter, transport
+
+data_dir, key, base, acknowledged = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
+reporter.MAX_WAIT, transport.TIMEOUT = 0.01, httpx.Timeout(5.0)
+
+
+def report_for_ever(now: float, company: str) -> None:
+    kit = MeterKit(
+        meters=[Meter("calls")],
+        data_dir=data_dir,
+        stripe_key=key,
+        stripe_base=base,
+        clock=lambda: now,
+        flush_interval=3600,
+        report_interval=3600,
+    )
+    while True:
+        kit.record("calls", company)
+        os.write(acknowledged, b".")
+        kit.report(include_open=True)
+
+
+for line in sys.stdin:
+    moment, who = line.split()
+    pid = os.fork()
+    if pid == 0:
+        report_for_ever(float(moment), who)
+    print(pid, flush=True)
+    os.waitpid(pid, 0)

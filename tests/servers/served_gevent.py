@@ -1,0 +1,38 @@
+"""A program with greenlets and real threads that count; gevent patches it when the first argument says."""
+
+from __future__ import annotations
+
+import sys
+
+import gevent
+import gevent.monkey
+
+PATCHED, COMPANY = sys.argv[1:]
+
+
+def patch_if_now(moment: str) -> None:
+    if moment == PATCHED:
+        gevent.monkey.patch_all()
+
+
+patch_if_now("before the import")
+from meterkit import Meter, MeterKit  # noqa: E402 - that is what is tested
+
+patch_if_now("after the import")
+kit = MeterKit(meters=[Meter("calls")], flush_interval=0.01)
+kit.record("calls", COMPANY)
+
+
+def in_a_greenlet() -> None:
+    for _ in range(40):
+        kit.record("calls", COMPANY)
+        gevent.sleep(0)
+
+
+def in_a_thread() -> None:
+    for _ in range(500):
+        kit.record("calls", COMPANY)
+
+
+threads = [gevent.get_hub().threadpool.spawn(in_a_thread) for _ in range(4)]
+gevent.joinall([gevent.spawn(in_a_greenlet) for _ in range(50)] + threads, raise_error=True)
