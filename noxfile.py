@@ -23,6 +23,8 @@ OLDEST = [
     "flask==2.3.0",
     "gunicorn==23.0.0",
     "httpx==0.27.0",
+    "psycopg==3.2.0",
+    "pyuwsgi==2.0.26",  # the last that has no threads unless told
     "rich==13.0.0",
     "sqlalchemy==2.0.36",
     "starlette==1.7.0",

@@ -62,7 +62,8 @@ class Database:
         self.patience = PATIENCE
 
     def __str__(self) -> str:
-        return self._url.render_as_string(hide_password=True)
+        secrets = {name: "***" for name in self._url.query if "pass" in name or "key" in name}
+        return self._url.update_query_dict(secrets).render_as_string(hide_password=True)
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
@@ -160,9 +161,9 @@ class Database:
 
 
 _CURES = (
-    (" is gone", "Restore it from a backup, or start the processes anew to begin another at zero"),
-    ("no such table", "Restore it from a backup, or remove it and start the processes anew to begin another at zero"),
-    ("malformed", "It is damaged: restore it from a backup, or move it away and start the processes anew"),
+    (" is gone", "Restore it from a backup, or restart the processes to begin another at zero"),
+    ("no such table", "Restore it from a backup, or remove it and restart the processes to begin another at zero"),
+    ("malformed", "It is damaged: restore it from a backup, or move it away and restart the processes"),
     ("not a database", "It is another program's, or damaged: set ledger= to another file, or restore it"),
     ("is locked", "Another process holds it for long: end what keeps a transaction open"),
     ("readonly", "Make the file and its directory writable for this user"),

@@ -148,6 +148,8 @@ class Flusher:
                     stop=self._stop,
                 )
         self.last_report = self._reporter.run(include_open=include_open)
+        if not self.last_report.trouble:
+            self._problems.clear("report_failed")
         return self.last_report
 
     def close(self) -> None:
@@ -166,7 +168,7 @@ class Flusher:
             self._note_flush_failed(LedgerError("the last flush takes too long to wait for"))
         if reporting is not None:
             reporting.join(STOP_REPORT_SECONDS)
-        self.journal.close()
+        self.journal.close(flushing=self._flushing_thread is not None)
         if self._reporter is not None and (reporting is None or not reporting.is_alive):
             self._reporter.close()
 
@@ -232,6 +234,8 @@ class Flusher:
             while not self._stop.is_set():
                 self._wake.wait(self._settings.flush_interval)
                 self._flush_in_background()
+                if self._reporter is not None:
+                    self._reporter.hang_up()
                 if not self._stop.is_set() and time.monotonic() >= self._next_report:
                     self._start_report()
         finally:
@@ -255,13 +259,11 @@ class Flusher:
         grace = 2 * self._settings.flush_interval
         self._next_report = time.monotonic() + interval - self._settings.clock() % interval + grace
         try:
-            summary = self.report()
-            trouble = summary.error if summary.postponed or summary.rejected or summary.uncertain else ""
+            trouble = self.report().trouble
         except Exception as error:
             trouble = str(error) or repr(error)
         if not trouble:
             self._retry_seconds = FIRST_RETRY_SECONDS
-            self._problems.clear("report_failed")
             return
         self._problems.note("report_failed", f"usage could not be reported to Stripe: {trouble}", level=logging.ERROR)
         self._next_report = min(self._next_report, time.monotonic() + self._retry_seconds)
@@ -278,5 +280,6 @@ class Flusher:
 def _has_no_threads() -> bool:
     """Whether this is a uWSGI that holds the interpreter's lock between requests; only it has such a module."""
     uwsgi = sys.modules.get("uwsgi")
-    opt = getattr(uwsgi, "opt", {})
-    return uwsgi is not None and not ({"enable-threads", "threads", b"enable-threads", b"threads"} & set(opt))
+    if uwsgi is None or uwsgi.version_info[:3] >= (2, 0, 27):  # from then on it has threads in any case
+        return False
+    return not {"enable-threads", "threads"} & set(uwsgi.opt)

@@ -219,7 +219,7 @@ def generation_id(data: bytes) -> str:
         raise ForeignFileError(f"it has format version {version}, and this meterkit reads {_VERSION}")
     if crc != zlib.crc32(data[: _HEADER.size]):
         raise ForeignFileError("its header is damaged")
-    if len(data) % 8 or size % 8:
+    if size % 8:
         raise ForeignFileError("its size is not a whole number of words")
     return uuid.UUID(bytes=raw_id).hex
 
@@ -248,7 +248,7 @@ def records(data: bytes) -> Iterator[Counted]:
         ForeignFileError: From here on it is torn.
     """
     declared = int(_HEADER.unpack_from(data)[5])
-    words = memoryview(data).cast("Q")
+    words = memoryview(data)[: len(data) // 8 * 8].cast("Q")
     at = HEADER_BYTES // 8
     while at < len(words) and words[at]:
         crc, length = words[at] >> 32, words[at] & 0xFFFFFFFF

@@ -63,7 +63,6 @@ class Journal:
         self._retired: list[Generation] = []
         self._flood = Flood()
         self._full = False
-        self._closed = False
 
     def open(self) -> None:
         """
@@ -144,8 +143,6 @@ class Journal:
     def forget(self, retired: Generation) -> None:
         """The ledger has *retired*: remove it."""
         with self._lock:
-            if self._closed:
-                return  # and its file is let go; the next process finds out that the ledger has it
             self._retired.remove(retired)
             was_high = self._flood.is_high
             self._flood.recede(self._retired)
@@ -188,20 +185,27 @@ class Journal:
                 continue  # folded in the meantime, or to be set aside by the next flush
         return totals
 
-    def close(self) -> None:
-        """Let go of everything; what is not folded yet is adopted by the next process that flushes."""
+    def close(self, *, flushing: bool = False) -> None:
+        """
+        Let go of everything; what is not folded yet is adopted by the next process that flushes.
+
+        Args:
+            flushing: A flush is still under way, which nobody waits for. What it has taken stays locked until it has
+                done with it, or the process is gone; somebody else would fold it a second time.
+        """
         with self._lock:
             self._store_waiting()
             if self._counting:
                 return  # called by a signal handler amidst a count: the lock goes when the process does
-            self._closed = True
-            lost = [_by_meter(each.cells()) for each in self._own() if each.path is None and not each.empty]
+            in_files = [each for each in self._own() if each.path is not None and not each.is_gone]
+            lost = [_by_meter(each.cells()) for each in self._own() if each not in in_files and not each.empty]
+            kept = self._retired if flushing else []
             for each in self._own():
                 if each.empty:
                     each.discard()
-                else:
+                elif each not in kept:
                     each.abandon()
-            self._current, self._retired = None, []
+            self._current, self._retired = None, kept
             self._spares.ready.clear()
         if lost:
             message = f"usage that neither a file nor the ledger would take is lost: {lost}"

@@ -116,7 +116,8 @@ class Ledger:
         with self._database.transaction() as connection:
             # One statement, which waits for a transaction whose commit was sent and whose answer was lost.
             mark = insert_into(schema.folds, connection).values(generation=generation, folded_at=now)
-            if connection.execute(mark.on_conflict_do_nothing()).rowcount == 0:
+            told = {"preserve_rowcount": True}  # which SQLAlchemy does not for an INSERT, unless asked
+            if connection.execute(mark.on_conflict_do_nothing(), execution_options=told).rowcount != 1:
                 return False
             if rows:
                 add_to(schema.usage, connection, rows, add="quantity", latest="last_used")

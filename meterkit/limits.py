@@ -17,6 +17,9 @@ MAX_QUANTITY = 999_999_999_999_999
 MAX_ID_LENGTH = 255
 """Characters in a company or user id. Longer than any Stripe id; short enough to keep a journal small."""
 
+MAX_ID_BYTES = 3 * MAX_ID_LENGTH
+"""In UTF-8, where an emoji takes four: a row of an index of PostgreSQL has 2,704, for two ids and two names."""
+
 MAX_EVENT_NAME_LENGTH = 100
 """Stripe: ``event_name`` has at most 100 characters."""
 
@@ -61,4 +64,6 @@ def checked_id(value: Any, what: str) -> str:
         raise UsageError(f"a {what} id has {len(value)} characters, over {MAX_ID_LENGTH}", reason=f"{what}_too_long")
     if not value.isprintable():
         raise UsageError(f"a {what} id has unprintable characters", reason=f"{what}_unprintable")
+    if not value.isascii() and len(value.encode()) > MAX_ID_BYTES:
+        raise UsageError(f"a {what} id has over {MAX_ID_BYTES} bytes in UTF-8", reason=f"{what}_too_long")
     return str.__str__(value)  # of a subclass, such as an enum's, too

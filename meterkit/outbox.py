@@ -104,6 +104,11 @@ class Summary:
     postponed: int = 0
     error: str = ""
 
+    @property
+    def trouble(self) -> str:
+        """Why not all that could be sent was; empty if it was, or is another process's to send."""
+        return self.error if self.postponed or self.rejected or self.uncertain else ""
+
     def enter(self, report: Report) -> None:
         """Add what became of *report*."""
         if report.state != "pending":

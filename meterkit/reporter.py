@@ -94,6 +94,10 @@ class Reporter:
                 summary.error = str(error)
         return summary
 
+    def hang_up(self) -> None:
+        """End a call that takes too long; for a thread that looks after the one that reports."""
+        self._http.hang_up()
+
     def close(self) -> None:
         """Close the connections to Stripe."""
         self._http.close()

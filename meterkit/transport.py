@@ -7,7 +7,9 @@ take no separate connect and read time-outs. Here is the one line to change when
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -35,6 +37,8 @@ class HTTPXClient(stripe.HTTPClient):
     def __init__(self) -> None:
         super().__init__()
         self._client = httpx.Client(timeout=TIMEOUT)
+        self._socket: socket.socket | None = None
+        self._since: float | None = None
 
     def request(
         self, method: str, url: str, headers: Mapping[str, str] | None, post_data: Any = None, **_: Any
@@ -46,18 +50,41 @@ class HTTPXClient(stripe.HTTPClient):
             stripe.APIConnectionError: There is no answer; its ``__cause__`` is httpx's error.
         """
         sent = {name: value for name, value in (headers or {}).items() if name.lower() not in NOT_SENT}
+        request = self._client.build_request(method, url, headers=sent, content=post_data or None)
+        request.extensions["trace"] = self._trace
+        self._since = monotonic()
         try:
-            with self._client.stream(method, url, headers=sent, content=post_data or None) as response:
+            response = self._client.send(request, stream=True)
+            try:
                 text = _read(response).decode("utf-8", "replace")
+            finally:
+                response.close()
         except httpx.HTTPError as error:
             raise _no_answer(error) from error
+        finally:
+            self._since = None
         # stripe-python turns this header into a warning, which under -W error fails a call that Stripe has accepted.
         response.headers.pop("Stripe-Notice", None)
         return text, response.status_code, response.headers
 
+    def hang_up(self) -> None:
+        """
+        End a call that takes too long, from another thread; it fails then as if the other side had hung up.
+
+        Not by closing the socket: its number could be another's by the time that the calling thread looks.
+        """
+        since, line = self._since, self._socket
+        if since is not None and line is not None and monotonic() - since > LONGEST_SECONDS:
+            with suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
+
+    def _trace(self, event: str, about: Mapping[str, Any]) -> None:
+        if event in {"connection.connect_tcp.complete", "connection.start_tls.complete"}:
+            self._socket = about["return_value"].get_extra_info("socket")
 
 
 def _read(response: httpx.Response) -> bytes:

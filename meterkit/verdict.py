@@ -53,6 +53,9 @@ def judge(error: stripe.StripeError) -> Verdict:
         return Verdict("pending", text, retry=True, unknown=may_have_arrived(error), everyone=True)
     if status == 200:
         return UNREADABLE
+    if not _is_stripes(error):
+        cure = "this is not Stripe's answer; look at the proxy or firewall on the way to it"
+        return Verdict("pending", f"{text}: {cure}", retry=True, unknown=True, everyone=True)
     if status == 409:  # the same key is in flight, or another event of this customer and meter
         return Verdict("pending", text, retry=True)
     if status == 429:
@@ -63,6 +66,11 @@ def judge(error: stripe.StripeError) -> Verdict:
         return Verdict("pending", f"{text}: {cure}", everyone=True)
     if not 400 <= status < 500:
         return Verdict("pending", text, retry=True, unknown=True, refused=True)
+    return _judge_refusal(error, text)
+
+
+def _judge_refusal(error: stripe.StripeError, text: str) -> Verdict:
+    """Stripe has understood the event, and does not take it."""
     if DUPLICATE in text:
         return SENT
     if NO_METER in text:
@@ -71,6 +79,13 @@ def judge(error: stripe.StripeError) -> Verdict:
         cure = "a clock is ahead of Stripe's: set it; the event is sent when its time has come"
         return Verdict("pending", f"{text}: {cure}", refused=True)
     return Verdict("rejected", text, refused=True)
+
+
+def _is_stripes(error: stripe.StripeError) -> bool:
+    """Every refusal of Stripe's is an object with a type; what stands on the way answers in its own manner."""
+    body = error.json_body
+    about = body.get("error") if isinstance(body, dict) else None
+    return isinstance(about, dict) and isinstance(about.get("type"), str)
 
 
 def _describe(error: stripe.StripeError) -> str:

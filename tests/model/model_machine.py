@@ -1,0 +1,199 @@
+"""
+The model: processes that count, flush, report, fork, are held and are killed, while Stripe and the clocks go wrong.
+
+Whatever happens, the books balance and nobody is billed more than was counted; and when all has come to rest,
+everything that was counted is billed, or listed with its reason.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import note
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from model_clocks import DAY, HOUR
+from model_process import METERS, STEPS
+from model_stripe import GONE, KINDS, UNVERIFIED
+from model_tally import Settlement
+from model_world import COMPANIES, PROCESSES, World
+from model_zygote import NO_PLAN
+
+processes = st.integers(0, PROCESSES - 1)
+counts = st.tuples(
+    st.sampled_from(METERS),
+    st.sampled_from(COMPANIES),
+    st.one_of(st.integers(1, 9), st.just(999_999_999_999_999)),
+)
+times = st.one_of(st.integers(1, 3), st.integers(1, 12))
+crashes = st.tuples(st.just("crash"), st.sampled_from(STEPS), times)
+# Nobody is held with a transaction open: others would merely wait for it.
+holds = st.tuples(st.just("hold"), st.sampled_from([step for step in STEPS if step != "before commit"]), times)
+interruptions = st.one_of(st.just(NO_PLAN), crashes, holds)
+faults = st.tuples(st.sampled_from(KINDS), st.integers(1, 5), st.integers(0, 3), st.booleans())
+
+Plan = tuple[str, str, int]
+Count = tuple[str, "str | None", int]
+
+
+class Model(RuleBasedStateMachine):
+    """
+    The rules, and what is true in every state.
+
+    Args:
+        world: A fresh one.
+    """
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+        self._asked = 0
+
+    @initialize(
+        switches=st.fixed_dictionaries({name: st.sampled_from(of) for name, of in UNVERIFIED.items()}),
+        what=st.lists(counts, min_size=1, max_size=5),
+    )
+    def begin(self, switches: dict[str, Any], what: list[Count]) -> None:
+        """Stripe may behave in any of the ways that nobody outside knows; some companies are linked and have counts."""
+        self.world.open(switches)
+        for company in ("acme", "mover", "invented"):
+            self.link(0, company, last=False)
+        self.count(0, what)
+
+    @rule(who=processes, what=st.lists(counts, min_size=1, max_size=3))
+    def count(self, who: int, what: list[Count]) -> None:
+        """A process counts, also while its own flush or report is held."""
+        for meter, company, quantity in what:
+            self.world.count(who, meter, company, quantity)
+
+    @rule(who=processes, what=counts, plan=crashes)
+    def count_first(self, who: int, what: Count, plan: Plan) -> None:
+        """A new process counts, and may be killed while it makes its journal."""
+        self.world.kill(who)
+        self.world.count(who, *what, plan=plan)
+
+    @rule(who=processes, what=counts, flush=st.booleans())
+    def fork(self, who: int, what: Count, flush: bool) -> None:
+        """A forked child counts, and ends without a word."""
+        meter, company, quantity = what
+        if company is not None:
+            self.world.count(who, meter, company, quantity, command="fork", flush=flush)
+
+    @rule(who=processes, plan=interruptions)
+    def flush(self, who: int, plan: Plan) -> None:
+        """From the journal to the ledger, also what dead processes left."""
+        self.world.do_alone(who, "flush", plan=plan)
+
+    @rule(who=processes, plan=interruptions, include_open=st.booleans())
+    def report(self, who: int, plan: Plan, include_open: bool) -> None:
+        """From the ledger to Stripe."""
+        self.world.do_alone(who, "report", plan=plan, include_open=include_open)
+
+    @rule(who=processes, plan=interruptions, faults=st.lists(faults, min_size=1, max_size=3))
+    def report_to_a_sick_stripe(self, who: int, plan: Plan, faults: list[tuple[str, int, int, bool]]) -> None:
+        """An hour later, while something is wrong with Stripe, or on the way there."""
+        self.world.wait(HOUR)
+        for kind, times, after, everywhere in faults:
+            slow = kind == "slow" or kind.startswith("timeout")  # takes real time
+            path = None if everywhere else "/v1/billing/meter_events"
+            self.world.stripe.fail(kind, times=1 if slow else times, after=after, path=path)
+        self.world.do_alone(who, "report", plan=plan, include_open=False)
+
+    @rule(make_meter=st.booleans())
+    def recover(self, make_meter: bool) -> None:
+        """Stripe does what it was held at, and works again; perhaps somebody makes the meter that was forgotten."""
+        self.world.stripe.recover()
+        if make_meter:
+            self.world.stripe.make_meter(METERS[-1])
+
+    @precondition(lambda self: self.world.held())
+    @rule(which=processes)
+    def go_on(self, which: int) -> None:
+        """A held operation goes on, whoever may have taken its lease meanwhile."""
+        held = self.world.held()
+        self.world.go_on(held[which % len(held)])
+
+    @rule(who=processes)
+    def kill(self, who: int) -> None:
+        """The end of a process, also of one that is held."""
+        self.world.kill(who)
+
+    @rule(who=processes)
+    def close(self, who: int) -> None:
+        """The orderly end of a process."""
+        self.world.do_alone(who, "close", plan=NO_PLAN)
+
+    @rule(who=processes, company=st.sampled_from(["daughter", "mover"]), last=st.booleans())
+    def link(self, who: int, company: str, last: bool) -> None:
+        """Say who pays, or say it anew."""
+        self.world.do(who, "link", company=company, customer=self.world.customers[company][-1 if last else 0])
+
+    @rule(seconds=st.sampled_from([61, HOUR, 23 * HOUR, 25 * HOUR, 36 * DAY]))
+    def wait(self, seconds: int) -> None:
+        """Nothing happens for a minute, an hour, a day, or for more than a month."""
+        self.world.wait(seconds)
+
+    @rule(host=processes, seconds=st.sampled_from([0, -HOUR, 9 * 60, HOUR, DAY + HOUR, -DAY]))
+    def step(self, host: int, seconds: int) -> None:
+        """The clock of a host is wrong, or is corrected."""
+        self.world.clocks.set_wrong(host % self.world.hosts, seconds)
+
+    @invariant()
+    def the_books_balance(self) -> None:
+        """A process, each time another one, says so; and that as much was counted as was, wherever it is now."""
+        living = self.world.living()
+        self._asked += 1
+        if living:
+            self._look_at_the_books(living[self._asked % len(living)].ask("health"))
+
+    def _look_at_the_books(self, health: dict[str, Any]) -> None:
+        self._check(health["books"] is not None, f"the ledger cannot be read: {health}")
+        for meter, books in health["books"].items():
+            least, most = self.world.tally.of_meter(meter)
+            self._check(books["balanced"], f"{meter} does not balance: {books}")
+            seen = books["counted"] if self.world.hosts == 1 else least  # no host sees another's journal
+            self._check(least <= seen <= most, f"{meter} was counted {least} to {most} times, in the books {books}")
+
+    @invariant()
+    def nobody_is_billed_more_than_was_counted(self) -> None:
+        """In any hour, on any meter."""
+        for key, quantity in self.world.stripe.billed(self.world.payer).items():
+            most = self.world.tally.most[key]
+            self._check(quantity <= most, f"{key} was counted {most} times at most, and is billed {quantity}")
+
+    def teardown(self) -> None:
+        """Let all come to rest, and settle."""
+        try:
+            if self.world.sound:
+                self._settle(self.world.come_to_rest())
+        finally:
+            self.world.close()
+
+    def _settle(self, books: dict[str, Any]) -> None:
+        note(f"counted, at most: {self.world.tally.most}\nreports: {books['reports']}")
+        settlement = Settlement(self.world.stripe.billed(self.world.payer), books, self.world.payer)
+        if self.world.stripe.switches.unknown_customer == "async":
+            settlement.drop(GONE)  # Stripe took it, and tells nobody but a webhook that it is of no use
+        differences = settlement.differences(self.world.tally)
+        self._check(not differences, "\n".join(differences))
+        waiting = [report for report in books["reports"] if report["state"] == "pending"]
+        self._check(not waiting, f"still to be sent: {waiting}")
+        known = " ".join(event.identifier for event in self.world.stripe.meter_events)
+        wrong = [each for each in books["reports"] if each["state"] == "rejected" and each["identifier"] in known]
+        self._check(not wrong, f"rejected, and Stripe has it: {wrong}")
+        self._look_at_what_is_shown(books)
+
+    def _look_at_what_is_shown(self, books: dict[str, Any]) -> None:
+        health = self.world.living()[0].ask("health")
+        self._look_at_the_books(health)
+        for meter, of_meter in health["books"].items():
+            left = of_meter["journal"] + of_meter["unreported"] + of_meter["pending"]
+            self._check(left == 0, f"{meter} is at rest, and yet {of_meter}")
+        refused = [each["identifier"] for each in books["reports"] if each["state"] in ("rejected", "uncertain")]
+        shown = [each["identifier"] for each in health["refused"]]
+        self._check(set(shown) <= set(refused), f"shown without need: {shown}, {refused}")
+        self._check(len(shown) == min(20, len(refused)), f"not shown: {refused}, only {shown}")
+
+    def _check(self, holds: bool, message: str) -> None:
+        self.world.sound = self.world.sound and holds
+        assert holds, message

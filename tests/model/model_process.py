@@ -1,0 +1,214 @@
+"""
+One process of the model: a kit that does what it is told, and can be held or killed between any two writes.
+
+Run as a script it is the process from which the others are forked: it has imported everything, and has no threads.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pathlib
+import signal
+import sys
+import threading
+import traceback
+import warnings
+from dataclasses import asdict, dataclass, field
+from multiprocessing import reduction
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+
+import httpx
+from model_clocks import Clocks
+from sqlalchemy.engine.default import DefaultDialect
+
+from meterkit import Meter, MeterKit, reporter, transport
+from meterkit.wsgi import MeterMiddleware
+
+METERS = ("calls", "egress", "later")
+STEPS = [f"{when} {what}" for what in ("commit", "request", "removal", "rename") for when in ("before", "after")]
+"""Where an operation can be interrupted: around all that other processes, or Stripe, can see."""
+
+NEVER = 7 * 24 * 3600
+"""Seconds between two flushes of the background thread: it is the model that flushes."""
+
+
+@dataclass
+class Plan:
+    """
+    Where an operation is to be interrupted.
+
+    Attributes:
+        ending: ``crash``: the process is killed there. ``hold``: it stops there until it is told to go on.
+        step: Of `STEPS`; "" for nowhere.
+        time: At the first, second... time that the operation passes that step.
+        passed: The steps so far.
+    """
+
+    ending: str
+    step: str
+    time: int
+    passed: list[str] = field(default_factory=list)
+
+
+_here = threading.local()
+
+
+class Served:
+    """What runs in the process."""
+
+    def __init__(self, connection: Connection, setting: dict[str, object]) -> None:
+        self._connection = connection
+        self._outcomes: SimpleQueue[tuple[str, object]] = SimpleQueue()
+        self._goes_on: SimpleQueue[None] = SimpleQueue()
+        clocks = Clocks(pathlib.Path(str(setting.pop("clocks"))))
+        self.kit = MeterKit(
+            meters=[Meter(name, path=f"/{name}") for name in METERS],
+            clock=clocks.asked_on(int(str(setting.pop("host")))),
+            flush_interval=NEVER,
+            **setting,  # type: ignore[arg-type]
+        )
+
+    def serve(self) -> None:
+        """Do what the test says, each operation in a thread of its own, because one may be held meanwhile."""
+        while True:
+            command, arguments, plan = self._connection.recv()
+            if command == "go_on":
+                self._goes_on.put(None)
+            else:
+                threading.Thread(target=self._operate, args=(command, arguments, plan)).start()
+            self._connection.send(self._outcomes.get())
+
+    def _operate(self, command: str, arguments: dict[str, object], plan: tuple[str, str, int]) -> None:
+        _here.served, _here.plan = self, Plan(*plan)
+        try:
+            outcome = "done", getattr(self, command)(**arguments)
+        except BaseException:
+            outcome = "failed", traceback.format_exc()
+        self._outcomes.put(outcome)
+
+    def hold(self, step: str) -> None:
+        """Say that the operation is held, and wait until it may go on."""
+        self._outcomes.put(("held", step))
+        self._goes_on.get()
+
+    def record(self, meter: str, company: str, quantity: int, user: str | None = None) -> None:
+        """Count."""
+        self.kit.record(meter, company, quantity, user=user)
+
+    def serve_nobody(self, meter: str) -> None:
+        """Serve a request of which nobody says who pays."""
+
+        def app(_environ, start_response):
+            start_response("200 OK", [])
+            return [b"ok"]
+
+        MeterMiddleware(app, self.kit)({"REQUEST_METHOD": "GET", "PATH_INFO": f"/{meter}"}, lambda *_: None)
+
+    def flush(self) -> None:
+        """From the journal to the ledger."""
+        self.kit.flush()
+
+    def report(self, *, include_open: bool) -> dict[str, object]:
+        """To Stripe."""
+        return asdict(self.kit.report(include_open=include_open))
+
+    def link(self, company: str, customer: str) -> None:
+        """Say who pays for a company."""
+        self.kit.link(company, customer)
+
+    def close(self) -> None:
+        """End as a process ends that is asked to; a later count begins anew."""
+        self.kit.close()
+
+    def health(self) -> dict[str, object]:
+        """What the user sees."""
+        return self.kit.health()
+
+    def books(self) -> dict[str, list[dict[str, object]]]:
+        """All rows of usage and all reports."""
+        reports = self.kit._process().outbox().reports()
+        return {"usage": [asdict(row) for row in self.kit.usage()], "reports": [asdict(each) for each in reports]}
+
+    def fork(self, meter: str, company: str, quantity: int, *, flush: bool) -> None:
+        """Let a child count, which ends without a word; sometimes it flushes before."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of a fork with threads, which is the thing under test
+            child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                self.kit.record(meter, company, quantity)
+                if flush:
+                    self.kit.flush()
+                status = 0
+            except BaseException:
+                traceback.print_exc()
+            finally:
+                os._exit(status)
+        _, status = os.waitpid(child, 0)
+        assert status == 0, "the forked child failed"
+
+    def steps_of(self, command: str, **arguments: object) -> list[str]:
+        """Do *command*, and answer the steps on its way."""
+        getattr(self, command)(**arguments)
+        return list(_here.plan.passed)
+
+
+def step(name: str) -> None:
+    """A write has been done, or is about to be: the place where a plan takes effect."""
+    plan = getattr(_here, "plan", None)
+    if plan is None:
+        return
+    plan.passed.append(name)
+    if name != plan.step or plan.passed.count(name) != plan.time:
+        return
+    if plan.ending == "hold":
+        _here.served.hold(name)
+    else:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def put_steps_around(owner: type, method: str, name: str) -> None:
+    """Let *method* of *owner*, which changes what others see, be a step before and a step after."""
+    original = getattr(owner, method)
+
+    def stepping(*args: object, **kwargs: object) -> object:
+        step(f"before {name}")
+        try:
+            return original(*args, **kwargs)
+        finally:
+            step(f"after {name}")
+
+    setattr(owner, method, stepping)
+
+
+def main(control: Connection) -> None:
+    """Fork a process for each connection that is handed in, and wait for each that has ended."""
+    put_steps_around(pathlib.Path, "rename", "rename")
+    put_steps_around(pathlib.Path, "unlink", "removal")
+    put_steps_around(DefaultDialect, "do_commit", "commit")
+    put_steps_around(transport.HTTPXClient, "request", "request")
+    # The same tries as ever, with shorter waits between them.
+    reporter.MAX_WAIT, transport.TIMEOUT = 0.001, httpx.Timeout(0.3)
+    logging.disable()  # what is wrong is asked for
+    while True:
+        setting = control.recv()
+        if isinstance(setting, int):
+            control.send(os.waitpid(setting, 0)[1])
+            continue
+        handle = reduction.recv_handle(control)
+        pid = os.fork()
+        if pid == 0:
+            control.close()
+            Served(Connection(handle), setting).serve()
+        os.close(handle)
+        control.send(pid)
+
+
+if __name__ == "__main__":
+    try:
+        main(Connection(int(sys.argv[1])))
+    except EOFError:
+        os._exit(0)  # the test is over, or whoever commands this process is gone

@@ -1,0 +1,191 @@
+"""The model's world: hosts with clocks of their own, the processes on them, one ledger, and Stripe."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from model_clocks import DAY, HOUR, Clocks
+from model_process import METERS
+from model_stripe import GONE, Stripe
+from model_tally import Tally
+from model_zygote import NO_PLAN, Outcome, Process, Zygote
+
+PROCESSES = 3
+
+MAX_HELD = 20 * HOUR
+"""A request that arrives more than a day after it was begun is beyond Stripe's memory, and beyond any client's help."""
+
+COMPANIES = ["acme", "daughter", "mover", "invented", "stranger", "cus", None]
+"""
+Who uses: two with one Stripe customer, one that moves from one customer to another, one whose customer does not exist,
+one that nobody links, one whose id is a Stripe customer's, and nobody.
+"""
+
+PAYERS = {"acme": "acme", "daughter": "acme", "mover": "mover", "invented": "invented", "cus": "cus"}
+"""Whose usage is billed together. The two customers of the one that moves count as one payer."""
+
+
+class World:
+    """
+    One example of the model.
+
+    Subclass it for another ledger or more hosts.
+
+    Args:
+        zygote: From which the processes are forked.
+
+    Attributes:
+        hosts: How many there are. Each has a clock, and a journal; the processes are spread over them.
+        tally: What was counted.
+        sound: Nothing has failed so far.
+    """
+
+    hosts = 1
+
+    def __init__(self, zygote: Zygote) -> None:
+        self._zygote = zygote
+        self.directory = Path(tempfile.mkdtemp(prefix="meterkit-model-"))
+        self.clocks = Clocks(self.directory / "clocks", self.hosts)
+        self.tally = Tally()
+        self.sound = True
+        self._slots: list[Process | None] = [None] * PROCESSES
+        self._held_since: dict[int, float] = {}
+        self.stripe: Stripe | None = None
+
+    def ledger(self) -> str | None:
+        """The URL of the ledger; None for SQLite in `data_dir`."""
+        return None
+
+    def data_dir(self, host: int) -> Path:
+        """Where the journal is on *host*."""
+        return self.directory / f"host-{host}"
+
+    def end_leases(self) -> None:
+        """Called when over a minute has passed, for a ledger that has a clock of its own."""
+
+    def open(self, switches: dict[str, Any]) -> None:
+        """Begin with a Stripe account that has some customers and meters."""
+        self.stripe = Stripe(now=self.clocks.true, **switches)
+        self.stripe.start()
+        for name in METERS[:-1]:
+            self.stripe.make_meter(name)
+        shared, first, second, self.cus = (self.stripe.make_customer() for _ in range(4))
+        self.customers = {"acme": [shared], "daughter": [shared], "mover": [first, second], "invented": [GONE]}
+        self._payers = {shared: "acme", first: "mover", second: "mover", self.cus: "cus", GONE: "invented"} | PAYERS
+
+    def close(self) -> None:
+        """End what is left."""
+        for process in self.living():
+            process.kill()
+        if self.stripe is not None:
+            self.stripe.stop()
+        shutil.rmtree(self.directory)
+
+    def payer(self, who: str | None) -> str | None:
+        """Who pays for a company, or is behind a Stripe customer."""
+        return self._payers.get(who, who)
+
+    def living(self) -> list[Process]:
+        """The processes that there are."""
+        return [process for process in self._slots if process is not None and process.alive]
+
+    def held(self) -> list[int]:
+        """Which of them are in the midst of an operation."""
+        return sorted(self._held_since)
+
+    def do(self, who: int, command: str, *, plan: tuple[str, str, int] = NO_PLAN, **arguments: object) -> Outcome:
+        """Let a process do something; where it was killed, another takes its place."""
+        process = self._slots[who]
+        if process is None or not process.alive:
+            process = self._slots[who] = self._start(who % self.hosts)
+        return self._guarded(lambda: process.do(command, plan=plan, **arguments))
+
+    def do_alone(self, who: int, command: str, *, plan: tuple[str, str, int], **arguments: object) -> Outcome:
+        """The same, when it has done what it was held at; and it may be held again."""
+        self.go_on(who)
+        if plan[0] == "hold":
+            self.do(who, "health")  # nobody is held while the ledger is opened, for which others in there would wait
+        outcome = self.do(who, command, plan=plan, **arguments)
+        if outcome.end == "held":
+            self._held_since[who] = self.clocks.true()
+        return outcome
+
+    def count(
+        self, who: int, meter: str, company: str | None, quantity: int, *, command: str = "record", **more: Any
+    ) -> None:
+        """Let a process count, and count for ourselves; who is killed amidst it may have counted or not."""
+        company = self.cus if company == "cus" else company
+        now = int(self.clocks.of_host(who % self.hosts))
+        arguments = {"meter": meter, "company": company, "quantity": quantity}
+        if company is None:
+            command, arguments, quantity = "serve_nobody", {"meter": meter}, 1
+        outcome = self.do(who, command, **arguments, **more)
+        self.tally.count(meter, self.payer(company), now - now % HOUR, quantity, certain=outcome.end == "done")
+
+    def go_on(self, who: int) -> None:
+        """Let a held process go on, if it is."""
+        self._held_since.pop(who, None)
+        if (process := self._slots[who]) is not None and process.held:
+            self._guarded(process.go_on)
+
+    def kill(self, who: int) -> None:
+        """End a process without a word, if it lives."""
+        self._held_since.pop(who, None)
+        if (process := self._slots[who]) is not None and process.alive:
+            process.kill()
+
+    def wait(self, seconds: int) -> None:
+        """Let time pass; nothing is held for a day."""
+        if seconds > MAX_HELD:
+            self.stripe.recover()
+        for who, since in list(self._held_since.items()):
+            if self.clocks.true() + seconds - since > MAX_HELD:
+                self.go_on(who)
+        self.clocks.pass_by(seconds)
+        if seconds > 60:
+            self.end_leases()
+
+    def come_to_rest(self) -> dict[str, Any]:
+        """
+        End all processes, correct what is wrong, and let others do what is left, until nothing moves.
+
+        Returns:
+            The books, as `model_process.Served.books` answers them.
+        """
+        self.stripe.recover()
+        self.stripe.make_meter(METERS[-1])
+        for who in range(PROCESSES):
+            if who % 2 and who not in self.held() and self._slots[who] is not None:
+                self.do(who, "close")
+            self.kill(who)
+        for host in range(self.hosts):
+            self.clocks.set_wrong(host, 0)
+        heirs = range(self.hosts)
+        for seconds in (HOUR, DAY + 2 * HOUR, DAY):  # the latest that a wrong clock has said, and another day
+            self.wait(seconds)
+            before, after = None, self._states()
+            while after != before:
+                for who in heirs:
+                    self.do(who, "report", include_open=False)
+                before, after = after, self._states()
+        return self.do(0, "books").value
+
+    def _states(self) -> list[tuple[Any, ...]]:
+        books = self.do(0, "books").value
+        usage = [(row["quantity"], row["reported"]) for row in books["usage"]]
+        return usage + [(report["id"], report["state"]) for report in books["reports"]]
+
+    def _start(self, host: int) -> Process:
+        setting = {"data_dir": str(self.data_dir(host)), "ledger": self.ledger()}
+        setting |= {"stripe_key": self.stripe.api_key, "stripe_base": self.stripe.url}
+        return self._zygote.start(self.clocks, host, **setting)
+
+    def _guarded(self, work: Any) -> Any:
+        """Do *work*; if it fails, the example is over, and there is nothing to settle."""
+        sound, self.sound = self.sound, False
+        result = work()
+        self.sound = sound
+        return result
