@@ -26,11 +26,13 @@ class Finding:
     What a comparison found.
 
     Attributes:
-        state: ``sent``: all of it is there. ``pending``: none of it is. ``uncertain``: it cannot be told.
+        uncertain: What became of the uncertain reports: they are there, they are not, or it cannot be told.
+        claimed: The same of those that Stripe claims to have; what cannot be told is believed.
         error: Why it cannot be told.
     """
 
-    state: Literal["sent", "pending", "uncertain"]
+    uncertain: Literal["sent", "pending", "uncertain"]
+    claimed: Literal["sent", "pending"]
     error: str = ""
 
 
@@ -53,24 +55,25 @@ class Comparison:
         Raises:
             stripe.StripeError: Stripe did not answer; ask again later.
         """
-        meters = self._meters_of(doubt.event_name)
-        if not meters:
-            return _unsure(doubt, f"Stripe has no meter with the event name {doubt.event_name!r}")
         try:
-            found = sum((self._used(meter, doubt) for meter in meters), Decimal(0))
+            found = sum((self._used(meter, doubt) for meter in self._meters_of(doubt.event_name)), Decimal(0))
         except stripe.InvalidRequestError as error:
-            return _unsure(doubt, f"Stripe says: {str(error.user_message or error)[:200]}")
-        quantity = sum(report.quantity for report in doubt.reports)
-        if found == doubt.sent + quantity:
-            return Finding("sent")
+            return _unsure(f"Stripe says: {str(error.user_message or error)[:200]}")
+        claimed = doubt.sent + sum(report.quantity for report in doubt.claimed)
+        if found == claimed + sum(report.quantity for report in doubt.uncertain):
+            return Finding("sent", "sent")
+        if found == claimed:
+            return Finding("pending", "sent")
         if found == doubt.sent:
-            return Finding("pending")
-        return _unsure(
-            doubt, f"Stripe has {found} for this customer and hour, {doubt.sent} of them known to the ledger"
-        )
+            return Finding("pending", "pending")
+        return _unsure(f"Stripe has {found} for this customer and hour, {claimed} of them known to the ledger")
 
     def _meters_of(self, event_name: str) -> list[str]:
-        """The ids of the meters that listen, or listened, to that name; a new one may have taken it over."""
+        """
+        The ids of the meters that listen, or listened, to that name; a new one may have taken it over.
+
+        Stripe deletes no meter, so where there is none, nothing was ever counted.
+        """
         if self._meters is None:
             self._meters = {}
             for meter in self._client.v1.billing.meters.list({"limit": 100}).auto_paging_iter():
@@ -91,10 +94,8 @@ class Comparison:
         return sum((Decimal(str(summary.aggregated_value)) for summary in summaries.data), Decimal(0))
 
 
-def _unsure(doubt: Doubt, why: str) -> Finding:
-    quantity = sum(report.quantity for report in doubt.reports)
-    return Finding(
-        "uncertain",
-        f"whether Stripe has these {quantity} cannot be told, so they are not sent again: {why}. Compare the "
-        "customer's meter events in Stripe with meterkit usage",
+def _unsure(why: str) -> Finding:
+    error = (
+        f"whether Stripe has it cannot be told, so it is not sent again: {why}. Compare the customer's meter events "
     )
+    return Finding("uncertain", "sent", f"{error}in Stripe with meterkit usage")

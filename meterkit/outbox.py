@@ -125,7 +125,8 @@ class Doubt:
         event_name: Stripe's name for the meter.
         customer: The Stripe customer.
         window: The unix second in which the window begins.
-        reports: Whose outcome is not known.
+        uncertain: Reports whose outcome is not known.
+        claimed: Reports of which Stripe said that it has had the identifier, after an attempt without an answer.
         sent: The quantity of all other reports of this place, which Stripe has.
         attempted_at: The latest attempt at any of them.
         moving: One of the place was attempted lately, and its outcome is not known either.
@@ -134,7 +135,8 @@ class Doubt:
     event_name: str
     customer: str
     window: int
-    reports: tuple[Report, ...]
+    uncertain: tuple[Report, ...]
+    claimed: tuple[Report, ...]
     sent: int
     attempted_at: int
     moving: bool
@@ -203,9 +205,9 @@ class Outbox:
             connection.execute(aged.values(state="uncertain"))
 
     def doubts(self, *, since: int) -> list[Doubt]:
-        """Where reports are ``uncertain``, and were not compared with Stripe's summaries after *since*."""
+        """Where reports are ``uncertain`` or to be verified, and were not compared with Stripe's sums after *since*."""
         table = schema.reports
-        unsure = sa.select(table).where(table.c.state == "uncertain")
+        unsure = sa.select(table).where(table.c.unknown_since.is_not(None), table.c.state.in_(["uncertain", "sent"]))
         unsure = unsure.where(sa.or_(table.c.compared_at.is_(None), table.c.compared_at <= since))
         with self._database.snapshot() as connection:
             asked: dict[tuple[str, str, int], None] = {}
@@ -220,8 +222,9 @@ class Outbox:
             event_name=event_name,
             customer=customer,
             window=window,
-            reports=tuple(each for each in reports if each.state == "uncertain"),
-            sent=sum(each.quantity for each in reports if each.state == "sent"),
+            uncertain=tuple(each for each in reports if each.state == "uncertain"),
+            claimed=tuple(each for each in reports if each.state == "sent" and each.unknown_since is not None),
+            sent=sum(each.quantity for each in reports if each.state == "sent" and each.unknown_since is None),
             attempted_at=max((each.attempted_at or each.unknown_since or 0) for each in reports),
             moving=any(each.state == "pending" and each.unknown_since is not None for each in reports),
         )
@@ -242,9 +245,11 @@ class Outbox:
         changes = {"attempts": report.attempts + 1, "attempted_at": now, "unknown_since": unknown_since}
         return self.note(lease, [report], **changes)[0]
 
-    def settle(self, lease: Lease, reports: Iterable[Report], state: State, *, error: str = "") -> list[Report]:
-        """The fate of *reports* is known: Stripe has them, or refuses them for good."""
-        return self.note(lease, reports, state=state, error=error, settled_at=int(self._clock()))
+    def settle(
+        self, lease: Lease, reports: Iterable[Report], state: State, *, error: str = "", **changes: Any
+    ) -> list[Report]:
+        """The fate of *reports* is known: Stripe has them, or refuses them for good, or nobody can tell."""
+        return self.note(lease, reports, state=state, error=error, settled_at=int(self._clock()), **changes)
 
     def note(
         self, lease: Lease, reports: Iterable[Report], *, settled_at: int | None = None, **changes: Any

@@ -16,11 +16,11 @@ import stripe
 import tenacity
 
 from meterkit import native
-from meterkit.comparison import SETTLING_SECONDS, Comparison
+from meterkit.comparison import SETTLING_SECONDS, Comparison, Finding
 from meterkit.database import Database
 from meterkit.lease import Lease, LeaseLostError, acquire, release
 from meterkit.native import Flag
-from meterkit.outbox import Outbox, Report, State, Summary
+from meterkit.outbox import Doubt, Outbox, Report, Summary
 from meterkit.sealing import seal
 from meterkit.transport import HTTPXClient
 from meterkit.verdict import SENT, UNREADABLE, Verdict, judge
@@ -115,15 +115,26 @@ class Reporter:
             except stripe.StripeError as error:
                 summary.error = judge(error).error
                 return
-            if found.state == "sent":
-                settled = self._outbox.settle(lease, doubt.reports, "sent")
-            elif found.state == "pending":
-                self._outbox.note(lease, doubt.reports, state="pending", unknown_since=None, compared_at=None)
-                continue  # it is sent in this very pass, and entered then
-            else:
-                settled = self._outbox.note(lease, doubt.reports, compared_at=now, error=found.error)
-            for report in settled:
+            for report in self._settle_doubt(lease, doubt, found, now):
                 summary.enter(report)
+
+    def _settle_doubt(self, lease: Lease, doubt: Doubt, found: Finding, now: int) -> list[Report]:
+        """Answers those of *doubt* whose fate that is; what is not there is sent in this very pass."""
+        gone = [
+            *(doubt.uncertain if found.uncertain == "pending" else ()),
+            *(doubt.claimed if found.claimed == "pending" else ()),
+        ]
+        for report in gone:
+            # Under a new identifier: perhaps it was refused, without our hearing of it, and the old one is used up.
+            again = {"revision": report.revision + 1, "refusals": 0, "unknown_since": None, "compared_at": None}
+            self._outbox.note(lease, [report], state="pending", **again)
+        if found.claimed == "sent":
+            self._outbox.settle(lease, doubt.claimed, "sent", unknown_since=None)
+        if found.uncertain == "sent":
+            return self._outbox.settle(lease, doubt.uncertain, "sent", unknown_since=None)
+        if found.uncertain == "uncertain":
+            return self._outbox.note(lease, doubt.uncertain, compared_at=now, error=found.error)
+        return []
 
     def _send_all(self, lease: Lease, summary: Summary) -> None:
         failures = 0
@@ -162,20 +173,23 @@ class Reporter:
         if begun.state == "uncertain":
             return begun, Verdict("pending", begun.error)
         verdict = self._call(begun)
-        if verdict.state == "sent":
-            return self._outbox.settle(lease, [begun], "sent")[0], verdict
         may_be_there = report.unknown_since is not None  # by an earlier attempt, whatever is said of this one
+        if verdict.state == "sent":
+            # A duplicate is there, or was refused before without our hearing of it. That is looked into later.
+            since = begun.unknown_since if verdict.duplicate and may_be_there else None
+            return self._outbox.settle(lease, [begun], "sent", unknown_since=since)[0], verdict
+        was_refused = verdict.refused and not verdict.unknown
+        if was_refused and may_be_there:
+            return self._outbox.settle(lease, [begun], "uncertain", error=verdict.error)[0], verdict
         if verdict.state == "rejected":
-            state: State = "uncertain" if may_be_there else "rejected"
-            return self._outbox.settle(lease, [begun], state, error=verdict.error)[0], verdict
-        is_certain = verdict.refused and not verdict.unknown and not may_be_there
+            return self._outbox.settle(lease, [begun], "rejected", error=verdict.error, unknown_since=None)[0], verdict
         return self._outbox.note(
             lease,
             [begun],
             error=verdict.error,
             unknown_since=begun.unknown_since if verdict.unknown else report.unknown_since,
-            revision=begun.revision + is_certain,
-            refusals=begun.refusals + (verdict.refused and not is_certain),
+            revision=begun.revision + was_refused,
+            refusals=0 if was_refused else begun.refusals + verdict.refused,
         )[0], verdict
 
     def _call(self, report: Report) -> Verdict:

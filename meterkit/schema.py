@@ -13,6 +13,7 @@ PREFIX = "meterkit_"
 metadata = MetaData()
 
 _UNREPORTED = text("quantity <> reported")
+_UNKNOWN = text("unknown_since IS NOT NULL")
 
 meta = Table(
     f"{PREFIX}meta",
@@ -81,12 +82,14 @@ reports = Table(
     Column("revision", Integer, nullable=False, server_default="0"),  # refusals after which Stripe surely had it not
     Column("refusals", Integer, nullable=False),  # answers that a repetition with the same Idempotency-Key would replay
     Column("attempted_at", BigInteger),  # the latest attempt
-    Column("unknown_since", BigInteger),  # the first attempt whose outcome is not known
+    Column("unknown_since", BigInteger),  # the first attempt of unknown outcome; of one that is sent: to be verified
     Column("compared_at", BigInteger),  # when Stripe's summaries could not tell either
     Column("error", Text, nullable=False),
     Column("settled_at", BigInteger),
     UniqueConstraint("meter", "event_name", "company", "window", "sequence"),
     Index(f"{PREFIX}reports_state", "state"),
+    # What has to be looked into is looked for every hour, among all there ever was.
+    Index(f"{PREFIX}reports_unknown", "unknown_since", sqlite_where=_UNKNOWN, postgresql_where=_UNKNOWN),
     Index(f"{PREFIX}reports_place", "customer", "event_name", "window"),
 )
 

@@ -81,6 +81,8 @@ _STEPS = {
         "CREATE INDEX meterkit_folds_folded_at ON meterkit_folds (folded_at)",
         "CREATE INDEX meterkit_reports_state ON meterkit_reports (state)",
         'CREATE INDEX meterkit_reports_place ON meterkit_reports (customer, event_name, "window")',
+        "UPDATE meterkit_reports SET unknown_since = NULL WHERE state IN ('sent', 'rejected')",
+        "CREATE INDEX meterkit_reports_unknown ON meterkit_reports (unknown_since) WHERE unknown_since IS NOT NULL",
         "INSERT INTO meterkit_lease VALUES ('reporter', '', 0, 0) ON CONFLICT (name) DO NOTHING",
     ],
 }

@@ -31,6 +31,7 @@ class Verdict:
         unknown: Stripe may have the event all the same.
         refused: Stripe may have stored this answer, and replay it for the same Idempotency-Key.
         everyone: Other events would fare no better.
+        duplicate: Stripe has had the identifier before.
     """
 
     state: Literal["sent", "rejected", "pending"]
@@ -39,9 +40,11 @@ class Verdict:
     unknown: bool = False
     refused: bool = False
     everyone: bool = False
+    duplicate: bool = False
 
 
 SENT = Verdict("sent")
+SENT_BEFORE = Verdict("sent", duplicate=True)
 UNREADABLE = Verdict("pending", "Stripe answered 200, but not with a meter event", retry=True, unknown=True)
 
 
@@ -72,7 +75,7 @@ def judge(error: stripe.StripeError) -> Verdict:
 def _judge_refusal(error: stripe.StripeError, text: str) -> Verdict:
     """Stripe has understood the event, and does not take it."""
     if DUPLICATE in text:
-        return SENT
+        return SENT_BEFORE
     if NO_METER in text:
         return Verdict("pending", f"{text} Create the meter, and it will be sent", refused=True)
     if FUTURE in text or (getattr(error, "param", None) == "timestamp" and "future" in text.lower()):

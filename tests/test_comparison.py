@@ -97,7 +97,7 @@ def test_what_is_there_is_not_sent_again(kit, stripe, customer, clock):
 
 
 def test_what_is_not_there_is_sent(kit, stripe, customer, clock):
-    """Under the identifier that it has had from the beginning."""
+    """Under a new identifier, because the old one may be used up by a refusal that was never heard of."""
     use(kit, clock, customer, 5)
     lose_the_answer(kit, stripe, "reset_before")
 
@@ -105,7 +105,7 @@ def test_what_is_not_there_is_sent(kit, stripe, customer, clock):
     kit.report()
 
     assert [5] == events_of(stripe)
-    assert 1 == len({params["identifier"] for params in attempts(stripe)})
+    assert 2 == len({params["identifier"] for params in attempts(stripe)})
     assert {"counted": 5, "sent": 5, "balanced": True} == books(kit)
 
 
@@ -232,6 +232,39 @@ def test_what_was_refused_is_not_mistaken_for_its_successor(kit, stripe, custome
 
     assert 3 == stripe.usage("egress", customer)
     assert 3 == len({params["identifier"] for params in attempts(stripe)})
+    assert 3 == kit.health()["books"]["egress"]["sent"]
+
+
+def test_a_duplicate_is_verified(kit, stripe, customer, clock):
+    """It means that Stripe has the event, and does so in the books at once; an hour later Stripe's sum confirms it."""
+    use(kit, clock, customer, 5)
+    stripe.fail("500_after")  # under another Idempotency-Key, which is no replay
+    kit.report()
+    assert {"counted": 5, "sent": 5, "balanced": True} == books(kit)
+    assert [] == questions(stripe)
+
+    for _ in range(3):
+        clock.advance(2 * HOUR)
+        kit.report()
+
+    assert 1 == len(questions(stripe))
+    assert {"counted": 5, "sent": 5, "balanced": True} == books(kit)
+    assert [5] == events_of(stripe)
+
+
+@pytest.mark.parametrize("fault", ["502_after", "reset_after"])
+def test_a_refusal_that_was_not_heard_is_not_taken_for_a_delivery(kit, stripe, customer, clock, fault):
+    """If refused events use up their identifiers, the next attempt is a duplicate of what was never counted."""
+    kit.record("egress", customer, 3)
+    clock.advance(HOUR)
+    lose_the_answer(kit, stripe, fault)
+    make_meter(stripe, "egress")
+    kit.report()
+    for _ in range(2):
+        clock.advance(2 * HOUR)
+        kit.report()
+
+    assert 3 == stripe.usage("egress", customer)
     assert 3 == kit.health()["books"]["egress"]["sent"]
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from figures import note_figure
 
 from meterkit import flood
 from meterkit.flood import Flood
@@ -59,7 +60,7 @@ def test_a_million_companies_in_an_hour(tmp_path):
         ).stdout
     )
     regular = len(range(0, COMPANIES, 100))
-    print(f"{COMPANIES:,} companies: memory grew by {found['grown'] // 1024} MiB")
+    note_figure("flood", companies=COMPANIES, mebibytes=found["grown"] // 1024, capped=found["books"]["capped"])
 
     assert {"acme": regular, "seen before": 1 + regular} == found["known"]
     assert 1 + COMPANIES // 10 + COMPANIES + 2 * regular == found["books"]["counted"]

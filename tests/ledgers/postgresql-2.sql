@@ -61,16 +61,16 @@ CREATE TABLE meterkit_usage (
     last_used bigint NOT NULL
 );
 ALTER TABLE ONLY meterkit_reports ALTER COLUMN id SET DEFAULT nextval('meterkit_reports_id_seq'::regclass);
-INSERT INTO meterkit_accounts VALUES ('acme', 'cus_8mcKM8J64DSF7v', 1772367000);
+INSERT INTO meterkit_accounts VALUES ('acme', 'cus_Fr65HDEaLgoVck', 1772367000);
 INSERT INTO meterkit_counted VALUES ('egress', 700);
 INSERT INTO meterkit_counted VALUES ('calls', 70);
-INSERT INTO meterkit_lease VALUES ('reporter', '17914-a9b8e3e25eb04575b11647e0eaf65558', 3, 0);
+INSERT INTO meterkit_lease VALUES ('reporter', '13468-da3726ceb9904637893894e3b0500fc3', 3, 0);
 INSERT INTO meterkit_meta VALUES ('schema_version', '2');
-INSERT INTO meterkit_meta VALUES ('ledger_id', '983231f689a445fca3016170136f942a');
-INSERT INTO meterkit_reports VALUES (1, 'mk_c92bcf21849aabecac824993d857732fdeebb3324b1358f3', 'calls', 'calls', 'acme', 'cus_8mcKM8J64DSF7v', 1772366400, 0, 7, 1772367000, 1772370600, 'sent', 1, 0, 0, 1772370600, 1772370600, NULL, '', 1772370600);
-INSERT INTO meterkit_reports VALUES (2, 'mk_5985dbb04adead43225f2f970629a366f70f19dbfd1720f4', 'calls', 'calls', 'cus_gone', 'cus_gone', 1772366400, 0, 3, 1772367000, 1772370600, 'rejected', 1, 0, 0, 1772370600, 1772370600, NULL, '400: No such customer: ''cus_gone'' [req_1EzTiCN1AUNHTE]', 1772370600);
-INSERT INTO meterkit_reports VALUES (4, 'mk_a189a92d1ba209ea1f8c1d43030d26e8cba2c471197ae3f3', 'calls', 'calls', 'acme', 'cus_8mcKM8J64DSF7v', 1772370000, 0, 17, 1772370600, 1772374200, 'sent', 4, 0, 0, 1772374200, 1772374200, NULL, '', 1772460600);
-INSERT INTO meterkit_reports VALUES (3, 'mk_a2880c07397842a10ea55b4a731e8da542eda4907b347299', 'egress', 'egress_bytes', 'acme', 'cus_8mcKM8J64DSF7v', 1772366400, 0, 700, 1772367000, 1772370600, 'pending', 2, 2, 0, 1772460600, NULL, NULL, '400: No active meter found for event name "egress_bytes". [req_OdslB2TlaRoVY9] Create the meter, and it will be sent', NULL);
+INSERT INTO meterkit_meta VALUES ('ledger_id', '936f0ddee1c044f282f4f2844eef9433');
+INSERT INTO meterkit_reports VALUES (1, 'mk_ca5acb54bcf8875262de49db8ffc824cf70904d80f56044f', 'calls', 'calls', 'acme', 'cus_Fr65HDEaLgoVck', 1772366400, 0, 7, 1772367000, 1772370600, 'sent', 1, 0, 0, 1772370600, NULL, NULL, '', 1772370600);
+INSERT INTO meterkit_reports VALUES (2, 'mk_82e038078b044d106be80734958f65d00c9b47eb55ef1ca8', 'calls', 'calls', 'cus_gone', 'cus_gone', 1772366400, 0, 3, 1772367000, 1772370600, 'rejected', 1, 0, 0, 1772370600, NULL, NULL, '400: No such customer: ''cus_gone'' [req_B9xFARtsGfZziI]', 1772370600);
+INSERT INTO meterkit_reports VALUES (4, 'mk_620ca787396be869cf03491f3527dd72848d672bc5aa653e', 'calls', 'calls', 'acme', 'cus_Fr65HDEaLgoVck', 1772370000, 0, 17, 1772370600, 1772374200, 'sent', 4, 0, 0, 1772374200, NULL, NULL, '', 1772460600);
+INSERT INTO meterkit_reports VALUES (3, 'mk_5afd76b18cfcb9e0a37369681911679712f0d52db8568b6f', 'egress', 'egress_bytes', 'acme', 'cus_Fr65HDEaLgoVck', 1772366400, 0, 700, 1772367000, 1772370600, 'pending', 2, 2, 0, 1772460600, NULL, NULL, '400: No active meter found for event name "egress_bytes". [req_4R0mWg8hEHkg5I] Create the meter, and it will be sent', NULL);
 INSERT INTO meterkit_usage VALUES ('calls', 'calls', '', '', 1772366400, 13, 0, 1772367000);
 INSERT INTO meterkit_usage VALUES ('calls', 'calls', 'globex', '', 1772366400, 11, 0, 1772367000);
 INSERT INTO meterkit_usage VALUES ('calls', 'calls', 'acme', '', 1772366400, 2, 2, 1772367000);
@@ -101,4 +101,5 @@ ALTER TABLE ONLY meterkit_usage
 CREATE INDEX meterkit_folds_folded_at ON meterkit_folds USING btree (folded_at);
 CREATE INDEX meterkit_reports_place ON meterkit_reports USING btree (customer, event_name, "window");
 CREATE INDEX meterkit_reports_state ON meterkit_reports USING btree (state);
+CREATE INDEX meterkit_reports_unknown ON meterkit_reports USING btree (unknown_since) WHERE (unknown_since IS NOT NULL);
 CREATE INDEX meterkit_usage_unreported ON meterkit_usage USING btree ("window") WHERE (quantity <> reported);

@@ -5,7 +5,7 @@ CREATE TABLE meterkit_accounts (
 	linked_at BIGINT NOT NULL, 
 	PRIMARY KEY (company)
 );
-INSERT INTO "meterkit_accounts" VALUES('acme','cus_XvYt33StdCgKSE',1772367000);
+INSERT INTO "meterkit_accounts" VALUES('acme','cus_ZSvFmiay5FrC2l',1772367000);
 CREATE TABLE meterkit_counted (
 	meter TEXT NOT NULL, 
 	quantity BIGINT NOT NULL, 
@@ -25,14 +25,14 @@ CREATE TABLE meterkit_lease (
 	expires_at BIGINT NOT NULL, 
 	PRIMARY KEY (name)
 );
-INSERT INTO "meterkit_lease" VALUES('reporter','10227-6466bb4307e346d2949c0d19aac4be93',3,0);
+INSERT INTO "meterkit_lease" VALUES('reporter','13352-6b94c8bb343b45469acc916f317c15be',3,0);
 CREATE TABLE meterkit_meta (
 	"key" VARCHAR(40) NOT NULL, 
 	value TEXT NOT NULL, 
 	PRIMARY KEY ("key")
 );
 INSERT INTO "meterkit_meta" VALUES('schema_version','2');
-INSERT INTO "meterkit_meta" VALUES('ledger_id','352a7fcb7d9c4a3dbd5f7c0ad8e088b5');
+INSERT INTO "meterkit_meta" VALUES('ledger_id','980d120dace34469a7b8053e626cafa7');
 CREATE TABLE meterkit_reports (
 	id INTEGER NOT NULL, 
 	identifier VARCHAR(100) NOT NULL, 
@@ -58,10 +58,10 @@ CREATE TABLE meterkit_reports (
 	UNIQUE (meter, event_name, company, window, sequence), 
 	UNIQUE (identifier)
 );
-INSERT INTO "meterkit_reports" VALUES(1,'mk_f3d8d4ddc23228d24b9862500887fb99c9d50d5aae9df1c3','calls','calls','acme','cus_XvYt33StdCgKSE',1772366400,0,7,1772367000,1772370600,'sent',1,0,0,1772370600,1772370600,NULL,'',1772370600);
-INSERT INTO "meterkit_reports" VALUES(2,'mk_28eb54ce2640268bd1c4078198d47671a1bc1c970880734e','calls','calls','cus_gone','cus_gone',1772366400,0,3,1772367000,1772370600,'rejected',1,0,0,1772370600,1772370600,NULL,'400: No such customer: ''cus_gone'' [req_4h2Cj0du6Ydoe1]',1772370600);
-INSERT INTO "meterkit_reports" VALUES(3,'mk_e5d26592a0d31bd263aa0b9a5eb3440c3175594ea23c7409','egress','egress_bytes','acme','cus_XvYt33StdCgKSE',1772366400,0,700,1772367000,1772370600,'pending',2,2,0,1772460600,NULL,NULL,'400: No active meter found for event name "egress_bytes". [req_BAg0pCc2iA4RUU] Create the meter, and it will be sent',NULL);
-INSERT INTO "meterkit_reports" VALUES(4,'mk_e4769a11e215fc615c3618cdb6c0788a37805a3c47fe7593','calls','calls','acme','cus_XvYt33StdCgKSE',1772370000,0,17,1772370600,1772374200,'sent',4,0,0,1772374200,1772374200,NULL,'',1772460600);
+INSERT INTO "meterkit_reports" VALUES(1,'mk_7f7cb375e23a26870ebab92a55fc5e2245497d187355cc43','calls','calls','acme','cus_ZSvFmiay5FrC2l',1772366400,0,7,1772367000,1772370600,'sent',1,0,0,1772370600,NULL,NULL,'',1772370600);
+INSERT INTO "meterkit_reports" VALUES(2,'mk_c18460e14b024b5cc5dc39a83bc54b393c58b2fa46fd2838','calls','calls','cus_gone','cus_gone',1772366400,0,3,1772367000,1772370600,'rejected',1,0,0,1772370600,NULL,NULL,'400: No such customer: ''cus_gone'' [req_RKPCivjPQucADT]',1772370600);
+INSERT INTO "meterkit_reports" VALUES(3,'mk_e5f6b2f68b1a3cc024caa1921fda25bc1a43b72910b026cc','egress','egress_bytes','acme','cus_ZSvFmiay5FrC2l',1772366400,0,700,1772367000,1772370600,'pending',2,2,0,1772460600,NULL,NULL,'400: No active meter found for event name "egress_bytes". [req_F6gmhCDqNIZeYp] Create the meter, and it will be sent',NULL);
+INSERT INTO "meterkit_reports" VALUES(4,'mk_442cd44376f900b4c19aeb5cb2d9e2771403f921d126e70d','calls','calls','acme','cus_ZSvFmiay5FrC2l',1772370000,0,17,1772370600,1772374200,'sent',4,0,0,1772374200,NULL,NULL,'',1772460600);
 CREATE TABLE meterkit_usage (
 	meter TEXT NOT NULL, 
 	event_name TEXT NOT NULL, 
@@ -83,6 +83,7 @@ INSERT INTO "meterkit_usage" VALUES('calls','calls','acme','',1772370000,17,17,1
 INSERT INTO "meterkit_usage" VALUES('calls','calls','acme','',1772460000,19,0,1772460600);
 CREATE INDEX meterkit_usage_unreported ON meterkit_usage (window) WHERE quantity <> reported;
 CREATE INDEX meterkit_folds_folded_at ON meterkit_folds (folded_at);
+CREATE INDEX meterkit_reports_unknown ON meterkit_reports (unknown_since) WHERE unknown_since IS NOT NULL;
 CREATE INDEX meterkit_reports_place ON meterkit_reports (customer, event_name, window);
 CREATE INDEX meterkit_reports_state ON meterkit_reports (state);
 COMMIT;

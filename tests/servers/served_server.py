@@ -23,8 +23,8 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from figures import note_figure
 from served_billing import Billing
-from served_figures import note_figure
 
 import meterkit
 

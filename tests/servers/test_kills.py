@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from served_figures import note_figure
+from figures import note_figure
 
 from meterkit import Meter, generation
 from meterkit.demo.server import Server

@@ -6,6 +6,7 @@ Reporters that are killed in the midst of it: before Stripe has the event, after
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import signal
@@ -18,7 +19,7 @@ from pathlib import Path
 import pytest
 import stripe as stripe_python
 from fake_clock import Clock
-from served_figures import note_figure
+from figures import note_figure
 
 from meterkit.sandbox import Sandbox
 
@@ -84,11 +85,9 @@ def api(sandbox):
 @pytest.fixture
 def acknowledged():
     """A pipe, by its two ends, into which the reporters write what they have certainly counted."""
-    ends = os.pipe()
-    yield ends
-    for end in ends:
-        with suppress(OSError):
-            os.close(end)
+    reading, writing = os.pipe()
+    with open(reading, "rb", buffering=0) as reader, open(writing, "wb", buffering=0) as writer:
+        yield reader, writer
 
 
 @pytest.fixture
@@ -96,11 +95,11 @@ def nursery(tmp_path, stripe, acknowledged):
     """A process that starts reporters."""
     command = [sys.executable, str(Path(__file__).with_name("kills_nursery.py")), str(tmp_path / "meterkit")]
     nursery = subprocess.Popen(
-        [*command, stripe.api_key, stripe.url, str(acknowledged[1])],
+        [*command, stripe.api_key, stripe.url, str(acknowledged[1].fileno())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        pass_fds=[acknowledged[1]],
+        pass_fds=[acknowledged[1].fileno()],
     )
     yield nursery
     nursery.communicate()
@@ -116,7 +115,7 @@ def start_reporter(nursery, now: float, company: str) -> int:
 class Count(threading.Thread):
     """Reads what was acknowledged, for as long as somebody can write it."""
 
-    def __init__(self, pipe: int) -> None:
+    def __init__(self, pipe: io.RawIOBase) -> None:
         super().__init__()
         self._pipe = pipe
         self._more = threading.Condition()
@@ -124,7 +123,7 @@ class Count(threading.Thread):
 
     def run(self) -> None:
         """Count bytes."""
-        while read := os.read(self._pipe, 4096):
+        while read := self._pipe.read(4096):
             with self._more:
                 self.counts += len(read)
                 self._more.notify_all()
@@ -155,7 +154,7 @@ def test_kills_in_mid_send_neither_lose_nor_double(nursery, stripe, clock, ackno
             assert stripe.killed.wait(120), "nothing was reported"
     clock.advance(AFTER_A_LEASE)
     nursery.communicate()  # the last reporter is gone, too
-    os.close(acknowledged[1])
+    acknowledged[1].close()
     count.join()
 
     kit = make_kit(stripe_key=stripe.api_key, stripe_base=stripe.url)
@@ -163,7 +162,14 @@ def test_kills_in_mid_send_neither_lose_nor_double(nursery, stripe, clock, ackno
 
     billed = int(sum(stripe.usage("calls", customer) for customer in customers))
     books = kit.health()["books"]["calls"]
-    note_figure("kills of reporters", kills=KILLS, seed=SEED, acknowledged=count.counts, billed=billed)
+    note_figure(
+        "kills of reporters",
+        kills=KILLS,
+        seed=SEED,
+        acknowledged=count.counts,
+        billed=billed,
+        begun=count.counts + KILLS,
+    )
     print(f"{KILLS} kills, {count.counts} acknowledged <= {billed} billed <= {count.counts + KILLS} begun")
     assert count.counts <= billed <= count.counts + KILLS, f"seed {SEED}"
     assert (billed, billed, True) == (books["counted"], books["sent"], books["balanced"])

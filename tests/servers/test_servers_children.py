@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
+from figures import note_figure
 from served_billing import Billing
-from served_figures import note_figure
 from served_server import GUARD, PYTHONPATH
 
 TASKS = 14

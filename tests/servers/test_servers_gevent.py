@@ -39,7 +39,7 @@ def test_a_worker_answers_while_its_flush_waits_for_the_ledger(preload, tmp_path
                     server.ask_times(1)
                 server.ask_times(12)
                 given_up = "could not be" in server.log
-            server.stop(figure="gunicorn gevent, ledger was locked")
+            server.stop(figure="gunicorn gevent, the ledger was locked")
 
         assert not given_up
         assert server.complete == server.sent == billing.settle()

@@ -40,7 +40,7 @@ def test_a_stop_while_stripe_does_not_answer(name, arrives, billing, tmp_path):
         server.load_until_all_work()
         assert hole.wait(GUARD), "nothing was reported"
         server.ask_times(REQUESTS)
-        server.stop(figure=f"{name}, Stripe {arrives}")
+        server.stop(figure=f"{name}, Stripe does not answer")
     billing.stripe.heal()
 
     assert server.sent == server.complete == billing.settle()
@@ -53,7 +53,7 @@ def test_a_stop_while_the_ledger_is_locked(name, billing, tmp_path):
         server.load_until_all_work()
         with billing.locked_ledger():
             server.ask_times(REQUESTS)
-            server.stop(figure=f"{name}, ledger locked")
+            server.stop(figure=f"{name}, the ledger is locked")
 
     assert server.sent == server.complete == billing.settle()
     assert 7 == billing.billed(billing.early)
