@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 import sys
 import threading
@@ -149,3 +150,20 @@ kit.record("calls", "acme", 1)
     kit.flush()
     assert 0 == ended.returncode
     assert 3 == sum(row.quantity for row in kit.usage())
+
+
+@pytest.mark.filterwarnings("ignore:Exception in thread meterkit:pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_dies_is_replaced(make_live_kit, customer):
+    """Whatever ended it: the next count starts another, and nothing is missing."""
+    kit = make_live_kit()
+    kit.record("calls", customer, 1)
+    (thread,) = [each for each in threading.enumerate() if each.name == "meterkit"]
+
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
+    thread.join(30)
+    assert not thread.is_alive()
+    kit.record("calls", customer, 10)
+
+    assert [thread] != [each for each in threading.enumerate() if each.name == "meterkit"] != []
+    kit.close()
+    assert 11 == sum(row.quantity for row in make_live_kit().usage())

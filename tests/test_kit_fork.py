@@ -246,3 +246,43 @@ def test_forks_in_which_no_hook_ran(make_kit, tmp_path):
 
     assert (0, False) == (process.returncode, "Traceback" in process.stderr), process.stderr
     assert {("calls", "acme"): 49 + 50 * 4 * 10 * 1000 + 50} == counted(make_kit())
+
+
+def locks_of(part, seen):
+    """Every lock in *part*, and in what it is made of, by its place; *seen* grows."""
+    seen.append(part)
+    found = {}
+    for name, value in list(vars(part).items()):
+        if isinstance(value, (type(threading.Lock()), type(threading.RLock()))):
+            found[f"{type(part).__name__}.{name}"] = value
+        elif type(value).__module__.startswith("meterkit.") and all(value is not each for each in seen):
+            found |= locks_of(value, seen) if hasattr(value, "__dict__") else {}
+    return found
+
+
+def test_a_fork_while_a_lock_is_held(make_kit):
+    """The child begins with locks of its own, whichever of its parent's another thread holds at that moment."""
+    kit = make_kit(stripe_key="sk_test_1", stripe_base="http://127.0.0.1:9")
+    kit.record("calls", "acme", 1)
+    kit.report()
+    locks = {way: lock for way, lock in locks_of(kit, []).items() if not way.startswith(("Bell.", "Flag."))}
+    locks["MeterKit._starting"] = kit._lock()
+    assert {"Journal._lock", "Problems._lock", "Database._lock", "Flusher._flushing", "Reporter._pass"} <= set(locks)
+
+    for lock in locks.values():
+        held, over = threading.Event(), threading.Event()
+
+        def hold(lock=lock, held=held, over=over):
+            with lock:
+                held.set()
+                over.wait()
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        held.wait()
+        child = in_child(lambda: (kit.record("calls", "acme", 10), kit.flush(), kit.health()))
+        ended(child)
+        over.set()
+        holder.join()
+
+    assert {("calls", "acme"): 1 + 10 * len(locks)} == counted(kit)

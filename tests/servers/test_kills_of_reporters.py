@@ -86,7 +86,7 @@ def api(sandbox):
 def acknowledged():
     """A pipe, by its two ends, into which the reporters write what they have certainly counted."""
     reading, writing = os.pipe()
-    with open(reading, "rb", buffering=0) as reader, open(writing, "wb", buffering=0) as writer:
+    with os.fdopen(reading, "rb", buffering=0) as reader, os.fdopen(writing, "wb", buffering=0) as writer:
         yield reader, writer
 
 
