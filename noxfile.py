@@ -90,12 +90,30 @@ def oldest(session: nox.Session) -> None:
     session.run("pytest", "--ignore", "tests/sandbox", *session.posargs)
 
 
+KILLS = ["tests/servers/test_kills.py", "tests/servers/test_kills_of_reporters.py"]
+
+
 @nox.session
 def kills(session: nox.Session) -> None:
-    """Many kills of real servers' workers: nox -s kills -- 200 for so many of each."""
+    """Many kills of real servers' workers, and of reporters: nox -s kills -- 200 for so many of each."""
     session.install("-e", ".[test]")
     times = session.posargs[0] if session.posargs else "20"
-    session.run("pytest", "-n", "0", "-s", "tests/servers", env={"METERKIT_TEST_KILLS": times})
+    session.run("pytest", "-n", "0", "-s", *KILLS, env={"METERKIT_TEST_KILLS": times})
+
+
+@nox.session
+def reliability(session: nox.Session) -> None:
+    """The long run: 1,000 kills, hundreds of stories, a million companies; writes docs/reliability.md."""
+    session.install("-e", ".[test]")
+    figures = Path(session.create_tmp()).absolute() / "figures.jsonl"
+    figures.unlink(missing_ok=True)
+    long = {"METERKIT_TEST_KILLS": "334", "METERKIT_TEST_EXAMPLES": "300", "METERKIT_TEST_COMPANIES": "1000000"}
+    env = {**long, "METERKIT_TEST_FIGURES": str(figures)}
+    session.run("pytest", "-n", "0", "-s", *KILLS, env=env)
+    session.run("pytest", "-n", "2", "tests/model", "tests/test_flood.py", env=env)
+    # Alone, so that an exit does not wait for the other's.
+    session.run("pytest", "-n", "0", "tests/servers", *(f"--ignore={path}" for path in KILLS), env=env)
+    session.run("python", "tests/figures.py", str(figures), "docs/reliability.md")
 
 
 @nox.session

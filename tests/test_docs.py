@@ -163,3 +163,17 @@ def test_every_place_in_the_books_is_told():
     from meterkit.ledger import Books
 
     assert [] == [name for name in Books.__slots__ if name not in page("what-can-be-lost.md")]
+
+
+def test_the_list_of_reliability_names_tests_that_there_are():
+    """Forty lines, and whatever looks like a test in them is one."""
+    text = page("reliability.md").split("## The list")[1]
+    named = set(re.findall(r"`(test_\w+)`", text))
+    there = {
+        name
+        for path in ROOT.glob("tests/**/test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text(), re.MULTILINE)
+    }
+
+    assert set() == named - there
+    assert [str(number) for number in range(1, 41)] == re.findall(r"^\| (\d+) \|", text, re.MULTILINE)
