@@ -23,7 +23,7 @@ OLDEST = [
     "flask==2.3.0",
     "gunicorn==23.0.0",
     "httpx==0.27.0",
-    "psycopg==3.2.0",
+    "psycopg[binary]==3.2.2",
     "pyuwsgi==2.0.26",  # the last that has no threads unless told
     "rich==13.0.0",
     "sqlalchemy==2.0.36",
@@ -87,7 +87,9 @@ def oldest(session: nox.Session) -> None:
     session.install("-e", ".[test]")
     session.install(*OLDEST)
     # Not the sandbox's own tests: it answers with the shapes of Stripe's newest API, which only a new SDK declares.
-    session.run("pytest", "--ignore", "tests/sandbox", *session.posargs)
+    # Nor the longest, of the model and of faults, in which little depends on anybody's version.
+    elsewhere = [f"--ignore=tests/{name}" for name in ("sandbox", "model", "faults")]
+    session.run("pytest", *elsewhere, *session.posargs)
 
 
 KILLS = ["tests/servers/test_kills.py", "tests/servers/test_kills_of_reporters.py"]

@@ -5,9 +5,10 @@ How a request becomes a line of an invoice, and which file does it::
 
     request --> wsgi, asgi, flask, django    make an `Exchange` of it               exchange
                                              match it with each `Meter`             meter, rulebook, counting
-                                             count it where no kill can take it     journal, generation
-    every few seconds                        move the counts into the ledger        flusher, ledger, database
-    every hour                               write meter events and send them       outbox, reporter, verdict
+                                             count it where no kill can take it     journal, generation, flood
+    every few seconds                        move the counts into the ledger        flusher, orphans, ledger, database
+    every hour                               write meter events and send them       sealing, outbox, reporter, verdict
+                                             ask Stripe for what is uncertain       comparison
 
 A `MeterKit` holds it together. `meterkit.sandbox` is a Stripe to try it on.
 This package imports no framework, no stripe and no SQLAlchemy; their modules are imported where they are used.

@@ -58,7 +58,7 @@ class Reporter:
         self._clock = clock
         self._stop = stop
         self._holder = f"{os.getpid()}-{uuid.uuid4().hex}"
-        self._pass = native.lock()
+        self._pass = native.rlock()  # a signal handler may report
         self._http = HTTPXClient()
         # Not the SDK's own retries: it does not know which answers leave the outcome open.
         self._stripe = stripe.StripeClient(

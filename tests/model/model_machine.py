@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from model_clocks import DAY, HOUR
 from model_process import METERS, STEPS
-from model_stripe import GONE, KINDS, UNVERIFIED
+from model_stripe import GONE, KINDS, LOST, UNVERIFIED
 from model_tally import Settlement
 from model_world import COMPANIES, PROCESSES, World
 from model_zygote import NO_PLAN
@@ -25,12 +25,15 @@ counts = st.tuples(
     st.sampled_from(COMPANIES),
     st.one_of(st.integers(1, 9), st.just(999_999_999_999_999)),
 )
-times = st.one_of(st.integers(1, 3), st.integers(1, 12))
-crashes = st.tuples(st.just("crash"), st.sampled_from(STEPS), times)
+# What is seen first by others is what matters most, and most of what is seen is committed.
+crashed_at = st.sampled_from([*STEPS, "after commit", "after commit", "after request"])
 # Nobody is held with a transaction open: others would merely wait for it.
-holds = st.tuples(st.just("hold"), st.sampled_from([step for step in STEPS if step != "before commit"]), times)
-interruptions = st.one_of(st.just(NO_PLAN), crashes, holds)
-faults = st.tuples(st.sampled_from(KINDS), st.integers(1, 5), st.integers(0, 3), st.booleans())
+held_at = crashed_at.filter(lambda step: step != "before commit")
+times = st.one_of(st.integers(1, 3), st.integers(1, 12))
+crashes = st.tuples(st.just("crash"), crashed_at, times)
+holds = st.tuples(st.just("hold"), held_at, times)
+interruptions = st.one_of(st.just(NO_PLAN), crashes, crashes, holds)
+faults = st.tuples(st.sampled_from(KINDS), st.sampled_from([1, 2, 4, 8]), st.integers(0, 3), st.booleans())
 
 Plan = tuple[str, str, int]
 Count = tuple[str, "str | None", int]
@@ -57,7 +60,7 @@ class Model(RuleBasedStateMachine):
         """Stripe may behave in any of the ways that nobody outside knows; some companies are linked and have counts."""
         self.world.open(switches)
         for company in ("acme", "mover", "invented"):
-            self.link(0, company, last=False)
+            self.world.do(0, "link", company=company, customer=self.world.customers[company][0])
         self.count(0, what)
 
     @rule(who=processes, what=st.lists(counts, min_size=1, max_size=3))
@@ -79,32 +82,36 @@ class Model(RuleBasedStateMachine):
         if company is not None:
             self.world.count(who, meter, company, quantity, command="fork", flush=flush)
 
-    @rule(who=processes, plan=interruptions)
-    def flush(self, who: int, plan: Plan) -> None:
+    @rule(who=processes, what=st.lists(counts, max_size=2), plan=interruptions)
+    def flush(self, who: int, what: list[Count], plan: Plan) -> None:
         """From the journal to the ledger, also what dead processes left."""
+        self.count(who, what)
         self.world.do_alone(who, "flush", plan=plan)
 
-    @rule(who=processes, plan=interruptions, include_open=st.booleans())
-    def report(self, who: int, plan: Plan, include_open: bool) -> None:
+    @rule(who=processes, what=st.lists(counts, max_size=2), plan=interruptions, include_open=st.booleans())
+    def report(self, who: int, what: list[Count], plan: Plan, include_open: bool) -> None:
         """From the ledger to Stripe."""
+        self.count(who, what)
         self.world.do_alone(who, "report", plan=plan, include_open=include_open)
 
+    @rule(who=processes, kind=st.sampled_from(LOST), silence=st.sampled_from([61, 23 * HOUR, 25 * HOUR, 36 * DAY]))
+    def report_and_hear_nothing(self, who: int, kind: str, silence: int) -> None:
+        """All answers are lost; and then there is silence."""
+        self.world.wait(HOUR)
+        self.world.stripe.fail(kind, times=99)
+        self.world.do_alone(who, "report", plan=NO_PLAN, include_open=False)
+        self.world.stripe.recover()
+        self.world.wait(silence)
+
     @rule(who=processes, plan=interruptions, faults=st.lists(faults, min_size=1, max_size=3))
-    def report_to_a_sick_stripe(self, who: int, plan: Plan, faults: list[tuple[str, int, int, bool]]) -> None:
-        """An hour later, while something is wrong with Stripe, or on the way there."""
+    def report_to_a_sick_stripe(self, who: int, plan: Plan, faults: list[tuple[Any, ...]]) -> None:
+        """At the end of the hour, while something is wrong with Stripe, or on the way there."""
         self.world.wait(HOUR)
         for kind, times, after, everywhere in faults:
             slow = kind == "slow" or kind.startswith("timeout")  # takes real time
             path = None if everywhere else "/v1/billing/meter_events"
             self.world.stripe.fail(kind, times=1 if slow else times, after=after, path=path)
         self.world.do_alone(who, "report", plan=plan, include_open=False)
-
-    @rule(make_meter=st.booleans())
-    def recover(self, make_meter: bool) -> None:
-        """Stripe does what it was held at, and works again; perhaps somebody makes the meter that was forgotten."""
-        self.world.stripe.recover()
-        if make_meter:
-            self.world.stripe.make_meter(METERS[-1])
 
     @precondition(lambda self: self.world.held())
     @rule(which=processes)
@@ -113,30 +120,36 @@ class Model(RuleBasedStateMachine):
         held = self.world.held()
         self.world.go_on(held[which % len(held)])
 
-    @rule(who=processes)
-    def kill(self, who: int) -> None:
-        """The end of a process, also of one that is held."""
-        self.world.kill(who)
+    @rule(who=processes, orderly=st.booleans())
+    def end(self, who: int, orderly: bool) -> None:
+        """The end of a process: by its exit hooks, or without a word."""
+        if orderly:
+            self.world.do_alone(who, "close", plan=NO_PLAN)
+        else:
+            self.world.kill(who)
 
-    @rule(who=processes)
-    def close(self, who: int) -> None:
-        """The orderly end of a process."""
-        self.world.do_alone(who, "close", plan=NO_PLAN)
-
-    @rule(who=processes, company=st.sampled_from(["daughter", "mover"]), last=st.booleans())
-    def link(self, who: int, company: str, last: bool) -> None:
-        """Say who pays, or say it anew."""
+    @rule(
+        link=st.tuples(processes, st.sampled_from(["daughter", "mover"]), st.booleans()),
+        recovery=st.sampled_from(["", "stripe", "meter"]),
+    )
+    def mend(self, link: tuple[int, str, bool], recovery: str) -> None:
+        """Say who pays, or say it anew; Stripe does what it was held at, and the meter is made that was forgotten."""
+        who, company, last = link
         self.world.do(who, "link", company=company, customer=self.world.customers[company][-1 if last else 0])
+        if recovery:
+            self.world.stripe.recover()
+        if recovery == "meter":
+            self.world.stripe.make_meter(METERS[-1])
 
-    @rule(seconds=st.sampled_from([61, HOUR, 23 * HOUR, 25 * HOUR, 36 * DAY]))
-    def wait(self, seconds: int) -> None:
-        """Nothing happens for a minute, an hour, a day, or for more than a month."""
+    @rule(
+        seconds=st.sampled_from([61, HOUR, 23 * HOUR, 25 * HOUR, 36 * DAY]),
+        host=processes,
+        wrong=st.sampled_from([0, -HOUR, 9 * 60, HOUR, DAY + HOUR, -DAY]),
+    )
+    def wait(self, seconds: int, host: int, wrong: int) -> None:
+        """Nothing happens for some time; and then the clock of a host is wrong, or is corrected."""
         self.world.wait(seconds)
-
-    @rule(host=processes, seconds=st.sampled_from([0, -HOUR, 9 * 60, HOUR, DAY + HOUR, -DAY]))
-    def step(self, host: int, seconds: int) -> None:
-        """The clock of a host is wrong, or is corrected."""
-        self.world.clocks.set_wrong(host % self.world.hosts, seconds)
+        self.world.clocks.set_wrong(host % self.world.hosts, wrong)
 
     @invariant()
     def the_books_balance(self) -> None:

@@ -150,9 +150,9 @@ class Served:
         _, status = os.waitpid(child, 0)
         assert status == 0, "the forked child failed"
 
-    def steps_of(self, command: str, **arguments: object) -> list[str]:
-        """Do *command*, and answer the steps on its way."""
-        getattr(self, command)(**arguments)
+    def steps_of(self, operation: str, **arguments: object) -> list[str]:
+        """Do *operation*, and answer the steps on its way."""
+        getattr(self, operation)(**arguments)
         return list(_here.plan.passed)
 
 

@@ -19,6 +19,9 @@ GONE = "cus_gone"
 KINDS = ["409", "429", "500", "500_after", "502", "502_after", "empty", "html", "lock_timeout"]
 KINDS += ["reset_after", "reset_before", "slow", "timeout_after", "timeout_before"]
 
+LOST = ["500_after", "502_after", "empty", "html", "reset_after"]
+"""Those after which Stripe has done its work, and nobody was told."""
+
 UNVERIFIED = {
     "rejected_consumes_identifier": [False, True],
     "unknown_customer": ["sync", "async"],

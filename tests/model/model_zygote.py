@@ -110,7 +110,12 @@ class Zygote:
     def __init__(self) -> None:
         self._control, theirs = Pipe()
         script = Path(__file__).with_name("model_process.py")
-        self._process = subprocess.Popen([sys.executable, script, str(theirs.fileno())], pass_fds=[theirs.fileno()])
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(("STRIPE_", "METERKIT_"))
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, script, str(theirs.fileno())], pass_fds=[theirs.fileno()], env=environment
+        )
         theirs.close()
 
     def __enter__(self):

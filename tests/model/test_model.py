@@ -10,32 +10,30 @@ import os
 from collections.abc import Callable
 
 import pytest
+from figures import note_figure
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
+from model_clocks import DAY, HOUR
 from model_machine import Model
 from model_postgres import SharedWorld
+from model_process import STEPS
 from model_world import World
-from model_zygote import Zygote
+from model_zygote import NO_PLAN
 from real_postgres import RealPostgres
 
 EXAMPLES = int(os.environ.get("METERKIT_TEST_EXAMPLES", "20"))
-STEPS = 25
+STORY = 25
+"""Steps."""
 
 
-@pytest.fixture
-def zygote():
-    """The process from which the model's are forked."""
-    with Zygote() as zygote:
-        yield zygote
-
-
-def run(make_world: Callable[[], World]) -> None:
+def run(make_world: Callable[[], World], what: str, examples: int) -> None:
     """Let hypothesis look for a story that ends badly."""
+    note_figure("model", world=what, examples=examples, steps=STORY)
     run_state_machine_as_test(
         lambda: Model(make_world()),
         settings=settings(
-            max_examples=EXAMPLES,
-            stateful_step_count=STEPS,
+            max_examples=examples,
+            stateful_step_count=STORY,
             deadline=None,
             database=None,
             suppress_health_check=list(HealthCheck),
@@ -45,10 +43,50 @@ def run(make_world: Callable[[], World]) -> None:
 
 def test_one_host_loses_and_doubles_nothing_whatever_happens(zygote):
     """Three processes, with SQLite."""
-    run(lambda: World(zygote))
+    run(lambda: World(zygote), "one host with SQLite", EXAMPLES)
 
 
 def test_many_hosts_lose_and_double_nothing_whatever_happens(zygote):
     """Three processes on two hosts, whose clocks differ, with PostgreSQL."""
     with RealPostgres() as server:
-        run(lambda: SharedWorld(zygote, server))
+        run(lambda: SharedWorld(zygote, server), "two hosts with one PostgreSQL", EXAMPLES // 2)
+
+
+def test_the_model_interrupts_around_everything_that_others_see(world):
+    """Every kind of step is on the way of a report: if one moves, the model must follow."""
+    world.count(0, "calls", "cus", 1)
+
+    passed = world.do(0, "steps_of", operation="report", include_open=True).value
+
+    assert set(STEPS) == set(passed)
+
+
+def test_the_model_kills_and_holds_where_it_is_told_to(world):
+    """A process that is killed before it asks Stripe leaves that to another, and so does one that is held there."""
+    world.count(0, "calls", "cus", 1)
+    ends = [world.do_alone(0, "report", plan=("crash", "before request", 1), include_open=True).end]
+    ends.append(world.do_alone(1, "report", plan=("hold", "after request", 1), include_open=True).end)
+    before = world.stripe.meter_events
+    world.wait(61)
+    ends.append(world.do_alone(1, "report", plan=("hold", "after request", 1), include_open=True).end)
+
+    assert (["died", "done", "held"], [], 1) == (ends, before, len(world.stripe.meter_events))
+
+
+@pytest.mark.parametrize("fault", ["reset_after", "502_after"])
+def test_a_refusal_that_is_lost_on_the_way_is_not_taken_for_a_delivery(make_world, fault):
+    """Stripe has no such meter yet; the refusal may use the identifier up, and to send it again is then a duplicate."""
+    world = make_world(rejected_consumes_identifier=True)
+    world.count(0, "later", "cus", 3)
+    world.wait(HOUR)
+    world.stripe.fail(fault, times=4)
+    for _ in range(2):
+        world.do_alone(0, "report", plan=NO_PLAN, include_open=False)
+    world.stripe.make_meter("later")
+    for _ in range(4):
+        world.do_alone(0, "report", plan=NO_PLAN, include_open=False)
+        world.wait(DAY)
+
+    health = world.do(0, "health").value
+    billed = sum(world.stripe.billed(world.payer).values())
+    assert 3 == billed + sum(each["quantity"] for each in health["refused"])
