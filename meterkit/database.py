@@ -176,6 +176,8 @@ _CURES = (
     ("too many clients", "Give the server more connections, or run fewer processes; each needs one for a moment"),
     ("remaining connection slots", "Give the server more connections, or run fewer processes"),
     ("password authentication failed", "Correct the password in ledger="),
+    ("resolve host", "See that ledger= names the server's host as this machine knows it"),
+    ("not known", "See that ledger= names the server's host as this machine knows it"),
     ("connection failed", "See that the server runs, and that ledger= says where"),
     ("connection refused", "See that the server runs, and that ledger= says where"),
 )

@@ -166,11 +166,12 @@ class World:
         heirs = range(self.hosts)
         for seconds in (HOUR, DAY + 2 * HOUR, DAY):  # the latest that a wrong clock has said, and another day
             self.wait(seconds)
-            before, after = None, self._states()
+            before, after, rounds = None, self._states(), 0
             while after != before:
+                assert rounds < 100, f"it never comes to rest: {before}, {after}"
                 for who in heirs:
                     self.do(who, "report", include_open=False)
-                before, after = after, self._states()
+                before, after, rounds = after, self._states(), rounds + 1
         return self.do(0, "books").value
 
     def _states(self) -> list[tuple[Any, ...]]:

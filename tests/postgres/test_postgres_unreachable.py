@@ -124,12 +124,12 @@ TROUBLES = {
     nothing_listens: "refused",
     wrong_password: "password authentication failed",
     no_such_database: "does not exist",
-    no_such_host: "resolve",
+    no_such_host: "names the server's host",
     no_connection_left: "too many clients",
     a_silent_server: "timeout expired",
     a_frozen_server: "timeout expired",
 }
-"""What happens, and PostgreSQL's own words for it, which health hands on."""
+"""What happens, and what health says of it: PostgreSQL's own words, or, where those vary, the cure."""
 
 
 @pytest.fixture(params=TROUBLES, ids=lambda trouble: trouble.__name__)
