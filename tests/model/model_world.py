@@ -100,7 +100,7 @@ class World:
         """Let a process do something; where it was killed, another takes its place."""
         process = self._slots[who]
         if process is None or not process.alive:
-            process = self._slots[who] = self._start(who % self.hosts)
+            process = self._slots[who] = self._guarded(lambda: self._start(who % self.hosts))
         return self._guarded(lambda: process.do(command, plan=plan, **arguments))
 
     def do_alone(self, who: int, command: str, *, plan: tuple[str, str, int], **arguments: object) -> Outcome:

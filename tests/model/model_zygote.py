@@ -128,6 +128,7 @@ class Zygote:
     def start(self, clocks: Clocks, host: int, **setting: object) -> Process:
         """A process on *host*; *setting* are the options of its kit."""
         ours, theirs = Pipe()
+        assert self._process.poll() is None, f"the zygote is gone: {self._process.returncode}"
         self._control.send({"clocks": str(clocks.path), "host": host, **setting})
         reduction.send_handle(self._control, theirs.fileno(), self._process.pid)
         theirs.close()
