@@ -120,14 +120,13 @@ class Reporter:
 
     def _settle_doubt(self, lease: Lease, doubt: Doubt, found: Finding, now: int) -> list[Report]:
         """Answers those of *doubt* whose fate that is; what is not there is sent in this very pass."""
-        gone = [
-            *(doubt.uncertain if found.uncertain == "pending" else ()),
-            *(doubt.claimed if found.claimed == "pending" else ()),
-        ]
-        for report in gone:
-            # Under a new identifier: perhaps it was refused, without our hearing of it, and the old one is used up.
-            again = {"revision": report.revision + 1, "refusals": 0, "unknown_since": None, "compared_at": None}
-            self._outbox.note(lease, [report], state="pending", **again)
+        again: dict[str, Any] = {"state": "pending", "unknown_since": None, "compared_at": None}
+        for report in doubt.uncertain if found.uncertain == "pending" else ():
+            # As the same event: if a clock has deceived us about how long ago it was sent, Stripe takes it but once.
+            self._outbox.note(lease, [report], refusals=report.refusals + 1, **again)
+        for report in doubt.claimed if found.claimed == "pending" else ():
+            # As another: it was refused, without our hearing of it, and its identifier is used up.
+            self._outbox.note(lease, [report], revision=report.revision + 1, refusals=0, **again)
         if found.claimed == "sent":
             self._outbox.settle(lease, doubt.claimed, "sent", unknown_since=None)
         if found.uncertain == "sent":
@@ -176,7 +175,7 @@ class Reporter:
         may_be_there = report.unknown_since is not None  # by an earlier attempt, whatever is said of this one
         if verdict.state == "sent":
             # A duplicate is there, or was refused before without our hearing of it. That is looked into later.
-            since = begun.unknown_since if verdict.duplicate and may_be_there else None
+            since = begun.unknown_since if verdict.duplicate else None
             return self._outbox.settle(lease, [begun], "sent", unknown_since=since)[0], verdict
         was_refused = verdict.refused and not verdict.unknown
         if was_refused and may_be_there:

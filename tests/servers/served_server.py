@@ -72,6 +72,7 @@ class Server:
         self._environment = environment
         self._answered = threading.Condition()
         self._open = ExitStack()
+        self._gone = False
         self.sent = 0
         self.complete = 0
         self.workers: set[int] = set()
@@ -216,6 +217,7 @@ class Server:
                 last.join()
         assert not hangs, "the server does not exit"
         self._process.wait()
+        self._gone = True
 
     def _wait_until(self, condition: Callable[[], bool]) -> None:
         with self._answered:
@@ -250,6 +252,8 @@ class Server:
                 socket.create_connection(("127.0.0.1", self._number)).close()
 
     def _kill_all(self) -> None:
+        if self._gone:
+            return  # its number may be another's by now
         with suppress(ProcessLookupError, PermissionError):  # macOS answers the latter for a group of zombies
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
