@@ -98,7 +98,7 @@ class Worker:
         self._ended = Flag()
         self._id = 0
         monkey = sys.modules.get("gevent.monkey")
-        if monkey is not None and monkey.is_object_patched("threading", "_start_new_thread"):
+        if monkey is not None and monkey.is_module_patched("threading"):
             original("_thread", "start_new_thread")(self._run, ())
         else:
             threading.Thread(target=self._run, name=name, daemon=True).start()

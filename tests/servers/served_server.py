@@ -126,7 +126,10 @@ class Server:
             ConnectionRefusedError: There is no server; nothing was sent.
         """
         with closing(http.client.HTTPConnection("127.0.0.1", self._number, timeout=GUARD)) as connection:
-            connection.connect()
+            try:
+                connection.connect()
+            except ConnectionResetError as error:  # the server closed its socket amidst the handshake
+                raise ConnectionRefusedError from error
             with self._answered:
                 self.sent += 1
             try:
