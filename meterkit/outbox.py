@@ -229,18 +229,6 @@ class Outbox:
             moving=any(each.state == "pending" and each.unknown_since is not None for each in reports),
         )
 
-    def doubt_of(self, report: Report) -> Doubt:
-        """The place of *report*, with all whose outcome is not known as uncertain."""
-        with self._database.snapshot() as connection:
-            doubt = self._doubt(connection, report.event_name, report.customer, report.window)
-            place = sa.select(schema.reports).filter_by(
-                event_name=report.event_name, customer=report.customer, window=report.window, state="pending"
-            )
-            moving = [
-                _report(row) for row in connection.execute(place.where(schema.reports.c.unknown_since.is_not(None)))
-            ]
-        return replace(doubt, uncertain=(*doubt.uncertain, *moving))
-
     def begin(self, lease: Lease, report: Report) -> Report:
         """
         Note that *report* is about to be sent: from now on, its outcome is unknown until it is settled.

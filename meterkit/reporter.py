@@ -137,27 +137,13 @@ class Reporter:
 
     def _send_all(self, lease: Lease, summary: Summary) -> None:
         failures = 0
-        comparison = Comparison(self._stripe)
         for report in self._outbox.pending():
-            if report.unknown_since is not None:
-                try:
-                    if self._is_there(comparison, report):
-                        summary.enter(self._outbox.settle(lease, [report], "sent", unknown_since=None)[0])
-                        continue
-                except stripe.StripeError as error:
-                    summary.error = judge(error).error
-                    break
             sent, verdict = self._send_patiently(lease, report)
             summary.enter(sent)
             failures = failures + 1 if verdict.retry else 0
             if verdict.everyone or failures == FAILURES_BEFORE_STOP or self._stop.is_set():
                 break
         summary.postponed = self._outbox.waiting()
-
-    def _is_there(self, comparison: Comparison, report: Report) -> bool:
-        """Whether Stripe's sums show a report of an earlier pass. No clock is asked, so none can be wrong."""
-        doubt = self._outbox.doubt_of(report)
-        return not doubt.claimed and doubt.uncertain == (report,) and comparison.find(doubt).uncertain == "sent"
 
     def _send_patiently(self, lease: Lease, report: Report) -> tuple[Report, Verdict]:
         """Send *report*, several times if need be; answer what became of it, and the last verdict."""
