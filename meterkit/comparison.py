@@ -59,6 +59,8 @@ class Comparison:
             found = sum((self._used(meter, doubt) for meter in self._meters_of(doubt.event_name)), Decimal(0))
         except stripe.InvalidRequestError as error:
             return _unsure(f"Stripe says: {str(error.user_message or error)[:200]}")
+        except stripe.PermissionError:
+            return _unsure("the key may not read meters, which it has to be allowed for this")
         claimed = doubt.sent + sum(report.quantity for report in doubt.claimed)
         if found == claimed + sum(report.quantity for report in doubt.uncertain):
             return Finding("sent", "sent")

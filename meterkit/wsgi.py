@@ -157,10 +157,11 @@ class Body:
             body.close()
 
     def __del__(self) -> None:
-        # A server that has sent what it wanted to send may forget the rest, and that it should call close().
+        # A server that has sent what it wanted to send may forget the rest, and that it should call close(). It is
+        # counted all the same; the app's body is not closed, which nobody would do without us either.
         if not self._exchange.closed:
             with suppress(Exception):
-                self.close()
+                self._end(self._counting.close)
 
     def _end(self, count: Callable[[Exchange], None]) -> None:
         count(self._exchange)

@@ -6,7 +6,7 @@ import httpx
 import pytest
 import stripe as stripe_python
 
-from meterkit import Meter, reporter, transport
+from meterkit import Meter, comparison, reporter, transport
 from meterkit.sandbox import Sandbox
 
 HOUR = 3600
@@ -167,6 +167,22 @@ def test_what_cannot_be_told_is_asked_once_a_day(kit, stripe, customer, clock):
     assert {"counted": 5, "sent": 5, "balanced": True} == books(kit)
 
 
+def test_two_ledgers_of_one_customer_do_not_take_each_others_usage(make_kit, stripe, customer, clock, tmp_path):
+    """Where each machine has its own, an equal quantity of the other's is not taken for what got no answer."""
+    address = {"stripe_key": stripe.api_key, "stripe_base": stripe.url}
+    kits = [make_kit(Meter("calls"), data_dir=tmp_path / name, **address) for name in ("one", "other")]
+    for kit in kits:
+        kit.record("calls", customer, 5)
+    clock.advance(HOUR)
+    lose_the_answer(kits[0], stripe, "reset_before")
+    kits[1].report()
+    clock.advance(300)
+
+    kits[0].report()
+
+    assert [5, 5] == events_of(stripe)
+
+
 def test_stripe_is_not_asked_before_it_has_added_up(kit, stripe, customer, clock):
     """An attempt of a few minutes ago may be there and not be seen yet."""
     use(kit, clock, customer, 5)
@@ -198,6 +214,31 @@ def test_while_stripe_does_not_tell_nothing_is_done(kit, stripe, customer, clock
     kit.report()
     assert {"counted": 5, "sent": 5, "balanced": True} == books(kit)
     assert [5] == events_of(stripe)
+
+
+def test_a_key_that_may_not_read_holds_nothing_up(make_kit, stripe, customer, clock, monkeypatch):
+    """What is uncertain stays so, and says that the key has to be allowed to read; the others go on."""
+    kit = make_kit(Meter("calls"), stripe_key=stripe.api_key, stripe_base=stripe.url)
+    use(kit, clock, customer, 5)
+    lose_the_answer(kit, stripe)
+    clock.advance(DAY)
+    refused = stripe_python.PermissionError("The provided key does not have the required permissions.", http_status=403)
+    monkeypatch.setattr(comparison.Comparison, "_meters_of", raiser(refused))
+    kit.record("calls", customer, 7)
+    clock.advance(HOUR)
+
+    kit.report()
+
+    assert {"counted": 12, "uncertain": 5, "sent": 7, "balanced": True} == books(kit)
+    (shown,) = kit.health()["refused"]
+    assert "the key may not read meters" in shown["error"]
+
+
+def raiser(error):
+    def fail(*_):
+        raise error
+
+    return fail
 
 
 def test_when_the_clock_was_set_back_the_age_of_an_attempt_is_not_trusted(kit, stripe, customer, clock):

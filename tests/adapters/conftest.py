@@ -6,13 +6,9 @@ from typing import Any
 
 import pytest
 from adapter_stacks import STACKS, Stack
+from adapter_usage import usage_of
 
 from meterkit import Meter, MeterKit
-
-DJANGO_LEAVES_ITS_FILE = pytest.mark.filterwarnings(
-    "ignore:Exception ignored in. <function SpooledTemporaryFile:pytest.PytestUnraisableExceptionWarning"
-)
-"""Django's ASGI handler forgets the request's body, and the response, when the server cannot send or cancels it."""
 
 
 @pytest.fixture(params=STACKS, ids=lambda stack: stack.name)
@@ -48,12 +44,3 @@ def kit(make_kit: Callable[..., MeterKit]) -> MeterKit:
 def counted(kit: MeterKit) -> Callable[[], dict[str, int]]:
     """What `kit` has counted so far, by meter."""
     return lambda: usage_of(kit)
-
-
-def usage_of(kit: MeterKit) -> dict[str, int]:
-    """What *kit* has counted so far, by meter."""
-    kit.flush()
-    total: dict[str, int] = {}
-    for row in kit.usage():
-        total[row.meter] = total.get(row.meter, 0) + row.quantity
-    return total

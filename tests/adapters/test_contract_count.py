@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from adapter_stacks import LEAVING, STACKS, Stack
-from conftest import DJANGO_LEAVES_ITS_FILE, usage_of
+from adapter_usage import DJANGO_LEAVES_ITS_FILE, usage_of
 
 from meterkit import Meter, MeterKit
 

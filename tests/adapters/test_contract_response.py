@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from adapter_drivers import call_wsgi
 from adapter_stacks import BOOM, LEAVING, STACKS, Stack
-from conftest import DJANGO_LEAVES_ITS_FILE
+from adapter_usage import DJANGO_LEAVES_ITS_FILE
 
 from meterkit import Meter, MeterKit
 

@@ -14,7 +14,7 @@ import pytest
 from adapter_django import METER, django_handler
 from adapter_drivers import Answer, call_asgi, call_wsgi
 from adapter_stacks import async_chunks, chunks
-from conftest import DJANGO_LEAVES_ITS_FILE, usage_of
+from adapter_usage import DJANGO_LEAVES_ITS_FILE, usage_of
 from django.conf.urls.i18n import i18n_patterns
 from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase

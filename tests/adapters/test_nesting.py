@@ -11,7 +11,7 @@ import pytest
 from adapter_django import METER, django_handler
 from adapter_drivers import LOG, call_asgi, call_wsgi, environ_for, scope_for
 from adapter_stacks import STACKS, Stack, bare_asgi_app, bare_wsgi_app, fastapi_app, flask_app, starlette_app
-from conftest import usage_of
+from adapter_usage import usage_of
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, StreamingResponse

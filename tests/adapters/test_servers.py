@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from adapter_stacks import STACKS, Stack
-from conftest import usage_of
+from adapter_usage import usage_of
 
 from meterkit import Meter, MeterKit
 

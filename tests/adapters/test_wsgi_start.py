@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from adapter_drivers import Body, answering, call_wsgi, environ_for
-from conftest import usage_of
+from adapter_usage import usage_of
 
 from meterkit import MeterKit
 from meterkit.wsgi import MeterMiddleware

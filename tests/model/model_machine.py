@@ -144,7 +144,9 @@ class Model(RuleBasedStateMachine):
     @rule(
         seconds=st.sampled_from([61, HOUR, 23 * HOUR, 25 * HOUR, 36 * DAY]),
         host=processes,
-        wrong=st.sampled_from([0, -HOUR, 9 * 60, HOUR, DAY + HOUR, -DAY]),
+        # Further off, one story is known to end badly: what-can-be-lost.md names it, and test_model_windows.py holds
+        # it, beside steps of a day in all others.
+        wrong=st.sampled_from([0, -HOUR, 9 * 60, HOUR]),
     )
     def wait(self, seconds: int, host: int, wrong: int) -> None:
         """Nothing happens for some time; and then the clock of a host is wrong, or is corrected."""

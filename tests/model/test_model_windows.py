@@ -93,14 +93,14 @@ def test_ahead_by_some_minutes(world):
 
 @pytest.mark.parametrize("fault", ["reset_after", "reset_before"])
 @pytest.mark.parametrize("silence", [60, 25 * HOUR, 47 * HOUR])
-@pytest.mark.parametrize("wrong", [-DAY, HOUR, DAY + HOUR])
+@pytest.mark.parametrize("wrong", [-DAY, HOUR, 3 * HOUR, DAY + HOUR])
 def test_the_age_of_an_attempt_cannot_be_trusted(request, make_world, wrong, silence, fault):
     """
     Whether Stripe has an event or not: with a clock that was wrong at the first attempt, it is billed once.
 
     Stripe knows an identifier for 24 hours of its own time, and needs two minutes of it to add an event up.
     """
-    if wrong > DAY and silence > DAY and fault == "reset_after":
+    if DAY < silence < wrong + 23 * HOUR and fault == "reset_after":
         # Set right, and caught up with before anybody looked: then nothing tells that it was ever wrong.
         request.applymarker(pytest.mark.xfail(reason="named in docs/what-can-be-lost.md: billed twice"))
     world = make_world(event_lag=120)
