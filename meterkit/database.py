@@ -146,7 +146,7 @@ class Database:
 
         def before_connect(_dialect: object, _record: object, _arguments: object, options: dict[str, Any]) -> None:
             options["timeout"] = self.patience
-            if self._writing is not None and not path.exists():
+            if self._has_vanished():
                 # To connect would make an empty one, in which what was reported before is not known.
                 raise FileNotFoundError(f"{path} is gone")
 
@@ -155,8 +155,12 @@ class Database:
         sa.event.listen(engine, "begin", _begin_sqlite)
         return engine
 
+    def _has_vanished(self) -> bool:
+        """SQLite: the file was there, and is not any more."""
+        return self._writing is not None and not self._is_postgresql and not Path(str(self._url.database)).exists()
+
     def _cure(self, error: Exception) -> str:
-        text = str(error)
+        text = str(error) + " is gone" * self._has_vanished()  # SQLite calls it readonly if it goes amid a write
         return next((f". {cure}; usage stays in the journal meanwhile" for sign, cure in _CURES if sign in text), "")
 
 

@@ -222,6 +222,7 @@ class Flusher:
 
     def _do_chores(self) -> None:
         self._next_chores = time.monotonic() + CHORES_SECONDS
+        self.journal.sweep()
         self.journal.know(self.ledger().linked_companies(limit=MOST_KNOWN))
         # Once a removed file cannot come back, with a power cut, nobody needs to know that it was folded.
         folded = list(self._folded)

@@ -35,6 +35,9 @@ GENERATION_BYTES = 1 << 20
 
 SUFFIX = ".journal"
 
+UNFINISHED = ".tmp"
+"""What a file is called until it is locked and complete."""
+
 _MAGIC = b"meterkit"
 _VERSION = 1
 _HEADER = struct.Struct("<8sII16sQQ")
@@ -90,7 +93,7 @@ class Generation:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         generation_id = uuid.uuid4()
         path = directory / f"{generation_id.hex}{SUFFIX}"
-        unfinished = path.with_suffix(".tmp")
+        unfinished = path.with_suffix(UNFINISHED)
         fd = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

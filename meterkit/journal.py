@@ -20,7 +20,7 @@ from meterkit import generation, native
 from meterkit.counting import Cell
 from meterkit.flood import Flood
 from meterkit.generation import ForeignFileError, FullError, Generation
-from meterkit.orphans import Orphan, orphans
+from meterkit.orphans import Orphan, orphans, sweep
 from meterkit.problems import Problems
 from meterkit.spares import Spares
 
@@ -167,6 +167,10 @@ class Journal:
     def orphans(self) -> Iterator[Orphan]:
         """The generations of dead processes, adopted one by one."""
         return orphans(self._directory, own={each.path for each in self._own()}, problems=self._problems)
+
+    def sweep(self) -> None:
+        """Remove what was left half-made."""
+        sweep(self._directory)
 
     def totals(self) -> dict[str, dict[str, int]]:
         """What is in the journal now, of all live and dead processes: ``{generation id: {meter: quantity}}``."""

@@ -10,11 +10,16 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
-from meterkit.generation import HEADER_BYTES, SUFFIX, Counted, ForeignFileError, generation_id, records
+from meterkit.generation import HEADER_BYTES, SUFFIX, UNFINISHED, Counted, ForeignFileError, generation_id, records
 from meterkit.problems import Problems
+
+HALF_MADE_SECONDS = 3600
+"""It takes a moment to make a generation; after that, nobody is at it any more."""
 
 
 class Orphan:
@@ -101,6 +106,14 @@ def adopt(path: Path) -> Orphan | None:
     except BaseException:
         os.close(fd)
         raise
+
+
+def sweep(directory: Path) -> None:
+    """Remove the files in *directory* whose makers were killed before they could count anything in them."""
+    for path in directory.glob(f"*{UNFINISHED}"):
+        with suppress(OSError):  # another was faster
+            if time.time() - path.stat().st_mtime > HALF_MADE_SECONDS:
+                path.unlink()
 
 
 def set_aside(path: Path) -> Path:

@@ -21,7 +21,7 @@ UNKNOWN_SECONDS = 23 * 3600
 """Stripe: identifiers are unique for at least 24 h. After that, sending again what may be there could bill twice."""
 
 STEP_SECONDS = 600
-"""Clocks of hosts may differ by so much; a time that lies further ahead was written before a clock was set back."""
+"""Stripe's clocks may differ among themselves, hardly by so much."""
 
 State = Literal["pending", "sent", "rejected", "uncertain"]
 
@@ -183,25 +183,27 @@ class Outbox:
         with self._database.snapshot() as connection:
             return [_report(row) for row in connection.execute(query)]
 
-    def doubt_old_attempts(self, lease: Lease) -> None:
+    def idle(self) -> bool:
+        """There is nothing to send, and nothing to look into."""
+        table = schema.reports
+        work = sa.select(table.c.id).where(sa.or_(table.c.state == "pending", table.c.unknown_since.is_not(None)))
+        with self._database.snapshot() as connection:
+            return connection.scalar(work.limit(1)) is None
+
+    def doubt_old_attempts(self, lease: Lease, *, now: int) -> None:
         """
         Hold what may be at Stripe, and has been for too long to be sent again: make it ``uncertain``.
 
-        Also where that time cannot be told, because the clock has been set back since something was written.
+        Also what was sent in a future, by a clock that was wrong: then it cannot be told how long that is.
 
         Raises:
             LeaseLostError: Another process reports now.
         """
-        now = int(self._clock())
-        table = schema.reports
+        since = schema.reports.c.unknown_since
+        untold = sa.or_(since <= now - UNKNOWN_SECONDS, since > now + STEP_SECONDS)
+        aged = sa.update(schema.reports).where(schema.reports.c.state == "pending", untold)
         with self._database.transaction() as connection:
             hold(lease, connection, clock=self._clock)
-            latest_fold = connection.scalar(sa.select(sa.func.max(schema.folds.c.folded_at))) or 0
-            too_old = table.c.unknown_since <= now - UNKNOWN_SECONDS
-            untold = table.c.unknown_since > now + STEP_SECONDS
-            if latest_fold > now + STEP_SECONDS:
-                untold = table.c.unknown_since.is_not(None)
-            aged = sa.update(table).where(table.c.state == "pending", sa.or_(too_old, untold))
             connection.execute(aged.values(state="uncertain"))
 
     def doubts(self, *, since: int) -> list[Doubt]:
@@ -229,7 +231,7 @@ class Outbox:
             moving=any(each.state == "pending" and each.unknown_since is not None for each in reports),
         )
 
-    def begin(self, lease: Lease, report: Report) -> Report:
+    def begin(self, lease: Lease, report: Report, *, now: int) -> Report:
         """
         Note that *report* is about to be sent: from now on, its outcome is unknown until it is settled.
 
@@ -238,7 +240,6 @@ class Outbox:
         Raises:
             LeaseLostError: Another process reports now.
         """
-        now = int(self._clock())
         if report.unknown_since is not None and now - report.unknown_since >= UNKNOWN_SECONDS:
             return self.note(lease, [report], state="uncertain")[0]
         unknown_since = now if report.unknown_since is None else report.unknown_since

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import stripe
 import tenacity
@@ -22,6 +22,7 @@ from meterkit.lease import Lease, LeaseLostError, acquire, release
 from meterkit.native import Flag
 from meterkit.outbox import Doubt, Outbox, Report, Summary
 from meterkit.sealing import seal
+from meterkit.stripe_clock import StripeClock
 from meterkit.transport import HTTPXClient
 from meterkit.verdict import SENT, UNREADABLE, Verdict, judge
 
@@ -33,6 +34,8 @@ MAX_WAIT = 8.0
 
 FAILURES_BEFORE_STOP = 3
 """So many events in a row that fail on Stripe's side, and it is Stripe that is ill, not the event."""
+
+V = TypeVar("V", Verdict, Verdict | None)
 
 COMPARED_AGAIN_SECONDS = 24 * 3600
 """What Stripe's summaries could not tell is looked at once a day: Stripe allows some 10,000 reads a month."""
@@ -67,6 +70,7 @@ class Reporter:
             max_network_retries=0,
             base_addresses={"api": base.rstrip("/")} if base else None,
         )
+        self._stripe_clock = StripeClock(self._stripe, clock=clock)
 
     def run(self, *, include_open: bool = False) -> Summary:
         """
@@ -86,9 +90,8 @@ class Reporter:
                 return summary
             try:
                 summary.sealed = seal(self._database, lease, clock=self._clock, include_open=include_open)
-                self._outbox.doubt_old_attempts(lease)
-                self._settle_doubts(lease, summary)
-                self._send_all(lease, summary)
+                if not self._outbox.idle():
+                    self._work(lease, summary)
                 release(self._database, lease)
             except LeaseLostError as error:
                 summary.error = str(error)
@@ -102,9 +105,27 @@ class Reporter:
         """Close the connections to Stripe."""
         self._http.close()
 
+    def _work(self, lease: Lease, summary: Summary) -> None:
+        untold = self._patiently(self._tell_time)
+        if untold is None:
+            self._outbox.doubt_old_attempts(lease, now=self._stripe_clock.now())
+            self._settle_doubts(lease, summary)
+            self._send_all(lease, summary)
+        else:
+            summary.error = untold.error
+        summary.postponed = self._outbox.waiting()
+
+    def _tell_time(self) -> Verdict | None:
+        """Ask Stripe for the time; answer why that failed, if it did."""
+        try:
+            self._stripe_clock.ask()
+        except stripe.StripeError as error:
+            return judge(error)
+        return None
+
     def _settle_doubts(self, lease: Lease, summary: Summary) -> None:
         comparison = Comparison(self._stripe)
-        now = int(self._clock())
+        now = self._stripe_clock.now()
         for doubt in self._outbox.doubts(since=now - COMPARED_AGAIN_SECONDS):
             if doubt.moving or doubt.attempted_at > now - SETTLING_SECONDS:
                 continue  # what Stripe says now may be old
@@ -143,7 +164,6 @@ class Reporter:
             failures = failures + 1 if verdict.retry else 0
             if verdict.everyone or failures == FAILURES_BEFORE_STOP or self._stop.is_set():
                 break
-        summary.postponed = self._outbox.waiting()
 
     def _send_patiently(self, lease: Lease, report: Report) -> tuple[Report, Verdict]:
         """Send *report*, several times if need be; answer what became of it, and the last verdict."""
@@ -153,22 +173,30 @@ class Reporter:
             report, verdict = self._send(lease, report)
             return verdict
 
+        verdict = self._patiently(send_again)
+        return report, verdict
+
+    def _patiently(self, call: Callable[[], V]) -> V:
+        """What *call* answers at last: it is called again while that may help."""
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_result(lambda verdict: verdict.retry),
+            retry=tenacity.retry_if_result(lambda verdict: verdict is not None and verdict.retry),
             stop=lambda state: state.attempt_number >= TRIES or self._stop.is_set(),
             wait=tenacity.wait_random_exponential(multiplier=0.5, max=MAX_WAIT),
             sleep=self._rest,
             retry_error_callback=_last_verdict,
         )
-        verdict: Verdict = retrying(send_again)
-        return report, verdict
+        return retrying(call)
 
     def _rest(self, seconds: float) -> None:
         self._stop.wait(seconds)
 
     def _send(self, lease: Lease, report: Report) -> tuple[Report, Verdict]:
         """Send *report* once, and write down what is known of it before and after."""
-        begun = self._outbox.begin(lease, report)
+        if report.unknown_since is not None:  # how long ago, has to be known at this very moment
+            untold = self._tell_time()
+            if untold is not None:
+                return report, untold
+        begun = self._outbox.begin(lease, report, now=self._stripe_clock.now())
         if begun.state == "uncertain":
             return begun, Verdict("pending", begun.error)
         verdict = self._call(begun)

@@ -56,7 +56,7 @@ def judge(error: stripe.StripeError) -> Verdict:
         return Verdict("pending", text, retry=True, unknown=may_have_arrived(error), everyone=True)
     if status == 200:
         return UNREADABLE
-    if not _is_stripes(error):
+    if not is_stripes(error):
         cure = "this is not Stripe's answer; look at the proxy or firewall on the way to it"
         return Verdict("pending", f"{text}: {cure}", retry=True, unknown=True, everyone=True)
     if status == 409:  # the same key is in flight, or another event of this customer and meter
@@ -84,8 +84,8 @@ def _judge_refusal(error: stripe.StripeError, text: str) -> Verdict:
     return Verdict("rejected", text, refused=True)
 
 
-def _is_stripes(error: stripe.StripeError) -> bool:
-    """Every refusal of Stripe's is an object with a type; what stands on the way answers in its own manner."""
+def is_stripes(error: stripe.StripeError) -> bool:
+    """Whether Stripe refused, with an object that has a type; what stands on the way to it answers otherwise."""
     body = error.json_body
     about = body.get("error") if isinstance(body, dict) else None
     return isinstance(about, dict) and isinstance(about.get("type"), str)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+
 import httpx
 import pytest
 import stripe as stripe_python
+from fake_clock import Clock
 
 from meterkit import Meter, comparison, reporter, transport
 from meterkit.sandbox import Sandbox
@@ -61,6 +65,17 @@ def lose_the_answer(kit, stripe, fault="reset_after"):
     stripe.fail(fault, times=reporter.TRIES)
     kit.report()
     stripe.heal()
+
+
+@contextlib.contextmanager
+def in_background(call):
+    """Let *call* work meanwhile, and wait for its end."""
+    thread = threading.Thread(target=call)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 def events_of(stripe):
@@ -206,7 +221,7 @@ def test_while_stripe_does_not_tell_nothing_is_done(kit, stripe, customer, clock
     use(kit, clock, customer, 5)
     lose_the_answer(kit, stripe)
     clock.advance(DAY)
-    stripe.fail("500", path="/v1/billing/meters")
+    stripe.fail("500", path="/v1/billing/meters", after=1)
     summary = kit.report()
 
     assert {"counted": 5, "uncertain": 5, "balanced": True} == books(kit)
@@ -241,22 +256,64 @@ def raiser(error):
     return fail
 
 
-def test_when_the_clock_was_set_back_the_age_of_an_attempt_is_not_trusted(kit, stripe, customer, clock):
-    """An attempt of 30 hours ago looks like one of 6, and Stripe has forgotten its identifier."""
-    use(kit, clock, customer, 5)
+@pytest.mark.parametrize(("wrong_then", "wrong_now"), [(DAY, 0), (0, -DAY), (2 * DAY, DAY)])
+def test_the_clock_of_this_machine_does_not_tell_how_old_an_attempt_is(
+    make_kit, stripe, customer, clock, wrong_then, wrong_now
+):
+    """By one that was set, an attempt of 30 hours ago may look like one of 6; Stripe has forgotten its identifier."""
+    own = Clock(clock.now)
+    kit = make_kit(Meter("calls"), stripe_key=stripe.api_key, stripe_base=stripe.url, clock=own)
+    use(kit, own, customer, 5)
+    clock.now, own.now = own.now, own.now + wrong_then
     lose_the_answer(kit, stripe)
-    clock.advance(30 * HOUR)
-    kit.record("calls", "cus_other", 1)
-    kit.flush()
-    ahead, clock.now = clock.now, clock.now - DAY
     tried = len(attempts(stripe))
-    kit.report()
-    clock.now = ahead
+    clock.advance(30 * HOUR)
+    own.now = clock.now + wrong_now
     kit.report()
 
-    assert [5] == [value for value in events_of(stripe) if value == 5]
-    assert tried == len([params for params in attempts(stripe) if params["payload"]["stripe_customer_id"] == customer])
-    assert 5 == stripe.usage("calls", customer)
+    assert tried == len(attempts(stripe))
+    assert [5] == events_of(stripe)
+    assert {"counted": 5, "sent": 5, "balanced": True} == books(kit)
+
+
+def test_while_stripe_does_not_tell_the_time_nothing_is_sent(kit, stripe, customer, clock):
+    """What is refused instead tells it as well; only no answer, or a proxy's, does not."""
+    use(kit, clock, customer, 5)
+    stripe.fail("502", path="/v1/billing/meters", times=reporter.TRIES)
+    silent = kit.report()
+    stripe.fail("500", path="/v1/billing/meters")
+    kit.report()
+
+    assert (1, 0, True) == (silent.postponed, silent.sent, "not Stripe's answer" in silent.error)
+    assert [5] == events_of(stripe)
+
+
+def test_an_attempt_grows_too_old_within_one_report(make_kit, stripe, customer, clock):
+    """A machine that sleeps for a day between an attempt and the next asks Stripe for the time when it wakes up."""
+    own = Clock(clock.now)
+    kit = make_kit(Meter("calls"), stripe_key=stripe.api_key, stripe_base=stripe.url, clock=own)
+    use(kit, own, customer, 5)
+    clock.now = own.now
+    stripe.fail("reset_after")
+    asked = stripe.fail("slow", path="/v1/billing/meters", after=1)
+    with in_background(kit.report):
+        assert asked.wait(10)
+        clock.advance(30 * HOUR)
+        asked.release()
+
+    assert 1 == len(attempts(stripe))
+    assert {"counted": 5, "uncertain": 5, "balanced": True} == books(kit)
+
+
+def test_a_pass_with_nothing_to_send_asks_stripe_nothing(kit, stripe, customer, clock):
+    """Stripe counts how often it is asked."""
+    use(kit, clock, customer, 5)
+    kit.report()
+    asked = len(stripe.requests)
+    clock.advance(HOUR)
+    kit.report()
+
+    assert asked == len(stripe.requests)
 
 
 def test_what_was_refused_is_not_mistaken_for_its_successor(kit, stripe, customer, clock):

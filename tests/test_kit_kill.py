@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -207,3 +208,25 @@ def test_a_disk_that_fills_while_counting(start, make_kit):
     process.wait()
 
     assert 5001 == sum(counted(make_kit()).values())
+
+
+def test_a_kill_while_a_generation_is_made(start, make_kit, tmp_path):
+    """Nothing is counted in it yet; a later process clears it away, but not one that may still be in the making."""
+    process = start(
+        """
+        from meterkit import generation
+        allocate = generation._allocate
+        generation._allocate = lambda fd, size: (allocate(fd, size), os.kill(os.getpid(), 9))
+        kit.record("calls", "acme", 1)
+        """
+    )
+    process.wait()
+    journal = next(tmp_path.rglob("*.tmp")).parent
+    (left,) = journal.glob("*.tmp")
+    young = left.with_name("young.tmp")
+    young.touch()
+    os.utime(left, (0, 0))
+
+    make_kit().flush()
+
+    assert [young] == list(journal.glob("*.tmp"))

@@ -8,6 +8,7 @@ import logging
 import re
 import threading
 from collections import deque
+from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 from meterkit.sandbox import (
@@ -196,7 +197,11 @@ class Gateway:
     def _framed(self, request: Request, reply: Reply, request_id: str) -> Reply:
         """The answer with the headers that all have."""
         version = request.headers.get("stripe-version", API_VERSION)
-        headers = {"Request-Id": request_id, "Stripe-Version": version}
+        headers = {
+            "Date": formatdate(self.account.now, usegmt=True),
+            "Request-Id": request_id,
+            "Stripe-Version": version,
+        }
         key = request.headers.get("idempotency-key")
         if request.method == "POST" and key:
             headers |= {"Idempotency-Key": key, "Original-Request": request_id}

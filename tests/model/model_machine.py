@@ -146,7 +146,7 @@ class Model(RuleBasedStateMachine):
         host=processes,
         # Further off, one story is known to end badly: what-can-be-lost.md names it, and test_model_windows.py holds
         # it, beside steps of a day in all others.
-        wrong=st.sampled_from([0, -HOUR, 9 * 60, HOUR]),
+        wrong=st.sampled_from([0, -DAY, -HOUR, 9 * 60, HOUR, DAY + HOUR]),
     )
     def wait(self, seconds: int, host: int, wrong: int) -> None:
         """Nothing happens for some time; and then the clock of a host is wrong, or is corrected."""

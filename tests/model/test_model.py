@@ -62,10 +62,10 @@ def test_the_model_interrupts_around_everything_that_others_see(world):
 
 
 def test_the_model_kills_and_holds_where_it_is_told_to(world):
-    """A process that is killed before it asks Stripe leaves that to another, and so does one that is held there."""
+    """A process that is killed before it sends the event leaves that to another, and so does one that is held there."""
     world.count(0, "calls", "cus", 1)
     ends, sent = [], []
-    for who, plan in ((0, ("crash", "before request", 1)), (1, ("hold", "before request", 1))):
+    for who, plan in ((0, ("crash", "before request", 2)), (1, ("hold", "before request", 2))):
         ends.append(world.do_alone(who, "report", plan=plan, include_open=True).end)
         sent.append(len(world.stripe.meter_events))
         world.wait(61)

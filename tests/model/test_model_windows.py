@@ -94,15 +94,12 @@ def test_ahead_by_some_minutes(world):
 @pytest.mark.parametrize("fault", ["reset_after", "reset_before"])
 @pytest.mark.parametrize("silence", [60, 25 * HOUR, 47 * HOUR])
 @pytest.mark.parametrize("wrong", [-DAY, HOUR, 3 * HOUR, DAY + HOUR])
-def test_the_age_of_an_attempt_cannot_be_trusted(request, make_world, wrong, silence, fault):
+def test_the_age_of_an_attempt_is_told_by_stripe(make_world, wrong, silence, fault):
     """
     Whether Stripe has an event or not: with a clock that was wrong at the first attempt, it is billed once.
 
     Stripe knows an identifier for 24 hours of its own time, and needs two minutes of it to add an event up.
     """
-    if DAY < silence < wrong + 23 * HOUR and fault == "reset_after":
-        # Set right, and caught up with before anybody looked: then nothing tells that it was ever wrong.
-        request.applymarker(pytest.mark.xfail(reason="named in docs/what-can-be-lost.md: billed twice"))
     world = make_world(event_lag=120)
     count(world, 5)
     world.wait(HOUR)
@@ -142,7 +139,7 @@ def test_back_and_forth_while_a_report_is_held(world):
     """Whose event was taken by another process meanwhile: the lease is lost, and the event is billed once."""
     count(world, 5)
     world.wait(HOUR)
-    ends = [report(world, plan=("hold", "before request", 1))]
+    ends = [report(world, plan=("hold", "before request", 2))]
     set_wrong(world, DAY)
     ends.append(report(world, who=1))
     set_wrong(world, -HOUR)
@@ -160,17 +157,12 @@ def test_a_lease_from_tomorrow(world):
     world.do(0, "link", company="acme", customer=world.customers["acme"][0])
     world.wait(HOUR)
     set_wrong(world, DAY)
-    end = report(world, plan=("crash", "before request", 1))
+    end = report(world, plan=("crash", "before request", 2))
     set_wrong(world, 0)
     world.wait(61)
     report(world, who=1)
-    soon = world.stripe.billed(world.payer)
-    for _ in range(3):
-        world.wait(DAY)
-        report(world, who=1)
 
-    # What was about to be sent may have been, for all that anybody knows; the other was not touched.
-    assert ("died", {("egress", "acme", FIRST): 7}) == (end, soon)
+    assert "died" == end
     assert {("egress", "acme", FIRST): 7, ("calls", "cus", FIRST): 5} == world.stripe.billed(world.payer)
 
 

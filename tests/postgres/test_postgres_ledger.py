@@ -83,14 +83,14 @@ def test_a_lease_expires_with_its_holder(take, minute_passes):
     assert take("you") is not None
 
 
-def test_every_write_renews_the_lease(ledger, outbox, lease, sealed, take, minute_passes):
+def test_every_write_renews_the_lease(ledger, outbox, lease, clock, sealed, take, minute_passes):
     """A long pass keeps it for as long as it works."""
     fold(ledger, "g1", 2)
     sealed(lease, include_open=True)
     (report,) = outbox.pending()
     for _ in range(3):
         minute_passes()
-        report = outbox.begin(lease, report)
+        report = outbox.begin(lease, report, now=int(clock.now))
 
     assert take("you") is None
 
@@ -104,22 +104,22 @@ def test_the_clock_of_a_host_does_not_move_the_lease(take, clock):
         assert take("you") is None
 
 
-def test_who_has_lost_the_lease_writes_nothing(ledger, outbox, lease, sealed, take, minute_passes):
+def test_who_has_lost_the_lease_writes_nothing(ledger, outbox, lease, clock, sealed, take, minute_passes):
     """A reporter that slept through its lease cannot overwrite what its successor knows."""
     fold(ledger, "g1", 2)
     sealed(lease, include_open=True)
     (report,) = outbox.pending()
     minute_passes()
     successor = take("you")
-    outbox.settle(successor, [outbox.begin(successor, report)], "sent")
+    outbox.settle(successor, [outbox.begin(successor, report, now=int(clock.now))], "sent")
 
     for number, write in enumerate(
         (
             lambda: sealed(lease, include_open=True),
-            lambda: outbox.begin(lease, report),
+            lambda: outbox.begin(lease, report, now=int(clock.now)),
             lambda: outbox.settle(lease, [report], "rejected"),
             lambda: outbox.note(lease, [report], error="", unknown_since=None),
-            lambda: outbox.doubt_old_attempts(lease),
+            lambda: outbox.doubt_old_attempts(lease, now=int(clock.now)),
         )
     ):
         fold(ledger, f"more-{number}", 1)
