@@ -9,6 +9,8 @@ How a request becomes a line of an invoice, and which file does it::
     every few seconds                        move the counts into the ledger        flusher, orphans, ledger, database
     every hour                               write meter events and send them       sealing, outbox, reporter, verdict
                                              ask Stripe for what is uncertain       comparison
+    when Stripe calls                        keep the event and answer              endpoint, receiving, inbox
+                                             ask Stripe what has changed            following, accounts, standing
 
 A `MeterKit` holds it together. `meterkit.sandbox` is a Stripe to try it on.
 This package imports no framework, no stripe and no SQLAlchemy; their modules are imported where they are used.
@@ -16,11 +18,12 @@ This package imports no framework, no stripe and no SQLAlchemy; their modules ar
 
 from __future__ import annotations
 
-from meterkit.errors import ConfigurationError, LedgerError, MeterKitError, UsageError
+from meterkit.errors import ConfigurationError, LedgerError, MeterKitError, UsageError, WebhookError
 from meterkit.exchange import Exchange, Identity, add_usage, identify, skip
 from meterkit.kit import MeterKit
 from meterkit.meter import Meter, response_json
 from meterkit.pricing import Price, Tier
+from meterkit.webhook import Webhook
 
 __all__ = [
     "ConfigurationError",
@@ -33,6 +36,8 @@ __all__ = [
     "Price",
     "Tier",
     "UsageError",
+    "Webhook",
+    "WebhookError",
     "add_usage",
     "identify",
     "response_json",

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Mu
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from meterkit.counting import MARK, Counting, counting_of
+from meterkit.endpoint import LARGEST_BYTES, Endpoint, endpoint_of, in_thread
 from meterkit.exchange import Exchange
 from meterkit.templates import Templates
 
@@ -90,6 +91,7 @@ class MeterMiddleware:
         self.app = app
         self._kit = kit
         self._counting = counting_of(kit)
+        self._endpoint = endpoint_of(kit)
         self._templates = Templates()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,6 +100,9 @@ class MeterMiddleware:
             send = self._closing(send)
         if scope["type"] != "http" or (MARK in scope and self._counting.counts_already(scope[MARK])):
             await self.app(scope, receive, send)
+            return
+        if self._endpoint is not None and scope["path"] == self._endpoint.path:
+            await _answer(self._endpoint, scope, receive, send)
             return
         counting = self._counting
         exchange = scope[MARK] = ASGIExchange(scope, self._templates)
@@ -142,6 +147,23 @@ class RawHeaders(Mapping[str, str]):
 
     def __len__(self) -> int:
         return len({name.lower() for name, _ in self._pairs})
+
+
+async def _answer(endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
+    payload = bytearray()
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        more = message.get("more_body", False)
+        if len(payload) <= LARGEST_BYTES:  # what follows is read, and forgotten: a client listens when it has said all
+            payload += message.get("body", b"")
+    signature = RawHeaders(scope["headers"]).get("stripe-signature")
+    answer = await in_thread(lambda: endpoint.answer(scope["method"], bytes(payload), signature))
+    headers = [(name.lower().encode(), value.encode()) for name, value in answer.headers]
+    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+    await send({"type": "http.response.body", "body": answer.body})
 
 
 def _observed(receive: Receive, exchange: ASGIExchange) -> Receive:

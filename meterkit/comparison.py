@@ -13,8 +13,8 @@ from typing import Literal
 
 import stripe
 
-from meterkit.counting import WINDOW_SECONDS
 from meterkit.outbox import Doubt
+from meterkit.windows import HOUR
 
 SETTLING_SECONDS = 3600
 """Stripe processes events asynchronously and promises no time; observed are minutes."""
@@ -88,8 +88,8 @@ class Comparison:
             meter,
             {
                 "customer": doubt.customer,
-                "start_time": doubt.window,
-                "end_time": doubt.window + WINDOW_SECONDS,
+                "start_time": doubt.hour,
+                "end_time": doubt.hour + HOUR,
                 "value_grouping_window": "hour",
             },
         )

@@ -10,11 +10,15 @@ import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from meterkit.errors import ConfigurationError
 from meterkit.meter import Meter
 from meterkit.pricing import Price
+from meterkit.webhook import Webhook
+
+FindCustomer: TypeAlias = "Callable[[str], str | None]"
+"""From a company's id to its Stripe customer's."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,9 @@ class Settings:
         flush_interval: Seconds.
         report_interval: Seconds.
         clock: Unix time in seconds.
+        webhook: Where Stripe's webhooks come in; None where they do not.
+        metadata_key: Under which the metadata of Stripe's customers name the company.
+        find_customer: Whom to ask who pays for a company that nobody has linked.
     """
 
     data_dir: Path
@@ -39,6 +46,9 @@ class Settings:
     flush_interval: float
     report_interval: float
     clock: Callable[[], float]
+    webhook: Webhook | None
+    metadata_key: str
+    find_customer: FindCustomer | None
 
 
 def checked_meters(meters: Any) -> dict[str, Meter]:
@@ -88,6 +98,25 @@ def check_identify(identify: Any) -> None:
             "identify= is an async function, and is called after the response; make it a plain one, or call "
             "meterkit.identify() in the view"
         )
+
+
+def checked_finder(find_customer: Any) -> FindCustomer | None:
+    """Something that a thread of ours can call."""
+    if find_customer is None:
+        return None
+    if not callable(find_customer) or inspect.iscoroutinefunction(find_customer):
+        raise ConfigurationError(
+            f"find_customer= is a plain function that takes a company's id and answers 'cus_...' or None, not "
+            f"{find_customer!r:.200}"
+        )
+    return find_customer  # type: ignore[no-any-return]
+
+
+def checked_metadata_key(key: Any) -> str:
+    """A key as Stripe takes it: 1 to 40 characters, without square brackets."""
+    if not isinstance(key, str) or not 0 < len(key) <= 40 or set(key) & set("[]"):
+        raise ConfigurationError(f"metadata_key= is a key of Stripe's metadata such as 'company', not {key!r:.100}")
+    return key
 
 
 def check_clock(clock: Any) -> None:

@@ -18,9 +18,7 @@ from meterkit.meter import Meter
 from meterkit.problems import Problems
 from meterkit.routewatch import RouteWatch
 from meterkit.rulebook import Rulebook
-
-WINDOW_SECONDS = 3600
-"""A window is one UTC hour, named by the unix second in which it begins."""
+from meterkit.windows import Windows
 
 NOBODY = ""
 """Stands for no company, or no user. An id is never empty, so it cannot be mistaken for one."""
@@ -54,6 +52,7 @@ class Counting:
         sink: Where the counts go.
         problems: Where mistakes go.
         clock: Unix time in seconds.
+        windows: In which a company's usage is added up.
     """
 
     def __init__(
@@ -64,12 +63,14 @@ class Counting:
         sink: Sink,
         problems: Problems,
         clock: Callable[[], float],
+        windows: Windows,
     ) -> None:
         self._rulebook = rulebook
         self._identify = identify
         self._sink = sink
         self._problems = problems
         self._clock = clock
+        self._windows = windows
         self._routes = RouteWatch(rulebook.meters, problems)
 
     def counts_already(self, mark: Any) -> bool:
@@ -241,7 +242,7 @@ class Counting:
 
     def _put(self, counted: list[tuple[Meter, int]], company: str, user: str) -> None:
         now = int(self._clock())
-        window = now - now % WINDOW_SECONDS
+        window = self._windows.at(now, company)
         self._sink.count(
             [((meter.name, meter.event_name, company, user, window), quantity) for meter, quantity in counted],
             now,

@@ -14,14 +14,16 @@ from typing import Any, TypeAlias
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.module_loading import import_string
 
 from meterkit.counting import MARK, Counting, counting_of
+from meterkit.endpoint import LARGEST_BYTES, endpoint_of, in_thread
 from meterkit.errors import ConfigurationError
 from meterkit.exchange import Exchange
+from meterkit.kit import MeterKit
 
 __all__ = ["DjangoExchange", "MeterMiddleware"]
 
@@ -84,13 +86,17 @@ class MeterMiddleware:
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response: Any = get_response
-        self._counting = _configured()
+        kit = _configured()
+        self._counting = counting_of(kit)
+        self._endpoint = endpoint_of(kit)
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         """Serve one request."""
+        if self._endpoint is not None and request.path == self._endpoint.path:
+            return self._answer_async(request) if self._is_async else self._answer(request)
         exchange = self._open(request)
         if exchange is None:
             return self.get_response(request)  # type: ignore[no-any-return]
@@ -112,6 +118,15 @@ class MeterMiddleware:
             raise
         self._answered(response, exchange)
         return response  # type: ignore[no-any-return]
+
+    def _answer(self, request: HttpRequest) -> HttpResponse:
+        assert self._endpoint is not None
+        payload = request.read(LARGEST_BYTES + 1)  # not request.body, which has a limit of its own, for forms
+        answer = self._endpoint.answer(request.method or "", payload, request.headers.get("Stripe-Signature"))
+        return HttpResponse(answer.body, status=answer.status, headers=dict(answer.headers))
+
+    async def _answer_async(self, request: HttpRequest) -> HttpResponse:
+        return await in_thread(lambda: self._answer(request))
 
     def _open(self, request: HttpRequest) -> DjangoExchange | None:
         # The scope under ASGI, the environ under WSGI: what meterkit.asgi and meterkit.wsgi mark, too.
@@ -219,19 +234,20 @@ class AsyncBody(Body):
         return data
 
 
-def _configured() -> Counting:
+def _configured() -> MeterKit:
     kit = getattr(settings, "METERKIT", None)
     if kit is None:
         raise ImproperlyConfigured('METERKIT is missing in the settings: set it to your kit, METERKIT = "billing.kit"')
     try:
         if isinstance(kit, str):
             kit = import_string(kit.replace(":", "."))
-        return counting_of(kit)
+        counting_of(kit)
     except (ImportError, ConfigurationError) as error:
         raise ImproperlyConfigured(
             f"METERKIT = {settings.METERKIT!r:.200}: {error}; set it to the dotted path of your kit, "
             'METERKIT = "billing.kit"'
         ) from error
+    return kit  # type: ignore[no-any-return]
 
 
 def _routes_in(resolver: URLResolver, prefix: str) -> list[str] | None:

@@ -5,6 +5,7 @@ Words: the errors of meterkit, one tree.
   x ConfigurationError   while building a kit; says the cure
   x UsageError           ``record()`` got something that cannot be counted
   x LedgerError          the ledger cannot be opened, read or written now
+  x WebhookError         what came in as a webhook is not Stripe's
 """
 
 from __future__ import annotations
@@ -40,3 +41,16 @@ class UsageError(MeterKitError, ValueError):
 
 class LedgerError(MeterKitError):
     """The ledger cannot be opened, read or written; usage stays in the journal meanwhile."""
+
+
+class WebhookError(MeterKitError):
+    """
+    What came in as a webhook is not Stripe's, or cannot be read; nothing was done.
+
+    Attributes:
+        status: To answer the request with: 400, or 413.
+    """
+
+    def __init__(self, message: str, *, status: int) -> None:
+        super().__init__(message)
+        self.status = status

@@ -1,9 +1,8 @@
 """
 Wiring: all of a kit that belongs to one process: its journal, its connection to the ledger, its background threads.
 
-One thread flushes every few seconds. Reports, every hour, run in another, so that a Stripe which does not answer holds
-up no flush. The threads make things sooner, never right or wrong: a process without them, or one that is killed, leaves
-its journal to the next that flushes.
+One thread flushes every few seconds, and sends the `meterkit.courier` to Stripe. The threads make things sooner, never
+right or wrong: a process without them, or one that is killed, leaves its journal to the next that flushes.
 """
 
 from __future__ import annotations
@@ -17,28 +16,26 @@ from typing import TYPE_CHECKING
 
 from meterkit import native
 from meterkit.configuration import Settings
+from meterkit.courier import NO_KEY, Courier
 from meterkit.errors import LedgerError
 from meterkit.flood import MOST_KNOWN
 from meterkit.journal import Journal
 from meterkit.native import Bell, Flag, Worker
 from meterkit.problems import Problems
+from meterkit.windows import Windows
 
 if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a call that needs them
+    from meterkit.accounts import Accounts
     from meterkit.database import Database
+    from meterkit.inbox import Inbox
     from meterkit.ledger import Ledger
-    from meterkit.outbox import Outbox, Summary
-    from meterkit.reporter import Reporter
-
-NO_KEY = "there is no stripe_key= and no STRIPE_SECRET_KEY: usage is counted and kept, and not reported to Stripe"
+    from meterkit.outbox import Outbox
 
 STOP_SECONDS = 1.5
 """How long an exit waits for the last flush. What it does not move, the next process that flushes does."""
 
-STOP_REPORT_SECONDS = 0.3
-"""How long an exit waits for a report. An event under way is asked about again, under the same identifier."""
-
-FIRST_RETRY_SECONDS = 60.0
-"""After a report that could not send everything; doubled each time, up to the report interval."""
+LOOK_SECONDS = 60.0
+"""Between two looks at which billing periods end within the hour."""
 
 CHORES_SECONDS = 3600.0
 """Between two looks at what need not be remembered any more, and at who is known."""
@@ -51,30 +48,27 @@ class Flusher:
     Attributes:
         pid: Of the process it belongs to.
         counts: It is ready to count, and a thread flushes.
-        last_report: What the latest report did, in this process.
+        courier: Goes to Stripe.
     """
 
-    def __init__(self, settings: Settings, problems: Problems) -> None:
+    def __init__(self, settings: Settings, problems: Problems, windows: Windows) -> None:
         self.pid = os.getpid()
         self._settings = settings
         self._problems = problems
+        self._windows = windows
         self._wake = Bell()
         self.journal = Journal(settings.data_dir / "journal", problems=problems, wake=self._wake.ring)
         self.counts = False
         self._stop = Flag()
         self._thread: Worker | None = None
-        self._reporting: Worker | None = None
         # Both re-entrant, because a signal handler may flush or close.
         self._flushing = native.rlock()
         self._opening = native.rlock()
         self._flushing_thread: int | None = None
         self._database: Database | None = None
-        self._reporter: Reporter | None = None
+        self.courier = Courier(settings, problems, database=self.database, stop=self._stop)
         self._folded: list[str] = []  # generations whose files are removed
-        self._next_chores = time.monotonic()
-        self._next_report = time.monotonic()  # at once: a former process may have left something
-        self._retry_seconds = FIRST_RETRY_SECONDS
-        self.last_report: Summary | None = None
+        self._next_chores = self._next_look = time.monotonic()
 
     def start(self) -> None:
         """Begin to count, and to flush in the background. The caller holds a lock; `report_trouble` comes after."""
@@ -117,6 +111,9 @@ class Flusher:
             self._fold_retired()
             self._fold_orphans()
             self.journal.prepare()
+            if time.monotonic() >= self._next_look:
+                self._next_look = time.monotonic() + LOOK_SECONDS
+                self._windows.boundaries = self.accounts().boundaries()
             if time.monotonic() >= self._next_chores or self._stop.is_set():
                 self._do_chores()
         finally:
@@ -124,33 +121,12 @@ class Flusher:
             self._flushing.release()
         self._problems.clear("flush_failed")
 
-    def report(self, *, include_open: bool = False) -> Summary:
-        """
-        Send to Stripe what is due.
-
-        Raises:
-            LedgerError: The ledger failed. Nothing is lost; report again.
-        """
-        from meterkit.outbox import Summary
-
-        if self._settings.stripe_key is None:
-            return Summary(error=NO_KEY)
-        from meterkit.reporter import Reporter
-
-        database = self.database()
-        with self._opening:
-            if self._reporter is None:
-                self._reporter = Reporter(
-                    database,
-                    clock=self._settings.clock,
-                    api_key=self._settings.stripe_key,
-                    base=self._settings.stripe_base,
-                    stop=self._stop,
-                )
-        self.last_report = self._reporter.run(include_open=include_open)
-        if not self.last_report.trouble:
-            self._problems.clear("report_failed")
-        return self.last_report
+    def receive(self, payload: bytes | str, signature: str | None) -> bool:
+        """See `meterkit.MeterKit.receive`."""
+        is_new = self.courier.receive(payload, signature)
+        if is_new:
+            self._wake.ring()  # to follow it now
+        return is_new
 
     def close(self) -> None:
         """Stop the threads, after a last flush if that takes but a moment, and let go of all files."""
@@ -160,17 +136,14 @@ class Flusher:
         self._wake.ring()
         if self._flushing_thread == native.thread_id():
             return  # called by a signal handler amidst a flush, which goes on; the files go when the process does
-        thread, reporting = self._thread, self._reporting
+        thread = self._thread
         if thread is None:
             if self.counts:
                 self._flush_in_background()
         elif not thread.is_current and not thread.join(STOP_SECONDS):
             self._note_flush_failed(LedgerError("the last flush takes too long to wait for"))
-        if reporting is not None:
-            reporting.join(STOP_REPORT_SECONDS)
+        self.courier.close()
         self.journal.close(flushing=self._flushing_thread is not None)
-        if self._reporter is not None and (reporting is None or not reporting.is_alive):
-            self._reporter.close()
 
     def abandon(self) -> None:
         """In a forked child: forget the parent's files; its threads are not here, its connections are not ours."""
@@ -187,6 +160,18 @@ class Flusher:
         from meterkit.outbox import Outbox
 
         return Outbox(self.database(), clock=self._settings.clock)
+
+    def accounts(self) -> Accounts:
+        """Who pays; opened by its first use."""
+        from meterkit.accounts import Accounts
+
+        return Accounts(self.database(), clock=self._settings.clock)
+
+    def inbox(self) -> Inbox:
+        """The webhook events; opened by its first use."""
+        from meterkit.inbox import Inbox
+
+        return Inbox(self.database(), clock=self._settings.clock)
 
     def database(self) -> Database:
         """Where both are kept."""
@@ -223,7 +208,8 @@ class Flusher:
     def _do_chores(self) -> None:
         self._next_chores = time.monotonic() + CHORES_SECONDS
         self.journal.sweep()
-        self.journal.know(self.ledger().linked_companies(limit=MOST_KNOWN))
+        self.inbox().forget()
+        self.journal.know(self.accounts().linked_companies(limit=MOST_KNOWN))
         # Once a removed file cannot come back, with a power cut, nobody needs to know that it was folded.
         folded = list(self._folded)
         if folded and self.journal.sync():
@@ -235,10 +221,7 @@ class Flusher:
             while not self._stop.is_set():
                 self._wake.wait(self._settings.flush_interval)
                 self._flush_in_background()
-                if self._reporter is not None:
-                    self._reporter.hang_up()
-                if not self._stop.is_set() and time.monotonic() >= self._next_report:
-                    self._start_report()
+                self.courier.tick()
         finally:
             self._thread, self.counts = None, False  # by what no flush may raise; the next count starts another
 
@@ -247,28 +230,6 @@ class Flusher:
             self.flush(timeout=STOP_SECONDS if self._stop.is_set() else -1)
         except Exception as error:
             self._note_flush_failed(error)
-
-    def _start_report(self) -> None:
-        if self._reporting is not None and self._reporting.is_alive:
-            return
-        with suppress(RuntimeError):  # at interpreter shutdown
-            self._reporting = Worker(self._report_in_background, name="meterkit-report")
-
-    def _report_in_background(self) -> None:
-        interval = self._settings.report_interval
-        # Soon after the hour, when every process has flushed what it counted in it.
-        grace = 2 * self._settings.flush_interval
-        self._next_report = time.monotonic() + interval - self._settings.clock() % interval + grace
-        try:
-            trouble = self.report().trouble
-        except Exception as error:
-            trouble = str(error) or repr(error)
-        if not trouble:
-            self._retry_seconds = FIRST_RETRY_SECONDS
-            return
-        self._problems.note("report_failed", f"usage could not be reported to Stripe: {trouble}", level=logging.ERROR)
-        self._next_report = min(self._next_report, time.monotonic() + self._retry_seconds)
-        self._retry_seconds = min(2 * self._retry_seconds, interval)
 
     def _note_flush_failed(self, error: Exception) -> None:
         self._problems.note(

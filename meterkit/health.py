@@ -6,7 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from meterkit.configuration import Settings
-from meterkit.flusher import NO_KEY, Flusher
+from meterkit.courier import NO_KEY
+from meterkit.flusher import Flusher
 from meterkit.ledger import Books
 from meterkit.problems import Problems
 
@@ -52,7 +53,8 @@ def health(flusher: Flusher, settings: Settings, problems: Problems) -> dict[str
         "refused": refused[:SHOWN],
         "problems": found,
         "journal": {"directory": str(settings.data_dir / "journal"), "in_memory": flusher.journal.in_memory},
-        "last_report": None if flusher.last_report is None else asdict(flusher.last_report),
+        "webhook": {"received": flusher.courier.received_webhooks, "refused": flusher.courier.refused_webhooks},
+        "last_report": None if flusher.courier.last_report is None else asdict(flusher.courier.last_report),
     }
 
 

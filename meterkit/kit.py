@@ -7,42 +7,43 @@ counts starts the process's `meterkit.flusher.Flusher`, in a forked child as wel
 
 from __future__ import annotations
 
-import atexit
 import os
-import threading
 import time
-import weakref
-from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from meterkit import native
 from meterkit.configuration import (
+    FindCustomer,
     Settings,
     check_clock,
     check_identify,
     checked_base,
     checked_directory,
+    checked_finder,
     checked_key,
     checked_ledger,
+    checked_metadata_key,
     checked_meters,
     checked_prices,
     positive,
 )
-from meterkit.counting import Cell, Counting, Identify
+from meterkit.counting import Counting, Identify
 from meterkit.errors import UsageError
-from meterkit.flusher import Flusher
-from meterkit.journal import ClosedJournalError
-from meterkit.limits import checked_id
+from meterkit.limits import checked_customer, checked_id
 from meterkit.meter import Meter
 from meterkit.pricing import Price
 from meterkit.problems import Problems
+from meterkit.processes import Processes
 from meterkit.rulebook import Rulebook
+from meterkit.webhook import Webhook, checked_webhook
+from meterkit.windows import Windows
 
 if TYPE_CHECKING:
+    from meterkit.following import Followed
+    from meterkit.inbox import WebhookEvent
     from meterkit.ledger import Usage
     from meterkit.outbox import Summary
+    from meterkit.standing import Account
 
 
 class MeterKit:
@@ -63,12 +64,17 @@ class MeterKit:
         ledger: SQLAlchemy's URL of the ledger, by default from ``METERKIT_LEDGER``, or SQLite in *data_dir*.
         flush_interval: Seconds between two moves from the journal to the ledger: what a power cut may lose.
         report_interval: Seconds between two reports to Stripe.
+        webhook: Where Stripe tells what changes: who pays, and who has not paid.
+        metadata_key: Under which the metadata of a Stripe customer name the company that it pays for.
+        find_customer: Who pays for a company that nobody has linked: called with its id by the thread that reports,
+            answers ``cus_...``, which is remembered, or None, and is then asked again with the next report.
         clock: Unix time in seconds.
 
     Attributes:
         meters: By name.
         prices: In their order.
         counting: What the middleware calls.
+        webhook: As it was given.
 
     Raises:
         ConfigurationError: Something is wrong; the message says how to mend it.
@@ -86,12 +92,16 @@ class MeterKit:
         ledger: str | None = None,
         flush_interval: float = 5.0,
         report_interval: float = 3600.0,
+        webhook: Webhook | None = None,
+        metadata_key: str = "company",
+        find_customer: FindCustomer | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.meters = checked_meters(meters)
         self.prices = checked_prices(prices, self.meters)
         check_identify(identify)
         check_clock(clock)
+        self.webhook = checked_webhook(webhook)
         directory = checked_directory(data_dir or os.environ.get("METERKIT_DATA_DIR") or ".meterkit")
         self._settings = Settings(
             data_dir=directory,
@@ -103,17 +113,22 @@ class MeterKit:
             flush_interval=positive(flush_interval, "flush_interval"),
             report_interval=positive(report_interval, "report_interval"),
             clock=clock,
+            webhook=self.webhook,
+            metadata_key=checked_metadata_key(metadata_key),
+            find_customer=checked_finder(find_customer),
         )
         self._problems = Problems()
-        self._flusher: Flusher | None = None
-        # One for each process, because a fork may happen while a thread of the parent's holds the parent's.
-        # Re-entrant, because a signal handler may count.
-        self._starting: dict[int, threading.RLock] = {}
-        self._starter: int | None = None  # the thread that is starting or finding the flusher
-        self._early: deque[tuple[list[tuple[Cell, int]], int]] = deque()  # what its signal handlers count meanwhile
+        windows = Windows()
+        self._processes = Processes(self._settings, self._problems, windows)
         rulebook = Rulebook(self.meters.values())
-        self.counting = Counting(rulebook=rulebook, identify=identify, sink=self, problems=self._problems, clock=clock)
-        _kits.add(self)
+        self.counting = Counting(
+            rulebook=rulebook,
+            identify=identify,
+            sink=self._processes,
+            problems=self._problems,
+            clock=clock,
+            windows=windows,
+        )
 
     def __repr__(self) -> str:
         key = self._settings.stripe_key
@@ -155,16 +170,12 @@ class MeterKit:
             LedgerError: The ledger could not keep it.
         """
         checked_id(company, "company")
-        checked_id(customer, "customer")
-        if not customer.startswith("cus_"):
-            raise UsageError(
-                f"a Stripe customer id begins with cus_, unlike {customer!r:.60}", reason="customer_not_stripe"
-            )
+        checked_customer(customer)
         if company.startswith("cus_"):
             raise UsageError(
                 f"{company!r:.60} is a Stripe customer id, and pays for itself", reason="company_is_customer"
             )
-        self._process().ledger().link(company, customer)
+        self._processes.flusher().accounts().link(company, customer)
 
     def flush(self) -> None:
         """
@@ -173,7 +184,7 @@ class MeterKit:
         Raises:
             LedgerError: The ledger failed; nothing is lost.
         """
-        self._process().flush()
+        self._processes.flusher().flush()
 
     def report(self, *, include_open: bool = False) -> Summary:
         """
@@ -186,7 +197,56 @@ class MeterKit:
             LedgerError: The ledger failed; nothing is lost.
         """
         self.flush()
-        return self._process().report(include_open=include_open)
+        return self._processes.flusher().courier.report(include_open=include_open)
+
+    def receive(self, payload: bytes | str, signature: str | None) -> bool:
+        """
+        Take a webhook event; for views of one's own, where ``Webhook(path)`` is not answered by the middleware.
+
+        Talks to the ledger: in an async view, call it in a thread.
+
+        Args:
+            payload: The request's body, byte for byte.
+            signature: Its header ``Stripe-Signature``.
+
+        Returns:
+            False if it has come before, which Stripe need not know.
+
+        Raises:
+            WebhookError: It is not Stripe's; answer with its ``status``.
+            LedgerError: It could not be kept; answer 503, and Stripe sends it again.
+        """
+        return self._processes.flusher(counting=True).receive(payload, signature)
+
+    def webhook_events(self, *, limit: int = 100) -> list[WebhookEvent]:
+        """
+        The latest webhook events, newest first, and what came of them.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        return self._processes.flusher().inbox().events(limit=limit)
+
+    def customers(self) -> list[Account]:
+        """
+        How each company stands: who pays for it, its subscriptions, what is overdue, and what usage waits.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        from meterkit.standing import accounts
+
+        return accounts(self._processes.flusher().database(), clock=self._settings.clock)
+
+    def sync(self) -> Followed:
+        """
+        Read all customers, subscriptions and unsettled invoices from Stripe, as after webhooks that were missed.
+
+        Raises:
+            LedgerError: The ledger could not keep them.
+            ConfigurationError: There is no key.
+        """
+        return self._processes.flusher().courier.sync()
 
     def usage(
         self,
@@ -209,7 +269,7 @@ class MeterKit:
             LedgerError: The ledger cannot be read.
         """
         name = meter.name if isinstance(meter, Meter) else meter
-        return self._process().ledger().usage(company=company, meter=name, since=since, until=until)
+        return self._processes.flusher().ledger().usage(company=company, meter=name, since=since, until=until)
 
     def health(self) -> dict[str, Any]:
         """
@@ -223,7 +283,7 @@ class MeterKit:
         """
         from meterkit.health import health
 
-        return health(self._process(), self._settings, self._problems)
+        return health(self._processes.flusher(), self._settings, self._problems)
 
     def close(self) -> None:
         """
@@ -231,77 +291,4 @@ class MeterKit:
 
         A count after that starts the kit again.
         """
-        with self._lock():
-            if self._flusher is not None and self._flusher.pid != os.getpid():
-                self.after_fork()
-            flusher, self._flusher = self._flusher, None
-        if flusher is not None:
-            atexit.unregister(self.close)
-            flusher.close()
-
-    def count(self, cells: list[tuple[Cell, int]], now: int) -> None:
-        """Put counts into the journal of this process; for `Counting`."""
-        while True:
-            flusher = self._flusher
-            if flusher is None or not flusher.counts or flusher.pid != os.getpid():
-                if self._starter == native.thread_id():
-                    self._early.append((cells, now))
-                    return
-                flusher = self._process(counting=True)
-            try:
-                flusher.journal.count(cells, now)
-            except ClosedJournalError:
-                continue  # close() came in between; start again
-            return
-
-    def _process(self, *, counting: bool = False) -> Flusher:
-        """The flusher of this process; *counting* starts its journal and thread."""
-        started = False
-        with self._lock():
-            if self._flusher is not None and self._flusher.pid != os.getpid():
-                self.after_fork()  # no fork hook ran, as under uWSGI
-            self._starter = native.thread_id()
-            try:
-                flusher = self._flusher
-                if flusher is None:
-                    flusher = self._flusher = Flusher(self._settings, self._problems)
-                    atexit.register(self.close)
-                if counting and not flusher.counts:
-                    flusher.start()
-                    started = True
-            finally:
-                self._starter = None
-        if started:
-            flusher.report_trouble()
-        with suppress(IndexError):
-            while self._early:
-                self.count(*self._early.popleft())
-        return flusher
-
-    def _lock(self) -> threading.RLock:
-        """The lock under which this process starts and stops its flusher."""
-        return self._starting.setdefault(os.getpid(), native.rlock())
-
-    def after_fork(self) -> None:
-        """In a forked child: begin anew. Takes no lock, logs nothing and starts nothing."""
-        self._starter, self._early = None, deque()
-        self._problems.after_fork()
-        flusher, self._flusher = self._flusher, None
-        if flusher is not None:
-            _inherited.append(flusher)
-            flusher.abandon()
-
-
-_kits: weakref.WeakSet[MeterKit] = weakref.WeakSet()
-
-_inherited: list[Flusher] = []
-"""What a forked child got from its parent. Kept for ever: finalising an inherited SQLite connection could harm."""
-
-
-def _after_fork_in_child() -> None:
-    for kit in list(_kits):
-        kit.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)  # once for all kits: it cannot be taken back
+        self._processes.close()

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from meterkit import schema
 from meterkit.counting import CAPPED, NOBODY
-from meterkit.database import Database, add_to, insert_into, put
+from meterkit.database import Database, add_to, insert_into
 from meterkit.generation import Counted
 
 FOLDS_KEPT_SECONDS = 40 * 24 * 3600
@@ -136,17 +136,6 @@ class Ledger:
             # Only rows that nobody else is deleting: two hosts must not wait for each other crosswise.
             old = sa.select(schema.folds.c.generation).where(outdated).with_for_update(skip_locked=True)
             connection.execute(sa.delete(schema.folds).where(schema.folds.c.generation.in_(old)))
-
-    def linked_companies(self, *, limit: int) -> list[str]:
-        """So many of the companies that have a Stripe customer, at most."""
-        with self._database.snapshot() as connection:
-            return list(connection.scalars(sa.select(schema.accounts.c.company).limit(limit)))
-
-    def link(self, company: str, customer: str) -> None:
-        """From now on *customer* pays for *company*, also for what waits to be reported."""
-        with self._database.transaction() as connection:
-            row = {"company": company, "customer": customer, "linked_at": int(self._clock())}
-            put(schema.accounts, connection, row)
 
     def usage(
         self,

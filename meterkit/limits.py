@@ -67,3 +67,18 @@ def checked_id(value: Any, what: str) -> str:
     if not value.isascii() and len(value.encode()) > MAX_ID_BYTES:
         raise UsageError(f"a {what} id has over {MAX_ID_BYTES} bytes in UTF-8", reason=f"{what}_too_long")
     return str.__str__(value)  # of a subclass, such as an enum's, too
+
+
+def checked_customer(value: Any) -> str:
+    """
+    *value* as the id of a Stripe customer.
+
+    Raises:
+        UsageError: It is none.
+    """
+    customer = checked_id(value, "customer")
+    if not customer.startswith("cus_"):
+        raise UsageError(
+            f"a Stripe customer id begins with cus_, unlike {customer!r:.60}", reason="customer_not_stripe"
+        )
+    return customer

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from meterkit import schema
 from meterkit.database import Database
 from meterkit.lease import Lease, hold
+from meterkit.windows import HOUR, hour_of
 
 UNKNOWN_SECONDS = 23 * 3600
 """Stripe: identifiers are unique for at least 24 h. After that, sending again what may be there could bill twice."""
@@ -119,12 +120,12 @@ class Summary:
 @dataclass(frozen=True, slots=True)
 class Doubt:
     """
-    Reports that Stripe may have or not, for one customer, meter and window.
+    Reports that Stripe may have or not, for one customer, meter and hour.
 
     Attributes:
         event_name: Stripe's name for the meter.
         customer: The Stripe customer.
-        window: The unix second in which the window begins.
+        hour: The unix second in which it begins.
         uncertain: Reports whose outcome is not known.
         claimed: Reports of which Stripe said that it has had the identifier, after an attempt without an answer.
         sent: The quantity of all other reports of this place, which Stripe has.
@@ -134,7 +135,7 @@ class Doubt:
 
     event_name: str
     customer: str
-    window: int
+    hour: int
     uncertain: tuple[Report, ...]
     claimed: tuple[Report, ...]
     sent: int
@@ -214,16 +215,17 @@ class Outbox:
         with self._database.snapshot() as connection:
             asked: dict[tuple[str, str, int], None] = {}
             for row in connection.execute(unsure.order_by(table.c.id).limit(AT_ONCE)):
-                asked[row.event_name, row.customer, row.window] = None
+                asked[row.event_name, row.customer, hour_of(row.window)] = None
             return [self._doubt(connection, *place) for place in asked]
 
-    def _doubt(self, connection: sa.Connection, event_name: str, customer: str, window: int) -> Doubt:
-        place = sa.select(schema.reports).filter_by(event_name=event_name, customer=customer, window=window)
-        reports = [_report(row) for row in connection.execute(place)]
+    def _doubt(self, connection: sa.Connection, event_name: str, customer: str, hour: int) -> Doubt:
+        window = schema.reports.c.window
+        place = sa.select(schema.reports).filter_by(event_name=event_name, customer=customer)
+        reports = [_report(row) for row in connection.execute(place.where(window >= hour, window < hour + HOUR))]
         return Doubt(
             event_name=event_name,
             customer=customer,
-            window=window,
+            hour=hour,
             uncertain=tuple(each for each in reports if each.state == "uncertain"),
             claimed=tuple(each for each in reports if each.state == "sent" and each.unknown_since is not None),
             sent=sum(each.quantity for each in reports if each.state == "sent" and each.unknown_since is None),

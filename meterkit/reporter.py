@@ -23,7 +23,7 @@ from meterkit.native import Flag
 from meterkit.outbox import Doubt, Outbox, Report, Summary
 from meterkit.sealing import seal
 from meterkit.stripe_clock import StripeClock
-from meterkit.transport import HTTPXClient
+from meterkit.transport import connect
 from meterkit.verdict import SENT, UNREADABLE, Verdict, judge
 
 TRIES = 4
@@ -51,25 +51,27 @@ class Reporter:
         api_key: Stripe's secret key.
         base: Stripe's base address; None for the real one.
         stop: When set, the pass ends at the next event, and waits for nothing.
+        find_payers: Called before usage is written into the outbox, to link companies that have no customer.
     """
 
     def __init__(
-        self, database: Database, *, clock: Callable[[], float], api_key: str, base: str | None, stop: Flag
+        self,
+        database: Database,
+        *,
+        clock: Callable[[], float],
+        api_key: str,
+        base: str | None,
+        stop: Flag,
+        find_payers: Callable[[], None],
     ) -> None:
         self._database = database
         self._outbox = Outbox(database, clock=clock)
         self._clock = clock
         self._stop = stop
+        self._find_payers = find_payers
         self._holder = f"{os.getpid()}-{uuid.uuid4().hex}"
         self._pass = native.rlock()  # a signal handler may report
-        self._http = HTTPXClient()
-        # Not the SDK's own retries: it does not know which answers leave the outcome open.
-        self._stripe = stripe.StripeClient(
-            api_key,
-            http_client=self._http,
-            max_network_retries=0,
-            base_addresses={"api": base.rstrip("/")} if base else None,
-        )
+        self._stripe, self._http = connect(api_key, base)
         self._stripe_clock = StripeClock(self._stripe, clock=clock)
 
     def run(self, *, include_open: bool = False) -> Summary:
@@ -84,11 +86,12 @@ class Reporter:
         """
         summary = Summary()
         with self._pass:
-            lease = acquire(self._database, self._holder, clock=self._clock)
+            lease = acquire(self._database, "reporter", self._holder, clock=self._clock)
             if lease is None:
                 summary.error = "another process is reporting now"
                 return summary
             try:
+                self._find_payers()
                 summary.sealed = seal(self._database, lease, clock=self._clock, include_open=include_open)
                 if not self._outbox.idle():
                     self._work(lease, summary)

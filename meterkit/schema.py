@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Table, Text, UniqueConstraint, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
 
-VERSION = 2
+VERSION = 3
 """Of the schema. A ledger with a higher one is refused; a lower one is upgraded in place, by `meterkit.upgrades`."""
 
 PREFIX = "meterkit_"
@@ -14,6 +26,7 @@ metadata = MetaData()
 
 _UNREPORTED = text("quantity <> reported")
 _UNKNOWN = text("unknown_since IS NOT NULL")
+_RECEIVED = text("state = 'received'")
 
 meta = Table(
     f"{PREFIX}meta",
@@ -59,6 +72,90 @@ accounts = Table(
     Column("company", Text, primary_key=True),
     Column("customer", Text, nullable=False),  # "cus_..."
     Column("linked_at", BigInteger, nullable=False),
+    Column("source", String(10), nullable=False, server_default="link"),  # link, resolver, metadata: see Accounts
+)
+
+customers = Table(
+    f"{PREFIX}customers",
+    metadata,
+    # This one and the next three are what Stripe said last, by its own ids. `checked_at` is when it said so.
+    Column("id", String(255), primary_key=True),  # "cus_..."
+    Column("name", Text, nullable=False),
+    Column("company", Text),  # of the metadata
+    Column("deleted", Boolean, nullable=False),
+    Column("checked_at", BigInteger, nullable=False),
+    Index(f"{PREFIX}customers_company", "company"),
+)
+
+subscriptions = Table(
+    f"{PREFIX}subscriptions",
+    metadata,
+    Column("id", String(255), primary_key=True),
+    Column("customer", String(255), nullable=False),
+    Column("status", String(40), nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("cancel_at", BigInteger),
+    Column("checked_at", BigInteger, nullable=False),
+    Index(f"{PREFIX}subscriptions_customer", "customer"),
+)
+
+items = Table(
+    f"{PREFIX}items",
+    metadata,
+    Column("id", String(255), primary_key=True),  # of a subscription
+    Column("subscription", String(255), nullable=False),
+    Column("customer", String(255), nullable=False),
+    Column("event_name", Text),  # of the meter; a licensed price has none
+    Column("quantity", BigInteger),  # of a licensed price
+    Column("period_start", BigInteger, nullable=False),
+    Column("period_end", BigInteger, nullable=False),
+    Column("price", Text, nullable=False),  # Stripe's, as JSON
+    Index(f"{PREFIX}items_subscription", "subscription"),
+    Index(f"{PREFIX}items_customer", "customer"),
+    Index(f"{PREFIX}items_period_end", "period_end"),
+)
+
+invoices = Table(
+    f"{PREFIX}invoices",
+    metadata,
+    Column("id", String(255), primary_key=True),
+    Column("customer", String(255), nullable=False),
+    Column("subscription", String(255)),
+    Column("number", Text),
+    Column("status", String(40), nullable=False),
+    Column("billing_reason", String(40)),
+    Column("collection_method", String(40), nullable=False),
+    Column("currency", String(3), nullable=False),
+    Column("total", BigInteger, nullable=False),  # in the currency's minor unit, as all of Stripe's amounts
+    Column("amount_remaining", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("period_start", BigInteger, nullable=False),
+    Column("period_end", BigInteger, nullable=False),
+    Column("due_at", BigInteger),
+    Column("next_attempt_at", BigInteger),
+    Column("finalized_at", BigInteger),
+    Column("url", Text),  # where the customer can pay it
+    Column("checked_at", BigInteger, nullable=False),
+    Index(f"{PREFIX}invoices_customer", "customer", "status"),
+)
+
+webhook_events = Table(
+    f"{PREFIX}webhook_events",
+    metadata,
+    # Nothing of its body: what an event says may be old by now, so it only tells what to look at.
+    Column("id", String(255), primary_key=True),  # "evt_..."
+    Column("type", Text, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("object_type", String(80)),  # "invoice"
+    Column("object_id", String(255)),
+    Column("received_at", BigInteger, nullable=False),
+    Column("state", String(10), nullable=False),  # received, applied, ignored
+    Column("reason", Text, nullable=False),  # why it was ignored, or could not be applied yet
+    Column("settled_at", BigInteger),
+    Index(f"{PREFIX}webhook_events_waiting", "received_at", sqlite_where=_RECEIVED, postgresql_where=_RECEIVED),
+    Index(f"{PREFIX}webhook_events_received_at", "received_at"),
 )
 
 reports = Table(
@@ -96,7 +193,7 @@ reports = Table(
 lease = Table(
     f"{PREFIX}lease",
     metadata,
-    Column("name", String(40), primary_key=True),  # "reporter"; the row is there from the beginning
+    Column("name", String(40), primary_key=True),  # "reporter", "follower"; the rows are there from the beginning
     Column("holder", Text, nullable=False),
     Column("token", BigInteger, nullable=False),  # grows with each new holder: an old one's writes are refused by it
     Column("expires_at", BigInteger, nullable=False),

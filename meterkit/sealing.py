@@ -15,11 +15,12 @@ from typing import Any
 import sqlalchemy as sa
 
 from meterkit import schema
-from meterkit.counting import NOBODY, WINDOW_SECONDS
+from meterkit.counting import NOBODY
 from meterkit.database import Database, in_key_order
 from meterkit.lease import Lease, hold
 from meterkit.ledger import customer_of, is_customer
 from meterkit.limits import MAX_QUANTITY
+from meterkit.windows import HOUR, hour_of
 
 AT_ONCE = 500
 """Meters and companies in one transaction: some ten milliseconds, for which others who flush have to wait."""
@@ -45,21 +46,31 @@ def seal(database: Database, lease: Lease, *, clock: Callable[[], float], includ
         LeaseLostError: Another process reports now.
     """
     now = int(clock())
-    newest = now if include_open else now - WINDOW_SECONDS
-    usage = schema.usage
-    due = sa.select(usage.c.window).where(usage.c.quantity != usage.c.reported, usage.c.window <= newest)
-    with database.snapshot() as connection:
-        windows = connection.scalars(due.distinct().order_by(usage.c.window)).all()
+    newest = now if include_open else hour_of(now) - 1
     written = 0
-    for window in windows:
-        for places in _due(database, window):
+    for window in _windows(database, newest, now):
+        for places in _due(database, window, newest, now):
             with database.transaction() as connection:
                 hold(lease, connection, clock=clock)
                 written += _seal(connection, window, places, now)
     return written
 
 
-def _due(database: Database, window: int) -> Iterator[list[Place]]:
+def _windows(database: Database, newest: int, now: int) -> list[int]:
+    """The windows that have closed, as far as there is something to report."""
+    usage, accounts = schema.usage, schema.accounts
+    query = (
+        sa.select(usage.c.window)
+        .join_from(usage, accounts, usage.c.company == accounts.c.company, isouter=True)
+        .where(usage.c.quantity != usage.c.reported, _has_closed(newest, now))
+        .distinct()
+        .order_by(usage.c.window)
+    )
+    with database.snapshot() as connection:
+        return list(connection.scalars(query))
+
+
+def _due(database: Database, window: int, newest: int, now: int) -> Iterator[list[Place]]:
     """The places of *window* with something to report, in handy portions."""
     usage, accounts = schema.usage, schema.accounts
     query = (
@@ -67,12 +78,22 @@ def _due(database: Database, window: int) -> Iterator[list[Place]]:
         .join_from(usage, accounts, usage.c.company == accounts.c.company, isouter=True)
         .where(usage.c.window == window, usage.c.quantity != usage.c.reported, usage.c.company != NOBODY)
         .where(sa.or_(accounts.c.customer.is_not(None), is_customer(usage.c.company)))
+        .where(_has_closed(newest, now))
         .distinct()
     )
     with database.snapshot() as connection:
         places = sorted((row.meter, row.event_name, row.company) for row in connection.execute(query))
     for start in range(0, len(places), AT_ONCE):
         yield places[start : start + AT_ONCE]
+
+
+def _has_closed(newest: int, now: int) -> sa.ColumnElement[bool]:
+    """A window closes with its hour, and for a customer whose billing period has ended within it, at that moment."""
+    window, items = schema.usage.c.window, schema.items
+    payer = sa.case((is_customer(schema.usage.c.company), schema.usage.c.company), else_=schema.accounts.c.customer)
+    ended = [sa.and_(edge > window, edge <= now) for edge in (items.c.period_start, items.c.period_end)]
+    of_customer = sa.exists().where(items.c.customer == payer, sa.or_(*ended))
+    return sa.or_(window <= newest, sa.and_(window >= hour_of(now), of_customer))
 
 
 def _seal(connection: sa.Connection, window: int, places: list[Place], now: int) -> int:
@@ -103,7 +124,7 @@ def _reports_of(
     meter, event_name, company = place
     customer = customer_of(company, rows[0].customer)
     # Inside the window, so that it is billed in the right period; and not in the future, which Stripe refuses.
-    timestamp = max(window, min(max(row.last_used for row in rows), window + WINDOW_SECONDS - 1, now))
+    timestamp = max(window, min(max(row.last_used for row in rows), hour_of(window) + HOUR - 1, now))
     left = sum(row.quantity - row.reported for row in rows)
     reports = []
     while left:

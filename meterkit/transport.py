@@ -29,6 +29,20 @@ NOT_SENT = frozenset({"x-stripe-client-telemetry", "x-stripe-client-user-agent"}
 """stripe-python's telemetry: an id of the machine, its platform, the time that calls took. Stripe works without it."""
 
 
+def connect(api_key: str, base: str | None) -> tuple[stripe.StripeClient, HTTPXClient]:
+    """
+    A client for Stripe's API, and the connection under it, which is the caller's to close.
+
+    Args:
+        api_key: Stripe's secret key.
+        base: Stripe's base address; None for the real one.
+    """
+    http = HTTPXClient()
+    addresses: Any = {"api": base.rstrip("/"), "meter_events": base.rstrip("/")} if base else None
+    # Not the SDK's own retries: it does not know which answers leave the outcome open.
+    return stripe.StripeClient(api_key, http_client=http, max_network_retries=0, base_addresses=addresses), http
+
+
 class HTTPXClient(stripe.HTTPClient):
     """An HTTP client to hand to ``stripe.StripeClient(http_client=...)``."""
 

@@ -65,8 +65,46 @@ def _create(connection: sa.Connection) -> None:
     schema.metadata.create_all(connection)
     about = {"schema_version": str(schema.VERSION), "ledger_id": uuid.uuid4().hex}
     connection.execute(sa.insert(schema.meta), [{"key": key, "value": value} for key, value in about.items()])
-    connection.execute(sa.insert(schema.lease).values(name="reporter", holder="", token=0, expires_at=0))
+    nobodys = {"holder": "", "token": 0, "expires_at": 0}
+    connection.execute(sa.insert(schema.lease), [{"name": name, **nobodys} for name in ("reporter", "follower")])
 
+
+_TO_3 = """
+INSERT INTO meterkit_lease VALUES ('follower', '', 0, 0) ON CONFLICT (name) DO NOTHING;
+ALTER TABLE meterkit_accounts ADD COLUMN source VARCHAR(10) NOT NULL DEFAULT 'link';
+CREATE TABLE meterkit_customers (
+    id VARCHAR(255) NOT NULL PRIMARY KEY, name TEXT NOT NULL, company TEXT, deleted BOOLEAN NOT NULL,
+    checked_at BIGINT NOT NULL
+);
+CREATE INDEX meterkit_customers_company ON meterkit_customers (company);
+CREATE TABLE meterkit_subscriptions (
+    id VARCHAR(255) NOT NULL PRIMARY KEY, customer VARCHAR(255) NOT NULL, status VARCHAR(40) NOT NULL,
+    created BIGINT NOT NULL, ended_at BIGINT, cancel_at BIGINT, checked_at BIGINT NOT NULL
+);
+CREATE INDEX meterkit_subscriptions_customer ON meterkit_subscriptions (customer);
+CREATE TABLE meterkit_items (
+    id VARCHAR(255) NOT NULL PRIMARY KEY, subscription VARCHAR(255) NOT NULL, customer VARCHAR(255) NOT NULL,
+    event_name TEXT, quantity BIGINT, period_start BIGINT NOT NULL, period_end BIGINT NOT NULL, price TEXT NOT NULL
+);
+CREATE INDEX meterkit_items_subscription ON meterkit_items (subscription);
+CREATE INDEX meterkit_items_customer ON meterkit_items (customer);
+CREATE INDEX meterkit_items_period_end ON meterkit_items (period_end);
+CREATE TABLE meterkit_invoices (
+    id VARCHAR(255) NOT NULL PRIMARY KEY, customer VARCHAR(255) NOT NULL, subscription VARCHAR(255), number TEXT,
+    status VARCHAR(40) NOT NULL, billing_reason VARCHAR(40), collection_method VARCHAR(40) NOT NULL,
+    currency VARCHAR(3) NOT NULL, total BIGINT NOT NULL, amount_remaining BIGINT NOT NULL, attempts INTEGER NOT NULL,
+    created BIGINT NOT NULL, period_start BIGINT NOT NULL, period_end BIGINT NOT NULL, due_at BIGINT,
+    next_attempt_at BIGINT, finalized_at BIGINT, url TEXT, checked_at BIGINT NOT NULL
+);
+CREATE INDEX meterkit_invoices_customer ON meterkit_invoices (customer, status);
+CREATE TABLE meterkit_webhook_events (
+    id VARCHAR(255) NOT NULL PRIMARY KEY, type TEXT NOT NULL, created BIGINT NOT NULL, object_type VARCHAR(80),
+    object_id VARCHAR(255), received_at BIGINT NOT NULL, state VARCHAR(10) NOT NULL, reason TEXT NOT NULL,
+    settled_at BIGINT
+);
+CREATE INDEX meterkit_webhook_events_waiting ON meterkit_webhook_events (received_at) WHERE state = 'received';
+CREATE INDEX meterkit_webhook_events_received_at ON meterkit_webhook_events (received_at)
+"""
 
 _STEPS = {
     1: [
@@ -85,5 +123,6 @@ _STEPS = {
         "CREATE INDEX meterkit_reports_unknown ON meterkit_reports (unknown_since) WHERE unknown_since IS NOT NULL",
         "INSERT INTO meterkit_lease VALUES ('reporter', '', 0, 0) ON CONFLICT (name) DO NOTHING",
     ],
+    2: _TO_3.split(";\n"),
 }
 """What leads from a version to the next."""

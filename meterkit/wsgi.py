@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from meterkit.counting import MARK, Counting, counting_of
+from meterkit.endpoint import LARGEST_BYTES, Endpoint, endpoint_of
 from meterkit.exchange import Exchange
 
 if TYPE_CHECKING:
@@ -31,10 +32,9 @@ class WSGIExchange(Exchange):
     __slots__ = ("_app", "_mounted_at", "_response_headers")
 
     def __init__(self, environ: WSGIEnvironment, app: WSGIApplication) -> None:
-        prefix = environ.get("SCRIPT_NAME", "")
-        super().__init__(environ.get("REQUEST_METHOD", ""), _decoded(prefix + environ.get("PATH_INFO", "")), environ)
+        super().__init__(environ.get("REQUEST_METHOD", ""), _path(environ), environ)
         self._app = app
-        self._mounted_at = prefix
+        self._mounted_at = environ.get("SCRIPT_NAME", "")
         self._response_headers: list[tuple[str, str]] = []
 
     @property
@@ -76,9 +76,12 @@ class MeterMiddleware:
     def __init__(self, app: WSGIApplication, kit: MeterKit) -> None:
         self.app = app
         self._counting = counting_of(kit)
+        self._endpoint = endpoint_of(kit)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
+        if self._endpoint is not None and _path(environ) == self._endpoint.path:
+            return _answered(self._endpoint, environ, start_response)
         counting = self._counting
         mark = environ.get(MARK)
         if mark is not None and counting.counts_already(mark):
@@ -276,8 +279,18 @@ def _count_whole(body: list[bytes] | tuple[bytes, ...], exchange: Exchange, coun
     counting.chunk(exchange, body[-1] if body else b"", last=True)
 
 
-def _decoded(path: str) -> str:
-    """WSGI's path as text: its bytes are UTF-8, but come as if they were Latin-1."""
+def _answered(endpoint: Endpoint, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    length = environ.get("CONTENT_LENGTH") or "0"
+    size = int(length) if length.isascii() and length.isdigit() else 0
+    payload = environ["wsgi.input"].read(min(size, LARGEST_BYTES + 1))
+    answer = endpoint.answer(environ["REQUEST_METHOD"], payload, environ.get("HTTP_STRIPE_SIGNATURE"))
+    start_response(f"{answer.status} {answer.reason}", answer.headers)
+    return [answer.body]
+
+
+def _path(environ: WSGIEnvironment) -> str:
+    """The path as text, with what it is mounted at: its bytes are UTF-8, but come as if they were Latin-1."""
+    path: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
     return path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")
 
 

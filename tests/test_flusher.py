@@ -10,7 +10,7 @@ import threading
 import pytest
 import stripe as stripe_python
 
-from meterkit import flusher, reporter
+from meterkit import errand, reporter
 from meterkit.sandbox import Sandbox
 
 HOUR = 3600
@@ -74,7 +74,7 @@ def test_the_first_count_starts_all_that_is_needed(make_live_kit, stripe, custom
 def test_what_could_not_be_sent_is_tried_again_by_itself(make_live_kit, stripe, customer, monkeypatch):
     """Long before the next hour."""
     monkeypatch.setattr(reporter, "MAX_WAIT", 0.01)
-    monkeypatch.setattr(flusher, "FIRST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(errand, "FIRST_RETRY_SECONDS", 0.01)
     refused = stripe.fail("429", times=4)
     held = stripe.fail("slow")
     kit = make_live_kit()

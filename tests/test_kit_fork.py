@@ -266,7 +266,7 @@ def test_a_fork_while_a_lock_is_held(make_kit):
     kit.record("calls", "acme", 1)
     kit.report()
     locks = {way: lock for way, lock in locks_of(kit, []).items() if not way.startswith(("Bell.", "Flag."))}
-    locks["MeterKit._starting"] = kit._lock()
+    locks["Processes._starting"] = kit._processes._lock()
     assert {"Journal._lock", "Problems._lock", "Database._lock", "Flusher._flushing", "Reporter._pass"} <= set(locks)
 
     for lock in locks.values():

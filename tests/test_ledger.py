@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meterkit import LedgerError, Meter
+from meterkit.accounts import Accounts
 from meterkit.database import Database
 from meterkit.ledger import Books, Ledger
 from meterkit.schema import VERSION
@@ -33,6 +34,12 @@ def path(tmp_path):
 def ledger(path, clock):
     """An empty ledger in SQLite."""
     return Ledger(Database(f"sqlite:///{path}"), clock=clock)
+
+
+@pytest.fixture
+def accounts(path, clock):
+    """Who pays, in the same ledger."""
+    return Accounts(Database(f"sqlite:///{path}"), clock=clock)
 
 
 def test_a_generation_is_folded_once(ledger):
@@ -107,12 +114,12 @@ def test_usage_can_be_asked_for_in_parts(ledger):
     assert 111 == total(until=WINDOW + HOUR)
 
 
-def test_a_link_is_shown_and_can_be_changed(ledger):
+def test_a_link_is_shown_and_can_be_changed(ledger, accounts):
     """The last link counts; a Stripe customer pays for itself."""
     ledger.fold("g1", [(cell(), 1, WINDOW), (cell("cus_direct"), 1, WINDOW), (cell("globex"), 1, WINDOW)])
 
-    ledger.link("acme", "cus_old")
-    ledger.link("acme", "cus_new")
+    accounts.link("acme", "cus_old")
+    accounts.link("acme", "cus_new")
 
     assert {"acme": "cus_new", "cus_direct": "cus_direct", "globex": None} == {
         row.company: row.customer for row in ledger.usage()

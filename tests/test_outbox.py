@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from meterkit.accounts import Accounts
 from meterkit.database import Database
 from meterkit.lease import LeaseLostError, acquire, release
 from meterkit.ledger import Ledger
@@ -27,6 +28,12 @@ def ledger(database, clock):
 
 
 @pytest.fixture
+def accounts(database, clock):
+    """Who pays, in the same ledger."""
+    return Accounts(database, clock=clock)
+
+
+@pytest.fixture
 def outbox(database, clock):
     """The outbox of the same ledger."""
     return Outbox(database, clock=clock)
@@ -35,7 +42,7 @@ def outbox(database, clock):
 @pytest.fixture
 def take(database, clock):
     """A function that asks for the right to report."""
-    return lambda holder: acquire(database, holder, clock=clock)
+    return lambda holder: acquire(database, "reporter", holder, clock=clock)
 
 
 @pytest.fixture
@@ -86,7 +93,7 @@ def test_the_identifier_says_which_row_it_is(ledger, outbox, lease, clock, tmp_p
     other = Database(f"sqlite:///{tmp_path}/other.sqlite")
     fold(Ledger(other, clock=clock), "g0", 2)
     elsewhere = Outbox(other, clock=clock)
-    seal(other, acquire(other, "me", clock=clock), clock=clock)
+    seal(other, acquire(other, "reporter", "me", clock=clock), clock=clock)
 
     identifiers = [report.identifier for report in [*outbox.pending(), *elsewhere.pending()]]
 
@@ -189,14 +196,14 @@ def test_from_the_first_attempt_on_the_outcome_is_unknown(ledger, outbox, lease,
     assert (2, int(clock.now) - 10) == (report.attempts, report.unknown_since)
 
 
-def test_a_link_that_changes_does_not_change_what_is_written(ledger, outbox, lease, clock, take, sealed):
+def test_a_link_that_changes_does_not_change_what_is_written(ledger, accounts, outbox, lease, clock, take, sealed):
     """A report keeps its customer; later usage goes to the new one."""
-    ledger.link("acme", "cus_old")
+    accounts.link("acme", "cus_old")
     fold(ledger, "g1", 2, company="acme")
     clock.advance(HOUR)
     sealed(lease := take("me"))
 
-    ledger.link("acme", "cus_new")
+    accounts.link("acme", "cus_new")
     fold(ledger, "g2", 3, company="acme")
     sealed(lease)
 

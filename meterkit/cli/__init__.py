@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from meterkit.cli import commands
+from meterkit.cli import account_commands, commands
 from meterkit.cli.loading import CommandError
 from meterkit.errors import ConfigurationError, MeterKitError
 
@@ -86,6 +86,23 @@ def parser() -> argparse.ArgumentParser:
     _kit(report)
     report.add_argument("--open", action="store_true", help="the hour that is still open, too")
     _json(report)
+
+    customers = _verb(
+        verbs, "customers", account_commands.customers, "show who pays for each company, and how it stands"
+    )
+    _kit(customers)
+    _json(customers)
+
+    sync = _verb(verbs, "sync", account_commands.sync, "read customers, subscriptions and invoices from Stripe")
+    _kit(sync)
+    _json(sync)
+
+    events = _verb(verbs, "webhook-events", account_commands.webhook_events, "show what Stripe's webhooks told")
+    _kit(events)
+    events.add_argument(
+        "--limit", type=int, default=100, metavar="N", help="so many at most, the newest (default: 100)"
+    )
+    _json(events)
 
     health = _verb(verbs, "health", commands.health, "show whether all is well, and where all usage is")
     _kit(health)

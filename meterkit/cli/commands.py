@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import json
 import signal
@@ -39,7 +40,7 @@ def demo(arguments: argparse.Namespace) -> bool:
 
     if arguments.json:
         month = bill_a_month(arguments.framework, Silence(), kill_after=kill_after)
-        _print_json(as_data(month))
+        print_json(as_data(month))
     else:
         from meterkit.cli.demo_tables import Teller, show_month
 
@@ -80,21 +81,21 @@ def sandbox(arguments: argparse.Namespace) -> bool:
 
 def usage(arguments: argparse.Namespace) -> bool:
     """Show what was used."""
-    tables = _tables(arguments)
+    tables = tables_for(arguments)
     kit = load_kit(arguments.kit)
     with closing(kit):
         kit.flush()  # so that it does not matter which process came to an end, and how
         found = kit.usage(company=arguments.company, meter=arguments.meter)
     if not found and arguments.meter is not None and arguments.meter not in kit.meters:
         raise CommandError(f"this kit has no meter {arguments.meter!r}, only {', '.join(kit.meters)}")
-    rows = [{**asdict(each), "window": hour(each.window)} for each in found]
+    rows = [{**asdict(each), "window": instant(each.window)} for each in found]
     totals: dict[str, dict[str, int]] = {}
     for each in found:
         total = totals.setdefault(each.meter, {"quantity": 0, "reported": 0})
         total["quantity"] += each.quantity
         total["reported"] += each.reported
     if tables is None:
-        _print_json({"usage": rows, "totals": totals})
+        print_json({"usage": rows, "totals": totals})
     else:
         tables.show_usage(rows, totals)
     return True
@@ -112,7 +113,7 @@ def flush(arguments: argparse.Namespace) -> bool:
     counted = sum(of_meter["counted"] for of_meter in books.values())
     journal = sum(of_meter["journal"] for of_meter in books.values())
     if arguments.json:
-        _print_json({"counted": counted, "ledger": counted - journal, "journal": journal})
+        print_json({"counted": counted, "ledger": counted - journal, "journal": journal})
     else:
         print(f"{counted - journal:,} of {counted:,} counted are in the ledger.")
         if journal:
@@ -122,13 +123,13 @@ def flush(arguments: argparse.Namespace) -> bool:
 
 def report(arguments: argparse.Namespace) -> bool:
     """Send usage to Stripe."""
-    tables = _tables(arguments)
+    tables = tables_for(arguments)
     kit = load_kit(arguments.kit)
     waiting: AbstractContextManager[Any] = nullcontext() if tables is None else tables.waiting("Reporting to Stripe")
     with closing(kit), waiting:
         summary = asdict(kit.report(include_open=arguments.open))
     if tables is None:
-        _print_json(summary)
+        print_json(summary)
     else:
         tables.show_report(summary)
     return not any(summary[name] for name in ("rejected", "uncertain", "postponed", "error"))
@@ -136,36 +137,36 @@ def report(arguments: argparse.Namespace) -> bool:
 
 def health(arguments: argparse.Namespace) -> bool:
     """Show whether all is well."""
-    tables = _tables(arguments)
+    tables = tables_for(arguments)
     kit = load_kit(arguments.kit)
     with closing(kit):
         found = kit.health()
     if tables is None:
-        _print_json(found)
+        print_json(found)
     else:
         tables.show_health(found)
     return bool(found["ok"])
 
 
-def hour(window: int) -> str:
-    """A window's begin, such as ``2026-03-01T10:00Z``."""
-    return datetime.fromtimestamp(window, tz=timezone.utc).strftime("%Y-%m-%dT%H:%MZ")
+def instant(moment: int) -> str:
+    """A moment to the minute, such as ``2026-03-01T10:00Z``."""
+    return datetime.fromtimestamp(moment, tz=timezone.utc).strftime("%Y-%m-%dT%H:%MZ")
 
 
-def _tables(arguments: argparse.Namespace) -> ModuleType | None:
+def tables_for(arguments: argparse.Namespace, module: str = "meterkit.cli.tables") -> ModuleType | None:
     """What renders for people; None where data is asked for."""
     if arguments.json:
         return None
     try:
-        from meterkit.cli import tables
+        return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "rich":
             raise
         raise CommandError("tables need rich: pip install 'meterkit[cli]', or ask for --json") from None
-    return tables
 
 
-def _print_json(data: Any) -> None:
+def print_json(data: Any) -> None:
+    """On stdout, and nothing else there."""
     json.dump(data, sys.stdout, indent=2)
     print()
 

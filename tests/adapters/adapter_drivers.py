@@ -80,12 +80,14 @@ def call_wsgi(
     *,
     headers: dict[str, str] | None = None,
     environ: dict[str, Any] | None = None,
+    payload: bytes = b"",
     leave_after: int | None = None,
     watch: Callable[[], Any] = lambda: None,
 ) -> Answer:
     """Serve one request. The client leaves after *leave_after* chunks: what follows is not asked for."""
     answer = Answer(watch=watch)
-    environ = {**environ_for(method, path, headers), LOG: answer.log, **(environ or {})}
+    sent = {"CONTENT_LENGTH": str(len(payload)), "wsgi.input": io.BytesIO(payload)} if payload else {}
+    environ = {**environ_for(method, path, headers), LOG: answer.log, **sent, **(environ or {})}
 
     def start_response(status: str, headers: list[tuple[str, str]], *exc_info: Any, **named: Any) -> Any:
         answer.got("start", int(status[:3]), list(headers), len(exc_info), tuple(named))
@@ -136,6 +138,7 @@ def call_asgi(
     *,
     headers: dict[str, str] | None = None,
     scope: dict[str, Any] | None = None,
+    payload: bytes = b"",
     leave: str = "",
     watch: Callable[[], Any] = lambda: None,
 ) -> Answer:
@@ -147,12 +150,15 @@ def call_asgi(
     """
     answer = Answer(watch=watch)
     scope = {**scope_for(method, path, headers), LOG: answer.log, **(scope or {})}
-    asyncio.run(_serve(app, scope, leave, answer))
+    asyncio.run(_serve(app, scope, payload, leave, answer))
     return answer
 
 
-async def _serve(app: Any, scope: dict[str, Any], leave: str, answer: Answer) -> None:  # noqa: C901 - a whole server
-    unread = [{"type": "http.request", "body": b"", "more_body": False}]
+async def _serve(app: Any, scope: dict[str, Any], payload: bytes, leave: str, answer: Answer) -> None:  # noqa: C901 - a whole server
+    half = len(payload) // 2
+    unread = [{"type": "http.request", "body": payload[half:], "more_body": False}]
+    if half:
+        unread.append({"type": "http.request", "body": payload[:half], "more_body": True})
     ended, left, first_chunk = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     async def receive() -> dict[str, Any]:

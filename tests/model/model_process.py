@@ -128,7 +128,7 @@ class Served:
 
     def books(self) -> dict[str, list[dict[str, object]]]:
         """All rows of usage and all reports."""
-        reports = self.kit._process().outbox().reports()
+        reports = self.kit._processes.flusher().outbox().reports()
         return {"usage": [asdict(row) for row in self.kit.usage()], "reports": [asdict(each) for each in reports]}
 
     def fork(self, meter: str, company: str, quantity: int, *, flush: bool) -> None:

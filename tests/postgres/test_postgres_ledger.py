@@ -15,6 +15,7 @@ from test_ledger import (
     test_usage_is_kept_by_meter_company_user_and_window,
 )
 from test_outbox import (
+    accounts,
     fold,
     lease,
     ledger,
@@ -35,6 +36,7 @@ from meterkit.lease import LeaseLostError
 from meterkit.limits import MAX_ID_BYTES
 
 __all__ = [  # what pytest is to find here
+    "accounts",
     "lease",
     "ledger",
     "outbox",

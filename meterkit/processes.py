@@ -1,0 +1,122 @@
+"""
+Wiring: the flusher of this process, and of each process that is forked from it.
+
+The first count starts it, in a forked child as well, also where no fork hook runs.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import weakref
+from collections import deque
+from contextlib import suppress
+
+from meterkit import native
+from meterkit.configuration import Settings
+from meterkit.counting import Cell
+from meterkit.flusher import Flusher
+from meterkit.journal import ClosedJournalError
+from meterkit.problems import Problems
+from meterkit.windows import Windows
+
+
+class Processes:
+    """
+    Finds, starts and ends the flusher of the process that asks; takes counts to its journal.
+
+    Args:
+        settings: Of the kit.
+        problems: Where trouble goes.
+        windows: Kept up to date by the flusher.
+    """
+
+    def __init__(self, settings: Settings, problems: Problems, windows: Windows) -> None:
+        self._settings = settings
+        self._problems = problems
+        self._windows = windows
+        self._flusher: Flusher | None = None
+        # One for each process, because a fork may happen while a thread of the parent's holds the parent's.
+        # Re-entrant, because a signal handler may count.
+        self._starting: dict[int, threading.RLock] = {}
+        self._starter: int | None = None  # the thread that is starting or finding the flusher
+        self._early: deque[tuple[list[tuple[Cell, int]], int]] = deque()  # what its signal handlers count meanwhile
+        _all.add(self)
+
+    def close(self) -> None:
+        """Flush and stop; a count after that starts again."""
+        with self._lock():
+            if self._flusher is not None and self._flusher.pid != os.getpid():
+                self.after_fork()
+            flusher, self._flusher = self._flusher, None
+        if flusher is not None:
+            atexit.unregister(self.close)
+            flusher.close()
+
+    def count(self, cells: list[tuple[Cell, int]], now: int) -> None:
+        """Put counts into the journal of this process; for `meterkit.counting.Counting`."""
+        while True:
+            flusher = self._flusher
+            if flusher is None or not flusher.counts or flusher.pid != os.getpid():
+                if self._starter == native.thread_id():
+                    self._early.append((cells, now))
+                    return
+                flusher = self.flusher(counting=True)
+            try:
+                flusher.journal.count(cells, now)
+            except ClosedJournalError:
+                continue  # close() came in between; start again
+            return
+
+    def flusher(self, *, counting: bool = False) -> Flusher:
+        """The flusher of this process; *counting* starts its journal and thread."""
+        started = False
+        with self._lock():
+            if self._flusher is not None and self._flusher.pid != os.getpid():
+                self.after_fork()  # no fork hook ran, as under uWSGI
+            self._starter = native.thread_id()
+            try:
+                flusher = self._flusher
+                if flusher is None:
+                    flusher = self._flusher = Flusher(self._settings, self._problems, self._windows)
+                    atexit.register(self.close)
+                if counting and not flusher.counts:
+                    flusher.start()
+                    started = True
+            finally:
+                self._starter = None
+        if started:
+            flusher.report_trouble()
+        with suppress(IndexError):
+            while self._early:
+                self.count(*self._early.popleft())
+        return flusher
+
+    def _lock(self) -> threading.RLock:
+        """The lock under which this process starts and stops its flusher."""
+        return self._starting.setdefault(os.getpid(), native.rlock())
+
+    def after_fork(self) -> None:
+        """In a forked child: begin anew. Takes no lock, logs nothing and starts nothing."""
+        self._starter, self._early = None, deque()
+        self._problems.after_fork()
+        flusher, self._flusher = self._flusher, None
+        if flusher is not None:
+            _inherited.append(flusher)
+            flusher.abandon()
+
+
+_all: weakref.WeakSet[Processes] = weakref.WeakSet()
+
+_inherited: list[Flusher] = []
+"""What a forked child got from its parent. Kept for ever: finalising an inherited SQLite connection could harm."""
+
+
+def _after_fork_in_child() -> None:
+    for each in list(_all):
+        each.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)  # once for all kits: it cannot be taken back

@@ -1,0 +1,102 @@
+"""The webhook's path, in every stack: answered before the app, without its routes, its views, or CSRF."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from adapter_drivers import Answer
+from adapter_stacks import Stack
+
+from meterkit import Meter, MeterKit, Webhook
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "webhooks"))
+from signed import SECRET, body_of, signature_of, snapshot
+
+PATH = "/stripe/webhook"
+EVENT = body_of(snapshot("invoice.paid", {"object": "invoice", "id": "in_1", "number": "Zoë-1"}))
+
+
+@pytest.fixture
+def kit(make_kit: Callable[..., MeterKit]) -> MeterKit:
+    """Counts every request, whatever came of it, and takes webhooks."""
+    return make_kit(Meter("all", path="*", status="*"), webhook=Webhook(PATH, secret=SECRET))
+
+
+@pytest.fixture
+def post(stack: Stack, kit: MeterKit, clock: Callable[[], float]) -> Callable[..., Answer]:
+    """Sends a body to the webhook's path, signed unless told otherwise."""
+    app = stack.make(kit)
+
+    def post(payload: bytes = EVENT, signature: str | None = None, method: str = "POST", **options: Any) -> Answer:
+        headers = {"Stripe-Signature": signature_of(payload, clock()) if signature is None else signature}
+        return stack.call(app, method, options.pop("path", PATH), payload=payload, headers=headers, **options)
+
+    return post
+
+
+def received(kit: MeterKit) -> list[str]:
+    return [event.id for event in kit.webhook_events()]
+
+
+def test_an_event_is_taken_and_the_app_is_not_asked(post: Callable[..., Answer], kit: MeterKit) -> None:
+    """It is in the ledger when Stripe hears 200; nobody is billed for it."""
+    answer = post()
+
+    assert (200, b'{"received": true}', None) == (answer.status, answer.body, answer.error)
+    assert ["evt_1"] == received(kit)
+    kit.flush()
+    assert [] == kit.usage()
+
+
+def test_a_wrong_signature_is_a_400_that_says_nothing(post: Callable[..., Answer], kit: MeterKit) -> None:
+    """And a counter in ``kit.health()``."""
+    answer = post(signature="t=1,v1=00")
+
+    assert (400, b'{"error": "no event that is signed with this endpoint\'s secret"}') == (answer.status, answer.body)
+    assert [] == received(kit)
+    assert {"received": 0, "refused": 1} == kit.health()["webhook"]
+
+
+def test_other_paths_are_the_apps(post: Callable[..., Answer], kit: MeterKit) -> None:
+    """Also one that begins the same."""
+    post(path="/whole", method="GET", payload=b"")
+    post(path=PATH + "/", method="GET", payload=b"")
+    kit.flush()
+
+    assert 2 == sum(row.quantity for row in kit.usage())
+    assert [] == received(kit)
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT"])
+def test_other_methods_are_not_allowed(post: Callable[..., Answer], method: str) -> None:
+    """Stripe sends a POST."""
+    answer = post(method=method)
+
+    assert 405 == answer.status
+    assert "POST" in dict(answer.headers).values()
+
+
+@pytest.mark.parametrize(("megabytes", "status"), [(10, 200), (17, 413)])
+def test_large_bodies(post: Callable[..., Answer], megabytes: int, status: int) -> None:
+    """More than Stripe ever sends is taken; much more is not even kept in memory."""
+    padding = "x" * (megabytes * 2**20)
+    answer = post(body_of(snapshot("invoice.paid", {"object": "invoice", "id": "in_1", "description": padding})))
+
+    assert status == answer.status
+
+
+def test_a_ledger_that_fails_makes_stripe_try_again(post: Callable[..., Answer], kit: MeterKit, tmp_path: Path) -> None:
+    """It hears 503, and sends the event again."""
+    post(signature="")
+    ledger = Path(str(kit._settings.data_dir)) / "ledger.sqlite"
+    ledger.parent.mkdir(exist_ok=True)
+    ledger.write_bytes(b"no database at all" * 100)
+    down = post().status
+    ledger.unlink()
+
+    assert (503, 200) == (down, post().status)
+    assert ["evt_1"] == received(kit)
