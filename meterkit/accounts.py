@@ -13,8 +13,9 @@ from typing import Literal, TypeAlias
 import sqlalchemy as sa
 
 from meterkit import schema
+from meterkit.counting import NOBODY
 from meterkit.database import Database, insert_into, put
-from meterkit.ledger import customer_of
+from meterkit.ledger import is_customer
 from meterkit.windows import HOUR, hour_of
 
 Source: TypeAlias = Literal["link", "resolver", "metadata"]
@@ -222,18 +223,19 @@ class Accounts:
         with self._database.snapshot() as connection:
             return list(connection.scalars(sa.select(schema.accounts.c.company).limit(limit)))
 
-    def unlinked(self) -> list[str]:
-        """Companies with usage that waits, because nobody has said who pays for them."""
+    def unlinked(self) -> dict[str, int]:
+        """Companies with usage that waits, because nobody has said who pays for them, and its oldest window."""
         usage, accounts = schema.usage, schema.accounts
         query = (
-            sa.select(usage.c.company)
+            sa.select(usage.c.company, sa.func.min(usage.c.window).label("oldest"))
             .join_from(usage, accounts, usage.c.company == accounts.c.company, isouter=True)
-            .where(usage.c.quantity != usage.c.reported, usage.c.company != "", accounts.c.customer.is_(None))
-            .distinct()
+            .where(usage.c.quantity != usage.c.reported, usage.c.company != NOBODY, accounts.c.customer.is_(None))
+            .where(~is_customer(usage.c.company))
+            .group_by(usage.c.company)
             .order_by(usage.c.company)
         )
         with self._database.snapshot() as connection:
-            return [company for company in connection.scalars(query) if customer_of(company, None) is None]
+            return {row.company: row.oldest for row in connection.execute(query)}
 
     def _follow_metadata(self, connection: sa.Connection, customer: Customer) -> str:
         """Let the metadata say who pays; answer the company if another customer's names it, too."""

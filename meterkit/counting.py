@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, Protocol, TypeAlias
 
 from meterkit.errors import ConfigurationError, UsageError
 from meterkit.exchange import Exchange, Identity
-from meterkit.limits import checked_id, checked_quantity
+from meterkit.limits import checked_id, checked_moment, checked_quantity
 from meterkit.meter import Meter
 from meterkit.problems import Problems
 from meterkit.routewatch import RouteWatch
@@ -154,16 +155,19 @@ class Counting:
             f"metering failed with {_shown(error)}; the response is unchanged. Please report this",
         )
 
-    def record(self, meter: Meter, company: str, quantity: int, user: str | None) -> None:
+    def record(
+        self, meter: Meter, company: str, quantity: int, *, user: str | None = None, at: datetime | None = None
+    ) -> None:
         """
-        Count outside HTTP.
+        Count outside HTTP, now or *at* a moment of the last 35 days.
 
         Raises:
             UsageError: An argument cannot be counted.
         """
         quantity, company, user = checked_quantity(quantity), checked_id(company, "company"), _checked_user(user)
+        moment = None if at is None else checked_moment(at, self._clock())
         if quantity:
-            self._put([(meter, quantity)], company, user)
+            self._put([(meter, quantity)], company, user, moment)
 
     def _look_at_routes(self, exchange: Exchange) -> None:
         try:
@@ -240,8 +244,8 @@ class Counting:
             self._problems.note(error.reason, f"identify: {error}; its usage is kept under no user")
             return company, NOBODY
 
-    def _put(self, counted: list[tuple[Meter, int]], company: str, user: str) -> None:
-        now = int(self._clock())
+    def _put(self, counted: list[tuple[Meter, int]], company: str, user: str, at: int | None = None) -> None:
+        now = int(self._clock()) if at is None else at
         window = self._windows.at(now, company)
         self._sink.count(
             [((meter.name, meter.event_name, company, user, window), quantity) for meter, quantity in counted],

@@ -9,6 +9,7 @@ from meterkit.configuration import Settings
 from meterkit.courier import NO_KEY
 from meterkit.flusher import Flusher
 from meterkit.ledger import Books
+from meterkit.limits import OLDEST_SECONDS
 from meterkit.problems import Problems
 
 SHOWN = 20
@@ -20,9 +21,11 @@ def health(flusher: Flusher, settings: Settings, problems: Problems) -> dict[str
     attention: list[str] = []
     books: dict[str, Books] | None = None
     refused: list[dict[str, Any]] = []
+    waiting: dict[str, int] = {}
     try:
         # The journal first: what moves on in the meantime is found in the ledger, and known there by its generation.
         books = flusher.ledger().books(flusher.journal.totals())
+        waiting = flusher.accounts().unlinked()
         refused = [
             {
                 "identifier": report.identifier,
@@ -37,6 +40,7 @@ def health(flusher: Flusher, settings: Settings, problems: Problems) -> dict[str
         ]
     except Exception as error:
         attention.append(str(error) or repr(error))
+    attention += _waiting(waiting, settings.clock())
     for meter, of_meter in (books or {}).items():
         attention += _concerns(meter, of_meter)
     attention += [f"{each['identifier']} ({each['state']}): {each['error']}" for each in refused[:SHOWN]]
@@ -58,12 +62,26 @@ def health(flusher: Flusher, settings: Settings, problems: Problems) -> dict[str
     }
 
 
+def _waiting(unlinked: dict[str, int], now: float) -> list[str]:
+    """What waits for a customer, and for how long it still can."""
+    if not unlinked:
+        return []
+    oldest = min(unlinked, key=lambda company: unlinked[company])
+    days = (unlinked[oldest] + OLDEST_SECONDS - now) / (24 * 3600)
+    left = f"{days:.0f} days are left" if days > 0 else "that is over"
+    others = f" and {len(unlinked) - 1:,} others" if len(unlinked) > 1 else ""
+    return [
+        (
+            f"nobody has said which Stripe customer pays for {oldest!r:.100}{others}: kit.link(company, customer); see "
+            f"meterkit customers. Their usage waits; Stripe takes what is up to 35 days old, and {left}"
+        )
+    ]
+
+
 def _concerns(meter: str, books: Books) -> list[str]:
     concerns = []
     if not books.balanced:
         concerns.append(f"{meter}: the books do not balance: {books}. Please report this")
-    if books.unlinked:
-        concerns.append(f"{meter}: {books.unlinked} wait for kit.link(company, customer); see meterkit usage")
     if books.capped:
         concerns.append(
             f"{meter}: {books.capped} were used by companies that were invented faster than they could be counted "

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from meterkit.configuration import (
@@ -135,7 +136,15 @@ class MeterKit:
         masked = None if key is None else f"{key[:8] if key.startswith(('sk_', 'rk_')) else ''}..."
         return f"MeterKit(meters={list(self.meters)}, stripe_key={masked!r}, data_dir={str(self._settings.data_dir)!r})"
 
-    def record(self, meter: Meter | str, company: str, quantity: int = 1, *, user: str | None = None) -> None:
+    def record(
+        self,
+        meter: Meter | str,
+        company: str,
+        quantity: int = 1,
+        *,
+        user: str | None = None,
+        at: datetime | None = None,
+    ) -> None:
         """
         Count work that is no HTTP exchange: a job, a message, a night's storage.
 
@@ -144,6 +153,7 @@ class MeterKit:
             company: The id of the company that pays.
             quantity: 0 to 999,999,999,999,999, in the meter's unit.
             user: The id of the user within the company.
+            at: When it was used, with a time zone, up to 35 days ago; by default now.
 
         Raises:
             UsageError: An argument cannot be counted; nothing was.
@@ -153,7 +163,7 @@ class MeterKit:
             raise UsageError(
                 f"this kit has no meter {name!r:.120}, only {', '.join(self.meters)}", reason="meter_unknown"
             )
-        self.counting.record(self.meters[name], company, quantity, user)
+        self.counting.record(self.meters[name], company, quantity, user=user, at=at)
 
     def link(self, company: str, customer: str) -> None:
         """

@@ -7,6 +7,7 @@ One place for the bounds, so that ``record()``, ``add_usage()``, ``identify=`` a
 from __future__ import annotations
 
 import operator
+from datetime import datetime
 from typing import Any
 
 from meterkit.errors import UsageError
@@ -22,6 +23,10 @@ MAX_ID_BYTES = 3 * MAX_ID_LENGTH
 
 MAX_EVENT_NAME_LENGTH = 100
 """Stripe: ``event_name`` has at most 100 characters."""
+
+
+OLDEST_SECONDS = 35 * 24 * 3600
+"""Stripe: a meter event is at most 35 days old."""
 
 
 def checked_quantity(value: Any) -> int:
@@ -82,3 +87,27 @@ def checked_customer(value: Any) -> str:
             f"a Stripe customer id begins with cus_, unlike {customer!r:.60}", reason="customer_not_stripe"
         )
     return customer
+
+
+def checked_moment(value: Any, now: float) -> int:
+    """
+    *value*, a moment of the last `OLDEST_SECONDS`, in unix seconds.
+
+    Raises:
+        UsageError: It is no datetime with a time zone, is older, or lies ahead.
+    """
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        raise UsageError(
+            f"at= is a datetime with a time zone, such as datetime.now(timezone.utc), not {value!r:.100}",
+            reason="at_not_aware",
+        )
+    moment = int(value.timestamp())
+    if moment < now - OLDEST_SECONDS:
+        raise UsageError(
+            f"{value:%Y-%m-%d %H:%M} is over 35 days ago, and Stripe takes no usage that old; bill it by an invoice "
+            "item instead",
+            reason="at_too_old",
+        )
+    if moment > now:
+        raise UsageError(f"{value:%Y-%m-%d %H:%M} lies ahead; count usage when it happens", reason="at_in_future")
+    return moment

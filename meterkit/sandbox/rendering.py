@@ -53,12 +53,12 @@ def _value(account: Account, value: Any, tree: Tree, path: str) -> Any:
         return [_value(account, item, tree, path) for item in value]
     if not isinstance(value, dict):
         return value
+    kind = str(value.get("object"))  # in an event's data, "object" is no name but the object itself
     for name in tree:
         if name not in value:
             raise invalid(f"This property cannot be expanded ({path}{name}).", param="expand")
-    kind = str(value.get("object"))  # in an event's data, "object" is no name but the object itself
     return {
-        name: _field(account, name, item, tree, path)
+        name: None if item is None and (kind, name) in ON_DEMAND else _field(account, name, item, tree, path)
         for name, item in value.items()
         if not name.startswith("_") and ((kind, name) not in ON_DEMAND or name in tree)
     }

@@ -213,7 +213,7 @@ def test_something_needs_attention(shop, used):
     code, out, _ = meterkit("health", "billing:kit")
 
     assert 1 == code
-    assert "* egress: 7 wait for kit.link(company, customer)" in out
+    assert "* nobody has said which Stripe customer pays for 'acme' and 1 others: kit.link(company, customer)" in out
     assert "* there is no stripe_key=" in out
 
 

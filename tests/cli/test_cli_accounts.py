@@ -1,0 +1,94 @@
+"""The commands about Stripe's customers: what there is, how it stands, and what its webhooks told."""
+
+from __future__ import annotations
+
+import pytest
+import stripe as stripe_python
+from cli_shell import cells, data_of, meterkit
+from fake_clock import NOON
+
+from meterkit.transport import HTTPXClient
+
+SECRET = "whsec_of_the_shop"
+BILLING = f"""
+from meterkit import Meter, MeterKit, Webhook
+
+kit = MeterKit(
+    meters=[Meter("credit_scores"), Meter("egress")],
+    clock=lambda: {NOON + 600},
+    webhook=Webhook("/stripe/webhook", secret="{SECRET}"),
+)
+"""
+
+
+@pytest.fixture
+def subscribed(shop, stripe):
+    """A customer of Stripe's whose metadata name acme, and who has a subscription; answers both ids."""
+    (shop / "billing.py").write_text(BILLING)
+    http = HTTPXClient()
+    api = stripe_python.StripeClient(stripe.api_key, base_addresses={"api": stripe.url}, http_client=http).v1
+    api.customers.update(stripe.customer, {"metadata": {"company": "acme"}})
+    (meter, *_) = [each for each in api.billing.meters.list().data if each.event_name == "credit_scores"]
+    recurring = {"interval": "month", "usage_type": "metered", "meter": meter.id}
+    price = api.prices.create(
+        {"currency": "usd", "unit_amount": 5, "product_data": {"name": "x"}, "recurring": recurring}
+    )
+    subscription = api.subscriptions.create({"customer": stripe.customer, "items": [{"price": price.id}]})
+    http.close()
+    return stripe.customer, subscription.id
+
+
+def test_sync_and_customers(shop, used, stripe, subscribed):
+    """What waits for nobody is reported after that; globex goes on to wait, which the exit code says."""
+    customer, subscription = subscribed
+    used.flush()
+
+    synced = data_of("sync", "billing:kit")
+    code, data = data_of("customers", "billing:kit")
+    _, reported = data_of("report", "billing:kit", "--open")
+
+    read = {"customers": 1, "subscriptions": 1, "invoices": 0, "ambiguous": [], "error": ""}
+    assert (0, read) == synced
+    assert (1, [("acme", customer, "good"), ("globex", None, "unknown")]) == (
+        code,
+        [(each["company"], each["customer"], each["standing"]) for each in data],
+    )
+    period = {"id": subscription, "status": "active", "period_end": "2026-04-01T12:10Z"}
+    assert ([period], {"credit_scores": 1500, "egress": 7}, "2026-03-01T12:00Z") == (
+        data[0]["subscriptions"],
+        data[0]["waiting"],
+        data[0]["oldest"],
+    )
+    assert 2 == reported["sent"]
+
+
+def test_the_tables(shop, used, stripe, subscribed):
+    """The same, for people."""
+    customer, subscription = subscribed
+    used.flush()
+
+    tables = [cells(meterkit(verb, "billing:kit")[1]) for verb in ("sync", "customers", "webhook-events")]
+
+    assert [["customers", "subscriptions", "invoices"], ["1", "1", "0"]] == tables[0]
+    assert [
+        ["company", "customer", "subscription", "standing", "overdue", "waiting", "since"],
+        [
+            "acme (Acme)",
+            customer,
+            f"{subscription} active until 2026-04-01T12:10Z",
+            "good",
+            "",
+            "1,500 credit_scores, 7 egress",
+            "2026-03-01T12:00Z",
+        ],
+        ["globex", "waits for kit.link()", "", "unknown", "", "80 credit_scores", "2026-03-01T12:00Z"],
+    ] == tables[1]
+    assert [] == tables[2]
+
+
+def test_sync_without_a_key(shop):
+    """It says what is missing."""
+    code, out, err = meterkit("sync", "billing:kit")
+
+    assert (2, "") == (code, out)
+    assert "STRIPE_SECRET_KEY" in err
