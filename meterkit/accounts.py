@@ -201,16 +201,21 @@ class Accounts:
         with self._database.snapshot() as connection:
             return list(connection.scalars(query))
 
-    def boundaries(self) -> dict[str, tuple[int, ...]]:
-        """By company, the boundaries of billing periods within this hour and the next, but those on a full hour."""
+    def boundaries(self, *, since: int | None = None) -> dict[str, tuple[int, ...]]:
+        """
+        By company, the known boundaries of its billing periods, but those on a full hour.
+
+        They are from *since*, by default the beginning of this hour, to the end of the next hour.
+        """
         items, accounts = schema.items, schema.accounts
-        begin = hour_of(int(self._clock()))
+        this_hour = hour_of(int(self._clock()))
+        begin = this_hour if since is None else since
         found: dict[str, set[int]] = {}
         for edge in (items.c.period_start, items.c.period_end):
             query = (
                 sa.select(items.c.customer, accounts.c.company, edge.label("edge"))
                 .join_from(items, accounts, items.c.customer == accounts.c.customer, isouter=True)
-                .where(edge > begin, edge < begin + 2 * HOUR, edge % HOUR != 0)
+                .where(edge > begin, edge < this_hour + 2 * HOUR, edge % HOUR != 0)
             )
             with self._database.snapshot() as connection:
                 for row in connection.execute(query):

@@ -40,6 +40,7 @@ from meterkit.webhook import Webhook, checked_webhook
 from meterkit.windows import Windows
 
 if TYPE_CHECKING:
+    from meterkit.flusher import Flusher
     from meterkit.following import Followed
     from meterkit.inbox import WebhookEvent
     from meterkit.ledger import Usage
@@ -75,6 +76,7 @@ class MeterKit:
         meters: By name.
         prices: In their order.
         counting: What the middleware calls.
+        clock: As it was given.
         webhook: As it was given.
 
     Raises:
@@ -102,6 +104,7 @@ class MeterKit:
         self.prices = checked_prices(prices, self.meters)
         check_identify(identify)
         check_clock(clock)
+        self.clock = clock
         self.webhook = checked_webhook(webhook)
         directory = checked_directory(data_dir or os.environ.get("METERKIT_DATA_DIR") or ".meterkit")
         self._settings = Settings(
@@ -185,7 +188,7 @@ class MeterKit:
             raise UsageError(
                 f"{company!r:.60} is a Stripe customer id, and pays for itself", reason="company_is_customer"
             )
-        self._processes.flusher().accounts().link(company, customer)
+        self.process().accounts().link(company, customer)
 
     def flush(self) -> None:
         """
@@ -194,7 +197,7 @@ class MeterKit:
         Raises:
             LedgerError: The ledger failed; nothing is lost.
         """
-        self._processes.flusher().flush()
+        self.process().flush()
 
     def report(self, *, include_open: bool = False) -> Summary:
         """
@@ -207,7 +210,7 @@ class MeterKit:
             LedgerError: The ledger failed; nothing is lost.
         """
         self.flush()
-        return self._processes.flusher().courier.report(include_open=include_open)
+        return self.process().courier.report(include_open=include_open)
 
     def receive(self, payload: bytes | str, signature: str | None) -> bool:
         """
@@ -235,7 +238,7 @@ class MeterKit:
         Raises:
             LedgerError: The ledger cannot be read.
         """
-        return self._processes.flusher().inbox().events(limit=limit)
+        return self.process().inbox().events(limit=limit)
 
     def customers(self) -> list[Account]:
         """
@@ -246,7 +249,7 @@ class MeterKit:
         """
         from meterkit.standing import accounts
 
-        return accounts(self._processes.flusher().database(), clock=self._settings.clock)
+        return accounts(self.process().database(), clock=self._settings.clock)
 
     def sync(self) -> Followed:
         """
@@ -256,7 +259,7 @@ class MeterKit:
             LedgerError: The ledger could not keep them.
             ConfigurationError: There is no key.
         """
-        return self._processes.flusher().courier.sync()
+        return self.process().courier.sync()
 
     def usage(
         self,
@@ -279,7 +282,7 @@ class MeterKit:
             LedgerError: The ledger cannot be read.
         """
         name = meter.name if isinstance(meter, Meter) else meter
-        return self._processes.flusher().ledger().usage(company=company, meter=name, since=since, until=until)
+        return self.process().ledger().usage(company=company, meter=name, since=since, until=until)
 
     def health(self) -> dict[str, Any]:
         """
@@ -293,7 +296,11 @@ class MeterKit:
         """
         from meterkit.health import health
 
-        return health(self._processes.flusher(), self._settings, self._problems)
+        return health(self.process(), self._settings, self._problems)
+
+    def process(self) -> Flusher:
+        """What belongs to this process, for meterkit's own commands."""
+        return self._processes.flusher()
 
     def close(self) -> None:
         """

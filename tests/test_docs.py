@@ -79,7 +79,7 @@ def test_the_reference_is_complete(name):
     assert f"`meterkit.{name}" in page("reference.md")
 
 
-OWN_USE = {"count", "after_fork"}
+OWN_USE = {"process"}
 """Methods of the kit that its own parts call."""
 
 

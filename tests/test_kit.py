@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from fake_clock import NOON
@@ -296,3 +297,32 @@ def test_no_place_at_all(make_kit, tmp_path):
     assert {("calls", "acme"): 7} == counted(kit)
     assert not kit.health()["journal"]["in_memory"]
     assert "journal_in_memory" not in kit.health()["problems"]
+
+
+def test_usage_of_the_past(kit, clock):
+    """It is counted in the hour in which it was used."""
+    now = datetime.fromtimestamp(clock.now, tz=timezone.utc)
+    kit.record("calls", "acme", 3, at=now - timedelta(days=34, minutes=30))
+    kit.record("calls", "acme", 4, at=now.astimezone(timezone(timedelta(hours=9))))
+    kit.flush()
+
+    hour = NOON - 34 * 24 * 3600 - 3600
+    assert {hour: 3, NOON: 4} == {row.window: row.quantity for row in kit.usage()}
+
+
+@pytest.mark.parametrize(
+    ("at", "reason"),
+    [
+        (datetime(2026, 3, 1, 12), "at_not_aware"),  # noqa: DTZ001 - that is what is wrong with it
+        (NOON, "at_not_aware"),
+        (datetime(2026, 1, 1, tzinfo=timezone.utc), "at_too_old"),
+        (datetime(2026, 3, 1, 12, 11, tzinfo=timezone.utc), "at_in_future"),
+    ],
+)
+def test_a_moment_that_cannot_be_counted(kit, at, reason):
+    """Nothing is, and the message says what helps."""
+    with pytest.raises(UsageError) as refused:
+        kit.record("calls", "acme", 1, at=at)
+
+    assert reason == refused.value.reason
+    assert [] == kit.usage()

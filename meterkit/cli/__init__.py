@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from meterkit.cli import account_commands, commands
+from meterkit.cli import account_commands, commands, repair_commands
 from meterkit.cli.loading import CommandError
 from meterkit.errors import ConfigurationError, MeterKitError
 
@@ -103,6 +103,11 @@ def parser() -> argparse.ArgumentParser:
         "--limit", type=int, default=100, metavar="N", help="so many at most, the newest (default: 100)"
     )
     _json(events)
+
+    backfill = _verb(verbs, "backfill", repair_commands.backfill, "count usage of the past, from a CSV file")
+    _kit(backfill)
+    backfill.add_argument("file", metavar="usage.csv", help="with the columns meter,company,quantity,at[,user]")
+    _json(backfill)
 
     health = _verb(verbs, "health", commands.health, "show whether all is well, and where all usage is")
     _kit(health)

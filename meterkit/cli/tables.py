@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+T = TypeVar("T")
 
 NO_END = 10_000
 """The width where no terminal sets one: a file or a pipe gets lines as long as they are."""
@@ -28,6 +32,13 @@ def show(*things: RenderableType) -> None:
 def waiting(text: str) -> AbstractContextManager[Any]:
     """A sign of life on a terminal, while something takes its time."""
     return Console(stderr=True).status(f"{text} ...")
+
+
+def track(things: Iterable[T], total: int) -> Iterable[T]:
+    """A progress bar on a terminal, while *things* come."""
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        yield from progress.track(things, total=total)
 
 
 def table(title: str, **columns: str) -> Table:

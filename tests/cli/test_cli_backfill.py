@@ -1,0 +1,136 @@
+"""Usage of the past, from a file: checked as a whole, counted once, and reported for the hours in which it was used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from cli_shell import data_of, meterkit
+from fake_clock import NOON
+
+HOUR = 3600
+HEAD = "meter,company,quantity,at,user\n"
+ROWS = (
+    "credit_scores,acme,3,2026-03-01T10:30:00Z,ada\n"
+    "credit_scores,acme,4,2026-03-01T11:30:00+01:00,ada\n"
+    f"egress,acme,5,{NOON - 20 * 24 * HOUR},\n"
+)
+
+
+@pytest.fixture
+def write(shop):
+    """A function that writes ``usage.csv``."""
+    return (shop / "usage.csv").write_text
+
+
+def usage():
+    _, data = data_of("usage", "billing:kit")
+    return {(row["meter"], row["company"], row["user"], row["window"]): row["quantity"] for row in data["usage"]}
+
+
+EXPECTED = {
+    ("credit_scores", "acme", "ada", "2026-03-01T10:00Z"): 7,
+    ("egress", "acme", None, "2026-02-09T12:00Z"): 5,
+}
+
+
+def test_a_file_is_counted_once(write):
+    """However often it is given; the rows are in the hours of their usage."""
+    write(HEAD + ROWS)
+    first = data_of("backfill", "billing:kit", "usage.csv")
+    again = data_of("backfill", "billing:kit", "usage.csv")
+
+    assert (0, {"rows": 3, "counted": 3, "known": 0}) == first
+    assert (0, {"rows": 3, "counted": 0, "known": 3}) == again
+    assert EXPECTED == usage()
+
+
+def test_the_words(write):
+    """For people."""
+    write(HEAD + ROWS)
+    said = [meterkit("backfill", "billing:kit", "usage.csv")[1] for _ in range(2)]
+
+    assert [
+        "3 of 3 rows are counted now.\n",
+        "0 of 3 rows are counted now. 3 had been counted before.\n",
+    ] == said
+
+
+def test_what_was_broken_off_is_continued(shop, write):
+    """A kill between two portions: the second run counts the rest, and the books balance."""
+    write(HEAD + f"egress,acme,1,{NOON},\n" * 1_200)
+    killed = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            (
+                "import os, billing\n"
+                "from pathlib import Path\n"
+                "from meterkit.backfill import backfill\n"
+                "def track(portions, total):\n"
+                "    for number, portion in enumerate(portions):\n"
+                "        number == 2 and os._exit(9)\n"
+                "        yield portion\n"
+                f"backfill(billing.kit.process(), billing.kit.meters, Path('usage.csv'), now={NOON + 600}, track=track)"
+            ),
+        ],
+        check=False,
+    ).returncode
+    code, data = data_of("backfill", "billing:kit", "usage.csv")
+    _, health = data_of("health", "billing:kit")
+
+    assert (9, 0, {"rows": 1_200, "counted": 200, "known": 1_000}) == (killed, code, data)
+    assert (1_200, True) == (health["books"]["egress"]["counted"], health["books"]["egress"]["balanced"])
+
+
+def test_it_is_reported_at_its_time(write, stripe, make_kit, shop):
+    """Stripe gets the moment of the usage."""
+    write(HEAD + ROWS.replace("acme", stripe.customer))
+    data_of("backfill", "billing:kit", "usage.csv")
+    data_of("report", "billing:kit")
+
+    assert [("credit_scores", 7, NOON - 90 * 60), ("egress", 5, NOON - 20 * 24 * HOUR)] == sorted(
+        (event.event_name, event.value, event.timestamp) for event in stripe.meter_events
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "the first line names the columns"),
+        ("meter,company,quantity\n", "missing: at"),
+        ("meter,company,quantity,at,compny\n", "unknown: compny"),
+        (
+            HEAD + "calls,acme,1,2026-03-01T10:00:00Z,\n",
+            "line 2: there is no meter 'calls', only credit_scores, egress",
+        ),
+        (HEAD + "egress,,1,2026-03-01T10:00:00Z,\n", "line 2: a company id is empty"),
+        (HEAD + "egress,acme,1.5,2026-03-01T10:00:00Z,\n", "line 2: quantity is a whole number, not '1.5'"),
+        (HEAD + "egress,acme,-1,2026-03-01T10:00:00Z,\n", "line 2: quantity is a whole number, not '-1'"),
+        (HEAD + "egress,acme,1,2026-03-01T10:00:00,\n", "line 2: at= is a datetime with a time zone"),
+        (HEAD + "egress,acme,1,yesterday,\n", "line 2: at is a time with its zone"),
+        (HEAD + "egress,acme,1,2026-01-01T10:00:00Z,\n", "line 2: 2026-01-01 10:00 is over 35 days ago"),
+        (HEAD + "egress,acme,1,2026-03-02T10:00:00Z,\n", "line 2: 2026-03-02 10:00 lies ahead"),
+        (HEAD + "egress,acme\n", "line 2: it has more or fewer columns"),
+        (HEAD + "egress,acme,1,2026-03-01T10:00:00Z,,,\n", "line 2: it has more or fewer columns"),
+        (HEAD + ROWS + "egress,acme,x,y,\n" * 12, "line 5: at is a time with its zone"),
+        (HEAD + ROWS + "egress,acme,x,y,\n" * 12, "; and 2 more"),
+        (HEAD + '"egress,acme', "is no CSV"),
+    ],
+)
+def test_a_wrong_line_is_named_and_nothing_is_counted(write, text, complaint):
+    """Also where others are right."""
+    write(text)
+    code, out, err = meterkit("backfill", "billing:kit", "usage.csv")
+
+    assert (1, "") == (code, out)
+    assert complaint in err
+    assert {} == usage()
+
+
+def test_a_file_that_is_not_there(shop):
+    """The message says what is wanted."""
+    assert (2, "", "meterkit: there is no file usage.csv; give a CSV with meter,company,quantity,at\n") == meterkit(
+        "backfill", "billing:kit", "usage.csv"
+    )
