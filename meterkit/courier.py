@@ -72,7 +72,7 @@ class Courier:
 
         if self._settings.stripe_key is None:
             return Summary(error=NO_KEY)
-        self.last_report = self._get_reporter(self._settings.stripe_key).run(include_open=include_open)
+        self.last_report = self.reporter().run(include_open=include_open)
         if not self.last_report.trouble:
             self._problems.clear("report_failed")
         return self.last_report
@@ -115,7 +115,7 @@ class Courier:
             LedgerError: The ledger failed; the webhook events wait.
             ConfigurationError: There is no key.
         """
-        found = self._noted(self._get_follower().follow())
+        found = self._noted(self.follower().follow())
         if found.closing:
             # When every process has flushed what it counted before the period's end.
             self._reporting.hasten(2 * self._settings.flush_interval)
@@ -129,7 +129,7 @@ class Courier:
             LedgerError: The ledger failed.
             ConfigurationError: There is no key.
         """
-        return self._noted(self._get_follower().sync())
+        return self._noted(self.follower().sync())
 
     def tick(self) -> None:
         """From time to time, by the thread that flushes: do what is due, and end what takes too long."""
@@ -148,9 +148,17 @@ class Courier:
             if errand.join(STOP_SECONDS) and worker is not None:
                 worker.close()
 
-    def _get_reporter(self, key: str) -> Reporter:
+    def reporter(self) -> Reporter:
+        """
+        What reports and corrects; made by its first use.
+
+        Raises:
+            LedgerError: The ledger's URL cannot be used.
+            ConfigurationError: There is no key.
+        """
         from meterkit.reporter import Reporter
 
+        key = self._key()
         database, settings = self._database(), self._settings
         with self._opening:
             if self._reporter is None:
@@ -164,24 +172,34 @@ class Courier:
                 )
             return self._reporter
 
-    def _get_follower(self) -> Follower:
+    def follower(self) -> Follower:
+        """
+        What asks Stripe for customers, subscriptions and invoices; made by its first use.
+
+        Raises:
+            LedgerError: The ledger's URL cannot be used.
+            ConfigurationError: There is no key.
+        """
         from meterkit.following import Follower
 
-        settings = self._settings
-        if settings.stripe_key is None:
-            raise ConfigurationError("there is no stripe_key= and no STRIPE_SECRET_KEY: Stripe cannot be asked")
-        database = self._database()
+        key = self._key()
+        database, settings = self._database(), self._settings
         with self._opening:
             if self._follower is None:
                 self._follower = Follower(
                     database,
                     clock=settings.clock,
-                    api_key=settings.stripe_key,
+                    api_key=key,
                     base=settings.stripe_base,
                     metadata_key=settings.metadata_key,
                     stop=self._stop,
                 )
             return self._follower
+
+    def _key(self) -> str:
+        if self._settings.stripe_key is None:
+            raise ConfigurationError("there is no stripe_key= and no STRIPE_SECRET_KEY: Stripe cannot be asked")
+        return self._settings.stripe_key
 
     def _find_payers(self) -> None:
         """Ask the application who pays for companies of which nobody has said it, and remember what it answers."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a cal
     from meterkit.database import Database
     from meterkit.inbox import Inbox
     from meterkit.ledger import Ledger
+    from meterkit.mending import Mending
     from meterkit.outbox import Outbox
 
 STOP_SECONDS = 1.5
@@ -166,6 +167,12 @@ class Flusher:
         from meterkit.accounts import Accounts
 
         return Accounts(self.database(), clock=self._settings.clock)
+
+    def mending(self) -> Mending:
+        """What was taken back; opened by its first use."""
+        from meterkit.mending import Mending
+
+        return Mending(self.database(), clock=self._settings.clock)
 
     def inbox(self) -> Inbox:
         """The webhook events; opened by its first use."""

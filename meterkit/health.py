@@ -26,6 +26,10 @@ def health(flusher: Flusher, settings: Settings, problems: Problems) -> dict[str
         # The journal first: what moves on in the meantime is found in the ledger, and known there by its generation.
         books = flusher.ledger().books(flusher.journal.totals())
         waiting = flusher.accounts().unlinked()
+        attention += [
+            f"Stripe has not told whether {each.report} is canceled, and is asked again: {each.error}"
+            for each in flusher.mending().corrections(state="canceling")
+        ]
         refused = [
             {
                 "identifier": report.identifier,

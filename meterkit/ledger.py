@@ -229,5 +229,6 @@ def _unreported(connection: sa.Connection) -> list[tuple[str, str, int]]:
 def _reported(connection: sa.Connection) -> list[tuple[str, str, int]]:
     table = schema.reports
     query = sa.select(table.c.meter, table.c.state, sa.func.sum(table.c.quantity).label("total"))
-    rows = connection.execute(query.group_by(table.c.meter, table.c.state))
+    standing = query.where(table.c.state.not_in(["returned", "canceled"]))  # whose usage is elsewhere, or no more
+    rows = connection.execute(standing.group_by(table.c.meter, table.c.state))
     return [(str(row.meter), str(row.state), int(row.total)) for row in rows]

@@ -24,7 +24,7 @@ UNKNOWN_SECONDS = 23 * 3600
 STEP_SECONDS = 600
 """Stripe's clocks may differ among themselves, hardly by so much."""
 
-State = Literal["pending", "sent", "rejected", "uncertain"]
+State = Literal["pending", "sent", "rejected", "uncertain", "returned", "canceled"]
 
 AT_ONCE = 500
 """Reports that are read in one go, so that a long outage does not fill the memory."""
@@ -45,7 +45,8 @@ class Report:
         window: The unix second in which the window begins.
         quantity: In the meter's unit.
         timestamp: The last usage known in the window, unix seconds.
-        state: ``pending``, ``sent``, ``rejected`` or ``uncertain``.
+        state: ``pending``, ``sent``, ``rejected`` or ``uncertain``; ``returned``, where its usage is to be reported
+            anew, or ``canceled``, where its usage was taken back.
         attempts: How often it was sent.
         revision: How often Stripe refused it when it surely did not have it yet.
         refusals: How many answers a repetition with the same Idempotency-Key would merely replay.
@@ -191,6 +192,20 @@ class Outbox:
         with self._database.snapshot() as connection:
             return connection.scalar(work.limit(1)) is None
 
+    def find(self, identifier: str) -> Report | None:
+        """The report of that identifier, or of the identifier that Stripe got."""
+        query = sa.select(schema.reports).filter_by(identifier=identifier.partition("-")[0])
+        with self._database.snapshot() as connection:
+            row = connection.execute(query).one_or_none()
+            return None if row is None else _report(row)
+
+    def sent(self, company: str, event_name: str, window: int) -> list[Report]:
+        """What was sent of one window, latest first."""
+        place = {"company": company, "event_name": event_name, "window": window, "state": "sent"}
+        query = sa.select(schema.reports).filter_by(**place).order_by(schema.reports.c.id.desc())
+        with self._database.snapshot() as connection:
+            return [_report(row) for row in connection.execute(query)]
+
     def doubt_old_attempts(self, lease: Lease, *, now: int) -> None:
         """
         Hold what may be at Stripe, and has been for too long to be sent again: make it ``uncertain``.
@@ -232,6 +247,12 @@ class Outbox:
             attempted_at=max((each.attempted_at or each.unknown_since or 0) for each in reports),
             moving=any(each.state == "pending" and each.unknown_since is not None for each in reports),
         )
+
+    def doubt_about(self, report: Report) -> Doubt:
+        """The question whether Stripe has *report*, which was sent, still."""
+        with self._database.snapshot() as connection:
+            doubt = self._doubt(connection, report.event_name, report.customer, hour_of(report.window))
+        return replace(doubt, uncertain=(*doubt.uncertain, report), sent=doubt.sent - report.quantity)
 
     def begin(self, lease: Lease, report: Report, *, now: int) -> Report:
         """

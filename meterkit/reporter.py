@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import stripe
@@ -17,8 +18,11 @@ import tenacity
 
 from meterkit import native
 from meterkit.comparison import SETTLING_SECONDS, Comparison, Finding
+from meterkit.correcting import Corrector
 from meterkit.database import Database
+from meterkit.errors import LedgerError
 from meterkit.lease import Lease, LeaseLostError, acquire, release
+from meterkit.mending import Correction, Mending
 from meterkit.native import Flag
 from meterkit.outbox import Doubt, Outbox, Report, Summary
 from meterkit.sealing import seal
@@ -73,6 +77,7 @@ class Reporter:
         self._pass = native.rlock()  # a signal handler may report
         self._stripe, self._http = connect(api_key, base)
         self._stripe_clock = StripeClock(self._stripe, clock=clock)
+        self._corrector = Corrector(database, client=self._stripe, told=self._stripe_clock, clock=clock)
 
     def run(self, *, include_open: bool = False) -> Summary:
         """
@@ -85,20 +90,59 @@ class Reporter:
             LedgerError: The outbox could not be read or written; nothing is lost by that.
         """
         summary = Summary()
-        with self._pass:
-            lease = acquire(self._database, "reporter", self._holder, clock=self._clock)
-            if lease is None:
-                summary.error = "another process is reporting now"
-                return summary
-            try:
+        try:
+            with self._holding_lease() as lease:
                 self._find_payers()
+                self._corrector.resume(lease)
                 summary.sealed = seal(self._database, lease, clock=self._clock, include_open=include_open)
                 if not self._outbox.idle():
                     self._work(lease, summary)
-                release(self._database, lease)
-            except LeaseLostError as error:
-                summary.error = str(error)
+        except LeaseLostError as error:
+            summary.error = str(error)
         return summary
+
+    def correct(self, *, company: str, meter: str, event_name: str, at: int, quantity: int, reason: str) -> Correction:
+        """
+        Take usage back; see `Corrector.correct`.
+
+        Raises:
+            UsageError: So much was not used then.
+            LedgerError: The ledger failed, another process reports now, or Stripe did not answer; try again.
+        """
+        what = {"company": company, "meter": meter, "event_name": event_name, "reason": reason}
+        try:
+            with self._holding_lease() as lease:
+                return self._corrector.correct(lease, **what, at=at, quantity=quantity)
+        except stripe.StripeError as error:
+            raise LedgerError(f"nothing was done, for Stripe did not answer: {judge(error).error}") from error
+
+    def retry(self, *, identifier: str | None = None) -> int:
+        """
+        Let the usage of rejected events, or of one, be reported anew with the next report.
+
+        Returns:
+            Of how many.
+
+        Raises:
+            LedgerError: The ledger failed, or another process reports now.
+        """
+        mending = Mending(self._database, clock=self._clock)
+        with self._holding_lease() as lease:
+            rejected = self._outbox.reports(state="rejected")
+            chosen = [each for each in rejected if identifier in (None, each.identifier, each.sent_as)]
+            return sum(mending.give_back(lease, each, was="rejected") for each in chosen)
+
+    @contextmanager
+    def _holding_lease(self) -> Iterator[Lease]:
+        with self._pass:
+            lease = acquire(self._database, "reporter", self._holder, clock=self._clock)
+            if lease is None:
+                raise LeaseLostError("another process is reporting now")
+            try:
+                yield lease
+            finally:
+                with suppress(LedgerError):  # it expires
+                    release(self._database, lease)
 
     def hang_up(self) -> None:
         """End a call that takes too long; for a thread that looks after the one that reports."""

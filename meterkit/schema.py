@@ -174,7 +174,8 @@ reports = Table(
     Column("timestamp", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     # ---
-    Column("state", String(10), nullable=False),  # pending, sent, rejected, uncertain
+    # pending, sent, rejected, uncertain; returned: its usage is to be reported anew; canceled: its usage was taken back
+    Column("state", String(10), nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("revision", Integer, nullable=False, server_default="0"),  # refusals after which Stripe surely had it not
     Column("refusals", Integer, nullable=False),  # answers that a repetition with the same Idempotency-Key would replay
@@ -188,6 +189,25 @@ reports = Table(
     # What has to be looked into is looked for every hour, among all there ever was.
     Index(f"{PREFIX}reports_unknown", "unknown_since", sqlite_where=_UNKNOWN, postgresql_where=_UNKNOWN),
     Index(f"{PREFIX}reports_place", "customer", "event_name", "window"),
+)
+
+corrections = Table(
+    f"{PREFIX}corrections",
+    metadata,
+    # Usage that was taken back, and why. Its quantity is gone from `usage` and `counted`, once it is "done".
+    Column("id", String(32), primary_key=True),
+    Column("meter", Text, nullable=False),
+    Column("event_name", Text, nullable=False),
+    Column("company", Text, nullable=False),
+    Column("window", BigInteger, nullable=False),
+    Column("quantity", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("report", String(100)),  # the identifier of the meter event that Stripe is asked to cancel
+    Column("state", String(10), nullable=False),  # canceling, done
+    Column("error", Text, nullable=False),
+    Index(f"{PREFIX}corrections_place", "company", "meter", "window"),
+    Index(f"{PREFIX}corrections_state", "state"),
 )
 
 lease = Table(

@@ -114,6 +114,7 @@ def _seal(connection: sa.Connection, window: int, places: list[Place], now: int)
         reports += _reports_of(ledger_id, place, window, rows, sequence=sequences.get(place, 0), now=now)
     if reports:
         connection.execute(sa.insert(schema.reports), reports)
+    if deltas:  # those, too, that cancel each other out, after a correction
         _mark(connection, [row for rows in deltas.values() for row in rows])
     return len(reports)
 

@@ -103,7 +103,14 @@ CREATE TABLE meterkit_webhook_events (
     settled_at BIGINT
 );
 CREATE INDEX meterkit_webhook_events_waiting ON meterkit_webhook_events (received_at) WHERE state = 'received';
-CREATE INDEX meterkit_webhook_events_received_at ON meterkit_webhook_events (received_at)
+CREATE INDEX meterkit_webhook_events_received_at ON meterkit_webhook_events (received_at);
+CREATE TABLE meterkit_corrections (
+    id VARCHAR(32) NOT NULL PRIMARY KEY, meter TEXT NOT NULL, event_name TEXT NOT NULL, company TEXT NOT NULL,
+    "window" BIGINT NOT NULL, quantity BIGINT NOT NULL, reason TEXT NOT NULL, created_at BIGINT NOT NULL,
+    report VARCHAR(100), state VARCHAR(10) NOT NULL, error TEXT NOT NULL
+);
+CREATE INDEX meterkit_corrections_place ON meterkit_corrections (company, meter, "window");
+CREATE INDEX meterkit_corrections_state ON meterkit_corrections (state)
 """
 
 _STEPS = {

@@ -109,6 +109,19 @@ def parser() -> argparse.ArgumentParser:
     backfill.add_argument("file", metavar="usage.csv", help="with the columns meter,company,quantity,at[,user]")
     _json(backfill)
 
+    correct = _verb(verbs, "correct", repair_commands.correct, "take back usage that was counted by mistake")
+    _kit(correct)
+    _place(correct)
+    correct.add_argument("--quantity", type=int, required=True, metavar="N", help="how much was counted too much")
+    correct.add_argument("--at", required=True, metavar="TIME", help="when, with its zone: 2026-03-01T12:00Z")
+    correct.add_argument("--reason", required=True, metavar="TEXT", help="why; kept in the ledger")
+    _json(correct)
+
+    retry = _verb(verbs, "retry", repair_commands.retry, "report again what Stripe has rejected")
+    _kit(retry)
+    retry.add_argument("--identifier", metavar="mk_...", help="only this event (default: all that are rejected)")
+    _json(retry)
+
     health = _verb(verbs, "health", commands.health, "show whether all is well, and where all usage is")
     _kit(health)
     _json(health)
@@ -138,6 +151,11 @@ def _verb(
 
 def _kit(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("kit", metavar="module:attribute", help="where the kit is, such as billing:kit")
+
+
+def _place(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("company", metavar="COMPANY", help="whose usage")
+    verb.add_argument("meter", metavar="METER", help="the meter's name")
 
 
 def _json(verb: argparse.ArgumentParser) -> None:

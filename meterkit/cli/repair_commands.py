@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 from contextlib import closing
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 
 from meterkit.cli.commands import print_json, tables_for
 from meterkit.cli.loading import CommandError, load_kit
+from meterkit.limits import checked_moment
 
 
 def backfill(arguments: argparse.Namespace) -> bool:
@@ -36,3 +38,58 @@ def backfill(arguments: argparse.Namespace) -> bool:
         again = f" {found['known']:,} had been counted before." if found["known"] else ""
         print(f"{found['counted']:,} of {found['rows']:,} rows are counted now.{again}")
     return True
+
+
+def correct(arguments: argparse.Namespace) -> bool:
+    """Take usage back."""
+    kit = load_kit(arguments.kit)
+    meter = kit.meters.get(arguments.meter)
+    if meter is None:
+        raise CommandError(f"this kit has no meter {arguments.meter!r}, only {', '.join(kit.meters)}")
+    if arguments.quantity < 1:
+        raise CommandError("--quantity is how much was counted too much: 1 or more")
+    with closing(kit):
+        at = checked_moment(_moment(arguments.at), kit.clock())
+        kit.flush()
+        found = (
+            kit.process()
+            .courier.reporter()
+            .correct(
+                company=arguments.company,
+                meter=meter.name,
+                event_name=meter.event_name,
+                at=at,
+                quantity=arguments.quantity,
+                reason=arguments.reason,
+            )
+        )
+    if arguments.json:
+        print_json(asdict(found))
+    elif found.state == "canceling":
+        print(f"Stripe has not told whether it has canceled the meter event; it is asked again: {found.error}")
+    elif found.report:
+        print(f"{found.quantity:,} are taken back: Stripe has canceled the meter event {found.report}.")
+    else:
+        print(f"{found.quantity:,} are taken back; what Stripe has of them, the next report takes back there.")
+    return found.state == "done"
+
+
+def retry(arguments: argparse.Namespace) -> bool:
+    """Let rejected usage be reported anew."""
+    kit = load_kit(arguments.kit)
+    with closing(kit):
+        number = kit.process().courier.reporter().retry(identifier=arguments.identifier)
+    if arguments.identifier is not None and not number:
+        raise CommandError(f"there is no rejected event {arguments.identifier!r}; see meterkit health")
+    if arguments.json:
+        print_json({"retried": number})
+    else:
+        print(f"The usage of {number:,} rejected events goes out with the next report.")
+    return True
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        raise CommandError(f"--at is a time with its zone, such as 2026-03-01T12:00Z, not {text!r}") from None

@@ -6,6 +6,11 @@ CREATE TABLE meterkit_accounts (
 	PRIMARY KEY (company)
 );
 INSERT INTO "meterkit_accounts" VALUES('acme','cus_ZSvFmiay5FrC2l',1772367000,'link');
+CREATE TABLE meterkit_corrections (
+    id VARCHAR(32) NOT NULL PRIMARY KEY, meter TEXT NOT NULL, event_name TEXT NOT NULL, company TEXT NOT NULL,
+    "window" BIGINT NOT NULL, quantity BIGINT NOT NULL, reason TEXT NOT NULL, created_at BIGINT NOT NULL,
+    report VARCHAR(100), state VARCHAR(10) NOT NULL, error TEXT NOT NULL
+);
 CREATE TABLE meterkit_counted (
 	meter TEXT NOT NULL, 
 	quantity BIGINT NOT NULL, 
@@ -123,6 +128,8 @@ CREATE INDEX meterkit_items_customer ON meterkit_items (customer);
 CREATE INDEX meterkit_items_period_end ON meterkit_items (period_end);
 CREATE INDEX meterkit_invoices_customer ON meterkit_invoices (customer, status);
 CREATE INDEX meterkit_webhook_events_waiting ON meterkit_webhook_events (received_at) WHERE state = 'received';
-CREATE INDEX meterkit_webhook_events_received_at ON meterkit_webhook_events (received_at)
+CREATE INDEX meterkit_webhook_events_received_at ON meterkit_webhook_events (received_at);
+CREATE INDEX meterkit_corrections_place ON meterkit_corrections (company, meter, "window");
+CREATE INDEX meterkit_corrections_state ON meterkit_corrections (state)
 ;
 COMMIT;
