@@ -8,12 +8,12 @@ that hour stands in the ledger, so the difference says whether what is in doubt 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Literal
 
 import stripe
 
 from meterkit.outbox import Doubt
+from meterkit.summaries import Summaries
 from meterkit.windows import HOUR
 
 SETTLING_SECONDS = 3600
@@ -45,8 +45,7 @@ class Comparison:
     """
 
     def __init__(self, client: stripe.StripeClient) -> None:
-        self._client = client
-        self._meters: dict[str, list[str]] | None = None
+        self._summaries = Summaries(client)
 
     def find(self, doubt: Doubt) -> Finding:
         """
@@ -56,7 +55,7 @@ class Comparison:
             stripe.StripeError: Stripe did not answer; ask again later.
         """
         try:
-            found = sum((self._used(meter, doubt) for meter in self._meters_of(doubt.event_name)), Decimal(0))
+            found = self._summaries.used(doubt.event_name, doubt.customer, doubt.hour, doubt.hour + HOUR)
         except stripe.InvalidRequestError as error:
             return _unsure(f"Stripe says: {str(error.user_message or error)[:200]}")
         except stripe.PermissionError:
@@ -69,31 +68,6 @@ class Comparison:
         if found == doubt.sent:
             return Finding("pending", "pending")
         return _unsure(f"Stripe has {found} for this customer and hour, {claimed} of them known to the ledger")
-
-    def _meters_of(self, event_name: str) -> list[str]:
-        """
-        The ids of the meters that listen, or listened, to that name; a new one may have taken it over.
-
-        Stripe deletes no meter, so where there is none, nothing was ever counted.
-        """
-        if self._meters is None:
-            self._meters = {}
-            for meter in self._client.v1.billing.meters.list({"limit": 100}).auto_paging_iter():
-                self._meters.setdefault(meter.event_name, []).append(meter.id)
-        return self._meters.get(event_name, [])
-
-    def _used(self, meter: str, doubt: Doubt) -> Decimal:
-        # A grouping is asked for although it is a single hour: without one, an old API refuses whole hours only.
-        summaries = self._client.v1.billing.meters.event_summaries.list(
-            meter,
-            {
-                "customer": doubt.customer,
-                "start_time": doubt.hour,
-                "end_time": doubt.hour + HOUR,
-                "value_grouping_window": "hour",
-            },
-        )
-        return sum((Decimal(str(summary.aggregated_value)) for summary in summaries.data), Decimal(0))
 
 
 def _unsure(why: str) -> Finding:

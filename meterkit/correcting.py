@@ -15,7 +15,8 @@ from meterkit.comparison import Comparison
 from meterkit.database import Database
 from meterkit.lease import Lease
 from meterkit.mending import Correction, Mending, new_id
-from meterkit.outbox import UNKNOWN_SECONDS, Outbox, Report
+from meterkit.outbox import UNKNOWN_SECONDS, Outbox
+from meterkit.reports import Report, Reports
 from meterkit.stripe_clock import StripeClock
 from meterkit.verdict import judge
 from meterkit.windows import hour_of
@@ -37,6 +38,7 @@ class Corrector:
     ) -> None:
         self._mending = Mending(database, clock=clock)
         self._outbox = Outbox(database, clock=clock)
+        self._reports = Reports(database)
         self._client = client
         self._told = told
         self._clock = clock
@@ -82,7 +84,7 @@ class Corrector:
             LeaseLostError: Another process reports now.
         """
         for correction in self._mending.corrections(state="canceling"):
-            report = self._outbox.find(str(correction.report))
+            report = self._reports.find(str(correction.report))
             if report is None:
                 continue
             try:
@@ -96,7 +98,7 @@ class Corrector:
 
     def _cancelable(self, company: str, event_name: str, window: int, quantity: int) -> Report | None:
         """A report of just this, which Stripe surely has, and has had for so short that it can be canceled."""
-        for report in self._outbox.sent(company, event_name, window):
+        for report in self._reports.sent(company, event_name, window):
             if report.quantity == quantity and report.unknown_since is None and report.attempted_at is not None:
                 self._told.ask()
                 if self._told.now() - report.attempted_at < UNKNOWN_SECONDS:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a cal
     from meterkit.database import Database
     from meterkit.following import Followed, Follower
     from meterkit.outbox import Summary
+    from meterkit.reconciling import Reconciled
     from meterkit.reporter import Reporter
 
 NO_KEY = "there is no stripe_key= and no STRIPE_SECRET_KEY: usage is counted and kept, and not reported to Stripe"
@@ -130,6 +131,24 @@ class Courier:
             ConfigurationError: There is no key.
         """
         return self._noted(self.follower().sync())
+
+    def reconcile(self, *, start: int, end: int) -> list[Reconciled]:
+        """
+        Compare with Stripe all usage from one whole hour to another, unix seconds.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+            ConfigurationError: There is no key.
+        """
+        from meterkit.reconciling import reconcile
+        from meterkit.reports import Reports
+        from meterkit.transport import connect
+
+        client, http = connect(self._key(), self._settings.stripe_base)
+        try:
+            return reconcile(Reports(self._database()), client, start=start, end=end)
+        finally:
+            http.close()
 
     def tick(self) -> None:
         """From time to time, by the thread that flushes: do what is due, and end what takes too long."""

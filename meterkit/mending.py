@@ -18,7 +18,7 @@ from meterkit import schema
 from meterkit.database import Database
 from meterkit.errors import UsageError
 from meterkit.lease import Lease, hold
-from meterkit.outbox import Report
+from meterkit.reports import Report
 from meterkit.windows import HOUR
 
 

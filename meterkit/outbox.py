@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
 
 from meterkit import schema
 from meterkit.database import Database
 from meterkit.lease import Lease, hold
+from meterkit.reports import Report, State, report_of
 from meterkit.windows import HOUR, hour_of
 
 UNKNOWN_SECONDS = 23 * 3600
@@ -24,65 +25,8 @@ UNKNOWN_SECONDS = 23 * 3600
 STEP_SECONDS = 600
 """Stripe's clocks may differ among themselves, hardly by so much."""
 
-State = Literal["pending", "sent", "rejected", "uncertain", "returned", "canceled"]
-
 AT_ONCE = 500
 """Reports that are read in one go, so that a long outage does not fill the memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """
-    One meter event, as it was or will be sent.
-
-    Attributes:
-        id: Of the row.
-        identifier: A digest of the ledger's id and what the row stands for; Stripe gets it as `sent_as`.
-        meter: The meter's name.
-        event_name: Stripe's name for the meter.
-        company: Whose usage it is.
-        customer: The Stripe customer who pays.
-        window: The unix second in which the window begins.
-        quantity: In the meter's unit.
-        timestamp: The last usage known in the window, unix seconds.
-        state: ``pending``, ``sent``, ``rejected`` or ``uncertain``; ``returned``, where its usage is to be reported
-            anew, or ``canceled``, where its usage was taken back.
-        attempts: How often it was sent.
-        revision: How often Stripe refused it when it surely did not have it yet.
-        refusals: How many answers a repetition with the same Idempotency-Key would merely replay.
-        attempted_at: The latest attempt.
-        unknown_since: The first attempt whose outcome is not known.
-        compared_at: When Stripe's summaries could not tell whether it is there.
-        error: Why it is not sent yet; empty where nothing went wrong.
-    """
-
-    id: int
-    identifier: str
-    meter: str
-    event_name: str
-    company: str
-    customer: str
-    window: int
-    quantity: int
-    timestamp: int
-    state: str
-    attempts: int
-    revision: int
-    refusals: int
-    attempted_at: int | None
-    unknown_since: int | None
-    compared_at: int | None
-    error: str
-
-    @property
-    def sent_as(self) -> str:
-        """
-        Stripe's deduplication key. Each refusal makes it another.
-
-        Whether a refused event uses its identifier up is not documented; if it does, the same one would be taken for
-        a duplicate ever after, and the event for delivered.
-        """
-        return f"{self.identifier}-{self.revision}" if self.revision else self.identifier
 
 
 @dataclass(slots=True)
@@ -168,7 +112,7 @@ class Outbox:
             portion = ids[start : start + AT_ONCE]
             with self._database.snapshot() as connection:
                 rows = connection.execute(sa.select(table).where(table.c.id.in_(portion), table.c.state == "pending"))
-                found = {row.id: _report(row) for row in rows}
+                found = {row.id: report_of(row) for row in rows}
             yield from (found[each] for each in portion if each in found)
 
     def waiting(self) -> int:
@@ -183,7 +127,7 @@ class Outbox:
         if state is not None:
             query = query.filter_by(state=state)
         with self._database.snapshot() as connection:
-            return [_report(row) for row in connection.execute(query)]
+            return [report_of(row) for row in connection.execute(query)]
 
     def idle(self) -> bool:
         """There is nothing to send, and nothing to look into."""
@@ -191,20 +135,6 @@ class Outbox:
         work = sa.select(table.c.id).where(sa.or_(table.c.state == "pending", table.c.unknown_since.is_not(None)))
         with self._database.snapshot() as connection:
             return connection.scalar(work.limit(1)) is None
-
-    def find(self, identifier: str) -> Report | None:
-        """The report of that identifier, or of the identifier that Stripe got."""
-        query = sa.select(schema.reports).filter_by(identifier=identifier.partition("-")[0])
-        with self._database.snapshot() as connection:
-            row = connection.execute(query).one_or_none()
-            return None if row is None else _report(row)
-
-    def sent(self, company: str, event_name: str, window: int) -> list[Report]:
-        """What was sent of one window, latest first."""
-        place = {"company": company, "event_name": event_name, "window": window, "state": "sent"}
-        query = sa.select(schema.reports).filter_by(**place).order_by(schema.reports.c.id.desc())
-        with self._database.snapshot() as connection:
-            return [_report(row) for row in connection.execute(query)]
 
     def doubt_old_attempts(self, lease: Lease, *, now: int) -> None:
         """
@@ -236,7 +166,7 @@ class Outbox:
     def _doubt(self, connection: sa.Connection, event_name: str, customer: str, hour: int) -> Doubt:
         window = schema.reports.c.window
         place = sa.select(schema.reports).filter_by(event_name=event_name, customer=customer)
-        reports = [_report(row) for row in connection.execute(place.where(window >= hour, window < hour + HOUR))]
+        reports = [report_of(row) for row in connection.execute(place.where(window >= hour, window < hour + HOUR))]
         return Doubt(
             event_name=event_name,
             customer=customer,
@@ -290,7 +220,3 @@ class Outbox:
             hold(lease, connection, clock=self._clock)
             connection.execute(row.values(settled_at=settled_at, **changes))
         return changed
-
-
-def _report(row: sa.Row[Any]) -> Report:
-    return Report(**{name: getattr(row, name) for name in Report.__slots__})

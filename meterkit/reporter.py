@@ -24,7 +24,8 @@ from meterkit.errors import LedgerError
 from meterkit.lease import Lease, LeaseLostError, acquire, release
 from meterkit.mending import Correction, Mending
 from meterkit.native import Flag
-from meterkit.outbox import Doubt, Outbox, Report, Summary
+from meterkit.outbox import Doubt, Outbox, Summary
+from meterkit.reports import Report
 from meterkit.sealing import seal
 from meterkit.stripe_clock import StripeClock
 from meterkit.transport import connect

@@ -10,7 +10,7 @@ import pytest
 import stripe as stripe_python
 from fake_clock import Clock
 
-from meterkit import Meter, comparison, reporter, transport
+from meterkit import Meter, reporter, summaries, transport
 from meterkit.sandbox import Sandbox
 
 HOUR = 3600
@@ -238,7 +238,7 @@ def test_a_key_that_may_not_read_holds_nothing_up(make_kit, stripe, customer, cl
     lose_the_answer(kit, stripe)
     clock.advance(DAY)
     refused = stripe_python.PermissionError("The provided key does not have the required permissions.", http_status=403)
-    monkeypatch.setattr(comparison.Comparison, "_meters_of", raiser(refused))
+    monkeypatch.setattr(summaries.Summaries, "_meters_of", raiser(refused))
     kit.record("calls", customer, 7)
     clock.advance(HOUR)
 

@@ -11,6 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import TypeAlias
 
 from meterkit.cli import account_commands, commands, repair_commands
 from meterkit.cli.loading import CommandError
@@ -21,6 +22,9 @@ ATTENTION = 1
 WRONG = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+
+_Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,6 +66,15 @@ def parser() -> argparse.ArgumentParser:
     root.add_argument("--version", action=_Version, nargs=0, help="print the version")
     verbs = root.add_subparsers(metavar="command", required=True)
 
+    _to_try(verbs)
+    _about_usage(verbs)
+    _about_customers(verbs)
+    _about_mistakes(verbs)
+    return root
+
+
+def _to_try(verbs: _Verbs) -> None:
+    """What needs no kit."""
     demo = _verb(verbs, "demo", commands.demo, "bill a month on a pocket Stripe, with a worker killed half-way")
     demo.add_argument(
         "--framework", choices=("flask", "django", "fastapi"), default="flask", help="whose example (default: flask)"
@@ -72,6 +85,9 @@ def parser() -> argparse.ArgumentParser:
     sandbox = _verb(verbs, "sandbox", commands.sandbox, "serve a pocket Stripe on the loopback until Ctrl-C")
     sandbox.add_argument("--port", type=int, default=12111, metavar="N", help="0 for any free one (default: 12111)")
 
+
+def _about_usage(verbs: _Verbs) -> None:
+    """What a running app does by itself, and what there is to see of it."""
     usage = _verb(verbs, "usage", commands.usage, "show what was used, by whom and when")
     _kit(usage)
     usage.add_argument("--company", metavar="ID", help="only of this company")
@@ -87,6 +103,13 @@ def parser() -> argparse.ArgumentParser:
     report.add_argument("--open", action="store_true", help="the hour that is still open, too")
     _json(report)
 
+    health = _verb(verbs, "health", commands.health, "show whether all is well, and where all usage is")
+    _kit(health)
+    _json(health)
+
+
+def _about_customers(verbs: _Verbs) -> None:
+    """Who pays."""
     customers = _verb(
         verbs, "customers", account_commands.customers, "show who pays for each company, and how it stands"
     )
@@ -104,10 +127,18 @@ def parser() -> argparse.ArgumentParser:
     )
     _json(events)
 
+
+def _about_mistakes(verbs: _Verbs) -> None:
+    """What was missed, and what went wrong."""
     backfill = _verb(verbs, "backfill", repair_commands.backfill, "count usage of the past, from a CSV file")
     _kit(backfill)
     backfill.add_argument("file", metavar="usage.csv", help="with the columns meter,company,quantity,at[,user]")
     _json(backfill)
+
+    reconcile = _verb(verbs, "reconcile", repair_commands.reconcile, "compare a month with what Stripe has added up")
+    _kit(reconcile)
+    reconcile.add_argument("--month", metavar="YYYY-MM", help="in UTC (default: this month)")
+    _json(reconcile)
 
     correct = _verb(verbs, "correct", repair_commands.correct, "take back usage that was counted by mistake")
     _kit(correct)
@@ -121,11 +152,6 @@ def parser() -> argparse.ArgumentParser:
     _kit(retry)
     retry.add_argument("--identifier", metavar="mk_...", help="only this event (default: all that are rejected)")
     _json(retry)
-
-    health = _verb(verbs, "health", commands.health, "show whether all is well, and where all usage is")
-    _kit(health)
-    _json(health)
-    return root
 
 
 EXIT_CODES = "0 all is well, 1 something needs attention, 2 the command or the configuration is wrong, 130 interrupted."
@@ -141,9 +167,7 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _verb(
-    verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, run: commands.Command, what: str
-) -> argparse.ArgumentParser:
+def _verb(verbs: _Verbs, name: str, run: commands.Command, what: str) -> argparse.ArgumentParser:
     verb = verbs.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
     verb.set_defaults(run=run)
     return verb

@@ -167,8 +167,13 @@ def tables_for(arguments: argparse.Namespace, module: str = "meterkit.cli.tables
 
 def print_json(data: Any) -> None:
     """On stdout, and nothing else there."""
-    json.dump(data, sys.stdout, indent=2)
+    json.dump(data, sys.stdout, indent=2, default=_exact)
     print()
+
+
+def _exact(value: Any) -> int | str:
+    """A decimal: whole ones are numbers, others text, so that no reader makes a float of them."""
+    return int(value) if value == value.to_integral_value() else f"{value:f}"
 
 
 def _end_on_sigterm() -> None:

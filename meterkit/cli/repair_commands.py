@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
-from meterkit.cli.commands import print_json, tables_for
+from meterkit.cli.commands import instant, print_json, tables_for
 from meterkit.cli.loading import CommandError, load_kit
 from meterkit.limits import checked_moment
 
@@ -86,6 +87,32 @@ def retry(arguments: argparse.Namespace) -> bool:
     else:
         print(f"The usage of {number:,} rejected events goes out with the next report.")
     return True
+
+
+def reconcile(arguments: argparse.Namespace) -> bool:
+    """Compare the ledger with Stripe."""
+    from meterkit.reconciling import month
+
+    tables = tables_for(arguments, "meterkit.cli.repair_tables")
+    kit = load_kit(arguments.kit)
+    try:
+        start, end = month(arguments.month, kit.clock())
+    except ValueError:
+        raise CommandError(f"--month is a month such as 2026-03, not {arguments.month!r}") from None
+    if start >= end:
+        raise CommandError(f"{arguments.month} has not begun yet")
+    waiting: AbstractContextManager[Any] = nullcontext() if tables is None else tables.waiting("Asking Stripe")
+    with closing(kit), waiting:
+        found = kit.process().courier.reconcile(start=start, end=end)
+    rows = [{**asdict(each), "agree": each.agree} for each in found]
+    for row in rows:
+        for hour in row["hours"]:
+            hour["hour"] = instant(hour["hour"])
+    if tables is None:
+        print_json(rows)
+    else:
+        tables.show_reconciled(rows)
+    return all(each.agree for each in found)
 
 
 def _moment(text: str) -> datetime:

@@ -1,0 +1,132 @@
+"""The commands that compare, take back and report again, as a shell sees them."""
+
+from __future__ import annotations
+
+import pytest
+import stripe as stripe_python
+from cli_shell import cells, data_of, meterkit
+from fake_clock import NOON
+
+from meterkit.transport import HTTPXClient
+
+
+@pytest.fixture
+def api(stripe):
+    """The API of the Stripe account."""
+    http = HTTPXClient()
+    yield stripe_python.StripeClient(stripe.api_key, base_addresses={"api": stripe.url}, http_client=http).v1
+    http.close()
+
+
+@pytest.fixture
+def reported(used, stripe):
+    """Both meters' usage of acme is at Stripe; globex has no customer."""
+    used.link("acme", stripe.customer)
+    used.flush()
+    data_of("report", "billing:kit", "--open")
+
+
+def reads(stripe):
+    return len([request for request in stripe.requests if request.method == "GET"])
+
+
+@pytest.mark.usefixtures("reported")
+def test_both_agree(stripe):
+    """One read for each customer and meter, and one for the meters."""
+    before = reads(stripe)
+    code, data = data_of("reconcile", "billing:kit")
+
+    assert (0, 3) == (code, reads(stripe) - before)
+    assert [("credit_scores", 1500, 1500, True), ("egress", 7, 7, True)] == [
+        (each["meter"], each["ledger"], each["stripe"], each["agree"]) for each in data
+    ]
+
+
+@pytest.mark.usefixtures("reported")
+def test_they_differ(stripe, api):
+    """The hour is named, and the exit code says so."""
+    payload = {"stripe_customer_id": stripe.customer, "value": "5"}
+    api.billing.meter_events.create({"event_name": "egress", "payload": payload, "timestamp": NOON - 3600})
+    code, out, err = meterkit("reconcile", "billing:kit", "--month", "2026-03")
+
+    assert (1, "") == (code, err)
+    assert [
+        ["company", "customer", "meter", "ledger", "Stripe", "waiting", "rejected", "agree"],
+        ["acme", stripe.customer, "credit_scores", "1,500", "1,500", "0", "0", "yes"],
+        ["acme", stripe.customer, "egress", "7", "12", "0", "0", "NO"],
+        ["customer", "meter", "hour", "ledger", "Stripe"],
+        [stripe.customer, "egress", "2026-03-01T11:00Z", "0", "5"],
+    ] == cells(out)
+
+
+def test_what_was_rejected_is_shown(used, stripe):
+    """Stripe cannot be asked about a customer that it does not have, and that is said."""
+    used.link("acme", "cus_unknown")
+    used.link("globex", stripe.customer)
+    used.flush()
+    data_of("report", "billing:kit", "--open")
+    code, data = data_of("reconcile", "billing:kit")
+
+    known = [each for each in data if each["customer"] == stripe.customer]
+    unknown = [each for each in data if each["customer"] == "cus_unknown"]
+    assert (1, [(80, 80, 0)]) == (code, [(each["ledger"], each["stripe"], each["rejected"]) for each in known])
+    assert [(0, None, 1500), (0, None, 7)] == [(each["ledger"], each["stripe"], each["rejected"]) for each in unknown]
+    assert all("No such customer" in each["error"] for each in unknown)
+
+
+@pytest.mark.parametrize(
+    ("month", "complaint"), [("2026-13", "a month such as 2026-03"), ("2026-04", "2026-04 has not begun yet")]
+)
+def test_a_month_that_is_none(used, stripe, month, complaint):
+    """The message says what is."""
+    code, out, err = meterkit("reconcile", "billing:kit", "--month", month)
+
+    assert (2, "") == (code, out)
+    assert complaint in err
+
+
+@pytest.mark.usefixtures("reported")
+def test_a_correction(stripe):
+    """A part is taken back by the next report, a whole event is canceled."""
+    place = ("billing:kit", "acme")
+    how = ("--at", "2026-03-01T12:05Z", "--reason", "a load test")
+    part = meterkit("correct", *place, "credit_scores", "--quantity", "500", *how)
+    whole = meterkit("correct", *place, "egress", "--quantity", "7", *how)
+    data_of("report", "billing:kit", "--open")
+    too_much = meterkit("correct", *place, "egress", "--quantity", "1", *how)
+
+    assert (0, "500 are taken back; what Stripe has of them, the next report takes back there.\n", "") == part
+    assert (0, "7 are taken back: Stripe has canceled the meter event mk_") == (whole[0], whole[1][:57])
+    assert (1000, 0) == (stripe.usage("credit_scores", stripe.customer), stripe.usage("egress", stripe.customer))
+    assert (1, "", "meterkit: only 0 of 1 are there\n") == too_much
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("acme", "calls", "--quantity", "1", "--at", "2026-03-01T12:05Z"), "no meter 'calls'"),
+        (("acme", "egress", "--quantity", "0", "--at", "2026-03-01T12:05Z"), "1 or more"),
+        (("acme", "egress", "--quantity", "1", "--at", "noon"), "--at is a time with its zone"),
+    ],
+)
+def test_a_correction_that_makes_no_sense(used, stripe, words, complaint):
+    """The message says what would."""
+    code, out, err = meterkit("correct", "billing:kit", *words, "--reason", "x")
+
+    assert (2, "") == (code, out)
+    assert complaint in err
+
+
+def test_a_retry(used, stripe):
+    """What was rejected goes out again when the cause is mended."""
+    used.link("acme", "cus_unknown")
+    used.link("globex", stripe.customer)
+    used.flush()
+    data_of("report", "billing:kit", "--open")
+    used.link("acme", stripe.customer)
+    retried = data_of("retry", "billing:kit")
+    data_of("report", "billing:kit", "--open")
+
+    assert (0, {"retried": 2}) == retried
+    assert (1580, 7) == (stripe.usage("credit_scores", stripe.customer), stripe.usage("egress", stripe.customer))
+    assert (2, "") == meterkit("retry", "billing:kit", "--identifier", "mk_unknown")[:2]
