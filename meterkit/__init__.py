@@ -11,6 +11,9 @@ How a request becomes a line of an invoice, and which file does it::
                                              ask Stripe for what is uncertain       comparison
     when Stripe calls                        keep the event and answer              endpoint, receiving, inbox
                                              ask Stripe what has changed            following, accounts, standing
+    when you ask                             the invoice as it stands               previewing, stripe_price
+                                             whether both agree                     reconciling, summaries
+                                             what was missed, or is wrong           backfill, correcting, mending
 
 A `MeterKit` holds it together. `meterkit.sandbox` is a Stripe to try it on.
 This package imports no framework, no stripe and no SQLAlchemy; their modules are imported where they are used.

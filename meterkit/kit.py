@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from meterkit.inbox import WebhookEvent
     from meterkit.ledger import Usage
     from meterkit.outbox import Summary
+    from meterkit.previewing import Preview
     from meterkit.standing import Account
 
 
@@ -231,6 +232,21 @@ class MeterKit:
         """
         return self._processes.flusher(counting=True).receive(payload, signature)
 
+    def preview(self, company: str) -> list[Preview]:
+        """
+        The next invoice of each subscription that pays for *company*, as it stands, with usage that is not reported.
+
+        From the ledger, as far as Stripe's webhooks or `sync()` have told of subscriptions: no request is made.
+
+        Raises:
+            LedgerError: The ledger failed.
+            ConfigurationError: A price of Stripe's cannot be computed here.
+        """
+        from meterkit.previewing import previews
+
+        self.flush()
+        return previews(self.process().database(), company, clock=self.clock)
+
     def webhook_events(self, *, limit: int = 100) -> list[WebhookEvent]:
         """
         The latest webhook events, newest first, and what came of them.
@@ -249,7 +265,7 @@ class MeterKit:
         """
         from meterkit.standing import accounts
 
-        return accounts(self.process().database(), clock=self._settings.clock)
+        return accounts(self.process().database(), clock=self.clock)
 
     def sync(self) -> Followed:
         """

@@ -22,9 +22,9 @@ MAX_DECIMALS = 12
 """Stripe: ``unit_amount_decimal`` has at most 12 decimal places, counted in the currency's minor unit."""
 
 MAX_PRICE = Decimal(10**12)
-"""Far more than Stripe takes; it keeps the arithmetic within `_EXACT`."""
+"""Far more than Stripe takes; it keeps the arithmetic within `EXACT`."""
 
-_EXACT = Context(prec=60)
+EXACT = Context(prec=60)
 """Of our own, because the application may have set another precision or rounding for its thread."""
 
 _NO_MINOR_UNIT = frozenset(
@@ -160,7 +160,7 @@ class Price:
             UsageError: *quantity* is not a non-negative int.
         """
         quantity = checked_quantity(quantity)
-        with localcontext(_EXACT):
+        with localcontext(EXACT):
             return self._lines(quantity)
 
     def amount(self, quantity: int) -> Decimal:
@@ -171,7 +171,7 @@ class Price:
             UsageError: *quantity* is not a non-negative int.
         """
         lines = self.lines(quantity)
-        with localcontext(_EXACT):
+        with localcontext(EXACT):
             return sum((line.amount for line in lines), Decimal(0))
 
     def _lines(self, quantity: int) -> list[Line]:
@@ -204,10 +204,11 @@ class Price:
         return lines
 
     def _rounded(self, amount: Decimal) -> Decimal:
-        return amount.quantize(Decimal(1).scaleb(-_decimals(self.currency)), rounding=ROUND_HALF_UP)
+        return amount.quantize(Decimal(1).scaleb(-decimals_of(self.currency)), rounding=ROUND_HALF_UP)
 
 
-def _decimals(currency: str) -> int:
+def decimals_of(currency: str) -> int:
+    """How many decimals the currency's amounts have: 2, unless Stripe lists it otherwise."""
     return 0 if currency in _NO_MINOR_UNIT else 3 if currency in _THREE_DECIMALS else 2
 
 
@@ -217,7 +218,7 @@ def _money(value: Any, what: str) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, str | Decimal | int):
         raise ConfigurationError(f"{what} is a str or Decimal such as '5.00', not {value!r}")
     try:
-        money = _EXACT.create_decimal(value)
+        money = EXACT.create_decimal(value)
     except InvalidOperation:
         raise ConfigurationError(f"{what} is an amount such as '5.00', not {value!r}") from None
     if not money.is_finite() or money < 0:
@@ -241,7 +242,7 @@ def _check_tiers(tiers: Any, price: Price) -> None:
 
 
 def _check_decimals(tiers: Iterable[Tier], price: Price) -> None:
-    most = MAX_DECIMALS + _decimals(price.currency)
+    most = MAX_DECIMALS + decimals_of(price.currency)
     for tier in tiers:
         for money in (tier.unit_price, tier.flat_price):
             if money is not None and -int(Decimal(money).as_tuple().exponent) > most:

@@ -24,7 +24,7 @@ INTERRUPTED = 130  # 128 + SIGINT, as shells say it
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
-_Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+_Verbs: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no public name
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -115,6 +115,11 @@ def _about_customers(verbs: _Verbs) -> None:
     )
     _kit(customers)
     _json(customers)
+
+    preview = _verb(verbs, "preview", account_commands.preview, "show the next invoices as they stand")
+    _kit(preview)
+    preview.add_argument("company", nargs="?", metavar="COMPANY", help="whose (default: everybody's)")
+    _json(preview)
 
     sync = _verb(verbs, "sync", account_commands.sync, "read customers, subscriptions and invoices from Stripe")
     _kit(sync)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from meterkit.cli.commands import instant, print_json, tables_for
-from meterkit.cli.loading import load_kit
+from meterkit.cli.loading import CommandError, load_kit
 
 
 def sync(arguments: argparse.Namespace) -> bool:
@@ -61,3 +61,24 @@ def webhook_events(arguments: argparse.Namespace) -> bool:
     else:
         tables.show_webhook_events(found)
     return well
+
+
+def preview(arguments: argparse.Namespace) -> bool:
+    """Show the next invoices as they stand."""
+    tables = tables_for(arguments, "meterkit.cli.account_tables")
+    kit = load_kit(arguments.kit)
+    with closing(kit):
+        companies = [arguments.company] if arguments.company else [account.company for account in kit.customers()]
+        found = [asdict(each) for company in companies for each in kit.preview(company)]
+    if arguments.company and not found:
+        raise CommandError(
+            f"no subscription is known that pays for {arguments.company!r}: see meterkit customers, and meterkit sync"
+        )
+    for each in found:
+        for name in ("period_start", "period_end"):
+            each[name] = instant(each[name])
+    if tables is None:
+        print_json(found)
+    else:
+        tables.show_previews(found)
+    return True

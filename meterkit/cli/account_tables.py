@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 from rich.text import Text
 
 from meterkit.cli.tables import add, show, table, waiting
+from meterkit.pricing import decimals_of
 
-__all__ = ["show_customers", "show_sync", "show_webhook_events", "waiting"]
+__all__ = ["show_customers", "show_previews", "show_sync", "show_webhook_events", "waiting"]
 
 
 def show_sync(found: dict[str, Any]) -> None:
@@ -33,11 +35,33 @@ def show_customers(found: list[dict[str, Any]]) -> None:
             each["customer"] or "waits for kit.link()",
             ", ".join(f"{held['id']} {held['status']} until {held['period_end']}" for held in each["subscriptions"]),
             each["standing"],
-            ", ".join(f"{amount:,} {currency} (minor units)" for currency, amount in each["overdue"].items()),
+            ", ".join(_money(amount, currency) for currency, amount in each["overdue"].items()),
             ", ".join(f"{quantity:,} {meter}" for meter, quantity in each["waiting"].items()),
             each["oldest"] or "",
         )
     show(made)
+
+
+def show_previews(found: list[dict[str, Any]]) -> None:
+    """Each invoice line by line, and what it leaves out."""
+    if not found:
+        show("No subscription is known; see meterkit sync.")
+        return
+    for each in found:
+        made = table(
+            f"{each['company']}: {each['subscription']} ({each['status']}), {each['period_start']} to "
+            f"{each['period_end']}",
+            **dict.fromkeys(("meter", "tier"), "left"),
+            quantity="right",
+            price="right",
+            amount="right",
+        )
+        for line in each["lines"]:
+            price = f"{line['unit_price'].normalize():,f}"
+            add(made, line["event_name"] or line["price"], line["tier"] or "", line["quantity"], price, line["amount"])
+        made.add_section()
+        add(made, "total", "", "", "", f"{each['total']:,f} {each['currency']}")
+        show(made, Text("\n".join(["It assumes:", *(f"* {assumed}" for assumed in each["assumed"])])))
 
 
 def show_webhook_events(found: list[dict[str, Any]]) -> None:
@@ -49,3 +73,7 @@ def show_webhook_events(found: list[dict[str, Any]]) -> None:
     for each in found:
         add(made, each["received_at"], each["id"], each["type"], each["object_id"], each["state"], each["reason"])
     show(made)
+
+
+def _money(minor: int, currency: str) -> str:
+    return f"{Decimal(minor).scaleb(-decimals_of(currency)):,f} {currency}"

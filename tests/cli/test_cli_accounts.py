@@ -92,3 +92,26 @@ def test_sync_without_a_key(shop):
 
     assert (2, "") == (code, out)
     assert "STRIPE_SECRET_KEY" in err
+
+
+def test_a_preview(shop, used, stripe, subscribed):
+    """The invoice line by line, what it leaves out, and nobody else's."""
+    _, subscription = subscribed
+    used.flush()
+    data_of("sync", "billing:kit")
+    code, data = data_of("preview", "billing:kit", "acme")
+    said = meterkit("preview", "billing:kit")
+    nobody = meterkit("preview", "billing:kit", "globex")
+
+    assert (0, [(subscription, "75", ["credit_scores"])]) == (
+        code,
+        [(each["subscription"], str(each["total"]), [line["event_name"] for line in each["lines"]]) for each in data],
+    )
+    assert [
+        ["meter", "tier", "quantity", "price", "amount"],
+        ["credit_scores", "", "1,500", "0.05", "75.00"],
+        ["total", "", "", "", "75.00 usd"],
+    ] == cells(said[1])
+    assert "It assumes:\n* no tax" in said[1]
+    assert (2, "") == nobody[:2]
+    assert "see meterkit customers, and meterkit sync" in nobody[2]
