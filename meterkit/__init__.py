@@ -3,6 +3,7 @@ Usage-based billing for Python web APIs, in process.
 
 How a request becomes a line of an invoice, and which file does it::
 
+    before                                   make Stripe match the code             provision, stripe_writes
     request --> wsgi, asgi, flask, django    make an `Exchange` of it               exchange
                                              match it with each `Meter`             meter, rulebook, counting
                                              count it where no kill can take it     journal, generation, flood
@@ -21,7 +22,7 @@ This package imports no framework, no stripe and no SQLAlchemy; their modules ar
 
 from __future__ import annotations
 
-from meterkit.errors import ConfigurationError, LedgerError, MeterKitError, UsageError, WebhookError
+from meterkit.errors import ConfigurationError, LedgerError, MeterKitError, StripeFailedError, UsageError, WebhookError
 from meterkit.exchange import Exchange, Identity, add_usage, identify, skip
 from meterkit.kit import MeterKit
 from meterkit.meter import Meter, response_json
@@ -37,6 +38,7 @@ __all__ = [
     "MeterKit",
     "MeterKitError",
     "Price",
+    "StripeFailedError",
     "Tier",
     "UsageError",
     "Webhook",

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from meterkit import schema
 from meterkit.counting import NOBODY
 from meterkit.database import Database, insert_into, put
-from meterkit.ledger import is_customer
+from meterkit.ledger import customer_of, is_customer
 from meterkit.windows import HOUR, hour_of
 
 Source: TypeAlias = Literal["link", "resolver", "metadata"]
@@ -222,6 +222,12 @@ class Accounts:
                     for company in {row.customer, row.company} - {None}:
                         found.setdefault(company, set()).add(row.edge)
         return {company: tuple(sorted(edges)) for company, edges in found.items()}
+
+    def customer_of(self, company: str) -> str | None:
+        """Who pays for *company*."""
+        with self._database.snapshot() as connection:
+            linked = connection.scalar(sa.select(schema.accounts.c.customer).filter_by(company=company))
+        return customer_of(company, linked)
 
     def linked_companies(self, *, limit: int) -> list[str]:
         """So many of the companies that have a Stripe customer, at most."""

@@ -7,6 +7,7 @@ Each check answers its argument in the form that the kit uses, or raises a `Conf
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +50,54 @@ class Settings:
     webhook: Webhook | None
     metadata_key: str
     find_customer: FindCustomer | None
+
+
+def key_of(settings: Settings) -> str:
+    """
+    Stripe's key.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    if settings.stripe_key is None:
+        raise ConfigurationError("there is no stripe_key= and no STRIPE_SECRET_KEY: Stripe cannot be asked")
+    return settings.stripe_key
+
+
+def is_live(key: str | None) -> bool | None:
+    """Whether a key of Stripe's is about real money; None if it does not tell."""
+    if key is None or not key.startswith(("sk_", "rk_")):
+        return None
+    return key[3:].startswith("live_")
+
+
+def settings_of(
+    *,
+    data_dir: Any,
+    ledger: Any,
+    stripe_key: Any,
+    stripe_base: Any,
+    flush_interval: Any,
+    report_interval: Any,
+    clock: Callable[[], float],
+    webhook: Webhook | None,
+    metadata_key: Any,
+    find_customer: Any,
+) -> Settings:
+    """The settings; what is not given comes from the environment, where an empty variable counts as none."""
+    directory = checked_directory(data_dir or os.environ.get("METERKIT_DATA_DIR") or ".meterkit")
+    return Settings(
+        data_dir=directory,
+        ledger=checked_ledger(ledger or os.environ.get("METERKIT_LEDGER") or f"sqlite:///{directory}/ledger.sqlite"),
+        stripe_key=checked_key(stripe_key or os.environ.get("STRIPE_SECRET_KEY") or None),
+        stripe_base=checked_base(stripe_base or os.environ.get("METERKIT_STRIPE_BASE") or None),
+        flush_interval=positive(flush_interval, "flush_interval"),
+        report_interval=positive(report_interval, "report_interval"),
+        clock=clock,
+        webhook=webhook,
+        metadata_key=checked_metadata_key(metadata_key),
+        find_customer=checked_finder(find_customer),
+    )
 
 
 def checked_meters(meters: Any) -> dict[str, Meter]:
@@ -119,10 +168,11 @@ def checked_metadata_key(key: Any) -> str:
     return key
 
 
-def check_clock(clock: Any) -> None:
-    """See that *clock* can be asked."""
+def checked_clock(clock: Any) -> Callable[[], float]:
+    """Something that can be asked."""
     if not callable(clock):
         raise ConfigurationError(f"clock= is a function that answers unix seconds, such as time.time, not {clock!r}")
+    return clock  # type: ignore[no-any-return]
 
 
 def checked_directory(path: Any) -> Path:

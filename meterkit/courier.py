@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from meterkit import native
-from meterkit.configuration import Settings
+from meterkit.configuration import Settings, is_live, key_of
 from meterkit.errand import Errand
 from meterkit.errors import ConfigurationError, LedgerError, WebhookError
 from meterkit.limits import checked_customer
@@ -23,7 +23,6 @@ if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a cal
     from meterkit.database import Database
     from meterkit.following import Followed, Follower
     from meterkit.outbox import Summary
-    from meterkit.reconciling import Reconciled
     from meterkit.reporter import Reporter
 
 NO_KEY = "there is no stripe_key= and no STRIPE_SECRET_KEY: usage is counted and kept, and not reported to Stripe"
@@ -97,7 +96,7 @@ class Courier:
         if webhook is None:
             raise ConfigurationError("this kit has no webhook=: give it Webhook('/stripe/webhook', secret='whsec_...')")
         try:
-            event = read(payload, signature, webhook, now=clock(), livemode=_livemode(self._settings.stripe_key))
+            event = read(payload, signature, webhook, now=clock(), livemode=is_live(self._settings.stripe_key))
         except WebhookError as error:
             self.refused_webhooks += 1
             if not self.received_webhooks:  # or it is somebody else who knocks: the secret is right
@@ -132,24 +131,6 @@ class Courier:
         """
         return self._noted(self.follower().sync())
 
-    def reconcile(self, *, start: int, end: int) -> list[Reconciled]:
-        """
-        Compare with Stripe all usage from one whole hour to another, unix seconds.
-
-        Raises:
-            LedgerError: The ledger cannot be read.
-            ConfigurationError: There is no key.
-        """
-        from meterkit.reconciling import reconcile
-        from meterkit.reports import Reports
-        from meterkit.transport import connect
-
-        client, http = connect(self._key(), self._settings.stripe_base)
-        try:
-            return reconcile(Reports(self._database()), client, start=start, end=end)
-        finally:
-            http.close()
-
     def tick(self) -> None:
         """From time to time, by the thread that flushes: do what is due, and end what takes too long."""
         for each in (self._reporter, self._follower):
@@ -177,7 +158,7 @@ class Courier:
         """
         from meterkit.reporter import Reporter
 
-        key = self._key()
+        key = key_of(self._settings)
         database, settings = self._database(), self._settings
         with self._opening:
             if self._reporter is None:
@@ -201,7 +182,7 @@ class Courier:
         """
         from meterkit.following import Follower
 
-        key = self._key()
+        key = key_of(self._settings)
         database, settings = self._database(), self._settings
         with self._opening:
             if self._follower is None:
@@ -214,11 +195,6 @@ class Courier:
                     stop=self._stop,
                 )
             return self._follower
-
-    def _key(self) -> str:
-        if self._settings.stripe_key is None:
-            raise ConfigurationError("there is no stripe_key= and no STRIPE_SECRET_KEY: Stripe cannot be asked")
-        return self._settings.stripe_key
 
     def _find_payers(self) -> None:
         """Ask the application who pays for companies of which nobody has said it, and remember what it answers."""
@@ -278,9 +254,3 @@ class Courier:
         self._problems.clear("follow_failed")
         self._following.succeeded()
         return time.monotonic()
-
-
-def _livemode(key: str | None) -> bool | None:
-    if key is None or not key.startswith(("sk_", "rk_")):
-        return None
-    return key[3:].startswith("live_")

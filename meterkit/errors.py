@@ -6,6 +6,7 @@ Words: the errors of meterkit, one tree.
   x UsageError           ``record()`` got something that cannot be counted
   x LedgerError          the ledger cannot be opened, read or written now
   x WebhookError         what came in as a webhook is not Stripe's
+  x StripeFailedError    Stripe did not answer, or refuses, what a command asked for
 """
 
 from __future__ import annotations
@@ -54,3 +55,7 @@ class WebhookError(MeterKitError):
     def __init__(self, message: str, *, status: int) -> None:
         super().__init__(message)
         self.status = status
+
+
+class StripeFailedError(MeterKitError):
+    """Stripe did not answer, or refuses, what a command asked for; the message says what to do."""

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from meterkit import native
+from meterkit.clerk import Clerk
 from meterkit.configuration import Settings
 from meterkit.courier import NO_KEY, Courier
 from meterkit.errors import LedgerError
@@ -161,6 +162,10 @@ class Flusher:
         from meterkit.outbox import Outbox
 
         return Outbox(self.database(), clock=self._settings.clock)
+
+    def clerk(self) -> Clerk:
+        """Does with Stripe what a command asks for."""
+        return Clerk(self._settings, database=self.database, follower=self.courier.follower)
 
     def accounts(self) -> Accounts:
         """Who pays; opened by its first use."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -103,6 +103,17 @@ class Follower:
         waiting = self._inbox.waiting()
         if waiting:
             self._hold_lease(found, lambda lease: self._follow(lease, waiting, found))
+        return found
+
+    def look(self, objects: Iterable[tuple[str, str]]) -> Followed:
+        """
+        Look at some objects, by type and id.
+
+        Raises:
+            LedgerError: The ledger failed.
+        """
+        found = Followed()
+        self._hold_lease(found, lambda lease: self._follow(lease, {each: [] for each in objects}, found))
         return found
 
     def sync(self) -> Followed:

@@ -15,18 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from meterkit.configuration import (
     FindCustomer,
-    Settings,
-    check_clock,
     check_identify,
-    checked_base,
-    checked_directory,
-    checked_finder,
-    checked_key,
-    checked_ledger,
-    checked_metadata_key,
+    checked_clock,
     checked_meters,
     checked_prices,
-    positive,
+    settings_of,
 )
 from meterkit.counting import Counting, Identify
 from meterkit.errors import UsageError
@@ -104,23 +97,19 @@ class MeterKit:
         self.meters = checked_meters(meters)
         self.prices = checked_prices(prices, self.meters)
         check_identify(identify)
-        check_clock(clock)
-        self.clock = clock
         self.webhook = checked_webhook(webhook)
-        directory = checked_directory(data_dir or os.environ.get("METERKIT_DATA_DIR") or ".meterkit")
-        self._settings = Settings(
-            data_dir=directory,
-            ledger=checked_ledger(
-                ledger or os.environ.get("METERKIT_LEDGER") or f"sqlite:///{directory}/ledger.sqlite"
-            ),
-            stripe_key=checked_key(stripe_key or os.environ.get("STRIPE_SECRET_KEY") or None),
-            stripe_base=checked_base(stripe_base or os.environ.get("METERKIT_STRIPE_BASE") or None),
-            flush_interval=positive(flush_interval, "flush_interval"),
-            report_interval=positive(report_interval, "report_interval"),
+        self.clock = checked_clock(clock)
+        self._settings = settings_of(
+            data_dir=data_dir,
+            ledger=ledger,
+            stripe_key=stripe_key,
+            stripe_base=stripe_base,
+            flush_interval=flush_interval,
+            report_interval=report_interval,
             clock=clock,
             webhook=self.webhook,
-            metadata_key=checked_metadata_key(metadata_key),
-            find_customer=checked_finder(find_customer),
+            metadata_key=metadata_key,
+            find_customer=find_customer,
         )
         self._problems = Problems()
         windows = Windows()

@@ -93,6 +93,8 @@ class Price:
         round: Which way a started package goes.
         currency: Three letters.
         interval: ``day``, ``week``, ``month`` or ``year``.
+        lookup_key: Under which ``meterkit provision`` finds it in Stripe; None for one of its meter, currency and
+            interval, which is enough unless two prices share these.
     """
 
     meter: Meter
@@ -103,6 +105,7 @@ class Price:
     round: Literal["up", "down"] = "up"
     currency: str = "usd"
     interval: str = "month"
+    lookup_key: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.meter, Meter):
@@ -112,6 +115,8 @@ class Price:
         object.__setattr__(self, "currency", self.currency.lower())
         if self.interval not in _INTERVALS:
             raise ConfigurationError(f"{self}: interval= is one of {', '.join(_INTERVALS)}, not {self.interval!r}")
+        if self.lookup_key is not None and not (isinstance(self.lookup_key, str) and 0 < len(self.lookup_key) <= 200):
+            raise ConfigurationError(f"{self}: lookup_key= has 1 to 200 characters, unlike {self.lookup_key!r:.250}")
         if self.round not in ("up", "down"):
             raise ConfigurationError(f"{self}: round= is 'up' or 'down', not {self.round!r}")
         if not isinstance(self.size, int) or isinstance(self.size, bool) or self.size < 1:
@@ -123,19 +128,42 @@ class Price:
         return f"Price of {self.meter}"
 
     @classmethod
-    def per_unit(cls, meter: Meter, unit_price: Money, *, currency: str = "usd", interval: str = "month") -> Price:
+    def per_unit(
+        cls,
+        meter: Meter,
+        unit_price: Money,
+        *,
+        currency: str = "usd",
+        interval: str = "month",
+        lookup_key: str | None = None,
+    ) -> Price:
         """Each unit costs the same."""
-        return cls(meter, "per_unit", (Tier(unit_price=unit_price),), currency=currency, interval=interval)
+        tiers = (Tier(unit_price=unit_price),)
+        return cls(meter, "per_unit", tiers, currency=currency, interval=interval, lookup_key=lookup_key)
 
     @classmethod
-    def graduated(cls, meter: Meter, *tiers: Tier, currency: str = "usd", interval: str = "month") -> Price:
+    def graduated(
+        cls,
+        meter: Meter,
+        *tiers: Tier,
+        currency: str = "usd",
+        interval: str = "month",
+        lookup_key: str | None = None,
+    ) -> Price:
         """Each unit costs what its own tier says, as in a tax table."""
-        return cls(meter, "graduated", tiers, currency=currency, interval=interval)
+        return cls(meter, "graduated", tiers, currency=currency, interval=interval, lookup_key=lookup_key)
 
     @classmethod
-    def volume(cls, meter: Meter, *tiers: Tier, currency: str = "usd", interval: str = "month") -> Price:
+    def volume(
+        cls,
+        meter: Meter,
+        *tiers: Tier,
+        currency: str = "usd",
+        interval: str = "month",
+        lookup_key: str | None = None,
+    ) -> Price:
         """All units cost what the tier of the last one says."""
-        return cls(meter, "volume", tiers, currency=currency, interval=interval)
+        return cls(meter, "volume", tiers, currency=currency, interval=interval, lookup_key=lookup_key)
 
     @classmethod
     def package(
@@ -147,10 +175,20 @@ class Price:
         round: Literal["up", "down"] = "up",  # noqa: A002 - Stripe's own word, in transform_quantity
         currency: str = "usd",
         interval: str = "month",
+        lookup_key: str | None = None,
     ) -> Price:
         """Each package of *size* units costs *price*; a started one counts in full, or not at all."""
         tiers = (Tier(unit_price=price),)
-        return cls(meter, "package", tiers, size=size, round=round, currency=currency, interval=interval)
+        return cls(
+            meter,
+            "package",
+            tiers,
+            size=size,
+            round=round,
+            currency=currency,
+            interval=interval,
+            lookup_key=lookup_key,
+        )
 
     def lines(self, quantity: int) -> list[Line]:
         """

@@ -15,6 +15,9 @@ from typing import Any
 
 import httpx
 import stripe
+from stripe import StripeClient
+
+__all__ = ["HTTPXClient", "StripeClient", "connect", "may_have_arrived"]
 
 TIMEOUT = httpx.Timeout(10.0, connect=3.0)
 """Seconds to connect, and between two parts of an answer."""
@@ -29,7 +32,7 @@ NOT_SENT = frozenset({"x-stripe-client-telemetry", "x-stripe-client-user-agent"}
 """stripe-python's telemetry: an id of the machine, its platform, the time that calls took. Stripe works without it."""
 
 
-def connect(api_key: str, base: str | None) -> tuple[stripe.StripeClient, HTTPXClient]:
+def connect(api_key: str, base: str | None) -> tuple[StripeClient, HTTPXClient]:
     """
     A client for Stripe's API, and the connection under it, which is the caller's to close.
 
@@ -40,7 +43,7 @@ def connect(api_key: str, base: str | None) -> tuple[stripe.StripeClient, HTTPXC
     http = HTTPXClient()
     addresses: Any = {"api": base.rstrip("/"), "meter_events": base.rstrip("/")} if base else None
     # Not the SDK's own retries: it does not know which answers leave the outcome open.
-    return stripe.StripeClient(api_key, http_client=http, max_network_retries=0, base_addresses=addresses), http
+    return StripeClient(api_key, http_client=http, max_network_retries=0, base_addresses=addresses), http
 
 
 class HTTPXClient(stripe.HTTPClient):

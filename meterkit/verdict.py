@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import stripe
 
+from meterkit.errors import StripeFailedError
 from meterkit.transport import may_have_arrived
 
 DUPLICATE = "An event already exists with identifier"
@@ -70,6 +73,21 @@ def judge(error: stripe.StripeError) -> Verdict:
     if not 400 <= status < 500:
         return Verdict("pending", text, retry=True, unknown=True, refused=True)
     return _judge_refusal(error, text)
+
+
+@contextmanager
+def naming_failures(doing: str = "") -> Iterator[None]:
+    """
+    For commands: what stripe-python raises becomes one line, which says what it was about.
+
+    Raises:
+        StripeFailedError: Instead of ``stripe.StripeError``.
+    """
+    try:
+        yield
+    except stripe.StripeError as error:
+        what = f"{doing}: " if doing else ""
+        raise StripeFailedError(f"{what}{judge(error).error}; run it again to go on") from error
 
 
 def _judge_refusal(error: stripe.StripeError, text: str) -> Verdict:

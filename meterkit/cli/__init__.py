@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from meterkit.cli import account_commands, commands, repair_commands
+from meterkit.cli import account_commands, catalog_commands, commands, repair_commands
 from meterkit.cli.loading import CommandError
 from meterkit.errors import ConfigurationError, MeterKitError
 
@@ -67,10 +67,31 @@ def parser() -> argparse.ArgumentParser:
     verbs = root.add_subparsers(metavar="command", required=True)
 
     _to_try(verbs)
+    _about_stripe(verbs)
     _about_usage(verbs)
     _about_customers(verbs)
     _about_mistakes(verbs)
     return root
+
+
+def _about_stripe(verbs: _Verbs) -> None:
+    """What Stripe has to have."""
+    provision = _verb(verbs, "provision", catalog_commands.provision, "make Stripe's meters and prices match the code")
+    _kit(provision)
+    provision.add_argument("--dry-run", action="store_true", help="only show what would be done")
+    _json(provision)
+
+    _verb(verbs, "import", catalog_commands.import_code, "print the code for the meters and prices of an account")
+
+    subscribe = _verb(verbs, "subscribe", catalog_commands.subscribe, "make a company a customer with a subscription")
+    _kit(subscribe)
+    subscribe.add_argument("company", metavar="COMPANY", help="as the application knows it")
+    subscribe.add_argument("--name", metavar="TEXT", help="the customer's name, for its invoices")
+    subscribe.add_argument("--email", metavar="ADDRESS", help="where its invoices go")
+    subscribe.add_argument(
+        "--days-until-due", type=int, metavar="N", help="send invoices (default: charge what the customer has on file)"
+    )
+    _json(subscribe)
 
 
 def _to_try(verbs: _Verbs) -> None:

@@ -103,7 +103,7 @@ def reconcile(arguments: argparse.Namespace) -> bool:
         raise CommandError(f"{arguments.month} has not begun yet")
     waiting: AbstractContextManager[Any] = nullcontext() if tables is None else tables.waiting("Asking Stripe")
     with closing(kit), waiting:
-        found = kit.process().courier.reconcile(start=start, end=end)
+        found = kit.process().clerk().reconcile(start=start, end=end)
     rows = [{**asdict(each), "agree": each.agree} for each in found]
     for row in rows:
         for hour in row["hours"]:

@@ -1,0 +1,180 @@
+"""From an empty Stripe account to a paid invoice, through the command line alone."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+import stripe as stripe_python
+from cli_shell import cells, data_of, meterkit
+from fake_clock import NOON
+
+from meterkit.sandbox import Sandbox
+from meterkit.transport import HTTPXClient
+
+BILLING = f"""
+from meterkit import Meter, MeterKit, Price, Tier
+
+credit_scores = Meter("credit_scores", path="/RetrieveCreditScore", method="POST", status=200)
+kit = MeterKit(
+    meters=[credit_scores],
+    prices=[
+        Price.graduated(
+            credit_scores,
+            Tier(up_to=100, unit_price="5.00"),
+            Tier(up_to=1_000, unit_price="3.00"),
+            Tier(unit_price="2.00"),
+        )
+    ],
+    clock=lambda: {NOON + 600},
+)
+"""
+KEY = "meterkit:credit_scores:usd:month"
+
+
+@pytest.fixture
+def empty(shop, monkeypatch):
+    """An empty Stripe account that the command line is pointed at, and the classical example."""
+    (shop / "billing.py").write_text(BILLING)
+    with Sandbox(now=NOON + 600) as sandbox:
+        monkeypatch.setenv("METERKIT_STRIPE_BASE", sandbox.url)
+        monkeypatch.setenv("STRIPE_SECRET_KEY", sandbox.api_key)
+        yield sandbox
+
+
+@pytest.fixture
+def api(empty):
+    http = HTTPXClient()
+    yield stripe_python.StripeClient(empty.api_key, base_addresses={"api": empty.url}, http_client=http).v1
+    http.close()
+
+
+def test_an_empty_account_becomes_a_paid_invoice(empty, api, shop):
+    """1,500 queries of acme cost $4,200.00."""
+    (shop / "usage.csv").write_text(
+        "meter,company,quantity,at\n" + "credit_scores,acme,1,2026-03-01T12:10:00Z\n" * 1_500
+    )
+    codes = [
+        meterkit(*words)[0]
+        for words in (
+            ("provision", "billing:kit"),
+            ("subscribe", "billing:kit", "acme", "--name", "Acme & Sons", "--email", "billing@acme.example"),
+            ("backfill", "billing:kit", "usage.csv"),
+            ("report", "billing:kit", "--open"),
+        )
+    ]
+    _, (preview,) = data_of("preview", "billing:kit", "acme")
+    empty.advance(seconds=32 * 24 * 3600)
+    (invoice,) = api.invoices.list({"status": "paid"}).data
+
+    assert [0, 0, 0, 0] == codes
+    assert (420_000, Decimal("4200.00")) == (invoice.total, Decimal(preview["total"]))
+    (customer,) = api.customers.list().data
+    assert ("Acme & Sons", "billing@acme.example", "acme") == (
+        customer.name,
+        customer.email,
+        customer.metadata["company"],
+    )
+
+
+def test_the_plan(empty):
+    """Before anything is done; and what was."""
+    code, out, err = meterkit("provision", "billing:kit")
+
+    assert (0, "") == (code, err)
+    assert "Stripe, test mode" in out
+    assert [
+        ["step", "object", "name", "why"],
+        ["create", "meter", "credit_scores", ""],
+        ["create", "product", "meterkit_credit_scores", ""],
+        ["create", "price", KEY, ""],
+    ] == cells(out)
+    assert ["done: create meter credit_scores", "done: create product meterkit_credit_scores"] == [
+        line for line in out.splitlines() if line.startswith("done")
+    ][:2]
+    assert "There is nothing to do." in meterkit("provision", "billing:kit")[1]
+
+
+def test_a_dry_run(empty):
+    """It says what would be done, and only reads."""
+    code, out, _ = meterkit("provision", "billing:kit", "--dry-run")
+    _, data = data_of("provision", "billing:kit", "--dry-run")
+
+    assert 0 == code
+    assert "3 steps would be taken; this was a dry run." in out
+    assert (False, False, ["create"] * 3) == (
+        data["livemode"],
+        data["applied"],
+        [each["kind"] for each in data["steps"]],
+    )
+    assert {"GET"} == {request.method for request in empty.requests}
+
+
+def test_drift(empty, api):
+    """The choices are listed, and the exit code says that something is to be decided."""
+    api.billing.meters.create(
+        {"display_name": "x", "event_name": "credit_scores", "default_aggregation": {"formula": "count"}}
+    )
+    code, out, _ = meterkit("provision", "billing:kit")
+
+    assert 1 == code
+    assert "formula is 'count', not 'sum'; Stripe cannot change that" in out
+    assert "* meter credit_scores: give the meter another event_name= in the code" in out
+    assert "There is nothing else to do." in out
+
+
+def test_subscribing_twice(empty, api):
+    """Nothing is made twice."""
+    meterkit("provision", "billing:kit")
+    first, second = (data_of("subscribe", "billing:kit", "acme", "--days-until-due", "14") for _ in range(2))
+
+    assert [(0, True), (0, False)] == [(code, data.pop("is_new")) for code, data in (first, second)]
+    assert first == second
+    (subscription,) = api.subscriptions.list().data
+    assert ("send_invoice", 14) == (subscription.collection_method, subscription.days_until_due)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("subscribe", "billing:kit", "acme"), "run meterkit provision first"),
+        (("subscribe", "billing:kit", " "), "a company id is empty"),
+    ],
+)
+def test_a_subscription_that_cannot_be(empty, words, complaint):
+    """The message says why, and nothing is made."""
+    code, _, err = meterkit(*words)
+
+    assert code in (1, 2)
+    assert complaint in err
+    assert {"GET"} >= {request.method for request in empty.requests}
+
+
+@pytest.mark.parametrize("verb", ["provision", "import"])
+def test_without_a_key(empty, monkeypatch, verb):
+    """The message names the variable."""
+    monkeypatch.delenv("STRIPE_SECRET_KEY")
+    code, out, err = meterkit(verb, *(["billing:kit"] if verb == "provision" else []))
+
+    assert (2, "") == (code, out)
+    assert "STRIPE_SECRET_KEY" in err
+
+
+def test_with_a_wrong_key(empty, monkeypatch):
+    """The message says what to check."""
+    monkeypatch.setenv("STRIPE_SECRET_KEY", "sk_test_wrong")
+    code, _, err = meterkit("provision", "billing:kit")
+
+    assert 1 == code
+    assert "401" in err
+    assert "check stripe_key=" in err
+
+
+def test_import(empty, shop):
+    """What was provisioned comes back as code, which provisions to nothing."""
+    meterkit("provision", "billing:kit")
+    code, out, err = meterkit("import")
+    (shop / "imported.py").write_text(out)
+
+    assert (0, "") == (code, err)
+    assert "There is nothing to do." in meterkit("provision", "imported:kit")[1]
