@@ -14,6 +14,7 @@ How a request becomes a line of an invoice, and which file does it::
                                              ask Stripe what has changed            following, accounts, standing
     when you ask                             the invoice as it stands               previewing, stripe_price
                                              whether both agree                     reconciling, summaries
+                                             where a line comes from                explaining
                                              what was missed, or is wrong           backfill, correcting, mending
 
 A `MeterKit` holds it together. `meterkit.sandbox` is a Stripe to try it on.

@@ -201,6 +201,18 @@ class Accounts:
         with self._database.snapshot() as connection:
             return list(connection.scalars(query))
 
+    def invoices(self, customer: str, start: int, end: int) -> list[Invoice]:
+        """The invoices of billing periods that overlap a time, oldest first."""
+        table = schema.invoices
+        query = (
+            sa.select(table)
+            .filter_by(customer=customer, billing_reason="subscription_cycle")
+            .where(table.c.period_start < end, table.c.period_end > start)
+            .order_by(table.c.period_start, table.c.id)
+        )
+        with self._database.snapshot() as connection:
+            return [Invoice(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - SQLAlchemy's way
+
     def boundaries(self, *, since: int | None = None) -> dict[str, tuple[int, ...]]:
         """
         By company, the known boundaries of its billing periods, but those on a full hour.

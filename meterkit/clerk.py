@@ -10,6 +10,7 @@ from meterkit.configuration import Settings, is_live, key_of
 
 if TYPE_CHECKING:
     from meterkit.database import Database
+    from meterkit.explaining import Explained
     from meterkit.following import Follower
     from meterkit.pricing import Price
     from meterkit.reconciling import Reconciled
@@ -47,6 +48,21 @@ class Clerk:
 
         with self.client() as (client, _):
             return reconcile(Reports(self._database()), client, start=start, end=end)
+
+    def explain(self, company: str, meter: str, *, start: int, end: int) -> list[Explained]:
+        """
+        From invoice lines to meter events to usage; see `meterkit.explaining.explain`.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        from meterkit.explaining import explain
+
+        about: Any = {"company": company, "meter": meter, "start": start, "end": end}
+        if self._settings.stripe_key is None:
+            return explain(self._database(), None, **about)
+        with self.client() as (client, _):
+            return explain(self._database(), client, **about)
 
     def subscribe(self, company: str, prices: Iterable[Price], **options: Any) -> Subscribed:
         """

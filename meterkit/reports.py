@@ -93,6 +93,14 @@ class Reports:
         with self._database.snapshot() as connection:
             return [report_of(row) for row in connection.execute(query)]
 
+    def of(self, company: str, meter: str, start: int, end: int) -> list[Report]:
+        """What was reported of a company's usage of a meter from *start* to *end* (excluded), oldest first."""
+        table = schema.reports
+        query = sa.select(table).filter_by(company=company, meter=meter)
+        query = query.where(table.c.timestamp >= start, table.c.timestamp < end).order_by(table.c.window, table.c.id)
+        with self._database.snapshot() as connection:
+            return [report_of(row) for row in connection.execute(query)]
+
     def by_customer(self, start: int, end: int) -> dict[tuple[str, str], list[Report]]:
         """All reports of usage from *start* to *end* (excluded), by customer and event name, oldest first."""
         table = schema.reports

@@ -166,6 +166,12 @@ def _about_mistakes(verbs: _Verbs) -> None:
     reconcile.add_argument("--month", metavar="YYYY-MM", help="in UTC (default: this month)")
     _json(reconcile)
 
+    explain = _verb(verbs, "explain", repair_commands.explain, "show the usage behind an invoice's lines")
+    _kit(explain)
+    _place(explain)
+    explain.add_argument("--month", metavar="YYYY-MM", help="in UTC (default: this month)")
+    _json(explain)
+
     correct = _verb(verbs, "correct", repair_commands.correct, "take back usage that was counted by mistake")
     _kit(correct)
     _place(correct)

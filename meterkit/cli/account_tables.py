@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any
 
 from rich.text import Text
 
-from meterkit.cli.tables import add, show, table, waiting
-from meterkit.pricing import decimals_of
+from meterkit.cli.tables import add, money, show, table, waiting
 
 __all__ = ["show_customers", "show_previews", "show_sync", "show_webhook_events", "waiting"]
 
@@ -35,7 +33,7 @@ def show_customers(found: list[dict[str, Any]]) -> None:
             each["customer"] or "waits for kit.link()",
             ", ".join(f"{held['id']} {held['status']} until {held['period_end']}" for held in each["subscriptions"]),
             each["standing"],
-            ", ".join(_money(amount, currency) for currency, amount in each["overdue"].items()),
+            ", ".join(money(amount, currency) for currency, amount in each["overdue"].items()),
             ", ".join(f"{quantity:,} {meter}" for meter, quantity in each["waiting"].items()),
             each["oldest"] or "",
         )
@@ -73,7 +71,3 @@ def show_webhook_events(found: list[dict[str, Any]]) -> None:
     for each in found:
         add(made, each["received_at"], each["id"], each["type"], each["object_id"], each["state"], each["reason"])
     show(made)
-
-
-def _money(minor: int, currency: str) -> str:
-    return f"{Decimal(minor).scaleb(-decimals_of(currency)):,f} {currency}"

@@ -13,6 +13,25 @@ from meterkit.cli.commands import instant, print_json, tables_for
 from meterkit.cli.loading import CommandError, load_kit
 from meterkit.limits import checked_moment
 
+MOMENTS = frozenset(
+    (
+        "window",
+        "timestamp",
+        "created",
+        "period_start",
+        "period_end",
+        "due_at",
+        "finalized_at",
+        "attempted_at",
+        "unknown_since",
+        "compared_at",
+        "checked_at",
+        "created_at",
+        "next_attempt_at",
+    )
+)
+"""Names of unix seconds, which people read as text."""
+
 
 def backfill(arguments: argparse.Namespace) -> bool:
     """Count the usage in a file."""
@@ -91,16 +110,9 @@ def retry(arguments: argparse.Namespace) -> bool:
 
 def reconcile(arguments: argparse.Namespace) -> bool:
     """Compare the ledger with Stripe."""
-    from meterkit.reconciling import month
-
     tables = tables_for(arguments, "meterkit.cli.repair_tables")
     kit = load_kit(arguments.kit)
-    try:
-        start, end = month(arguments.month, kit.clock())
-    except ValueError:
-        raise CommandError(f"--month is a month such as 2026-03, not {arguments.month!r}") from None
-    if start >= end:
-        raise CommandError(f"{arguments.month} has not begun yet")
+    start, end = _month(arguments.month, kit.clock())
     waiting: AbstractContextManager[Any] = nullcontext() if tables is None else tables.waiting("Asking Stripe")
     with closing(kit), waiting:
         found = kit.process().clerk().reconcile(start=start, end=end)
@@ -113,6 +125,47 @@ def reconcile(arguments: argparse.Namespace) -> bool:
     else:
         tables.show_reconciled(rows)
     return all(each.agree for each in found)
+
+
+def explain(arguments: argparse.Namespace) -> bool:
+    """Show where an invoice's line comes from."""
+    tables = tables_for(arguments, "meterkit.cli.repair_tables")
+    kit = load_kit(arguments.kit)
+    start, end = _month(arguments.month, kit.clock())
+    with closing(kit):
+        kit.flush()
+        found = kit.process().clerk().explain(arguments.company, arguments.meter, start=start, end=end)
+    if not found:
+        raise CommandError(
+            f"nothing is known of {arguments.company!r} and {arguments.meter!r} in that month; see meterkit usage"
+        )
+    periods = [_readable(asdict(each)) for each in found]
+    if tables is None:
+        print_json(periods)
+    else:
+        tables.show_explained(periods)
+    return not any(each["error"] for each in periods)
+
+
+def _readable(value: Any, name: str = "") -> Any:
+    """Moments as text, and what nobody looks at taken away."""
+    if isinstance(value, dict):
+        return {key: _readable(inner, key) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_readable(inner) for inner in value]
+    return instant(value) if name in MOMENTS and isinstance(value, int) else value
+
+
+def _month(text: str | None, now: float) -> tuple[int, int]:
+    from meterkit.reconciling import month
+
+    try:
+        start, end = month(text, now)
+    except ValueError:
+        raise CommandError(f"--month is a month such as 2026-03, not {text!r}") from None
+    if start >= end:
+        raise CommandError(f"{text} has not begun yet")
+    return start, end
 
 
 def _moment(text: str) -> datetime:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
+
+from meterkit.pricing import decimals_of
 
 T = TypeVar("T")
 
@@ -52,6 +55,11 @@ def table(title: str, **columns: str) -> Table:
 def add(made: Table, *cells: Any) -> None:
     """Add a row. Nothing in it is taken for markup, whatever a customer is called."""
     made.add_row(*(Text(f"{cell:,}" if isinstance(cell, int) else str(cell)) for cell in cells))
+
+
+def money(minor: int, currency: str) -> str:
+    """An amount of Stripe's, in whole currency."""
+    return f"{Decimal(minor).scaleb(-decimals_of(currency)):,f} {currency}"
 
 
 def show_usage(rows: list[dict[str, Any]], totals: dict[str, dict[str, int]]) -> None:

@@ -178,3 +178,44 @@ def test_import(empty, shop):
 
     assert (0, "") == (code, err)
     assert "There is nothing to do." in meterkit("provision", "imported:kit")[1]
+
+
+def test_an_invoice_is_explained(empty, api, shop):
+    """From its lines to the meter events, and from those to the hours and users; what is on no invoice comes last."""
+    rows = ["acme,20,2026-03-01T12:10:00Z,ada", "acme,85,2026-03-01T12:10:00Z,bob", "acme,1,2026-03-01T11:00:00Z,"]
+    (shop / "usage.csv").write_text(
+        "\n".join(["meter,company,quantity,at,user", *(f"credit_scores,{row}" for row in rows)])
+    )
+    meterkit("provision", "billing:kit")
+    meterkit("subscribe", "billing:kit", "acme")
+    meterkit("backfill", "billing:kit", "usage.csv")
+    meterkit("report", "billing:kit", "--open")
+    empty.advance(seconds=32 * 24 * 3600)
+    meterkit("sync", "billing:kit")
+    (invoice,) = api.invoices.list().data
+    code, data = data_of("explain", "billing:kit", "acme", "credit_scores", "--month", "2026-03")
+    out = meterkit("explain", "billing:kit", "acme", "credit_scores")[1]
+
+    billed, rest = data
+    assert (0, invoice.id, "paid") == (code, billed["invoice"]["id"], billed["invoice"]["status"])
+    assert [(100, 50_000), (5, 1_500)] == [(quantity, amount) for _, quantity, amount in billed["lines"]]
+    assert [(105, "sent", {"ada": 20, "bob": 85})] == [
+        (
+            event["report"]["quantity"],
+            event["report"]["state"],
+            {usage["user"]: usage["quantity"] for usage in event["usage"]},
+        )
+        for event in billed["events"]
+    ]
+    assert (None, [1]) == (rest["invoice"], [event["report"]["quantity"] for event in rest["events"]])
+    assert f"Invoice {invoice.number}, paid, 2026-03-01T12:10Z to 2026-04-01T12:10Z" in out
+    assert "(Tier 1 at $5.00 / month): 500.00 usd" in out
+    assert ["2026-03-01T12:10Z", "bob", "85", "", "", ""] in cells(out)
+
+
+def test_nothing_to_explain(empty):
+    """It says where to look."""
+    code, _, err = meterkit("explain", "billing:kit", "acme", "credit_scores")
+
+    assert 2 == code
+    assert "see meterkit usage" in err
