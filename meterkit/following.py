@@ -21,6 +21,7 @@ from meterkit.accounts import Accounts, Invoice, StripeObject
 from meterkit.database import Database
 from meterkit.inbox import Inbox
 from meterkit.lease import Lease, LeaseLostError, acquire, hold, release
+from meterkit.mending import Mending
 from meterkit.native import Flag
 from meterkit.stripe_objects import Catalog, customer_of, invoice_of, subscription_of
 from meterkit.transport import connect
@@ -28,6 +29,9 @@ from meterkit.verdict import judge
 
 PAGE = 100
 """Stripe: a page of a list has 100 objects at most."""
+
+METER_ERRORS = "v2.core.event"
+"""What a thin event about meter errors is about: itself, for it has to be asked for what it tells."""
 
 CLOSING = ("draft", "subscription_cycle")
 """Status and billing reason of an invoice that waits for the last usage of its period."""
@@ -87,6 +91,7 @@ class Follower:
         self._stop = stop
         self._accounts = Accounts(database, clock=clock)
         self._inbox = Inbox(database, clock=clock)
+        self._mending = Mending(database, clock=clock)
         self._holder = f"{os.getpid()}-{uuid.uuid4().hex}"
         self._pass = native.rlock()
         self._stripe, self._http = connect(api_key, base)
@@ -154,6 +159,9 @@ class Follower:
             if self._stop.is_set():
                 return
             try:
+                if kind == METER_ERRORS:
+                    self._take_back_errors(identity, events)
+                    continue
                 said = self._ask(kind, identity)
             except stripe.StripeError as error:
                 verdict = judge(error)
@@ -163,6 +171,18 @@ class Follower:
                     return
                 continue
             self._keep(lease, [] if said is None else [said], found, gone=identity if said is None else "", of=events)
+
+    def _take_back_errors(self, identity: str, events: list[str]) -> None:
+        """Stripe has dropped meter events that it had taken: their reports are rejected, with its reason."""
+        found = self._stripe.v2.core.events.retrieve(identity)
+        data: Any = found.to_dict().get("data") or {}
+        for kind in (data.get("reason") or {}).get("error_types") or ():
+            for sample in kind.get("sample_errors") or ():
+                request = sample.get("request") or {}
+                sent_as = str(request.get("identifier") or request.get("idempotency_key") or "")
+                self._mending.drop(sent_as, f"{kind.get('code')}: {sample.get('error_message')}")
+        with self._database.transaction() as connection:
+            self._inbox.settle(connection, events)
 
     def _ask(self, kind: str, identity: str) -> StripeObject | None:
         """What Stripe says now; None if it has no such object."""

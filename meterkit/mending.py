@@ -7,6 +7,7 @@ report of its window. Where Stripe is asked to cancel a meter event, its report 
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -88,6 +89,25 @@ class Mending:
                 return False
             _lower(connection, report, report.quantity, "reported")
         return True
+
+    def drop(self, sent_as: str, error: str) -> bool:
+        """
+        Stripe had taken the event of that identifier, and has found it wrong since: it is rejected.
+
+        Returns:
+            False if the ledger knows no such event, or does not take it for sent.
+        """
+        # Or of that Idempotency-Key, which has another number after a refusal.
+        named = re.fullmatch(r"(mk_[0-9a-f]+)(?:-(\d{1,9}))?(?:\.\d+)?", sent_as, re.ASCII)
+        if named is None:
+            return False
+        table = schema.reports
+        mine = sa.and_(table.c.identifier == named[1], table.c.revision == int(named[2] or 0))
+        dropped = sa.update(table).where(mine, table.c.state == "sent")
+        with self._database.transaction() as connection:
+            now = int(self._clock())
+            done = dropped.values(state="rejected", error=error[:500], unknown_since=None, settled_at=now)
+            return connection.execute(done).rowcount == 1
 
     def take_back(self, lease: Lease, correction: Correction) -> None:
         """

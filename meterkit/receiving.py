@@ -20,7 +20,7 @@ from meterkit.webhook import LARGEST_BYTES, Webhook
 FOLLOWED = ("customer", "subscription", "invoice")
 """Objects of which the ledger keeps the state."""
 
-METER_ERRORS = ("v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found")
+TOLD_LATER = ("v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found")
 """Thin events that tell which meter events were refused after they had been taken."""
 
 
@@ -75,7 +75,7 @@ def _notification(event: dict[str, Any], *, livemode: bool | None) -> Notificati
     about = (event.get("related_object") if thin else event["data"]["object"]) or {}
     kind = str(about.get("type" if thin else "object") or "")
     identity = str(about.get("id") or "")
-    if event["type"] in METER_ERRORS:
+    if event["type"] in TOLD_LATER:
         kind, identity = "v2.core.event", event["id"]
     return Notification(
         id=_text(event["id"]),

@@ -13,6 +13,8 @@ from meterkit.sandbox.frame import API_VERSION
 from meterkit.sandbox.usage import Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from meterkit.sandbox.clock import Clock
     from meterkit.sandbox.switches import Switches
 
@@ -28,6 +30,7 @@ KINDS: dict[str, tuple[str, int, str]] = {
     "subscription_item": ("si_", 14, "subscription item"),
     "invoice": ("in_1", 23, "invoice"),
     "event": ("evt_1", 23, "event"),
+    "v2.core.event": ("evt_test_", 24, "event"),
 }
 NOBODY: Record = {"id": None, "idempotency_key": None}  # what time itself does, no request asked for
 _ALPHABET = string.ascii_letters + string.digits
@@ -46,6 +49,9 @@ class Account:
         lock: Held while anything here is read or written; never across a wait.
         tables: Object name to id to record, in order of creation. Keys that begin with `_` are never shown.
         usage: The meter events.
+        sessions: The tokens of the stream, and when each expires.
+        wrong: What is wrong with meter events that were taken: by meter and 10 seconds, by code, the errors.
+        on_event: Called with each new event, snapshot or thin; under the lock.
 
     """
 
@@ -56,6 +62,9 @@ class Account:
         self.tables: dict[str, dict[str, Record]] = {kind: {} for kind in KINDS}
         self.usage = Usage(clock, switches)
         self.adjustments: list[Record] = []
+        self.sessions: dict[str, int] = {}
+        self.wrong: dict[tuple[str | None, int], dict[str, list[Record]]] = {}
+        self.on_event: Callable[[Record], None] | None = None
         self.origin = NOBODY  # the request being worked on, which the events name
 
     @property
@@ -103,7 +112,7 @@ class Account:
         data: Record = {"object": _snapshot(record)}
         if previous is not None:
             data["previous_attributes"] = copy.deepcopy(previous)
-        self.add(
+        event = self.add(
             {
                 "id": self.new_id("event"),
                 "object": "event",
@@ -118,6 +127,8 @@ class Account:
                 "type": name,
             }
         )
+        if self.on_event is not None:
+            self.on_event(event)
 
     def change(self, record: Record, event: str, /, **values: Any) -> None:
         """Set fields and announce the change with the values they had before; no change, no event."""

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from meterkit.sandbox import thin
 from meterkit.sandbox.invoices import finalize, follow_usage
 from meterkit.sandbox.subscriptions import roll
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from meterkit.sandbox.account import Account, Record
+    from meterkit.sandbox.account import Account
 
-Step = tuple[int, int, "Callable[[Account, Record], None]", "Record"]
+Step = tuple[int, int, "Callable[[Account, Any], None]", Any]
 
 
 def settle(account: Account, until: int) -> None:
@@ -29,9 +30,9 @@ def settle(account: Account, until: int) -> None:
             return
         account.clock.pin(first[0])
         try:
-            for moment, order, run, record in steps:
+            for moment, order, run, subject in steps:
                 if (moment, order) == first:
-                    run(account, record)
+                    run(account, subject)
         finally:
             account.clock.pin(None)
 
@@ -48,6 +49,8 @@ def _steps(account: Account) -> Iterator[Step]:
     for invoice in account.tables["invoice"].values():
         if invoice["status"] == "draft":
             yield invoice["automatically_finalizes_at"], 0, finalize, invoice
+    for moment, group in thin.due(account):
+        yield moment, 0, thin.tell, group
     for subscription in account.tables["subscription"].values():
         if subscription["status"] != "canceled":
             yield subscription["items"]["data"][0]["current_period_end"], 1, roll, subscription

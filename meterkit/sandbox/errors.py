@@ -123,6 +123,16 @@ def lock_timeout() -> ApiError:
     )
 
 
+def too_many_concurrent_requests() -> ApiError:
+    """The same, as the second version says it of meter events."""
+    return ApiError(
+        409,
+        "Cannot create multiple usage events for the same customer, meter concurrently",
+        code="too_many_concurrent_requests",
+        stored=False,
+    )
+
+
 def key_in_use(key: str) -> ApiError:
     """The same idempotency key is being worked on at this moment."""
     return ApiError(

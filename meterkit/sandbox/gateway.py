@@ -9,7 +9,7 @@ import re
 import threading
 from collections import deque
 from email.utils import formatdate
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from meterkit.sandbox import (
     customers,
@@ -24,9 +24,10 @@ from meterkit.sandbox import (
     products,
     subscriptions,
     summaries,
+    v2,
 )
 from meterkit.sandbox.account import NOBODY, fresh_id
-from meterkit.sandbox.errors import ApiError, malformed, server_error, unauthorized, unrecognized_url
+from meterkit.sandbox.errors import ApiError, malformed, server_error, unauthorized
 from meterkit.sandbox.faults import Fault, Faults
 from meterkit.sandbox.form import decode, plain
 from meterkit.sandbox.frame import API_VERSION, Received, Reply, Request, Reset, json_reply
@@ -36,8 +37,6 @@ from meterkit.sandbox.rendering import render
 from meterkit.sandbox.routes import Call, Route, locate
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from meterkit.sandbox.account import Account, Record
     from meterkit.sandbox.form import Node
 
@@ -55,8 +54,10 @@ ROUTES = [
     *invoices.ROUTES,
     *previews.ROUTES,
     *events.ROUTES,
+    *v2.ROUTES,
 ]
 FORM = "application/x-www-form-urlencoded"
+_IN_THOUSANDS = (meter_events.EVENTS, *v2.ROUTES)
 LOG_LENGTH = 100_000  # requests; a sandbox may run for weeks
 _VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(\.\w+)?", re.ASCII)
 _NO_KEY = (
@@ -103,10 +104,9 @@ class Gateway:
         return outcome
 
     def _pass(self, request: Request, entry: Received) -> Reply | Reset:
-        self._authenticate(request.headers)
+        self._authenticate(request)
         _check_frame(request)
-        form = decode(request.form)
-        entry.params = plain(form)
+        form, entry.params = _parameters(request)
         with self.account.lock:
             self._limiter.admit(request.path)
         fault = self.faults.strike(request.path)
@@ -120,8 +120,8 @@ class Gateway:
             fault.hold()
         return Reset() if fault.breaks else fault.spoil(reply)
 
-    def _authenticate(self, headers: Mapping[str, str]) -> None:
-        scheme, _, credentials = headers.get("authorization", "").partition(" ")
+    def _authenticate(self, request: Request) -> None:
+        scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
         key = credentials.strip()
         if scheme.lower() == "basic":
             try:
@@ -130,6 +130,10 @@ class Gateway:
                 key = ""
         if not key or scheme.lower() not in ("basic", "bearer"):
             raise unauthorized(_NO_KEY)
+        if request.path == v2.STREAM_PATH or key in self.account.sessions:
+            with self.account.lock:
+                v2.admit(self.account, request.path, key)
+            return
         if key != self._api_key:
             raise unauthorized(f"Invalid API Key provided: {key[:8]}{'*' * max(len(key) - 12, 0)}{key[-4:]}")
 
@@ -153,7 +157,7 @@ class Gateway:
             finished = True
         except ApiError as error:
             reply = _refusal(error, entry.request_id)
-            finished = error.stored
+            finished = error.stored and not request.path.startswith("/v2/")  # whose failures are attempted again
         finally:
             with self.account.lock:
                 if finished:
@@ -167,9 +171,10 @@ class Gateway:
         route, identity = locate(ROUTES, request.method, request.path)
         call = Call(request.path, identity, route.read(form))
         with self.account.lock:
-            slot = meter_events.slot(self.account, call) if route is meter_events.EVENTS else None
+            slots = {meter_events.EVENTS.path: meter_events.slot, v2.EVENTS.path: v2.slot}
+            slot = slots[route.path](self.account, call) if route.path in slots else None
         kind = None if fault is None else fault.kind
-        with self._limiter.alone(slot):
+        with self._limiter.alone(slot, conflict=route is v2.EVENTS):
             if fault is not None and kind == "slow":
                 fault.hold()
             if kind == "500":
@@ -183,7 +188,7 @@ class Gateway:
         """Let the endpoint work, on an account that is up to date."""
         with self.account.lock:
             cycle.settle(self.account, self.account.now)
-            if route is not meter_events.EVENTS:  # those come in thousands, and none of them reads a draft
+            if route not in _IN_THOUSANDS:  # those come in thousands, and none of them reads a draft
                 cycle.follow(self.account)
             self.account.origin = {
                 "id": entry.request_id,
@@ -208,12 +213,28 @@ class Gateway:
         return Reply(reply.status, reply.body, {**headers, **reply.headers})
 
 
+def _parameters(request: Request) -> tuple[dict[str, Any], Any]:
+    """The parameters as endpoints read them, and as a person wants to."""
+    if not request.path.startswith("/v2/") or not request.body:
+        form = decode(request.form)
+        return form, plain(form)
+    try:
+        body = json.loads(request.body)
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        raise malformed("Invalid request: the body is no JSON object.")
+    return body, body
+
+
 def _check_frame(request: Request) -> None:
     version = request.headers.get("stripe-version", API_VERSION)
     if not _VERSION.fullmatch(version):
         raise malformed(f"Invalid Stripe API version: {version}")
-    if request.path.startswith("/v2/"):  # JSON bodies, and not known yet
-        raise unrecognized_url(request.method, request.path)
+    if request.path.startswith("/v2/"):
+        if request.body and not request.headers.get("content-type", "").startswith("application/json"):
+            raise malformed("Invalid request: v2 takes JSON. Set the Content-Type to application/json.")
+        return
     if request.body and not request.headers.get("content-type", FORM).startswith(FORM):
         raise malformed(
             f"Invalid request (check that your POST content type is {FORM}). "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from meterkit.sandbox.errors import lock_timeout, rate_limited
+from meterkit.sandbox.errors import lock_timeout, rate_limited, too_many_concurrent_requests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,12 +48,12 @@ class Limiter:
             raise rate_limited(reason)
 
     @contextmanager
-    def alone(self, slot: tuple[str, str] | None) -> Iterator[None]:
+    def alone(self, slot: tuple[str, str] | None, *, conflict: bool = False) -> Iterator[None]:
         """
         Be the only request in flight for a (meter's event name, customer); None asks for nothing.
 
         Raises:
-            ApiError: 429, if another one is.
+            ApiError: 429, or 409 where *conflict* says so, if another one is.
 
         """
         mode = self._account.switches.concurrency
@@ -62,6 +62,8 @@ class Limiter:
             return
         with self._account.lock:
             if slot in self._busy:
+                if conflict:
+                    raise too_many_concurrent_requests()
                 raise lock_timeout() if mode == "lock_timeout" else rate_limited(mode)
             self._busy.add(slot)
         try:

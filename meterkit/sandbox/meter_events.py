@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import secrets
 from decimal import Decimal, InvalidOperation
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+from meterkit.sandbox import thin
 from meterkit.sandbox.errors import ApiError, invalid, no_such
 from meterkit.sandbox.meters import listening
 from meterkit.sandbox.params import Choice, Dictionary, Integer, Object, Text
@@ -33,10 +34,26 @@ CANCEL = {
 _PLAIN = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)", re.ASCII)
 
 
+class Wrong(NamedTuple):
+    """
+    What is wrong with a meter event.
+
+    Attributes:
+        code: Of Stripe's asynchronous errors.
+        message: As the first version says it at once.
+        at_once: The code with which the second version says it at once, where that is another.
+
+    """
+
+    code: str
+    message: str
+    at_once: str = ""
+
+
 class _Bad(Exception):  # noqa: N818 - a verdict on a payload; whether it becomes an error is the switch's business
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, at_once: str) -> None:
         super().__init__(code, message)
-        self.code, self.message = code, message
+        self.wrong = Wrong(code, message, at_once)
 
 
 def create(account: Account, call: Call) -> Record:
@@ -98,58 +115,85 @@ def _customer(account: Account, event_name: str, payload: dict[str, str]) -> str
     return payload.get(key, "")
 
 
-def _check(account: Account, event_name: str, payload: dict[str, str], identifier: str, timestamp: int) -> MeterEvent:
-    _check_time(account.now, timestamp)
+def judge(
+    account: Account, event_name: str, payload: dict[str, str], identifier: str, timestamp: int
+) -> tuple[MeterEvent, Wrong | None]:
+    """A meter event as it would be kept, and what is wrong with it. Whether it is a repetition is not looked at."""
     meter = listening(account, event_name)
-    if meter is None:
-        raise invalid(f'No active meter found for event name "{event_name}".')
     customer = _customer(account, event_name, payload)
-    value, error_code = Decimal(0), None
+    value, wrong = Decimal(0), _wrong_time(account.now, timestamp)
+    if meter is None:
+        known = [each for each in account.all("billing.meter") if each["event_name"] == event_name]
+        meter_id = known[-1]["id"] if known else ""
+        message = f'No active meter found for event name "{event_name}".'
+        wrong = Wrong("archived_meter" if known else "no_meter", message)
+        return MeterEvent(event_name, identifier, customer, value, timestamp, account.now, meter_id, wrong.code), wrong
     try:
         value = _payload(account, meter, payload)
     except _Bad as bad:
-        if account.switches.bad_payload == "sync":
-            raise invalid(bad.message, param="payload") from None
-        error_code = bad.code
+        wrong = wrong or bad.wrong
     record = account.find("customer", customer)
-    if error_code is None and (record is None or record.get("deleted")):
-        if account.switches.unknown_customer == "sync":
-            raise no_such("customer", customer, param="payload[stripe_customer_id]")
-        error_code = "meter_event_customer_not_found"
-    if account.usage.remembers(event_name, customer, identifier):
+    if wrong is None and (record is None or record.get("deleted")):
+        wrong = Wrong("meter_event_customer_not_found", f"No such customer: '{customer}'")
+    code = None if wrong is None else wrong.code
+    return MeterEvent(event_name, identifier, customer, value, timestamp, account.now, meter["id"], code), wrong
+
+
+def _check(account: Account, event_name: str, payload: dict[str, str], identifier: str, timestamp: int) -> MeterEvent:
+    """The first version's answer: what is wrong is told at once, unless a switch says otherwise."""
+    event, wrong = judge(account, event_name, payload, identifier, timestamp)
+    if wrong is not None:
+        switches = account.switches
+        if wrong.code.startswith("timestamp"):
+            raise invalid(wrong.message, param="timestamp")
+        if wrong.code in ("no_meter", "archived_meter"):
+            raise invalid(wrong.message)
+        if wrong.code == "meter_event_customer_not_found":
+            if switches.unknown_customer == "sync":
+                raise no_such("customer", event.customer, param="payload[stripe_customer_id]")
+        elif switches.bad_payload == "sync":
+            raise invalid(wrong.message, param="payload")
+    if account.usage.remembers(event_name, event.customer, identifier):
         raise ApiError(
             400,
             f"An event already exists with identifier {identifier}.",
             headers={"Stripe-Should-Retry": "false"},
         )
-    return MeterEvent(event_name, identifier, customer, value, timestamp, account.now, meter["id"], error_code)
+    if wrong is not None:
+        thin.note(account, event.meter, wrong.code, wrong.message, identifier)
+    return event
 
 
-def _check_time(now: int, timestamp: int) -> None:
+def _wrong_time(now: int, timestamp: int) -> Wrong | None:
     if timestamp < now - OLDEST:
-        raise invalid(
+        return Wrong(
+            "timestamp_too_far_in_past",
             "The event timestamp cannot be more than 35 days in past. "
             f"Expected a timestamp greater than or equal to {now - OLDEST}.",
-            param="timestamp",
         )
     if timestamp > now + FUTURE:
-        raise invalid(
+        return Wrong(
+            "timestamp_in_future",
             "The event timestamp cannot be more than 5 minutes in the future. "
             f"Expected a timestamp less than or equal to {now + FUTURE}.",
-            param="timestamp",
         )
+    return None
 
 
 def _payload(account: Account, meter: Record, payload: dict[str, str]) -> Decimal:
     key = meter["customer_mapping"]["event_payload_key"]
     if not payload.get(key):
-        raise _Bad("meter_event_no_customer_defined", f"Customer mapping key {key} not found in payload.")
+        raise _Bad(
+            "meter_event_no_customer_defined",
+            f"Customer mapping key {key} not found in payload.",
+            "payload_no_customer_defined",
+        )
     key = meter["value_settings"]["event_payload_key"]
     text = payload.get(key)
     if meter["default_aggregation"]["formula"] == "count":
         return Decimal(1)
     if text is None:
-        raise _Bad("meter_event_invalid_value", f"Value key {key} not found in payload.")
+        raise _Bad("meter_event_invalid_value", f"Value key {key} not found in payload.", "payload_no_value_defined")
     return _number(text, exponents=account.switches.exponents)
 
 
@@ -159,11 +203,16 @@ def _number(text: str, *, exponents: bool) -> Decimal:
     except InvalidOperation:
         number = Decimal("NaN")
     if not number.is_finite():
-        raise _Bad("meter_event_invalid_value", f"The value in the event payload must be a number. Received {text}.")
+        raise _Bad(
+            "meter_event_invalid_value",
+            f"The value in the event payload must be a number. Received {text}.",
+            "payload_invalid_value",
+        )
     if len(number.as_tuple().digits) > MOST_DIGITS:
         raise _Bad(
             "meter_event_value_too_many_digits",
             f"The value in the event payload can have at most {MOST_DIGITS} digits. Received {text}.",
+            "payload_invalid_value",
         )
     return number
 

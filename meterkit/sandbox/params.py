@@ -44,7 +44,7 @@ class Rule:
 def _scalar(value: Node, name: str) -> str:
     if isinstance(value, str):
         return value
-    raise malformed("Invalid string: expected a single value, got an object.", param=name)
+    raise malformed("Invalid string: expected a single value of text.", param=name)
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class Object(Rule):
 
     def parse(self, value: Node, name: str) -> dict[str, Any]:
         """The values of those that were sent."""
-        if isinstance(value, str):
+        if not isinstance(value, dict):
             raise malformed("Invalid object", param=name)
         unknown = [_join(name, key) for key in value if key not in self.fields]
         if unknown:
@@ -176,17 +176,22 @@ class Object(Rule):
 
 @dataclass(frozen=True)
 class Array(Rule):
-    """A list, sent as `name[0]=…` or `name[]=…`."""
+    """A list, sent as `name[0]=…` or `name[]=…`, or as a list in JSON."""
 
     element: Rule
     longest: int = 100
+    shortest: int = 0
 
     def parse(self, value: Node, name: str) -> list[Any]:
         """The elements in the order of their indices."""
-        if isinstance(value, str) or not all(key.isdigit() for key in value):
+        if isinstance(value, list):  # as JSON has it
+            value = {str(index): element for index, element in enumerate(value)}
+        elif not isinstance(value, dict) or not all(key.isdigit() for key in value):
             raise malformed("Invalid array", param=name)
         if len(value) > self.longest:
             raise malformed(f"Array {name} exceeded maximum {self.longest} allowed elements.", param=name)
+        if len(value) < self.shortest:
+            raise malformed(f"Array {name} must have at least {self.shortest} elements.", param=name)
         return [self.element.read(value[key], f"{name}[{key}]") for key in sorted(value, key=int)]
 
 
@@ -200,7 +205,7 @@ class Dictionary(Rule):
 
     def parse(self, value: Node, name: str) -> dict[str, str]:
         """The mapping."""
-        if isinstance(value, str):
+        if not isinstance(value, dict):
             raise malformed("Invalid object", param=name)
         if len(value) > self.most:
             raise malformed(f"{name} can have at most {self.most} keys.", param=name)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import random
 import sqlite3
 
+import httpx
 import pytest
-from signed import snapshot
+import stripe as stripe_python
+from signed import SECRET, snapshot
 
-from meterkit import UsageError
+from meterkit import Meter, UsageError, Webhook
+from meterkit.sandbox import Sandbox
 
 DAY = 24 * 3600
 KEPT = ("customers", "subscriptions", "items", "invoices", "accounts")
@@ -249,3 +252,58 @@ def test_a_function_that_finds_no_customer(make_following_kit, clock, stripe, ap
     assert 1 == stripe.usage("calls", known)
     assert "acme" in kit.health()["problems"]["find_customer_failed"]["message"]
     assert {"calls": 2} == only(kit).waiting
+
+
+def told(stripe):
+    """The thin events of the sandbox, as their webhooks deliver them."""
+    listed = httpx.get(f"{stripe.url}/v2/core/events", headers={"Authorization": f"Bearer {stripe.api_key}"}).json()
+    return listed["data"]
+
+
+def test_what_stripe_drops_later_is_rejected_with_its_reason(make_kit, clock, tell, tmp_path):
+    """A 200 means that it was received. Once the cause is mended, it is reported again."""
+    with Sandbox(now=clock, unknown_customer="async") as stripe:
+        api = stripe_python.StripeClient(stripe.api_key, base_addresses={"api": stripe.url}).v1
+        api.billing.meters.create(
+            {"display_name": "c", "event_name": "calls", "default_aggregation": {"formula": "sum"}}
+        )
+        customer = api.customers.create({}).id
+        webhook = Webhook(None, secret=SECRET)
+        kit = make_kit(Meter("calls"), webhook=webhook, stripe_key=stripe.api_key, stripe_base=stripe.url)
+        kit.link("acme", "cus_gone")
+        kit.record("calls", "acme", 5)
+        kit.record("calls", customer, 7)
+        clock.advance(3600)
+        kit.report()
+        sent = kit.health()["books"]["calls"]["sent"]
+        clock.advance(10)
+        api.customers.list()  # lets the sandbox bring itself up to date
+        tell(kit, *told(stripe))
+        (refused,) = kit.health()["refused"]
+        kit.link("acme", customer)
+        kit.process().courier.reporter().retry()
+        kit.report()
+
+        assert (12, 12) == (sent, stripe.usage("calls", customer))
+        assert ("rejected", 5) == (refused["state"], refused["quantity"])
+        assert "meter_event_customer_not_found: No such customer: 'cus_gone'" == refused["error"]
+        assert {"applied"} == {event.state for event in kit.webhook_events()}
+
+
+def test_errors_of_events_that_are_not_ours(make_kit, clock, tell):
+    """Another program's: there is nothing to do about them here."""
+    with Sandbox(now=clock, unknown_customer="async") as stripe:
+        api = stripe_python.StripeClient(stripe.api_key, base_addresses={"api": stripe.url}).v1
+        api.billing.meters.create(
+            {"display_name": "c", "event_name": "calls", "default_aggregation": {"formula": "sum"}}
+        )
+        payload = {"stripe_customer_id": "cus_gone", "value": "1"}
+        api.billing.meter_events.create({"event_name": "calls", "payload": payload, "identifier": "mine-x.y"})
+        clock.advance(10)
+        api.customers.list()
+        webhook = Webhook(None, secret=SECRET)
+        kit = make_kit(Meter("calls"), webhook=webhook, stripe_key=stripe.api_key, stripe_base=stripe.url)
+        found = tell(kit, *told(stripe))
+
+        assert "" == found.error
+        assert {"applied"} == {event.state for event in kit.webhook_events()}
