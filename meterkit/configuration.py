@@ -34,6 +34,7 @@ class Settings:
         stripe_base: None for the real Stripe.
         flush_interval: Seconds.
         report_interval: Seconds.
+        report_via: ``v1`` or ``stream``.
         clock: Unix time in seconds.
         webhook: Where Stripe's webhooks come in; None where they do not.
         metadata_key: Under which the metadata of Stripe's customers name the company.
@@ -46,6 +47,7 @@ class Settings:
     stripe_base: str | None
     flush_interval: float
     report_interval: float
+    report_via: str
     clock: Callable[[], float]
     webhook: Webhook | None
     metadata_key: str
@@ -79,6 +81,7 @@ def settings_of(
     stripe_base: Any,
     flush_interval: Any,
     report_interval: Any,
+    report_via: Any,
     clock: Callable[[], float],
     webhook: Webhook | None,
     metadata_key: Any,
@@ -93,6 +96,7 @@ def settings_of(
         stripe_base=checked_base(stripe_base or os.environ.get("METERKIT_STRIPE_BASE") or None),
         flush_interval=positive(flush_interval, "flush_interval"),
         report_interval=positive(report_interval, "report_interval"),
+        report_via=checked_way(report_via),
         clock=clock,
         webhook=webhook,
         metadata_key=checked_metadata_key(metadata_key),
@@ -198,6 +202,13 @@ def checked_key(key: Any) -> str | None:
             "sk_..., or a restricted one, rk_..."
         )
     return key
+
+
+def checked_way(report_via: Any) -> str:
+    """One of two."""
+    if report_via not in ("v1", "stream"):
+        raise ConfigurationError(f"report_via= is 'v1' or 'stream', not {report_via!r:.100}")
+    return str(report_via)
 
 
 def checked_base(base: Any) -> str | None:

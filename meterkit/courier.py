@@ -168,6 +168,7 @@ class Courier:
                     api_key=key,
                     base=settings.stripe_base,
                     stop=self._stop,
+                    via=settings.report_via,
                     find_payers=self._find_payers,
                 )
             return self._reporter

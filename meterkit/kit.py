@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from meterkit.configuration import (
     FindCustomer,
@@ -60,6 +60,7 @@ class MeterKit:
         ledger: SQLAlchemy's URL of the ledger, by default from ``METERKIT_LEDGER``, or SQLite in *data_dir*.
         flush_interval: Seconds between two moves from the journal to the ledger: what a power cut may lose.
         report_interval: Seconds between two reports to Stripe.
+        report_via: How: one meter event after the other, or in Stripe's stream, a hundred at once.
         webhook: Where Stripe tells what changes: who pays, and who has not paid.
         metadata_key: Under which the metadata of a Stripe customer name the company that it pays for.
         find_customer: Who pays for a company that nobody has linked: called with its id by the thread that reports,
@@ -89,6 +90,7 @@ class MeterKit:
         ledger: str | None = None,
         flush_interval: float = 5.0,
         report_interval: float = 3600.0,
+        report_via: Literal["v1", "stream"] = "v1",
         webhook: Webhook | None = None,
         metadata_key: str = "company",
         find_customer: FindCustomer | None = None,
@@ -106,6 +108,7 @@ class MeterKit:
             stripe_base=stripe_base,
             flush_interval=flush_interval,
             report_interval=report_interval,
+            report_via=report_via,
             clock=clock,
             webhook=self.webhook,
             metadata_key=metadata_key,

@@ -199,6 +199,38 @@ class Outbox:
         changes = {"attempts": report.attempts + 1, "attempted_at": now, "unknown_since": unknown_since}
         return self.note(lease, [report], **changes)[0]
 
+    def begin_all(self, lease: Lease, reports: list[Report], *, now: int) -> list[Report]:
+        """
+        The same of several, all or nothing; those that must not be sent are left out of the answer.
+
+        Raises:
+            LeaseLostError: Another process reports now.
+        """
+        old = [each for each in reports if each.unknown_since and now - each.unknown_since >= UNKNOWN_SECONDS]
+        if old:
+            self.note(lease, old, state="uncertain")
+        begun = [
+            replace(
+                each,
+                attempts=each.attempts + 1,
+                attempted_at=now,
+                unknown_since=now if each.unknown_since is None else each.unknown_since,
+            )
+            for each in reports
+            if each not in old
+        ]
+        table = schema.reports
+        changes: dict[Any, Any] = {
+            "attempts": table.c.attempts + 1,
+            "attempted_at": now,
+            "unknown_since": sa.func.coalesce(table.c.unknown_since, now),
+        }
+        with self._database.transaction() as connection:
+            hold(lease, connection, clock=self._clock)
+            mine = sa.update(table).where(table.c.id.in_([each.id for each in begun]))
+            connection.execute(mine.values(changes))
+        return begun
+
     def settle(
         self, lease: Lease, reports: Iterable[Report], state: State, *, error: str = "", **changes: Any
     ) -> list[Report]:

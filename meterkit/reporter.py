@@ -27,6 +27,7 @@ from meterkit.native import Flag
 from meterkit.outbox import Doubt, Outbox, Summary
 from meterkit.reports import Report
 from meterkit.sealing import seal
+from meterkit.streaming import Stream
 from meterkit.stripe_clock import StripeClock
 from meterkit.transport import connect
 from meterkit.verdict import SENT, UNREADABLE, Verdict, judge
@@ -56,6 +57,7 @@ class Reporter:
         api_key: Stripe's secret key.
         base: Stripe's base address; None for the real one.
         stop: When set, the pass ends at the next event, and waits for nothing.
+        via: ``v1``: one meter event after the other; ``stream``: a hundred at once.
         find_payers: Called before usage is written into the outbox, to link companies that have no customer.
     """
 
@@ -67,6 +69,7 @@ class Reporter:
         api_key: str,
         base: str | None,
         stop: Flag,
+        via: str,
         find_payers: Callable[[], None],
     ) -> None:
         self._database = database
@@ -78,6 +81,16 @@ class Reporter:
         self._pass = native.rlock()  # a signal handler may report
         self._stripe, self._http = connect(api_key, base)
         self._stripe_clock = StripeClock(self._stripe, clock=clock)
+        self._stream: Stream | None = None
+        if via == "stream":
+            self._stream = Stream(
+                self._stripe,
+                outbox=self._outbox,
+                now=self._stripe_clock.now,
+                tell_time=self._tell_time,
+                patiently=self._patiently,
+                stop=stop,
+            )
         self._corrector = Corrector(database, client=self._stripe, told=self._stripe_clock, clock=clock)
 
     def run(self, *, include_open: bool = False) -> Summary:
@@ -206,6 +219,9 @@ class Reporter:
 
     def _send_all(self, lease: Lease, summary: Summary) -> None:
         failures = 0
+        if self._stream is not None:
+            self._stream.send_all(lease, summary)
+            return
         for report in self._outbox.pending():
             sent, verdict = self._send_patiently(lease, report)
             summary.enter(sent)
