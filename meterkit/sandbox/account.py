@@ -51,6 +51,8 @@ class Account:
         usage: The meter events.
         sessions: The tokens of the stream, and when each expires.
         wrong: What is wrong with meter events that were taken: by meter and 10 seconds, by code, the errors.
+        outcomes: By customer, whether payments succeed or fail.
+        blocked: Drafts that are not finalised while an endpoint does not take their event.
         on_event: Called with each new event, snapshot or thin; under the lock.
 
     """
@@ -64,6 +66,8 @@ class Account:
         self.adjustments: list[Record] = []
         self.sessions: dict[str, int] = {}
         self.wrong: dict[tuple[str | None, int], dict[str, list[Record]]] = {}
+        self.outcomes: dict[str, str] = {}
+        self.blocked: set[str] = set()
         self.on_event: Callable[[Record], None] | None = None
         self.origin = NOBODY  # the request being worked on, which the events name
 

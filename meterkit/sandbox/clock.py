@@ -32,9 +32,13 @@ class Clock:
     Args:
         start: None: real time. A datetime or a number: time stands still there. A callable: asked each time.
 
+    Attributes:
+        runs: It is real time, which passes by itself.
+
     """
 
     def __init__(self, start: Callable[[], float] | datetime | float | None) -> None:
+        self.runs = start is None
         self._source = _source(start)
         self._offset = 0
         self._pinned: int | None = None

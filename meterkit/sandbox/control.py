@@ -29,6 +29,10 @@ class Control:
             ("DELETE", "faults"): self._heal,
             ("GET", "requests"): self._requests,
             ("GET", "meter_events"): self._meter_events,
+            ("POST", "webhooks"): self._send_to,
+            ("POST", "deliver"): self._deliver,
+            ("GET", "deliveries"): self._deliveries,
+            ("POST", "payments"): self._payments,
         }
 
     def answer(self, request: Request) -> Reply:
@@ -71,6 +75,20 @@ class Control:
 
     def _meter_events(self, _: dict[str, Any]) -> Any:
         return [{**vars(event), "value": str(event.value)} for event in self._sandbox.meter_events]
+
+    def _send_to(self, body: dict[str, Any]) -> Any:
+        endpoint = self._sandbox.webhooks.send_to(**body)
+        return {"id": endpoint.id, "secret": endpoint.secret}
+
+    def _deliver(self, _: dict[str, Any]) -> Any:
+        return [vars(each) for each in self._sandbox.webhooks.deliver()]
+
+    def _deliveries(self, _: dict[str, Any]) -> Any:
+        return [vars(each) for each in self._sandbox.webhooks.delivered]
+
+    def _payments(self, body: dict[str, Any]) -> Any:
+        self._sandbox.payments(body["customer"], body["outcome"])
+        return {"planned": body}
 
 
 def _object(body: bytes) -> dict[str, Any]:

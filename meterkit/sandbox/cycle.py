@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from meterkit.sandbox import thin
 from meterkit.sandbox.invoices import finalize, follow_usage
+from meterkit.sandbox.payments import collect, fall_due
 from meterkit.sandbox.subscriptions import roll
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ def settle(account: Account, until: int) -> None:
             account.clock.pin(None)
 
 
+def next_due(account: Account) -> int | None:
+    """When the next thing falls due, unix seconds."""
+    return min((step[0] for step in _steps(account)), default=None)
+
+
 def follow(account: Account) -> None:
     """Bring the drafts up to date with the usage."""
     for invoice in list(account.tables["invoice"].values()):
@@ -47,8 +53,12 @@ def follow(account: Account) -> None:
 def _steps(account: Account) -> Iterator[Step]:
     # Of two things due at the same moment, an invoice is finalised before a period ends.
     for invoice in account.tables["invoice"].values():
-        if invoice["status"] == "draft":
+        if invoice["status"] == "draft" and invoice["id"] not in account.blocked:
             yield invoice["automatically_finalizes_at"], 0, finalize, invoice
+        elif invoice["status"] == "open" and invoice["next_payment_attempt"] is not None:
+            yield invoice["next_payment_attempt"], 0, collect, invoice
+        elif invoice["status"] == "open" and invoice["due_date"] is not None and not invoice.get("_fell_due"):
+            yield invoice["due_date"], 0, fall_due, invoice
     for moment, group in thin.due(account):
         yield moment, 0, thin.tell, group
     for subscription in account.tables["subscription"].values():

@@ -8,6 +8,7 @@ from meterkit.sandbox.errors import invalid
 from meterkit.sandbox.lines import Charge, line_items
 from meterkit.sandbox.lists import DEFAULT_LIMIT, listing, page
 from meterkit.sandbox.params import PAGE, Choice, Rule, Span, Text, within
+from meterkit.sandbox.payments import collect
 from meterkit.sandbox.routes import Call, Route
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def follow_usage(account: Account, invoice: Record) -> None:
 
 
 def finalize(account: Account, invoice: Record) -> None:
-    """Freeze a draft with all usage received until now, and collect it. Every customer's payment succeeds."""
+    """Freeze a draft with all usage received until now, and collect it."""
     refresh(account, invoice, lagging=False)
     if invoice.get("_hidden"):
         if is_empty(invoice):
@@ -105,9 +106,10 @@ def finalize(account: Account, invoice: Record) -> None:
     invoice["webhooks_delivered_at"] = invoice["created"]
     if invoice["collection_method"] == "send_invoice":
         invoice["due_date"] = account.now + invoice["_days_until_due"] * 86400
+    invoice["hosted_invoice_url"] = f"https://invoice.stripe.example/i/{invoice['id']}"
     account.announce("invoice.finalized", invoice)
     if invoice["collection_method"] == "charge_automatically" or invoice["total"] == 0:
-        _settle(account, invoice)
+        collect(account, invoice)
 
 
 def retrieve(account: Account, call: Call) -> Record:
@@ -149,20 +151,6 @@ def _publish(account: Account, invoice: Record) -> None:
     if subscription is not None:
         subscription["latest_invoice"] = invoice["id"]
     account.announce("invoice.created", invoice)
-
-
-def _settle(account: Account, invoice: Record) -> None:
-    charged = invoice["total"] > 0
-    invoice.update(
-        status="paid",
-        amount_paid=invoice["total"],
-        amount_remaining=0,
-        attempted=True,
-        attempt_count=int(charged),
-    )
-    invoice["status_transitions"]["paid_at"] = account.now
-    account.announce("invoice.paid", invoice)
-    account.announce("invoice.payment_succeeded", invoice)
 
 
 def _blank(account: Account, subscription: Record) -> Record:

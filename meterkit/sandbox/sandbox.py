@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from meterkit.sandbox import cycle
 from meterkit.sandbox.account import Account
@@ -16,6 +16,7 @@ from meterkit.sandbox.gateway import Gateway
 from meterkit.sandbox.server import Server
 from meterkit.sandbox.switches import Switches
 from meterkit.sandbox.usage import aggregate
+from meterkit.sandbox.webhooks import Webhooks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from meterkit.sandbox.frame import Received, Reply, Request, Reset
-    from meterkit.sandbox.switches import Concurrency, End, RateLimit, Refusal, Rounding, Scope
+    from meterkit.sandbox.switches import AfterRetries, Concurrency, End, RateLimit, Refusal, Rounding, Scope
     from meterkit.sandbox.usage import MeterEvent
 
 
@@ -51,6 +52,11 @@ class Sandbox:
         summary_end: Whether a summary's end bound belongs to it. Stripe's documentation says both.
         empty_buckets: Whether hourly and daily summaries list hours and days without usage. Unverified.
         rounding: How half a cent is rounded. Both fit what was observed.
+        after_retries: What becomes of a subscription when the last retry of a payment has failed, as an account may
+            set it.
+
+    Attributes:
+        webhooks: Where events go, and what was delivered.
 
     Raises:
         ValueError: A switch out of bounds, or a datetime without a time zone.
@@ -78,6 +84,7 @@ class Sandbox:
         summary_end: End = "exclusive",
         empty_buckets: bool = False,
         rounding: Rounding = "half_up",
+        after_retries: AfterRetries = "canceled",
     ) -> None:
         self.switches = Switches(
             livemode=livemode,
@@ -95,10 +102,12 @@ class Sandbox:
             summary_end=summary_end,
             empty_buckets=empty_buckets,
             rounding=rounding,
+            after_retries=after_retries,
         )
         self.api_key = api_key or ("sk_live_sandbox" if self.switches.livemode else "sk_test_sandbox")
         self._port = port
         self._account = Account(Clock(now), self.switches)
+        self.webhooks = Webhooks(self._account)
         self._gateway = Gateway(self._account, self.api_key)
         self._control = Control(self)
         self._server: Server | None = None
@@ -144,6 +153,7 @@ class Sandbox:
     def stop(self) -> None:
         """End all connections, threads and held requests; objects stay. Without effect when it is not running."""
         server, self._server = self._server, None
+        self.webhooks.stop()
         if server is not None:
             self._gateway.faults.clear()
             server.stop()
@@ -184,10 +194,36 @@ class Sandbox:
             raise ValueError("Say either how many seconds or until when.")
         with self._account.lock:
             step = seconds if seconds is not None else seconds_of(to or 0) - self.now
-            if step >= 0:
-                cycle.settle(self._account, self.now + step)
-            self._account.clock.skip(step)
-            return self.now
+            if step < 0:
+                raise ValueError(f"The clock stands at {self.now} and cannot go back by {-step} seconds.")
+            until = self.now + step
+        self.webhooks.deliver()
+        while self._go(until):
+            self.webhooks.deliver()
+        return self.now
+
+    def _go(self, until: int) -> bool:
+        """Move time to the next thing that is due, and run it; whether there may be more until then."""
+        with self._account.lock:
+            soon = [cycle.next_due(self._account), self.webhooks.next_due()]
+            moment = min([until, *(max(each, self.now) for each in soon if each is not None)])
+            more = moment < until or any(each is not None and each <= until for each in soon)
+            cycle.settle(self._account, moment)
+            self._account.clock.skip(moment - self.now)
+            return more
+
+    def payments(self, customer: str, outcome: Literal["succeed", "fail"]) -> None:
+        """
+        From now on, what is charged to a customer succeeds, or fails.
+
+        Raises:
+            ValueError: It is neither.
+
+        """
+        if outcome not in ("succeed", "fail"):
+            raise ValueError(f"Payments succeed or fail, not {outcome!r}.")
+        with self._account.lock:
+            self._account.outcomes[customer] = f"{outcome}s"
 
     def fail(
         self,

@@ -12,6 +12,7 @@ Scope = Literal["account", "event_name", "customer"]
 Refusal = Literal["sync", "async"]
 Concurrency = Literal["endpoint-concurrency", "lock_timeout", "off"]
 End = Literal["exclusive", "inclusive"]
+AfterRetries = Literal["canceled", "unpaid", "past_due"]
 Rounding = Literal["half_up", "half_even"]
 
 
@@ -34,6 +35,7 @@ class Switches:
     summary_end: End
     empty_buckets: bool
     rounding: Rounding
+    after_retries: AfterRetries
 
     def __post_init__(self) -> None:
         """

@@ -297,11 +297,13 @@ def test_an_asynchronous_client(sandbox, meter, customer, event):
 
     async def send():
         addresses = {"api": sandbox.url, "meter_events": sandbox.url}
-        client = stripe.StripeClient(sandbox.api_key, base_addresses=addresses)
+        http = stripe.HTTPXClient()
+        client = stripe.StripeClient(sandbox.api_key, base_addresses=addresses, http_client=http)
         session = await client.v2.billing.meter_event_session.create_async()
         await client.v2.billing.meter_event_stream.create_async(
             {"events": [event("3")]}, options={"api_key": session.authentication_token}
         )
+        await http.close_async()
 
     asyncio.run(send())
 
