@@ -25,6 +25,7 @@ KINDS: dict[str, tuple[str, int, str]] = {
     "customer": ("cus_", 14, "customer"),
     "product": ("prod_", 14, "product"),
     "price": ("price_1", 23, "price"),
+    "billing.alert": ("alrt_1", 23, "billing alert"),
     "billing.meter": ("mtr_test_61", 30, "billing meter"),
     "subscription": ("sub_1", 23, "subscription"),
     "subscription_item": ("si_", 14, "subscription item"),

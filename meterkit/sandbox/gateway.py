@@ -12,6 +12,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 from meterkit.sandbox import (
+    alerts,
     customers,
     cycle,
     events,
@@ -48,6 +49,7 @@ ROUTES = [
     *products.ROUTES,
     *prices.ROUTES,
     *meters.ROUTES,
+    *alerts.ROUTES,
     *summaries.ROUTES,
     *meter_events.ROUTES,
     *subscriptions.ROUTES,

@@ -7,7 +7,7 @@ import secrets
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, NamedTuple
 
-from meterkit.sandbox import thin
+from meterkit.sandbox import alerts, thin
 from meterkit.sandbox.errors import ApiError, invalid, no_such
 from meterkit.sandbox.meters import listening
 from meterkit.sandbox.params import Choice, Dictionary, Integer, Object, Text
@@ -69,6 +69,8 @@ def create(account: Account, call: Call) -> Record:
             account.usage.consume(event_name, _customer(account, event_name, payload), identifier)
         raise
     account.usage.keep(event)
+    if event.error_code is None:
+        alerts.look(account, event)
     return {
         "object": "billing.meter_event",
         "created": account.now,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
-from meterkit.sandbox import thin
+from meterkit.sandbox import alerts, thin
 from meterkit.sandbox.account import fresh_id
 from meterkit.sandbox.errors import ApiError, no_such
 from meterkit.sandbox.meter_events import CANCEL, Wrong, judge
@@ -143,7 +143,9 @@ def _read(account: Account, params: Record) -> tuple[MeterEvent, Wrong | None]:
 
 def _keep(account: Account, found: MeterEvent, wrong: Wrong | None) -> None:
     account.usage.keep(found)
-    if wrong is not None:
+    if wrong is None:
+        alerts.look(account, found)
+    else:
         meter = None if wrong.code in thin.NO_METER else found.meter
         thin.note(account, meter, wrong.code, wrong.message, found.identifier)
 
