@@ -35,6 +35,7 @@ class Settings:
         flush_interval: Seconds.
         report_interval: Seconds.
         report_via: ``v1`` or ``stream``.
+        late: ``report`` or ``next_invoice``.
         clock: Unix time in seconds.
         webhook: Where Stripe's webhooks come in; None where they do not.
         metadata_key: Under which the metadata of Stripe's customers name the company.
@@ -48,6 +49,7 @@ class Settings:
     flush_interval: float
     report_interval: float
     report_via: str
+    late: str
     clock: Callable[[], float]
     webhook: Webhook | None
     metadata_key: str
@@ -82,6 +84,7 @@ def settings_of(
     flush_interval: Any,
     report_interval: Any,
     report_via: Any,
+    late: Any,
     clock: Callable[[], float],
     webhook: Webhook | None,
     metadata_key: Any,
@@ -96,7 +99,8 @@ def settings_of(
         stripe_base=checked_base(stripe_base or os.environ.get("METERKIT_STRIPE_BASE") or None),
         flush_interval=positive(flush_interval, "flush_interval"),
         report_interval=positive(report_interval, "report_interval"),
-        report_via=checked_way(report_via),
+        report_via=checked_word(report_via, "report_via", ("v1", "stream")),
+        late=checked_word(late, "late", ("report", "next_invoice")),
         clock=clock,
         webhook=webhook,
         metadata_key=checked_metadata_key(metadata_key),
@@ -204,11 +208,11 @@ def checked_key(key: Any) -> str | None:
     return key
 
 
-def checked_way(report_via: Any) -> str:
-    """One of two."""
-    if report_via not in ("v1", "stream"):
-        raise ConfigurationError(f"report_via= is 'v1' or 'stream', not {report_via!r:.100}")
-    return str(report_via)
+def checked_word(word: Any, what: str, words: tuple[str, str]) -> str:
+    """One of two; *what* names the argument."""
+    if word not in words:
+        raise ConfigurationError(f"{what}= is {words[0]!r} or {words[1]!r}, not {word!r:.100}")
+    return str(word)
 
 
 def checked_base(base: Any) -> str | None:

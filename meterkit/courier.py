@@ -169,6 +169,7 @@ class Courier:
                     base=settings.stripe_base,
                     stop=self._stop,
                     via=settings.report_via,
+                    late=settings.late,
                     find_payers=self._find_payers,
                 )
             return self._reporter

@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a cal
     from meterkit.accounts import Accounts
     from meterkit.database import Database
     from meterkit.inbox import Inbox
+    from meterkit.late import Late
     from meterkit.ledger import Ledger
     from meterkit.mending import Mending
     from meterkit.outbox import Outbox
@@ -162,6 +163,12 @@ class Flusher:
         from meterkit.outbox import Outbox
 
         return Outbox(self.database(), clock=self._settings.clock)
+
+    def late(self) -> list[Late]:
+        """What reached Stripe after its invoice was final, and is on none."""
+        from meterkit.late import late_reports
+
+        return late_reports(self.database(), "sent")
 
     def clerk(self) -> Clerk:
         """Does with Stripe what a command asks for."""

@@ -30,6 +30,9 @@ def health(flusher: Flusher, settings: Settings, problems: Problems) -> dict[str
             f"Stripe has not told whether {each.report} is canceled, and is asked again: {each.error}"
             for each in flusher.mending().corrections(state="canceling")
         ]
+        attention += [
+            f"{late}: it is on no invoice. Bill it by hand, and see late= for the next time" for late in flusher.late()
+        ]
         refused = [
             {
                 "identifier": report.identifier,

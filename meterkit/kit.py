@@ -60,11 +60,12 @@ class MeterKit:
         ledger: SQLAlchemy's URL of the ledger, by default from ``METERKIT_LEDGER``, or SQLite in *data_dir*.
         flush_interval: Seconds between two moves from the journal to the ledger: what a power cut may lose.
         report_interval: Seconds between two reports to Stripe.
-        report_via: How: one meter event after the other, or in Stripe's stream, a hundred at once.
+        report_via: One meter event after the other, or in Stripe's stream, a hundred at once.
+        late: Usage that comes when its invoice is final is reported, and named; or is an item of the next invoice.
         webhook: Where Stripe tells what changes: who pays, and who has not paid.
         metadata_key: Under which the metadata of a Stripe customer name the company that it pays for.
-        find_customer: Who pays for a company that nobody has linked: called with its id by the thread that reports,
-            answers ``cus_...``, which is remembered, or None, and is then asked again with the next report.
+        find_customer: Who pays for a company that nobody has linked: called with its id before a report, answers
+            ``cus_...``, which is remembered, or None.
         clock: Unix time in seconds.
 
     Attributes:
@@ -91,6 +92,7 @@ class MeterKit:
         flush_interval: float = 5.0,
         report_interval: float = 3600.0,
         report_via: Literal["v1", "stream"] = "v1",
+        late: Literal["report", "next_invoice"] = "report",
         webhook: Webhook | None = None,
         metadata_key: str = "company",
         find_customer: FindCustomer | None = None,
@@ -109,6 +111,7 @@ class MeterKit:
             flush_interval=flush_interval,
             report_interval=report_interval,
             report_via=report_via,
+            late=late,
             clock=clock,
             webhook=self.webhook,
             metadata_key=metadata_key,
@@ -265,7 +268,6 @@ class MeterKit:
 
         Raises:
             LedgerError: The ledger could not keep them.
-            ConfigurationError: There is no key.
         """
         return self.process().courier.sync()
 
@@ -312,8 +314,6 @@ class MeterKit:
 
     def close(self) -> None:
         """
-        Flush and stop. Never raises, and takes two or three seconds at worst; for the end of a process.
-
-        A count after that starts the kit again.
+        Flush and stop. Never raises, and takes some seconds at worst. A count after that starts the kit again.
         """
         self._processes.close()

@@ -62,6 +62,7 @@ class Books:
         pending: In the outbox, to be sent.
         uncertain: In the outbox; whether Stripe has it is not known, so it is not sent again.
         sent: Stripe has it.
+        invoiced: Stripe has it as an item of an invoice, because it came after its own was final.
         rejected: Stripe refuses it; see the report's error.
     """
 
@@ -74,13 +75,14 @@ class Books:
     pending: int = 0
     uncertain: int = 0
     sent: int = 0
+    invoiced: int = 0
     rejected: int = 0
 
     @property
     def balanced(self) -> bool:
         """Nothing is missing, and nothing is there twice."""
         placed = self.journal + self.unreported + self.unlinked + self.unattributed + self.capped
-        return self.counted == placed + self.pending + self.uncertain + self.sent + self.rejected
+        return self.counted == placed + self.pending + self.uncertain + self.sent + self.invoiced + self.rejected
 
 
 class Ledger:

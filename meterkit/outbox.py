@@ -37,6 +37,7 @@ class Summary:
     Attributes:
         sealed: Meter events written into the outbox.
         sent: Events that Stripe has.
+        invoiced: Usage that came after its invoice was final, and is an item of the next one.
         rejected: Events that Stripe refuses for good; kept, and shown by ``kit.health()``.
         uncertain: Events of which it is not known, for 23 hours now, whether Stripe has them.
         postponed: Events to be sent in the next pass.
@@ -45,6 +46,7 @@ class Summary:
 
     sealed: int = 0
     sent: int = 0
+    invoiced: int = 0
     rejected: int = 0
     uncertain: int = 0
     postponed: int = 0

@@ -27,10 +27,11 @@ from meterkit.native import Flag
 from meterkit.outbox import Doubt, Outbox, Summary
 from meterkit.reports import Report
 from meterkit.sealing import seal
+from meterkit.sending import Sending
 from meterkit.streaming import Stream
 from meterkit.stripe_clock import StripeClock
 from meterkit.transport import connect
-from meterkit.verdict import SENT, UNREADABLE, Verdict, judge
+from meterkit.verdict import Verdict, judge
 
 TRIES = 4
 """In one pass, with some seconds between; after that the next pass goes on."""
@@ -58,6 +59,7 @@ class Reporter:
         base: Stripe's base address; None for the real one.
         stop: When set, the pass ends at the next event, and waits for nothing.
         via: ``v1``: one meter event after the other; ``stream``: a hundred at once.
+        late: What becomes of usage whose invoice is final: ``report`` or ``next_invoice``.
         find_payers: Called before usage is written into the outbox, to link companies that have no customer.
     """
 
@@ -70,6 +72,7 @@ class Reporter:
         base: str | None,
         stop: Flag,
         via: str,
+        late: str,
         find_payers: Callable[[], None],
     ) -> None:
         self._database = database
@@ -81,6 +84,7 @@ class Reporter:
         self._pass = native.rlock()  # a signal handler may report
         self._stripe, self._http = connect(api_key, base)
         self._stripe_clock = StripeClock(self._stripe, clock=clock)
+        self._sending = Sending(self._stripe, bills_late=late == "next_invoice")
         self._stream: Stream | None = None
         if via == "stream":
             self._stream = Stream(
@@ -219,15 +223,15 @@ class Reporter:
 
     def _send_all(self, lease: Lease, summary: Summary) -> None:
         failures = 0
-        if self._stream is not None:
-            self._stream.send_all(lease, summary)
-            return
-        for report in self._outbox.pending():
+        late = self._sending.look_for_late(self._database)
+        for report in self._outbox.pending() if self._stream is None else late:
             sent, verdict = self._send_patiently(lease, report)
             summary.enter(sent)
             failures = failures + 1 if verdict.retry else 0
             if verdict.everyone or failures == FAILURES_BEFORE_STOP or self._stop.is_set():
-                break
+                return
+        if self._stream is not None:
+            self._stream.send_all(lease, summary)
 
     def _send_patiently(self, lease: Lease, report: Report) -> tuple[Report, Verdict]:
         """Send *report*, several times if need be; answer what became of it, and the last verdict."""
@@ -263,12 +267,13 @@ class Reporter:
         begun = self._outbox.begin(lease, report, now=self._stripe_clock.now())
         if begun.state == "uncertain":
             return begun, Verdict("pending", begun.error)
-        verdict = self._call(begun)
+        verdict = self._sending.send(begun, again=report.attempts > 0)
         may_be_there = report.unknown_since is not None  # by an earlier attempt, whatever is said of this one
         if verdict.state == "sent":
             # A duplicate is there, or was refused before without our hearing of it. That is looked into later.
             since = begun.unknown_since if verdict.duplicate else None
-            return self._outbox.settle(lease, [begun], "sent", unknown_since=since)[0], verdict
+            state = self._sending.state_of(begun)
+            return self._outbox.settle(lease, [begun], state, unknown_since=since)[0], verdict
         was_refused = verdict.refused and not verdict.unknown
         if was_refused and may_be_there:
             return self._outbox.settle(lease, [begun], "uncertain", error=verdict.error)[0], verdict
@@ -282,24 +287,6 @@ class Reporter:
             revision=begun.revision + was_refused,
             refusals=0 if was_refused else begun.refusals + verdict.refused,
         )[0], verdict
-
-    def _call(self, report: Report) -> Verdict:
-        # Stripe replays a stored refusal for as long as it knows the key. The identifier, which stays the same,
-        # is what keeps the event from counting twice.
-        key = f"{report.sent_as}.{report.refusals}" if report.refusals else report.sent_as
-        try:
-            event = self._stripe.v1.billing.meter_events.create(
-                {
-                    "event_name": report.event_name,
-                    "identifier": report.sent_as,
-                    "payload": {"stripe_customer_id": report.customer, "value": str(report.quantity)},
-                    "timestamp": report.timestamp,
-                },
-                options={"idempotency_key": key},
-            )
-        except stripe.StripeError as error:
-            return judge(error)
-        return SENT if getattr(event, "identifier", None) == report.sent_as else UNREADABLE
 
 
 def _last_verdict(state: tenacity.RetryCallState) -> Any:

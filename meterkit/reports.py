@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from meterkit import schema
 from meterkit.database import Database
 
-State = Literal["pending", "sent", "rejected", "uncertain", "returned", "canceled"]
+State = Literal["pending", "sent", "rejected", "uncertain", "returned", "canceled", "invoiced"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,8 @@ class Report:
         quantity: In the meter's unit.
         timestamp: The last usage known in the window, unix seconds.
         state: ``pending``, ``sent``, ``rejected`` or ``uncertain``; ``returned``, where its usage is to be reported
-            anew, or ``canceled``, where its usage was taken back.
+            anew, ``canceled``, where its usage was taken back, or ``invoiced``, where it came too late and is an item
+            of the customer's next invoice.
         attempts: How often it was sent.
         revision: How often Stripe refused it when it surely did not have it yet.
         refusals: How many answers a repetition with the same Idempotency-Key would merely replay.

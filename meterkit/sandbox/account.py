@@ -30,6 +30,7 @@ KINDS: dict[str, tuple[str, int, str]] = {
     "subscription": ("sub_1", 23, "subscription"),
     "subscription_item": ("si_", 14, "subscription item"),
     "invoice": ("in_1", 23, "invoice"),
+    "invoiceitem": ("ii_1", 23, "invoice item"),
     "event": ("evt_1", 23, "event"),
     "v2.core.event": ("evt_test_", 24, "event"),
 }

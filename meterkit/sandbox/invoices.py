@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from meterkit.sandbox import invoiceitems
 from meterkit.sandbox.errors import invalid
 from meterkit.sandbox.lines import Charge, line_items
 from meterkit.sandbox.lists import DEFAULT_LIMIT, listing, page
@@ -52,7 +53,7 @@ def draft(
 
 def refresh(account: Account, invoice: Record, *, lagging: bool = True) -> None:
     """Compute a draft's lines and totals anew."""
-    lines = line_items(account, invoice, lagging=lagging)
+    lines = [*line_items(account, invoice, lagging=lagging), *invoiceitems.lines(account, invoice)]
     total = sum(line["amount"] for line in lines)
     invoice["_lines"] = lines
     url = f"/v1/invoices/{invoice['id']}/lines"
@@ -77,6 +78,8 @@ def is_empty(invoice: Record) -> bool:
 def open_draft(account: Account, subscription: Record, invoice: Record) -> None:
     """Keep a draft. In flexible billing mode an empty one is not generated before something is on it."""
     account.add(invoice)
+    invoiceitems.take_pending(account, invoice)
+    refresh(account, invoice)
     if is_empty(invoice) and subscription["billing_mode"]["type"] == "flexible":
         invoice["_hidden"] = True
         return

@@ -1,0 +1,103 @@
+"""Edges: one report, as one request: a meter event, or an item of the next invoice where its own is final."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import stripe
+
+from meterkit.database import Database
+from meterkit.late import Late, late_reports
+from meterkit.pricing import decimals_of
+from meterkit.reports import Report, State
+from meterkit.verdict import SENT, UNREADABLE, Verdict, judge
+
+REPORT_KEY = "meterkit_report"
+"""In the metadata of an invoice item: the identifier of the report that it bills."""
+
+
+class Sending:
+    """
+    Sends reports.
+
+    Args:
+        client: Of stripe-python.
+        bills_late: Usage whose invoice is final becomes an item of the next one.
+    """
+
+    def __init__(self, client: stripe.StripeClient, *, bills_late: bool) -> None:
+        self._client = client
+        self._bills_late = bills_late
+        self._late: dict[int, Late] = {}
+
+    def look_for_late(self, database: Database) -> list[Report]:
+        """
+        Find the reports that are to be items of an invoice.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        found = late_reports(database, "pending") if self._bills_late else []
+        self._late = {late.report.id: late for late in found if late.amount is not None}
+        return [late.report for late in self._late.values()]
+
+    def state_of(self, report: Report) -> State:
+        """What *report* is when Stripe has it."""
+        return "invoiced" if report.id in self._late else "sent"
+
+    def send(self, report: Report, *, again: bool) -> Verdict:
+        """Send *report* once; *again* says that Stripe may have it from an earlier attempt."""
+        try:
+            if report.id in self._late:
+                _bill(self._client, self._late[report.id], report, again=again)
+                return SENT
+            return self._send_event(report)
+        except stripe.StripeError as error:
+            return judge(error)
+
+    def _send_event(self, report: Report) -> Verdict:
+        # Stripe replays a stored refusal for as long as it knows the key. The identifier, which stays the same,
+        # is what keeps the event from counting twice.
+        key = f"{report.sent_as}.{report.refusals}" if report.refusals else report.sent_as
+        event = self._client.v1.billing.meter_events.create(
+            {
+                "event_name": report.event_name,
+                "identifier": report.sent_as,
+                "payload": {"stripe_customer_id": report.customer, "value": str(report.quantity)},
+                "timestamp": report.timestamp,
+            },
+            options={"idempotency_key": key},
+        )
+        return SENT if getattr(event, "identifier", None) == report.sent_as else UNREADABLE
+
+
+def _bill(client: stripe.StripeClient, late: Late, report: Report, *, again: bool) -> None:
+    """
+    Put *late* on the customer's next invoice, once, however often.
+
+    Raises:
+        stripe.StripeError: It did not answer, or refuses.
+    """
+    assert late.amount is not None
+    if not late.amount:
+        return
+    if again:  # Stripe may have it, and knows the Idempotency-Key for a day only
+        items = client.v1.invoice_items.list({"customer": report.customer, "limit": 100})
+        if any(_billed(each) == report.identifier for each in items.auto_paging_iter()):
+            return
+    params: Any = {
+        "customer": report.customer,
+        "subscription": late.subscription,
+        "amount": int(late.amount.scaleb(decimals_of(late.currency))),
+        "currency": late.currency,
+        "description": f"{report.quantity} {report.meter}, reported after invoice {late.number}",
+        "period": {"start": late.period_start, "end": late.period_end},
+        "metadata": {REPORT_KEY: report.identifier},
+    }
+    key = f"{report.identifier}-late.{report.refusals}"
+    client.v1.invoice_items.create(params, options={"idempotency_key": key})
+
+
+def _billed(item: stripe.InvoiceItem) -> str | None:
+    metadata: Any = item.metadata
+    return metadata[REPORT_KEY] if metadata and REPORT_KEY in metadata else None

@@ -1,0 +1,128 @@
+"""Usage that comes when its invoice is final: it is named with its amount, or billed with the next invoice, once."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+
+from meterkit import ConfigurationError, reporter, transport
+
+HOUR = 3600
+DAY = 24 * HOUR
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    """The same tries as ever, with shorter waits between them."""
+    monkeypatch.setattr(reporter, "MAX_WAIT", 0.01)
+    monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(0.5))
+
+
+@pytest.fixture
+def customer(api, price):
+    """A customer who pays for acme, on the classical price."""
+    customer = api.customers.create({"metadata": {"company": "acme"}}).id
+    api.subscriptions.create({"customer": customer, "items": [{"price": price}]})
+    return customer
+
+
+@pytest.fixture
+def too_late(make_following_kit, api, clock, customer):
+    """A function that makes a kit, lets acme use 90 in time and 20 in an hour that comes to light when all is final."""
+
+    def too_late(**options):
+        kit = make_following_kit(**options)
+        kit.sync()
+        kit.record("calls", "acme", 90)
+        clock.advance(30 * DAY)
+        kit.report()
+        forgotten = int(clock.now) - 5 * HOUR
+        clock.advance(3 * DAY)
+        api.invoices.list({"customer": customer})  # lets the sandbox bring itself up to date
+        kit.sync()
+        kit.process().ledger().fold("forgotten", [(("calls", "calls", "acme", "", forgotten), 20, forgotten)])
+        return kit
+
+    return too_late
+
+
+def totals(api, customer):
+    """What each of the customer's cycles asks for, in cents, oldest first."""
+    return [invoice.total for invoice in api.invoices.list({"customer": customer}).data[::-1]]
+
+
+def books(kit):
+    return {place: quantity for place, quantity in kit.health()["books"]["calls"].items() if quantity}
+
+
+def test_it_is_named_with_its_amount(too_late, api, customer, stripe):
+    """Stripe has it, and bills it nowhere: ten at $5 and ten at $3."""
+    kit = too_late()
+    kit.report()
+    (named,) = [each for each in kit.health()["attention"] if "on no invoice" in each]
+
+    assert "20 calls of acme, 80.00 usd, came after invoice" in named
+    assert 110 == stripe.usage("calls", customer)
+    assert [45_000] == totals(api, customer)
+
+
+def test_it_is_billed_with_the_next_invoice(too_late, api, customer, stripe, clock):
+    """As what it is, and not as usage of the new period; nothing is left to be named."""
+    kit = too_late(late="next_invoice")
+    summary = kit.report()
+    kit.record("calls", "acme", 1)
+    clock.advance(HOUR)
+    kit.report()
+    named = [each for each in kit.health()["attention"] if "on no invoice" in each]
+    clock.advance(32 * DAY)
+
+    assert (1, []) == (summary.invoiced, named)
+    assert [45_000, 8_000 + 500] == totals(api, customer)
+    assert 91 == stripe.usage("calls", customer)
+    assert {"counted": 111, "sent": 91, "invoiced": 20, "balanced": True} == books(kit)
+    (item,) = [line for line in api.invoices.list().data[0].lines.data if line.parent.type == "invoice_item_details"]
+    assert "20 calls, reported after invoice" in item.description
+
+
+def test_two_that_come_one_after_the_other(too_late, api, customer, clock):
+    """Each costs what it adds: the tiers go on where the first has ended."""
+    kit = too_late(late="next_invoice")
+    kit.report()
+    late = int(clock.now) - 4 * DAY
+    kit.process().ledger().fold("more", [(("calls", "calls", "acme", "", late), 10, late)])
+    kit.report()
+
+    assert [8_000, 3_000] == [item.amount for item in api.invoice_items.list({"customer": customer}).data[::-1]]
+
+
+@pytest.mark.parametrize("fault", ["reset_after", "reset_before", "502_after", "timeout_before", "500"])
+@pytest.mark.parametrize("silence", [HOUR, 26 * HOUR])
+def test_an_answer_that_is_lost(too_late, api, customer, stripe, clock, fault, silence):
+    """It is billed once, also when Stripe has forgotten the request."""
+    kit = too_late(late="next_invoice")
+    stripe.fail(fault, path="/v1/invoiceitems", times=reporter.TRIES, after=0)
+    kit.report()
+    stripe.heal()
+    clock.advance(silence)
+    kit.report()
+    kit.report()
+
+    assert [8_000] == [item.amount for item in api.invoice_items.list({"customer": customer}).data]
+    assert {"counted": 110, "sent": 90, "invoiced": 20, "balanced": True} == books(kit)
+
+
+def test_in_the_stream(too_late, api, customer, stripe):
+    """What is late does not go there."""
+    kit = too_late(late="next_invoice", report_via="stream")
+    kit.report()
+
+    assert (90, [8_000]) == (
+        stripe.usage("calls", customer),
+        [item.amount for item in api.invoice_items.list({"customer": customer}).data],
+    )
+
+
+def test_a_word_that_is_none(make_kit):
+    """It fails while building."""
+    with pytest.raises(ConfigurationError, match="'report' or 'next_invoice'"):
+        make_kit(late="never")
