@@ -25,14 +25,16 @@ KINDS: dict[str, tuple[str, int, str]] = {
     "customer": ("cus_", 14, "customer"),
     "product": ("prod_", 14, "product"),
     "price": ("price_1", 23, "price"),
-    "billing.alert": ("alrt_1", 23, "billing alert"),
+    "billing.alert": ("alrt_1", 23, "alert"),
     "billing.meter": ("mtr_test_61", 30, "billing meter"),
     "subscription": ("sub_1", 23, "subscription"),
     "subscription_item": ("si_", 14, "subscription item"),
     "invoice": ("in_1", 23, "invoice"),
     "invoiceitem": ("ii_1", 23, "invoice item"),
     "event": ("evt_1", 23, "event"),
-    "v2.core.event": ("evt_test_", 24, "event"),
+    "v2.billing.meter_event_adjustment": ("mtr_event_adj_test_61", 30, "meter event adjustment"),
+    "v2.billing.meter_event_session": ("mtr_event_ses_test_61", 30, "meter event session"),
+    "v2.core.event": ("evt_test_65", 42, "event"),
 }
 NOBODY: Record = {"id": None, "idempotency_key": None}  # what time itself does, no request asked for
 _ALPHABET = string.ascii_letters + string.digits
@@ -51,11 +53,11 @@ class Account:
         lock: Held while anything here is read or written; never across a wait.
         tables: Object name to id to record, in order of creation. Keys that begin with `_` are never shown.
         usage: The meter events.
-        sessions: The tokens of the stream, and when each expires.
-        wrong: What is wrong with meter events that were taken: by meter and 10 seconds, by code, the errors.
         outcomes: By customer, whether payments succeed or fail.
         blocked: Drafts that are not finalised while an endpoint does not take their event.
-        on_event: Called with each new event, snapshot or thin; under the lock.
+        reports: What asynchronous checks found and no event has reported yet; see `reports.py`.
+        watched: What alerts look at once the processing lag is over; see `alerts.py`.
+        on_event: Called with each new event, snapshot or thin, while the lock is held.
 
     """
 
@@ -66,10 +68,10 @@ class Account:
         self.tables: dict[str, dict[str, Record]] = {kind: {} for kind in KINDS}
         self.usage = Usage(clock, switches)
         self.adjustments: list[Record] = []
-        self.sessions: dict[str, int] = {}
-        self.wrong: dict[tuple[str | None, int], dict[str, list[Record]]] = {}
         self.outcomes: dict[str, str] = {}
         self.blocked: set[str] = set()
+        self.reports: dict[tuple[str, int], Record] = {}
+        self.watched: dict[tuple[int, str, str], Record] = {}
         self.on_event: Callable[[Record], None] | None = None
         self.origin = NOBODY  # the request being worked on, which the events name
 
@@ -81,8 +83,8 @@ class Account:
     def new_id(self, kind: str) -> str:
         """An id for an object of that kind that names nothing yet."""
         prefix, length, _ = KINDS[kind]
-        if kind == "billing.meter" and self.switches.livemode:
-            prefix = "mtr_61"
+        if self.switches.livemode:
+            prefix = prefix.replace("test_", "")
         return fresh_id(prefix, length)
 
     def add(self, record: Record) -> Record:

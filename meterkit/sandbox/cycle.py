@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from meterkit.sandbox import thin
+from meterkit.sandbox import alerts, reports
 from meterkit.sandbox.invoices import finalize, follow_usage
 from meterkit.sandbox.payments import collect, fall_due
 from meterkit.sandbox.subscriptions import roll
@@ -12,9 +12,9 @@ from meterkit.sandbox.subscriptions import roll
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from meterkit.sandbox.account import Account
+    from meterkit.sandbox.account import Account, Record
 
-Step = tuple[int, int, "Callable[[Account, Any], None]", Any]
+Step = tuple[int, int, "Callable[[Account, Record], None]", "Record"]
 
 
 def settle(account: Account, until: int) -> None:
@@ -31,9 +31,9 @@ def settle(account: Account, until: int) -> None:
             return
         account.clock.pin(first[0])
         try:
-            for moment, order, run, subject in steps:
+            for moment, order, run, record in steps:
                 if (moment, order) == first:
-                    run(account, subject)
+                    run(account, record)
         finally:
             account.clock.pin(None)
 
@@ -59,8 +59,8 @@ def _steps(account: Account) -> Iterator[Step]:
             yield invoice["next_payment_attempt"], 0, collect, invoice
         elif invoice["status"] == "open" and invoice["due_date"] is not None and not invoice.get("_fell_due"):
             yield invoice["due_date"], 0, fall_due, invoice
-    for moment, group in thin.due(account):
-        yield moment, 0, thin.tell, group
     for subscription in account.tables["subscription"].values():
         if subscription["status"] != "canceled":
             yield subscription["items"]["data"][0]["current_period_end"], 1, roll, subscription
+    yield from ((moment, 2, reports.report, window) for moment, window in reports.ends(account))
+    yield from ((moment, 3, alerts.look, seen) for moment, seen in alerts.looks(account))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+_CODES_V2 = {"resource_missing": "not_found"}  # what v2 calls by another name
+
 
 @dataclass
 class ApiError(Exception):
@@ -18,7 +20,7 @@ class ApiError(Exception):
         code: Machine-readable code; many of Stripe's errors have none.
         param: The parameter at fault, in bracket form: `tiers[0][up_to]`.
         headers: Further response headers, for example `Stripe-Should-Retry`.
-        stored: Whether an idempotency key remembers this answer. Only what went wrong *while executing* is.
+        stored: Whether an idempotency key of v1 remembers this answer. Only what went wrong *while executing* is.
 
     """
 
@@ -41,6 +43,22 @@ class ApiError(Exception):
             error["param"] = self.param
         error["request_log_url"] = f"https://dashboard.stripe.com/test/logs/{request_id}"
         error["type"] = self.type
+        return {"error": error}
+
+    def body_v2(self) -> dict[str, Any]:
+        """
+        The envelope of v2: a code and a message; a type where the code has one of its own.
+
+        Stripe's description of v2 gives the errors of an endpoint no type. What stands before all endpoints (keys,
+        limits, paths) answers both versions alike.
+        """
+        code = _CODES_V2.get(self.code or self.type, self.code or self.type)
+        error = {"code": code, "message": self.message}
+        kind = "rate_limit" if code == "rate_limit" else self.type
+        if kind not in ("invalid_request_error", "api_error"):
+            error["doc_url"] = f"https://docs.stripe.com/error-codes#{code.replace('_', '-')}"
+        if kind != "invalid_request_error" or self.code is None or self.status == 429:
+            error["type"] = kind
         return {"error": error}
 
 
@@ -124,10 +142,10 @@ def lock_timeout() -> ApiError:
 
 
 def too_many_concurrent_requests() -> ApiError:
-    """The same, as the second version says it of meter events."""
+    """What v2 says while another event of the same customer and meter is being worked on."""
     return ApiError(
         409,
-        "Cannot create multiple usage events for the same customer, meter concurrently",
+        "Cannot create multiple usage events for the same customer, meter concurrently.",
         code="too_many_concurrent_requests",
         stored=False,
     )

@@ -10,7 +10,6 @@ from meterkit.sandbox.errors import malformed
 # A list is a dictionary with the keys "0", "1", …: only the endpoint knows whether it wants a list or a
 # dictionary whose keys look like numbers (metadata), so that decision is left to its parameter table.
 Node = Union[str, "dict[str, Node]"]
-Json = Union[str, int, float, bool, None, "list[Json]", "dict[str, Json]"]  # what a body of v2 may be
 
 
 def decode(text: str) -> dict[str, Node]:

@@ -60,7 +60,7 @@ class Received:
     Attributes:
         method: In capitals.
         path: Without the query string.
-        params: Decoded: nested dictionaries and lists of strings.
+        params: Decoded: nested dictionaries and lists of strings; of a JSON body, what it says.
         headers: Names in lower case; the Authorization header is kept, for the key is a fake one.
         status: What was answered; None while in flight and when the connection was broken instead.
         request_id: The `req_…` that the answer carried.
@@ -73,6 +73,11 @@ class Received:
     headers: Mapping[str, str]
     status: int | None = None
     request_id: str = ""
+
+
+def is_v2(path: str) -> bool:
+    """Whether a path belongs to v2, which speaks JSON and has errors of another shape."""
+    return path.startswith("/v2/")
 
 
 def json_reply(status: int, value: Any, headers: Mapping[str, str] | None = None) -> Reply:

@@ -27,21 +27,25 @@ from meterkit.sandbox import (
     products,
     subscriptions,
     summaries,
+    thin,
     v2,
 )
 from meterkit.sandbox.account import NOBODY, fresh_id
 from meterkit.sandbox.errors import ApiError, malformed, server_error, unauthorized
 from meterkit.sandbox.faults import Fault, Faults
 from meterkit.sandbox.form import decode, plain
-from meterkit.sandbox.frame import API_VERSION, Received, Reply, Request, Reset, json_reply
+from meterkit.sandbox.frame import API_VERSION, Received, Reply, Request, Reset, is_v2, json_reply
 from meterkit.sandbox.idempotency import Keys
 from meterkit.sandbox.limits import Limiter
 from meterkit.sandbox.rendering import render
 from meterkit.sandbox.routes import Call, Route, locate
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from meterkit.sandbox.account import Account, Record
-    from meterkit.sandbox.form import Node
+
+    Sent = Mapping[str, Any]
 
 logger = logging.getLogger("meterkit.sandbox")
 
@@ -60,10 +64,14 @@ ROUTES = [
     *payments.ROUTES,
     *previews.ROUTES,
     *events.ROUTES,
+    *alerts.ROUTES,
     *v2.ROUTES,
+    *thin.ROUTES,
 ]
+METERED = (meter_events.EVENTS, v2.EVENTS)  # one call at a time for each customer and meter
+INTAKES = (*METERED, v2.STREAM)
 FORM = "application/x-www-form-urlencoded"
-_IN_THOUSANDS = (meter_events.EVENTS, *v2.ROUTES)
+JSON = "application/json"
 LOG_LENGTH = 100_000  # requests; a sandbox may run for weeks
 _VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(\.\w+)?", re.ASCII)
 _NO_KEY = (
@@ -100,10 +108,10 @@ class Gateway:
         try:
             outcome = self._pass(request, entry)
         except ApiError as error:
-            outcome = _refusal(error, request_id)
+            outcome = _refusal(error, entry)
         except Exception:
             logger.exception("The sandbox failed at %s %s; this is a bug in it.", request.method, request.path)
-            outcome = _refusal(server_error(), request_id)
+            outcome = _refusal(server_error(), entry)
         if isinstance(outcome, Reply):
             outcome = self._framed(request, outcome, request_id)
             entry.status = outcome.status
@@ -112,16 +120,16 @@ class Gateway:
     def _pass(self, request: Request, entry: Received) -> Reply | Reset:
         self._authenticate(request)
         _check_frame(request)
-        form, entry.params = _parameters(request)
+        sent = _sent(request, entry)
         with self.account.lock:
             self._limiter.admit(request.path)
         fault = self.faults.strike(request.path)
         if fault is None:
-            return self._remembered(request, entry, form, None)
+            return self._remembered(request, entry, sent, None)
         refusal = fault.refusal(request.headers.get("idempotency-key", ""))
         if refusal is not None:
             raise refusal
-        reply = Reply(200, b"") if fault.early else self._remembered(request, entry, form, fault)
+        reply = Reply(200, b"") if fault.early else self._remembered(request, entry, sent, fault)
         if fault.holds and fault.kind != "slow":
             fault.hold()
         return Reset() if fault.breaks else fault.spoil(reply)
@@ -136,65 +144,75 @@ class Gateway:
                 key = ""
         if not key or scheme.lower() not in ("basic", "bearer"):
             raise unauthorized(_NO_KEY)
-        if request.path == v2.STREAM_PATH or key in self.account.sessions:
+        if request.path == v2.STREAM.path:  # the stream takes a session's token, and no key
             with self.account.lock:
-                v2.admit(self.account, request.path, key)
-            return
-        if key != self._api_key:
+                known = v2.check_token(self.account, key)
+        else:
+            known = key == self._api_key
+        if not known:
             raise unauthorized(f"Invalid API Key provided: {key[:8]}{'*' * max(len(key) - 12, 0)}{key[-4:]}")
 
-    def _remembered(self, request: Request, entry: Received, form: dict[str, Node], fault: Fault | None) -> Reply:
+    def _remembered(self, request: Request, entry: Received, sent: Sent, fault: Fault | None) -> Reply:
         """Answer from the idempotency key's memory, or work and remember."""
         key = request.headers.get("idempotency-key", "") if request.method == "POST" else ""
         if not key:
-            try:
-                return self._worked(request, entry, form, fault)
-            except ApiError as error:
-                return _refusal(error, entry.request_id)
+            return self._attempt(entry, sent, fault)[0]
         with self.account.lock:
             stored = self._keys.begin(key, request.path, json.dumps(entry.params, sort_keys=True), entry.request_id)
         if stored is not None:
             reply, original = stored
             headers = {**reply.headers, "Idempotent-Replayed": "true", "Original-Request": original}
             return Reply(reply.status, reply.body, headers)
-        finished = False
+        kept = None
         try:
-            reply = self._worked(request, entry, form, fault)
-            finished = True
-        except ApiError as error:
-            reply = _refusal(error, entry.request_id)
-            finished = error.stored and not request.path.startswith("/v2/")  # whose failures are attempted again
+            reply, kept = self._attempt(entry, sent, fault)
         finally:
             with self.account.lock:
-                if finished:
-                    self._keys.finish(key, reply)
+                if kept is not None:
+                    self._keys.finish(key, kept)
                 else:
                     self._keys.abandon(key)
         return reply
 
-    def _worked(self, request: Request, entry: Received, form: dict[str, Node], fault: Fault | None) -> Reply:
+    def _attempt(self, entry: Received, sent: Sent, fault: Fault | None) -> tuple[Reply, Reply | None]:
+        """
+        Work.
+
+        Returns:
+            The answer, and what an idempotency key is to remember: in v1 the answer of all that began to execute, in
+            v2 that of what was done; what failed is tried again there.
+
+        """
+        tries_again = is_v2(entry.path)
+        try:
+            done = self._worked(entry, sent, fault)
+        except ApiError as error:
+            reply = _refusal(error, entry)
+            return reply, reply if error.stored and not tries_again else None
+        if fault is not None and fault.kind == "500_after":
+            reply = _refusal(server_error(), entry)
+            return reply, done if tries_again else reply
+        return done, done
+
+    def _worked(self, entry: Received, sent: Sent, fault: Fault | None) -> Reply:
         """Find the endpoint, read the parameters, do the work."""
-        route, identity = locate(ROUTES, request.method, request.path)
-        call = Call(request.path, identity, route.read(form))
+        route, identity = locate(ROUTES, entry.method, entry.path)
+        call = Call(entry.path, identity, route.read(sent))
         with self.account.lock:
-            slots = {meter_events.EVENTS.path: meter_events.slot, v2.EVENTS.path: v2.slot}
-            slot = slots[route.path](self.account, call) if route.path in slots else None
+            slot = meter_events.slot(self.account, call) if route in METERED else None
         kind = None if fault is None else fault.kind
-        with self._limiter.alone(slot, conflict=route is v2.EVENTS):
+        with self._limiter.alone(slot, v2=is_v2(entry.path)):
             if fault is not None and kind == "slow":
                 fault.hold()
             if kind == "500":
                 raise server_error()
-            reply = json_reply(200, self._run(route, call, entry))
-        if kind == "500_after":
-            raise server_error()
-        return reply
+            return json_reply(200, self._run(route, call, entry))
 
     def _run(self, route: Route, call: Call, entry: Received) -> Record:
         """Let the endpoint work, on an account that is up to date."""
         with self.account.lock:
             cycle.settle(self.account, self.account.now)
-            if route not in _IN_THOUSANDS:  # those come in thousands, and none of them reads a draft
+            if route not in INTAKES:  # those come in thousands, and none of them reads a draft
                 cycle.follow(self.account)
             self.account.origin = {
                 "id": entry.request_id,
@@ -219,34 +237,34 @@ class Gateway:
         return Reply(reply.status, reply.body, {**headers, **reply.headers})
 
 
-def _parameters(request: Request) -> tuple[dict[str, Any], Any]:
-    """The parameters as endpoints read them, and as a person wants to."""
-    if not request.path.startswith("/v2/") or not request.body:
+def _check_frame(request: Request) -> None:
+    version = request.headers.get("stripe-version", API_VERSION)
+    if not _VERSION.fullmatch(version):
+        raise malformed(f"Invalid Stripe API version: {version}")
+    expected = JSON if is_v2(request.path) else FORM
+    if request.body and not request.headers.get("content-type", FORM).startswith(expected):
+        raise malformed(
+            f"Invalid request (check that your POST content type is {expected}). "
+            "If you have questions, we can help at https://support.stripe.com/."
+        )
+
+
+def _sent(request: Request, entry: Received) -> Sent:
+    """What was sent, for the endpoint and, as a person wants to read it, for the log."""
+    if not is_v2(request.path) or not request.body:
         form = decode(request.form)
-        return form, plain(form)
+        entry.params = plain(form)
+        return form
     try:
         body = json.loads(request.body)
     except ValueError:
         body = None
     if not isinstance(body, dict):
-        raise malformed("Invalid request: the body is no JSON object.")
-    return body, body
+        raise malformed("Invalid request: the body must be a JSON object.")
+    entry.params = body
+    return body
 
 
-def _check_frame(request: Request) -> None:
-    version = request.headers.get("stripe-version", API_VERSION)
-    if not _VERSION.fullmatch(version):
-        raise malformed(f"Invalid Stripe API version: {version}")
-    if request.path.startswith("/v2/"):
-        if request.body and not request.headers.get("content-type", "").startswith("application/json"):
-            raise malformed("Invalid request: v2 takes JSON. Set the Content-Type to application/json.")
-        return
-    if request.body and not request.headers.get("content-type", FORM).startswith(FORM):
-        raise malformed(
-            f"Invalid request (check that your POST content type is {FORM}). "
-            "If you have questions, we can help at https://support.stripe.com/."
-        )
-
-
-def _refusal(error: ApiError, request_id: str) -> Reply:
-    return json_reply(error.status, error.body(request_id), error.headers)
+def _refusal(error: ApiError, entry: Received) -> Reply:
+    body = error.body_v2() if is_v2(entry.path) else error.body(entry.request_id)
+    return json_reply(error.status, body, error.headers)

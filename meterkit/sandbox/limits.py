@@ -12,7 +12,12 @@ if TYPE_CHECKING:
 
     from meterkit.sandbox.account import Account
 
-METER_EVENTS = "/v1/billing/meter_events"
+# In live mode these have limits of their own, per second. (Of the stream, Stripe says both requests and events.)
+OWN = {
+    "/v1/billing/meter_events": 1000,
+    "/v2/billing/meter_events": 1000,
+    "/v2/billing/meter_event_stream": 10_000,
+}
 
 
 class Limiter:
@@ -38,8 +43,8 @@ class Limiter:
         bucket, limit, reason = "all", switches.rate_limit, "global-rate"
         if limit == "stripe":
             limit = 100 if switches.livemode else 25
-            if switches.livemode and path == METER_EVENTS:
-                bucket, limit, reason = path, 1000, "endpoint-rate"
+            if switches.livemode and path in OWN:
+                bucket, limit, reason = path, OWN[path], "endpoint-rate"
         now = self._account.now
         if now != self._second:
             self._second, self._counts = now, {}
@@ -48,12 +53,12 @@ class Limiter:
             raise rate_limited(reason)
 
     @contextmanager
-    def alone(self, slot: tuple[str, str] | None, *, conflict: bool = False) -> Iterator[None]:
+    def alone(self, slot: tuple[str, str] | None, *, v2: bool) -> Iterator[None]:
         """
         Be the only request in flight for a (meter's event name, customer); None asks for nothing.
 
         Raises:
-            ApiError: 429, or 409 where *conflict* says so, if another one is.
+            ApiError: 429, if another one is; in v2 409.
 
         """
         mode = self._account.switches.concurrency
@@ -62,7 +67,7 @@ class Limiter:
             return
         with self._account.lock:
             if slot in self._busy:
-                if conflict:
+                if v2:
                     raise too_many_concurrent_requests()
                 raise lock_timeout() if mode == "lock_timeout" else rate_limited(mode)
             self._busy.add(slot)

@@ -109,6 +109,14 @@ def listening(account: Account, event_name: str) -> Record | None:
     return None
 
 
+def archived(account: Account, event_name: str) -> Record | None:
+    """The latest of the inactive meters that took events of that name."""
+    for meter in reversed(account.all("billing.meter")):
+        if meter["event_name"] == event_name and meter["status"] != "active":
+            return meter
+    return None
+
+
 def _claim(account: Account, event_name: str, besides: Record | None = None) -> None:
     for meter in account.all("billing.meter"):
         if meter is besides or meter["event_name"] != event_name:

@@ -5,13 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
 
 from meterkit.sandbox.errors import malformed
 from meterkit.sandbox.params import Object, Rule, Text
-
-if TYPE_CHECKING:
-    from meterkit.sandbox.form import Node
 
 _RFC_3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
@@ -27,7 +23,7 @@ def rfc3339(moment: datetime | int) -> str:
 class Moment(Rule):
     """An RFC 3339 string with its offset from UTC."""
 
-    def parse(self, value: Node, name: str) -> datetime:
+    def parse(self, value: object, name: str) -> datetime:
         """The moment, in UTC."""
         text = Text().parse(value, name)
         match = _RFC_3339.fullmatch(text)
@@ -46,7 +42,7 @@ class Moment(Rule):
 class MomentSpan(Rule):
     """A filter on a moment: any of `gt`, `gte`, `lt`, `lte`."""
 
-    def parse(self, value: Node, name: str) -> dict[str, datetime]:
+    def parse(self, value: object, name: str) -> dict[str, datetime]:
         """The bounds."""
         bounds: dict[str, datetime] = Object(dict.fromkeys(("gt", "gte", "lt", "lte"), Moment())).parse(value, name)
         return bounds

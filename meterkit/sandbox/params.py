@@ -1,4 +1,8 @@
-"""Parameter tables: each endpoint declares what it takes, and every 400 about parameters comes from here."""
+"""
+Parameter tables: each endpoint declares what it takes, and every 400 about parameters comes from here.
+
+A form of v1 brings strings and dictionaries of them; a JSON body of v2 may bring anything.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +14,6 @@ from meterkit.sandbox.errors import empty_parameter, malformed, missing_paramete
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from meterkit.sandbox.form import Node
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,7 @@ class Rule:
     required: bool = False
     nullable: bool = False
 
-    def read(self, value: Node, name: str) -> Any:
+    def read(self, value: object, name: str) -> Any:
         """The parameter's value, or the error that Stripe would answer."""
         if value == "":
             if self.nullable:
@@ -36,12 +38,12 @@ class Rule:
             raise empty_parameter(name)
         return self.parse(value, name)
 
-    def parse(self, value: Node, name: str) -> Any:
+    def parse(self, value: object, name: str) -> Any:
         """The value of a parameter that is not empty."""
         raise NotImplementedError
 
 
-def _scalar(value: Node, name: str) -> str:
+def _scalar(value: object, name: str) -> str:
     if isinstance(value, str):
         return value
     raise malformed("Invalid string: expected a single value of text.", param=name)
@@ -53,7 +55,7 @@ class Text(Rule):
 
     longest: int = 5000
 
-    def parse(self, value: Node, name: str) -> str:
+    def parse(self, value: object, name: str) -> str:
         """The string itself."""
         text = _scalar(value, name)
         if len(text) > self.longest:
@@ -72,7 +74,7 @@ class Choice(Rule):
 
     options: tuple[str, ...]
 
-    def parse(self, value: Node, name: str) -> str:
+    def parse(self, value: object, name: str) -> str:
         """The word."""
         text = _scalar(value, name)
         if text not in self.options:
@@ -89,7 +91,7 @@ class Integer(Rule):
     least: int | None = None
     most: int | None = None
 
-    def parse(self, value: Node, name: str) -> int:
+    def parse(self, value: object, name: str) -> int:
         """The number."""
         text = _scalar(value, name)
         digits = text[1:] if text[:1] == "-" else text
@@ -117,7 +119,7 @@ class Number(Rule):
 
     places: int = 12
 
-    def parse(self, value: Node, name: str) -> Decimal:
+    def parse(self, value: object, name: str) -> Decimal:
         """The exact number."""
         text = _scalar(value, name)
         try:
@@ -138,7 +140,7 @@ class Number(Rule):
 class Boolean(Rule):
     """`true` or `false`."""
 
-    def parse(self, value: Node, name: str) -> bool:
+    def parse(self, value: object, name: str) -> bool:
         """The truth."""
         text = _scalar(value, name)
         if text not in ("true", "false"):
@@ -150,7 +152,7 @@ class Boolean(Rule):
 class UpTo(Rule):
     """A tier's upper bound: a positive whole number or `inf`, which reads as None."""
 
-    def parse(self, value: Node, name: str) -> int | None:
+    def parse(self, value: object, name: str) -> int | None:
         """The bound."""
         return None if value == "inf" else Integer(least=1).parse(value, name)
 
@@ -161,7 +163,7 @@ class Object(Rule):
 
     fields: Mapping[str, Rule]
 
-    def parse(self, value: Node, name: str) -> dict[str, Any]:
+    def parse(self, value: object, name: str) -> dict[str, Any]:
         """The values of those that were sent."""
         if not isinstance(value, dict):
             raise malformed("Invalid object", param=name)
@@ -182,7 +184,7 @@ class Array(Rule):
     longest: int = 100
     shortest: int = 0
 
-    def parse(self, value: Node, name: str) -> list[Any]:
+    def parse(self, value: object, name: str) -> list[Any]:
         """The elements in the order of their indices."""
         if isinstance(value, list):  # as JSON has it
             value = {str(index): element for index, element in enumerate(value)}
@@ -203,7 +205,7 @@ class Dictionary(Rule):
     longest_value: int = 500
     most: int = 50
 
-    def parse(self, value: Node, name: str) -> dict[str, str]:
+    def parse(self, value: object, name: str) -> dict[str, str]:
         """The mapping."""
         if not isinstance(value, dict):
             raise malformed("Invalid object", param=name)
@@ -221,7 +223,7 @@ class Dictionary(Rule):
 class Span(Rule):
     """A filter on a moment: the moment itself, or any of `gt`, `gte`, `lt`, `lte`; unix seconds."""
 
-    def parse(self, value: Node, name: str) -> dict[str, int]:
+    def parse(self, value: object, name: str) -> dict[str, int]:
         """The bounds; a single moment reads as `gte` and `lte`."""
         if isinstance(value, str):
             moment = Integer().parse(value, name)
@@ -230,7 +232,7 @@ class Span(Rule):
         return bounds
 
 
-def within(moment: int, bounds: Mapping[str, int] | None) -> bool:
+def within(moment: float, bounds: Mapping[str, float] | None) -> bool:
     """Whether a moment lies in a `Span`; no span holds everything."""
     if bounds is None:
         return True

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from meterkit.sandbox.errors import unrecognized_url
+from meterkit.sandbox.frame import is_v2
 from meterkit.sandbox.params import EXPAND, Object, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from meterkit.sandbox.account import Account, Record
-    from meterkit.sandbox.form import Node
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Route:
         method: GET, POST or DELETE.
         path: With `{id}` where the id stands.
         run: Does the work, under the account's lock.
-        fields: What it takes beside `expand`.
+        fields: What it takes; in v1, beside `expand`.
 
     """
 
@@ -65,7 +65,7 @@ class Route:
                 return None
         return identity
 
-    def read(self, form: Mapping[str, Node]) -> dict[str, Any]:
+    def read(self, sent: Mapping[str, Any]) -> dict[str, Any]:
         """
         The parameters.
 
@@ -73,7 +73,8 @@ class Route:
             ApiError: 400 for what this endpoint does not take.
 
         """
-        parsed: dict[str, Any] = Object({**self.fields, "expand": EXPAND}).parse(dict(form), "")
+        fields = self.fields if is_v2(self.path) else {**self.fields, "expand": EXPAND}
+        parsed: dict[str, Any] = Object(fields).parse(dict(sent), "")
         return parsed
 
 

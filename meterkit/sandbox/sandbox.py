@@ -44,10 +44,10 @@ class Sandbox:
         identifier_scope: Within what a meter event's identifier is unique. Unverified.
         duplicate_window: Seconds for which an identifier is remembered. Stripe promises at least 24 hours.
         rejected_consumes_identifier: Whether a refused event uses its identifier up. Unverified.
-        unknown_customer: An event for no customer is refused ("sync", observed), or accepted and dropped ("async").
+        unknown_customer: A v1 event for no customer is refused ("sync", observed), or accepted and dropped ("async").
         bad_payload: The same for a payload without customer or value, or with a bad value. Unverified.
         exponents: Whether a value may be written `1e-7`. Unverified.
-        concurrency: What two calls in flight for the same customer and meter get. Unverified for v1.
+        concurrency: What two calls in flight for the same customer and meter get. Unverified for v1; 409 in v2.
         inactive_frees_name: Whether a deactivated meter's event name may be taken by a new one. Unverified.
         summary_end: Whether a summary's end bound belongs to it. Stripe's documentation says both.
         empty_buckets: Whether hourly and daily summaries list hours and days without usage. Unverified.

@@ -1,81 +1,120 @@
-"""Thin events: what Stripe finds wrong with meter events after it has taken them, grouped and told of by an event."""
+"""Thin events of v2: small, unversioned notices; what they are about is fetched, `data` included."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
-from meterkit.sandbox.moments import rfc3339
+from meterkit.sandbox.errors import no_such
+from meterkit.sandbox.moments import MomentSpan, rfc3339
+from meterkit.sandbox.params import Array, Integer, Rule, Text, within
+from meterkit.sandbox.routes import Call, Route
 
 if TYPE_CHECKING:
     from meterkit.sandbox.account import Account, Record
 
-WINDOW = 10
-"""Seconds of errors that one event tells of: Stripe's own examples show so many."""
-
-MOST_SAMPLES = 10
-"""For each code; the count tells of the rest."""
-
-NO_METER = ("no_meter",)
-"""Codes of errors that belong to no meter."""
-
-
-def note(account: Account, meter: str | None, code: str, message: str, identifier: str) -> None:
-    """A meter event that was taken is wrong: it counts for nothing, and an event tells of it soon."""
-    start = account.now - account.now % WINDOW
-    group = account.wrong.setdefault((meter, start), {})
-    group.setdefault(code, []).append({"error_message": message, "request": {"identifier": identifier}})
+KIND = "v2.core.event"
+LIFETIME = 30 * 24 * 3600
+DEFAULT_LIMIT = 20
+FIELDS: dict[str, Rule] = {
+    "created": MomentSpan(),
+    "limit": Integer(1, 100),
+    "object_id": Text(),
+    "page": Text(),
+    "types": Array(Text(), 20),
+}
 
 
-def due(account: Account) -> list[tuple[int, tuple[str | None, int]]]:
-    """The groups of errors that are waiting, and when each is told of."""
-    return [(start + WINDOW, (meter, start)) for meter, start in account.wrong]
+def announce(account: Account, name: str, data: Record, related: Record | None) -> None:
+    """
+    Keep a thin event, and hand it to who delivers events; `body_of` is what they deliver.
 
+    Args:
+        account: Where it happened.
+        name: Its type, `v1.billing.meter.error_report_triggered`.
+        data: What only those see who fetch it.
+        related: `id`, `type` and `url` of the object it is about; None: it is about none.
 
-def tell(account: Account, group: tuple[str | None, int]) -> None:
-    """Make the event of a group of errors."""
-    meter, start = group
-    errors = account.wrong.pop(group)
-    total = sum(len(samples) for samples in errors.values())
-    data = {
-        "developer_message_summary": f"There {'is 1 invalid event' if total == 1 else f'are {total} invalid events'}",
-        "validation_start": rfc3339(start),
-        "validation_end": rfc3339(start + WINDOW),
-        "reason": {
-            "error_count": total,
-            "error_types": [
-                {"code": code, "error_count": len(samples), "sample_errors": samples[:MOST_SAMPLES]}
-                for code, samples in errors.items()
-            ],
-        },
+    """
+    event: Record = {
+        "id": account.new_id(KIND),
+        "object": KIND,
+        "changes": None,
+        "context": None,
+        "created": rfc3339(account.now),
+        "livemode": account.switches.livemode,
+        "reason": None,  # time itself closes a window, no request
+        "snapshot_event": None,
+        "type": name,
+        "data": data,
+        "_created": account.now,
     }
-    if meter is None:
-        announce(account, "v1.billing.meter.no_meter_found", None, data)
-    else:
-        related = {"id": meter, "type": "billing.meter", "url": f"/v1/billing/meters/{meter}"}
-        announce(account, "v1.billing.meter.error_report_triggered", related, data)
-
-
-def announce(account: Account, name: str, related: Record | None, data: dict[str, Any]) -> None:
-    """Append a thin event to the account's log; its body tells what it is about, and `data` have to be asked for."""
-    event = account.add(
-        {
-            "id": account.new_id("v2.core.event"),
-            "object": "v2.core.event",
-            "changes": None,
-            "context": None,
-            "created": rfc3339(account.now),
-            "data": data,
-            "livemode": account.switches.livemode,
-            "reason": None,
-            "related_object": related,
-            "snapshot_event": None,
-            "type": name,
-        }
-    )
+    if related is not None:
+        event["related_object"] = related
+    account.add(event)
     if account.on_event is not None:
         account.on_event(event)
 
 
 def body_of(event: Record) -> Record:
-    """What a webhook delivers of a thin event."""
-    return {name: value for name, value in event.items() if name not in ("data", "changes")}
+    """What is delivered of a thin event: who wants to know what changed, and how, asks for it."""
+    return {name: item for name, item in event.items() if name not in ("data", "changes") and not name.startswith("_")}
+
+
+def retrieve(account: Account, call: Call) -> Record:
+    """One event, for 30 days."""
+    event = account.get(KIND, call.id)
+    if not _remembered(account, event):
+        raise no_such("event", call.id)
+    return event
+
+
+def list_all(account: Account, call: Call) -> Record:
+    """Events of 30 days, newest first; `next_page_url` leads on."""
+    params = call.params
+    types, about = params.get("types"), params.get("object_id")
+    created = {bound: moment.timestamp() for bound, moment in params.get("created", {}).items()}
+    records = [
+        event
+        for event in reversed(account.all(KIND))
+        if _remembered(account, event)
+        and (types is None or event["type"] in types)
+        and (about is None or event.get("related_object", {}).get("id") == about)
+        and within(event["_created"], created)
+    ]
+    limit = params.get("limit", DEFAULT_LIMIT)
+    start = _start(records, params.get("page"))
+    pages = {"next_page_url": start + limit, "previous_page_url": max(start - limit, 0)}
+    there = {"next_page_url": start + limit < len(records), "previous_page_url": start > 0}
+    urls = {name: _url(call, records[place]["id"]) if there[name] else None for name, place in pages.items()}
+    return {"data": records[start : start + limit], **urls}
+
+
+def _remembered(account: Account, event: Record) -> bool:
+    return bool(account.now < event["_created"] + LIFETIME)
+
+
+def _start(records: list[Record], page: str | None) -> int:
+    """A page is named after its first event, so that new events do not shift it."""
+    if page is None:
+        return 0
+    for place, event in enumerate(records):
+        if event["id"] == page:
+            return place
+    raise no_such("page", page, param="page")
+
+
+def _url(call: Call, page: str) -> str:
+    query: dict[str, Any] = {"page": page}
+    for name in ("limit", "object_id"):
+        if name in call.params:
+            query[name] = call.params[name]
+    query |= {f"types[{index}]": text for index, text in enumerate(call.params.get("types", ()))}
+    query |= {f"created[{bound}]": rfc3339(moment) for bound, moment in call.params.get("created", {}).items()}
+    return f"{call.path}?{urlencode(query)}"
+
+
+ROUTES = [
+    Route("GET", "/v2/core/events/{id}", retrieve),
+    Route("GET", "/v2/core/events", list_all, FIELDS),
+]

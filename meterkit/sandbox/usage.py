@@ -28,7 +28,7 @@ class MeterEvent:
         value: The quantity, exactly; 1 where a counting meter got none.
         timestamp: When the usage happened, unix seconds.
         received_at: When Stripe got it, unix seconds.
-        meter: The id of the meter that took it.
+        meter: The id of the meter that took it; "" where an asynchronous check found none.
         error_code: Why an asynchronous check dropped it after the 200; None for an event that counts.
 
     """
@@ -69,6 +69,12 @@ class Usage:
             self._counted[event.meter, event.customer].append(len(self.events))
         self.events.append(event)
         self.consume(event.event_name, event.customer, event.identifier)
+
+    def drop(self, event: MeterEvent) -> None:
+        """Have received an event of which nothing comes; what becomes of its identifier is a switch."""
+        self.events.append(event)
+        if self._switches.rejected_consumes_identifier:
+            self.consume(event.event_name, event.customer, event.identifier)
 
     def cancel(self, event_name: str, identifier: str) -> int | None:
         """

@@ -1,161 +1,162 @@
-"""The second version of the API: meter events one by one or in a stream, its sessions, and thin events. All in JSON."""
+"""Meter events of v2: one at a time and checked at once, or a hundred in a stream, of which one hears later."""
 
 from __future__ import annotations
 
 import secrets
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from meterkit.sandbox import alerts, thin
-from meterkit.sandbox.account import fresh_id
-from meterkit.sandbox.errors import ApiError, no_such
-from meterkit.sandbox.meter_events import CANCEL, Wrong, judge
+from meterkit.sandbox import reports
+from meterkit.sandbox.errors import ApiError
+from meterkit.sandbox.intake import Offer, Problem, accept, examine, made_up
+from meterkit.sandbox.meter_events import check_new, not_cancelable
 from meterkit.sandbox.moments import Moment, rfc3339
-from meterkit.sandbox.params import Array, Dictionary, Object, Text
+from meterkit.sandbox.params import Array, Choice, Dictionary, Object, Rule, Text
 from meterkit.sandbox.routes import Call, Route
-from meterkit.sandbox.usage import MeterEvent
 
 if TYPE_CHECKING:
     from meterkit.sandbox.account import Account, Record
 
-SESSION_SECONDS = 15 * 60
-MOST_EVENTS = 100
-STREAM_PATH = "/v2/billing/meter_event_stream"
-EVENT = {
+SESSION = "v2.billing.meter_event_session"
+SESSION_LIFETIME = 15 * 60
+EVENT: dict[str, Rule] = {
     "event_name": Text(100, required=True),
     "payload": Dictionary(100, 100, 100, required=True),
     "identifier": Text(100),
     "timestamp": Moment(),
 }
+CANCEL: dict[str, Rule] = {
+    "type": Choice(("cancel",), required=True),
+    "event_name": Text(100, required=True),
+    "cancel": Object({"identifier": Text(100)}),
+}
 
 
 def create(account: Account, call: Call) -> Record:
-    """Take one event, or say at once why not; whether the customer exists is found out later."""
-    event, wrong = _read(account, call.params)
-    if wrong is not None and wrong.code != "meter_event_customer_not_found":
-        raise refused(wrong.message, wrong.at_once or wrong.code)
-    if account.usage.remembers(event.event_name, event.customer, event.identifier):
-        raise refused(f"An event already exists with identifier {event.identifier}.", "duplicate_meter_event")
-    _keep(account, event, wrong)
+    """Take one event, or say at once why not; only whether there is such a customer is found out later."""
+    offer = _offer(account, call.params)
+    event, problem = examine(account, offer)
+    try:
+        _refuse(problem)
+        check_new(account, event, "duplicate_meter_event")
+    except ApiError:
+        if account.switches.rejected_consumes_identifier:
+            account.usage.consume(event.event_name, event.customer, event.identifier)
+        raise
+    accept(account, event, problem)
     return {
         "object": "v2.billing.meter_event",
         "created": rfc3339(account.now),
-        "event_name": event.event_name,
-        "identifier": event.identifier,
+        "event_name": offer.event_name,
+        "identifier": offer.identifier,
         "livemode": account.switches.livemode,
-        "payload": call.params["payload"],
-        "timestamp": rfc3339(event.timestamp),
-    }
-
-
-def stream(account: Account, call: Call) -> Record:
-    """Take up to 100 events, whatever they are: what is wrong with them is told later, and repetitions are dropped."""
-    for params in call.params["events"]:
-        event, wrong = _read(account, params)
-        if not account.usage.remembers(event.event_name, event.customer, event.identifier):
-            _keep(account, event, wrong)
-    return {}
-
-
-def open_session(account: Account, _: Call) -> Record:
-    """A token for the stream."""
-    token = f"token_{secrets.token_urlsafe(24)}"
-    account.sessions[token] = account.now + SESSION_SECONDS
-    return {
-        "id": fresh_id("mtr_evt_sess_"),
-        "object": "v2.billing.meter_event_session",
-        "authentication_token": token,
-        "created": rfc3339(account.now),
-        "expires_at": rfc3339(account.now + SESSION_SECONDS),
-        "livemode": account.switches.livemode,
+        "payload": offer.payload,
+        "timestamp": rfc3339(call.params.get("timestamp", account.now)),
     }
 
 
 def adjust(account: Account, call: Call) -> Record:
     """Cancel an event that was received within the last 24 hours."""
-    identifier = call.params["cancel"]["identifier"]
-    effective_at = account.usage.cancel(call.params["event_name"], identifier)
+    identifier, event_name = call.params.get("cancel", {}).get("identifier"), call.params["event_name"]
+    if identifier is None:
+        raise _not_configured("To cancel an event, cancel.identifier must say which.")
+    effective_at = account.usage.cancel(event_name, identifier)
     if effective_at is None:
-        raise refused(f"No cancelable meter event has the identifier {identifier}.", "invalid_cancel_configuration")
+        raise _not_configured(not_cancelable(identifier))
     record: Record = {
-        "id": fresh_id("mtr_event_adj_"),
+        "id": account.new_id("v2.billing.meter_event_adjustment"),
         "object": "v2.billing.meter_event_adjustment",
         "cancel": {"identifier": identifier},
         "created": rfc3339(account.now),
-        "event_name": call.params["event_name"],
+        "event_name": event_name,
         "livemode": account.switches.livemode,
         "status": "pending",
         "type": "cancel",
+        "_effective_at": effective_at,
     }
-    account.adjustments.append({**record, "_effective_at": effective_at})
+    account.adjustments.append(record)
     return record
 
 
-def event(account: Account, call: Call) -> Record:
-    """One thin event, with its data."""
-    record = account.find("v2.core.event", call.id)
-    if record is None:
-        raise no_such("event", call.id)
-    return record
+def open_session(account: Account, call: Call) -> Record:  # noqa: ARG001 - it takes nothing
+    """A token for the stream, good for 15 minutes."""
+    return account.add(
+        {
+            "id": account.new_id(SESSION),
+            "object": SESSION,
+            "authentication_token": f"token_{secrets.token_hex(24)}",
+            "created": rfc3339(account.now),
+            "expires_at": rfc3339(account.now + SESSION_LIFETIME),
+            "livemode": account.switches.livemode,
+            "_expires_at": account.now + SESSION_LIFETIME,
+        }
+    )
 
 
-def events(account: Account, _: Call) -> Record:
-    """All thin events, newest first."""
-    data = [thin.body_of(each) for each in reversed(account.all("v2.core.event"))]
-    return {"data": data, "next_page_url": None, "previous_page_url": None}
-
-
-def slot(account: Account, call: Call) -> tuple[str, str]:
-    """The meter and customer for which only one call may be in flight."""
-    found, _ = _read(account, call.params)
-    return found.event_name, found.customer
-
-
-def admit(account: Account, path: str, token: str) -> None:
+def check_token(account: Account, token: str) -> bool:
     """
-    Let a session's token to the stream, and nothing else there; and let it nowhere else.
+    Whether a session has that token.
 
     Raises:
-        ApiError: 401.
+        ApiError: 401, it had; the session is over.
 
     """
-    if path != STREAM_PATH:
-        raise ApiError(401, "Invalid API Key provided: a session's token is good for the stream only.", stored=False)
-    if account.sessions.get(token, 0) <= account.now:
-        raise ApiError(
-            401,
-            "The session has expired: create another.",
-            type="temporary_session_expired",
-            code="billing_meter_event_session_expired",
-            stored=False,
-        )
+    for session in account.all(SESSION):
+        if session["authentication_token"] == token:
+            if account.now >= session["_expires_at"]:
+                raise ApiError(
+                    401,
+                    "The temporary session token has expired.",
+                    type="temporary_session_expired",
+                    code="billing_meter_event_session_expired",
+                    stored=False,
+                )
+            return True
+    return False
 
 
-def refused(message: str, code: str) -> ApiError:
-    """A request of v2 that was understood and refused."""
-    return ApiError(400, message, code=code, headers={"Stripe-Should-Retry": "false"})
+def stream(account: Account, call: Call) -> Record:
+    """Take them all; what is wrong with one is said by an event, and of a duplicate nothing is said."""
+    for params in call.params["events"]:
+        event, problem = examine(account, _offer(account, params))
+        if account.usage.remembers(event.event_name, event.customer, event.identifier):
+            continue
+        if problem is None:
+            accept(account, event, None)
+        else:
+            account.usage.drop(event)
+            reports.collect(account, event, problem.message)
+    return {}
 
 
-def _read(account: Account, params: Record) -> tuple[MeterEvent, Wrong | None]:
-    timestamp = int(params["timestamp"].timestamp()) if "timestamp" in params else account.now
-    identifier = params.get("identifier") or secrets.token_hex(16)
-    return judge(account, params["event_name"], params["payload"], identifier, timestamp)
+def _offer(account: Account, params: dict[str, Any]) -> Offer:
+    moment = params.get("timestamp")
+    return Offer(
+        params["event_name"],
+        params["payload"],
+        params.get("identifier") or made_up(),
+        account.now if moment is None else int(moment.timestamp() // 1),
+    )
 
 
-def _keep(account: Account, found: MeterEvent, wrong: Wrong | None) -> None:
-    account.usage.keep(found)
-    if wrong is None:
-        alerts.look(account, found)
-    else:
-        meter = None if wrong.code in thin.NO_METER else found.meter
-        thin.note(account, meter, wrong.code, wrong.message, found.identifier)
+def _refuse(problem: Problem | None) -> None:
+    if problem is not None and problem.code != "meter_event_customer_not_found":
+        raise ApiError(400, problem.message, code=problem.sync_code)
+
+
+def _not_configured(message: str) -> ApiError:
+    return ApiError(400, message, code="invalid_cancel_configuration")
 
 
 EVENTS = Route("POST", "/v2/billing/meter_events", create, EVENT)
+STREAM = Route(
+    "POST",
+    "/v2/billing/meter_event_stream",
+    stream,
+    {"events": Array(Object(EVENT), 100, 1, required=True)},
+)
 ROUTES = [
     EVENTS,
-    Route("POST", STREAM_PATH, stream, {"events": Array(Object(EVENT), MOST_EVENTS, shortest=1, required=True)}),
-    Route("POST", "/v2/billing/meter_event_session", open_session),
+    STREAM,
     Route("POST", "/v2/billing/meter_event_adjustments", adjust, CANCEL),
-    Route("GET", "/v2/core/events/{id}", event),
-    Route("GET", "/v2/core/events", events),
+    Route("POST", "/v2/billing/meter_event_session", open_session),
 ]

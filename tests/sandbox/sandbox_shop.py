@@ -25,9 +25,13 @@ class Shop:
         self.sandbox = sandbox
         self.http = RequestsClient(timeout=30)
         self.client = StripeClient(
-            sandbox.api_key, base_addresses={"api": sandbox.url}, max_network_retries=0, http_client=self.http
+            sandbox.api_key,
+            base_addresses={"api": sandbox.url, "meter_events": sandbox.url},
+            max_network_retries=0,
+            http_client=self.http,
         )
         self.v1 = self.client.v1
+        self.v2 = self.client.v2
 
     def customer(self, **params):
         return self.v1.customers.create(params)
@@ -68,6 +72,21 @@ class Shop:
             {"event_name": event_name, "payload": payload, **params}, options=options
         )
 
+    def send_v2(self, customer, value="1", *, event_name="queries", key=None, **params):
+        payload = {"stripe_customer_id": getattr(customer, "id", customer), "value": value}
+        options = {"idempotency_key": key} if key else {}
+        return self.v2.billing.meter_events.create(
+            {"event_name": event_name, "payload": payload, **params}, options=options
+        )
+
+    def token(self):
+        return self.v2.billing.meter_event_session.create().authentication_token
+
+    def stream(self, *events, token=None):
+        return self.v2.billing.meter_event_stream.create(
+            {"events": list(events)}, options={"api_key": token or self.token()}
+        )
+
     def summary(self, meter, customer, start=START - DAY, end=START + DAY, **params):
         return self.v1.billing.meters.event_summaries.list(
             meter.id, {"customer": customer.id, "start_time": start, "end_time": end, **params}
@@ -91,6 +110,12 @@ def refused(call, *args, **params):
         call(*args, **params)
     assert caught.value.http_status == 400
     return caught.value
+
+
+def streamed(customer, value="1", event_name="queries", **params):
+    """An event for the stream."""
+    payload = {"stripe_customer_id": getattr(customer, "id", customer), "value": value}
+    return {"event_name": event_name, "payload": payload, **params}
 
 
 def refused_event(shop, customer, value=1, **params):

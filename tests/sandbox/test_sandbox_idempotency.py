@@ -170,3 +170,17 @@ def test_line_10_keys_matter_only_to_posts(raw):
 
     assert len(answer.json()["data"]) == 1
     assert "Idempotent-Replayed" not in answer.headers
+
+
+def test_line_09_a_500_that_came_after_the_work_is_replayed_too(shop, sandbox):
+    """v1 remembers what it said, not what it did."""
+    shop.meter()
+    customer = shop.customer()
+    sandbox.fail("500_after")
+
+    for _ in range(2):
+        with pytest.raises(stripe.APIError) as caught:
+            shop.send(customer, 5, key="k")
+
+    assert caught.value.headers["Idempotent-Replayed"] == "true"
+    assert sandbox.usage("queries", customer.id) == 5

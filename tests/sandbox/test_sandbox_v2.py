@@ -1,310 +1,344 @@
-"""The second version of the API: lines 2, 21, 22, 24, 27 to 30 and 35 to 37 of the fidelity checklist."""
+"""Meter events of v2, one by one: lines 2, 18, 21, 24, 26, 27, 28 and 33 of the fidelity checklist."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from decimal import Decimal
 
-import httpx
 import pytest
 import stripe
+from sandbox_shop import DAY, MINUTE, START, refused
 
-from meterkit.sandbox import Sandbox
-
-NOW = 1_772_323_200  # 2026-03-01
-ISO = "2026-03-01T00:00:00Z"
+EVENTS = "/v2/billing/meter_events"
 
 
 @pytest.fixture
-def sandbox():
-    with Sandbox(now=NOW) as sandbox:
-        yield sandbox
+def meter(shop):
+    """A meter that sums."""
+    return shop.meter()
 
 
 @pytest.fixture
-def client(sandbox):
-    return client_of(sandbox)
-
-
-def client_of(sandbox):
-    addresses = {"api": sandbox.url, "meter_events": sandbox.url}
-    return stripe.StripeClient(sandbox.api_key, base_addresses=addresses, max_network_retries=0)
+def customer(shop, meter):
+    """Somebody whose queries it counts."""
+    return shop.customer()
 
 
 @pytest.fixture
-def meter(client):
-    return client.v1.billing.meters.create(
-        {"display_name": "Calls", "event_name": "calls", "default_aggregation": {"formula": "sum"}}
-    ).id
+def body(customer):
+    """What a good event says."""
+    return {"event_name": "queries", "payload": {"stripe_customer_id": customer.id, "value": "7"}}
 
 
-@pytest.fixture
-def customer(client):
-    return client.v1.customers.create({}).id
+def test_line_02_v2_takes_json(raw, sandbox, body):
+    """The request log shows what the body says."""
+    answer = raw.post(EVENTS, json=body)
+
+    assert answer.status_code == 200
+    assert (sandbox.requests[-1].params, sandbox.requests[-1].status) == (body, 200)
 
 
-@pytest.fixture
-def event(customer):
-    """A function that makes a meter event."""
+def test_line_02_v2_takes_no_form(raw, sandbox, customer):
+    """A form is refused, with what is expected."""
+    form = {"event_name": "queries", "payload[stripe_customer_id]": customer.id, "payload[value]": "7"}
+    answer = raw.post(EVENTS, data=form)
 
-    def event(value="5", **changed):
-        payload = {"stripe_customer_id": customer, "value": value}
-        return {"event_name": "calls", "payload": payload, "timestamp": ISO, **changed}
-
-    return event
+    assert (answer.status_code, sandbox.meter_events) == (400, [])
+    assert "application/json" in answer.json()["error"]["message"]
 
 
-@pytest.fixture
-def stream(client):
-    """A function that sends events in a stream, under a token of its own unless told which."""
+@pytest.mark.parametrize("content", ["", "[]", '"queries"', "{", "\xff"])
+def test_line_02_what_is_no_json_object_is_refused(raw, meter, content):
+    """Whatever else it is."""
+    answer = raw.post(EVENTS, content=content, headers={"Content-Type": "application/json"})
 
-    def stream(*events, token=None):
-        token = token or client.v2.billing.meter_event_session.create().authentication_token
-        return client.v2.billing.meter_event_stream.create({"events": list(events)}, options={"api_key": token})
-
-    return stream
+    assert answer.status_code == 400
 
 
-def told(client, sandbox):
-    """The thin events so far, with their data."""
-    listed = httpx.get(f"{sandbox.url}/v2/core/events", headers={"Authorization": f"Bearer {sandbox.api_key}"}).json()
-    return [client.v2.core.events.retrieve(each["id"]) for each in listed["data"]]
+def test_line_18_an_accepted_event_is_echoed(shop, sandbox, customer):
+    """Like in v1, but with times as RFC 3339."""
+    sandbox.advance(seconds=1)
+    answer = shop.send_v2(customer, "7", timestamp="2026-02-28T13:00:00.25+01:00").to_dict()
+
+    assert answer.pop("identifier")
+    assert answer == {
+        "object": "v2.billing.meter_event",
+        "created": "2026-03-01T00:00:01.000Z",
+        "event_name": "queries",
+        "livemode": False,
+        "payload": {"stripe_customer_id": customer.id, "value": "7"},
+        "timestamp": "2026-02-28T12:00:00.250Z",
+    }
 
 
-def test_line_2_v2_takes_json(sandbox):
-    """And no form."""
-    key = {"Authorization": f"Bearer {sandbox.api_key}"}
-    path = f"{sandbox.url}/v2/billing/meter_event_session"
+def test_line_18_it_counts_as_one_of_v1_does(shop, sandbox, meter, customer):
+    """The same meter, the same sum."""
+    shop.send(customer, 1)
+    shop.send_v2(customer, "0.5", identifier="a", timestamp="2026-02-28T12:00:00Z")
 
-    assert 400 == httpx.post(path, data={"a": "1"}, headers=key).status_code
-    assert 200 == httpx.post(path, json={}, headers=key).status_code
-
-
-def test_an_event_is_taken(client, sandbox, meter, customer, event):
-    """The answer has what was sent, and moments in RFC 3339."""
-    answer = client.v2.billing.meter_events.create(event(identifier="one"))
-
-    assert (
-        "v2.billing.meter_event",
-        "one",
-        "2026-03-01T00:00:00.000Z",
-        {"stripe_customer_id": customer, "value": "5"},
-    ) == (
-        answer.object,
-        answer.identifier,
-        answer.timestamp,
-        answer.payload.to_dict(),
-    )
-    assert 5 == sandbox.usage("calls", customer)
+    event = sandbox.meter_events[-1]
+    assert (event.identifier, event.value, event.timestamp) == ("a", Decimal("0.5"), START - DAY // 2)
+    assert shop.summary(meter, customer).data[0].aggregated_value == 1.5
 
 
-def test_line_21_a_duplicate_has_a_code(client, sandbox, meter, customer, event):
-    """And changes nothing."""
-    client.v2.billing.meter_events.create(event(identifier="one"))
-    with pytest.raises(stripe.InvalidRequestError) as refused:
-        client.v2.billing.meter_events.create(event("7", identifier="one"))
+@pytest.mark.parametrize("first", ["v1", "v2"])
+def test_line_21_a_duplicate_has_a_code(shop, sandbox, customer, first):
+    """Whichever of the two took the first; and nothing is counted again."""
+    (shop.send if first == "v1" else shop.send_v2)(customer, "5", identifier="a")
+    sandbox.advance(seconds=DAY - 1)
 
-    assert (400, "duplicate_meter_event", 5) == (
-        refused.value.http_status,
-        refused.value.code,
-        sandbox.usage("calls", customer),
-    )
+    error = refused(shop.send_v2, customer, "5", identifier="a")
+
+    assert error.code == "duplicate_meter_event"
+    assert set(error.json_body["error"]) == {"code", "message"}
+    assert sandbox.usage("queries", customer.id) == 5
+    sandbox.advance(seconds=1)
+    shop.send_v2(customer, "5", identifier="a")
+    assert sandbox.usage("queries", customer.id) == 10
 
 
-def test_line_22_a_duplicate_in_a_stream_is_dropped(sandbox, meter, customer, event, stream):
-    """It is no error."""
-    stream(event(identifier="one"), event(identifier="one"))
-    stream(event("7", identifier="one"))
-
-    assert 5 == sandbox.usage("calls", customer)
+def test_line_24_no_meter_and_an_archived_one_have_codes(shop, meter, customer):
+    """v2 tells them apart."""
+    assert refused(shop.send_v2, customer, event_name="answers").code == "no_meter"
+    shop.v1.billing.meters.deactivate(meter.id)
+    assert refused(shop.send_v2, customer).code == "archived_meter"
 
 
 @pytest.mark.parametrize(
-    ("changed", "code"),
+    ("payload", "code"),
     [
-        ({"event_name": "unknown"}, "no_meter"),
-        ({"payload": {"value": "5"}}, "payload_no_customer_defined"),
-        ({"payload": {"stripe_customer_id": "cus_1", "value": "five"}}, "payload_invalid_value"),
-        ({"payload": {"stripe_customer_id": "cus_1", "value": "1234567890123456"}}, "payload_invalid_value"),
-        ({"payload": {"stripe_customer_id": "cus_1"}}, "payload_no_value_defined"),
-        ({"timestamp": "2026-01-01T00:00:00Z"}, "timestamp_too_far_in_past"),
-        ({"timestamp": "2026-03-01T00:06:00Z"}, "timestamp_in_future"),
+        ({"value": "1"}, "payload_no_customer_defined"),
+        ({"stripe_customer_id": "CUSTOMER"}, "payload_no_value_defined"),
+        ({"stripe_customer_id": "CUSTOMER", "value": "many"}, "payload_invalid_value"),
+        ({"stripe_customer_id": "CUSTOMER", "value": "1234567890123456"}, "payload_invalid_value"),
     ],
 )
-def test_line_24_what_is_wrong_is_told_by_a_code(client, meter, event, changed, code):
-    """At once, one by one."""
-    with pytest.raises(stripe.InvalidRequestError) as refused:
-        client.v2.billing.meter_events.create(event(**changed))
+def test_line_26_a_bad_payload_has_a_code(make_shop, payload, code):
+    """Also where v1 would find it out later."""
+    shop = make_shop(bad_payload="async")
+    shop.meter()
+    filled = {key: shop.customer().id if text == "CUSTOMER" else text for key, text in payload.items()}
 
-    assert (400, code) == (refused.value.http_status, refused.value.code)
+    error = refused(shop.v2.billing.meter_events.create, {"event_name": "queries", "payload": filled})
+
+    assert (error.code, shop.sandbox.meter_events) == (code, [])
 
 
-def test_line_24_an_archived_meter(client, meter, event):
-    """It is told from one that never was."""
-    client.v1.billing.meters.deactivate(meter)
-    with pytest.raises(stripe.InvalidRequestError) as refused:
-        client.v2.billing.meter_events.create(event())
+def test_line_25_an_unknown_customer_is_found_out_later(shop, sandbox, meter):
+    """v2 has no code for it that it could answer at once."""
+    shop.send_v2("cus_nobody")
 
-    assert "archived_meter" == refused.value.code
+    assert [event.error_code for event in sandbox.meter_events] == ["meter_event_customer_not_found"]
 
 
 @pytest.mark.parametrize(
-    "changed",
-    [{"payload": {"stripe_customer_id": "cus_1", "value": 5}}, {"timestamp": NOW}, {"timestamp": "yesterday"}],
+    ("change", "message"),
+    [
+        ({"payload": {"stripe_customer_id": "cus_1", "value": 7}}, "Invalid string"),
+        ({"payload": {"stripe_customer_id": "cus_1", "value": None}}, "Invalid string"),
+        ({"payload": ["cus_1", "7"]}, "Invalid object"),
+        ({"timestamp": START}, "Invalid string"),
+        ({"timestamp": str(START)}, "Invalid timestamp"),
+        ({"timestamp": "2026-03-01T00:00:00"}, "Invalid timestamp"),
+        ({"timestamp": "2026-02-30T00:00:00Z"}, "Invalid timestamp"),
+        ({"event_name": 7}, "Invalid string"),
+        ({"expand": ["customer"]}, "Received unknown parameter"),
+    ],
 )
-def test_line_27_only_text(sandbox, meter, event, changed):
-    """Neither numbers in a payload, nor unix seconds."""
-    answer = httpx.post(
-        f"{sandbox.url}/v2/billing/meter_events",
-        json=event(**changed),
-        headers={"Authorization": f"Bearer {sandbox.api_key}"},
-    )
+def test_line_27_v2_takes_only_strings(raw, sandbox, body, change, message):
+    """Neither numbers for values nor unix seconds; and no parameter that it does not know."""
+    answer = raw.post(EVENTS, json={**body, **change})
 
-    assert 400 == answer.status_code
+    assert (answer.status_code, sandbox.meter_events) == (400, [])
+    assert answer.json()["error"]["message"].startswith(message)
 
 
-def test_line_28_one_at_a_time(client, sandbox, meter, event):
-    """Two in flight for one customer and meter: the second is a conflict."""
-    held = sandbox.fail("slow", path="/v2/billing/meter_events")
-    first = threading.Thread(target=client.v2.billing.meter_events.create, args=(event(),))
-    first.start()
-    assert held.wait(10)
-    with pytest.raises(stripe.APIError) as refused:
-        client_of(sandbox).v2.billing.meter_events.create(event())
-    held.release()
-    first.join()
+@pytest.mark.parametrize(
+    ("at_the_edge", "beyond", "code"),
+    [
+        ("2026-01-25T00:00:00Z", "2026-01-24T23:59:59Z", "timestamp_too_far_in_past"),
+        ("2026-03-01T00:05:00Z", "2026-03-01T00:05:01Z", "timestamp_in_future"),
+    ],
+)
+def test_line_23_times_have_bounds(shop, customer, at_the_edge, beyond, code):
+    """35 days and five minutes, as in v1."""
+    shop.send_v2(customer, timestamp=at_the_edge)
 
-    assert (409, "too_many_concurrent_requests") == (refused.value.http_status, refused.value.error.code)
+    assert refused(shop.send_v2, customer, timestamp=beyond).code == code
 
 
-def test_line_29_a_session(client, sandbox, meter, event, stream):
-    """Its token is good for 15 minutes, and for the stream alone; a key is not good for the stream."""
-    session = client.v2.billing.meter_event_session.create()
-    sandbox.advance(seconds=15 * 60 - 1)
-    stream(event(), token=session.authentication_token)
-    sandbox.advance(seconds=1)
+@pytest.mark.parametrize("first", ["/v1/billing/meter_events", EVENTS])
+def test_line_28_two_in_flight_are_a_conflict(shop, sandbox, customer, first):
+    """409 while any other event of the same customer and meter is being worked on."""
+    fault = sandbox.fail("slow", path=first)
+    send = shop.send_v2 if first == EVENTS else shop.send
+    thread = threading.Thread(target=send, args=(customer,))
+    thread.start()
+    try:
+        assert fault.wait(30)
+        with pytest.raises(stripe.APIError) as caught:
+            shop.send_v2(customer)
+        other = shop.send_v2(shop.customer())
+    finally:
+        fault.release()
+        thread.join()
 
-    assert "2026-03-01T00:15:00.000Z" == session.expires_at
-    with pytest.raises(stripe.TemporarySessionExpiredError) as expired:
-        stream(event(), token=session.authentication_token)
-    assert (401, "billing_meter_event_session_expired") == (expired.value.http_status, expired.value.code)
-    with pytest.raises(stripe.StripeError) as wrong:
-        stream(event(), token=sandbox.api_key)
-    assert 401 == wrong.value.http_status
+    assert (caught.value.http_status, caught.value.error.code) == (409, "too_many_concurrent_requests")
+    assert other.last_response.code == 200
+    shop.send_v2(customer)
+    assert sandbox.usage("queries", customer.id) == 2
+
+
+def test_line_28_conflicts_can_be_switched_off(make_shop):
+    """As in v1."""
+    shop = make_shop(concurrency="off")
+    shop.meter()
+    customer = shop.customer()
+    fault = shop.sandbox.fail("slow", path=EVENTS)
+    thread = threading.Thread(target=shop.send_v2, args=(customer,))
+    thread.start()
+    try:
+        assert fault.wait(30)
+        shop.send_v2(customer)
+    finally:
+        fault.release()
+        thread.join()
+
+    assert shop.sandbox.usage("queries", customer.id) == 2
+
+
+def test_line_33_a_cancellation_of_v2(shop, sandbox, customer):
+    """It has an id and a time, and takes the usage back."""
+    shop.send(customer, 3, identifier="a")
+    answer = adjust(shop, {"identifier": "a"}).to_dict()
+
+    assert answer.pop("id").startswith("mtr_event_adj_")
+    assert answer == {
+        "object": "v2.billing.meter_event_adjustment",
+        "cancel": {"identifier": "a"},
+        "created": "2026-03-01T00:00:00.000Z",
+        "event_name": "queries",
+        "livemode": False,
+        "status": "pending",
+        "type": "cancel",
+    }
+    assert sandbox.usage("queries", customer.id) == 0
+
+
+@pytest.mark.parametrize(
+    ("cancel", "message"),
+    [
+        ({}, "To cancel an event, cancel.identifier must say which."),
+        ({"identifier": "b"}, "No cancelable meter event found with identifier b."),
+    ],
+)
+def test_line_33_a_cancellation_of_nothing_has_a_code(shop, customer, cancel, message):
+    """Without an identifier, and with one of no event."""
+    shop.send(customer, 3, identifier="a")
+
+    error = refused(adjust, shop, cancel)
+
+    assert error.code == "invalid_cancel_configuration"
+    assert error.user_message.startswith(message)
+
+
+def test_line_01_v2_knows_the_key(shop):
+    """As in v1."""
     with pytest.raises(stripe.AuthenticationError):
-        client.v1.customers.list(
-            options={"api_key": client.v2.billing.meter_event_session.create().authentication_token}
+        shop.v2.billing.meter_event_session.create(options={"api_key": "sk_test_other"})
+
+
+def test_line_06_a_success_of_v2_is_not_repeated(shop, sandbox, customer):
+    """The key answers for it."""
+    first = shop.send_v2(customer, "5", key="k")
+    again = shop.send_v2(customer, "5", key="k")
+
+    assert again.to_dict() == first.to_dict()
+    assert again.last_response.headers["Idempotent-Replayed"] == "true"
+    assert sandbox.usage("queries", customer.id) == 5
+
+
+def test_line_07_a_success_of_v2_keeps_its_parameters(shop, customer):
+    """The same key for another event is an error, with the type that the library knows."""
+    shop.send_v2(customer, "5", key="k")
+
+    with pytest.raises(stripe.IdempotencyError):
+        shop.send_v2(customer, "6", key="k")
+
+
+def test_line_09_a_failure_of_v2_is_tried_again(shop, sandbox):
+    """A 400 and a 500 are forgotten by the key; the repeated request works."""
+    customer = shop.customer()
+    refused(shop.send_v2, customer, "5", key="k")
+    shop.meter()
+    sandbox.fail("500", path=EVENTS)
+    with pytest.raises(stripe.APIError):
+        shop.send_v2(customer, "5", key="k")
+    shop.send_v2(customer, "5", key="k")
+
+    assert sandbox.usage("queries", customer.id) == 5
+
+
+@pytest.mark.parametrize("kind", ["500_after", "502_after", "reset_after"])
+def test_line_11_what_was_done_before_it_failed_is_not_done_again(shop, sandbox, customer, kind):
+    """With its key, a repeated request gets the answer that was lost."""
+    sandbox.fail(kind, path=EVENTS)
+    with pytest.raises((stripe.APIError, stripe.APIConnectionError)):
+        shop.send_v2(customer, "5", key="k")
+    shop.send_v2(customer, "5", key="k")
+
+    assert sandbox.usage("queries", customer.id) == 5
+
+
+def test_line_11_a_limiter_refuses_v2(shop, sandbox, customer):
+    """With the header that names it."""
+    sandbox.fail("429", path=EVENTS, reason="global-rate")
+    with pytest.raises(stripe.RateLimitError) as caught:
+        shop.send_v2(customer)
+
+    assert caught.value.headers["Stripe-Rate-Limited-Reason"] == "global-rate"
+    assert caught.value.error.type == "rate_limit"
+
+
+def test_line_12_live_events_of_v2_have_a_limit_of_their_own(make_shop):
+    """More than the 100 requests of everything else."""
+    shop = make_shop(rate_limit="stripe", livemode=True)
+    shop.meter()
+    customer = shop.customer()
+    for _ in range(101):
+        shop.send_v2(customer)
+
+    assert shop.sandbox.usage("queries", customer.id) == 101
+
+
+@pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")  # stripe-python's own use of httpx
+def test_an_async_client_does_all_of_it(shop, sandbox, customer):
+    """Events, cancellations, session, stream and thin events with stripe-python's async methods."""
+
+    async def use():
+        http = stripe.HTTPXClient(timeout=30)
+        client = stripe.StripeClient(
+            sandbox.api_key, base_addresses={"api": sandbox.url, "meter_events": sandbox.url}, http_client=http
+        ).v2
+        event = {"event_name": "queries", "payload": {"stripe_customer_id": customer.id, "value": "2"}}
+        await client.billing.meter_events.create_async({**event, "identifier": "a"})
+        session = await client.billing.meter_event_session.create_async()
+        await client.billing.meter_event_stream.create_async(
+            {"events": [event, {**event, "event_name": "other"}]}, options={"api_key": session.authentication_token}
         )
-
-
-@pytest.mark.parametrize(("number", "status"), [(0, 400), (1, 200), (100, 200), (101, 400)])
-def test_line_30_up_to_a_hundred(client, sandbox, meter, event, number, status):
-    """And the answer is empty."""
-    token = client.v2.billing.meter_event_session.create().authentication_token
-    answer = httpx.post(
-        f"{sandbox.url}/v2/billing/meter_event_stream",
-        json={"events": [event(identifier=str(each)) for each in range(number)]},
-        headers={"Authorization": f"Bearer {token}"},
-    )
-
-    assert status == answer.status_code
-    assert status != 200 or answer.json() == {}
-
-
-def test_line_35_errors_are_told_in_groups(client, sandbox, meter, customer, event, stream):
-    """By meter and ten seconds, with a count and samples that carry the identifier; what is right counts."""
-    wrong = [event("five", identifier=f"bad-{number}") for number in range(12)]
-    stream(*wrong, event("1", identifier="good"))
-    stream(event(payload={"stripe_customer_id": "cus_none", "value": "1"}, identifier="nobody"))
-    before = told(client, sandbox)
-    sandbox.advance(seconds=10)
-    (report,) = told(client, sandbox)
-
-    assert ([], 1) == (before, sandbox.usage("calls", customer))
-    assert ("v1.billing.meter.error_report_triggered", meter) == (report.type, report.related_object.id)
-    reason = report.data.reason
-    assert (13, [("meter_event_invalid_value", 12, 10), ("meter_event_customer_not_found", 1, 1)]) == (
-        reason.error_count,
-        [(each.code, each.error_count, len(each.sample_errors)) for each in reason.error_types],
-    )
-    assert "bad-0" == reason.error_types[0].sample_errors[0].request.identifier
-    assert ("2026-03-01T00:00:00.000Z", "2026-03-01T00:00:10.000Z") == (
-        report.data.validation_start,
-        report.data.validation_end,
-    )
-
-
-def test_line_36_a_meter_that_is_not(client, sandbox, event, stream):
-    """It is told without a related object."""
-    stream(event(identifier="one"))
-    sandbox.advance(seconds=10)
-    (report,) = told(client, sandbox)
-
-    assert ("v1.billing.meter.no_meter_found", None) == (report.type, getattr(report, "related_object", None))
-
-
-def test_line_37_a_thin_event_leads_to_its_object(client, sandbox, meter, event, stream):
-    """The data are asked for, and the related object is where it says."""
-    stream(event("five"))
-    sandbox.advance(seconds=10)
-    listed = httpx.get(f"{sandbox.url}/v2/core/events", headers={"Authorization": f"Bearer {sandbox.api_key}"}).json()
-    (report,) = told(client, sandbox)
-
-    assert "data" not in listed["data"][0]
-    assert meter == client.deserialize(client.raw_request("get", report.related_object.url), api_mode="V1").id
-
-
-@pytest.mark.parametrize("options", [{"unknown_customer": "async"}, {"bad_payload": "async"}])
-def test_the_first_version_tells_later_if_it_is_told_to(options, event):
-    """The switches let through what is told of afterwards."""
-    with Sandbox(now=NOW, **options) as sandbox:
-        client = client_of(sandbox)
-        client.v1.billing.meters.create(
-            {"display_name": "x", "event_name": "calls", "default_aggregation": {"formula": "sum"}}
+        await client.billing.meter_event_adjustments.create_async(
+            {"type": "cancel", "event_name": "queries", "cancel": {"identifier": "a"}}
         )
-        customer = client.v1.customers.create({}).id
-        payload = {"stripe_customer_id": "cus_none" if "unknown_customer" in options else customer, "value": "five"}
-        if "unknown_customer" in options:
-            payload["value"] = "5"
-        client.v1.billing.meter_events.create({"event_name": "calls", "payload": payload, "identifier": "one"})
-        sandbox.advance(seconds=10)
-        (report,) = told(client, sandbox)
-
-    assert "one" == report.data.reason.error_types[0].sample_errors[0].request.identifier
-
-
-def test_an_event_is_canceled(client, sandbox, meter, customer, event):
-    """Within a day; after that it is refused with a code."""
-    for name in ("one", "two"):
-        client.v2.billing.meter_events.create(event(identifier=name))
-    cancel = {"type": "cancel", "event_name": "calls", "cancel": {"identifier": "one"}}
-    answer = client.v2.billing.meter_event_adjustments.create(cancel)
-    sandbox.advance(seconds=25 * 3600)
-    with pytest.raises(stripe.InvalidRequestError) as refused:
-        client.v2.billing.meter_event_adjustments.create({**cancel, "cancel": {"identifier": "two"}})
-
-    assert ("pending", True, 5) == (
-        answer.status,
-        answer.id.startswith("mtr_event_adj_"),
-        sandbox.usage("calls", customer),
-    )
-    assert "invalid_cancel_configuration" == refused.value.code
-
-
-@pytest.mark.filterwarnings("ignore:Use 'content")  # stripe-python's own HTTPX client causes it
-def test_an_asynchronous_client(sandbox, meter, customer, event):
-    """The SDK's other way to call."""
-
-    async def send():
-        addresses = {"api": sandbox.url, "meter_events": sandbox.url}
-        http = stripe.HTTPXClient()
-        client = stripe.StripeClient(sandbox.api_key, base_addresses=addresses, http_client=http)
-        session = await client.v2.billing.meter_event_session.create_async()
-        await client.v2.billing.meter_event_stream.create_async(
-            {"events": [event("3")]}, options={"api_key": session.authentication_token}
-        )
+        sandbox.advance(seconds=MINUTE)
+        (listed,) = (await client.core.events.list_async()).data
+        found = await client.core.events.retrieve_async(listed.id)
         await http.close_async()
+        return found.type
 
-    asyncio.run(send())
+    assert asyncio.run(use()) == "v1.billing.meter.no_meter_found"
+    assert sandbox.usage("queries", customer.id) == 2
 
-    assert 3 == sandbox.usage("calls", customer)
+
+def adjust(shop, cancel):
+    return shop.v2.billing.meter_event_adjustments.create({"type": "cancel", "event_name": "queries", "cancel": cancel})
