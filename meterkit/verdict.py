@@ -103,10 +103,11 @@ def _judge_refusal(error: stripe.StripeError, text: str) -> Verdict:
 
 
 def is_stripes(error: stripe.StripeError) -> bool:
-    """Whether Stripe refused, with an object that has a type; what stands on the way to it answers otherwise."""
+    """Whether it is Stripe that refused, and not something on the way to it, which answers in its own manner."""
     body = error.json_body
     about = body.get("error") if isinstance(body, dict) else None
-    return isinstance(about, dict) and isinstance(about.get("type"), str)
+    # The first version always gives a type, the second a code.
+    return isinstance(about, dict) and any(isinstance(about.get(name), str) for name in ("type", "code"))
 
 
 def _describe(error: stripe.StripeError) -> str:
