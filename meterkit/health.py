@@ -21,11 +21,10 @@ def health(flusher: Flusher, settings: Settings, problems: Problems) -> dict[str
     attention: list[str] = []
     books: dict[str, Books] | None = None
     refused: list[dict[str, Any]] = []
-    waiting: dict[str, int] = {}
     try:
         # The journal first: what moves on in the meantime is found in the ledger, and known there by its generation.
         books = flusher.ledger().books(flusher.journal.totals())
-        waiting = flusher.accounts().unlinked()
+        attention += _waiting(flusher.accounts().unlinked(), settings.clock())
         attention += [
             f"Stripe has not told whether {each.report} is canceled, and is asked again: {each.error}"
             for each in flusher.mending().corrections(state="canceling")
@@ -47,7 +46,6 @@ def health(flusher: Flusher, settings: Settings, problems: Problems) -> dict[str
         ]
     except Exception as error:
         attention.append(str(error) or repr(error))
-    attention += _waiting(waiting, settings.clock())
     for meter, of_meter in (books or {}).items():
         attention += _concerns(meter, of_meter)
     attention += [f"{each['identifier']} ({each['state']}): {each['error']}" for each in refused[:SHOWN]]
