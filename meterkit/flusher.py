@@ -21,6 +21,7 @@ from meterkit.courier import NO_KEY, Courier
 from meterkit.errors import LedgerError
 from meterkit.flood import MOST_KNOWN
 from meterkit.journal import Journal
+from meterkit.limits import OLDEST_SECONDS
 from meterkit.native import Bell, Flag, Worker
 from meterkit.problems import Problems
 from meterkit.windows import Windows
@@ -165,10 +166,10 @@ class Flusher:
         return Outbox(self.database(), clock=self._settings.clock)
 
     def late(self) -> list[Late]:
-        """What reached Stripe after its invoice was final, and is on none."""
+        """What reached Stripe in the last 35 days after its invoice was final, and is on none."""
         from meterkit.late import late_reports
 
-        return late_reports(self.database(), "sent")
+        return late_reports(self.database(), "sent", since=int(self._settings.clock()) - OLDEST_SECONDS)
 
     def clerk(self) -> Clerk:
         """Does with Stripe what a command asks for."""

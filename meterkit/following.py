@@ -106,8 +106,8 @@ class Follower:
         """
         found = Followed()
         waiting = self._inbox.waiting()
-        if waiting:
-            self._hold_lease(found, lambda lease: self._follow(lease, waiting, found))
+        if waiting and not self._hold_lease(found, lambda lease: self._follow(lease, waiting, found)):
+            found.error = ""  # another process looks at them
         return found
 
     def look(self, objects: Iterable[tuple[str, str]]) -> Followed:
@@ -140,12 +140,13 @@ class Follower:
         """Close the connections to Stripe."""
         self._http.close()
 
-    def _hold_lease(self, found: Followed, work: Callable[[Lease], None]) -> None:
+    def _hold_lease(self, found: Followed, work: Callable[[Lease], None]) -> bool:
+        """Do *work*, if no other process follows; whether that is so."""
         with self._pass:
             lease = acquire(self._database, "follower", self._holder, clock=self._clock)
             if lease is None:
                 found.error = "another process is following Stripe now"
-                return
+                return False
             try:
                 work(lease)
                 release(self._database, lease)
@@ -153,6 +154,7 @@ class Follower:
                 found.error = str(error)
             except stripe.StripeError as error:
                 found.error = judge(error).error
+        return True
 
     def _follow(self, lease: Lease, waiting: dict[tuple[str, str], list[str]], found: Followed) -> None:
         for (kind, identity), events in waiting.items():

@@ -20,7 +20,7 @@ from meterkit.database import Database
 from meterkit.errors import ConfigurationError
 from meterkit.meter import Meter
 from meterkit.pricing import Price
-from meterkit.reports import Report, report_of
+from meterkit.reports import Report, State, report_of
 from meterkit.stripe_price import price_of
 
 COUNTED = ("pending", "sent", "uncertain", "invoiced")
@@ -58,9 +58,14 @@ class Late:
         return f"{what}{cost} came after invoice {self.number} was final"
 
 
-def late_reports(database: Database, *states: str) -> list[Late]:
+def late_reports(database: Database, state: State, *, since: int | None = None) -> list[Late]:
     """
-    The reports in one of *states* that reached, or would reach, Stripe after their invoice was final.
+    The reports in a state that reached, or would reach, Stripe after their invoice was final.
+
+    Args:
+        database: Where the ledger is kept.
+        state: ``pending`` or ``sent``.
+        since: Only those that were sent at this unix second or later.
 
     Raises:
         LedgerError: The ledger cannot be read.
@@ -82,11 +87,13 @@ def late_reports(database: Database, *states: str) -> list[Late]:
             items,
             sa.and_(items.c.subscription == invoices.c.subscription, items.c.event_name == reports.c.event_name),
         )
-        .where(reports.c.state.in_(states), invoices.c.billing_reason == "subscription_cycle")
+        .where(reports.c.state == state, invoices.c.billing_reason == "subscription_cycle")
         .where(reports.c.timestamp >= invoices.c.period_start, reports.c.timestamp < invoices.c.period_end)
         .where(sa.or_(reports.c.settled_at.is_(None), reports.c.settled_at > invoices.c.finalized_at))
         .order_by(reports.c.id)
     )
+    if since is not None:
+        query = query.where(reports.c.settled_at >= since)
     with database.snapshot() as connection:
         return [
             Late(

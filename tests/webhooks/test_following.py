@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import threading
 
 import httpx
 import pytest
@@ -307,3 +308,20 @@ def test_errors_of_events_that_are_not_ours(make_kit, clock, tell):
 
         assert "" == found.error
         assert {"applied"} == {event.state for event in kit.webhook_events()}
+
+
+def test_while_another_process_follows(make_following_kit, api, price, events, tell, stripe):
+    """It is its business: no trouble here; who asks for everything is told to wait."""
+    kit, other = make_following_kit(), make_following_kit()
+    customer, _ = subscribe(api, price)
+    held = stripe.fail("slow", path=f"/v1/customers/{customer}")
+    first = threading.Thread(target=tell, args=(kit, *events_of_customer(customer)))
+    first.start()
+    assert held.wait(10)
+    found = [other.process().courier.follow().error, other.sync().error]
+    held.release()
+    first.join()
+
+    assert ["", "another process is following Stripe now"] == found
+    assert "follow_failed" not in other.health()["problems"]
+    assert customer == only(kit).customer
