@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 
+import httpx
 import pytest
 from fake_clock import Clock
+from stripe_account import api, make_meter
 
-from meterkit import Meter, MeterKit
+from meterkit import Meter, MeterKit, reporter, transport
+from meterkit.sandbox import Sandbox
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +50,24 @@ def make_kit(tmp_path, clock):
 def kit(make_kit):
     """A kit with the meter ``calls``."""
     return make_kit()
+
+
+@pytest.fixture
+def stripe(clock):
+    """A Stripe account in which the meter ``calls`` exists, and whose clock is the tests'."""
+    with Sandbox(now=clock) as sandbox:
+        make_meter(sandbox, "calls")
+        yield sandbox
+
+
+@pytest.fixture
+def customer(stripe):
+    """A Stripe customer, by id."""
+    return api(stripe).customers.create({"name": "Acme"}).id
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """A reporter with the same tries as ever, and shorter waits between them."""
+    monkeypatch.setattr(reporter, "MAX_WAIT", 0.01)
+    monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(0.5))

@@ -8,32 +8,10 @@ import sys
 import threading
 
 import pytest
-import stripe as stripe_python
 
 from meterkit import errand, reporter
-from meterkit.sandbox import Sandbox
 
 HOUR = 3600
-
-
-@pytest.fixture
-def stripe(clock):
-    """A Stripe account in which the meter ``calls`` exists."""
-    with Sandbox(now=clock) as sandbox:
-        api(sandbox).billing.meters.create(
-            {"display_name": "Calls", "event_name": "calls", "default_aggregation": {"formula": "sum"}}
-        )
-        yield sandbox
-
-
-def api(sandbox):
-    return stripe_python.StripeClient(sandbox.api_key, base_addresses={"api": sandbox.url}).v1
-
-
-@pytest.fixture
-def customer(stripe):
-    """A Stripe customer, by id."""
-    return api(stripe).customers.create({"name": "Acme"}).id
 
 
 @pytest.fixture

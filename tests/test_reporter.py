@@ -9,47 +9,17 @@ import subprocess
 import sys
 import threading
 
-import httpx
 import pytest
 import stripe as stripe_python
+from stripe_account import api, make_meter
 
-from meterkit import Meter, reporter, transport
-from meterkit.sandbox import Sandbox
+from meterkit import Meter
 from meterkit.wsgi import MeterMiddleware
+
+pytestmark = pytest.mark.usefixtures("impatient")
 
 CALLS = Meter("calls")
 HOUR = 3600
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch):
-    """The same tries as ever, with shorter waits between them."""
-    monkeypatch.setattr(reporter, "MAX_WAIT", 0.01)
-    monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(0.5))
-
-
-@pytest.fixture
-def stripe(clock):
-    """A Stripe account in which the meter ``calls`` exists."""
-    with Sandbox(now=clock) as sandbox:
-        make_meter(sandbox, "calls")
-        yield sandbox
-
-
-def api(sandbox):
-    return stripe_python.StripeClient(sandbox.api_key, base_addresses={"api": sandbox.url}).v1
-
-
-def make_meter(sandbox, event_name):
-    api(sandbox).billing.meters.create(
-        {"display_name": event_name, "event_name": event_name, "default_aggregation": {"formula": "sum"}}
-    )
-
-
-@pytest.fixture
-def customer(stripe):
-    """A Stripe customer, by id."""
-    return api(stripe).customers.create({"name": "Acme"}).id
 
 
 @pytest.fixture

@@ -2,37 +2,16 @@
 
 from __future__ import annotations
 
-import httpx
 import pytest
-import stripe as stripe_python
+from stripe_account import api
 
-from meterkit import ConfigurationError, Meter, reporter, transport
-from meterkit.sandbox import Sandbox
+from meterkit import ConfigurationError, Meter
+
+pytestmark = pytest.mark.usefixtures("impatient")
 
 HOUR = 3600
 STREAM = "/v2/billing/meter_event_stream"
 SESSION = "/v2/billing/meter_event_session"
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch):
-    """The same tries as ever, with shorter waits between them."""
-    monkeypatch.setattr(reporter, "MAX_WAIT", 0.01)
-    monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(0.5))
-
-
-@pytest.fixture
-def stripe(clock):
-    """A Stripe account in which the meter ``calls`` exists."""
-    with Sandbox(now=clock) as sandbox:
-        api(sandbox).billing.meters.create(
-            {"display_name": "calls", "event_name": "calls", "default_aggregation": {"formula": "sum"}}
-        )
-        yield sandbox
-
-
-def api(sandbox):
-    return stripe_python.StripeClient(sandbox.api_key, base_addresses={"api": sandbox.url}).v1
 
 
 @pytest.fixture
