@@ -87,9 +87,12 @@ def oldest(session: nox.Session) -> None:
     session.install("-e", ".[test]")
     session.install(*OLDEST)
     # Not the sandbox's own tests: it answers with the shapes of Stripe's newest API, which only a new SDK declares.
-    # Nor the longest, of the model, of faults, of many servers, of the shell and the demo, in which little depends on
-    # anybody's version; nox -s oldest -- tests/servers runs those.
-    longest = ("sandbox", "model", "faults", "servers", "cli", "demo")
+    # Nor the longest, of the model, of faults, of many servers and hosts, of the shell and the demo, in which little
+    # depends on anybody's version; nox -s oldest -- tests/servers runs those.
+    many_hosts = [
+        f"postgres/test_postgres_{each}.py" for each in ("clocks", "hosts", "locks", "outages", "unreachable")
+    ]
+    longest = ["sandbox", "model", "faults", "servers", "cli", "demo", *many_hosts]
     elsewhere = [] if session.posargs else [f"--ignore=tests/{each}" for each in longest]
     session.run("pytest", *elsewhere, *session.posargs)
 

@@ -21,7 +21,7 @@ from model_world import World
 from model_zygote import NO_PLAN
 from real_postgres import RealPostgres
 
-EXAMPLES = int(os.environ.get("METERKIT_TEST_EXAMPLES", "16"))
+EXAMPLES = int(os.environ.get("METERKIT_TEST_EXAMPLES", "10"))
 STORY = 25
 """Steps."""
 

@@ -8,8 +8,6 @@ import psycopg
 import pytest
 from real_postgres import PATIENCE
 from test_reporter import (
-    _impatient,
-    customer,
     test_a_meter_that_has_left_the_code_is_still_reported,
     test_a_quantity_beyond_stripes_digits_is_sent_in_parts,
     test_a_rejected_event_is_kept_and_holds_up_no_other,
@@ -24,8 +22,6 @@ from test_reporter import (
 )
 
 __all__ = [  # what pytest is to find here
-    "_impatient",
-    "customer",
     "test_a_meter_that_has_left_the_code_is_still_reported",
     "test_a_quantity_beyond_stripes_digits_is_sent_in_parts",
     "test_a_rejected_event_is_kept_and_holds_up_no_other",
@@ -38,6 +34,8 @@ __all__ = [  # what pytest is to find here
     "test_usage_waits_for_its_customer",
     "test_what_stripe_may_have_is_compared_after_its_dedup_window",
 ]
+
+pytestmark = pytest.mark.usefixtures("impatient")
 
 HOUR = 3600
 

@@ -146,6 +146,7 @@ def test_a_ledger_of_the_first_version_is_upgraded_by_many_hosts_at_once(
         "pending": 0,
         "uncertain": 17,
         "sent": 7,
+        "invoiced": 0,
         "rejected": 3,
         "balanced": True,
     } == books["calls"]
