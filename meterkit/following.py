@@ -24,7 +24,7 @@ from meterkit.lease import Lease, LeaseLostError, acquire, hold, release
 from meterkit.mending import Mending
 from meterkit.native import Flag
 from meterkit.stripe_objects import Catalog, customer_of, invoice_of, subscription_of
-from meterkit.transport import connect
+from meterkit.transport import connect, plain
 from meterkit.verdict import judge
 
 PAGE = 100
@@ -177,7 +177,7 @@ class Follower:
     def _take_back_errors(self, identity: str, events: list[str]) -> None:
         """Stripe has dropped meter events that it had taken: their reports are rejected, with its reason."""
         found = self._stripe.v2.core.events.retrieve(identity)
-        data: Any = found.to_dict().get("data") or {}
+        data: Any = plain(found).get("data") or {}
         for kind in (data.get("reason") or {}).get("error_types") or ():
             for sample in kind.get("sample_errors") or ():
                 request = sample.get("request") or {}

@@ -19,6 +19,7 @@ from meterkit.meter import Meter
 from meterkit.pricing import Price, Tier
 from meterkit.stripe_price import costs_the_same, price_of
 from meterkit.stripe_writes import lookup_key_of
+from meterkit.transport import plain
 from meterkit.verdict import naming_failures
 
 PAGE = 100
@@ -36,7 +37,7 @@ def code_of(client: stripe.StripeClient) -> str:
     with naming_failures("import"):
         meters = list(v1.billing.meters.list({"limit": PAGE, "status": "active"}).auto_paging_iter())
         listed = v1.prices.list({"active": True, "limit": PAGE, "expand": ["data.tiers"]}).auto_paging_iter()
-        prices = [json.loads(json.dumps(price.to_dict(), default=str)) for price in listed]
+        prices = [plain(price) for price in listed]
     names: dict[str, str] = {}
     lines: list[str] = []
     left_out: list[str] = []

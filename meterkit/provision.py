@@ -8,7 +8,6 @@ Idempotency-Key. What Stripe cannot change is drift: it is named, with the choic
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -20,6 +19,7 @@ from meterkit.meter import Meter
 from meterkit.pricing import Price
 from meterkit.stripe_price import costs_the_same
 from meterkit.stripe_writes import Writes, lookup_key_of, product_id_of
+from meterkit.transport import plain
 from meterkit.verdict import naming_failures
 
 Kind: TypeAlias = Literal["create", "adopt", "change", "unchanged", "drift"]
@@ -189,7 +189,7 @@ class Provisioning:
             by_key = self._v1.prices.list(
                 {"lookup_keys": keys[start : start + 10], "limit": PAGE, "expand": ["data.tiers"]}
             )
-            found |= {price.id: _plain(price) for price in by_key.auto_paging_iter()}
+            found |= {price.id: plain(price) for price in by_key.auto_paging_iter()}
         if meter.event_name in self._writes.meters:
             of_meter = self._v1.prices.list(
                 {
@@ -199,7 +199,7 @@ class Provisioning:
                     "expand": ["data.tiers"],
                 }
             )
-            found |= {price.id: _plain(price) for price in of_meter.auto_paging_iter()}
+            found |= {price.id: plain(price) for price in of_meter.auto_paging_iter()}
         return list(found.values())
 
     def _plan_price(self, price: Price, known: list[Any]) -> Step:
@@ -265,7 +265,3 @@ def _said(price: Any) -> str:
     return (
         f"{recurring.get('usage_type', 'one-time')}, {price['currency']}, by the {recurring.get('interval', 'piece')}"
     )
-
-
-def _plain(price: stripe.Price) -> Any:
-    return json.loads(json.dumps(price.to_dict(), default=str))

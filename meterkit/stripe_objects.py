@@ -10,6 +10,7 @@ import stripe
 from meterkit.accounts import Customer, Invoice, Item, Subscription
 from meterkit.errors import UsageError
 from meterkit.limits import checked_id
+from meterkit.transport import plain
 
 PRICE_FIELDS = (
     "id",
@@ -48,7 +49,7 @@ class Catalog:
         """
         if identity not in self._prices:
             price = self._client.v1.prices.retrieve(identity, {"expand": ["tiers"]})
-            known = json.loads(json.dumps(price.to_dict(), default=str))  # amounts are exact decimals
+            known = plain(price)
             self._prices[identity] = {name: known.get(name) for name in PRICE_FIELDS}
         return self._prices[identity]
 

@@ -7,6 +7,7 @@ take no separate connect and read time-outs. Here is the one line to change when
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,7 +18,7 @@ import httpx
 import stripe
 from stripe import StripeClient
 
-__all__ = ["HTTPXClient", "StripeClient", "connect", "may_have_arrived"]
+__all__ = ["HTTPXClient", "StripeClient", "connect", "may_have_arrived", "plain"]
 
 TIMEOUT = httpx.Timeout(10.0, connect=3.0)
 """Seconds to connect, and between two parts of an answer."""
@@ -102,6 +103,16 @@ class HTTPXClient(stripe.HTTPClient):
     def _trace(self, event: str, about: Mapping[str, Any]) -> None:
         if event in {"connection.connect_tcp.complete", "connection.start_tls.complete"}:
             self._socket = about["return_value"].get_extra_info("socket")
+
+
+def plain(found: stripe.StripeObject) -> dict[str, Any]:
+    """
+    An object of Stripe's as JSON has it, with exact decimals as text.
+
+    By its text: every version of stripe-python shows objects as JSON, and most have another way to make dicts of them.
+    """
+    known: dict[str, Any] = json.loads(str(found))
+    return known
 
 
 def _read(response: httpx.Response) -> bytes:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import pytest
 import stripe as stripe_python
 from fake_clock import NOON
@@ -83,7 +85,7 @@ def events(api):
     """A function that answers the sandbox's events so far, oldest first, as Stripe would send them."""
 
     def events():
-        found = [event.to_dict() for event in api.events.list({"limit": 100}).auto_paging_iter()]
+        found = [json.loads(str(event)) for event in api.events.list({"limit": 100}).auto_paging_iter()]
         return found[::-1]
 
     return events

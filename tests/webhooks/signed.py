@@ -17,12 +17,16 @@ def body_of(event: dict[str, Any]) -> bytes:
 
 def signature_of(payload: bytes, at: float, *secrets: str) -> str:
     """The header ``Stripe-Signature``; with several secrets, as while one replaces another."""
-    headers = [
-        stripe.WebhookSignature.generate_signature_header(payload.decode(), secret, timestamp=int(at))
-        for secret in secrets or (SECRET,)
-    ]
+    headers = [_signed(payload.decode(), secret, int(at)) for secret in secrets or (SECRET,)]
     first, *more = headers
     return ",".join([first, *(header.split(",", 1)[1] for header in more)])
+
+
+def _signed(payload: str, secret: str, at: int) -> str:
+    if hasattr(stripe.WebhookSignature, "generate_signature_header"):
+        return stripe.WebhookSignature.generate_signature_header(payload, secret, timestamp=at)
+    digest = stripe.WebhookSignature._compute_signature(f"{at}.{payload}", secret)  # before it had a public name
+    return f"t={at},v1={digest}"
 
 
 def snapshot(kind: str, about: dict[str, Any], **changed: Any) -> dict[str, Any]:
