@@ -90,11 +90,13 @@ def oldest(session: nox.Session) -> None:
     # Nor the longest, of the model, of faults, of many servers and hosts, of the shell and the demo, in which little
     # depends on anybody's version; nox -s oldest -- tests/servers runs those.
     many_hosts = [
-        f"postgres/test_postgres_{each}.py" for each in ("clocks", "hosts", "locks", "outages", "unreachable")
+        f"postgres/test_postgres_{each}.py"
+        for each in ("clocks", "commits", "hosts", "locks", "outages", "unreachable")
     ]
     longest = ["sandbox", "model", "faults", "servers", "cli", "demo", "test_kit_*", "test_flood*", *many_hosts]
-    # Nor the pages, whose examples are written for the newest.
-    elsewhere = [] if session.posargs else [f"--ignore-glob=tests/{each}" for each in [*longest, "test_docs.py"]]
+    # Nor the pages, whose examples are written for the newest, and what looks at our own code only.
+    ours = [f"test_{each}.py" for each in ("docs", "benchmarks", "public_surface", "typing")]
+    elsewhere = [] if session.posargs else [f"--ignore-glob=tests/{each}" for each in [*longest, *ours]]
     session.run("pytest", *elsewhere, *session.posargs)
 
 
@@ -116,12 +118,31 @@ def reliability(session: nox.Session) -> None:
     figures = Path(session.create_tmp()).absolute() / "figures.jsonl"
     figures.unlink(missing_ok=True)
     long = {"METERKIT_TEST_KILLS": "334", "METERKIT_TEST_EXAMPLES": "300", "METERKIT_TEST_COMPANIES": "1000000"}
-    env = {**long, "METERKIT_TEST_FIGURES": str(figures)}
+    env = {**long, "METERKIT_TEST_THOROUGH": "1", "METERKIT_TEST_FIGURES": str(figures)}
     session.run("pytest", "-n", "0", "-s", *KILLS, env=env)
-    session.run("pytest", "-n", "2", "tests/model", "tests/test_flood.py", env=env)
+    many_cases = ["tests/faults", "tests/postgres", "tests/test_kit_reentry.py", "tests/test_kit_reentry_logging.py"]
+    session.run("pytest", "-n", "2", "tests/model", "tests/test_flood.py", *many_cases, env=env)
     # Alone, so that an exit does not wait for the other's.
     session.run("pytest", "-n", "0", "tests/servers", *(f"--ignore={path}" for path in KILLS), env=env)
     session.run("python", "tests/figures.py", str(figures), "docs/reliability.md")
+
+
+PEERS = [
+    "moesifasgi",
+    "moesifwsgi",
+    "opentelemetry-instrumentation-asgi",
+    "opentelemetry-instrumentation-flask",
+    "opentelemetry-instrumentation-wsgi",
+    "opentelemetry-sdk",
+]
+"""What the benchmark compares with, besides what is written by hand."""
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """What metering costs, beside other ways; writes docs/performance.md. Some 20 minutes on an idle machine."""
+    session.install("-e", ".[demo,starlette]", "prometheus-client", *PEERS)
+    session.run("python", "-m", "benchmarks", "--page", "docs/performance.md", *session.posargs)
 
 
 @nox.session

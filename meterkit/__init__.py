@@ -8,7 +8,8 @@ How a request becomes a line of an invoice, and which file does it::
                                              match it with each `Meter`             meter, rulebook, counting
                                              count it where no kill can take it     journal, generation, flood
     every few seconds                        move the counts into the ledger        flusher, orphans, ledger, database
-    every hour                               write meter events and send them       sealing, outbox, reporter, verdict
+    every hour                               write meter events                     sealing, outbox
+                                             send them, many at a time              reporter, delivery, lanes, verdict
                                              ask Stripe for what is uncertain       comparison
     when Stripe calls                        keep the event and answer              endpoint, receiving, inbox
                                              ask Stripe what has changed            following, accounts, standing
@@ -24,30 +25,46 @@ This package imports no framework, no stripe and no SQLAlchemy; their modules ar
 from __future__ import annotations
 
 from meterkit.errors import ConfigurationError, LedgerError, MeterKitError, StripeFailedError, UsageError, WebhookError
-from meterkit.exchange import Exchange, Identity, add_usage, identify, skip
+from meterkit.exchange import Exchange, Identity
+from meterkit.governance import Governance, Known, Quota
 from meterkit.kit import MeterKit
 from meterkit.meter import Meter, response_json
+from meterkit.notice import Notice
+from meterkit.notify import Notify
+from meterkit.peak import maximum, unique
 from meterkit.pricing import Price, Tier
+from meterkit.refusal import Block, Refusal
+from meterkit.saying import add_usage, add_value, identify, skip
 from meterkit.webhook import Webhook
 
 __all__ = [
+    "Block",
     "ConfigurationError",
     "Exchange",
+    "Governance",
     "Identity",
+    "Known",
     "LedgerError",
     "Meter",
     "MeterKit",
     "MeterKitError",
+    "Notice",
+    "Notify",
     "Price",
+    "Quota",
+    "Refusal",
     "StripeFailedError",
     "Tier",
     "UsageError",
     "Webhook",
     "WebhookError",
     "add_usage",
+    "add_value",
     "identify",
+    "maximum",
     "response_json",
     "skip",
+    "unique",
 ]
 
 

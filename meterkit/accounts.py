@@ -13,8 +13,8 @@ from typing import Literal, TypeAlias
 import sqlalchemy as sa
 
 from meterkit import schema
-from meterkit.counting import NOBODY
 from meterkit.database import Database, insert_into, put
+from meterkit.identifying import NOBODY
 from meterkit.ledger import customer_of, is_customer
 from meterkit.windows import HOUR, hour_of
 

@@ -10,9 +10,10 @@ from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from meterkit.answers import WARNING, Answer
 from meterkit.counting import MARK, Counting, counting_of
 from meterkit.endpoint import LARGEST_BYTES, Endpoint, endpoint_of, in_thread
-from meterkit.exchange import Exchange
+from meterkit.exchange import UNREAD, Exchange
 from meterkit.templates import Templates
 
 if TYPE_CHECKING:
@@ -32,16 +33,15 @@ class ASGIExchange(Exchange):
     An exchange of an ASGI app; its ``native`` is the scope.
 
     ``route`` is what Starlette or FastAPI matched, from the outermost router on; other apps publish none.
+
+    Attributes:
+        gone: The client is: the server said so, or could not send.
     """
 
-    __slots__ = ("_response_headers", "_templates", "gone")
+    __slots__ = ("gone", "server_receives", "server_sends")
 
-    def __init__(self, scope: Scope, templates: Templates) -> None:
-        super().__init__(scope["method"], scope["path"], scope)
-        self._templates = templates
-        self._response_headers: Iterable[tuple[bytes, bytes]] = ()
-        self.gone = False
-        """The client is: the server said so, or could not send."""
+    server_receives: Receive
+    server_sends: Send
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -53,24 +53,84 @@ class ASGIExchange(Exchange):
         """The response's headers."""
         return RawHeaders(self._response_headers)
 
+    def _read_route(self) -> str | None:
+        try:
+            return self.owner.templates.matched(self.native) if self.native is not None else None
+        except Exception as error:
+            self.owner.counting.internal(error)
+            return None
+
     def known_routes(self) -> Iterable[str] | None:
         """The templates of the outermost router, and of what it mounts and includes."""
-        return self._templates.known(self.native)
-
-    def start(self, message: Message) -> Message:
-        """Take down the status, the headers and the route. Answers the message to send on."""
-        headers = message.get("headers", ())
-        if not isinstance(headers, list | tuple):
-            headers = list(headers)  # it may be readable but once
-            message = {**message, "headers": headers}
-        self.status = message["status"]
-        self._response_headers = headers
-        self.find_route()
-        return message
+        known: Iterable[str] | None = self.owner.templates.known(self.native)
+        return known
 
     def find_route(self) -> None:
-        """Ask the app's router which template it matched."""
-        self.route = self._templates.matched(self.native)
+        """The app's router has matched, if it ever will."""
+        self._route = UNREAD
+
+    async def receive(self) -> Message:
+        """What the app calls instead of the server's; a method of this, which costs less than a closure."""
+        message = await self.server_receives()
+        if message["type"] == "http.disconnect":
+            self.gone = True
+        return message
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """
+        The same; and no coroutine for the message that completes the response, after which nothing is to be learnt.
+        """
+        if self.closed:
+            return self.server_sends(message)
+        kind = message["type"]
+        counting: Counting = self.owner.counting
+        if kind == "http.response.start":
+            message = self._take_down(message)
+        elif not self.status:
+            pass  # what comes before the start is the app's mistake, and the server's to tell
+        elif kind == "http.response.body":
+            if message.get("more_body", False):
+                counting.chunk(self, message.get("body", b""))
+            else:
+                counting.chunk(self, message.get("body", b""), last=True)
+        elif kind == "http.response.pathsend" or (
+            kind == "http.response.zerocopysend" and not message.get("more_body", False)
+        ):
+            counting.sendfile(self)
+        return self.server_sends(message) if self.closed else self._sent(message)
+
+    async def _sent(self, message: Message) -> None:
+        try:
+            await self.server_sends(message)
+        except BaseException:
+            self.gone = True
+            raise
+
+    def _take_down(self, message: Message) -> Message:
+        """Take down the status, the headers and the route. Answers the message to send on."""
+        counting: Counting = self.owner.counting
+        headers: Any = ()
+        try:
+            headers = message.get("headers", ())
+            if not isinstance(headers, list | tuple):
+                headers = list(headers)  # it may be readable but once
+                message = {**message, "headers": headers}
+            self.status = message["status"]
+            self._response_headers = headers
+            self._route = UNREAD
+        except Exception as error:
+            counting.internal(error)
+        # It may be all there is. Otherwise nothing else is looked at yet: most send their body in one piece.
+        bodiless = self.method == "HEAD" or self.status in _BODILESS or (b"content-length", b"0") in headers
+        if bodiless and self.status >= 200:  # not a 103, after which the real one comes
+            counting.chunk(self, b"")
+        if self.warning is None:
+            return message
+        headers = [*message.get("headers", ()), (WARNING.lower().encode(), self.warning.encode())]
+        return {**message, "headers": headers}
+
+
+_BODILESS = frozenset([204, 304])
 
 
 class MeterMiddleware:
@@ -90,33 +150,56 @@ class MeterMiddleware:
     def __init__(self, app: ASGIApp, kit: MeterKit) -> None:
         self.app = app
         self._kit = kit
-        self._counting = counting_of(kit)
+        self.counting = counting_of(kit)
         self._endpoint = endpoint_of(kit)
-        self._templates = Templates()
+        self._governor = kit.governor
+        self._page = kit.page
+        self.templates = Templates()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] == "lifespan":
             send = self._closing(send)
-        if scope["type"] != "http" or (MARK in scope and self._counting.counts_already(scope[MARK])):
+        if scope["type"] != "http" or (MARK in scope and self.counting.counts_already(scope[MARK])):
             await self.app(scope, receive, send)
             return
         if self._endpoint is not None and scope["path"] == self._endpoint.path:
             await _answer(self._endpoint, scope, receive, send)
             return
-        counting = self._counting
-        exchange = scope[MARK] = ASGIExchange(scope, self._templates)
+        counting = self.counting
+        exchange = scope[MARK] = ASGIExchange(scope["method"], scope["path"], scope, self)
+        exchange.gone = False
+        exchange.server_receives = receive
+        exchange.server_sends = send
         counting.open(exchange)
+        if self._governor is not None or self._page is not None:
+            answer = await self._answer_before(exchange)
+            if answer is not None:
+                counting.refuse(exchange)
+                await _send_answer(answer, send, scope["method"])
+                return
         try:
-            await self.app(scope, _observed(receive, exchange), _metered(send, exchange, counting))
+            await self.app(scope, exchange.receive, exchange.send)
         except BaseException as error:
             _ended(exchange, counting, error)
             raise
         else:
-            _ended(exchange, counting, None)
+            if not exchange.closed:
+                _ended(exchange, counting, None)
         finally:
             # Here, not when the last byte left: that may have been in a copy of this context.
-            exchange.retract()
+            if exchange.outer is not None:
+                exchange.retract()
+
+    async def _answer_before(self, exchange: ASGIExchange) -> Answer | None:
+        """What to send instead of the app's response; None lets it answer."""
+        page = self._page
+        if page is not None and exchange.path == page.path:
+            return await in_thread(lambda: page.answer(exchange))
+        governor = self._governor
+        if governor is not None and governor.waits_for(exchange):
+            return await in_thread(lambda: governor.stop(exchange))
+        return None if governor is None else governor.stop(exchange)
 
     def _closing(self, send: Send) -> Send:
         async def closing_send(message: Message) -> None:
@@ -136,17 +219,39 @@ class RawHeaders(Mapping[str, str]):
         self._pairs = pairs
 
     def __getitem__(self, name: str) -> str:
-        key = name.lower().encode("latin-1", "replace")
-        values = [value for each, value in self._pairs if each == key or each.lower() == key]
-        if not values:
+        value: str | None = self.get(name)
+        if value is None:
             raise KeyError(name)
-        return b", ".join(values).decode("latin-1")
+        return value
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """A header's value, or *default*. Mapping's own takes longer, and ``identify=`` calls this."""
+        key = _KEYS.get(name) or _key_of(name)
+        found = None
+        for each, value in self._pairs:
+            if each == key or (len(each) == len(key) and each.lower() == key):
+                found = value if found is None else found + b", " + value
+        return default if found is None else found.decode("latin-1")
 
     def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys(name.lower().decode("latin-1") for name, _ in self._pairs))
 
     def __len__(self) -> int:
         return len({name.lower() for name, _ in self._pairs})
+
+
+def _key_of(name: str) -> bytes:
+    key = name.lower().encode("latin-1", "replace")
+    if len(_KEYS) >= MAX_NAMES:
+        _KEYS.clear()
+    _KEYS[name] = key
+    return key
+
+
+MAX_NAMES = 1000
+"""Names of headers remembered. They stand in code; but who knows what code does."""
+
+_KEYS: dict[str, bytes] = {}
 
 
 async def _answer(endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
@@ -161,47 +266,13 @@ async def _answer(endpoint: Endpoint, scope: Scope, receive: Receive, send: Send
             payload += message.get("body", b"")
     signature = RawHeaders(scope["headers"]).get("stripe-signature")
     answer = await in_thread(lambda: endpoint.answer(scope["method"], bytes(payload), signature))
+    await _send_answer(answer, send, scope["method"])
+
+
+async def _send_answer(answer: Answer, send: Send, method: str) -> None:
     headers = [(name.lower().encode(), value.encode()) for name, value in answer.headers]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer.body})
-
-
-def _observed(receive: Receive, exchange: ASGIExchange) -> Receive:
-    async def observed_receive() -> Message:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            exchange.gone = True
-        return message
-
-    return observed_receive
-
-
-def _metered(send: Send, exchange: ASGIExchange, counting: Counting) -> Send:
-    async def metered_send(message: Message) -> None:
-        if not exchange.closed:
-            kind = message["type"]
-            if kind == "http.response.start":
-                try:
-                    message = exchange.start(message)
-                except Exception as error:
-                    counting.internal(error)
-                if exchange.status >= 200:  # not a 103, after which the real one comes
-                    counting.chunk(exchange, b"")  # servers send the start at once, and it may be all there is
-            elif not exchange.status:
-                pass  # what comes before the start is the app's mistake, and the server's to tell
-            elif kind == "http.response.body":
-                counting.chunk(exchange, message.get("body", b""), last=not message.get("more_body", False))
-            elif kind == "http.response.pathsend" or (
-                kind == "http.response.zerocopysend" and not message.get("more_body", False)
-            ):
-                counting.sendfile(exchange)
-        try:
-            await send(message)
-        except BaseException:
-            exchange.gone = True
-            raise
-
-    return metered_send
+    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
 
 
 def _ended(exchange: ASGIExchange, counting: Counting, error: BaseException | None) -> None:
@@ -209,10 +280,7 @@ def _ended(exchange: ASGIExchange, counting: Counting, error: BaseException | No
     if exchange.closed:
         return
     if not exchange.status:
-        try:
-            exchange.find_route()
-        except Exception as trouble:
-            counting.internal(trouble)
+        exchange.find_route()
     client_left = exchange.gone or _is_cancellation(error)
     if client_left and (exchange.status or error is None):
         counting.close(exchange)

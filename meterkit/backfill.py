@@ -16,12 +16,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TypeVar
 
-from meterkit.counting import NOBODY
 from meterkit.errors import UsageError
 from meterkit.flusher import Flusher
-from meterkit.generation import Counted
+from meterkit.identifying import NOBODY
+from meterkit.journal_file import Counted
 from meterkit.limits import OLDEST_SECONDS, checked_id, checked_moment, checked_quantity
 from meterkit.meter import Meter
+from meterkit.peak import Peak
 from meterkit.windows import Windows
 
 T = TypeVar("T")
@@ -72,7 +73,7 @@ def backfill(flusher: Flusher, meters: Mapping[str, Meter], path: Path, *, now: 
     """
     data = path.read_bytes()
     windows = Windows()
-    windows.boundaries = flusher.accounts().boundaries(since=int(now) - OLDEST_SECONDS)
+    windows.past = flusher.accounts().boundaries(since=int(now) - OLDEST_SECONDS)
     cells = _cells(data, meters, windows, now)
     digest = hashlib.sha256(data).hexdigest()
     ledger = flusher.ledger()
@@ -120,7 +121,9 @@ def _cell(row: Mapping[str, str | None], meters: Mapping[str, Meter], windows: W
     user = checked_id(row["user"], "user") if row.get("user") else NOBODY
     moment = checked_moment(_moment(row["at"] or ""), now)
     quantity = checked_quantity(_number(row["quantity"] or ""))
-    return (meter.name, meter.event_name, company, user, windows.at(moment, company)), quantity, moment
+    if isinstance(meter.value, Peak):
+        quantity, user = 1, meter.value.recorded(quantity, user, user or None)
+    return (meter.name, meter.event_name, company, user, windows.of_the_past(moment, company)), quantity, moment
 
 
 def _number(text: str) -> int:

@@ -72,6 +72,7 @@ class Comparison:
 
 def _unsure(why: str) -> Finding:
     error = (
-        f"whether Stripe has it cannot be told, so it is not sent again: {why}. Compare the customer's meter events "
+        f"whether Stripe has it cannot be told, so it is not sent again: {why}. Compare the customer's meter events in "
+        "Stripe with meterkit usage, and say what is true: meterkit decide"
     )
-    return Finding("uncertain", "sent", f"{error}in Stripe with meterkit usage")
+    return Finding("uncertain", "sent", error)

@@ -22,6 +22,10 @@ FindCustomer: TypeAlias = "Callable[[str], str | None]"
 """From a company's id to its Stripe customer's."""
 
 
+FEWEST_DAYS = 70
+"""Stripe takes usage of the last 35 days; and the month before this one is still reconciled and disputed."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """
@@ -36,6 +40,7 @@ class Settings:
         report_interval: Seconds.
         report_via: ``v1`` or ``stream``.
         late: ``report`` or ``next_invoice``.
+        keep_days: For how long settled usage is kept; None keeps it for ever.
         clock: Unix time in seconds.
         webhook: Where Stripe's webhooks come in; None where they do not.
         metadata_key: Under which the metadata of Stripe's customers name the company.
@@ -50,6 +55,7 @@ class Settings:
     report_interval: float
     report_via: str
     late: str
+    keep_days: int | None
     clock: Callable[[], float]
     webhook: Webhook | None
     metadata_key: str
@@ -85,6 +91,7 @@ def settings_of(
     report_interval: Any,
     report_via: Any,
     late: Any,
+    keep_days: Any,
     clock: Callable[[], float],
     webhook: Webhook | None,
     metadata_key: Any,
@@ -101,6 +108,7 @@ def settings_of(
         report_interval=positive(report_interval, "report_interval"),
         report_via=checked_word(report_via, "report_via", ("v1", "stream")),
         late=checked_word(late, "late", ("report", "next_invoice")),
+        keep_days=checked_days(keep_days),
         clock=clock,
         webhook=webhook,
         metadata_key=checked_metadata_key(metadata_key),
@@ -213,6 +221,15 @@ def checked_word(word: Any, what: str, words: tuple[str, str]) -> str:
     if word not in words:
         raise ConfigurationError(f"{what}= is {words[0]!r} or {words[1]!r}, not {word!r:.100}")
     return str(word)
+
+
+def checked_days(days: Any) -> int | None:
+    """Enough of them, or None for all."""
+    if days is None or (type(days) is int and days >= FEWEST_DAYS):
+        return days
+    raise ConfigurationError(
+        f"keep_days= is a whole number of days, {FEWEST_DAYS} at least, or None to keep all usage, not {days!r:.100}"
+    )
 
 
 def checked_base(base: Any) -> str | None:

@@ -10,37 +10,22 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
 from meterkit.errors import ConfigurationError, UsageError
-from meterkit.exchange import Exchange, Identity
+from meterkit.exchange import Exchange
+from meterkit.identifying import Identify, Identifying, checked_user
 from meterkit.limits import checked_id, checked_moment, checked_quantity
 from meterkit.meter import Meter
-from meterkit.problems import Problems
+from meterkit.peak import Peak
+from meterkit.problems import Problems, shown
 from meterkit.routewatch import RouteWatch
-from meterkit.rulebook import Rulebook
-from meterkit.windows import Windows
-
-NOBODY = ""
-"""Stands for no company, or no user. An id is never empty, so it cannot be mistaken for one."""
-
-CAPPED = "capped"
-"""The user of nobody under which a flood of unknown companies is counted: nobody has no other."""
+from meterkit.rulebook import Match, Rulebook
+from meterkit.sink import ClosedJournalError, Sink
+from meterkit.windows import HOUR, Windows
 
 MARK = "meterkit.exchange"
 """The key in an environ or scope under which the outermost middleware leaves its exchange."""
-
-Cell: TypeAlias = "tuple[str, str, str, str, int]"
-"""What is counted apart: meter name, Stripe event name, company, user, window."""
-
-Identify: TypeAlias = Callable[[Exchange], "str | Identity | None"]
-
-
-class Sink(Protocol):
-    """What keeps the counts: the journal."""
-
-    def count(self, cells: list[tuple[Cell, int]], now: int) -> None:
-        """Add each quantity to its cell; *now* is the unix second of the usage."""
 
 
 class Counting:
@@ -67,11 +52,12 @@ class Counting:
         windows: Windows,
     ) -> None:
         self._rulebook = rulebook
-        self._identify = identify
+        self.identifying = Identifying(identify, problems)
         self._sink = sink
         self._problems = problems
         self._clock = clock
         self._windows = windows
+        self._by_route = any(meter.route is not None for meter in rulebook.meters)
         self._routes = RouteWatch(rulebook.meters, problems)
 
     def counts_already(self, mark: Any) -> bool:
@@ -95,6 +81,12 @@ class Counting:
         """The request came in: let the view say who and how much."""
         exchange.publish(self._problems)
 
+    def refuse(self, exchange: Exchange) -> None:
+        """*exchange* does not reach the app: it is no usage."""
+        exchange.closed = True
+        exchange.native = None
+        exchange.retract()
+
     def chunk(self, exchange: Exchange, data: bytes, *, last: bool = False) -> None:
         """
         *data* is about to leave. Call it before handing it on, so that usage is counted before it is delivered.
@@ -106,24 +98,63 @@ class Counting:
             return
         try:
             if not exchange.begun:
-                exchange.begun = True
-                self._first_chunk(exchange, last=last)
+                length = None if last else self._complete_at(exchange)
+                if last or (length and length == len(data)):
+                    self.whole(exchange, data)
+                    return
+                exchange.begun, exchange.length = True, length
+                body_bytes = self._match(exchange).body_bytes
+                if body_bytes:
+                    exchange.body, exchange.body_cap = bytearray(), body_bytes
             if exchange.length != 0:  # the server keeps the body of a HEAD, 204 or 304 to itself
                 exchange.response_bytes += len(data)
                 if exchange.body is not None:
-                    # One byte over the cap is enough to tell that the body is too long.
                     exchange.body += data[: max(0, exchange.body_cap + 1 - len(exchange.body))]
         except Exception as error:
             self.internal(error)
         if last or (exchange.length is not None and exchange.response_bytes >= exchange.length):
             self.close(exchange)
 
+    def whole(self, exchange: Exchange, body: bytes) -> None:
+        """
+        All of the response is about to leave at once.
+
+        This is the way of most requests, so nothing is called here that can be said here.
+        """
+        if exchange.closed:
+            return
+        exchange.closed = True
+        if self._routes.watching:
+            self._look_at_routes(exchange)
+        try:
+            shape = (exchange.method, exchange.path, exchange.route if self._by_route else None, exchange.status)
+            match = self._rulebook.remembered.get(shape) or self._rulebook.match(*shape)
+            exchange.response_bytes = len(body) if match.has_body else 0
+            if match.one is not None and not exchange.touched:
+                company, user = exchange.identified or self.identifying.who(exchange)
+                now = int(self._clock())
+                window = self._windows.at(now, company) if self._windows.boundaries else now - now % HOUR
+                name, event_name = match.one
+                try:
+                    who = (company, user) if user else company
+                    self._sink.journal.count_one((name, event_name, window), who, now)
+                except ClosedJournalError:
+                    self._sink.count([((name, event_name, company, user, window), 1)], now)
+            elif not exchange.skipped:
+                if match.body_bytes and match.has_body:
+                    # One byte over the cap is enough to tell that the body is too long.
+                    exchange.body = bytearray(body[: match.body_bytes + 1])
+                self._count(exchange, match)
+        except Exception as error:
+            self.internal(error)
+        exchange.native = exchange.body = None  # the carrier may outlive the request; what hangs on it must not
+
     def sendfile(self, exchange: Exchange) -> None:
         """The server is about to send a file past the middleware: count it now, its bytes by the Content-Length."""
         if exchange.closed:
             return
         try:
-            exchange.response_bytes = max(exchange.response_bytes, _complete_at(exchange) or 0)
+            exchange.response_bytes = max(exchange.response_bytes, self._complete_at(exchange) or 0)
         except Exception as error:
             self.internal(error)
         self.close(exchange)
@@ -137,10 +168,10 @@ class Counting:
             self._look_at_routes(exchange)
         try:
             if not exchange.skipped:
-                self._count(exchange)
+                self._count(exchange, self._match(exchange))
         except Exception as error:
             self.internal(error)
-        exchange.native = exchange.body = None  # the carrier may outlive the request; what hangs on it must not
+        exchange.native = exchange.body = None
 
     def broke(self, exchange: Exchange) -> None:
         """The app raised, or ended without completing its response: that is a 500, whatever it had promised."""
@@ -152,11 +183,18 @@ class Counting:
         """Metering itself failed with *error*, which goes no further."""
         self._problems.note(
             "internal_error",
-            f"metering failed with {_shown(error)}; the response is unchanged. Please report this",
+            f"metering failed with {shown(error)}; the response is unchanged. Please report this",
         )
 
     def record(
-        self, meter: Meter, company: str, quantity: int, *, user: str | None = None, at: datetime | None = None
+        self,
+        meter: Meter,
+        company: str,
+        quantity: int,
+        *,
+        user: str | None = None,
+        value: str | None = None,
+        at: datetime | None = None,
     ) -> None:
         """
         Count outside HTTP, now or *at* a moment of the last 35 days.
@@ -164,9 +202,14 @@ class Counting:
         Raises:
             UsageError: An argument cannot be counted.
         """
-        quantity, company, user = checked_quantity(quantity), checked_id(company, "company"), _checked_user(user)
+        quantity, company, user = checked_quantity(quantity), checked_id(company, "company"), checked_user(user)
         moment = None if at is None else checked_moment(at, self._clock())
-        if quantity:
+        if isinstance(meter.value, Peak):
+            sighting = meter.value.recorded(quantity, user, value)
+            self._put([(meter, 1)], company, sighting, moment)
+        elif value is not None:
+            raise UsageError(f"{meter} does not count values: value= is for one with unique()", reason="value_unwanted")
+        elif quantity:
             self._put([(meter, quantity)], company, user, moment)
 
     def _look_at_routes(self, exchange: Exchange) -> None:
@@ -176,16 +219,14 @@ class Counting:
             self._routes.watching = False
             self.internal(error)
 
-    def _first_chunk(self, exchange: Exchange, *, last: bool) -> None:
-        if not last or _is_bodiless(exchange):
-            exchange.length = _complete_at(exchange)
-        if self._rulebook.reads_bodies:
-            match = self._rulebook.match(exchange.method, exchange.path, exchange.route, exchange.status)
-            if match.body_bytes:
-                exchange.body, exchange.body_cap = bytearray(), match.body_bytes
+    def _complete_at(self, exchange: Exchange) -> int | None:
+        return exchange.declared_bytes if self._match(exchange).has_body else 0
 
-    def _count(self, exchange: Exchange) -> None:
-        match = self._rulebook.match(exchange.method, exchange.path, exchange.route, exchange.status)
+    def _match(self, exchange: Exchange) -> Match:
+        shape = (exchange.method, exchange.path, exchange.route if self._by_route else None, exchange.status)
+        return self._rulebook.remembered.get(shape) or self._rulebook.match(*shape)
+
+    def _count(self, exchange: Exchange, match: Match) -> None:
         for name in exchange.usage:
             if name not in self._rulebook.usage_names:
                 message = f"add_usage({name!r:.100}): no meter has this value=; not counted"
@@ -195,18 +236,39 @@ class Counting:
             quantity = self._quantity(meter, exchange)
             if quantity:
                 counted.append((meter, quantity))
-        if counted:
-            company, user = self._who(exchange)
-            self._put(counted, company, user)
+        peaks = [meter for meter in match.peaks if self._is_wanted(meter, exchange)]
+        if counted or peaks:
+            company, user = self.identifying.who(exchange)
+            if counted:
+                self._put(counted, company, user)
+            for meter in peaks:
+                self._sight(meter, exchange, company, user)
+
+    def _is_wanted(self, meter: Meter, exchange: Exchange) -> bool:
+        try:
+            return meter.when is None or bool(meter.when(exchange))
+        except Exception as error:
+            self._problems.note("when_raised", f"{meter}: when= raised {shown(error)}; nothing was counted")
+            return False
+
+    def _sight(self, meter: Meter, exchange: Exchange, company: str, user: str) -> None:
+        """Count that a value was there; how much that adds to its billing period, the ledger knows."""
+        assert isinstance(meter.value, Peak)
+        try:
+            value = meter.value.found(exchange, user or None)
+            if value is None and meter.value.of == "user":
+                message = f"{meter}: nobody has said which user this is; identify= answers Identity(company, user)"
+                self._problems.note("no_user", message)
+            if value is not None:
+                self._put([(meter, 1)], company, meter.value.sighting(value))
+        except UsageError as error:
+            self._problems.note(error.reason, f"{meter}: {error}; nothing was counted")
+        except Exception as error:
+            self._problems.note("value_raised", f"{meter}: value= raised {shown(error)}; nothing was counted")
 
     def _quantity(self, meter: Meter, exchange: Exchange) -> int:
-        if meter.when is not None:
-            try:
-                if not meter.when(exchange):
-                    return 0
-            except Exception as error:
-                self._problems.note("when_raised", f"{meter}: when= raised {_shown(error)}; nothing was counted")
-                return 0
+        if meter.when is not None and not self._is_wanted(meter, exchange):
+            return 0
         try:
             return meter.quantity(exchange)
         except UsageError as error:
@@ -215,38 +277,12 @@ class Counting:
             self.internal(error)  # of this meter; the others still count
         return 0
 
-    def _who(self, exchange: Exchange) -> tuple[str, str]:
-        who: Any = exchange.identity
-        if who is None and self._identify is not None:
-            try:
-                who = self._identify(exchange)
-            except Exception as error:
-                self._problems.note(
-                    "identify_raised", f"identify= raised {_shown(error)}; its usage is kept under no company"
-                )
-                return NOBODY, NOBODY
-        company, user = (who.company, who.user) if isinstance(who, Identity) else (who, None)
-        if company is None:
-            self._problems.note(
-                "no_company",
-                f"{exchange.method} {exchange.path!r:.100} matched a meter, but nobody said which company pays; "
-                "its usage is kept under no company. Answer one from identify=, or call meterkit.skip()",
-            )
-            return NOBODY, NOBODY
-        try:
-            company = checked_id(company, "company")
-        except UsageError as error:
-            self._problems.note(error.reason, f"identify: {error}; its usage is kept under no company")
-            return NOBODY, NOBODY
-        try:
-            return company, _checked_user(user)
-        except UsageError as error:
-            self._problems.note(error.reason, f"identify: {error}; its usage is kept under no user")
-            return company, NOBODY
-
     def _put(self, counted: list[tuple[Meter, int]], company: str, user: str, at: int | None = None) -> None:
-        now = int(self._clock()) if at is None else at
-        window = self._windows.at(now, company)
+        if at is None:
+            now = int(self._clock())
+            window = self._windows.at(now, company)
+        else:
+            now, window = at, self._windows.of_the_past(at, company)
         self._sink.count(
             [((meter.name, meter.event_name, company, user, window), quantity) for meter, quantity in counted],
             now,
@@ -264,25 +300,3 @@ def counting_of(kit: Any) -> Counting:
     if not isinstance(counting, Counting):
         raise ConfigurationError(f"the middleware takes a MeterKit, such as billing.kit, not {kit!r:.200}")
     return counting
-
-
-def _is_bodiless(exchange: Exchange) -> bool:
-    return exchange.method == "HEAD" or exchange.status in (204, 304)
-
-
-def _complete_at(exchange: Exchange) -> int | None:
-    if _is_bodiless(exchange):
-        return 0
-    length = exchange.response_headers.get("content-length", "")
-    return int(length) if length.isascii() and length.isdigit() else None
-
-
-def _shown(error: Exception) -> str:
-    try:
-        return f"{error!r:.200}"
-    except Exception:
-        return type(error).__name__  # it is the application's code that shows an error, too
-
-
-def _checked_user(user: str | None) -> str:
-    return NOBODY if user is None else checked_id(user, "user")

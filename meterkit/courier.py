@@ -40,6 +40,7 @@ class Courier:
         problems: Where trouble goes.
         database: Opens the ledger.
         stop: When set, the process ends.
+        changed: Called when Stripe has told what may decide who passes.
 
     Attributes:
         last_report: What the latest report did, in this process.
@@ -47,7 +48,16 @@ class Courier:
         refused_webhooks: How many requests came in that were none.
     """
 
-    def __init__(self, settings: Settings, problems: Problems, *, database: Callable[[], Database], stop: Flag) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        problems: Problems,
+        *,
+        database: Callable[[], Database],
+        stop: Flag,
+        changed: Callable[[], None],
+    ) -> None:
+        self._changed = changed
         self._settings = settings
         self._problems = problems
         self._database = database
@@ -170,6 +180,7 @@ class Courier:
                     stop=self._stop,
                     via=settings.report_via,
                     late=settings.late,
+                    keep_days=settings.keep_days,
                     find_payers=self._find_payers,
                 )
             return self._reporter
@@ -255,4 +266,6 @@ class Courier:
             return self._following.after_failure()
         self._problems.clear("follow_failed")
         self._following.succeeded()
+        if found.customers or found.subscriptions or found.invoices:
+            self._changed()
         return time.monotonic()

@@ -205,30 +205,6 @@ def agreed_time(connection: sa.Connection, clock: Callable[[], float]) -> int:
     return int(found)
 
 
-def add_to(
-    table: sa.Table, connection: sa.Connection, rows: list[dict[str, Any]], *, add: str, latest: str = ""
-) -> None:
-    """
-    Insert *rows*; where one exists, add to its column *add* and raise its column *latest*.
-
-    The rows go in the order of their keys, so that two processes never wait for each other crosswise.
-    """
-    keys = [column.name for column in table.primary_key]
-    statement: Any = insert_into(table, connection)
-    values = {add: table.c[add] + statement.excluded[add]}
-    if latest:
-        old, new = table.c[latest], statement.excluded[latest]
-        values[latest] = sa.case((new > old, new), else_=old)
-    statement = statement.on_conflict_do_update(index_elements=keys, set_=values)
-    connection.execute(statement, in_key_order(table, rows))
-
-
-def in_key_order(table: sa.Table, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """*rows* as every process sorts them before it writes them, whatever the database's collation."""
-    keys = [column.name for column in table.primary_key]
-    return sorted(rows, key=lambda row: [row[key] for key in keys])
-
-
 def put(table: sa.Table, connection: sa.Connection, row: Mapping[str, Any]) -> None:
     """Insert *row*, or replace the one that has its key."""
     keys = [column.name for column in table.primary_key]

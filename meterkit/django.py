@@ -19,11 +19,13 @@ from django.http.response import HttpResponseBase
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.module_loading import import_string
 
+from meterkit.answers import WARNING, Answer
 from meterkit.counting import MARK, Counting, counting_of
 from meterkit.endpoint import LARGEST_BYTES, endpoint_of, in_thread
 from meterkit.errors import ConfigurationError
 from meterkit.exchange import Exchange
 from meterkit.kit import MeterKit
+from meterkit.wsgi_headers import MetaHeaders
 
 __all__ = ["DjangoExchange", "MeterMiddleware"]
 
@@ -37,21 +39,14 @@ class DjangoExchange(Exchange):
     ``route`` is a slash and what the URL resolver matched: ``path()`` and ``re_path()`` as they are written.
     """
 
-    __slots__ = ("_response_headers",)
+    __slots__ = ()
 
-    def __init__(self, request: HttpRequest) -> None:
-        super().__init__(request.method or "", request.path, request)
-        self._response_headers: Mapping[str, str] = {}
-
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The request's headers."""
-        return self.native.headers if self.native is not None else {}
+    headers = property(MetaHeaders, doc="The request's headers.")
 
     @property
     def response_headers(self) -> Mapping[str, str]:
         """The response's headers."""
-        return MappingProxyType(self._response_headers)
+        return MappingProxyType(self._response_headers or {})
 
     def known_routes(self) -> Iterable[str] | None:
         """The templates of the URLconf."""
@@ -89,9 +84,13 @@ class MeterMiddleware:
         kit = _configured()
         self._counting = counting_of(kit)
         self._endpoint = endpoint_of(kit)
+        self._governor = kit.governor
+        self._page = kit.page
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)
+        if self._governor is not None:  # or Django would call it for nothing
+            self.process_view = self._before_async_view if self._is_async else self._before_view
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         """Serve one request."""
@@ -100,6 +99,8 @@ class MeterMiddleware:
         exchange = self._open(request)
         if exchange is None:
             return self.get_response(request)  # type: ignore[no-any-return]
+        if self._page is not None and request.path == self._page.path:
+            return self._show_async(request, exchange) if self._is_async else self._show(request, exchange)
         if self._is_async:
             return self._serve(request, exchange)
         try:
@@ -109,6 +110,29 @@ class MeterMiddleware:
             raise
         self._answered(response, exchange)
         return response  # type: ignore[no-any-return]
+
+    def _before_view(self, request: HttpRequest, *_view: object) -> HttpResponseBase | None:
+        """Let the view run, or answer instead of it: what the project's other middleware found out is known by now."""
+        exchange = _exchange_of(request)
+        if exchange is None:
+            return None
+        assert self._governor is not None
+        return self._refused(self._governor.stop(exchange), request, exchange)
+
+    async def _before_async_view(self, request: HttpRequest, *_view: object) -> HttpResponseBase | None:
+        exchange, governor = _exchange_of(request), self._governor
+        if exchange is None:
+            return None
+        assert governor is not None
+        waits = governor.waits_for(exchange)
+        answer = await in_thread(lambda: governor.stop(exchange)) if waits else governor.stop(exchange)
+        return self._refused(answer, request, exchange)
+
+    def _refused(self, answer: Answer | None, request: HttpRequest, exchange: Exchange) -> HttpResponseBase | None:
+        if answer is None:
+            return None
+        self._counting.refuse(exchange)
+        return _response(answer, request)
 
     async def _serve(self, request: HttpRequest, exchange: DjangoExchange) -> HttpResponseBase:
         try:
@@ -123,25 +147,38 @@ class MeterMiddleware:
         assert self._endpoint is not None
         payload = request.read(LARGEST_BYTES + 1)  # not request.body, which has a limit of its own, for forms
         answer = self._endpoint.answer(request.method or "", payload, request.headers.get("Stripe-Signature"))
-        return HttpResponse(answer.body, status=answer.status, headers=dict(answer.headers))
+        return _response(answer, request)
 
     async def _answer_async(self, request: HttpRequest) -> HttpResponse:
         return await in_thread(lambda: self._answer(request))
+
+    def _show(self, request: HttpRequest, exchange: DjangoExchange) -> HttpResponse:
+        assert self._page is not None
+        answer = self._page.answer(exchange)
+        self._counting.refuse(exchange)
+        return _response(answer, request)
+
+    async def _show_async(self, request: HttpRequest, exchange: DjangoExchange) -> HttpResponse:
+        return await in_thread(lambda: self._show(request, exchange))
 
     def _open(self, request: HttpRequest) -> DjangoExchange | None:
         # The scope under ASGI, the environ under WSGI: what meterkit.asgi and meterkit.wsgi mark, too.
         carrier = getattr(request, "scope", None) or request.META
         if MARK in carrier and self._counting.counts_already(carrier[MARK]):
             return None
-        exchange = carrier[MARK] = DjangoExchange(request)
+        exchange = carrier[MARK] = DjangoExchange(request.method or "", request.path, request, self)
         self._counting.open(exchange)
         return exchange
 
     def _answered(self, response: Any, exchange: DjangoExchange) -> None:
+        if exchange.closed:
+            return
         try:
             exchange.start(response)
+            if exchange.warning is not None:
+                response[WARNING] = exchange.warning
             if not response.streaming:
-                self._counting.chunk(exchange, response.content, last=True)
+                self._counting.whole(exchange, response.content)
             elif getattr(response, "file_to_stream", None) is not None:
                 self._counting.sendfile(exchange)  # it has to stay a file, for servers that send files themselves
             else:
@@ -232,6 +269,17 @@ class AsyncBody(Body):
             raise
         self._counting.chunk(self._exchange, data)
         return data
+
+
+def _exchange_of(request: HttpRequest) -> DjangoExchange | None:
+    """What this very request was opened as; not what another middleware counts, or a view that calls a view."""
+    exchange = (getattr(request, "scope", None) or request.META).get(MARK)
+    return exchange if isinstance(exchange, DjangoExchange) and exchange.native is request else None
+
+
+def _response(answer: Answer, request: HttpRequest) -> HttpResponse:
+    body = b"" if request.method == "HEAD" else answer.body
+    return HttpResponse(body, status=answer.status, headers=dict(answer.headers))
 
 
 def _configured() -> MeterKit:

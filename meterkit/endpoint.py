@@ -6,37 +6,20 @@ Stripe hears 200 when the event is in the ledger; anything else makes it send th
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from meterkit.answers import Answer, json_answer
 from meterkit.errors import LedgerError, WebhookError
 from meterkit.webhook import LARGEST_BYTES
 
 if TYPE_CHECKING:
     from meterkit.kit import MeterKit
 
-__all__ = ["LARGEST_BYTES", "Answer", "Endpoint", "endpoint_of", "in_thread"]
+__all__ = ["LARGEST_BYTES", "Endpoint", "endpoint_of", "in_thread"]
 
 T = TypeVar("T")
-
-
-class Answer(NamedTuple):
-    """
-    What an adapter sends.
-
-    Attributes:
-        status: The HTTP status.
-        reason: Its words.
-        headers: As pairs of text.
-        body: JSON.
-    """
-
-    status: int
-    reason: str
-    headers: list[tuple[str, str]]
-    body: bytes
 
 
 class Endpoint:
@@ -62,19 +45,19 @@ class Endpoint:
             signature: The header ``Stripe-Signature``.
         """
         if method != "POST":
-            return _answer(405, "Method Not Allowed", "Stripe sends a POST", ("Allow", "POST"))
+            return json_answer(405, {"error": "Stripe sends a POST"}, ("Allow", "POST"))
         try:
             self._kit.receive(payload, signature)
         except WebhookError as error:  # whose message is for us, not for whoever sent this
             if error.status == 413:
-                return _answer(413, "Content Too Large", "the body is too large")
-            return _answer(400, "Bad Request", "no event that is signed with this endpoint's secret")
+                return json_answer(413, {"error": "the body is too large"})
+            return json_answer(400, {"error": "no event that is signed with this endpoint's secret"})
         except LedgerError:
-            return _answer(503, "Service Unavailable", "the event could not be kept; send it again")
+            return json_answer(503, {"error": "the event could not be kept; send it again"})
         except Exception as error:
             self._kit.counting.internal(error)
-            return _answer(500, "Internal Server Error", "the event could not be kept; send it again")
-        return Answer(200, "OK", _headers(b'{"received": true}'), b'{"received": true}')
+            return json_answer(500, {"error": "the event could not be kept; send it again"})
+        return json_answer(200, {"received": True})
 
 
 async def in_thread(call: Callable[[], T]) -> T:
@@ -92,12 +75,3 @@ def endpoint_of(kit: MeterKit) -> Endpoint | None:
     """The endpoint that an adapter answers; None if there is none, or a view of the application's answers it."""
     path = None if kit.webhook is None else kit.webhook.path
     return None if path is None else Endpoint(kit, path)
-
-
-def _answer(status: int, reason: str, error: str, *headers: tuple[str, str]) -> Answer:
-    body = json.dumps({"error": error}).encode()
-    return Answer(status, reason, [*_headers(body), *headers], body)
-
-
-def _headers(body: bytes) -> list[tuple[str, str]]:
-    return [("Content-Type", "application/json"), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]

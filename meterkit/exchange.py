@@ -10,15 +10,10 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from time import monotonic, perf_counter
+from time import perf_counter
 from typing import Any, Protocol
-
-from meterkit.errors import UsageError
-from meterkit.limits import checked_quantity
-from meterkit.problems import QUIET_SECONDS
 
 log = logging.getLogger("meterkit.exchange")
 
@@ -44,6 +39,10 @@ class Notes(Protocol):
         """Count *reason* and log *message*, at most once in a while per reason."""
 
 
+UNREAD = object()
+"""Stands for a route that nobody has asked for yet."""
+
+
 class Exchange:
     """
     What one HTTP exchange looked like.
@@ -53,12 +52,13 @@ class Exchange:
     Attributes:
         method: In capitals, such as ``"POST"``.
         path: As the client sent it, percent-decoded, with the prefix of mounts and without the query string.
-        route: The template that the framework matched, such as ``"/items/{id}"``; None where nothing matched
-            or the framework publishes none. Always with a leading slash. Known only after the app has run.
         status: The status code; 0 until the response starts, 500 when the app breaks off.
         response_bytes: Body bytes handed to the server so far.
+        owner: The middleware that made it.
         native: The WSGI environ, the ASGI scope, or Django's HttpRequest. None once the exchange is over.
         identity: What the view said with `identify`; None where it said nothing.
+        identified: Company and user, where ``identify=`` was asked on the way in, and knew.
+        warning: Why this exchange would not pass, where nobody wants to be stopped; for a header of the response.
         skipped: The view said `skip`.
         begun: Something of the response was about to leave, so that its status and headers are settled.
         closed: The exchange was counted, or found to need no counting.
@@ -66,46 +66,79 @@ class Exchange:
         body_cap: Bytes of the body that the meters need to see.
         length: Body bytes that complete the response; None where only the end of the stream tells.
         outer: The exchange in whose view this one was made, for apps that call themselves in process.
+        said: What the view added: a name, and a quantity or a value.
+        touched: The view said something.
     """
 
     __slots__ = (
         "_notes",
+        "_response_headers",
+        "_route",
         "_started",
-        "_usage",
         "begun",
         "body",
         "body_cap",
         "closed",
+        "identified",
         "identity",
         "length",
         "method",
         "native",
         "outer",
+        "owner",
         "path",
         "response_bytes",
-        "route",
+        "said",
         "skipped",
         "status",
+        "touched",
+        "warning",
     )
 
-    def __init__(self, method: str, path: str, native: Any) -> None:
+    def __init__(self, method: str, path: str, native: Any, owner: Any = None) -> None:
         self.method = method
         self.path = path
         self.native = native
-        self.route: str | None = None
+        self.owner = owner
+        self._route: Any = None
         self.status = 0
         self.response_bytes = 0
         self.identity: Identity | None = None
+        self.identified: tuple[str, str] | None = None
+        self.warning: str | None = None
         self.skipped = False
+        self.touched = False
         self.begun = False
         self.closed = False
         self._started = perf_counter()
-        self._usage: list[tuple[str, int]] = []  # a list, because appending is safe from any thread
+        self.said: list[tuple[str, int | str]] = []  # a list, because appending is safe from any thread
         self._notes: Notes | None = None
+        self._response_headers: Any = ()  # as the adapter has them
         self.body: bytearray | None = None
         self.body_cap = 0
         self.length: int | None = None
         self.outer: Exchange | None = None
+
+    @property
+    def route(self) -> str | None:
+        """
+        The template that the framework matched, such as ``"/items/{id}"``. Known only after the app has run.
+
+        None where nothing matched or the framework publishes none. Always with a leading slash.
+        """
+        if self._route is UNREAD:
+            self._route = None
+            self._route = self._read_route()
+        route: str | None = self._route
+        return route
+
+    @route.setter
+    def route(self, route: str | None) -> None:
+        self._route = route
+
+    def _read_route(self) -> str | None:
+        """Adapters that leave `UNREAD` look it up here: few rules ask for it, and it may take a while."""
+        return None
 
     @property
     @abstractmethod
@@ -118,6 +151,12 @@ class Exchange:
     def response_headers(self) -> Mapping[str, str]:
         """The response's headers: read-only, names in any case; empty until the response starts."""
         raise NotImplementedError
+
+    @property
+    def declared_bytes(self) -> int | None:
+        """How long the response's body will be, by its Content-Length; None without one, or with one that cannot be."""
+        length = self.response_headers.get("content-length", "")
+        return int(length) if length.isascii() and length.isdigit() else None
 
     @property
     def request_bytes(self) -> int:
@@ -134,9 +173,19 @@ class Exchange:
     def usage(self) -> dict[str, int]:
         """What the view added with `add_usage`, summed by name."""
         total: dict[str, int] = {}
-        for name, quantity in self._usage:
-            total[name] = total.get(name, 0) + quantity
+        for name, quantity in self.said:
+            if isinstance(quantity, int):
+                total[name] = total.get(name, 0) + quantity
         return total
+
+    @property
+    def values(self) -> dict[str, str]:
+        """What the view said with `add_value`, by name; of several, the last."""
+        return {name: value for name, value in self.said if isinstance(value, str)}
+
+    def highest(self, name: str) -> int | None:
+        """The highest that the view added under *name* with `add_usage`; None if it added nothing."""
+        return max((said for key, said in self.said if key == name and isinstance(said, int)), default=None)
 
     def known_routes(self) -> Iterable[str] | None:
         """All templates that `route` can take in this app; None where it does not tell."""
@@ -145,10 +194,10 @@ class Exchange:
     def publish(self, notes: Notes) -> None:
         """Let `identify`, `add_usage` and `skip` reach this exchange; their mistakes go to *notes*."""
         self._notes = notes
-        outer = _current.get()
+        outer = current.get()
         if outer is not None and not outer.closed:
             self.outer = outer
-        _current.set(self)
+        current.set(self)
 
     def retract(self) -> None:
         """
@@ -159,7 +208,7 @@ class Exchange:
         """
         outer, self.outer = self.outer, None
         if outer is not None and not outer.closed:
-            _current.set(outer)
+            current.set(outer)
 
     def reports_to(self, notes: Notes) -> bool:
         """Whether this exchange was published for *notes*, and not for another kit's."""
@@ -171,89 +220,10 @@ class Exchange:
             self._notes.note(reason, message)
 
 
-_current: ContextVar[Exchange | None] = ContextVar("meterkit.exchange", default=None)
+current: ContextVar[Exchange | None] = ContextVar("meterkit.exchange", default=None)
 """
 The exchange being served.
 
 A mutable carrier: what a view sets on it is seen by the middleware, also where the view runs in a copy of
 the context (sync views in thread pools, ``BaseHTTPMiddleware``), from which no ContextVar comes back.
 """
-
-
-def identify(company: str, user: str | None = None) -> None:
-    """
-    Say from within a view who pays for this exchange; the last call counts, and outranks ``identify=``.
-
-    Call it with what you have authenticated, never with what a header merely claims.
-    Works in sync and async views, in streamed bodies, and wherever the context was copied to
-    (``asyncio.to_thread``, ``run_in_threadpool``).
-    Never raises: a mistake is logged, and counted in ``kit.health()``.
-
-    Args:
-        company: The id of the company, 1 to 255 printable characters.
-        user: The id of the user within the company.
-    """
-    exchange = _open_exchange("identify()")
-    if exchange is not None:
-        exchange.identity = Identity(company, user)
-
-
-def add_usage(name: str, quantity: int) -> None:
-    """
-    Add to what this exchange used, for the meters that have ``value=name``; several calls sum up.
-
-    Never raises: a mistake is logged, and counted in ``kit.health()``.
-
-    Args:
-        name: The ``value=`` of a meter.
-        quantity: 0 to 999,999,999,999,999, in the meter's own unit.
-    """
-    exchange = _open_exchange("add_usage()")
-    if exchange is None:
-        return
-    if not isinstance(name, str):
-        what = type(name).__name__
-        exchange.note("usage_name_not_str", f"add_usage() takes the value= of a meter, a str, not {what}; not counted")
-    else:
-        try:
-            exchange._usage.append((name, checked_quantity(quantity)))  # noqa: SLF001 - this module's own class
-        except UsageError as error:
-            exchange.note(error.reason, f"add_usage({name!r:.100}): {error}; it was not counted")
-
-
-def skip() -> None:
-    """Count nothing for this exchange: a health check, a trial, a cached answer. Never raises."""
-    exchange = _open_exchange("skip()")
-    if exchange is not None:
-        exchange.skipped = True
-
-
-def _open_exchange(call: str) -> Exchange | None:
-    exchange = _current.get()
-    if exchange is None:
-        _warn_outside(call)
-        return None
-    if exchange.closed:
-        exchange.note(
-            "after_response",
-            f"meterkit.{call} was called after the response was complete and did nothing; call it before the "
-            "last byte, or use kit.record() in background tasks",
-        )
-        return None
-    return exchange
-
-
-_warned_at = float("-inf")
-
-
-def _warn_outside(call: str) -> None:
-    global _warned_at  # noqa: PLW0603 - there is no kit here to keep it; two threads may at worst both warn
-    now = monotonic()
-    if now - _warned_at >= QUIET_SECONDS:
-        _warned_at = now
-        with suppress(Exception):  # a logging handler is the application's code
-            log.warning(
-                "meterkit.%s was called outside an exchange and did nothing: is the middleware installed, and the "
-                "context copied to this thread (contextvars.copy_context().run)? Outside HTTP, use kit.record().",
-                call,
-            )

@@ -8,16 +8,19 @@ all the while, their users together.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
-from meterkit.counting import CAPPED, NOBODY, Cell
 from meterkit.generation import Generation
+from meterkit.identifying import NOBODY
+from meterkit.problems import Problems
+from meterkit.sink import CAPPED, Cell
 
-MOST_IN_MEMORY = 16
-"""Generations without a file: some 4 MB each, with the look-up table of their cells."""
+MOST_IN_MEMORY = 16 << 20
+"""Bytes of generations without a file; three times as many with the look-up tables of their cells."""
 
-MOST_WAITING = 256
-"""Generations: 256 MiB of files, and over two million different companies, users and meters."""
+MOST_WAITING = 256 << 20
+"""Bytes of generations, for over two million different companies, users and meters."""
 
 MOST_KNOWN = 200_000
 """Companies: some 25 MB. Further ones are unknown to this process when a flood comes."""
@@ -27,7 +30,7 @@ class Flood:
     """
     Whether there is one, and who is let through.
 
-    The journal holds its lock around every call but `know` and `describe`.
+    The journal holds its lock around every call but `know` and `report`.
 
     Attributes:
         is_high: There is one.
@@ -48,12 +51,13 @@ class Flood:
 
     def rise(self, waiting: list[Generation]) -> None:
         """A generation more waits to be flushed."""
-        in_memory = sum(each.path is None for each in waiting)
-        self.is_high = self.is_high or in_memory >= MOST_IN_MEMORY or len(waiting) >= MOST_WAITING
+        in_memory = sum(each.size for each in waiting if each.path is None)
+        waits = sum(each.size for each in waiting)
+        self.is_high = self.is_high or in_memory >= MOST_IN_MEMORY or waits >= MOST_WAITING
 
     def recede(self, waiting: list[Generation]) -> None:
         """A generation less does."""
-        self.is_high = self.is_high and 2 * len(waiting) >= MOST_IN_MEMORY
+        self.is_high = self.is_high and 2 * sum(each.size for each in waiting) >= MOST_IN_MEMORY
 
     def admit(self, cell: Cell, quantity: int, current: Generation) -> Cell:
         """Where to count what is asked for *cell*, which may be new."""
@@ -65,10 +69,11 @@ class Flood:
         self._capped += quantity
         return (meter, event_name, NOBODY, CAPPED, window)
 
-    def describe(self) -> str:
-        """What has been capped so far, and the cure."""
-        return (
+    def report(self, problems: Problems) -> None:
+        """Tell what has been capped so far, and the cure."""
+        message = (
             f"companies are invented faster than they can be flushed: the usage of unknown ones is counted together, "
             f"under no company, {self._capped} so far; that of known ones exactly. Answer from identify= only what you "
             "have authenticated, and see that the ledger works"
         )
+        problems.note("journal_capped", message, level=logging.ERROR)

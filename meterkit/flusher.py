@@ -8,21 +8,23 @@ right or wrong: a process without them, or one that is killed, leaves its journa
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from meterkit import native
+from meterkit import native, orphans
 from meterkit.clerk import Clerk
 from meterkit.configuration import Settings
 from meterkit.courier import NO_KEY, Courier
+from meterkit.errand import Errand
 from meterkit.errors import LedgerError
 from meterkit.flood import MOST_KNOWN
+from meterkit.governor import Governor
 from meterkit.journal import Journal
 from meterkit.limits import OLDEST_SECONDS
-from meterkit.native import Bell, Flag, Worker
+from meterkit.native import Bell, Flag, Worker, politely
+from meterkit.notifier import MakeNotifier
 from meterkit.problems import Problems
 from meterkit.windows import Windows
 
@@ -50,19 +52,29 @@ class Flusher:
     Moves usage from the journal to the ledger, and from there to Stripe.
 
     Attributes:
-        pid: Of the process it belongs to.
-        counts: It is ready to count, and a thread flushes.
         courier: Goes to Stripe.
     """
 
-    def __init__(self, settings: Settings, problems: Problems, windows: Windows) -> None:
-        self.pid = os.getpid()
+    def __init__(
+        self,
+        settings: Settings,
+        problems: Problems,
+        windows: Windows,
+        *,
+        governor: Governor | None = None,
+        notifier: MakeNotifier | None = None,
+    ) -> None:
         self._settings = settings
         self._problems = problems
         self._windows = windows
         self._wake = Bell()
-        self.journal = Journal(settings.data_dir / "journal", problems=problems, wake=self._wake.ring)
-        self.counts = False
+        self._governor = governor
+        self.journal = Journal(
+            settings.data_dir / "journal",
+            problems=problems,
+            wake=self._wake.ring,
+            watched=frozenset() if governor is None else governor.watched,
+        )
         self._stop = Flag()
         self._thread: Worker | None = None
         # Both re-entrant, because a signal handler may flush or close.
@@ -70,7 +82,9 @@ class Flusher:
         self._opening = native.rlock()
         self._flushing_thread: int | None = None
         self._database: Database | None = None
-        self.courier = Courier(settings, problems, database=self.database, stop=self._stop)
+        self.courier = Courier(settings, problems, database=self.database, stop=self._stop, changed=self._wake.ring)
+        self.notifier = None if notifier is None else notifier(database=self.database, stop=self._stop)
+        self._notifying = Errand(self._notify_in_background, "meterkit-notices", settings.flush_interval)
         self._folded: list[str] = []  # generations whose files are removed
         self._next_chores = self._next_look = time.monotonic()
 
@@ -79,11 +93,15 @@ class Flusher:
         self.journal.open()
         with suppress(RuntimeError):  # at interpreter shutdown; the next process flushes what is counted now
             self._thread = Worker(self._run, name="meterkit")
-        self.counts = True
+
+    @property
+    def counts(self) -> bool:
+        """It is ready to count, and a thread flushes."""
+        return self.journal.counts
 
     def report_trouble(self) -> None:
         """Tell what the start could not."""
-        self.journal.report_trouble()
+        self.journal.spares.report_trouble()
         if self._settings.stripe_key is None:
             self._problems.note("no_stripe_key", NO_KEY)
         if _has_no_threads():
@@ -120,10 +138,17 @@ class Flusher:
                 self._windows.boundaries = self.accounts().boundaries()
             if time.monotonic() >= self._next_chores or self._stop.is_set():
                 self._do_chores()
+            if self._governor is not None:
+                self._governor.refresh(self.database(), self.journal)
         finally:
             self._flushing_thread = None
             self._flushing.release()
         self._problems.clear("flush_failed")
+
+    def begin(self) -> Journal:
+        """Look now who may pass, or nobody would be stopped before the next flush; answers where it is counted."""
+        self._wake.ring()
+        return self.journal
 
     def receive(self, payload: bytes | str, signature: str | None) -> bool:
         """See `meterkit.MeterKit.receive`."""
@@ -147,6 +172,8 @@ class Flusher:
         elif not thread.is_current and not thread.join(STOP_SECONDS):
             self._note_flush_failed(LedgerError("the last flush takes too long to wait for"))
         self.courier.close()
+        if self.notifier is not None:
+            self.notifier.close()
         self.journal.close(flushing=self._flushing_thread is not None)
 
     def abandon(self) -> None:
@@ -205,11 +232,12 @@ class Flusher:
     def _fold_retired(self) -> None:
         for generation in self.journal.retired():
             cells = generation.cells()
-            self.ledger().fold(generation.id, cells)
+            holds = None if self._governor is None else self._governor.holds
+            self.ledger().fold(generation.id, cells, folded=None if holds is None else holds.move)
             self.journal.forget(generation)
             self._folded.append(generation.id)
             if not generation.is_full:  # or they may be invented, and many
-                self.journal.know(company for (_, _, company, _, _), _, _ in cells)
+                self.journal.know(company for (_, _, company, _, _), _, _ in politely(cells))
             self.journal.prepare()  # more may come, faster than this
 
     def _fold_orphans(self) -> None:
@@ -227,12 +255,13 @@ class Flusher:
 
     def _do_chores(self) -> None:
         self._next_chores = time.monotonic() + CHORES_SECONDS
-        self.journal.sweep()
+        orphans.sweep(self.journal.directory)
         self.inbox().forget()
+        self._windows.past = self.accounts().boundaries(since=int(self._settings.clock()) - OLDEST_SECONDS)
         self.journal.know(self.accounts().linked_companies(limit=MOST_KNOWN))
         # Once a removed file cannot come back, with a power cut, nobody needs to know that it was folded.
         folded = list(self._folded)
-        if folded and self.journal.sync():
+        if folded and orphans.sync(self.journal.directory):
             self.ledger().forget(folded)
             del self._folded[: len(folded)]
 
@@ -242,14 +271,24 @@ class Flusher:
                 self._wake.wait(self._settings.flush_interval)
                 self._flush_in_background()
                 self.courier.tick()
+                if self.notifier is not None and not self._stop.is_set():
+                    self._notifying.start_if_due()
         finally:
-            self._thread, self.counts = None, False  # by what no flush may raise; the next count starts another
+            self._thread, self.journal.counts = None, False  # by what no flush may raise; the next count starts another
 
     def _flush_in_background(self) -> None:
         try:
             self.flush(timeout=STOP_SECONDS if self._stop.is_set() else -1)
         except Exception as error:
             self._note_flush_failed(error)
+
+    def _notify_in_background(self) -> float:
+        assert self.notifier is not None
+        try:
+            self.notifier.run()
+        except Exception as error:
+            self._problems.note("notify_failed", f"nobody could be told of what happens: {error}", level=logging.ERROR)
+        return time.monotonic()
 
     def _note_flush_failed(self, error: Exception) -> None:
         self._problems.note(

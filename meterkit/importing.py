@@ -6,9 +6,9 @@ What stands in Stripe was written by somebody: it gets into the code as literals
 
 from __future__ import annotations
 
-import json
 import keyword
 import re
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -17,13 +17,20 @@ import stripe
 from meterkit.errors import ConfigurationError
 from meterkit.meter import Meter
 from meterkit.pricing import Price, Tier
+from meterkit.provision import flaws_of
+from meterkit.selling import CONTRADICTED, EXPANDED, PAGE, replaced_by
 from meterkit.stripe_price import costs_the_same, price_of
 from meterkit.stripe_writes import lookup_key_of
 from meterkit.transport import plain
 from meterkit.verdict import naming_failures
 
-PAGE = 100
-"""Stripe: a page of a list has 100 objects at most."""
+WIDTH = 88
+"""Of a line, as formatters have it where nobody told them otherwise."""
+
+TO_SAY = "/say-what-counts"
+"""The path that an imported meter counts, so that none counts every request before somebody has said which."""
+
+Known = Mapping[str, Any]
 
 
 def code_of(client: stripe.StripeClient) -> str:
@@ -36,85 +43,139 @@ def code_of(client: stripe.StripeClient) -> str:
     v1 = client.v1
     with naming_failures("import"):
         meters = list(v1.billing.meters.list({"limit": PAGE, "status": "active"}).auto_paging_iter())
-        listed = v1.prices.list({"active": True, "limit": PAGE, "expand": ["data.tiers"]}).auto_paging_iter()
+        listed = v1.prices.list({"active": True, "limit": PAGE, "expand": EXPANDED}).auto_paging_iter()
         prices = [plain(price) for price in listed]
-    names: dict[str, str] = {}
-    lines: list[str] = []
     left_out: list[str] = []
-    for meter in reversed(meters):
-        why = _why_not(meter)
-        if why:
-            left_out.append(f"the meter {meter.event_name}: {why}")
+    known: dict[str, Meter] = {}
+    for found in reversed(meters):
+        try:
+            meter = Meter(found.event_name, path=TO_SAY)
+        except ConfigurationError as error:
+            left_out.append(f"the meter {found.id}: {error}")
             continue
-        name = names[meter.id] = _variable(meter.event_name, set(names.values()))
-        lines.append(f"{name} = Meter({_literal(meter.event_name)})  # add path=, route=, value=: what counts")
-    sold: list[str] = []
-    taken: set[str] = set()
-    for price in reversed(prices):
-        code, why = _price(price, names, {meter.id: meter.event_name for meter in meters}, taken)
-        if why:
-            left_out.append(f"the price {price['id']}: {why}")
+        flaws = flaws_of(found)
+        if flaws:
+            left_out.append(f"the meter {meter.name!r}: its {'; its '.join(flaws)}")
         else:
-            sold.append(code)
-    return _module(lines, list(names.values()), sold, left_out)
+            known[found.id] = meter
+    names: dict[str, str] = {}
+    for meter in known.values():
+        names[meter.name] = _variable(meter.name, set(names.values()))
+    return _module(names, _sold(prices, known, left_out), left_out)
 
 
-def _why_not(meter: Any) -> str:
-    if not meter.event_name.isprintable():
-        return "its event name is unprintable"
-    if meter.default_aggregation.formula != "sum":
-        return f"its formula is {meter.default_aggregation.formula}, and meterkit reports sums"
-    if meter.event_time_window:
-        return f"it keeps one event for each {meter.event_time_window}, and would lose those of other processes"
-    return ""
+def _sold(prices: list[dict[str, Any]], meters: dict[str, Meter], left_out: list[str]) -> list[Price]:
+    """The prices as the code says them; *left_out* gets those that it cannot say, with the reason."""
+    replaced = {each: price["id"] for price in prices for each in replaced_by(price)}
+    taken = {price["lookup_key"] for price in prices}
+    sold: list[Price] = []
+    # Those with a lookup key first, and the oldest: provisioning finds them by it, and the others by what they cost.
+    for known in sorted(prices, key=lambda each: (each["lookup_key"] is None, each["created"], each["id"])):
+        try:
+            price = _price(known, meters, replaced)
+        except ConfigurationError as error:
+            left_out.append(f"the price {known['id']}: {error}")
+            continue
+        if known["lookup_key"] is None and _any_costs(known, price, sold):
+            left_out.append(f"the price {known['id']}: another of its meter costs the same")
+            continue
+        key = known["lookup_key"] or _free(lookup_key_of(price), taken)
+        taken.add(key)
+        sold.append(price if key == lookup_key_of(price) else _under(key, price))
+    return sold
 
 
-def _price(known: Any, names: dict[str, str], event_names: dict[str, str], taken: set[str]) -> tuple[str, str]:
-    """Its code, or why there is none."""
+def _price(known: Known, meters: dict[str, Meter], replaced: dict[str, str]) -> Price:
     recurring = known["recurring"] or {}
     if recurring.get("usage_type") != "metered":
-        return "", "it is not metered"
-    if recurring["meter"] not in names:
-        return "", "its meter is not active, or left out"
-    meter = Meter(event_names[recurring["meter"]])
-    try:
-        price = price_of(known, meter)
-    except ConfigurationError as error:
-        return "", str(error)
+        raise ConfigurationError("it is not metered")
+    if recurring.get("meter") not in meters:
+        raise ConfigurationError("its meter is not active, or left out")
+    if known["id"] in replaced and known["lookup_key"] is None:
+        raise ConfigurationError(f"{replaced[known['id']]} has replaced it")
+    if recurring.get("interval_count", 1) != 1:
+        raise ConfigurationError(f"it is billed every {recurring['interval_count']} {recurring['interval']}s")
+    if len(known.get("currency_options") or ()) > 1:
+        raise ConfigurationError(f"it has amounts in further currencies: {', '.join(known['currency_options'])}")
+    if known["currency"] in CONTRADICTED:
+        raise ConfigurationError(f"Stripe contradicts itself about the unit of {known['currency'].upper()}")
+    price = price_of(known, meters[recurring["meter"]])
     if not costs_the_same(known, price):
-        return "", f"it is billed every {recurring.get('interval_count')} {recurring.get('interval')}s"
-    if known["lookup_key"] is not None and known["lookup_key"] != lookup_key_of(price):
-        key = known["lookup_key"]
+        raise ConfigurationError("it is billed in a way that meterkit does not know")
+    return price
+
+
+def _any_costs(known: Known, price: Price, sold: list[Price]) -> bool:
+    return any(costs_the_same(known, each) for each in sold if each.meter == price.meter)
+
+
+def _free(key: str, taken: set[str]) -> str:
+    """*key*, with a number if another price has it: provisioning sets it on the price that costs the same."""
+    return next(
+        each for each in (key, *(f"{key}:{number}" for number in range(2, len(taken) + 3))) if each not in taken
+    )
+
+
+def _under(key: str, price: Price) -> Price:
+    return Price(
+        price.meter,
+        price.scheme,
+        price.tiers,
+        size=price.size,
+        round=price.round,
+        currency=price.currency,
+        interval=price.interval,
+        lookup_key=key,
+    )
+
+
+def _module(names: dict[str, str], prices: list[Price], left_out: list[str]) -> str:
+    comments = [_comment(f"Left out: {each}") for each in left_out]
+    if not names:
+        return "\n".join(["# This account has no active meter that could be said in code.", *comments, ""])
+    tiered = any(price.scheme in ("graduated", "volume") for price in prices)
+    imported = ["Meter", "MeterKit", *(["Price"] if prices else []), *(["Tier"] if tiered else [])]
+    lines = [f"from meterkit import {', '.join(imported)}", ""]
+    lines += [*comments, ""] if comments else []
+    lines += ["# Until their path= says what counts, requests count for none of these.", ""]
+    for name, variable in names.items():
+        path = f"path={_literal(TO_SAY)},  # or route=; and method=, status=, value="
+        lines += [f"{variable} = Meter(", f"    {_literal(name)},", f"    {path}", ")"]
+    lines += ["", "kit = MeterKit(", "    meters=[", *(f"        {variable}," for variable in names.values()), "    ],"]
+    if prices:
+        lines += [
+            "    prices=[",
+            *(line for price in prices for line in _code(price, names[price.meter.name])),
+            "    ],",
+        ]
+    return "\n".join([*lines, ")", ""])
+
+
+def _code(price: Price, meter: str) -> list[str]:
+    arguments = [meter]
+    if price.scheme in ("per_unit", "package"):
+        arguments.append(_amount(price.tiers[0].unit_price))
     else:
-        key = None
-    if (key or lookup_key_of(price)) in taken:
-        return (
-            "",
-            "another has its meter, currency and interval: give it a lookup key in Stripe, and import again",
-        )
-    taken.add(key or lookup_key_of(price))
-    return _code(price, names[recurring["meter"]], key), ""
+        arguments += [line for tier in price.tiers for line in _tier(tier)]
+    if price.scheme == "package":
+        arguments += [f"size={price.size}", f"round={_literal(price.round)}"]
+    arguments += [f"currency={_literal(price.currency)}", f"interval={_literal(price.interval)}"]
+    if price.lookup_key is not None:
+        arguments.append(f"lookup_key={_literal(price.lookup_key)}")
+    inner = [f"            {each}" + ("" if each.endswith(("(", ",")) else ",") for each in arguments]
+    return [f"        Price.{price.scheme}(", *inner, "        ),"]
 
 
-def _code(price: Price, meter: str, lookup_key: str | None) -> str:
-    if price.scheme == "per_unit":
-        arguments = [meter, _amount(price.tiers[0].unit_price)]
-    elif price.scheme == "package":
-        arguments = [meter, _amount(price.tiers[0].unit_price), f"size={price.size}", f'round="{price.round}"']
-    else:
-        arguments = [meter, *map(_tier, price.tiers)]
-    arguments += [f'currency="{price.currency}"', f'interval="{price.interval}"']
-    if lookup_key is not None:
-        arguments.append(f"lookup_key={_literal(lookup_key)}")
-    return "\n".join([f"Price.{price.scheme}(", *(f"    {argument}," for argument in arguments), "),"])
-
-
-def _tier(tier: Tier) -> str:
-    arguments = [] if tier.up_to is None else [f"up_to={tier.up_to}"]
+def _tier(tier: Tier) -> list[str]:
+    """In one line, or in several where that would be too long."""
+    arguments = [] if tier.up_to is None else [f"up_to={tier.up_to:_}"]
     arguments.append(f"unit_price={_amount(tier.unit_price)}")
     if tier.flat_price is not None:
         arguments.append(f"flat_price={_amount(tier.flat_price)}")
-    return f"Tier({', '.join(arguments)})"
+    line = f"Tier({', '.join(arguments)})"
+    if len(line) + 13 <= WIDTH:
+        return [line]
+    return ["Tier(", *(f"    {argument}," for argument in arguments), "),"]
 
 
 def _amount(amount: Any) -> str:
@@ -122,26 +183,20 @@ def _amount(amount: Any) -> str:
 
 
 def _literal(text: str) -> str:
-    return json.dumps(text)  # a string of Python's, too, with double quotes
+    """A str of Python's, in double quotes wherever formatters want them."""
+    literal = repr(text)
+    return f'"{literal[1:-1]}"' if '"' not in literal else literal
+
+
+def _comment(text: str) -> str:
+    return "# " + "".join(each if each.isprintable() else "?" for each in " ".join(text.split()))
 
 
 def _variable(event_name: str, taken: set[str]) -> str:
     name = re.sub(r"\W", "_", event_name.lower(), flags=re.ASCII).strip("_") or "meter"
-    if name[0].isdigit() or keyword.iskeyword(name) or name in ("kit", "Meter", "MeterKit", "Price", "Tier"):
+    if name[0].isdigit() or keyword.iskeyword(name) or name == "kit":
         name = f"meter_{name}"
     found, number = name, 2
     while found in taken:
         found, number = f"{name}_{number}", number + 1
     return found
-
-
-def _module(lines: list[str], meters: list[str], prices: list[str], left_out: list[str]) -> str:
-    comments = [f"# Left out: {' '.join(each.split())}" for each in left_out]
-    sold = "\n".join("        " + line for price in prices for line in price.splitlines())
-    prices_argument = f"    prices=[\n{sold}\n    ],\n" if prices else ""
-    imported = "Meter, MeterKit, Price, Tier" if prices else "Meter, MeterKit"
-    body = "\n".join([*comments, *([""] if comments else []), *lines])
-    return (
-        f"from meterkit import {imported}\n\n{body}\n\n"
-        f"kit = MeterKit(\n    meters=[{', '.join(meters)}],\n{prices_argument})\n"
-    )

@@ -9,26 +9,18 @@ abandons its parent's and starts its own.
 from __future__ import annotations
 
 import logging
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeAlias
 
-from meterkit import generation, native
-from meterkit.counting import Cell
+from meterkit import generation, native, orphans
 from meterkit.flood import Flood
-from meterkit.generation import ForeignFileError, FullError, Generation
-from meterkit.orphans import Orphan, orphans, sweep
+from meterkit.generation import FullError, Generation
+from meterkit.journal_file import by_meter
 from meterkit.problems import Problems
+from meterkit.sink import Cell, ClosedJournalError, Place, Who, cell_of
 from meterkit.spares import Spares
-
-Entry: TypeAlias = "tuple[list[tuple[Cell, int]], int]"
-
-
-class ClosedJournalError(Exception):
-    """The journal was closed before this count reached it; count in the next one."""
 
 
 class Journal:
@@ -40,6 +32,13 @@ class Journal:
         problems: Where trouble goes.
         wake: Called, from any thread, when the flusher should come before its time.
         size: Bytes of a generation.
+        watched: Names of the meters of which `lately` is asked.
+
+    Attributes:
+        directory: As it was given.
+        spares: Generations to go on in.
+        counts: Somebody sees to it that what is counted is flushed.
+        birthmark: Has something true at 0 in the process that it belongs to.
     """
 
     def __init__(
@@ -49,20 +48,24 @@ class Journal:
         problems: Problems,
         wake: Callable[[], None],
         size: int = generation.GENERATION_BYTES,
+        watched: frozenset[str] = frozenset(),
     ) -> None:
-        self._directory = directory
+        self.counts, self._older = False, 0
+        self.birthmark = native.birthmark()
+        self._watched = watched
+        self._unseen: list[dict[tuple[str, str], int]] = []  # of generations that were folded since the last look
+        self.directory = directory
         self._problems = problems
         self._wake = wake
         # Re-entrant, because a signal handler or finaliser may count while this very thread counts. The lock makes
         # that safe to notice, and `_counting` tells it from the ordinary case.
         self._lock = native.rlock()
-        self._counting = False
-        self._waiting: deque[Entry] = deque()
+        self._counting = self._full = False
+        self._waiting: deque[tuple[list[tuple[Cell, int]], int]] = deque()
         self._current: Generation | None = None
-        self._spares = Spares(directory, size=size, problems=problems)
+        self.spares = Spares(directory, size=size, problems=problems)
         self._retired: list[Generation] = []
         self._flood = Flood()
-        self._full = False
 
     def open(self) -> None:
         """
@@ -71,7 +74,8 @@ class Journal:
         The caller holds a lock, so trouble is told later, by `report_trouble`.
         """
         if self._current is None:
-            self._current = self._spares.make()
+            self._begin(self.spares.make())
+        self.counts = True
 
     def count(self, cells: list[tuple[Cell, int]], now: int) -> None:
         """
@@ -81,8 +85,10 @@ class Journal:
         the outer one stores it before it returns.
 
         Raises:
-            ClosedJournalError: Nothing was added.
+            ClosedJournalError: Nothing was added; nobody would flush it, or this is a forked child.
         """
+        if not self.counts or not self.birthmark[0]:
+            raise ClosedJournalError
         with self._lock:
             if self._counting:
                 self._waiting.append((cells, now))
@@ -98,6 +104,36 @@ class Journal:
             full, self._full = self._full, False
         if full:
             self._report_full()
+
+    def count_one(self, place: Place, who: Who, now: int) -> None:
+        """
+        Add 1 to the cell of *place* and *who*: what `count` does, in half of its time.
+
+        Raises:
+            ClosedJournalError: As `count` does.
+        """
+        if self.counts and self.birthmark[0]:
+            with self._lock:
+                if not self._counting:
+                    at = None
+                    self._counting = True  # before anything is looked up that a signal handler could change
+                    try:
+                        current = self._current
+                        if not (current is None or self._flood.is_high):
+                            theirs = current.places.get(place)
+                            at = (theirs and theirs.get(who)) or current.append(place, who)
+                            if at:
+                                words = current.words
+                                words[at + 2] = now
+                                words[at + 1] += 1  # that many, in the seconds of a generation, do not overflow
+                                current.total += 1
+                    finally:
+                        self._counting = False
+                    if self._waiting:
+                        self._store_waiting()
+                    if at:
+                        return
+        self.count([(cell_of(place, who), 1)], now)
 
     def retired(self) -> Iterator[Generation]:
         """What is to be folded, one by one; give each to `forget` once it is."""
@@ -122,10 +158,10 @@ class Journal:
                 return
             # While no file can be had, a file is not given up for memory; and as soon as one can, memory is.
             is_file = current.path is not None and not current.is_gone
-            if (is_file and (current.empty or not self._spares.ready)) or (current.empty and not self._spares.ready):
+            if (is_file and (current.empty or not self.spares.ready)) or (current.empty and not self.spares.ready):
                 return
             self._retired.append(current)
-            self._current = self._spares.take()
+            self._begin(self.spares.take())
 
     def prepare(self) -> None:
         """Have spare generations at hand."""
@@ -133,8 +169,8 @@ class Journal:
         if current is None:
             return
         if current.is_gone:
-            self._spares.report_deleted()
-        self._spares.fill()
+            self.spares.report_deleted()
+        self.spares.fill()
 
     def know(self, companies: Iterable[str]) -> None:
         """These are companies, and not what an attacker invents: in a flood they are counted one by one."""
@@ -144,49 +180,61 @@ class Journal:
         """The ledger has *retired*: remove it."""
         with self._lock:
             self._retired.remove(retired)
+            if self._watched:
+                self._unseen.append(retired.used())
             was_high = self._flood.is_high
             self._flood.recede(self._retired)
             if not self._retired:
-                self._spares.relax()
+                self.spares.relax(retired.bytes_used)
         retired.discard()
         if was_high and not self._flood.is_high:
-            self._report_flood()
+            self._flood.report(self._problems)
 
-    def sync(self) -> bool:
-        """See that files which were removed stay so, even if the power fails; whether that is certain."""
-        try:
-            fd = os.open(self._directory, os.O_RDONLY)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
-        except OSError:
-            return False
-        return True
+    def lately(self, company: str, meter: str) -> int:
+        """What this process has counted of *company* and a watched *meter*, and nobody can have seen in the ledger."""
+        pair = (company, meter)
+        with self._lock:
+            return sum(self.unfolded(pair).values()) + sum([used.get(pair, 0) for used in self._unseen])
 
-    def orphans(self) -> Iterator[Orphan]:
+    @property
+    def in_memory(self) -> bool:
+        """Usage is being counted where a kill would take it along."""
+        return self._current is not None and self._current.path is None
+
+    @property
+    def current_id(self) -> str | None:
+        """The generation in which is counted now."""
+        return None if self._current is None else self._current.id
+
+    def unfolded(self, pair: tuple[str, str]) -> dict[str, int]:
+        """By generation of this process, what has been counted of a company and a watched meter."""
+        with self._lock:
+            own = [each for each in (*self._retired, self._current) if each is not None]
+            return {each.id: each.used_by(pair) for each in own}
+
+    def seen(self) -> None:
+        """The ledger was looked at, in which all is that was folded: by the thread that folds."""
+        with self._lock:
+            self._unseen.clear()
+            self._older = sum([each.total for each in self._retired])
+
+    @property
+    def most(self) -> int:
+        """No more than that has been counted here of any company and meter, since the ledger was looked at."""
+        return self._older + (0 if self._current is None else self._current.total)
+
+    def orphans(self) -> Iterator[orphans.Orphan]:
         """The generations of dead processes, adopted one by one."""
-        return orphans(self._directory, own={each.path for each in self._own()}, problems=self._problems)
-
-    def sweep(self) -> None:
-        """Remove what was left half-made."""
-        sweep(self._directory)
+        return orphans.orphans(self.directory, own={each.path for each in self._own()}, problems=self._problems)
 
     def totals(self) -> dict[str, dict[str, int]]:
         """What is in the journal now, of all live and dead processes: ``{generation id: {meter: quantity}}``."""
         with self._lock:
             # Of those that wait in files, the files are read below: that may take longer than a request can wait.
             own = [each for each in self._own() if each is self._current or each.path is None]
-            totals = {each.id: _by_meter(each.cells()) for each in own}
-            mine = {each.path for each in (*own, *self._spares.ready)}
-        for path in sorted(self._directory.glob(f"*{generation.SUFFIX}")):
-            if path in mine:
-                continue
-            try:
-                data = path.read_bytes()
-                totals[generation.generation_id(data)] = _by_meter(generation.read(data))
-            except (ForeignFileError, OSError):
-                continue  # folded in the meantime, or to be set aside by the next flush
+            totals = {each.id: by_meter(each.cells()) for each in own}
+            mine = {each.path for each in (*own, *self.spares.ready)}
+        totals.update(orphans.totals_in(self.directory, skip=mine))
         return totals
 
     def close(self, *, flushing: bool = False) -> None:
@@ -202,7 +250,7 @@ class Journal:
             if self._counting:
                 return  # called by a signal handler amidst a count: the lock goes when the process does
             in_files = [each for each in self._own() if each.path is not None and not each.is_gone]
-            lost = [_by_meter(each.cells()) for each in self._own() if each not in in_files and not each.empty]
+            lost = [by_meter(each.cells()) for each in self._own() if each not in in_files and not each.empty]
             kept = self._retired if flushing else []
             for each in self._own():
                 if each.empty:
@@ -210,20 +258,15 @@ class Journal:
                 elif each not in kept:
                     each.abandon()
             self._current, self._retired = None, kept
-            self._spares.ready.clear()
+            self.spares.ready.clear()
         if lost:
-            message = f"usage that neither a file nor the ledger would take is lost: {lost}"
-            self._problems.note("journal_lost", message, level=logging.ERROR)
+            told = f"usage that neither a file nor the ledger would take is lost: {lost}"
+            self._problems.note("journal_lost", told, level=logging.ERROR)
 
     def abandon(self) -> None:
         """In a forked child: drop what was inherited, which is the parent's to count, flush and remove."""
         for each in self._own():  # without the lock, which another thread may have held at the fork
             each.abandon()
-
-    @property
-    def in_memory(self) -> bool:
-        """Usage is being counted where a kill would take it along."""
-        return self._current is not None and self._current.path is None
 
     def _store_waiting(self) -> None:
         """Store what was counted from within counts; the caller holds the lock."""
@@ -239,6 +282,7 @@ class Journal:
         for asked, quantity in cells:
             current = self._current
             assert current is not None
+            current.total += quantity
             cell = self._flood.admit(asked, quantity, current) if self._flood.is_high else asked
             try:
                 current.count(cell, quantity, now)
@@ -249,8 +293,15 @@ class Journal:
         """Go on in a spare generation, without a disk call."""
         self._retired.append(full)
         self._full = True
+        self.spares.grow()
         self._flood.rise(self._retired)
-        fresh = self._current = self._spares.take()
+        return self._begin(self.spares.take())
+
+    def _begin(self, fresh: Generation) -> Generation:
+        if self._current is not None:
+            self._older += self._current.total
+        fresh.watched = self._watched
+        self._current = fresh
         return fresh
 
     def _report_full(self) -> None:
@@ -263,21 +314,7 @@ class Journal:
                 "from now; only a kill before it would lose this usage",
             )
         if self._flood.is_high:
-            self._report_flood()
-
-    def _report_flood(self) -> None:
-        self._problems.note("journal_capped", self._flood.describe(), level=logging.ERROR)
-
-    def report_trouble(self) -> None:
-        """Tell whether files can be had."""
-        self._spares.report_trouble()
+            self._flood.report(self._problems)
 
     def _own(self) -> list[Generation]:
-        return [each for each in (self._current, *self._spares.ready, *self._retired) if each is not None]
-
-
-def _by_meter(cells: list[generation.Counted]) -> dict[str, int]:
-    totals: dict[str, int] = {}
-    for (meter, *_), quantity, _last in cells:
-        totals[meter] = totals.get(meter, 0) + quantity
-    return totals
+        return [each for each in (self._current, *self.spares.ready, *self._retired) if each is not None]

@@ -11,7 +11,8 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Literal
 
 from meterkit.configuration import (
     FindCustomer,
@@ -21,10 +22,17 @@ from meterkit.configuration import (
     checked_prices,
     settings_of,
 )
-from meterkit.counting import Counting, Identify
+from meterkit.counting import Counting
 from meterkit.errors import UsageError
+from meterkit.governance import Governance, Quota, checked_governance
+from meterkit.governor import Governor
+from meterkit.identifying import Identify
+from meterkit.inquiry import Inquiry
 from meterkit.limits import checked_customer, checked_id
 from meterkit.meter import Meter
+from meterkit.notifier import MakeNotifier, Notifier
+from meterkit.notify import Notify, checked_notify
+from meterkit.page import Page, checked_path
 from meterkit.pricing import Price
 from meterkit.problems import Problems
 from meterkit.processes import Processes
@@ -35,14 +43,10 @@ from meterkit.windows import Windows
 if TYPE_CHECKING:
     from meterkit.flusher import Flusher
     from meterkit.following import Followed
-    from meterkit.inbox import WebhookEvent
-    from meterkit.ledger import Usage
     from meterkit.outbox import Summary
-    from meterkit.previewing import Preview
-    from meterkit.standing import Account
 
 
-class MeterKit:
+class MeterKit(Inquiry):
     """
     Counts usage, keeps it, and reports it to Stripe.
 
@@ -60,12 +64,18 @@ class MeterKit:
         ledger: SQLAlchemy's URL of the ledger, by default from ``METERKIT_LEDGER``, or SQLite in *data_dir*.
         flush_interval: Seconds between two moves from the journal to the ledger: what a power cut may lose.
         report_interval: Seconds between two reports to Stripe.
-        report_via: One meter event after the other, or in Stripe's stream, a hundred at once.
+        report_via: In a request for each meter event, or in Stripe's stream, a hundred at once.
         late: Usage that comes when its invoice is final is reported, and named; or is an item of the next invoice.
+        keep_days: For how long usage is kept whose fate is known, 70 days at least; None keeps it for ever. Sums by day
+            stay.
         webhook: Where Stripe tells what changes: who pays, and who has not paid.
         metadata_key: Under which the metadata of a Stripe customer name the company that it pays for.
         find_customer: Who pays for a company that nobody has linked: called with its id before a report, answers
             ``cus_...``, which is remembered, or None.
+        governance: Who may pass; decided before the app runs.
+        notify: What is told to whom.
+        customer_page: A path, such as ``/billing/usage``, at which the middleware answers each company with its own
+            usage, tiers, next invoice and standing, as JSON.
         clock: Unix time in seconds.
 
     Attributes:
@@ -74,6 +84,9 @@ class MeterKit:
         counting: What the middleware calls.
         clock: As it was given.
         webhook: As it was given.
+        governor: What the middleware asks who may pass; None where everybody may.
+        notify: As it was given.
+        page: What it asks for a customer's own usage; None where that is not shown.
 
     Raises:
         ConfigurationError: Something is wrong; the message says how to mend it.
@@ -93,14 +106,19 @@ class MeterKit:
         report_interval: float = 3600.0,
         report_via: Literal["v1", "stream"] = "v1",
         late: Literal["report", "next_invoice"] = "report",
+        keep_days: int | None = None,
         webhook: Webhook | None = None,
         metadata_key: str = "company",
         find_customer: FindCustomer | None = None,
+        governance: Governance | None = None,
+        notify: Iterable[Notify] = (),
+        customer_page: str | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.meters = checked_meters(meters)
         self.prices = checked_prices(prices, self.meters)
         check_identify(identify)
+        governance = checked_governance(governance, self.meters)
         self.webhook = checked_webhook(webhook)
         self.clock = checked_clock(clock)
         self._settings = settings_of(
@@ -112,6 +130,7 @@ class MeterKit:
             report_interval=report_interval,
             report_via=report_via,
             late=late,
+            keep_days=keep_days,
             clock=clock,
             webhook=self.webhook,
             metadata_key=metadata_key,
@@ -129,11 +148,45 @@ class MeterKit:
             clock=clock,
             windows=windows,
         )
+        self.notify = checked_notify(notify, self.meters, self.prices, governance)
+        if self.notify:
+            self._processes.notifier = self._notifier_of(self.notify, governance)
+        path = checked_path(customer_page, None if self.webhook is None else self.webhook.path)
+        quotas = () if governance is None else governance.quotas
+        self.page = None if path is None else self._page_of(path, quotas)
+        self.governor = None if governance is None else self._governor_of(governance)
 
     def __repr__(self) -> str:
         key = self._settings.stripe_key
         masked = None if key is None else f"{key[:8] if key.startswith(('sk_', 'rk_')) else ''}..."
         return f"MeterKit(meters={list(self.meters)}, stripe_key={masked!r}, data_dir={str(self._settings.data_dir)!r})"
+
+    def _page_of(self, path: str, quotas: Iterable[Quota]) -> Page:
+        return Page(path, self, counting=self.counting, prices=self.prices, meters=self.meters, quotas=quotas)
+
+    def _notifier_of(self, rules: tuple[Notify, ...], governance: Governance | None) -> MakeNotifier:
+        return partial(
+            Notifier,
+            rules,
+            meters=self.meters,
+            prices=self.prices,
+            governance=governance,
+            problems=self._problems,
+            clock=self.clock,
+        )
+
+    def _governor_of(self, governance: Governance) -> Governor:
+        governor = Governor(
+            governance,
+            meters=self.meters,
+            prices=self.prices,
+            counting=self.counting,
+            begin=lambda: self._processes.flusher(counting=True).begin(),
+            problems=self._problems,
+            clock=self.clock,
+        )
+        self._processes.governor = governor
+        return governor
 
     def record(
         self,
@@ -142,6 +195,7 @@ class MeterKit:
         quantity: int = 1,
         *,
         user: str | None = None,
+        value: str | None = None,
         at: datetime | None = None,
     ) -> None:
         """
@@ -152,6 +206,8 @@ class MeterKit:
             company: The id of the company that pays.
             quantity: 0 to 999,999,999,999,999, in the meter's unit.
             user: The id of the user within the company.
+            value: What a meter with ``value=unique(...)`` counts once, unless that is the user. Of one with
+                ``maximum(...)``, *quantity* is the value.
             at: When it was used, with a time zone, up to 35 days ago; by default now.
 
         Raises:
@@ -162,7 +218,7 @@ class MeterKit:
             raise UsageError(
                 f"this kit has no meter {name!r:.120}, only {', '.join(self.meters)}", reason="meter_unknown"
             )
-        self.counting.record(self.meters[name], company, quantity, user=user, at=at)
+        self.counting.record(self.meters[name], company, quantity, user=user, value=value, at=at)
 
     def link(self, company: str, customer: str) -> None:
         """
@@ -227,41 +283,6 @@ class MeterKit:
         """
         return self._processes.flusher(counting=True).receive(payload, signature)
 
-    def preview(self, company: str) -> list[Preview]:
-        """
-        The next invoice of each subscription that pays for *company*, as it stands, with usage that is not reported.
-
-        From the ledger, as far as Stripe's webhooks or `sync()` have told of subscriptions: no request is made.
-
-        Raises:
-            LedgerError: The ledger failed.
-            ConfigurationError: A price of Stripe's cannot be computed here.
-        """
-        from meterkit.previewing import previews
-
-        self.flush()
-        return previews(self.process().database(), company, clock=self.clock)
-
-    def webhook_events(self, *, limit: int = 100) -> list[WebhookEvent]:
-        """
-        The latest webhook events, newest first, and what came of them.
-
-        Raises:
-            LedgerError: The ledger cannot be read.
-        """
-        return self.process().inbox().events(limit=limit)
-
-    def customers(self) -> list[Account]:
-        """
-        How each company stands: who pays for it, its subscriptions, what is overdue, and what usage waits.
-
-        Raises:
-            LedgerError: The ledger cannot be read.
-        """
-        from meterkit.standing import accounts
-
-        return accounts(self.process().database(), clock=self.clock)
-
     def sync(self) -> Followed:
         """
         Read all customers, subscriptions and unsettled invoices from Stripe, as after webhooks that were missed.
@@ -270,43 +291,6 @@ class MeterKit:
             LedgerError: The ledger could not keep them.
         """
         return self.process().courier.sync()
-
-    def usage(
-        self,
-        *,
-        company: str | None = None,
-        meter: Meter | str | None = None,
-        since: int | None = None,
-        until: int | None = None,
-    ) -> list[Usage]:
-        """
-        What is in the ledger, by meter, company, user and window.
-
-        Args:
-            company: Only of this one.
-            meter: Only of this one.
-            since: Only windows that begin at this unix second or later.
-            until: Only windows that begin before it.
-
-        Raises:
-            LedgerError: The ledger cannot be read.
-        """
-        name = meter.name if isinstance(meter, Meter) else meter
-        return self.process().ledger().usage(company=company, meter=name, since=since, until=until)
-
-    def health(self) -> dict[str, Any]:
-        """
-        Whether all is well, ready for ``json.dumps``. Never raises; reads the journal and the ledger.
-
-        Returns:
-            ``ok``: nothing needs attention.
-            ``attention``: sentences that say what does, and the cure.
-            ``books``: by meter, where its usage is, and whether that is ``balanced``; None if the ledger fails.
-            ``problems``: what went wrong in this process, ``{reason: {"count": ..., "message": ...}}``.
-        """
-        from meterkit.health import health
-
-        return health(self.process(), self._settings, self._problems)
 
     def process(self) -> Flusher:
         """What belongs to this process, for meterkit's own commands."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,7 +19,7 @@ from meterkit import schema
 from meterkit.database import Database
 from meterkit.errors import ConfigurationError
 from meterkit.meter import Meter
-from meterkit.pricing import Price
+from meterkit.pricing import EXACT, Price
 from meterkit.reports import Report, State, report_of
 from meterkit.stripe_price import price_of
 
@@ -123,4 +123,5 @@ def _amount(connection: sa.Connection, row: Any) -> Decimal | None:
         .where(table.c.timestamp >= row.period_start, table.c.timestamp < row.period_end, table.c.state.in_(COUNTED))
     )
     known = max(0, int(connection.scalar(before) or 0))
-    return price.amount(max(0, known + row.quantity)) - price.amount(known)
+    with localcontext(EXACT):
+        return price.amount(max(0, known + row.quantity)) - price.amount(known)

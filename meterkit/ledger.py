@@ -8,13 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
 from meterkit import schema
-from meterkit.counting import CAPPED, NOBODY
-from meterkit.database import Database, add_to, insert_into
-from meterkit.generation import Counted
+from meterkit.bulk import add_to
+from meterkit.database import Database, insert_into
+from meterkit.holds import forget_holds, release
+from meterkit.identifying import NOBODY
+from meterkit.journal_file import Counted
+from meterkit.native import politely
+from meterkit.peak import is_sighting
+from meterkit.peaks import forget_peaks, rises
+from meterkit.sink import CAPPED
+from meterkit.totals import add_totals
 
 FOLDS_KEPT_SECONDS = 40 * 24 * 3600
 """
@@ -53,7 +61,7 @@ class Books:
     Where one meter's usage is. It balances when `counted` is the sum of all the others.
 
     Attributes:
-        counted: All that was ever counted, from a column of its own.
+        counted: All that was ever counted, from a column of its own; without what ``keep_days=`` has let go of.
         journal: Counted, and not flushed yet.
         unreported: In the ledger, to be reported when its window has closed.
         unlinked: In the ledger, waiting for ``kit.link()``: the company has no Stripe customer.
@@ -98,9 +106,20 @@ class Ledger:
         self._database = database
         self._clock = clock
 
-    def fold(self, generation: str, cells: Iterable[Counted]) -> bool:
+    def fold(
+        self,
+        generation: str,
+        cells: Iterable[Counted],
+        *,
+        folded: Callable[[sa.Connection, str], None] | None = None,
+    ) -> bool:
         """
         Add what a journal generation counted, once, however often it is folded.
+
+        Args:
+            generation: Its id.
+            cells: What it counted.
+            folded: Called at the end of the transaction, with the id.
 
         Returns:
             False if it had been folded before.
@@ -109,22 +128,43 @@ class Ledger:
             LedgerError: Nothing was added, or it cannot be told; fold again.
         """
         now = int(self._clock())
-        rows = []
-        totals: dict[str, int] = {}
-        for (meter, event_name, company, user, window), quantity, last_used in cells:
-            key = {"meter": meter, "event_name": event_name, "company": company, "user": user, "window": window}
-            rows.append({**key, "quantity": quantity, "reported": 0, "last_used": last_used})
-            totals[meter] = totals.get(meter, 0) + quantity
+        rows: list[dict[str, Any]] = []
+        sightings: list[Counted] = []
+        for each in politely(cells):
+            (meter, event_name, company, user, window), quantity, last_used = each
+            if is_sighting(user):
+                sightings.append(each)
+                continue
+            rows.append(
+                {
+                    "meter": meter,
+                    "event_name": event_name,
+                    "company": company,
+                    "user": user,
+                    "window": window,
+                    "quantity": quantity,
+                    "reported": 0,
+                    "last_used": last_used,
+                }
+            )
         with self._database.transaction() as connection:
             # One statement, which waits for a transaction whose commit was sent and whose answer was lost.
             mark = insert_into(schema.folds, connection).values(generation=generation, folded_at=now)
             told = {"preserve_rowcount": True}  # which SQLAlchemy does not for an INSERT, unless asked
             if connection.execute(mark.on_conflict_do_nothing(), execution_options=told).rowcount != 1:
                 return False
+            rows += rises(connection, sightings)
             if rows:
+                totals: dict[str, int] = {}
+                for row in politely(rows):
+                    totals[row["meter"]] = totals.get(row["meter"], 0) + row["quantity"]
                 add_to(schema.usage, connection, rows, add="quantity", latest="last_used")
+                add_totals(connection, rows)
                 counted = [{"meter": meter, "quantity": quantity} for meter, quantity in totals.items()]
                 add_to(schema.counted, connection, counted, add="quantity")
+            release(connection, generation)
+            if folded is not None:
+                folded(connection, generation)
         return True
 
     def forget(self, generations: Iterable[str]) -> None:
@@ -135,6 +175,8 @@ class Ledger:
             if gone:
                 mark = schema.folds.c.generation == sa.bindparam("gone")
                 connection.execute(sa.delete(schema.folds).where(mark), gone)
+            forget_peaks(connection, int(self._clock()))
+            forget_holds(connection, int(self._clock()) - FOLDS_KEPT_SECONDS)
             # Only rows that nobody else is deleting: two hosts must not wait for each other crosswise.
             old = sa.select(schema.folds.c.generation).where(outdated).with_for_update(skip_locked=True)
             connection.execute(sa.delete(schema.folds).where(schema.folds.c.generation.in_(old)))

@@ -20,6 +20,7 @@ from meterkit.database import Database
 from meterkit.errors import UsageError
 from meterkit.lease import Lease, hold
 from meterkit.reports import Report
+from meterkit.totals import add_totals
 from meterkit.windows import HOUR
 
 
@@ -178,7 +179,7 @@ def new_id() -> str:
 
 def _leave(connection: sa.Connection, report: int, was: str, becomes: str) -> bool:
     table = schema.reports
-    moved = sa.update(table).where(table.c.id == report, table.c.state == was).values(state=becomes)
+    moved = sa.update(table).where(table.c.id == report, table.c.state == was).values(state=becomes, unknown_since=None)
     return connection.execute(moved).rowcount == 1
 
 
@@ -208,8 +209,13 @@ def _lower(connection: sa.Connection, place: Report | Correction, by: int, colum
     if left:
         raise UsageError(f"only {by - left:,} of {by:,} are there", reason="correction_too_large")
     if column == "quantity":
+        add_totals(connection, [{**_row_of(place), "quantity": -by}])
         counted = schema.counted
         connection.execute(sa.update(counted).filter_by(meter=place.meter).values(quantity=counted.c.quantity - by))
+
+
+def _row_of(place: Report | Correction) -> dict[str, Any]:
+    return {"meter": place.meter, "company": place.company, "window": place.window}
 
 
 def _row(correction: Correction) -> dict[str, Any]:

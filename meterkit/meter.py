@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 from meterkit.errors import ConfigurationError, UsageError
 from meterkit.exchange import Exchange
 from meterkit.limits import MAX_EVENT_NAME_LENGTH, checked_quantity
+from meterkit.peak import Peak
 
 MEASURED: dict[str, Callable[[Exchange], int]] = {
     "request_bytes": lambda exchange: exchange.request_bytes,
@@ -29,7 +30,7 @@ StatusFilter: TypeAlias = int | str
 _STATUS_CLASS = re.compile(r"[1-5]xx")
 
 _NOT_A_SUM = {
-    "max": "the maximum of two workers' maxima is right, but an invoice adds the hours up",
+    "max": "an invoice adds the hours up; use value=maximum(...)",
     "min": "the minimum of an hour says nothing about the month's once hours are added up",
     "last": "which of two workers was last is not known, and an invoice adds the hours up",
     "avg": "the average of averages is not the average",
@@ -37,8 +38,8 @@ _NOT_A_SUM = {
     "mean": "the average of averages is not the average",
     "median": "the median of medians is not the median",
     "percentile": "percentiles of parts do not give the percentile of the whole",
-    "unique": "the same user in two hours would be billed twice",
-    "distinct": "the same user in two hours would be billed twice",
+    "unique": "the same user in two hours would be billed twice; use value=unique(...)",
+    "distinct": "the same user in two hours would be billed twice; use value=unique(...)",
 }
 
 
@@ -116,7 +117,7 @@ class Meter:
         status: A code, a class such as ``"2xx"``, ``"*"``, or several. By default ``"2xx"``: failures are free.
         value: None counts 1 for each exchange. ``"request_bytes"``, ``"response_bytes"`` and ``"duration_ms"``
             sum what was measured, `response_json` a field of the body, and any other name what the view added
-            under it with ``add_usage``.
+            under it with ``add_usage``. `unique` counts each value once in a billing period, `maximum` the highest.
         when: A last condition, ``Exchange -> bool``, for what the others cannot say.
         event_name: The Stripe meter's ``event_name``; by default the meter's name.
         aggregation: Only ``"sum"``: usage of many processes and hours has to merge into one figure.
@@ -131,7 +132,7 @@ class Meter:
     route: str | None = None
     method: str | Iterable[str] | None = None
     status: StatusFilter | Iterable[StatusFilter] = "2xx"
-    value: str | ResponseJson | None = None
+    value: str | ResponseJson | Peak | None = None
     when: Callable[[Exchange], bool] | None = None
     event_name: str = ""
     aggregation: str = "sum"
@@ -165,6 +166,7 @@ class Meter:
         """
         if self.value is None:
             return 1
+        assert not isinstance(self.value, Peak)
         if isinstance(self.value, ResponseJson):
             encoding = exchange.response_headers.get("content-encoding", "")
             return self.value.read(exchange.body or b"", encoding)
@@ -231,12 +233,13 @@ def _statuses(status: Any, meter: Meter) -> tuple[StatusFilter, ...]:
 
 
 def _check_value(value: Any, meter: Meter) -> None:
-    if value is None or isinstance(value, ResponseJson):
+    if value is None or isinstance(value, ResponseJson | Peak):
         return
     known = ", ".join(repr(name) for name in MEASURED)
     if not isinstance(value, str) or not value.strip():
         raise ConfigurationError(
-            f"{meter}: value= is {known}, response_json(...) or a name that views pass to add_usage(), not {value!r}"
+            f"{meter}: value= is {known}, response_json(...), unique(...), maximum(...) or a name that views pass to "
+            f"add_usage(), not {value!r}"
         )
     if value == "count":
         raise ConfigurationError(f"{meter}: leave value= out to count exchanges")

@@ -8,11 +8,15 @@ patched lock belongs to a greenlet, while ours are shared with real threads. Not
 from __future__ import annotations
 
 import importlib
+import mmap
+import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 def original(module: str, name: str) -> Any:
@@ -39,6 +43,54 @@ def thread_id() -> int:
     """Which thread this is."""
     found: int = original("_thread", "get_ident")()
     return found
+
+
+def birthmark() -> memoryview | _Pid:
+    """
+    What has something true at 0 in this process, and not in one that is forked off it, by whatever means.
+
+    The kernel gives a forked child zeros for such a page, so that nobody need ask for the process id, which takes
+    longer than to count a request.
+    """
+    page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        page.madvise(_WIPE_ON_FORK)
+    except (OSError, ValueError):  # no Linux, or one before 4.14
+        return _Pid()
+    page[0] = 1
+    return memoryview(page)
+
+
+_WIPE_ON_FORK = 18
+"""Linux: MADV_WIPEONFORK, which Python has no name for."""
+
+
+class _Pid:
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+
+    def __getitem__(self, _index: int) -> bool:
+        return os.getpid() == self._pid
+
+
+def politely(items: Iterable[T]) -> Iterator[T]:
+    """
+    *items*, with pauses in which other threads get the interpreter.
+
+    A thread that computes keeps it for 5 ms at a time (``sys.getswitchinterval()``), which requests would wait for.
+    """
+    pause = original("time", "sleep")
+    for number, item in enumerate(items, 1):
+        if not number % _IN_A_ROW:
+            pause(_PAUSE_SECONDS)
+        yield item
+
+
+_IN_A_ROW = 1000
+"""Items: a millisecond's work."""
+
+_PAUSE_SECONDS = 1e-5
+"""With what the system adds, enough for another thread to wake up; for a hundred thousand items, 10 ms."""
 
 
 class Bell:

@@ -11,11 +11,12 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from meterkit.generation import HEADER_BYTES, SUFFIX, UNFINISHED, Counted, ForeignFileError, generation_id, records
+from meterkit.generation import SUFFIX, UNFINISHED
+from meterkit.journal_file import HEADER_BYTES, Counted, ForeignFileError, by_meter, generation_id, read, records
 from meterkit.problems import Problems
 
 HALF_MADE_SECONDS = 3600
@@ -106,6 +107,31 @@ def adopt(path: Path) -> Orphan | None:
     except BaseException:
         os.close(fd)
         raise
+
+
+def totals_in(directory: Path, *, skip: Collection[Path | None]) -> dict[str, dict[str, int]]:
+    """What the files of living and dead processes hold, but for those to *skip*: by generation and meter."""
+    totals = {}
+    for path in sorted(directory.glob(f"*{SUFFIX}")):
+        if path not in skip:
+            # Else it is folded in the meantime, or to be set aside by the next flush.
+            with suppress(ForeignFileError, OSError):
+                data = path.read_bytes()
+                totals[generation_id(data)] = by_meter(read(data))
+    return totals
+
+
+def sync(directory: Path) -> bool:
+    """See that files which were removed stay so, even if the power fails; whether that is certain."""
+    try:
+        fd = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError:
+        return False
+    return True
 
 
 def sweep(directory: Path) -> None:

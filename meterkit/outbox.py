@@ -186,40 +186,26 @@ class Outbox:
             doubt = self._doubt(connection, report.event_name, report.customer, hour_of(report.window))
         return replace(doubt, uncertain=(*doubt.uncertain, report), sent=doubt.sent - report.quantity)
 
-    def begin(self, lease: Lease, report: Report, *, now: int) -> Report:
+    def begin(self, lease: Lease, reports: list[Report], *, now: int) -> list[Report]:
         """
-        Note that *report* is about to be sent: from now on, its outcome is unknown until it is settled.
+        Note that *reports* are about to be sent: from now on, their outcome is unknown until they are settled.
 
         Where that has become too long ago in the meantime, it is ``uncertain``, and must not be sent.
 
         Raises:
-            LeaseLostError: Another process reports now.
-        """
-        if report.unknown_since is not None and now - report.unknown_since >= UNKNOWN_SECONDS:
-            return self.note(lease, [report], state="uncertain")[0]
-        unknown_since = now if report.unknown_since is None else report.unknown_since
-        changes = {"attempts": report.attempts + 1, "attempted_at": now, "unknown_since": unknown_since}
-        return self.note(lease, [report], **changes)[0]
-
-    def begin_all(self, lease: Lease, reports: list[Report], *, now: int) -> list[Report]:
-        """
-        The same of several, all or nothing; those that must not be sent are left out of the answer.
-
-        Raises:
-            LeaseLostError: Another process reports now.
+            LeaseLostError: Another process reports now; nothing was noted.
         """
         old = [each for each in reports if each.unknown_since and now - each.unknown_since >= UNKNOWN_SECONDS]
-        if old:
-            self.note(lease, old, state="uncertain")
+        held = self.note(lease, old, state="uncertain") if old else []
+        too_old = {each.id for each in held}
         begun = [
-            replace(
-                each,
+            each._replace(
                 attempts=each.attempts + 1,
                 attempted_at=now,
                 unknown_since=now if each.unknown_since is None else each.unknown_since,
             )
             for each in reports
-            if each not in old
+            if each.id not in too_old
         ]
         table = schema.reports
         changes: dict[Any, Any] = {
@@ -231,7 +217,7 @@ class Outbox:
             hold(lease, connection, clock=self._clock)
             mine = sa.update(table).where(table.c.id.in_([each.id for each in begun]))
             connection.execute(mine.values(changes))
-        return begun
+        return [*held, *begun]
 
     def settle(
         self, lease: Lease, reports: Iterable[Report], state: State, *, error: str = "", **changes: Any
@@ -248,7 +234,7 @@ class Outbox:
         Raises:
             LeaseLostError: Another process reports now.
         """
-        changed = [replace(report, **changes) for report in reports]
+        changed = [report._replace(**changes) for report in reports]
         row = sa.update(schema.reports).where(schema.reports.c.id.in_([report.id for report in changed]))
         with self._database.transaction() as connection:
             hold(lease, connection, clock=self._clock)

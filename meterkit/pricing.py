@@ -57,9 +57,9 @@ class Tier:
             raise ConfigurationError(
                 f"Tier(up_to=...) is a positive int, or left out in the last tier, not {self.up_to!r}"
             )
-        object.__setattr__(self, "unit_price", _money(self.unit_price, "Tier(unit_price=...)"))
+        object.__setattr__(self, "unit_price", money(self.unit_price, "Tier(unit_price=...)"))
         if self.flat_price is not None:
-            object.__setattr__(self, "flat_price", _money(self.flat_price, "Tier(flat_price=...)"))
+            object.__setattr__(self, "flat_price", money(self.flat_price, "Tier(flat_price=...)"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,20 +250,26 @@ def decimals_of(currency: str) -> int:
     return 0 if currency in _NO_MINOR_UNIT else 3 if currency in _THREE_DECIMALS else 2
 
 
-def _money(value: Any, what: str) -> Decimal:
+def money(value: Any, what: str) -> Decimal:
+    """
+    An amount in whole currency.
+
+    Raises:
+        ConfigurationError: It is a float, or no amount from 0 to under `MAX_PRICE`.
+    """
     if isinstance(value, float):
         raise ConfigurationError(f"{what} is money, and a float is not exact: write {str(value)!r}, with quotes")
     if isinstance(value, bool) or not isinstance(value, str | Decimal | int):
         raise ConfigurationError(f"{what} is a str or Decimal such as '5.00', not {value!r}")
     try:
-        money = EXACT.create_decimal(value)
+        amount = EXACT.create_decimal(value)
     except InvalidOperation:
         raise ConfigurationError(f"{what} is an amount such as '5.00', not {value!r}") from None
-    if not money.is_finite() or money < 0:
+    if not amount.is_finite() or amount < 0:
         raise ConfigurationError(f"{what} is an amount of 0 or more, not {value!r}")
-    if money >= MAX_PRICE:
+    if amount >= MAX_PRICE:
         raise ConfigurationError(f"{what} is under {MAX_PRICE:,}, not {value!r}")
-    return money
+    return amount
 
 
 def _check_tiers(tiers: Any, price: Price) -> None:

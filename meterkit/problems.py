@@ -80,3 +80,11 @@ class Problems:
                 reason: {"count": problem.count, "message": problem.message}
                 for reason, problem in sorted(self._by_reason.items())
             }
+
+
+def shown(error: Exception) -> str:
+    """*error* as text; it is the application's code that shows it, and may fail at that, too."""
+    try:
+        return f"{error!r:.200}"
+    except Exception:
+        return type(error).__name__

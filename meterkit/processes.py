@@ -15,10 +15,12 @@ from contextlib import suppress
 
 from meterkit import native
 from meterkit.configuration import Settings
-from meterkit.counting import Cell
 from meterkit.flusher import Flusher
-from meterkit.journal import ClosedJournalError
+from meterkit.governor import Governor
+from meterkit.journal import Journal
+from meterkit.notifier import MakeNotifier
 from meterkit.problems import Problems
+from meterkit.sink import Cell, ClosedJournalError, Place, Who
 from meterkit.windows import Windows
 
 
@@ -30,6 +32,10 @@ class Processes:
         settings: Of the kit.
         problems: Where trouble goes.
         windows: Kept up to date by the flusher.
+
+    Attributes:
+        governor: Decides who may pass, and is kept up to date, too; None where everybody may.
+        notifier: Makes what tells of usage; None where nobody is told.
     """
 
     def __init__(self, settings: Settings, problems: Problems, windows: Windows) -> None:
@@ -37,6 +43,9 @@ class Processes:
         self._problems = problems
         self._windows = windows
         self._flusher: Flusher | None = None
+        self.journal: Journal | _NoJournal = _NoJournal()
+        self.governor: Governor | None = None
+        self.notifier: MakeNotifier | None = None
         # One for each process, because a fork may happen while a thread of the parent's holds the parent's.
         # Re-entrant, because a signal handler may count.
         self._starting: dict[int, threading.RLock] = {}
@@ -47,24 +56,30 @@ class Processes:
     def close(self) -> None:
         """Flush and stop; a count after that starts again."""
         with self._lock():
-            if self._flusher is not None and self._flusher.pid != os.getpid():
+            if self._flusher is not None and not self._flusher.journal.birthmark[0]:
                 self.after_fork()
             flusher, self._flusher = self._flusher, None
         if flusher is not None:
             atexit.unregister(self.close)
             flusher.close()
+        if self.governor is not None:
+            self.governor.leave()
 
     def count(self, cells: list[tuple[Cell, int]], now: int) -> None:
         """Put counts into the journal of this process; for `meterkit.counting.Counting`."""
+        try:
+            self.journal.count(cells, now)
+        except ClosedJournalError:
+            self._start_and_count(cells, now)
+
+    def _start_and_count(self, cells: list[tuple[Cell, int]], now: int) -> None:
         while True:
-            flusher = self._flusher
-            if flusher is None or not flusher.counts or flusher.pid != os.getpid():
-                if self._starter == native.thread_id():
-                    self._early.append((cells, now))
-                    return
-                flusher = self.flusher(counting=True)
+            if self._starter == native.thread_id():
+                self._early.append((cells, now))
+                return
+            self.journal = self.flusher(counting=True).journal
             try:
-                flusher.journal.count(cells, now)
+                self.journal.count(cells, now)
             except ClosedJournalError:
                 continue  # close() came in between; start again
             return
@@ -73,13 +88,15 @@ class Processes:
         """The flusher of this process; *counting* starts its journal and thread."""
         started = False
         with self._lock():
-            if self._flusher is not None and self._flusher.pid != os.getpid():
+            if self._flusher is not None and not self._flusher.journal.birthmark[0]:
                 self.after_fork()  # no fork hook ran, as under uWSGI
             self._starter = native.thread_id()
             try:
                 flusher = self._flusher
                 if flusher is None:
-                    flusher = self._flusher = Flusher(self._settings, self._problems, self._windows)
+                    flusher = self._flusher = Flusher(
+                        self._settings, self._problems, self._windows, governor=self.governor, notifier=self.notifier
+                    )
                     atexit.register(self.close)
                 if counting and not flusher.counts:
                     flusher.start()
@@ -101,10 +118,22 @@ class Processes:
         """In a forked child: begin anew. Takes no lock, logs nothing and starts nothing."""
         self._starter, self._early = None, deque()
         self._problems.after_fork()
+        if self.governor is not None:
+            self.governor.leave()
         flusher, self._flusher = self._flusher, None
         if flusher is not None:
             _inherited.append(flusher)
             flusher.abandon()
+
+
+class _NoJournal:
+    """Before the first count."""
+
+    def count(self, _cells: list[tuple[Cell, int]], _now: int) -> None:
+        raise ClosedJournalError
+
+    def count_one(self, _place: Place, _who: Who, _now: int) -> None:
+        raise ClosedJournalError
 
 
 _all: weakref.WeakSet[Processes] = weakref.WeakSet()

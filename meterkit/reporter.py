@@ -1,8 +1,8 @@
 """
-Edges: the reporter, from the outbox to Stripe's meter events.
+Edges: the reporter, by whom usage becomes meter events of Stripe's, in passes.
 
-Each event is sent alone and in turn: Stripe refuses two at a time for one customer and meter. What an answer means
-stands in `meterkit.verdict`, and nowhere else.
+A pass seals what is due, looks into what is in doubt, has `meterkit.delivery` send what is in the outbox, and lets go
+of what is old.
 """
 
 from __future__ import annotations
@@ -11,38 +11,29 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, TypeVar
+from typing import Any
 
 import stripe
-import tenacity
 
 from meterkit import native
 from meterkit.comparison import SETTLING_SECONDS, Comparison, Finding
 from meterkit.correcting import Corrector
 from meterkit.database import Database
+from meterkit.delivery import Delivery
 from meterkit.errors import LedgerError
+from meterkit.lanes import Lanes
 from meterkit.lease import Lease, LeaseLostError, acquire, release
 from meterkit.mending import Correction, Mending
 from meterkit.native import Flag
 from meterkit.outbox import Doubt, Outbox, Summary
+from meterkit.patience import Patience
 from meterkit.reports import Report
+from meterkit.retention import let_go
 from meterkit.sealing import seal
 from meterkit.sending import Sending
 from meterkit.streaming import Stream
 from meterkit.stripe_clock import StripeClock
-from meterkit.transport import connect
 from meterkit.verdict import Verdict, judge
-
-TRIES = 4
-"""In one pass, with some seconds between; after that the next pass goes on."""
-
-MAX_WAIT = 8.0
-"""Seconds between two tries, at most."""
-
-FAILURES_BEFORE_STOP = 3
-"""So many events in a row that fail on Stripe's side, and it is Stripe that is ill, not the event."""
-
-V = TypeVar("V", Verdict, Verdict | None)
 
 COMPARED_AGAIN_SECONDS = 24 * 3600
 """What Stripe's summaries could not tell is looked at once a day: Stripe allows some 10,000 reads a month."""
@@ -58,7 +49,8 @@ class Reporter:
         api_key: Stripe's secret key.
         base: Stripe's base address; None for the real one.
         stop: When set, the pass ends at the next event, and waits for nothing.
-        via: ``v1``: one meter event after the other; ``stream``: a hundred at once.
+        via: ``v1``: each meter event is a request; ``stream``: a hundred are.
+        keep_days: For how long settled usage is kept; None for ever.
         late: What becomes of usage whose invoice is final: ``report`` or ``next_invoice``.
         find_payers: Called before usage is written into the outbox, to link companies that have no customer.
     """
@@ -73,33 +65,30 @@ class Reporter:
         stop: Flag,
         via: str,
         late: str,
+        keep_days: int | None,
         find_payers: Callable[[], None],
     ) -> None:
         self._database = database
         self._outbox = Outbox(database, clock=clock)
         self._clock = clock
         self._stop = stop
+        self._keep_days = keep_days
         self._find_payers = find_payers
         self._holder = f"{os.getpid()}-{uuid.uuid4().hex}"
         self._pass = native.rlock()  # a signal handler may report
-        self._stripe, self._http = connect(api_key, base)
-        self._stripe_clock = StripeClock(self._stripe, clock=clock)
-        self._sending = Sending(self._stripe, bills_late=late == "next_invoice")
-        self._stream: Stream | None = None
-        if via == "stream":
-            self._stream = Stream(
-                self._stripe,
-                outbox=self._outbox,
-                now=self._stripe_clock.now,
-                tell_time=self._tell_time,
-                patiently=self._patiently,
-                stop=stop,
-            )
-        self._corrector = Corrector(database, client=self._stripe, told=self._stripe_clock, clock=clock)
+        self._lanes = Lanes(api_key, base)
+        self._stripe_clock = StripeClock(self._lanes.client, clock=clock)
+        self._sending = Sending(bills_late=late == "next_invoice")
+        self._stream = Stream() if via == "stream" else None
+        self._patiently = Patience(stop)
+        self._delivery = Delivery(
+            self._outbox, lanes=self._lanes, now=self._stripe_clock.now, tell_time=self._tell_time, stop=stop
+        )
+        self._corrector = Corrector(database, client=self._lanes.client, told=self._stripe_clock, clock=clock)
 
     def run(self, *, include_open: bool = False) -> Summary:
         """
-        Write what is due into the outbox, look into what is uncertain, and send what is there.
+        Write what is due into the outbox, look into what is uncertain, send what is there, and let go of what is old.
 
         Args:
             include_open: Report the hour that is still open, too.
@@ -115,6 +104,8 @@ class Reporter:
                 summary.sealed = seal(self._database, lease, clock=self._clock, include_open=include_open)
                 if not self._outbox.idle():
                     self._work(lease, summary)
+                if self._keep_days is not None:
+                    let_go(self._database, lease, days=self._keep_days, clock=self._clock, stop=self._stop)
         except LeaseLostError as error:
             summary.error = str(error)
         return summary
@@ -150,6 +141,24 @@ class Reporter:
             chosen = [each for each in rejected if identifier in (None, each.identifier, each.sent_as)]
             return sum(mending.give_back(lease, each, was="rejected") for each in chosen)
 
+    def decide(self, identifier: str, *, arrived: bool) -> bool:
+        """
+        Take a human's word for whether Stripe has an uncertain event. If not, its usage is reported anew.
+
+        Returns:
+            False if no event of that identifier is uncertain.
+
+        Raises:
+            LedgerError: The ledger failed, or another process reports now.
+        """
+        with self._holding_lease() as lease:
+            for each in self._outbox.reports(state="uncertain"):
+                if identifier in (each.identifier, each.sent_as):
+                    if arrived:
+                        return bool(self._outbox.settle(lease, [each], "sent", unknown_since=None))
+                    return Mending(self._database, clock=self._clock).give_back(lease, each, was="uncertain")
+            return False
+
     @contextmanager
     def _holding_lease(self) -> Iterator[Lease]:
         with self._pass:
@@ -164,11 +173,11 @@ class Reporter:
 
     def hang_up(self) -> None:
         """End a call that takes too long; for a thread that looks after the one that reports."""
-        self._http.hang_up()
+        self._lanes.hang_up()
 
     def close(self) -> None:
         """Close the connections to Stripe."""
-        self._http.close()
+        self._lanes.close()
 
     def _work(self, lease: Lease, summary: Summary) -> None:
         untold = self._patiently(self._tell_time)
@@ -189,7 +198,7 @@ class Reporter:
         return None
 
     def _settle_doubts(self, lease: Lease, summary: Summary) -> None:
-        comparison = Comparison(self._stripe)
+        comparison = Comparison(self._lanes.client)
         now = self._stripe_clock.now()
         for doubt in self._outbox.doubts(since=now - COMPARED_AGAIN_SECONDS):
             if doubt.moving or doubt.attempted_at > now - SETTLING_SECONDS:
@@ -222,73 +231,9 @@ class Reporter:
         return []
 
     def _send_all(self, lease: Lease, summary: Summary) -> None:
-        failures = 0
         late = self._sending.look_for_late(self._database)
-        for report in self._outbox.pending() if self._stream is None else late:
-            sent, verdict = self._send_patiently(lease, report)
-            summary.enter(sent)
-            failures = failures + 1 if verdict.retry else 0
-            if verdict.everyone or failures == FAILURES_BEFORE_STOP or self._stop.is_set():
-                return
-        if self._stream is not None:
-            self._stream.send_all(lease, summary)
-
-    def _send_patiently(self, lease: Lease, report: Report) -> tuple[Report, Verdict]:
-        """Send *report*, several times if need be; answer what became of it, and the last verdict."""
-
-        def send_again() -> Verdict:
-            nonlocal report
-            report, verdict = self._send(lease, report)
-            return verdict
-
-        verdict = self._patiently(send_again)
-        return report, verdict
-
-    def _patiently(self, call: Callable[[], V]) -> V:
-        """What *call* answers at last: it is called again while that may help."""
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_result(lambda verdict: verdict is not None and verdict.retry),
-            stop=lambda state: state.attempt_number >= TRIES or self._stop.is_set(),
-            wait=tenacity.wait_random_exponential(multiplier=0.5, max=MAX_WAIT),
-            sleep=self._rest,
-            retry_error_callback=_last_verdict,
-        )
-        return retrying(call)
-
-    def _rest(self, seconds: float) -> None:
-        self._stop.wait(seconds)
-
-    def _send(self, lease: Lease, report: Report) -> tuple[Report, Verdict]:
-        """Send *report* once, and write down what is known of it before and after."""
-        if report.unknown_since is not None:  # how long ago, has to be known at this very moment
-            untold = self._tell_time()
-            if untold is not None:
-                return report, untold
-        begun = self._outbox.begin(lease, report, now=self._stripe_clock.now())
-        if begun.state == "uncertain":
-            return begun, Verdict("pending", begun.error)
-        verdict = self._sending.send(begun, again=report.attempts > 0)
-        may_be_there = report.unknown_since is not None  # by an earlier attempt, whatever is said of this one
-        if verdict.state == "sent":
-            # A duplicate is there, or was refused before without our hearing of it. That is looked into later.
-            since = begun.unknown_since if verdict.duplicate else None
-            state = self._sending.state_of(begun)
-            return self._outbox.settle(lease, [begun], state, unknown_since=since)[0], verdict
-        was_refused = verdict.refused and not verdict.unknown
-        if was_refused and may_be_there:
-            return self._outbox.settle(lease, [begun], "uncertain", error=verdict.error)[0], verdict
-        if verdict.state == "rejected":
-            return self._outbox.settle(lease, [begun], "rejected", error=verdict.error, unknown_since=None)[0], verdict
-        return self._outbox.note(
-            lease,
-            [begun],
-            error=verdict.error,
-            unknown_since=begun.unknown_since if verdict.unknown else report.unknown_since,
-            revision=begun.revision + was_refused,
-            refusals=0 if was_refused else begun.refusals + verdict.refused,
-        )[0], verdict
-
-
-def _last_verdict(state: tenacity.RetryCallState) -> Any:
-    assert state.outcome is not None
-    return state.outcome.result()
+        if self._stream is None:
+            self._delivery.deliver(lease, self._outbox.pending(), self._sending, summary)
+        elif self._delivery.deliver(lease, late, self._sending, summary):
+            others = (report for report in self._outbox.pending() if not self._sending.is_late(report))
+            self._delivery.deliver(lease, others, self._stream, summary)

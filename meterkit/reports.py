@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from operator import attrgetter
+from typing import Any, Literal, NamedTuple
 
 import sqlalchemy as sa
 
@@ -13,8 +13,7 @@ from meterkit.database import Database
 State = Literal["pending", "sent", "rejected", "uncertain", "returned", "canceled", "invoiced"]
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """
     One meter event, as it was or will be sent.
 
@@ -69,6 +68,9 @@ class Report:
         return f"{self.identifier}-{self.revision}" if self.revision else self.identifier
 
 
+_columns = attrgetter(*Report._fields)
+
+
 class Reports:
     """
     Finds reports.
@@ -115,4 +117,4 @@ class Reports:
 
 def report_of(row: sa.Row[Any]) -> Report:
     """A row of the table."""
-    return Report(**{name: getattr(row, name) for name in Report.__slots__})
+    return Report(*_columns(row))

@@ -7,11 +7,13 @@ remembered, so that a request pays for the meters it matches, not for those ther
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from meterkit.meter import MEASURED, Meter, ResponseJson, StatusFilter
+from meterkit.peak import HIGHEST, Peak
 
 MAX_REMEMBERED = 4096
 """Distinct combinations kept. Clients choose paths, so the memory has to have an end."""
@@ -25,44 +27,64 @@ class Match:
     What the static parts of the rules say about an exchange.
 
     Attributes:
-        meters: Those that match, but for ``when=``.
+        meters: Those that match, but for ``when=``, and sum something up.
+        peaks: Those that match, but for ``when=``, and look for what is unique, or the highest.
         body_bytes: How much of the response's body they need to see.
+        has_body: The server sends what the app makes: it does not for HEAD, 204 and 304.
+        one: Name and event name of the only one that matches, if it counts 1, whatever the exchange is like.
     """
 
     meters: tuple[Meter, ...]
+    peaks: tuple[Meter, ...]
     body_bytes: int
+    has_body: bool
+    one: tuple[str, str] | None
 
 
 class Rulebook:
-    """All meters of a kit, ready to be matched."""
+    """
+    All meters of a kit, ready to be matched.
+
+    Attributes:
+        remembered: What `match` answered; for who would save the call.
+    """
 
     def __init__(self, meters: Iterable[Meter]) -> None:
         self.meters = tuple(meters)
         self._rules = [(meter, _matcher(meter)) for meter in self.meters]
-        self._remembered: dict[Shape, Match] = {}
+        self.remembered: dict[Shape, Match] = {}
         self.usage_names = {meter.value for meter in self.meters if isinstance(meter.value, str)} - MEASURED.keys()
-        self.reads_bodies = any(isinstance(meter.value, ResponseJson) for meter in self.meters)
+        peaks = [meter.value for meter in self.meters if isinstance(meter.value, Peak)]
+        self.usage_names |= {peak.of for peak in peaks if isinstance(peak.of, str) and peak.mark == HIGHEST}
 
     def match(self, method: str, path: str, route: str | None, status: int) -> Match:
         """The meters that match, in the order of their declaration."""
         shape = (method, path, route, status)
-        match = self._remembered.get(shape)
+        match = self.remembered.get(shape)
         if match is None:
             match = self._look(shape)
-            if len(self._remembered) >= MAX_REMEMBERED:
-                self._remembered = {}  # a new dict: another thread may be reading the old one
-            self._remembered[shape] = match
+            if len(self.remembered) >= MAX_REMEMBERED:
+                self.remembered = {}  # a new dict: another thread may be reading the old one
+            self.remembered[shape] = match
         return match
 
     def _look(self, shape: Shape) -> Match:
         meters = tuple(meter for meter, matches in self._rules if matches(*shape))
         caps = [meter.value.max_bytes for meter in meters if isinstance(meter.value, ResponseJson)]
-        return Match(meters, max(caps, default=0))
+        method, _, _, status = shape
+        plain = len(meters) == 1 and meters[0].value is None and meters[0].when is None
+        return Match(
+            meters=tuple(meter for meter in meters if not isinstance(meter.value, Peak)),
+            peaks=tuple(meter for meter in meters if isinstance(meter.value, Peak)),
+            body_bytes=max(caps, default=0),
+            has_body=method != "HEAD" and status not in (204, 304),
+            one=(meters[0].name, meters[0].event_name) if plain else None,
+        )
 
 
 def _matcher(meter: Meter) -> Callable[[str, str, str | None, int], bool]:
     methods = meter.method
-    globbed = None if meter.path is None else _glob(meter.path)
+    globbed = None if meter.path is None else glob(meter.path)
     statuses = _all_codes(meter.status)
 
     def matches(method: str, path: str, route: str | None, status: int) -> bool:
@@ -76,7 +98,33 @@ def _matcher(meter: Meter) -> Callable[[str, str, str | None, int], bool]:
     return matches
 
 
-def _glob(pattern: str) -> Callable[[str], bool]:
+def may_match(meter: Meter) -> Callable[[str, str], bool]:
+    """
+    Whether an exchange of a method and a path may turn out to match *meter*, before it is known how it is answered.
+
+    Of a route, the parts that are not variable have to stand in the path; an expression says nothing.
+    """
+    methods = meter.method
+    globbed = None if meter.path is None else glob(meter.path)
+    route = None if meter.route is None else _glob_of_route(meter.route)
+
+    def matches(method: str, path: str) -> bool:
+        return (
+            (method in methods if isinstance(methods, frozenset) else method != "OPTIONS")
+            and (globbed is None or globbed(path))
+            and (route is None or route(path))
+        )
+
+    return matches
+
+
+def _glob_of_route(route: str) -> Callable[[str], bool]:
+    if set(route) & set("^$()[]\\?+*|"):
+        return lambda _: True
+    return glob("*" + re.sub(r"\{[^{}]*\}|<[^<>]*>", "*", route))  # whatever it is mounted at
+
+
+def glob(pattern: str) -> Callable[[str], bool]:
     """
     Whether a path matches *pattern*, in which ``*`` stands for any characters.
 

@@ -16,22 +16,28 @@ from sqlalchemy import (
     text,
 )
 
-VERSION = 3
+VERSION = 5
 """Of the schema. A ledger with a higher one is refused; a lower one is upgraded in place, by `meterkit.upgrades`."""
 
 PREFIX = "meterkit_"
 """Of every table and index, because the application may have an ``accounts`` of its own in the same database."""
 
+LEASES = ("reporter", "follower")
+"""What one process does at a time."""
+
 metadata = MetaData()
 
 _UNREPORTED = text("quantity <> reported")
+_REPORTED = text("quantity = reported")
 _UNKNOWN = text("unknown_since IS NOT NULL")
 _RECEIVED = text("state = 'received'")
+_OPEN = text("status = 'open'")
+_WAITING = text("state = 'waiting'")
 
 meta = Table(
     f"{PREFIX}meta",
     metadata,
-    Column("key", String(40), primary_key=True),  # "schema_version", "ledger_id"
+    Column("key", String(40), primary_key=True),  # "schema_version", "ledger_id", "change"
     Column("value", Text, nullable=False),
 )
 
@@ -48,6 +54,33 @@ usage = Table(
     Column("last_used", BigInteger, nullable=False),
     # What waits to be reported is looked for every hour, among all there ever was.
     Index(f"{PREFIX}usage_unreported", "window", sqlite_where=_UNREPORTED, postgresql_where=_UNREPORTED),
+    # What may be let go of one day. It is left alone by flushes, which write what is not reported yet.
+    Index(f"{PREFIX}usage_reported", "window", sqlite_where=_REPORTED, postgresql_where=_REPORTED),
+    Index(f"{PREFIX}usage_company", "company", "window"),
+)
+
+totals = Table(
+    f"{PREFIX}totals",
+    metadata,
+    # The sums of `usage` by day, written with it: what a company has used in a period is asked for all the time.
+    Column("company", Text, primary_key=True),
+    Column("meter", Text, primary_key=True),
+    Column("day", BigInteger, primary_key=True),  # the second in which it begins, in UTC
+    Column("quantity", BigInteger, nullable=False),
+    Column("change", BigInteger, nullable=False),  # grows with each commit that touches a row
+    Index(f"{PREFIX}totals_change", "change"),
+)
+
+peaks = Table(
+    f"{PREFIX}peaks",
+    metadata,
+    # What a sum cannot hold: which values of unique() were counted, and by how much those of maximum() have risen.
+    Column("meter", Text, primary_key=True),
+    Column("company", Text, primary_key=True),
+    Column("value", Text, primary_key=True),  # a unique one; "" for the highest
+    Column("window", BigInteger, primary_key=True),  # in which it was counted
+    Column("quantity", BigInteger, nullable=False),  # 1, or the rise
+    Index(f"{PREFIX}peaks_window", "window"),
 )
 
 counted = Table(
@@ -139,6 +172,7 @@ invoices = Table(
     Column("url", Text),  # where the customer can pay it
     Column("checked_at", BigInteger, nullable=False),
     Index(f"{PREFIX}invoices_customer", "customer", "status"),
+    Index(f"{PREFIX}invoices_open", "customer", sqlite_where=_OPEN, postgresql_where=_OPEN),
 )
 
 webhook_events = Table(
@@ -210,10 +244,60 @@ corrections = Table(
     Index(f"{PREFIX}corrections_state", "state"),
 )
 
+notices = Table(
+    f"{PREFIX}notices",
+    metadata,
+    # Written once for each crossing and period, by whoever sees it first.
+    Column("key", String(500), primary_key=True),
+    Column("kind", String(40), nullable=False),
+    Column("company", Text),
+    Column("title", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("fields", Text, nullable=False),  # as JSON
+    Column("created_at", BigInteger, nullable=False),
+    Index(f"{PREFIX}notices_created_at", "created_at"),
+)
+
+deliveries = Table(
+    f"{PREFIX}deliveries",
+    metadata,
+    # Of a notice, through one channel.
+    Column("notice", String(500), primary_key=True),
+    Column("channel", String(255), primary_key=True),
+    Column("state", String(10), nullable=False),  # waiting, delivered, given_up
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", BigInteger, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("settled_at", BigInteger),
+    Index(f"{PREFIX}deliveries_waiting", "next_attempt_at", sqlite_where=_WAITING, postgresql_where=_WAITING),
+)
+
+blocked = Table(
+    f"{PREFIX}blocked",
+    metadata,
+    # How many requests were not let pass; not usage, and never billed.
+    Column("company", Text, primary_key=True),
+    Column("reason", String(40), primary_key=True),
+    Column("day", BigInteger, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+)
+
+holds = Table(
+    f"{PREFIX}holds",
+    metadata,
+    # Of an exact quota: what a process has let pass and not flushed yet. Goes when that journal is folded.
+    Column("generation", String(32), primary_key=True),
+    Column("company", Text, primary_key=True),
+    Column("meter", Text, primary_key=True),
+    Column("quantity", BigInteger, nullable=False),
+    Column("held_at", BigInteger, nullable=False),
+    Index(f"{PREFIX}holds_place", "company", "meter"),
+)
+
 lease = Table(
     f"{PREFIX}lease",
     metadata,
-    Column("name", String(40), primary_key=True),  # "reporter", "follower"; the rows are there from the beginning
+    Column("name", String(40), primary_key=True),  # one of LEASES; the rows are there from the beginning
     Column("holder", Text, nullable=False),
     Column("token", BigInteger, nullable=False),  # grows with each new holder: an old one's writes are refused by it
     Column("expires_at", BigInteger, nullable=False),

@@ -10,13 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import sqlalchemy as sa
 
-from meterkit import schema
-from meterkit.counting import NOBODY
-from meterkit.database import Database, in_key_order
+from meterkit import bulk, schema
+from meterkit.database import Database
+from meterkit.identifying import NOBODY
 from meterkit.lease import Lease, hold
 from meterkit.ledger import customer_of, is_customer
 from meterkit.limits import MAX_QUANTITY
@@ -82,7 +84,8 @@ def _due(database: Database, window: int, newest: int, now: int) -> Iterator[lis
         .distinct()
     )
     with database.snapshot() as connection:
-        places = sorted((row.meter, row.event_name, row.company) for row in connection.execute(query))
+        found = [(meter, event_name, company) for meter, event_name, company in connection.execute(query)]
+    places = sorted(found)
     for start in range(0, len(places), AT_ONCE):
         yield places[start : start + AT_ONCE]
 
@@ -97,36 +100,47 @@ def _has_closed(newest: int, now: int) -> sa.ColumnElement[bool]:
 
 
 def _seal(connection: sa.Connection, window: int, places: list[Place], now: int) -> int:
-    usage, accounts = schema.usage, schema.accounts
-    query = (
-        sa.select(usage, accounts.c.customer)
-        .join_from(usage, accounts, usage.c.company == accounts.c.company, isouter=True)
-        .where(usage.c.window == window, usage.c.quantity != usage.c.reported)
-        .where(sa.tuple_(usage.c.meter, usage.c.event_name, usage.c.company).in_(places))
-    )
-    deltas: dict[Place, list[sa.Row[Any]]] = {}
-    for row in connection.execute(query):
-        deltas.setdefault((row.meter, row.event_name, row.company), []).append(row)
+    deltas = _deltas(connection, window, places)
     sequences = _next_sequences(connection, window, places)
     ledger_id = _ledger_id(connection)
     reports: list[dict[str, Any]] = []
     for place, rows in deltas.items():
         reports += _reports_of(ledger_id, place, window, rows, sequence=sequences.get(place, 0), now=now)
     if reports:
-        connection.execute(sa.insert(schema.reports), reports)
+        bulk.insert(schema.reports, connection, reports)
     if deltas:  # those, too, that cancel each other out, after a correction
-        _mark(connection, [row for rows in deltas.values() for row in rows])
+        # What was read, not what is there, for more may have been folded in since.
+        names = schema.usage.columns.keys()
+        read = [{name: row[name] for name in names} for rows in deltas.values() for row in rows]
+        marks = [{**row, "reported": row["quantity"]} for row in read]
+        bulk.overwrite(schema.usage, connection, marks, column="reported")
     return len(reports)
 
 
+def _deltas(connection: sa.Connection, window: int, places: list[Place]) -> dict[Place, list[sa.RowMapping]]:
+    usage, accounts = schema.usage, schema.accounts
+    query = (
+        sa.select(usage, accounts.c.customer)
+        .join_from(usage, accounts, usage.c.company == accounts.c.company, isouter=True)
+        .where(usage.c.window == window, usage.c.quantity != usage.c.reported)
+        .where(usage.c.company.in_({company for _, _, company in places}))
+    )
+    deltas: dict[Place, list[sa.RowMapping]] = {place: [] for place in places}
+    for row in connection.execute(query).mappings():
+        place = (row["meter"], row["event_name"], row["company"])
+        if place in deltas:  # and not another meter of the company
+            deltas[place].append(row)
+    return {place: rows for place, rows in deltas.items() if rows}
+
+
 def _reports_of(
-    ledger_id: str, place: Place, window: int, rows: list[sa.Row[Any]], *, sequence: int, now: int
+    ledger_id: str, place: Place, window: int, rows: list[sa.RowMapping], *, sequence: int, now: int
 ) -> list[dict[str, Any]]:
     meter, event_name, company = place
-    customer = customer_of(company, rows[0].customer)
+    customer = customer_of(company, rows[0]["customer"])
     # Inside the window, so that it is billed in the right period; and not in the future, which Stripe refuses.
-    timestamp = max(window, min(max(row.last_used for row in rows), hour_of(window) + HOUR - 1, now))
-    left = sum(row.quantity - row.reported for row in rows)
+    timestamp = max(window, min(max(row["last_used"] for row in rows), hour_of(window) + HOUR - 1, now))
+    left = sum(row["quantity"] - row["reported"] for row in rows)
     reports = []
     while left:
         quantity = min(left, MAX_QUANTITY)
@@ -152,30 +166,19 @@ def _reports_of(
     return reports
 
 
-def _mark(connection: sa.Connection, rows: list[sa.Row[Any]]) -> None:
-    """Note how much is in reports: what was read, not what is there, for more may have been folded in since."""
-    table = schema.usage
-    keys = [column.name for column in table.primary_key]
-    marks = [{**{key: getattr(row, key) for key in keys}, "reported": row.quantity} for row in rows]
-    statement = sa.update(table).where(*(table.c[key] == sa.bindparam(f"old_{key}") for key in keys))
-    connection.execute(
-        statement.values(reported=sa.bindparam("new_reported")),
-        [
-            {**{f"old_{key}": mark[key] for key in keys}, "new_reported": mark["reported"]}
-            for mark in in_key_order(table, marks)
-        ],
-    )
-
-
 def _next_sequences(connection: sa.Connection, window: int, places: list[Place]) -> dict[Place, int]:
     table = schema.reports
-    query = (
-        sa.select(table.c.meter, table.c.event_name, table.c.company, sa.func.max(table.c.sequence).label("last"))
-        .where(table.c.window == window)
-        .where(sa.tuple_(table.c.meter, table.c.event_name, table.c.company).in_(places))
-        .group_by(table.c.meter, table.c.event_name, table.c.company)
-    )
-    return {(row.meter, row.event_name, row.company): row.last + 1 for row in connection.execute(query)}
+    found: dict[Place, int] = {}
+    for (meter, event_name), those in groupby(places, key=itemgetter(0, 1)):
+        query = (
+            sa.select(table.c.company, sa.func.max(table.c.sequence))
+            .filter_by(meter=meter, event_name=event_name, window=window)
+            .where(table.c.company.in_([company for _, _, company in those]))
+            .group_by(table.c.company)
+        )
+        for company, last in connection.execute(query):
+            found[meter, event_name, company] = last + 1
+    return found
 
 
 def _ledger_id(connection: sa.Connection) -> str:

@@ -9,7 +9,7 @@ import stripe
 from meterkit.database import Database
 from meterkit.late import Late, late_reports
 from meterkit.pricing import decimals_of
-from meterkit.reports import Report, State
+from meterkit.reports import Report
 from meterkit.verdict import SENT, UNREADABLE, Verdict, judge
 
 REPORT_KEY = "meterkit_report"
@@ -21,12 +21,13 @@ class Sending:
     Sends reports.
 
     Args:
-        client: Of stripe-python.
         bills_late: Usage whose invoice is final becomes an item of the next one.
     """
 
-    def __init__(self, client: stripe.StripeClient, *, bills_late: bool) -> None:
-        self._client = client
+    at_once = 1
+    portion = 100
+
+    def __init__(self, *, bills_late: bool) -> None:
         self._bills_late = bills_late
         self._late: dict[int, Late] = {}
 
@@ -41,37 +42,39 @@ class Sending:
         self._late = {late.report.id: late for late in found if late.amount is not None}
         return [late.report for late in self._late.values()]
 
-    def state_of(self, report: Report) -> State:
-        """What *report* is when Stripe has it."""
-        return "invoiced" if report.id in self._late else "sent"
+    def is_late(self, report: Report) -> bool:
+        """Whether *report* was found to be an item of an invoice."""
+        return report.id in self._late
 
-    def send(self, report: Report, *, again: bool) -> Verdict:
-        """Send *report* once; *again* says that Stripe may have it from an earlier attempt."""
+    def send(self, client: stripe.StripeClient, reports: list[Report]) -> list[Verdict]:
+        """Send the one of *reports* once."""
+        (report,) = reports
         try:
-            if report.id in self._late:
-                _bill(self._client, self._late[report.id], report, again=again)
-                return SENT
-            return self._send_event(report)
+            if self.is_late(report):
+                _bill(client, self._late[report.id], report)
+                return [Verdict("invoiced")]
+            return [_send_event(client, report)]
         except stripe.StripeError as error:
-            return judge(error)
-
-    def _send_event(self, report: Report) -> Verdict:
-        # Stripe replays a stored refusal for as long as it knows the key. The identifier, which stays the same,
-        # is what keeps the event from counting twice.
-        key = f"{report.sent_as}.{report.refusals}" if report.refusals else report.sent_as
-        event = self._client.v1.billing.meter_events.create(
-            {
-                "event_name": report.event_name,
-                "identifier": report.sent_as,
-                "payload": {"stripe_customer_id": report.customer, "value": str(report.quantity)},
-                "timestamp": report.timestamp,
-            },
-            options={"idempotency_key": key},
-        )
-        return SENT if getattr(event, "identifier", None) == report.sent_as else UNREADABLE
+            return [judge(error)]
 
 
-def _bill(client: stripe.StripeClient, late: Late, report: Report, *, again: bool) -> None:
+def _send_event(client: stripe.StripeClient, report: Report) -> Verdict:
+    # Stripe replays a stored refusal for as long as it knows the key. The identifier, which stays the same,
+    # is what keeps the event from counting twice.
+    key = f"{report.sent_as}.{report.refusals}" if report.refusals else report.sent_as
+    event = client.v1.billing.meter_events.create(
+        {
+            "event_name": report.event_name,
+            "identifier": report.sent_as,
+            "payload": {"stripe_customer_id": report.customer, "value": str(report.quantity)},
+            "timestamp": report.timestamp,
+        },
+        options={"idempotency_key": key},
+    )
+    return SENT if getattr(event, "identifier", None) == report.sent_as else UNREADABLE
+
+
+def _bill(client: stripe.StripeClient, late: Late, report: Report) -> None:
     """
     Put *late* on the customer's next invoice, once, however often.
 
@@ -81,7 +84,7 @@ def _bill(client: stripe.StripeClient, late: Late, report: Report, *, again: boo
     assert late.amount is not None
     if not late.amount:
         return
-    if again:  # Stripe may have it, and knows the Idempotency-Key for a day only
+    if report.attempts > 1:  # Stripe may have it, and knows the Idempotency-Key for a day only
         items = client.v1.invoice_items.list({"customer": report.customer, "limit": 100})
         if any(_billed(each) == report.identifier for each in items.auto_paging_iter()):
             return

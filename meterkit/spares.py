@@ -10,7 +10,10 @@ from meterkit.generation import Generation
 from meterkit.problems import Problems
 
 MOST = 8
-"""Of 1 MiB each. One is enough, unless new customers come faster than they are flushed."""
+"""At a time. One is enough, unless new customers come faster than they are flushed."""
+
+LARGEST = 4 << 20
+"""Bytes: some 50,000 cells, which the ledger takes in half a second. A full generation is followed by larger ones."""
 
 
 class Spares:
@@ -21,13 +24,13 @@ class Spares:
 
     Args:
         directory: Where the files are; made when the first is.
-        size: Bytes of a generation.
+        size: Bytes of a generation, at first and in memory.
         problems: Where trouble goes.
     """
 
     def __init__(self, directory: Path, *, size: int, problems: Problems) -> None:
         self._directory = directory
-        self._size = size
+        self._size = self._smallest = size
         self._problems = problems
         self._wanted = 1
         self._no_file = ""
@@ -39,12 +42,12 @@ class Spares:
         network = network_type(self._directory)
         if network is not None:
             self._no_file = f"it is on a network file system, {network}, whose locks do not keep hosts apart"
-            return Generation.in_memory(self._size)
+            return Generation.in_memory(self._smallest)
         try:
             made = Generation.create(self._directory, self._size)
         except OSError as error:
             self._no_file = str(error)
-            return Generation.in_memory(self._size)
+            return Generation.in_memory(self._smallest)
         self._no_file = ""
         return made
 
@@ -54,7 +57,11 @@ class Spares:
             return self.ready.pop()
         except IndexError:
             self._wanted = min(2 * self._wanted, MOST)
-            return Generation.in_memory(self._size)
+            return Generation.in_memory(self._smallest)
+
+    def grow(self) -> None:
+        """One was too small for a flush interval."""
+        self._size = min(2 * self._size, max(LARGEST, self._smallest))
 
     def fill(self) -> None:
         """Make as many as are used up between two calls."""
@@ -68,9 +75,11 @@ class Spares:
                 return
             self.ready.append(made)
 
-    def relax(self) -> None:
-        """All is flushed: one will do."""
+    def relax(self, used: int) -> None:
+        """All is flushed, of the last so many bytes: one will do, and a smaller one if that was hardly used."""
         self._wanted = 1
+        if 4 * used < self._size:
+            self._size = max(self._size // 2, self._smallest)
 
     def report_trouble(self) -> None:
         """Tell whether files can be had. Not under a lock: logging handlers are the application's code."""

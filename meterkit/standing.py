@@ -9,8 +9,8 @@ from typing import Any, Literal, TypeAlias
 import sqlalchemy as sa
 
 from meterkit import schema
-from meterkit.counting import NOBODY
 from meterkit.database import Database
+from meterkit.identifying import NOBODY
 from meterkit.ledger import customer_of
 
 Standing: TypeAlias = Literal["good", "overdue", "unknown"]

@@ -7,18 +7,13 @@ it has had before it drops, so an event whose outcome is not known is sent again
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
-from functools import partial
-from itertools import islice
 from typing import Any
 
 import stripe
 
-from meterkit.lease import Lease
-from meterkit.native import Flag
-from meterkit.outbox import Outbox, Summary
+from meterkit import native
 from meterkit.reports import Report
 from meterkit.verdict import SENT, Verdict, judge
 
@@ -27,97 +22,47 @@ AT_ONCE = 100
 
 
 class Stream:
-    """
-    Sends reports in the stream.
+    """Sends reports in the stream."""
 
-    Args:
-        client: Of stripe-python.
-        outbox: Where the reports are.
-        now: Stripe's time, unix seconds.
-        tell_time: Asks Stripe for it; answers why that failed, if it did.
-        patiently: Calls something again while that may help.
-        stop: When set, it ends with the next portion.
-    """
+    at_once = AT_ONCE
+    portion = 10 * AT_ONCE
 
-    def __init__(
-        self,
-        client: stripe.StripeClient,
-        *,
-        outbox: Outbox,
-        now: Callable[[], int],
-        tell_time: Callable[[], Verdict | None],
-        patiently: Callable[[Callable[[], Verdict]], Verdict],
-        stop: Flag,
-    ) -> None:
-        self._client = client
-        self._outbox = outbox
-        self._now = now
-        self._tell_time = tell_time
-        self._patiently = patiently
-        self._stop = stop
+    def __init__(self) -> None:
+        self._opening = native.lock()
         self._token: str | None = None
 
-    def send_all(self, lease: Lease, summary: Summary) -> None:
-        """
-        Send what is in the outbox.
+    def send(self, client: stripe.StripeClient, reports: list[Report]) -> list[Verdict]:
+        """Send *reports* once. What is wrong with one of them is told later; so all fare the same."""
+        verdict = self._send(client, [_event(report) for report in reports])
+        if verdict.state != "sent":  # it waits for a human or for Stripe, under the same identifier
+            verdict = replace(verdict, state="pending", refused=False)
+        return [verdict] * len(reports)
 
-        Raises:
-            LeaseLostError: Another process reports now.
-        """
-        pending = self._outbox.pending()
-        while portion := list(islice(pending, AT_ONCE)):
-            verdict = self._patiently(partial(self._send, lease, portion, summary))
-            if verdict.state != "sent" or self._stop.is_set():
-                return
-
-    def _send(self, lease: Lease, portion: list[Report], summary: Summary) -> Verdict:
-        """Send *portion*, which is brought up to date, once."""
-        if any(report.unknown_since is not None for report in portion):
-            untold = self._tell_time()
-            if untold is not None:
-                return untold
-        surely_not_there = {report.id for report in portion if report.unknown_since is None}
-        portion[:] = self._outbox.begin_all(lease, portion, now=self._now())
-        verdict = self._call(portion) if portion else SENT
-        if verdict.state == "sent":
-            for report in self._outbox.settle(lease, portion, "sent", unknown_since=None):
-                summary.enter(report)
-            return verdict
-        summary.error = verdict.error
-        known = [] if verdict.unknown else [report for report in portion if report.id in surely_not_there]
-        others = [report for report in portion if report not in known]
-        portion[:] = [
-            *self._outbox.note(lease, known, error=verdict.error, unknown_since=None),
-            *self._outbox.note(lease, others, error=verdict.error),
-        ]
-        # What is wrong with one event is told later; so this is about all, and waits for a human or for Stripe.
-        return replace(verdict, state="pending")
-
-    def _call(self, reports: Sequence[Report]) -> Verdict:
+    def _send(self, client: stripe.StripeClient, events: Any) -> Verdict:
         """A session is good for 15 minutes; when it has expired, another is opened, and the same is sent again."""
-        events: Any = [_event(report) for report in reports]
         try:
+            token, is_new = self._session(client, instead_of=None)
             try:
-                self._post(events)
+                _post(client, events, token)
             except stripe.StripeError as error:
-                if error.http_status != 401 or self._token is None:
+                if error.http_status != 401 or is_new:  # then it is not the session's age
                     raise
-                self._token = None
-                self._post(events)
+                _post(client, events, self._session(client, instead_of=token)[0])
         except stripe.StripeError as error:
             return judge(error)
         return SENT
 
-    def _post(self, events: Any) -> None:
-        fresh = self._token is None
-        if fresh:
-            self._token = self._client.v2.billing.meter_event_session.create().authentication_token
-        try:
-            self._client.v2.billing.meter_event_stream.create({"events": events}, options={"api_key": self._token})
-        except stripe.StripeError as error:
-            if fresh and error.http_status == 401:
-                self._token = None  # it is not the session's age
-            raise
+    def _session(self, client: stripe.StripeClient, *, instead_of: str | None) -> tuple[str, bool]:
+        """Its token, and whether it was opened for this call. One for all lanes."""
+        with self._opening:
+            if self._token not in (None, instead_of):
+                return self._token, False
+            self._token = client.v2.billing.meter_event_session.create().authentication_token
+            return self._token, True
+
+
+def _post(client: stripe.StripeClient, events: Any, token: str) -> None:
+    client.v2.billing.meter_event_stream.create({"events": events}, options={"api_key": token})
 
 
 def _event(report: Report) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from meterkit.errors import ConfigurationError
 from meterkit.meter import Meter
-from meterkit.pricing import Price, Tier, decimals_of
+from meterkit.pricing import EXACT, Price, Tier, decimals_of
 
 
 def price_of(known: Mapping[str, Any], meter: Meter) -> Price:
@@ -47,7 +47,7 @@ def _tier(tier: Mapping[str, Any], currency: str) -> Tier:
 
 def _whole(minor: Any, currency: str) -> Decimal | None:
     """An amount in whole currency; None where Stripe has none."""
-    return None if minor is None else Decimal(str(minor)).scaleb(-decimals_of(currency))
+    return None if minor is None else Decimal(str(minor)).scaleb(-decimals_of(currency), EXACT)
 
 
 def params_of(price: Price) -> dict[str, Any]:
@@ -96,5 +96,5 @@ def _params_of_tier(tier: Tier, currency: str) -> dict[str, Any]:
 
 def _minor(amount: Any, currency: str) -> str:
     """An amount as Stripe takes it: never with an exponent, and without zeros at its end."""
-    text = f"{Decimal(amount).scaleb(decimals_of(currency)):f}"
+    text = f"{Decimal(amount).scaleb(decimals_of(currency), EXACT):f}"
     return text.rstrip("0").rstrip(".") if "." in text else text

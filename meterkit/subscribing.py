@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ import stripe
 from meterkit.accounts import Accounts
 from meterkit.errors import ConfigurationError
 from meterkit.pricing import Price
-from meterkit.stripe_writes import lookup_key_of
+from meterkit.stripe_writes import lookup_key_of, send_once
 from meterkit.verdict import naming_failures
 
 ENDED = ("canceled", "incomplete_expired")
@@ -66,23 +65,41 @@ def subscribe(
         ids = _price_ids(client, list(prices))
         customer = accounts.customer_of(company)
         if customer is None:
-            what: Any = {**about, "metadata": {metadata_key: company}}
-            key = hashlib.sha256(company.encode()).hexdigest()[:40]
-            customer = client.v1.customers.create(what, options={"idempotency_key": f"meterkit-customer-{key}"}).id
+            customer = _customer(client, {metadata_key: company})
             accounts.link(company, customer)
+            if about:
+                changes: Any = about
+                client.v1.customers.update(customer, changes)
         return _subscription(client, customer, ids, days_until_due)
+
+
+def _customer(client: stripe.StripeClient, metadata: dict[str, str]) -> str:
+    """A new one; or that which a run that was broken off has made within the last day."""
+
+    def still_there(made: Any) -> Any:
+        found = None if made is None else client.v1.customers.retrieve(made.id)
+        return None if found is None or getattr(found, "deleted", False) else found
+
+    return str(send_once("customer", client.v1.customers.create, {"metadata": metadata}, look=still_there).id)
 
 
 def _subscription(
     client: stripe.StripeClient, customer: str, prices: list[str], days_until_due: int | None
 ) -> Subscribed:
-    for held in client.v1.subscriptions.list({"customer": customer, "limit": 100}).auto_paging_iter():
-        if held.status not in ENDED and {item.price.id for item in held["items"].data} & set(prices):
-            return Subscribed(customer, held.id, is_new=False)
+    def running(_: Any = None) -> Any:
+        for held in client.v1.subscriptions.list({"customer": customer, "limit": 100}).auto_paging_iter():
+            if held.status not in ENDED and {item.price.id for item in held["items"].data} & set(prices):
+                return held
+        return None
+
+    held = running()
+    if held is not None:
+        return Subscribed(customer, held.id, is_new=False)
     params: Any = {"customer": customer, "items": [{"price": price} for price in prices]}
     if days_until_due is not None:
         params |= {"collection_method": "send_invoice", "days_until_due": days_until_due}
-    return Subscribed(customer, client.v1.subscriptions.create(params).id, is_new=True)
+    made = send_once("subscription", client.v1.subscriptions.create, params, look=running)
+    return Subscribed(customer, made.id, is_new=True)
 
 
 def _price_ids(client: stripe.StripeClient, prices: list[Price]) -> list[str]:

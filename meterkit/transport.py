@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from time import monotonic
@@ -33,28 +34,29 @@ NOT_SENT = frozenset({"x-stripe-client-telemetry", "x-stripe-client-user-agent"}
 """stripe-python's telemetry: an id of the machine, its platform, the time that calls took. Stripe works without it."""
 
 
-def connect(api_key: str, base: str | None) -> tuple[StripeClient, HTTPXClient]:
+def connect(api_key: str, base: str | None, *, tls: ssl.SSLContext | None = None) -> tuple[StripeClient, HTTPXClient]:
     """
     A client for Stripe's API, and the connection under it, which is the caller's to close.
 
     Args:
         api_key: Stripe's secret key.
         base: Stripe's base address; None for the real one.
+        tls: To share with other connections; None for one of its own.
     """
-    http = HTTPXClient()
+    http = HTTPXClient(tls)
     addresses: Any = {"api": base.rstrip("/"), "meter_events": base.rstrip("/")} if base else None
     # Not the SDK's own retries: it does not know which answers leave the outcome open.
     return StripeClient(api_key, http_client=http, max_network_retries=0, base_addresses=addresses), http
 
 
 class HTTPXClient(stripe.HTTPClient):
-    """An HTTP client to hand to ``stripe.StripeClient(http_client=...)``."""
+    """An HTTP client to hand to ``stripe.StripeClient(http_client=...)``, for one call at a time."""
 
     name = "httpx"
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         super().__init__()
-        self._client = httpx.Client(timeout=TIMEOUT)
+        self._client = httpx.Client(timeout=TIMEOUT, verify=True if tls is None else tls)
         self._socket: socket.socket | None = None
         self._since: float | None = None
 

@@ -63,10 +63,10 @@ def _version(connection: sa.Connection) -> int | None:
 
 def _create(connection: sa.Connection) -> None:
     schema.metadata.create_all(connection)
-    about = {"schema_version": str(schema.VERSION), "ledger_id": uuid.uuid4().hex}
+    about = {"schema_version": str(schema.VERSION), "ledger_id": uuid.uuid4().hex, "change": "0"}
     connection.execute(sa.insert(schema.meta), [{"key": key, "value": value} for key, value in about.items()])
     nobodys = {"holder": "", "token": 0, "expires_at": 0}
-    connection.execute(sa.insert(schema.lease), [{"name": name, **nobodys} for name in ("reporter", "follower")])
+    connection.execute(sa.insert(schema.lease), [{"name": name, **nobodys} for name in schema.LEASES])
 
 
 _TO_3 = """
@@ -113,6 +113,44 @@ CREATE INDEX meterkit_corrections_place ON meterkit_corrections (company, meter,
 CREATE INDEX meterkit_corrections_state ON meterkit_corrections (state)
 """
 
+_TO_4 = """
+CREATE INDEX meterkit_invoices_open ON meterkit_invoices (customer) WHERE status = 'open';
+CREATE INDEX meterkit_usage_company ON meterkit_usage (company, "window");
+CREATE TABLE meterkit_totals (
+    company TEXT NOT NULL, meter TEXT NOT NULL, day BIGINT NOT NULL, quantity BIGINT NOT NULL,
+    "change" BIGINT NOT NULL, PRIMARY KEY (company, meter, day)
+);
+CREATE INDEX meterkit_totals_change ON meterkit_totals ("change");
+INSERT INTO meterkit_meta VALUES ('change', '0');
+INSERT INTO meterkit_totals
+    SELECT company, meter, "window" / 86400 * 86400, sum(quantity), 0 FROM meterkit_usage
+    WHERE company <> '' GROUP BY company, meter, "window" / 86400 * 86400;
+CREATE TABLE meterkit_peaks (
+    meter TEXT NOT NULL, company TEXT NOT NULL, value TEXT NOT NULL, "window" BIGINT NOT NULL, quantity BIGINT NOT NULL,
+    PRIMARY KEY (meter, company, value, "window")
+);
+CREATE INDEX meterkit_peaks_window ON meterkit_peaks ("window");
+CREATE TABLE meterkit_notices (
+    "key" VARCHAR(500) NOT NULL PRIMARY KEY, kind VARCHAR(40) NOT NULL, company TEXT, title TEXT NOT NULL,
+    text TEXT NOT NULL, fields TEXT NOT NULL, created_at BIGINT NOT NULL
+);
+CREATE INDEX meterkit_notices_created_at ON meterkit_notices (created_at);
+CREATE TABLE meterkit_deliveries (
+    notice VARCHAR(500) NOT NULL, channel VARCHAR(255) NOT NULL, state VARCHAR(10) NOT NULL, attempts INTEGER NOT NULL,
+    next_attempt_at BIGINT NOT NULL, error TEXT NOT NULL, settled_at BIGINT, PRIMARY KEY (notice, channel)
+);
+CREATE INDEX meterkit_deliveries_waiting ON meterkit_deliveries (next_attempt_at) WHERE state = 'waiting';
+CREATE TABLE meterkit_blocked (
+    company TEXT NOT NULL, reason VARCHAR(40) NOT NULL, day BIGINT NOT NULL, count BIGINT NOT NULL,
+    PRIMARY KEY (company, reason, day)
+);
+CREATE TABLE meterkit_holds (
+    generation VARCHAR(32) NOT NULL, company TEXT NOT NULL, meter TEXT NOT NULL, quantity BIGINT NOT NULL,
+    held_at BIGINT NOT NULL, PRIMARY KEY (generation, company, meter)
+);
+CREATE INDEX meterkit_holds_place ON meterkit_holds (company, meter)
+"""
+
 _STEPS = {
     1: [
         *(f"ALTER TABLE {name} RENAME TO meterkit_{name}" for name in TABLES_OF_1),
@@ -131,5 +169,7 @@ _STEPS = {
         "INSERT INTO meterkit_lease VALUES ('reporter', '', 0, 0) ON CONFLICT (name) DO NOTHING",
     ],
     2: _TO_3.split(";\n"),
+    3: _TO_4.split(";\n"),
+    4: ['CREATE INDEX meterkit_usage_reported ON meterkit_usage ("window") WHERE quantity = reported'],
 }
 """What leads from a version to the next."""

@@ -28,7 +28,8 @@ class Verdict:
     What an answer means.
 
     Attributes:
-        state: ``sent``: Stripe has the event. ``rejected``: it never will. ``pending``: it has to be sent again.
+        state: ``sent``: Stripe has the event. ``invoiced``: as an item of an invoice. ``rejected``: it never will.
+            ``pending``: it has to be sent again.
         error: What Stripe said.
         retry: Sending again in some seconds may help; if False, not before the next pass.
         unknown: Stripe may have the event all the same.
@@ -37,7 +38,7 @@ class Verdict:
         duplicate: Stripe has had the identifier before.
     """
 
-    state: Literal["sent", "rejected", "pending"]
+    state: Literal["sent", "invoiced", "rejected", "pending"]
     error: str = ""
     retry: bool = False
     unknown: bool = False

@@ -22,12 +22,14 @@ class Windows:
     Attributes:
         boundaries: By company, the seconds in which a billing period ends and the next begins, in ascending order;
             only those of now and the next hours. Replaced as a whole, by the thread that flushes.
+        past: The same of the last 35 days, for usage of the past; looked up every hour.
     """
 
-    __slots__ = ("boundaries",)
+    __slots__ = ("boundaries", "past")
 
     def __init__(self) -> None:
         self.boundaries: Mapping[str, tuple[int, ...]] = {}
+        self.past: Mapping[str, tuple[int, ...]] = {}
 
     def at(self, moment: int, company: str) -> int:
         """The begin of the window of *company* into which the second *moment* falls."""
@@ -37,6 +39,11 @@ class Windows:
                 if begin < boundary <= moment:
                     begin = boundary
         return begin
+
+    def of_the_past(self, moment: int, company: str) -> int:
+        """The same, of a moment that may be long ago."""
+        edges = (*self.past.get(company, ()), *self.boundaries.get(company, ()))
+        return max([moment - moment % HOUR, *(edge for edge in edges if moment - moment % HOUR < edge <= moment)])
 
 
 def hour_of(window: int) -> int:

@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from meterkit.answers import WARNING, Answer
 from meterkit.counting import MARK, Counting, counting_of
 from meterkit.endpoint import LARGEST_BYTES, Endpoint, endpoint_of
 from meterkit.exchange import Exchange
+from meterkit.wsgi_headers import EnvironHeaders, HeaderPairs
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -29,36 +31,68 @@ class WSGIExchange(Exchange):
     ``route`` is what Flask matched, with the prefix of mounts inside the middleware; other apps publish none.
     """
 
-    __slots__ = ("_app", "_mounted_at", "_response_headers")
+    __slots__ = ("_server_writes", "mounted_at", "server_starts")
 
-    def __init__(self, environ: WSGIEnvironment, app: WSGIApplication) -> None:
-        super().__init__(environ.get("REQUEST_METHOD", ""), _path(environ), environ)
-        self._app = app
-        self._mounted_at = environ.get("SCRIPT_NAME", "")
-        self._response_headers: list[tuple[str, str]] = []
+    mounted_at: str
+    server_starts: Any
+    _server_writes: Any
 
-    @property
-    def headers(self) -> Mapping[str, str]:
-        """The request's headers."""
-        return EnvironHeaders(self.native or {})
+    headers = property(EnvironHeaders, doc="The request's headers.")  # without a function, which took as long again
 
     @property
     def response_headers(self) -> Mapping[str, str]:
         """The response's headers."""
         return HeaderPairs(self._response_headers)
 
+    @property
+    def declared_bytes(self) -> int | None:
+        """The Content-Length; without a `HeaderPairs`, which takes longer."""
+        for name, value in self._response_headers:
+            if name == "Content-Length" or (len(name) == 14 and name.lower() == "content-length"):
+                return int(value) if value.isascii() and value.isdigit() else None
+        return None
+
+    @property
+    def is_bodiless(self) -> bool:
+        """The head of the response is all that leaves."""
+        headers = self._response_headers
+        return self.method == "HEAD" or self.status in (204, 304) or ("Content-Length", "0") in headers
+
     def known_routes(self) -> Iterable[str] | None:
         """The templates of a Flask app, and of those that a ``DispatcherMiddleware`` mounts."""
-        return _routes_of(self._app, "")
+        return _routes_of(self.owner.app, "")
 
-    def start(self, status: str, headers: list[tuple[str, str]]) -> None:
-        """Take down the status line, the headers and the route: Flask forgets it when its app returns."""
-        self.begun = False  # an app may start again, as long as nothing has left
-        self.status = int(status[:3])
-        self._response_headers = headers
-        rule = getattr(self.native.get("werkzeug.request"), "url_rule", None)
+    def start_response(
+        self, status: str, response_headers: list[tuple[str, str]], exc_info: Any = None
+    ) -> Callable[[bytes], object]:
+        """What the app calls instead of the server's; a method of this, which costs less than a closure."""
+        if self.warning is not None:
+            response_headers = [*response_headers, (WARNING, self.warning)]
+        if exc_info is None:
+            self._server_writes = self.server_starts(status, response_headers)
+        else:
+            self._server_writes = self.server_starts(status, response_headers, exc_info)
+        if not self.closed:
+            try:
+                self.begun = False  # an app may start again, as long as nothing has left
+                self.status = _CODES.get(status) or _code_of(status)
+                self._response_headers = response_headers
+                if "werkzeug.request" in self.native:
+                    self._find_route()
+            except Exception as error:
+                self.owner.counting.internal(error)
+        return self._write
+
+    def _find_route(self) -> None:
+        """Take it down: Flask forgets it when its app returns."""
+        rule = getattr(self.native["werkzeug.request"], "url_rule", None)
         if rule is not None:
-            self.route = self.native.get("SCRIPT_NAME", "")[len(self._mounted_at) :] + rule.rule
+            mounts = self.native.get("SCRIPT_NAME", "")
+            self.route = rule.rule if mounts == self.mounted_at else mounts[len(self.mounted_at) :] + rule.rule
+
+    def _write(self, data: bytes) -> object:
+        self.owner.counting.chunk(self, data)
+        return self._server_writes(data)
 
 
 class MeterMiddleware:
@@ -75,43 +109,75 @@ class MeterMiddleware:
 
     def __init__(self, app: WSGIApplication, kit: MeterKit) -> None:
         self.app = app
-        self._counting = counting_of(kit)
+        self.counting = counting_of(kit)
         self._endpoint = endpoint_of(kit)
+        self._governor = kit.governor
+        self._page = kit.page
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
-        if self._endpoint is not None and _path(environ) == self._endpoint.path:
+        mounted_at = environ.get("SCRIPT_NAME", "")
+        path = mounted_at + environ.get("PATH_INFO", "")
+        if not path.isascii():
+            path = path.encode("latin-1", "replace").decode(
+                "utf-8", "replace"
+            )  # its bytes come as if they were Latin-1
+        if self._endpoint is not None and path == self._endpoint.path:
             return _answered(self._endpoint, environ, start_response)
-        counting = self._counting
-        mark = environ.get(MARK)
-        if mark is not None and counting.counts_already(mark):
+        counting = self.counting
+        if MARK in environ and counting.counts_already(environ[MARK]):
             return self.app(environ, start_response)
-        exchange = environ[MARK] = WSGIExchange(environ, self.app)
+        exchange = environ[MARK] = WSGIExchange(environ["REQUEST_METHOD"], path, environ, self)
+        exchange.mounted_at = mounted_at
+        exchange.server_starts = start_response
         counting.open(exchange)
-        files: Any = environ.get("wsgi.file_wrapper") or ()  # None, where a server says that it has none
-        made: list[object] | None = None
-        if callable(files) and not isinstance(files, type):
-            made, environ["wsgi.file_wrapper"] = _remembering(files)
+        if self._governor is not None or self._page is not None:
+            answer = self._answer_before(exchange)
+            if answer is not None:
+                counting.refuse(exchange)
+                return _sent(answer, environ, start_response)
+        files = environ.get("wsgi.file_wrapper")
         try:
-            body = self.app(environ, _starter(start_response, exchange, counting))
+            if files is None or isinstance(files, type):
+                body = self.app(environ, exchange.start_response)
+                is_file = files is not None and isinstance(body, files)
+            else:
+                body, is_file = _remembering(self.app, environ, exchange.start_response, files)
         except BaseException:
             counting.broke(exchange)
             exchange.retract()
             raise
-        finally:
-            if made is not None:
-                environ["wsgi.file_wrapper"] = files
-        if type(body) is list or type(body) is tuple:
-            _count_whole(body, exchange, counting)
-        elif any(body is each for each in made) if made is not None else isinstance(body, files):
-            counting.sendfile(exchange)
-        else:
-            if exchange.status:
-                counting.chunk(exchange, b"")
-            if not exchange.closed:
-                return (SizedBody if hasattr(body, "__len__") else Body)(body, exchange, counting)
-        exchange.retract()
-        return body
+        if type(body) is list and len(body) == 1 and exchange.status and not exchange.begun:
+            counting.whole(exchange, body[0])
+            if exchange.outer is not None:
+                exchange.retract()
+            return body
+        return _counted(body, exchange, counting, is_file=is_file)
+
+    def _answer_before(self, exchange: WSGIExchange) -> Answer | None:
+        """What to send instead of the app's response; None lets it answer."""
+        if self._page is not None and exchange.path == self._page.path:
+            return self._page.answer(exchange)
+        return None if self._governor is None else self._governor.stop(exchange)
+
+
+def _counted(body: Any, exchange: WSGIExchange, counting: Counting, *, is_file: bool) -> Iterable[bytes]:
+    """*body*, and it is counted before it leaves."""
+    if type(body) is list or type(body) is tuple:
+        if not exchange.status:
+            counting.broke(exchange)  # the app forgot start_response, which the server will answer with a 500
+        for data in body[:-1]:
+            counting.chunk(exchange, data)
+        counting.chunk(exchange, body[-1] if body else b"", last=True)
+    elif is_file:
+        counting.sendfile(exchange)
+    else:
+        if exchange.status and exchange.is_bodiless:
+            counting.chunk(exchange, b"")
+        if not exchange.closed:
+            return (SizedBody if hasattr(body, "__len__") else Body)(body, exchange, counting)
+    exchange.retract()
+    return body  # type: ignore[no-any-return]
 
 
 class Body:
@@ -141,6 +207,8 @@ class Body:
         if self._next is None:
             iter(self)
             assert self._next is not None
+        if self._exchange.closed:
+            return self._next()  # there is nothing to learn any more
         try:
             data = self._next()
         except StopIteration:
@@ -167,8 +235,10 @@ class Body:
                 self._end(self._counting.close)
 
     def _end(self, count: Callable[[Exchange], None]) -> None:
-        count(self._exchange)
-        self._exchange.retract()
+        if not self._exchange.closed:
+            count(self._exchange)
+        if self._exchange.outer is not None:
+            self._exchange.retract()
 
 
 class SizedBody(Body):
@@ -180,86 +250,27 @@ class SizedBody(Body):
         return len(self._body)
 
 
-class HeaderPairs(Mapping[str, str]):
-    """Headers as WSGI responses have them: pairs, in order; several of one name are joined with a comma."""
-
-    __slots__ = ("_pairs",)
-
-    def __init__(self, pairs: list[tuple[str, str]]) -> None:
-        self._pairs = pairs
-
-    def __getitem__(self, name: str) -> str:
-        name = name.lower()
-        values = [value for key, value in self._pairs if key.lower() == name]
-        if not values:
-            raise KeyError(name)
-        return ", ".join(values)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(key.lower() for key, _ in self._pairs))
-
-    def __len__(self) -> int:
-        return len({key.lower() for key, _ in self._pairs})
+def _code_of(status: str) -> int:
+    code = int(status[:3])
+    if len(_CODES) < 1000:  # an app may make its own
+        _CODES[status] = code
+    return code
 
 
-class EnvironHeaders(Mapping[str, str]):
-    """The request's headers, looked up in the environ."""
-
-    __slots__ = ("_environ",)
-
-    def __init__(self, environ: WSGIEnvironment) -> None:
-        self._environ = environ
-
-    def __getitem__(self, name: str) -> str:
-        key = name.upper().replace("-", "_")
-        if key in _WITHOUT_PREFIX:
-            value = self._environ.get(key)
-            if not value:  # servers leave them empty where the client sent none
-                raise KeyError(name)
-            return str(value)
-        return str(self._environ["HTTP_" + key])
-
-    def __iter__(self) -> Iterator[str]:
-        for key, value in self._environ.items():
-            if key.startswith("HTTP_"):
-                yield key[5:].replace("_", "-").lower()
-            elif value and key in _WITHOUT_PREFIX:
-                yield key.replace("_", "-").lower()
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
+_CODES: dict[str, int] = {}
+"""By status line: to look it up takes a quarter of the time to read it."""
 
 
-_WITHOUT_PREFIX = ("CONTENT_TYPE", "CONTENT_LENGTH")
+def _remembering(
+    app: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse, files: Any
+) -> tuple[Iterable[bytes], bool]:
+    """
+    What *app* answers, and whether the server knows it as a file: by its identity, if its wrapper is a function.
 
-
-def _starter(start_response: StartResponse, exchange: WSGIExchange, counting: Counting) -> StartResponse:
-    def metered_start_response(*args: Any, **named: Any) -> Callable[[bytes], object]:
-        # As it came: with two arguments or three, and exc_info by position or by name.
-        write = start_response(*args, **named)
-        if not exchange.closed:
-            try:
-                exchange.start(*_status_and_headers(*args, **named))
-            except Exception as error:
-                counting.internal(error)
-
-        def metered_write(data: bytes) -> object:
-            counting.chunk(exchange, data)
-            return write(data)
-
-        return metered_write
-
-    return metered_start_response
-
-
-def _status_and_headers(
-    status: str, response_headers: list[tuple[str, str]], _exc_info: object = None, **_named: object
-) -> tuple[str, list[tuple[str, str]]]:
-    return status, response_headers
-
-
-def _remembering(files: Callable[..., object]) -> tuple[list[object], Callable[..., object]]:
-    """A file wrapper that is a function (uWSGI's) and what it returned: the server knows that by its identity."""
+    uWSGI's is such a function.
+    """
+    if not callable(files):  # a server says that it has none
+        return app(environ, start_response), False
     made: list[object] = []
 
     def metered_file_wrapper(*args: Any, **named: Any) -> object:
@@ -267,16 +278,12 @@ def _remembering(files: Callable[..., object]) -> tuple[list[object], Callable[.
         made.append(wrapped)
         return wrapped
 
-    return made, metered_file_wrapper
-
-
-def _count_whole(body: list[bytes] | tuple[bytes, ...], exchange: Exchange, counting: Counting) -> None:
-    if not exchange.status:
-        counting.broke(exchange)  # the app forgot start_response, which the server will answer with a 500
-        return
-    for data in body[:-1]:
-        counting.chunk(exchange, data)
-    counting.chunk(exchange, body[-1] if body else b"", last=True)
+    environ["wsgi.file_wrapper"] = metered_file_wrapper
+    try:
+        body = app(environ, start_response)
+    finally:
+        environ["wsgi.file_wrapper"] = files
+    return body, any(body is each for each in made)
 
 
 def _answered(endpoint: Endpoint, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
@@ -284,14 +291,12 @@ def _answered(endpoint: Endpoint, environ: WSGIEnvironment, start_response: Star
     size = int(length) if length.isascii() and length.isdigit() else 0
     payload = environ["wsgi.input"].read(min(size, LARGEST_BYTES + 1))
     answer = endpoint.answer(environ["REQUEST_METHOD"], payload, environ.get("HTTP_STRIPE_SIGNATURE"))
+    return _sent(answer, environ, start_response)
+
+
+def _sent(answer: Answer, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
     start_response(f"{answer.status} {answer.reason}", answer.headers)
-    return [answer.body]
-
-
-def _path(environ: WSGIEnvironment) -> str:
-    """The path as text, with what it is mounted at: its bytes are UTF-8, but come as if they were Latin-1."""
-    path: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-    return path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
 
 
 def _routes_of(app: Any, prefix: str) -> list[str] | None:

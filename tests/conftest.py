@@ -8,8 +8,9 @@ import httpx
 import pytest
 from fake_clock import Clock
 from stripe_account import api, make_meter
+from stripe_types import wrong_requests
 
-from meterkit import Meter, MeterKit, reporter, transport
+from meterkit import Meter, MeterKit, patience, transport
 from meterkit.sandbox import Sandbox
 
 
@@ -58,6 +59,7 @@ def stripe(clock):
     with Sandbox(now=clock) as sandbox:
         make_meter(sandbox, "calls")
         yield sandbox
+        assert [] == wrong_requests(sandbox)
 
 
 @pytest.fixture
@@ -69,5 +71,5 @@ def customer(stripe):
 @pytest.fixture
 def impatient(monkeypatch):
     """A reporter with the same tries as ever, and shorter waits between them."""
-    monkeypatch.setattr(reporter, "MAX_WAIT", 0.01)
+    monkeypatch.setattr(patience, "MAX_WAIT", 0.01)
     monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(0.5))

@@ -88,6 +88,11 @@ def _others(figures: list[dict[str, Any]]) -> str:
     for each in figures:
         if each["name"] == "model":
             lines.append(f"- The model, {each['world']}: {each['examples']:,} stories of up to {each['steps']} steps.")
+        elif each["name"] == "a quota reaches all workers":
+            lines.append(
+                f"- A quota and four saturated workers, `flush_interval={each['flush_interval']}`: the last "
+                f"request passed {each['seconds']} s after the first refusal; {each['overrun']} too many in all."
+            )
         elif each["name"] == "flood":
             lines.append(
                 f"- {each['companies']:,} invented companies: the memory grew by {each['mebibytes']} MiB, "

@@ -9,8 +9,9 @@ import httpx
 import pytest
 import stripe as stripe_python
 from fake_clock import Clock
+from stripe_types import wrong_requests
 
-from meterkit import Meter, reporter, summaries, transport
+from meterkit import Meter, patience, summaries, transport
 from meterkit.sandbox import Sandbox
 
 HOUR = 3600
@@ -20,7 +21,7 @@ DAY = 24 * HOUR
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
     """The same tries as ever, with shorter waits between them."""
-    monkeypatch.setattr(reporter, "MAX_WAIT", 0.01)
+    monkeypatch.setattr(patience, "MAX_WAIT", 0.01)
     monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(0.5))
 
 
@@ -30,6 +31,7 @@ def stripe(request, clock):
     with Sandbox(now=clock, event_lag=120, **request.param) as sandbox:
         make_meter(sandbox, "calls")
         yield sandbox
+        assert [] == wrong_requests(sandbox)
 
 
 def api(sandbox):
@@ -62,7 +64,7 @@ def use(kit, clock, customer, quantity):
 
 def lose_the_answer(kit, stripe, fault="reset_after"):
     """Report, and get no answer, however often it is tried."""
-    stripe.fail(fault, times=reporter.TRIES)
+    stripe.fail(fault, times=patience.TRIES)
     kit.report()
     stripe.heal()
 
@@ -154,6 +156,28 @@ def test_what_cannot_be_told_is_held(kit, stripe, customer, clock):
     assert {"counted": 5, "uncertain": 5, "balanced": True} == books(kit)
     (refused,) = kit.health()["refused"]
     assert "Stripe has 3 for this customer and hour, 0 of them known to the ledger" in refused["error"]
+
+
+@pytest.mark.parametrize(("arrived", "events"), [(True, [3]), (False, [3, 5])])
+def test_a_human_decides(kit, stripe, customer, clock, arrived, events):
+    """Whether Stripe has it; if not, it goes out again, and nothing else is touched."""
+    use(kit, clock, customer, 5)
+    counted_at = int(clock.now) - HOUR
+    lose_the_answer(kit, stripe, "reset_before")
+    payload = {"stripe_customer_id": customer, "value": "3"}
+    api(stripe).billing.meter_events.create({"event_name": "calls", "payload": payload, "timestamp": counted_at})
+    clock.advance(DAY)
+    kit.report()
+    (refused,) = kit.health()["refused"]
+    reporter = kit.process().courier.reporter()
+
+    assert reporter.decide(refused["identifier"], arrived=arrived)
+    assert not reporter.decide(refused["identifier"], arrived=not arrived)
+    clock.advance(HOUR)
+    kit.report()
+    assert events == sorted(events_of(stripe))
+    assert {"counted": 5, "sent": 5, "balanced": True} == books(kit)
+    assert kit.health()["ok"]
 
 
 def test_what_cannot_be_told_is_asked_once_a_day(kit, stripe, customer, clock):
@@ -279,7 +303,7 @@ def test_the_clock_of_this_machine_does_not_tell_how_old_an_attempt_is(
 def test_while_stripe_does_not_tell_the_time_nothing_is_sent(kit, stripe, customer, clock):
     """What is refused instead tells it as well; only no answer, or a proxy's, does not."""
     use(kit, clock, customer, 5)
-    stripe.fail("502", path="/v1/billing/meters", times=reporter.TRIES)
+    stripe.fail("502", path="/v1/billing/meters", times=patience.TRIES)
     silent = kit.report()
     stripe.fail("500", path="/v1/billing/meters")
     kit.report()

@@ -12,7 +12,7 @@ import pytest
 from plain_exchange import counted, serve
 
 import meterkit
-from meterkit import Meter, exchange, response_json
+from meterkit import Meter, response_json, saying
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def tokens(make_kit):
 
 @pytest.fixture(autouse=True)
 def _nothing_warned_yet(monkeypatch):
-    monkeypatch.setattr(exchange, "_warned_at", float("-inf"))
+    monkeypatch.setattr(saying, "_warned_at", float("-inf"))
 
 
 def test_add_usage_sums_up(tokens):

@@ -72,7 +72,7 @@ def test_a_million_companies_in_an_hour(tmp_path):
 @pytest.fixture
 def dammed(make_kit, tmp_path, monkeypatch):
     """A kit whose usage can go nowhere: no file, and a locked ledger. Three generations that wait are too many."""
-    monkeypatch.setattr(flood, "MOST_IN_MEMORY", 3)
+    monkeypatch.setattr(flood, "MOST_IN_MEMORY", 3 << 20)
     monkeypatch.setattr("meterkit.database.PATIENCE", 0.01)
     (tmp_path / "file").write_text("")
     kit = make_kit(data_dir=tmp_path / "file" / "data", ledger=f"sqlite:///{tmp_path}/ledger.sqlite")

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from meterkit import errand, reporter
+from meterkit import errand, patience
 
 HOUR = 3600
 
@@ -51,7 +51,7 @@ def test_the_first_count_starts_all_that_is_needed(make_live_kit, stripe, custom
 @pytest.mark.usefixtures("left_behind")
 def test_what_could_not_be_sent_is_tried_again_by_itself(make_live_kit, stripe, customer, monkeypatch):
     """Long before the next hour."""
-    monkeypatch.setattr(reporter, "MAX_WAIT", 0.01)
+    monkeypatch.setattr(patience, "MAX_WAIT", 0.01)
     monkeypatch.setattr(errand, "FIRST_RETRY_SECONDS", 0.01)
     refused = stripe.fail("429", times=4)
     held = stripe.fail("slow")

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meterkit import generation, orphans
-from meterkit.generation import ForeignFileError, FullError, Generation
+from meterkit import generation, journal_file, orphans
+from meterkit.generation import FullError, Generation
+from meterkit.journal_file import ForeignFileError
 from meterkit.problems import Problems
 
 CELL = ("credit_scores", "credit_scores", "acme", "", 1_700_000_000 // 3600 * 3600)
@@ -22,7 +23,7 @@ OTHER = ("egress", "egress_bytes", "globex", "anna", CELL[4])
 
 
 def counted_in(path: Path) -> dict[generation.Cell, int]:
-    return {cell: quantity for cell, quantity, _last in generation.read(path.read_bytes())}
+    return {cell: quantity for cell, quantity, _last in journal_file.read(path.read_bytes())}
 
 
 def abandoned(directory: Path, **quantities: int) -> Path:
@@ -44,7 +45,7 @@ def test_what_is_counted_stands_in_the_file_at_once(tmp_path):
     owned.count(CELL, 3, CELL[4] + 20)
     owned.count(OTHER, 7, CELL[4] + 30)
 
-    assert [(CELL, 5, CELL[4] + 20), (OTHER, 7, CELL[4] + 30)] == generation.read(owned.path.read_bytes())
+    assert [(CELL, 5, CELL[4] + 20), (OTHER, 7, CELL[4] + 30)] == journal_file.read(owned.path.read_bytes())
     owned.discard()
 
 

@@ -27,7 +27,7 @@ class Bench:
         self.woken = threading.Event()
         self.journal = Journal(directory, problems=self.problems, wake=self.woken.set, **options)
         self.journal.open()
-        self.journal.report_trouble()
+        self.journal.spares.report_trouble()
         self.folded: dict[str, int] = {}
 
     def count(self, company: str, quantity: int = 1) -> None:
@@ -214,6 +214,28 @@ def test_a_full_generation_gives_way_to_the_spare_one(tmp_path):
     assert not bench.journal.in_memory
     bench.fold()
     assert {f"company-{number}": 1 for number in range(20)} == bench.folded
+    bench.journal.close()
+
+
+def test_many_customers_get_larger_generations_and_few_smaller_ones_again(tmp_path):
+    """What does not fit is counted in memory until the next flush; so it is seen to that the next time it does."""
+    bench = Bench(tmp_path / "journal", size=4096)
+
+    def sizes():
+        return {path.stat().st_size for path in bench.directory.iterdir()}
+
+    for _ in range(12):
+        for number in range(200):
+            bench.count(f"company {number}")
+        bench.fold()
+    grown, in_memory = sizes(), bench.journal.in_memory
+    for _ in range(12):
+        bench.count("acme")
+        bench.fold()
+
+    assert (True, False) == (min(grown) > 200 * 64, in_memory)
+    assert {4096} == sizes()
+    assert {f"company {number}": 12 for number in range(200)} | {"acme": 12} == bench.folded
     bench.journal.close()
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from plain_exchange import counted, serve
+from thorough import some
 
 import meterkit
 from meterkit.journal import Journal
@@ -72,7 +73,27 @@ def test_a_count_of_the_same_within_a_count(kit):
     assert {("calls", "acme"): 1 + at + 1000 * (at - 1)} == counted(kit)
 
 
-@pytest.mark.parametrize("start", range(1, 60, 12))
+def test_a_count_of_the_same_newcomer_within_a_request(make_kit):
+    """The shortest way of a request to the journal, on which a new customer begins a record; it is begun once."""
+    companies = []
+    kit = make_kit(identify=lambda _: companies[-1])
+    kit.record("calls", "acme", 1)
+    at = 1
+    while True:
+        companies.append(f"c{at}")
+        if not interrupted(partial(serve, kit), at, partial(kit.record, "calls", f"c{at}", 1000)):
+            break
+        at += 1
+
+    assert at > 100
+    assert counted(kit) == {
+        ("calls", "acme"): 1,
+        **{("calls", f"c{n}"): 1001 for n in range(1, at)},
+        ("calls", f"c{at}"): 1,
+    }
+
+
+@pytest.mark.parametrize("start", some([1, 25], among=range(1, 60, 12)))
 def test_a_count_within_the_first_count(make_kit, tmp_path, start):
     """A handler may come while the kit starts in its process; sampled, for there are many instructions."""
     at, found = start, []

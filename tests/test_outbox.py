@@ -153,11 +153,11 @@ def test_who_has_lost_the_lease_writes_nothing(ledger, outbox, lease, clock, tak
     (report,) = outbox.pending()
     clock.advance(61)
     successor = take("you")
-    outbox.settle(successor, [outbox.begin(successor, report, now=int(clock.now))], "sent")
+    outbox.settle(successor, outbox.begin(successor, [report], now=int(clock.now)), "sent")
 
     for write in (
         lambda: sealed(lease),
-        lambda: outbox.begin(lease, report, now=int(clock.now)),
+        lambda: outbox.begin(lease, [report], now=int(clock.now)),
         lambda: outbox.settle(lease, [report], "rejected"),
         lambda: outbox.note(lease, [report], error="", unknown_since=None),
         lambda: outbox.doubt_old_attempts(lease, now=int(clock.now)),
@@ -176,7 +176,7 @@ def test_every_write_renews_the_lease(ledger, outbox, lease, clock, take, sealed
     (report,) = outbox.pending()
     for _ in range(10):
         clock.advance(59)
-        report = outbox.begin(lease, report, now=int(clock.now))
+        (report,) = outbox.begin(lease, [report], now=int(clock.now))
 
     assert take("you") is None
 
@@ -187,10 +187,10 @@ def test_from_the_first_attempt_on_the_outcome_is_unknown(ledger, outbox, lease,
     sealed(lease, include_open=True)
     (report,) = outbox.pending()
 
-    outbox.begin(lease, report, now=int(clock.now))
+    outbox.begin(lease, [report], now=int(clock.now))
     clock.advance(10)
     (report,) = outbox.pending()
-    outbox.begin(lease, report, now=int(clock.now))
+    outbox.begin(lease, [report], now=int(clock.now))
 
     (report,) = outbox.pending()
     assert (2, int(clock.now) - 10) == (report.attempts, report.unknown_since)

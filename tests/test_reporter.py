@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -13,7 +14,8 @@ import pytest
 import stripe as stripe_python
 from stripe_account import api, make_meter
 
-from meterkit import Meter
+from meterkit import Meter, patience, sending
+from meterkit.sending import _send_event
 from meterkit.wsgi import MeterMiddleware
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -338,13 +340,155 @@ def test_one_event_that_always_fails_holds_up_no_other(kit, stripe, customer, cl
     kit.record("calls", "a", 1)
     kit.record("calls", "b", 2)
     clock.advance(HOUR)
-    stripe.fail("500", times=4)
+    path = "/v1/billing/meter_events"
+    stripe.fail("500", path=path)
+    stripe.fail("500", path=path, after=1, times=2 * patience.TRIES - 1)
 
     kit.report()
 
     assert (0, 2) == (stripe.usage("calls", customer), stripe.usage("calls", other))
     kit.report()
     assert (1, 2) == (stripe.usage("calls", customer), stripe.usage("calls", other))
+
+
+@pytest.fixture
+def customers(stripe):
+    """So many customers that their reports are sent in several portions."""
+    customers = api(stripe).customers
+    return [customers.create({}).id for _ in range(230)]
+
+
+def use(kit, clock, customers):
+    for quantity, each in enumerate(customers, 1):
+        kit.record("calls", each, quantity)
+    clock.advance(HOUR)
+
+
+def test_many_customers_are_reported_side_by_side(kit, stripe, customers, clock):
+    """Two requests are under way at the same time, once all went well for a while."""
+    use(kit, clock, customers)
+    one, another = (stripe.fail("slow", path="/v1/billing/meter_events", after=after) for after in (130, 1))
+    report = threading.Thread(target=kit.report)
+    report.start()
+
+    assert one.wait(60)
+    assert another.wait(60)
+    one.release()
+    another.release()
+    report.join()
+
+    assert [*range(1, 231)] == [stripe.usage("calls", each) for each in customers]
+
+
+def test_two_events_of_a_customer_are_never_under_way_at_once(kit, stripe, customers, clock):
+    """Stripe refuses the second. They arrive in the order of their hours, however long one takes."""
+    payers = customers[:2]
+    companies = [(f"{number} of {payer}", payer) for payer in payers for number in range(60)]
+    for company, payer in companies:
+        kit.link(company, payer)
+    for _ in range(3):
+        for company, _ in companies:
+            kit.record("calls", company)
+        clock.advance(HOUR)
+    for after in (130, 80, 60):
+        stripe.fail("slow", path="/v1/billing/meter_events", after=after, seconds=0.2)
+
+    summary = kit.report()
+
+    assert (360, "", 360) == (summary.sent, summary.error, len(events_sent(stripe)))
+    for payer in payers:
+        of_hours = [event.timestamp for event in stripe.meter_events if event.customer == payer]
+        assert (180, sorted(of_hours)) == (len(of_hours), of_hours)
+
+
+def test_a_limiter_is_given_way_to(kit, stripe, customers, clock):
+    """Its refusals end no pass as long as others get through."""
+    use(kit, clock, customers)
+    for after in (145, 60, 30):
+        stripe.fail("429", path="/v1/billing/meter_events", after=after, times=5)
+
+    summary = kit.report()
+
+    assert (230, 0, "") == (summary.sent, summary.postponed, summary.error)
+    assert [*range(1, 231)] == [stripe.usage("calls", each) for each in customers]
+
+
+def test_who_is_down_is_not_asked_for_every_customer(kit, stripe, customers, clock):
+    """A few failures in a row are enough to see it."""
+    use(kit, clock, customers)
+    stripe.fail("500", path="/v1/billing/meter_events", times=10_000)
+
+    summary = kit.report()
+
+    assert (0, 230) == (summary.sent, summary.postponed)
+    asked = len(events_sent(stripe))
+    assert asked <= 3 * patience.TRIES
+    stripe.heal()
+    clock.advance(24 * HOUR)
+    kit.report()
+    compared = [request for request in stripe.requests if "event_summaries" in request.path]
+    assert 0 < len(compared) <= asked  # what was not sent is in no doubt
+    assert [*range(1, 231)] == [stripe.usage("calls", each) for each in customers]
+
+
+def test_a_bad_event_among_many_is_refused_alone(kit, stripe, customers, clock):
+    """The others of its portion are billed."""
+    use(kit, clock, [*customers[:120], "cus_gone", *customers[120:]])
+
+    summary = kit.report()
+
+    assert (230, 1) == (summary.sent, summary.rejected)
+    assert ["cus_gone"] == [each.customer for each in kit.process().outbox().reports(state="rejected")]
+
+
+@pytest.mark.parametrize("call", [1, 120, 220])
+def test_what_nobody_thought_of_is_raised_and_bills_nothing_twice(kit, stripe, customers, clock, monkeypatch, call):
+    """In whichever thread it happens, when Stripe has the event: all that was under way is taken for unknown."""
+    use(kit, clock, customers)
+    calls = itertools.count(1)
+
+    def send_and_break(client, report):
+        verdict = _send_event(client, report)
+        if next(calls) == call:
+            raise ZeroDivisionError
+        return verdict
+
+    monkeypatch.setattr(sending, "_send_event", send_and_break)
+    with pytest.raises(ZeroDivisionError):
+        kit.report()
+    for _ in range(2):
+        clock.advance(2 * HOUR)
+        kit.report()
+
+    assert [*range(1, 231)] == [stripe.usage("calls", each) for each in customers]
+    books = kit.health()["books"]["calls"]
+    assert books["sent"] == books["counted"] == sum(range(1, 231))
+
+
+def test_a_report_that_is_killed_amidst_many(kit, stripe, customers, clock, tmp_path):
+    """Its portion is sent again, under the same identifiers; what had not been sent is not in doubt for that."""
+    use(kit, clock, customers)
+    kit.flush()
+    held = stripe.fail("timeout_after", path="/v1/billing/meter_events", after=150)
+    script = (
+        "import sys; from meterkit import Meter, MeterKit\n"
+        "MeterKit(meters=[Meter('calls')], data_dir=sys.argv[1], stripe_key=sys.argv[2], stripe_base=sys.argv[3],"
+        " clock=lambda: float(sys.argv[4])).report()"
+    )
+    arguments = [str(tmp_path / "meterkit"), stripe.api_key, stripe.url, str(clock.now)]
+    child = subprocess.Popen([sys.executable, "-c", script, *arguments])
+    assert held.wait(60)
+    os.kill(child.pid, signal.SIGKILL)
+    child.wait()
+    held.release()
+    clock.advance(120)
+    kit.report()
+    clock.advance(2 * HOUR)
+    kit.report()
+
+    assert [*range(1, 231)] == [stripe.usage("calls", each) for each in customers]
+    books = kit.health()["books"]["calls"]
+    assert books["sent"] == books["counted"] == sum(range(1, 231))
 
 
 def test_two_reporters_take_turns(kit, make_reporting_kit, stripe, customer, clock):

@@ -162,4 +162,4 @@ def test_memory_has_an_end():
     found = [path for path in paths if names(rulebook, path=path)]
 
     assert [path for path in paths if path.endswith("0")] == found
-    assert len(rulebook._remembered) <= MAX_REMEMBERED
+    assert len(rulebook.remembered) <= MAX_REMEMBERED

@@ -25,7 +25,8 @@ def used(kit, stripe, clock):
     """A function that lets so many customers use 1, 2, 3, ... in an hour that then ends; answers them."""
 
     def used(number):
-        customers = [api(stripe).customers.create({}).id for _ in range(number)]
+        made = api(stripe).customers
+        customers = [made.create({}).id for _ in range(number)]
         for quantity, customer in enumerate(customers, 1):
             kit.record("calls", customer, quantity)
         clock.advance(HOUR)

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from meterkit.cli import account_commands, catalog_commands, commands, repair_commands
+from meterkit.cli import account_commands, catalog_commands, commands, repair_commands, telling_commands
 from meterkit.cli.loading import CommandError
 from meterkit.errors import ConfigurationError, MeterKitError
 
@@ -71,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     _about_usage(verbs)
     _about_customers(verbs)
     _about_mistakes(verbs)
+    _about_telling(verbs)
     return root
 
 
@@ -184,6 +185,34 @@ def _about_mistakes(verbs: _Verbs) -> None:
     _kit(retry)
     retry.add_argument("--identifier", metavar="mk_...", help="only this event (default: all that are rejected)")
     _json(retry)
+
+    decide = _verb(verbs, "decide", repair_commands.decide, "say whether Stripe has an event that is uncertain")
+    _kit(decide)
+    decide.add_argument("identifier", metavar="mk_...", help="the event, as meterkit health shows it")
+    decide.add_argument("what", choices=["arrived", "lost"], help="lost: its usage is reported again")
+    _json(decide)
+
+
+def _about_telling(verbs: _Verbs) -> None:
+    """What is told, and what might be."""
+    notices = _verb(verbs, "notices", telling_commands.notices, "show what was told to whom")
+    _kit(notices)
+    notices.add_argument("--company", metavar="ID", help="only about this company")
+    notices.add_argument(
+        "--limit", type=int, default=100, metavar="N", help="so many at most, the newest (default: 100)"
+    )
+    _json(notices)
+
+    notify = _verb(verbs, "notify", telling_commands.notify_test, "try the channels of notify=")
+    _kit(notify)
+    notify.add_argument("--test", action="store_true", required=True, help="send one notice of each kind that is told")
+    _json(notify)
+
+    simulate = _verb(verbs, "simulate", telling_commands.simulate, "price a month's usage by other prices")
+    _kit(simulate)
+    simulate.add_argument("--month", metavar="YYYY-MM", help="in UTC (default: this month)")
+    simulate.add_argument("--against", metavar="MODULE:KIT", help="the old prices (default: as Stripe has told them)")
+    _json(simulate)
 
 
 EXIT_CODES = "0 all is well, 1 something needs attention, 2 the command or the configuration is wrong, 130 interrupted."

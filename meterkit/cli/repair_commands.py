@@ -108,6 +108,22 @@ def retry(arguments: argparse.Namespace) -> bool:
     return True
 
 
+def decide(arguments: argparse.Namespace) -> bool:
+    """Say whether Stripe has an event of which it cannot be told."""
+    kit = load_kit(arguments.kit)
+    with closing(kit):
+        done = kit.process().courier.reporter().decide(arguments.identifier, arrived=arguments.what == "arrived")
+    if not done:
+        raise CommandError(f"no event {arguments.identifier!r} is uncertain; see meterkit health")
+    if arguments.json:
+        print_json({"identifier": arguments.identifier, "decided": arguments.what})
+    elif arguments.what == "arrived":
+        print(f"{arguments.identifier} counts as sent.")
+    else:
+        print(f"The usage of {arguments.identifier} goes out with the next report, as another event.")
+    return True
+
+
 def reconcile(arguments: argparse.Namespace) -> bool:
     """Compare the ledger with Stripe."""
     tables = tables_for(arguments, "meterkit.cli.repair_tables")
@@ -148,7 +164,9 @@ def explain(arguments: argparse.Namespace) -> bool:
 
 
 def _readable(value: Any, name: str = "") -> Any:
-    """Moments as text, and what nobody looks at taken away."""
+    """Moments as text; and named tuples by name, which `asdict` leaves as they are."""
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
     if isinstance(value, dict):
         return {key: _readable(inner, key) for key, inner in value.items()}
     if isinstance(value, list | tuple):

@@ -149,7 +149,7 @@ class Account:
 def _snapshot(value: Any) -> Any:
     """A copy of what the API shows of a record: without the sandbox's own fields and without expandable tiers."""
     if isinstance(value, dict):
-        hidden = {"tiers"} if value.get("object") == "price" else set()
+        hidden = {"tiers", "currency_options"} if value.get("object") == "price" else set()
         return {key: _snapshot(item) for key, item in value.items() if not key.startswith("_") and key not in hidden}
     if isinstance(value, list):
         return [_snapshot(item) for item in value]

@@ -220,6 +220,19 @@ class Dictionary(Rule):
 
 
 @dataclass(frozen=True)
+class Table(Rule):
+    """Free keys to nested tables that all have the same fields."""
+
+    fields: Mapping[str, Rule]
+
+    def parse(self, value: object, name: str) -> dict[str, Any]:
+        """The tables by key."""
+        if not isinstance(value, dict):
+            raise malformed("Invalid object", param=name)
+        return {key: Object(self.fields).read(child, _join(name, key)) for key, child in value.items()}
+
+
+@dataclass(frozen=True)
 class Span(Rule):
     """A filter on a moment: the moment itself, or any of `gt`, `gte`, `lt`, `lte`; unix seconds."""
 

@@ -19,6 +19,7 @@ from meterkit.sandbox.params import (
     Object,
     Rule,
     Span,
+    Table,
     Text,
     UpTo,
     merged,
@@ -50,6 +51,7 @@ CREATE: dict[str, Rule] = {
     **UPDATE,
     "billing_scheme": Choice(("per_unit", "tiered")),
     "currency": Text(3, required=True),
+    "currency_options": Table({"unit_amount": Integer(0), "unit_amount_decimal": Number(12)}),
     "product": Text(),
     "product_data": Object(products.INLINE),
     "recurring": Object(
@@ -95,7 +97,7 @@ def create(account: Account, call: Call) -> Record:
         "billing_scheme": scheme,
         "created": account.now,
         "currency": params["currency"].lower(),
-        "currency_options": None,
+        "currency_options": _currency_options(params, amounts),
         "custom_unit_amount": None,
         "livemode": account.switches.livemode,
         "lookup_key": params.get("lookup_key"),
@@ -191,6 +193,14 @@ def _amounts(params: dict[str, Any], name: str) -> Record:
     if decimal in params and amount != int(amount):
         return {name: None, decimal: text(amount)}
     return {name: int(amount), decimal: str(int(amount))}
+
+
+def _currency_options(params: dict[str, Any], own: Record) -> Record | None:
+    """Amounts in further currencies; kept and shown, and never billed by. The price's own is listed among them."""
+    if "currency_options" not in params:
+        return None
+    others = {currency.lower(): _amounts(each, "unit_amount") for currency, each in params["currency_options"].items()}
+    return {params["currency"].lower(): own, **others}
 
 
 def _unit_price(params: dict[str, Any]) -> Record:

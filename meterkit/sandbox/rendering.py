@@ -22,7 +22,7 @@ REFERENCES = {
     "subscription": "subscription",
 }
 # Fields that are there only when asked for.
-ON_DEMAND = {("price", "tiers")}
+ON_DEMAND = {("price", "tiers"), ("price", "currency_options")}
 DEEPEST = 4
 
 Tree = dict[str, Any]

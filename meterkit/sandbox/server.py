@@ -104,6 +104,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(411)
             return
         body = self.rfile.read(int(length))
+        if len(body) < int(length):  # the client broke off; what came so far may look like a whole request
+            self.close_connection = True
+            return
         path, _, query = self.path.partition("?")
         headers = {name.lower(): value for name, value in self.headers.items()}
         outcome = self.server.answer(Request(self.command, path, query, headers, body))

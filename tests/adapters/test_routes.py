@@ -146,7 +146,7 @@ def test_a_templated_mount_is_remembered_within_bounds(make_kit: MakeKit, monkey
     metered = meterkit.asgi.MeterMiddleware(app, kit)
     for number in range(10):
         call_asgi(metered, path=f"/star/tenant-{number}/items/1")
-        assert len(metered._templates._mounts) <= 3
+        assert len(metered.templates._mounts) <= 3
     kit.flush()
 
     assert [10] == [row.quantity for row in kit.usage()]

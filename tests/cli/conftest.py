@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import stripe as stripe_python
 from fake_clock import NOON
+from stripe_types import wrong_requests
 
 from meterkit import Meter
 from meterkit.sandbox import Sandbox
@@ -55,6 +56,7 @@ def stripe(monkeypatch):
             )
         sandbox.customer = api.customers.create({"name": "Acme"}).id
         yield sandbox
+        assert [] == wrong_requests(sandbox)
         http.close()
 
 

@@ -8,6 +8,7 @@ import pytest
 import stripe as stripe_python
 from cli_shell import cells, data_of, meterkit
 from fake_clock import NOON
+from stripe_types import wrong_requests
 
 from meterkit.sandbox import Sandbox
 from meterkit.transport import HTTPXClient
@@ -40,6 +41,7 @@ def empty(shop, monkeypatch):
         monkeypatch.setenv("METERKIT_STRIPE_BASE", sandbox.url)
         monkeypatch.setenv("STRIPE_SECRET_KEY", sandbox.api_key)
         yield sandbox
+        assert [] == wrong_requests(sandbox)
 
 
 @pytest.fixture

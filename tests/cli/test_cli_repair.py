@@ -130,3 +130,12 @@ def test_a_retry(used, stripe):
     assert (0, {"retried": 2}) == retried
     assert (1580, 7) == (stripe.usage("credit_scores", stripe.customer), stripe.usage("egress", stripe.customer))
     assert (2, "") == meterkit("retry", "billing:kit", "--identifier", "mk_unknown")[:2]
+
+
+@pytest.mark.usefixtures("used", "stripe")
+def test_nothing_to_decide():
+    """Only what is uncertain."""
+    code, out, err = meterkit("decide", "billing:kit", "mk_unknown", "lost")
+
+    assert (2, "") == (code, out)
+    assert "no event 'mk_unknown' is uncertain; see meterkit health" in err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from faulty_shop import HOUR
 from faulty_stripe import BODIES, DRIPS, REFUSALS, WIRES, FaultyStripe, answer_of, says
+from thorough import some
 
 
 @pytest.fixture
@@ -42,19 +43,19 @@ def befall(start, account, settle, left_behind):
     return befall
 
 
-@pytest.mark.parametrize("wire", WIRES)
+@pytest.mark.parametrize("wire", some(["never-reads", "breaks-off", "says-nothing"], among=WIRES))
 def test_a_wire_that_breaks(befall, wire):
     """However an exchange ends, an event whose answer did not come is not sent, and is billed once in the end."""
     befall(WIRES[wire])
 
 
-@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("body", some(["of-somebody-else", "null", "a-text-as-error", "deep"], among=BODIES))
 def test_an_answer_that_is_somebody_elses(befall, body):
     """Only an answer that names the event's own identifier is the event's."""
     befall(says(answer_of("200 OK", BODIES[body])))
 
 
-@pytest.mark.parametrize("refusal", REFUSALS)
+@pytest.mark.parametrize("refusal", some(["302-html", "400-json", "404-words", "413-html"], among=REFUSALS))
 def test_a_refusal_that_is_not_stripes(befall, refusal):
     """A proxy may refuse a request, but only Stripe may refuse an event for good."""
     befall(REFUSALS[refusal])
@@ -78,7 +79,7 @@ def test_an_answer_without_an_end(start, account, settle, left_behind, drip):
     assert left_behind.counted == books["pending"]
 
 
-@pytest.mark.parametrize("drip", DRIPS)
+@pytest.mark.parametrize("drip", some(["body"], among=DRIPS))
 def test_an_answer_without_an_end_is_given_up(befall, drip):
     """Each byte comes in time, the answer does not: the report ends, or nothing would be billed until a restart."""
     befall(DRIPS[drip])

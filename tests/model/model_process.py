@@ -14,6 +14,7 @@ import sys
 import threading
 import traceback
 import warnings
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
@@ -23,7 +24,7 @@ import httpx
 from model_clocks import Clocks
 from sqlalchemy.engine.default import DefaultDialect
 
-from meterkit import Meter, MeterKit, reporter, transport
+from meterkit import Meter, MeterKit, lanes, native, patience, transport
 from meterkit.wsgi import MeterMiddleware
 
 METERS = ("calls", "egress", "later")
@@ -129,7 +130,7 @@ class Served:
     def books(self) -> dict[str, list[dict[str, object]]]:
         """All rows of usage and all reports."""
         reports = self.kit._processes.flusher().outbox().reports()
-        return {"usage": [asdict(row) for row in self.kit.usage()], "reports": [asdict(each) for each in reports]}
+        return {"usage": [asdict(row) for row in self.kit.usage()], "reports": [each._asdict() for each in reports]}
 
     def fork(self, meter: str, company: str, quantity: int, *, flush: bool) -> None:
         """Let a child count, which ends without a word; sometimes it flushes before."""
@@ -170,6 +171,19 @@ def step(name: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+class PlannedWorker(native.Worker):
+    """A thread that an operation starts, which is interrupted where that is."""
+
+    def __init__(self, work: Callable[[], None], *, name: str) -> None:
+        mine = dict(vars(_here))
+
+        def planned() -> None:
+            vars(_here).update(mine)
+            work()
+
+        super().__init__(planned, name=name)
+
+
 def put_steps_around(owner: type, method: str, name: str) -> None:
     """Let *method* of *owner*, which changes what others see, be a step before and a step after."""
     original = getattr(owner, method)
@@ -190,8 +204,10 @@ def main(control: Connection) -> None:
     put_steps_around(pathlib.Path, "unlink", "removal")
     put_steps_around(DefaultDialect, "do_commit", "commit")
     put_steps_around(transport.HTTPXClient, "request", "request")
+    lanes.Worker = PlannedWorker  # type: ignore[misc]
+    lanes.MOST_COMPUTING = 1e9  # as with a Stripe that is far away: many requests at a time
     # The same tries as ever, with shorter waits between them.
-    reporter.MAX_WAIT, transport.TIMEOUT = 0.001, httpx.Timeout(0.3)
+    patience.MAX_WAIT, transport.TIMEOUT = 0.001, httpx.Timeout(0.3)
     logging.disable()  # what is wrong is asked for
     while True:
         setting = control.recv()

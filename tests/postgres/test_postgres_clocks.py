@@ -9,7 +9,7 @@ import pytest
 from postgres_account import billed, make_customers
 from real_postgres import PATIENCE
 
-from meterkit import reporter
+from meterkit import patience
 
 HOUR = 3600
 APART = 600
@@ -19,7 +19,7 @@ HOURS = 3
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
     """The same tries as ever, with shorter waits between them."""
-    monkeypatch.setattr(reporter, "MAX_WAIT", 0.01)
+    monkeypatch.setattr(patience, "MAX_WAIT", 0.01)
 
 
 @pytest.fixture(params=[APART, -APART], ids=["ahead", "behind"])

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from test_ledger import (
     test_a_generation_is_folded_once,
+    test_a_generation_may_have_a_cell_twice,
     test_a_journal_file_that_is_folded_is_not_counted_twice,
     test_a_link_is_shown_and_can_be_changed,
     test_the_books_say_where_usage_is,
@@ -43,6 +44,7 @@ __all__ = [  # what pytest is to find here
     "sealed",
     "take",
     "test_a_generation_is_folded_once",
+    "test_a_generation_may_have_a_cell_twice",
     "test_a_journal_file_that_is_folded_is_not_counted_twice",
     "test_a_link_is_shown_and_can_be_changed",
     "test_a_link_that_changes_does_not_change_what_is_written",
@@ -92,7 +94,7 @@ def test_every_write_renews_the_lease(ledger, outbox, lease, clock, sealed, take
     (report,) = outbox.pending()
     for _ in range(3):
         minute_passes()
-        report = outbox.begin(lease, report, now=int(clock.now))
+        (report,) = outbox.begin(lease, [report], now=int(clock.now))
 
     assert take("you") is None
 
@@ -113,12 +115,12 @@ def test_who_has_lost_the_lease_writes_nothing(ledger, outbox, lease, clock, sea
     (report,) = outbox.pending()
     minute_passes()
     successor = take("you")
-    outbox.settle(successor, [outbox.begin(successor, report, now=int(clock.now))], "sent")
+    outbox.settle(successor, outbox.begin(successor, [report], now=int(clock.now)), "sent")
 
     for number, write in enumerate(
         (
             lambda: sealed(lease, include_open=True),
-            lambda: outbox.begin(lease, report, now=int(clock.now)),
+            lambda: outbox.begin(lease, [report], now=int(clock.now)),
             lambda: outbox.settle(lease, [report], "rejected"),
             lambda: outbox.note(lease, [report], error="", unknown_since=None),
             lambda: outbox.doubt_old_attempts(lease, now=int(clock.now)),

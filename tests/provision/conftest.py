@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import stripe as stripe_python
+from stripe_types import wrong_requests
 
 from meterkit.provision import Provisioning
 from meterkit.sandbox import Sandbox
@@ -13,6 +14,7 @@ def stripe():
     """An empty Stripe account."""
     with Sandbox(now=1_772_366_400) as sandbox:
         yield sandbox
+        assert [] == wrong_requests(sandbox)
 
 
 @pytest.fixture
@@ -35,6 +37,12 @@ def plan(client):
     return lambda *prices: provisioning(client).plan(
         {price.meter.name: price.meter for price in prices}.values(), prices
     )
+
+
+@pytest.fixture
+def apply(client):
+    """A function that applies a plan, however old it is."""
+    return provisioning(client).apply
 
 
 @pytest.fixture

@@ -59,9 +59,58 @@ def test_what_cannot_be_said_is_left_out_and_named(client, api):
     )
     code = code_of(client)
 
-    assert "# Left out: the meter counted: its formula is count" in code
-    assert "# Left out: the meter hourly: it keeps one event for each hour" in code
+    assert "# Left out: the meter 'counted': its formula is 'count', not 'sum'" in code
+    assert "# Left out: the meter 'hourly': its event_time_window is 'hour', not None" in code
     assert f"# Left out: the price {fixed.id}: it is not metered" in code
+    compile(code, "billing.py", "exec")
+
+
+def made_by_hand(api, meter, *, every=1, **more):
+    return api.prices.create(
+        {
+            "currency": "usd",
+            "unit_amount": 5,
+            "product_data": {"name": "x"},
+            "recurring": {"interval": "month", "interval_count": every, "usage_type": "metered", "meter": meter.id},
+            **more,
+        }
+    )
+
+
+def test_prices_that_the_code_could_only_say_wrongly_are_left_out(provision, client, api):
+    """A longer interval, amounts in further currencies, the same again."""
+    provision(meters=[CALLS])
+    (meter,) = api.billing.meters.list().data
+    quarterly = made_by_hand(api, meter, every=3)
+    in_euros = made_by_hand(api, meter, currency_options={"eur": {"unit_amount": 5}})
+    twins = [made_by_hand(api, meter).id, made_by_hand(api, meter).id]
+    code = code_of(client)
+
+    assert f"# Left out: the price {quarterly.id}: it is billed every 3 months" in code
+    assert f"# Left out: the price {in_euros.id}: it has amounts in further currencies: eur, usd" in code
+    same = [f"# Left out: the price {twin}: another of its meter costs the same" in code for twin in twins]
+    assert [False, True] == sorted(same)
+    assert ["0.05"] == [str(price.tiers[0].unit_price) for price in run(code).prices]
+
+
+def test_two_prices_of_one_meter_get_keys_of_their_own(provision, client, api):
+    """Of which the second is numbered."""
+    provision(meters=[CALLS])
+    (meter,) = api.billing.meters.list().data
+    made_by_hand(api, meter)
+    made_by_hand(api, meter, unit_amount=7)
+    prices = run(code_of(client)).prices
+
+    assert [None, "meterkit:calls:usd:month:2"] == [price.lookup_key for price in prices]
+    assert [("unchanged", "meter"), ("adopt", "price"), ("adopt", "price")] == kinds(provision(*prices))
+
+
+def test_a_meter_counts_nothing_until_somebody_has_said_what(provision, client):
+    """A rule without a path would bill every request."""
+    provision(meters=[CALLS])
+    kit = run(code_of(client))
+
+    assert [False] == [meter.path is None for meter in kit.meters.values()]
 
 
 @pytest.mark.parametrize("name", [NASTY, "'''", "{1}", "kit", "123", "import", "é"])

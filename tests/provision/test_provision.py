@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext, suppress
+import decimal
 
 import pytest
 
@@ -62,6 +62,17 @@ def test_what_stripe_gets(provision, api):
     assert ("meterkit_calls", "Calls") == (price.product, api.products.retrieve(price.product).name)
 
 
+def test_amounts_are_exact(provision, plan, api):
+    """Whatever precision the application has set for its own arithmetic."""
+    price = Price.per_unit(CALLS, "12.3456")
+    with decimal.localcontext(decimal.Context(prec=3)):
+        provision(price)
+        again = plan(price)
+
+    assert "1234.56" == str(price_of(api).unit_amount_decimal)
+    assert [("unchanged", "meter"), ("unchanged", "price")] == kinds(again)
+
+
 def test_a_plan_changes_nothing(plan, writes):
     """It only reads."""
     assert 3 == len(plan(GRADUATED).changes)
@@ -69,21 +80,17 @@ def test_a_plan_changes_nothing(plan, writes):
 
 
 def test_a_tier_that_changes_makes_a_new_price(provision, api):
-    """It gets the lookup key; who has subscribed to the old one keeps it, and the plan says so."""
+    """It gets the lookup key; the old one, which nobody has, is archived."""
     provision(GRADUATED)
     old = price_of(api)
     changed = provision(Price.graduated(CALLS, Tier(up_to=100, unit_price="6.00"), Tier(unit_price="2.00")))
-    new = price_of(api)
+    new, then = price_of(api), api.prices.retrieve(old.id)
 
-    assert [("unchanged", "meter"), ("unchanged", "product"), ("change", "price")] == kinds(changed)
-    assert [(f"subscriptions on {old.id} keep it, until you move them",)] == [
-        step.choices for step in changed.steps if step.choices
-    ]
-    assert (600, None, True) == (
-        new.tiers[0].unit_amount,
-        api.prices.retrieve(old.id).lookup_key,
-        api.prices.retrieve(old.id).active,
+    assert [("unchanged", "meter"), ("unchanged", "product"), ("change", "price"), ("change", "price")] == kinds(
+        changed
     )
+    assert (600, "meterkit_calls") == (new.tiers[0].unit_amount, new.product)
+    assert (None, False) == (then.lookup_key, then.active)
 
 
 def test_there_and_back_again(provision, plan, api):
@@ -134,15 +141,6 @@ def test_a_meter_that_cannot_be_changed_is_drift(provision, api, writes, how, wr
     assert {"egress"} == {
         each.event_name for each in api.billing.meters.list().data if each.default_aggregation.formula == "sum"
     } - ({"calls"} if "default_aggregation" not in how else set())
-
-
-def test_a_price_that_cannot_be_changed_is_drift(provision, plan, api):
-    """Somebody gave our lookup key to a price of another kind."""
-    api.prices.create({"currency": "usd", "unit_amount": 5, "product_data": {"name": "x"}, "lookup_key": KEY})
-    (drift,) = plan(GRADUATED).drift
-
-    assert "one-time, usd" in drift.why
-    assert 2 == len(drift.choices)
 
 
 def test_what_was_archived_is_taken_up_again(provision, plan, api):
@@ -200,15 +198,76 @@ def test_what_was_broken_off_is_continued(stripe, provision, plan, api, path, fa
 @pytest.mark.parametrize("path", ["/v1/billing/meters", "/v1/products", "/v1/prices"])
 @pytest.mark.parametrize("fault", ["500", "500_after"])
 def test_an_error_that_stripe_remembers(stripe, provision, plan, api, path, fault):
-    """It would repeat it for a day under the same key."""
+    """It would repeat it for a day under the same key; and what was made all the same is found."""
     reads = {"/v1/billing/meters": 1, "/v1/products": 0, "/v1/prices": 1}[path]
     stripe.fail(fault, path=path, after=reads)
-    with suppress(StripeFailedError) if fault == "500_after" else nullcontext():
-        provision(GRADUATED)  # what was made all the same is in the way, and found by the next run
     provision(GRADUATED)
 
     assert [("unchanged", "meter"), ("unchanged", "price")] == kinds(plan(GRADUATED))
     assert [1, 1, 1] == [len(found.list().data) for found in (api.billing.meters, api.products, api.prices)]
+
+
+def test_many_errors_that_stripe_remembers(stripe, provision, plan):
+    """A bad hour of Stripe's is over when it is over, and not a day later."""
+    stripe.fail("500", path="/v1/products", times=3)
+    with pytest.raises(StripeFailedError, match="create product meterkit_calls: 500"):
+        provision(GRADUATED)
+    provision(GRADUATED)
+
+    assert [("unchanged", "meter"), ("unchanged", "price")] == kinds(plan(GRADUATED))
+
+
+def test_a_new_price_is_made_once(stripe, provision, api):
+    """It takes the lookup key over, so nothing at Stripe would be in the way of a second one."""
+    provision(GRADUATED)
+    stripe.fail("500_after", path="/v1/prices", after=2)
+    provision(Price.per_unit(CALLS, "1"))
+
+    assert 2 == len(api.prices.list().data)
+
+
+def test_what_stripe_remembers_may_be_gone(provision, plan, api):
+    """Its answer of an hour ago is no proof that the price is there now."""
+    provision(GRADUATED)
+    api.prices.update(price_of(api).id, {"lookup_key": "mine", "active": False})
+    provision(GRADUATED)
+
+    assert [("unchanged", "meter"), ("unchanged", "price")] == kinds(plan(GRADUATED))
+
+
+def test_a_refusal_that_stripe_remembers(provision, plan, apply, api):
+    """What was in the way is out of it, and the request goes through."""
+    taken = Price.per_unit(CALLS, "1", lookup_key="taken")
+    stale = plan(taken)
+    inline = {"currency": "usd", "unit_amount": 5, "product_data": {"name": "x"}}
+    there = api.prices.create({**inline, "lookup_key": "taken"})
+    with pytest.raises(StripeFailedError, match="already uses that lookup key"):
+        apply(stale)
+    api.prices.update(there.id, {"lookup_key": ""})
+    provision(taken)
+
+    assert [("unchanged", "meter"), ("unchanged", "price")] == kinds(plan(taken))
+
+
+def test_two_runs_at_once(plan, apply, api):
+    """Both have seen an empty account; one of each is made, and what the later one wants is found to be there."""
+    first, second = plan(GRADUATED), plan(GRADUATED)
+    apply(first)
+    apply(second)
+
+    assert [1, 1, 1] == [len(found.list().data) for found in (api.billing.meters, api.products, api.prices)]
+
+
+def test_two_runs_at_once_that_disagree(plan, apply, provision, api):
+    """The later one is refused the lookup key, and plans anew."""
+    other = Price.per_unit(CALLS, "1")
+    first, second = plan(GRADUATED), plan(other)
+    apply(first)
+    with pytest.raises(StripeFailedError, match=r"already uses that lookup key.*run it again"):
+        apply(second)
+
+    assert [1, 1, 1] == [len(found.list().data) for found in (api.billing.meters, api.products, api.prices)]
+    assert ("change", "price") in kinds(provision(other))
 
 
 def test_two_prices_of_one_meter(provision, plan):

@@ -279,3 +279,15 @@ def test_lists_can_be_narrowed_by_time(shop, sandbox):
     assert created({"gt": start}) == ids[1:]
     assert created({"gte": start, "lt": start + 20}) == ids[:2]
     assert created({"lte": start + 10}) == ids[:2]
+
+
+def test_amounts_in_further_currencies(shop):
+    """They are shown on request alone, the price's own among them."""
+    price = shop.price(unit_amount=5, currency_options={"eur": {"unit_amount_decimal": "4.5"}})
+    shown = shop.v1.prices.retrieve(price.id, {"expand": ["currency_options"]})
+
+    assert "currency_options" not in price
+    assert {name: str(each["unit_amount_decimal"]) for name, each in shown["currency_options"].to_dict().items()} == {
+        "usd": "5",
+        "eur": "4.5",
+    }

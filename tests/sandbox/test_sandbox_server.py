@@ -136,6 +136,20 @@ def test_a_client_that_hangs_up_is_no_news(sandbox, caplog):
     assert [record.levelname for record in caplog.records if "broke" in record.message] == ["DEBUG"]
 
 
+def test_a_request_that_breaks_off_is_none(shop, sandbox):
+    """What came of it may look like a whole one, with half of a number in it."""
+    host, _, port = sandbox.url.removeprefix("http://").partition(":")
+    body = "name=Acme&metadata[seats]=12"
+    head = f"POST /v1/customers HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {sandbox.api_key}\r\n"
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(f"{head}Content-Length: {len(body) + 2}\r\n\r\n{body}".encode())
+        connection.shutdown(socket.SHUT_WR)
+        answer = connection.recv(1000)
+
+    assert b"" == answer
+    assert [] == shop.v1.customers.list().data
+
+
 def test_a_body_without_a_length_is_refused(raw):
     """Stripe's libraries never send one in chunks."""
 

@@ -22,7 +22,7 @@ ABSENT = {
     "event": {"deleted"},
     "invoice": {"deleted", "payments", "status_details"},
     "plan": {"deleted", "tiers"},
-    "price": {"deleted", "tiers"},
+    "price": {"currency_options", "deleted", "tiers"},
     "product": {"deleted"},
     "subscription": {"managed_payments", "presentment_details", "status_details"},
     "subscription_item": {"deleted"},

@@ -17,7 +17,7 @@ import httpx
 import pytest
 from figures import note_figure
 
-from meterkit import Meter, generation
+from meterkit import Meter, generation, journal_file
 from meterkit.demo.server import Server
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -69,8 +69,8 @@ def living_owners(journal: Path) -> list[int]:
     """The workers that have a journal."""
     owners = set()
     for path in journal.glob(f"*{generation.SUFFIX}"):
-        with suppress(FileNotFoundError, generation.ForeignFileError):
-            owners.add(generation.owner(path.read_bytes()))
+        with suppress(FileNotFoundError, journal_file.ForeignFileError):
+            owners.add(journal_file.owner(path.read_bytes()))
     return sorted(pid for pid in owners if Path(f"/proc/{pid}/cmdline").exists())
 
 

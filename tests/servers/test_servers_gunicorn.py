@@ -7,6 +7,7 @@ import signal
 import pytest
 from served_billing import Billing
 from served_server import GUNICORN, Server
+from thorough import some
 
 WORKERS = {
     "sync": ["--worker-class", "sync"],
@@ -16,20 +17,30 @@ WORKERS = {
 REQUESTS = 24
 
 
-@pytest.fixture(params=WORKERS)
-def worker(request):
-    """The worker class."""
+CASES = [(preload, worker) for preload in ("preload", "own") for worker in WORKERS]
+USUAL = [("own", "sync"), ("preload", "gthread"), ("own", "gevent")]
+
+
+@pytest.fixture(params=some(USUAL, among=CASES), ids="-".join)
+def case(request):
+    """Whether the app is loaded before the fork, and the worker class."""
     return request.param
 
 
-@pytest.fixture(params=["preload", "own"])
-def serve(request, worker, tmp_path):
+@pytest.fixture
+def worker(case):
+    """The worker class."""
+    return case[1]
+
+
+@pytest.fixture
+def serve(case, worker, tmp_path):
     """
     A function that starts gunicorn with more options; with ``--preload``, the app counts once before it is forked.
 
     When the test is over, that is billed, too, and once, however many workers there were.
     """
-    preload = request.param == "preload"
+    preload = case[0] == "preload"
     with Billing(tmp_path) as billing:
 
         def serve(*options):

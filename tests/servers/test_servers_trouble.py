@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from served_billing import Billing
 from served_server import GUARD, GUNICORN, UVICORN, UWSGI, Server
+from thorough import some
 
 SERVERS = {
     "gunicorn sync": [*GUNICORN, "--workers", "2"],
@@ -28,7 +29,7 @@ def billing(tmp_path):
         yield billing
 
 
-@pytest.mark.parametrize("arrives", ["timeout_before", "timeout_after"])
+@pytest.mark.parametrize("arrives", some(["timeout_after"], among=["timeout_before", "timeout_after"]))
 def test_a_stop_while_stripe_does_not_answer(name, arrives, billing, tmp_path):
     """
     A server exits although its report hangs; whether Stripe has got the event or not, it is billed once.

@@ -6,6 +6,7 @@ import pytest
 import stripe as stripe_python
 from fake_clock import NOON
 from signed import SECRET, body_of, signature_of, snapshot
+from stripe_types import wrong_requests
 
 from meterkit import Meter, Webhook
 from meterkit.sandbox import Sandbox
@@ -16,6 +17,7 @@ def stripe(clock):
     """A Stripe account whose clock is the kit's."""
     with Sandbox(now=clock) as sandbox:
         yield sandbox
+        assert [] == wrong_requests(sandbox)
 
 
 @pytest.fixture

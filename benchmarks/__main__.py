@@ -1,0 +1,67 @@
+"""
+Measure, and write what was found into a page.
+
+    python -m benchmarks [--rounds 15] [--stacks wsgi,asgi] [--page docs/performance.md] [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from benchmarks import budgets, pages, served
+from benchmarks.rounds import Cost, compare
+from benchmarks.stacks import STACKS
+from benchmarks.variants import VARIANTS
+
+COMPANIES = {"meterkit, 100,000 companies": ("meterkit", 100_000)}
+"""Besides the variants, which all have one."""
+
+SERVED = ["bare", "bare again", "meterkit", "meterkit, governed"]
+
+
+def main() -> int:
+    """Do what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=15, help="samples of each variant in process")
+    parser.add_argument("--served-rounds", type=int, default=3, help="runs of each variant under each server")
+    parser.add_argument("--stacks", default=",".join(STACKS), help="which apps")
+    parser.add_argument("--page", type=Path, help="where to write the tables, and the plot beside it")
+    parser.add_argument("--quick", action="store_true", help="in process only: no servers, no budgets")
+    arguments = parser.parse_args()
+    variants = {name: (name, 1) for name in VARIANTS if name != "bare"} | COMPANIES
+    costs: dict[str, dict[str, Cost]] = {}
+    for stack in arguments.stacks.split(","):
+        costs[stack] = compare(stack, variants, rounds=arguments.rounds)
+        print(pages.costs_of(stack, costs[stack]), flush=True)
+    parts = [_machine(), pages.costs_table(costs)]
+    if not arguments.quick:
+        for server in served.SERVERS:
+            parts.append(pages.served_table(server, served.measure(server, SERVED, rounds=arguments.served_rounds)))
+            print(parts[-1], flush=True)
+        parts.append(pages.budgets_table({name: budgets.measured(name) for name in budgets.BUDGETS}, costs))
+        print(parts[-1])
+    if arguments.page:
+        pages.write(arguments.page, "\n\n".join(parts))
+        arguments.page.with_suffix(".svg").write_text(pages.plot(costs))
+    return 0
+
+
+def _machine() -> str:
+    found = []
+    for name in ("flask", "django", "starlette", "fastapi", "uvicorn", "gunicorn", "prometheus-client"):
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            continue
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    machine = f"{cores} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
+    return f"{machine}; {', '.join(found)}."
+
+
+if __name__ == "__main__":
+    sys.exit(main())

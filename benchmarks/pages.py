@@ -1,0 +1,131 @@
+"""What was measured, as tables and a plot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from statistics import median
+
+from benchmarks.rounds import Cost
+from benchmarks.served import Served
+
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+
+Costs = Mapping[str, Mapping[str, Cost]]
+
+
+def costs_of(stack: str, costs: Mapping[str, Cost]) -> str:
+    """One stack's, as lines for the terminal."""
+    lines = [f"{stack}: bare takes {next(iter(costs.values())).bare:.2f} µs"]
+    lines += [f"  {name:32} {each.median:+8.2f} [{each.low:+.2f} {each.high:+.2f}]" for name, each in costs.items()]
+    return "\n".join(lines)
+
+
+def costs_table(costs: Costs) -> str:
+    """All of them: medians, and quartiles in brackets."""
+    names = list(dict.fromkeys(name for found in costs.values() for name in found))
+    bare = [f"{next(iter(found.values())).bare:.1f}" for found in costs.values()]
+    rows = [["µs a request takes longer", *costs], ["bare takes", *bare]]
+    rows += [[name, *(_cost(found.get(name)) for found in costs.values())] for name in names]
+    return _table(rows)
+
+
+def served_table(server: str, found: Mapping[str, list[Served]]) -> str:
+    """One server's: the median of the runs, and their range."""
+    rows = [[server, "p50, ms", "p99, ms", "requests/s, saturated", "first byte of a stream, ms"]]
+    for name, runs in found.items():
+        columns = [[getattr(run, field) for run in runs] for field in ("p50", "p99", "per_second", "first_byte")]
+        rows.append([name, *(_range(values) for values in columns)])
+    return _table(rows)
+
+
+def budgets_table(found: Mapping[str, Mapping[str, float]], costs: Costs) -> str:
+    """Each budget, what was measured, and whether it was met."""
+    rows = [["what", "budget", "measured", ""]]
+    for stack, each in costs.items():
+        rows += _ratios(stack, each)
+    importing, memory, pauses = found["importing"], found["memory"], found["pauses"]
+    folding, reporting, size = found["folding"], found["reporting"], found["ledger_size"]
+    flushes = [seconds for name, seconds in size.items() if name.startswith("flush")]
+    reports = [seconds for name, seconds in size.items() if name.startswith("report")]
+    many = max(int(name.rpartition("_")[2]) for name in size)
+    rows += [
+        _row("folding 100,000 cells into SQLite, to a bare upsert", 3, folding["ratio"], "x"),
+        _row("a count's longest wait while those are flushed", 5, pauses["longest_milliseconds"], " ms"),
+        _row("reporting, one by one", 1_000, reporting["v1"], " events/s", least=True),
+        _row("reporting, in the stream", 10_000, reporting["stream"], " events/s", least=True),
+        ["the same to a Stripe that answers after 100 ms, one by one", "-", _rate(reporting["v1_far_away"]), ""],
+        ["and in the stream", "-", _rate(reporting["stream_far_away"]), ""],
+        _row(f"a flush with {many:,} rows in the ledger, to one with 10,000", 1.5, flushes[1] / flushes[0], "x"),
+        _row("a report with as many, likewise", 1.5, reports[1] / reports[0], "x"),
+        _row("memory for a customer of one flush interval", 300, memory["bytes_per_cell"], " bytes"),
+        _row("memory after a million requests more", 1024, memory["kibibytes_after_a_million"], " KiB"),
+        _row("`import meterkit`", 30, importing["milliseconds"], " ms"),
+        _row("heavy modules that it brings", 0, importing["heavy_modules"], ""),
+    ]
+    return _table(rows)
+
+
+def write(page: Path, text: str) -> None:
+    """Put *text* between the marks of *page*."""
+    before, _, rest = page.read_text().partition(BEGIN)
+    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
+
+
+def plot(costs: Costs) -> str:
+    """Bars of the medians, by stack, as SVG."""
+    bars = [(stack, name, each.median) for stack, found in costs.items() for name, each in found.items()]
+    widest = max(value for _, _, value in bars)
+    lines, y, last = [], 20, ""
+    for stack, name, value in bars:
+        if stack != last:
+            lines.append(f'<text x="10" y="{y + 14}" font-weight="bold">{stack}</text>')
+            y, last = y + 22, stack
+        width = max(0.5, value / widest * 420)
+        colour = "#3366aa" if name.startswith("meterkit") else "#999999"
+        lines.append(f'<text x="190" y="{y + 11}" text-anchor="end">{name}</text>')
+        lines.append(f'<rect x="200" y="{y}" width="{width:.1f}" height="13" fill="{colour}"/>')
+        lines.append(f'<text x="{205 + width:.1f}" y="{y + 11}">{value:.1f} µs</text>')
+        y += 18
+    size = f'width="720" height="{y + 20}" font-family="sans-serif" font-size="11"'
+    background = '<rect width="100%" height="100%" fill="white"/>'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size}>{background}{"".join(lines)}</svg>\n'
+
+
+def _ratios(stack: str, costs: Mapping[str, Cost]) -> list[list[str]]:
+    one = costs["meterkit"].median
+    rows = [
+        _row(f"{stack}: one meter, to prometheus_client", 1, one / costs["prometheus_client"].median, "x"),
+        _row(f"{stack}: 100 meters, to one", 1.3, costs["meterkit, 100 meters"].median / one, "x"),
+        _row(f"{stack}: 100,000 companies, to one", 1.5, costs["meterkit, 100,000 companies"].median / one, "x"),
+    ]
+    if stack in ("wsgi", "asgi"):
+        rows.insert(
+            1, _row(f"{stack}: one meter, to a counter by hand", 2.5, one / costs["counter by hand"].median, "x")
+        )
+    return rows
+
+
+def _row(what: str, budget: float, value: float, unit: str, *, least: bool = False) -> list[str]:
+    is_met = value >= budget if least else value <= budget
+    sign = "at least" if least else "at most"
+    shown = f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.2f}"
+    return [what, f"{sign} {budget:,}{unit}", f"{shown}{unit}", "" if is_met else "**missed**"]
+
+
+def _rate(value: float) -> str:
+    return f"{value:,.0f} events/s"
+
+
+def _cost(cost: Cost | None) -> str:
+    return "-" if cost is None else f"{cost.median:.1f} ({cost.low:.1f} to {cost.high:.1f})"
+
+
+def _range(values: list[float]) -> str:
+    digits = 0 if median(values) >= 100 else 2
+    return f"{median(values):,.{digits}f} ({min(values):,.{digits}f} to {max(values):,.{digits}f})"
+
+
+def _table(rows: Iterable[list[str]]) -> str:
+    head, *rest = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([head, "|---" * (head.count("|") - 1) + "|", *rest])

@@ -1,0 +1,65 @@
+"""The app that real servers serve for `benchmarks.served`: ``BENCHMARK_VARIANT`` around Starlette or Flask."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from benchmarks.stacks import BODY, PATH
+from benchmarks.variants import VARIANTS
+
+PIECES = 5
+PAUSE_SECONDS = 0.02
+"""Between the pieces of a streamed response."""
+
+
+def make_asgi() -> Any:
+    """Starlette."""
+    import asyncio
+
+    from starlette.applications import Starlette
+    from starlette.responses import Response, StreamingResponse
+    from starlette.routing import Route
+
+    async def score(_request: Any) -> Response:
+        return Response(BODY, media_type="application/json")
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(PIECES):
+            yield b"x" * 100
+            await asyncio.sleep(PAUSE_SECONDS)
+
+    async def stream(_request: Any) -> Response:
+        return StreamingResponse(pieces())
+
+    app = Starlette(routes=[Route(PATH, score, methods=["POST"]), Route("/stream", stream)])
+    wrap = VARIANTS[os.environ["BENCHMARK_VARIANT"]]().asgi
+    assert wrap is not None
+    return wrap(app)
+
+
+def make_wsgi() -> Any:
+    """Flask."""
+    from flask import Flask, Response
+
+    app = Flask("benchmarked")
+
+    @app.post(PATH)
+    def score() -> Response:
+        return Response(BODY, content_type="application/json")
+
+    @app.get("/stream")
+    def stream() -> Response:
+        def pieces() -> Iterator[bytes]:
+            for _ in range(PIECES):
+                yield b"x" * 100
+                time.sleep(PAUSE_SECONDS)
+
+        return Response(pieces())
+
+    wrap = VARIANTS[os.environ["BENCHMARK_VARIANT"]]()
+    if wrap.flask is not None:
+        wrap.flask(app)
+    return app

@@ -1,0 +1,255 @@
+"""
+The apps that are measured: each answers ``POST /RetrieveCreditScore`` with a few bytes, as cheaply as it can.
+
+A stack is driven in process, without a socket, so that what is measured is the app and what is around it. `Wrap` says
+how a variant is put around each kind of app.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+PATH = "/RetrieveCreditScore"
+BODY = b'{"score": 700}'
+LENGTH = str(len(BODY))
+
+App = Any
+Drive = Callable[[int], None]
+"""Serves so many requests."""
+
+
+@dataclass(frozen=True)
+class Wrap:
+    """
+    How a variant is put around an app; None where it cannot be.
+
+    Attributes:
+        wsgi: Takes a WSGI app, and answers one.
+        asgi: Takes an ASGI app, and answers one.
+        flask: Changes a Flask app; by default *wsgi* around its ``wsgi_app``.
+        django: The dotted path of a middleware class.
+    """
+
+    wsgi: Callable[[App], App] | None = None
+    asgi: Callable[[App], App] | None = None
+    flask: Callable[[App], None] | None = None
+    django: str | None = None
+
+
+def wsgi_null(wrap: Wrap, companies: int) -> Drive | None:
+    """A WSGI app that does nothing but answer."""
+
+    def app(_environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", LENGTH)])
+        return [BODY]
+
+    return None if wrap.wsgi is None else _drive_wsgi(wrap.wsgi(app), companies)
+
+
+def asgi_null(wrap: Wrap, companies: int) -> Drive | None:
+    """An ASGI app that does nothing but answer."""
+    headers = [(b"content-type", b"application/json"), (b"content-length", LENGTH.encode())]
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": BODY})
+
+    return None if wrap.asgi is None else _drive_asgi(wrap.asgi(app), companies)
+
+
+def flask(wrap: Wrap, companies: int) -> Drive | None:
+    """Flask, with one view."""
+    from flask import Flask, Response
+
+    app = Flask("benchmarked")
+
+    @app.post(PATH)
+    def score() -> Response:
+        return Response(BODY, content_type="application/json")
+
+    if wrap.flask is not None:
+        wrap.flask(app)
+    elif wrap.wsgi is not None:
+        app.wsgi_app = wrap.wsgi(app.wsgi_app)  # type: ignore[method-assign]
+    else:
+        return None
+    return _drive_wsgi(app, companies)
+
+
+def django_wsgi(wrap: Wrap, companies: int) -> Drive | None:
+    """Django's WSGI handler, with one view and no other middleware."""
+    if wrap.django is None:
+        return None
+    _set_up_django(wrap.django, is_async=False)
+    from django.core.handlers.wsgi import WSGIHandler
+
+    return _drive_wsgi(WSGIHandler(), companies)
+
+
+def django_asgi(wrap: Wrap, companies: int) -> Drive | None:
+    """Django's ASGI handler, with one async view and no other middleware."""
+    if wrap.django is None:
+        return None
+    _set_up_django(wrap.django, is_async=True)
+    from django.core.handlers.asgi import ASGIHandler
+
+    return _drive_asgi(ASGIHandler(), companies)
+
+
+def starlette(wrap: Wrap, companies: int) -> Drive | None:
+    """Starlette, with one async endpoint."""
+    if wrap.asgi is None:
+        return None
+    from starlette.applications import Starlette
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+    async def score(_request: Any) -> Response:
+        return Response(BODY, media_type="application/json")
+
+    app = Starlette(routes=[Route(PATH, score, methods=["POST"])])
+    app.add_middleware(_Wrapped, wrap=wrap.asgi)
+    return _drive_asgi(app, companies)
+
+
+def fastapi(wrap: Wrap, companies: int) -> Drive | None:
+    """FastAPI, with one async endpoint that answers a Response."""
+    if wrap.asgi is None:
+        return None
+    from fastapi import FastAPI, Response
+
+    app = FastAPI()
+
+    @app.post(PATH)
+    async def score() -> Response:
+        return Response(BODY, media_type="application/json")
+
+    app.add_middleware(_Wrapped, wrap=wrap.asgi)
+    return _drive_asgi(app, companies)
+
+
+STACKS: dict[str, Callable[[Wrap, int], Drive | None]] = {
+    "wsgi": wsgi_null,
+    "asgi": asgi_null,
+    "flask": flask,
+    "django": django_wsgi,
+    "django_asgi": django_asgi,
+    "starlette": starlette,
+    "fastapi": fastapi,
+}
+
+
+def _Wrapped(app: App, wrap: Callable[[App], App]) -> App:  # noqa: N802 - frameworks take a class here
+    return wrap(app)
+
+
+def _set_up_django(middleware: str, *, is_async: bool) -> None:
+    import django
+    from django.conf import settings
+    from django.http import HttpRequest, HttpResponse
+    from django.urls import path
+
+    def score(_request: HttpRequest) -> HttpResponse:
+        return HttpResponse(BODY, content_type="application/json")
+
+    async def score_async(_request: HttpRequest) -> HttpResponse:
+        return HttpResponse(BODY, content_type="application/json")
+
+    class Urls:
+        urlpatterns = [path(PATH[1:], score_async if is_async else score)]  # noqa: RUF012 - Django's own way
+
+    from benchmarks import django_middleware
+
+    settings.configure(
+        ALLOWED_HOSTS=["*"],
+        DEBUG=False,
+        METERKIT=django_middleware.kit,
+        MIDDLEWARE=[middleware] if middleware else [],
+        ROOT_URLCONF=Urls,
+    )
+    django.setup()
+
+
+def _drive_wsgi(app: App, companies: int) -> Drive:
+    base = {
+        "REQUEST_METHOD": "POST",
+        "SCRIPT_NAME": "",
+        "PATH_INFO": PATH,
+        "QUERY_STRING": "",
+        "CONTENT_TYPE": "application/json",
+        "CONTENT_LENGTH": "0",
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "80",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "REMOTE_ADDR": "127.0.0.1",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(),
+        "wsgi.errors": io.StringIO(),
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": True,
+        "wsgi.run_once": False,
+        "HTTP_HOST": "localhost",
+        "HTTP_USER_AGENT": "benchmark",
+        "HTTP_ACCEPT": "*/*",
+    }
+    ids = itertools.cycle([f"company-{number}" for number in range(companies)])
+
+    def start_response(status: str, _headers: Any, _exc_info: Any = None) -> None:
+        assert status == "200 OK"
+
+    def drive(times: int) -> None:
+        for _ in range(times):
+            environ = base.copy()
+            environ["HTTP_X_COMPANY"] = next(ids)
+            body = app(environ, start_response)
+            for _chunk in body:
+                pass
+            if hasattr(body, "close"):
+                body.close()
+
+    return drive
+
+
+def _drive_asgi(app: App, companies: int) -> Drive:
+    base = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": PATH,
+        "raw_path": PATH.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "client": ("127.0.0.1", 50000),
+        "server": ("127.0.0.1", 80),
+    }
+    headers = [(b"host", b"localhost"), (b"user-agent", b"benchmark"), (b"accept", b"*/*"), (b"content-length", b"0")]
+    ids = itertools.cycle([(b"x-company", f"company-{number}".encode()) for number in range(companies)])
+    loop = asyncio.new_event_loop()
+
+    asked = [0]
+
+    async def receive() -> dict[str, Any]:
+        asked[0] += 1
+        if asked[0] > 1:
+            await loop.create_future()  # for a client that stays; the app gives it up when it has answered
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        assert message.get("status", 200) == 200
+
+    async def serve(times: int) -> None:
+        for _ in range(times):
+            scope = base.copy()
+            scope["headers"] = [*headers, next(ids)]
+            asked[0] = 0
+            await app(scope, receive, send)
+
+    return lambda times: loop.run_until_complete(serve(times))

@@ -1,0 +1,15 @@
+"""
+Edges: the ways by which notices reach people: ``to=`` of `meterkit.Notify`.
+
+Each gets one notice at a time, in a background thread, and raises if it could not deliver it; it is tried again then.
+A function that takes a `meterkit.notice.Notice` is a channel, too.
+"""
+
+from __future__ import annotations
+
+from meterkit.channels.email import Email
+from meterkit.channels.log import Log
+from meterkit.channels.slack import Slack
+from meterkit.channels.webhook import SignedWebhook
+
+__all__ = ["Email", "Log", "SignedWebhook", "Slack"]

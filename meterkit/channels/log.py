@@ -1,0 +1,33 @@
+"""Edges: notices in the application's log."""
+
+from __future__ import annotations
+
+import logging
+
+from meterkit.notice import Notice
+
+
+class Log:
+    """
+    Writes each notice to a logger, with its key and kind as ``extra``.
+
+    Args:
+        logger: Its name.
+        level: Of the standard library's logging.
+    """
+
+    def __init__(self, *, logger: str = "meterkit.notices", level: int = logging.INFO) -> None:
+        self._logger = logging.getLogger(logger)
+        self._level = level
+        self.name = f"log:{logger}"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Log) and (other.name, other._level) == (self.name, self._level)
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def deliver(self, notice: Notice) -> None:
+        """Log it."""
+        extra = {"notice_key": notice.key, "notice_kind": notice.kind, "company": notice.company}
+        self._logger.log(self._level, "%s: %s", notice.title, notice.text, extra=extra)

@@ -1,0 +1,60 @@
+"""Edges: notices to a channel of Slack, by an incoming webhook."""
+
+from __future__ import annotations
+
+import json
+
+from meterkit.channels.email import fingerprint
+from meterkit.channels.letter import NAMES, values_of
+from meterkit.channels.webhook import check_url
+from meterkit.notice import Notice
+from meterkit.wording import checked_wording, fill
+
+TEXT = "*{title}*\n{text}"
+
+
+class Slack:
+    """
+    Posts each notice.
+
+    Args:
+        url: Of the incoming webhook, which is a secret.
+        text: With fields such as ``{title}``, in Slack's own markup.
+        timeout: Seconds that Slack may take for an answer.
+        name: Of this channel, where two would have the same.
+
+    Attributes:
+        name: By default it follows from the url, and does not disclose it.
+
+    Raises:
+        ConfigurationError: An argument is wrong; the message says the cure.
+    """
+
+    def __init__(self, url: str, *, text: str = TEXT, timeout: float = 10.0, name: str | None = None) -> None:
+        check_url(url, "Slack(url)")
+        self._url = url
+        self._text = checked_wording(text, what="Slack(text=...)", fields=NAMES)
+        self._timeout = timeout
+        self.name = name or f"slack:{fingerprint(url)}"
+
+    def __repr__(self) -> str:
+        return f"Slack({self.name!r})"
+
+    def deliver(self, notice: Notice) -> None:
+        """
+        Post it.
+
+        Raises:
+            PostError: Slack did not take it.
+        """
+        from meterkit.channels.posting import post
+
+        text = fill(self._text, values_of(notice), escape=_escape)
+        headers = {"content-type": "application/json"}
+        body = json.dumps({"text": text}).encode()
+        post(self._url, content=body, headers=lambda: headers, timeout=self._timeout, to="Slack")
+
+
+def _escape(text: str) -> str:
+    """Slack: these three characters mean something in its markup."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,0 +1,98 @@
+"""Edges: notices to a webhook of yours, signed as Standard Webhooks has it: https://www.standardwebhooks.com."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+
+from meterkit.channels.email import fingerprint
+from meterkit.errors import ConfigurationError
+from meterkit.notice import Notice
+
+
+class SignedWebhook:
+    """
+    POSTs each notice as JSON: ``{"type": "notice.tier_crossed", "timestamp": ..., "data": {...}}``.
+
+    The header ``webhook-id`` follows from the notice's key, and is the same however often it is sent.
+
+    Args:
+        url: Where to.
+        secret: ``whsec_...``, base64; several while one replaces another.
+        timeout: Seconds that an answer may take.
+        name: Of this channel, where two would have the same.
+
+    Attributes:
+        name: By default it follows from the url, and does not disclose it.
+
+    Raises:
+        ConfigurationError: An argument is wrong, or the library is missing; the message says the cure.
+    """
+
+    def __init__(
+        self, url: str, *, secret: str | Iterable[str], timeout: float = 10.0, name: str | None = None
+    ) -> None:
+        try:
+            from standardwebhooks import Webhook
+        except ImportError:
+            raise ConfigurationError("SignedWebhook needs a library: pip install 'meterkit[notices]'") from None
+        check_url(url, "SignedWebhook(url)")
+        secrets = [secret] if isinstance(secret, str) else list(secret)
+        try:
+            self._signers = [Webhook(each) for each in secrets]
+        except Exception:
+            self._signers = []
+        if not self._signers:
+            raise ConfigurationError(
+                "SignedWebhook(secret=...) is 'whsec_' and base64, such as openssl rand -base64 24"
+            )
+        self._url = url
+        self._timeout = timeout
+        self.name = name or f"webhook:{fingerprint(url)}"
+
+    def __repr__(self) -> str:
+        return f"SignedWebhook({self.name!r})"
+
+    def deliver(self, notice: Notice) -> None:
+        """
+        Send it.
+
+        Raises:
+            PostError: It was not taken.
+        """
+        from meterkit.channels.posting import post
+
+        identity = f"msg_{hashlib.sha256(notice.key.encode()).hexdigest()[:32]}"
+        created = datetime.fromtimestamp(notice.created_at, timezone.utc)
+        data = {
+            "key": notice.key,
+            "company": notice.company,
+            "title": notice.title,
+            "text": notice.text,
+            **notice.fields,
+        }
+        body = json.dumps({"type": f"notice.{notice.kind}", "timestamp": created.isoformat(), "data": data})
+
+        def headers() -> Mapping[str, str]:
+            now = datetime.now(timezone.utc)
+            return {
+                "content-type": "application/json",
+                "webhook-id": identity,
+                "webhook-timestamp": str(int(now.timestamp())),
+                "webhook-signature": " ".join(signer.sign(identity, now, body) for signer in self._signers),
+            }
+
+        post(self._url, content=body.encode(), headers=headers, timeout=self._timeout, to="the webhook")
+
+
+def check_url(url: object, what: str) -> None:
+    """
+    See that it is an address.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
+    if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+        raise ConfigurationError(f"{what} is an address that begins with https://")  # not shown: it may be a secret

@@ -1,0 +1,107 @@
+"""Aggregate: who pays for an exchange, as the view or ``identify=`` says; what they answer is checked here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from meterkit.errors import UsageError
+from meterkit.exchange import Exchange, Identity
+from meterkit.limits import checked_id
+from meterkit.problems import Problems, shown
+
+NOBODY = ""
+"""Stands for no company, or no user. An id is never empty, so it cannot be mistaken for one."""
+
+MOST_REMEMBERED = 10_000
+"""Companies that were found to be sound. Clients may invent them, so the memory has an end."""
+
+Identify: TypeAlias = Callable[[Exchange], "str | Identity | None"]
+
+
+class Identifying:
+    """
+    Finds out whose an exchange is.
+
+    Args:
+        identify: Who pays, where the view has not said so.
+        problems: Where mistakes go.
+    """
+
+    def __init__(self, identify: Identify | None, problems: Problems) -> None:
+        self._identify = identify
+        self._problems = problems
+        self._remembered: dict[str, tuple[str, str]] = {}
+
+    def early(self, exchange: Exchange) -> str | None:
+        """Ask ``identify=`` on the way in; the company, or None where it cannot tell yet. It is asked again then."""
+        if self._identify is None:
+            return None
+        try:
+            who = self._identify(exchange)
+        except Exception as error:
+            self._problems.note(
+                "identify_early_raised",
+                f"identify= raised {shown(error)} before the app ran, where governance= needs it; such requests pass. "
+                "Read what is there on the way in, or install the middleware inside the one that authenticates",
+            )
+            return None
+        if type(who) is str and who in self._remembered:
+            exchange.identified = self._remembered[who]
+            return exchange.identified[0]
+        if (who.company if isinstance(who, Identity) else who) is None:
+            return None
+        exchange.identified = self._checked(who)
+        return exchange.identified[0] or None
+
+    def who(self, exchange: Exchange) -> tuple[str, str]:
+        """Company and user, when *exchange* is answered; `NOBODY` where nobody has said."""
+        who: Any = exchange.identity
+        if who is None and exchange.identified is not None:
+            return exchange.identified
+        if who is None and self._identify is not None:
+            try:
+                who = self._identify(exchange)
+            except Exception as error:
+                self._problems.note(
+                    "identify_raised", f"identify= raised {shown(error)}; its usage is kept under no company"
+                )
+                return NOBODY, NOBODY
+        if type(who) is str:
+            remembered = self._remembered.get(who)
+            if remembered is not None:
+                return remembered
+        if (who.company if isinstance(who, Identity) else who) is None:
+            self._problems.note(
+                "no_company",
+                f"{exchange.method} {exchange.path!r:.100} matched a meter, but nobody said which company pays; "
+                "its usage is kept under no company. Answer one from identify=, or call meterkit.skip()",
+            )
+            return NOBODY, NOBODY
+        return self._checked(who)
+
+    def _checked(self, who: Any) -> tuple[str, str]:
+        company, user = (who.company, who.user) if isinstance(who, Identity) else (who, None)
+        try:
+            company = checked_id(company, "company")
+        except UsageError as error:
+            self._problems.note(error.reason, f"identify: {error}; its usage is kept under no company")
+            return NOBODY, NOBODY
+        try:
+            found = company, checked_user(user)
+        except UsageError as error:
+            self._problems.note(error.reason, f"identify: {error}; its usage is kept under no user")
+            return company, NOBODY
+        if type(who) is str and len(self._remembered) < MOST_REMEMBERED:
+            self._remembered[company] = found
+        return found
+
+
+def checked_user(user: str | None) -> str:
+    """
+    The id of a user, or `NOBODY`.
+
+    Raises:
+        UsageError: It is no such id.
+    """
+    return NOBODY if user is None else checked_id(user, "user")

@@ -1,0 +1,52 @@
+"""Aggregate: what a count is, and what takes it."""
+
+from __future__ import annotations
+
+from typing import Protocol, TypeAlias
+
+CAPPED = "capped"
+"""The user of nobody under which a flood of unknown companies is counted: nobody has no other."""
+
+Cell: TypeAlias = "tuple[str, str, str, str, int]"
+"""What is counted apart: meter name, Stripe event name, company, user, window."""
+
+
+Place: TypeAlias = "tuple[str, str, int]"
+"""The part of a cell that many customers share: meter name, Stripe event name, window."""
+
+Who: TypeAlias = "str | tuple[str, str]"
+"""The rest of it: the company, with the user if there is one."""
+
+
+def cell_of(place: Place, who: Who) -> Cell:
+    """The cell of that place and customer."""
+    meter, event_name, window = place
+    company, user = (who, "") if isinstance(who, str) else who
+    return (meter, event_name, company, user, window)
+
+
+class ClosedJournalError(Exception):
+    """The journal was closed before this count reached it; count in the next one."""
+
+
+class OneByOne(Protocol):
+    """A journal, for the shortest way to it."""
+
+    def count_one(self, place: Place, who: Who, now: int) -> None:
+        """
+        Add 1 to the cell of *place* and *who*.
+
+        Raises:
+            ClosedJournalError: Nothing was added.
+        """
+
+
+class Sink(Protocol):
+    """What keeps the counts."""
+
+    @property
+    def journal(self) -> OneByOne:
+        """What counts in this process."""
+
+    def count(self, cells: list[tuple[Cell, int]], now: int) -> None:
+        """Add each quantity to its cell, whatever has to be started for that; *now* is the unix second of the usage."""

@@ -1,0 +1,55 @@
+"""
+Keep: sums of usage by company, meter and day, written with the usage, so that they are the same at any moment.
+
+Each commit that touches one leaves a number there, which grows. So whoever follows them asks for what has changed
+alone, however much there is: see `meterkit.consumption`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from meterkit import schema
+from meterkit.bulk import add_to
+from meterkit.identifying import NOBODY
+from meterkit.native import politely
+
+DAY = 24 * 3600
+
+
+def add_totals(connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Add usage *rows*, which were written in this transaction, to the sums of their days."""
+    sums: dict[tuple[str, str, int], int] = {}
+    for row in politely(rows):
+        if row["company"] != NOBODY:
+            window = row["window"]
+            key = (row["company"], row["meter"], window - window % DAY)
+            sums[key] = sums.get(key, 0) + row["quantity"]
+    if sums:
+        change = _next_change(connection)
+        add_to(
+            schema.totals,
+            connection,
+            [
+                {"company": company, "meter": meter, "day": day, "quantity": quantity, "change": change}
+                for (company, meter, day), quantity in politely(sums.items())
+            ],
+            add="quantity",
+            latest="change",
+        )
+
+
+def lock_totals(connection: sa.Connection) -> None:
+    """Wait until nobody else's transaction changes any, and keep them as they are until this one commits."""
+    connection.execute(sa.select(schema.meta.c.value).where(schema.meta.c.key == "change").with_for_update())
+
+
+def _next_change(connection: sa.Connection) -> int:
+    """One more than of any commit before: the row stays locked until this one commits, so they come in order."""
+    mine = schema.meta.c.key == "change"
+    value = sa.cast(schema.meta.c.value, sa.BigInteger)
+    connection.execute(sa.update(schema.meta).where(mine).values(value=sa.cast(value + 1, sa.Text)))
+    return int(connection.scalar(sa.select(schema.meta.c.value).where(mine)) or 0)

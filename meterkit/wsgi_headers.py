@@ -1,0 +1,94 @@
+"""Faces: the headers of WSGI requests and responses, read-only, with names in any case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from meterkit.exchange import Exchange
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+
+class HeaderPairs(Mapping[str, str]):
+    """Headers as WSGI responses have them: pairs, in order; several of one name are joined with a comma."""
+
+    __slots__ = ("_pairs",)
+
+    def __init__(self, pairs: list[tuple[str, str]]) -> None:
+        self._pairs = pairs
+
+    def __getitem__(self, name: str) -> str:
+        name = name.lower()
+        values = [value for key, value in self._pairs if key.lower() == name]
+        if not values:
+            raise KeyError(name)
+        return ", ".join(values)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(key.lower() for key, _ in self._pairs))
+
+    def __len__(self) -> int:
+        return len({key.lower() for key, _ in self._pairs})
+
+
+class EnvironHeaders(Mapping[str, str]):
+    """
+    The request's headers, looked up in the environ.
+
+    Args:
+        exchange: Whose environ; it has none any more when it is over.
+    """
+
+    __slots__ = ("_environ",)
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._environ: WSGIEnvironment = exchange.native or {}
+
+    def __getitem__(self, name: str) -> str:
+        value: str | None = self.get(name)
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """A header's value, or *default*. Mapping's own takes four times as long, and ``identify=`` calls this."""
+        value = self._environ.get(_KEYS.get(name) or _key_of(name))
+        # Servers leave a Content-Type or Content-Length empty where the client sent none.
+        return default if value is None or (value == "" and _KEYS[name] in _WITHOUT_PREFIX) else value
+
+    def __iter__(self) -> Iterator[str]:
+        for key, value in self._environ.items():
+            if key.startswith("HTTP_"):
+                yield key[5:].replace("_", "-").lower()
+            elif value and key in _WITHOUT_PREFIX:
+                yield key.replace("_", "-").lower()
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class MetaHeaders(EnvironHeaders):
+    """Those of a Django request, looked up in its ``META``: its own ``headers`` first makes a dict of them all."""
+
+    __slots__ = ()
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._environ = {} if exchange.native is None else exchange.native.META
+
+
+def _key_of(name: str) -> str:
+    key = name.upper().replace("-", "_")
+    if len(_KEYS) >= MAX_NAMES:
+        _KEYS.clear()
+    _KEYS[name] = key if key in _WITHOUT_PREFIX else f"HTTP_{key}"
+    return _KEYS[name]
+
+
+MAX_NAMES = 1000
+"""Names of headers remembered. They stand in code; but who knows what code does."""
+
+_KEYS: dict[str, str] = {}
+
+_WITHOUT_PREFIX = ("CONTENT_TYPE", "CONTENT_LENGTH")

@@ -1,0 +1,301 @@
+"""The ways to tell somebody: against real servers on loopback."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import ssl
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import trustme
+from fake_clock import NOON
+from smtp_server import Mailbox, SMTPServer
+from standardwebhooks import Webhook
+
+from meterkit import ConfigurationError, Notice, Notify
+from meterkit.channels import Email, Log, SignedWebhook, Slack, posting
+from meterkit.channels.posting import PostError
+from meterkit.notice import Callback, channel_of
+
+SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
+NOTICE = Notice(
+    key="tier_crossed:Acme & <Sons>:1772323200:calls:usd:2",
+    kind="tier_crossed",
+    company="Acme & <Sons>",
+    title="Acme & <Sons> has reached tier 2 of calls",
+    text="Acme & <Sons> has used 101 calls.",
+    created_at=NOON,
+    fields={"meter": "calls", "used": 101, "tier": 2, "period_start": 1772323200},
+)
+
+
+@pytest.fixture
+def mailbox():
+    return Mailbox()
+
+
+@pytest.fixture
+def smtp(mailbox):
+    """A function that starts an SMTP server; its port."""
+    servers = []
+
+    def start(**options):
+        server = SMTPServer(mailbox, **options)
+        server.start()
+        servers.append(server)
+        return server.port
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+def mail(port, **options):
+    defaults = {"sender": "Billing <billing@us.example>", "to": "ops@us.example", "security": "none", "port": port}
+    return Email("127.0.0.1", **{**defaults, **options})
+
+
+def test_an_email(smtp, mailbox):
+    """In text and HTML, with an id by which a repetition is known; whatever a company is called."""
+    channel = mail(smtp())
+    channel.deliver(NOTICE)
+    channel.deliver(NOTICE)
+
+    first, second = mailbox.messages
+    text, html = (first.get_body([kind]).get_content() for kind in ("plain", "html"))
+    assert ("Acme & <Sons> has reached tier 2 of calls", "ops@us.example", "Billing <billing@us.example>") == (
+        first["Subject"], first["To"], first["From"],
+    )  # fmt: skip
+    assert first["Message-ID"] == second["Message-ID"]
+    assert "auto-generated" == first["Auto-Submitted"]
+    assert "period start: 2026-03-01 00:00 UTC" in text
+    assert "<td>101</td>" in html
+    assert "Acme &amp; &lt;Sons&gt;" in html
+    assert "<Sons>" not in html
+
+
+def test_words_of_ones_own(smtp, mailbox):
+    """Texts with fields, or functions; to whom a function says."""
+    channel = mail(
+        smtp(),
+        to=lambda notice: ["Ann <ann@acme.example>", "bob@acme.example"],
+        subject="{company}\r\nBcc: evil@example.com",
+        text=lambda notice: f"dear {notice.company}",
+        html="<b>{company} {used} {customer}</b>",
+        reply_to="help@us.example",
+    )
+    channel.deliver(NOTICE)
+
+    (message,) = mailbox.messages
+    assert "Acme & <Sons> Bcc: evil@example.com" == message["Subject"]
+    assert (["ann@acme.example", "bob@acme.example"], None) == (mailbox.receivers[0], message["Bcc"])
+    assert "dear Acme & <Sons>\n" == message.get_body(["plain"]).get_content().replace("\r\n", "\n")
+    assert "<b>Acme &amp; &lt;Sons&gt; 101 </b>" == message.get_body(["html"]).get_content().strip()
+    assert "help@us.example" == message["Reply-To"]
+
+
+def test_nobody_is_written_to(smtp, mailbox):
+    """If the function says so."""
+    mail(smtp(), to=lambda notice: None).deliver(NOTICE)
+
+    assert [] == mailbox.messages
+
+
+def test_starttls_and_a_login(smtp, mailbox, tmp_path):
+    """The certificate is checked: an unknown one is an error before any password is sent."""
+    authority = trustme.CA()
+    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(served)
+    port = smtp(tls_context=served, require_starttls=True, auth_require_tls=True, auth_required=True)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    options = {"security": "starttls", "username": "us", "password": "right"}
+
+    with pytest.raises(ssl.SSLCertVerificationError):
+        mail(port, **options).deliver(NOTICE)
+    assert [] == mailbox.logins
+    mail(port, tls_context=trusting, **options).deliver(NOTICE)
+    assert [(b"us", b"right")] == mailbox.logins
+    with pytest.raises(OSError, match="535"):
+        mail(port, tls_context=trusting, **{**options, "password": "wrong"}).deliver(NOTICE)
+    assert 1 == len(mailbox.messages)
+    assert "wrong" not in repr(mail(port, password="wrong"))
+
+
+def test_a_server_that_does_not_take_it(smtp, mailbox):
+    """Each is an error, so that it is tried again."""
+    port = smtp()
+    mailbox.broken = 1
+    with pytest.raises(OSError, match="451"):
+        mail(port).deliver(NOTICE)
+    mailbox.refused = {"bob@us.example"}
+    with pytest.raises(OSError, match=r"bob@us\.example"):
+        mail(port, to=["ann@us.example", "bob@us.example"]).deliver(NOTICE)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(OSError, match="timed out"):
+        mail(silent.getsockname()[1], timeout=0.05).deliver(NOTICE)
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nobody = closed.getsockname()[1]
+    with pytest.raises(ConnectionRefusedError):
+        mail(nobody).deliver(NOTICE)
+
+
+@pytest.fixture
+def django_mail(settings_of_django, smtp):
+    """Django's settings, for a server that takes mail."""
+    settings_of_django.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings_of_django.EMAIL_HOST, settings_of_django.EMAIL_PORT = "127.0.0.1", smtp()
+    settings_of_django.DEFAULT_FROM_EMAIL = "shop@us.example"
+
+
+@pytest.fixture
+def settings_of_django(monkeypatch):
+    from django.conf import settings
+
+    if not settings.configured:
+        settings.configure()
+    yield settings
+    for name in ("EMAIL_BACKEND", "EMAIL_HOST", "EMAIL_PORT", "DEFAULT_FROM_EMAIL"):
+        delattr(settings, name)
+
+
+def test_djangos_mail(django_mail, mailbox):
+    """By the project's settings, with the same words."""
+    from meterkit.channels.django import DjangoEmail
+
+    DjangoEmail(to="ops@us.example").deliver(NOTICE)
+
+    (message,) = mailbox.messages
+    assert ("shop@us.example", NOTICE.title) == (message["From"], message["Subject"])
+    assert "<td>101</td>" in message.get_body(["html"]).get_content()
+    assert "auto-generated" == message["Auto-Submitted"]
+
+
+@pytest.fixture
+def http():
+    """A server that answers what it is told to, and 200 after that."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            server.requests.append((dict(self.headers.items()), body))
+            status, headers = server.answers.pop(0) if server.answers else (200, {})
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.requests, server.answers = [], []
+    server.url = f"http://127.0.0.1:{server.server_port}/T1/secret"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def _hasty(monkeypatch):
+    monkeypatch.setattr(posting, "MAX_WAIT", 0.001)
+
+
+def test_a_signed_webhook(http):
+    """The library of whoever gets it finds it in order; the id is the same when it is sent again."""
+    http.answers = [(503, {}), (429, {"Retry-After": "1"})]
+    channel = SignedWebhook(http.url, secret=[SECRET, "whsec_" + "bmV3ZXIgc2VjcmV0IG9mIG91cnM="])
+    channel.deliver(NOTICE)
+
+    headers, body = http.requests[-1]
+    told = Webhook(SECRET).verify(body, {name.lower(): value for name, value in headers.items()})
+    assert told == Webhook("whsec_bmV3ZXIgc2VjcmV0IG9mIG91cnM=").verify(body, headers)
+    data = told["data"]
+    assert ("notice.tier_crossed", "Acme & <Sons>", 101) == (told["type"], data["company"], data["used"])
+    assert 3 == len(http.requests)
+    assert 1 == len({headers["webhook-id"] for headers, _ in http.requests})
+
+
+@pytest.mark.parametrize(
+    ("status", "says", "times"), [(410, "is gone", 1), (302, "302", 1), (400, "400", 1), (500, "500", 4)]
+)
+def test_a_webhook_that_is_not_taken(http, status, says, times):
+    """What may be otherwise in a moment is tried again; the address is in no error."""
+    http.answers = [(status, {"Location": http.url})] * 10
+    with pytest.raises(PostError, match=says) as caught:
+        SignedWebhook(http.url, secret=SECRET).deliver(NOTICE)
+
+    assert times == len(http.requests)
+    assert "secret" not in str(caught.value)
+
+
+def test_slack(http):
+    """In its markup, in which a company's name means nothing."""
+    Slack(http.url).deliver(NOTICE)
+
+    assert {
+        "text": "*Acme &amp; &lt;Sons&gt; has reached tier 2 of calls*\nAcme &amp; &lt;Sons&gt; has used 101 calls."
+    } == (json.loads(http.requests[0][1]))
+
+
+def test_a_log_and_a_function(caplog):
+    """The simplest."""
+    told = []
+    with caplog.at_level(logging.INFO):
+        Log().deliver(NOTICE)
+        channel_of(told.append).deliver(NOTICE)
+
+    assert [NOTICE] == told
+    assert (NOTICE.key, f"{NOTICE.title}: {NOTICE.text}") == (caplog.records[0].notice_key, caplog.messages[0])
+
+
+def test_names(http):
+    """The same after a restart, other for other targets, and no secrets."""
+    make = [
+        lambda: Slack(http.url),
+        lambda: Slack(http.url + "2"),
+        lambda: SignedWebhook(http.url, secret=SECRET),
+        lambda: mail(1),
+        lambda: mail(1, to="other@us.example"),
+        lambda: Callback(print),
+        Log,
+    ]
+    names = [each().name for each in make]
+
+    assert names == [each().name for each in make]
+    assert len(names) == len(set(names))
+    assert not any("secret" in name or "@" in name for name in [*names, repr(Slack(http.url))])
+
+
+async def awaits(notice):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("make", "cure"),
+    [
+        (lambda: mail(1, to="nobody"), "is an e-mail address"),
+        (lambda: mail(1, sender="a@b\r\nBcc: c@d"), "is an e-mail address"),
+        (lambda: mail(1, security="ssl"), "'starttls', 'tls' or 'none'"),
+        (lambda: mail(1, text="{who}"), "the field {who}, which there is not; it may use {amount}"),
+        (lambda: mail(1, html="{company.__class__}"), "which there is not"),
+        (lambda: mail(1, subject=awaits), "plain function"),
+        (lambda: Slack("hooks.slack.com"), "begins with https"),
+        (lambda: Slack("https://x", text="{tokens}"), "{tokens}"),
+        (lambda: SignedWebhook("https://x", secret="whsec_"), "openssl rand"),
+        (lambda: Notify.overdue(to=Slack), "and not the class"),
+        (lambda: Notify.overdue(to="ops@us.example"), "is a channel such as"),
+        (lambda: Notify.overdue(to=awaits), "plain function"),
+        (lambda: Notify.overdue(to=[]), "nobody would be told"),
+    ],
+)
+def test_what_is_wrong_is_said_while_building(make, cure):
+    """With the cure."""
+    with pytest.raises(ConfigurationError, match=cure):
+        make()
