@@ -267,8 +267,10 @@ class Flusher:
 
     def _run(self) -> None:
         try:
-            while not self._stop.is_set():
+            is_last = False
+            while not is_last:
                 self._wake.wait(self._settings.flush_interval)
+                is_last = self._stop.is_set()  # asked before: a flush that a stop comes upon has not seen all
                 self._flush_in_background()
                 self.courier.tick()
                 if self.notifier is not None and not self._stop.is_set():

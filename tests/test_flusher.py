@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from meterkit import errand, patience
+from meterkit import errand, native, patience
 
 HOUR = 3600
 
@@ -79,6 +79,32 @@ def test_a_close_does_not_wait_for_stripe(make_live_kit, stripe, customer):
 
     assert 8 == sum(row.quantity for row in make_live_kit().usage())
     held.release()
+
+
+def test_a_close_amidst_a_flush_flushes_once_more(make_kit, clock, monkeypatch):
+    """What was counted since that flush began is in the ledger, too."""
+    amidst, closing = threading.Event(), threading.Event()
+
+    def clock_that_holds_a_flush() -> float:
+        if threading.current_thread().name == "meterkit" and not amidst.is_set():
+            amidst.set()
+            closing.wait(30)
+        return clock()
+
+    def join_when_closing(worker: native.Worker, timeout: float) -> bool:
+        closing.set()
+        return join(worker, timeout)
+
+    join = native.Worker.join
+    monkeypatch.setattr(native.Worker, "join", join_when_closing)
+    kit = make_kit(flush_interval=0.01, clock=clock_that_holds_a_flush)
+    kit.record("calls", "acme", 1)
+    assert amidst.wait(30)
+
+    kit.record("calls", "acme", 2)
+    kit.close()
+
+    assert 3 == sum(row.quantity for row in make_kit().usage())
 
 
 def test_the_thread_ends_with_the_kit(make_live_kit, customer):
