@@ -167,11 +167,12 @@ class MeterMiddleware:
             await _answer(self._endpoint, scope, receive, send)
             return
         counting = self.counting
-        exchange = scope[MARK] = ASGIExchange(scope["method"], scope["path"], scope, self)
+        exchange = scope[MARK] = ASGIExchange()
+        exchange.begin(scope["method"], scope["path"], scope, self)
         exchange.gone = False
         exchange.server_receives = receive
         exchange.server_sends = send
-        counting.open(exchange)
+        exchange.publish(counting.problems)
         if self._governor is not None or self._page is not None:
             answer = await self._answer_before(exchange)
             if answer is not None:

@@ -1,7 +1,7 @@
 """
 Aggregate: from an exchange to the journal, in the request's own time.
 
-The adapters call `open`, then `chunk` (or `sendfile`) and `close` (or `broke`); ``kit.record()`` calls `record`.
+The adapters call `chunk` (or `sendfile`) and `close` (or `broke`); ``kit.record()`` calls `record`.
 Nothing but `record` ever raises.
 """
 
@@ -21,7 +21,7 @@ from meterkit.peak import Peak
 from meterkit.problems import Problems, shown
 from meterkit.routewatch import RouteWatch
 from meterkit.rulebook import Match, Rulebook
-from meterkit.sink import ClosedJournalError, Sink
+from meterkit.sink import ClosedJournalError, Place, Sink, cell_of
 from meterkit.windows import HOUR, Windows
 
 MARK = "meterkit.exchange"
@@ -54,7 +54,7 @@ class Counting:
         self._rulebook = rulebook
         self.identifying = Identifying(identify, problems)
         self._sink = sink
-        self._problems = problems
+        self.problems = problems
         self._clock = clock
         self._windows = windows
         self._by_route = any(meter.route is not None for meter in rulebook.meters)
@@ -68,18 +68,14 @@ class Counting:
         """
         if not isinstance(mark, Exchange) or mark.closed:
             return False
-        if not mark.reports_to(self._problems):
-            self._problems.note(
+        if not mark.reports_to(self.problems):
+            self.problems.note(
                 "two_kits",
                 "two kits stand around one exchange, and only the outer one counts it: install the middleware with "
                 "one kit, and give that one the meters of both",
                 level=logging.ERROR,
             )
         return True
-
-    def open(self, exchange: Exchange) -> None:
-        """The request came in: let the view say who and how much."""
-        exchange.publish(self._problems)
 
     def refuse(self, exchange: Exchange) -> None:
         """*exchange* does not reach the app: it is no usage."""
@@ -127,27 +123,27 @@ class Counting:
         if self._routes.watching:
             self._look_at_routes(exchange)
         try:
-            shape = (exchange.method, exchange.path, exchange.route if self._by_route else None, exchange.status)
-            match = self._rulebook.remembered.get(shape) or self._rulebook.match(*shape)
-            exchange.response_bytes = len(body) if match.has_body else 0
+            shape = (exchange.method, exchange.path, exchange.status)
+            match = None if self._by_route else self._rulebook.remembered.get(shape)
+            if match is None:
+                match = self._match(exchange)
+            if match.has_body:
+                exchange.response_bytes = len(body)
             if match.one is not None and not exchange.touched:
                 company, user = exchange.identified or self.identifying.who(exchange)
                 now = int(self._clock())
-                window = self._windows.at(now, company) if self._windows.boundaries else now - now % HOUR
-                name, event_name = match.one
+                begin, end, place = match.hour
+                if self._windows.boundaries or not begin <= now < end:
+                    place = self._place_of(match, now, company)
                 try:
-                    who = (company, user) if user else company
-                    self._sink.journal.count_one((name, event_name, window), who, now)
+                    self._sink.journal.count_one(place, (company, user) if user else company, now)
                 except ClosedJournalError:
-                    self._sink.count([((name, event_name, company, user, window), 1)], now)
+                    self._sink.count([(cell_of(place, (company, user)), 1)], now)
             elif not exchange.skipped:
-                if match.body_bytes and match.has_body:
-                    # One byte over the cap is enough to tell that the body is too long.
-                    exchange.body = bytearray(body[: match.body_bytes + 1])
-                self._count(exchange, match)
+                self._count_with(exchange, match, body)
         except Exception as error:
             self.internal(error)
-        exchange.native = exchange.body = None  # the carrier may outlive the request; what hangs on it must not
+        exchange.native = None  # the carrier may outlive the request; what hangs on it must not
 
     def sendfile(self, exchange: Exchange) -> None:
         """The server is about to send a file past the middleware: count it now, its bytes by the Content-Length."""
@@ -181,7 +177,7 @@ class Counting:
 
     def internal(self, error: Exception) -> None:
         """Metering itself failed with *error*, which goes no further."""
-        self._problems.note(
+        self.problems.note(
             "internal_error",
             f"metering failed with {shown(error)}; the response is unchanged. Please report this",
         )
@@ -223,14 +219,36 @@ class Counting:
         return exchange.declared_bytes if self._match(exchange).has_body else 0
 
     def _match(self, exchange: Exchange) -> Match:
-        shape = (exchange.method, exchange.path, exchange.route if self._by_route else None, exchange.status)
-        return self._rulebook.remembered.get(shape) or self._rulebook.match(*shape)
+        route = exchange.route if self._by_route else None
+        return self._rulebook.match(exchange.method, exchange.path, route, exchange.status)
+
+    def _place_of(self, match: Match, now: int, company: str) -> Place:
+        """Where *match* counts in the window of *company*; for all companies that have the whole hour, the same."""
+        assert match.one is not None
+        name, event_name = match.one
+        window, hour = self._windows.at(now, company), now - now % HOUR
+        if window != hour:
+            return (name, event_name, window)
+        begin, _, place = match.hour
+        if begin != hour:
+            place = (name, event_name, hour)
+            match.hour = (hour, hour + HOUR, place)
+        return place
+
+    def _count_with(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        if match.body_bytes and match.has_body:
+            # One byte over the cap is enough to tell that the body is too long.
+            exchange.body = bytearray(body[: match.body_bytes + 1])
+            self._count(exchange, match)
+            exchange.body = None
+        else:
+            self._count(exchange, match)
 
     def _count(self, exchange: Exchange, match: Match) -> None:
         for name in exchange.usage:
             if name not in self._rulebook.usage_names:
                 message = f"add_usage({name!r:.100}): no meter has this value=; not counted"
-                self._problems.note("usage_name_unknown", message)
+                self.problems.note("usage_name_unknown", message)
         counted = []
         for meter in match.meters:
             quantity = self._quantity(meter, exchange)
@@ -248,7 +266,7 @@ class Counting:
         try:
             return meter.when is None or bool(meter.when(exchange))
         except Exception as error:
-            self._problems.note("when_raised", f"{meter}: when= raised {shown(error)}; nothing was counted")
+            self.problems.note("when_raised", f"{meter}: when= raised {shown(error)}; nothing was counted")
             return False
 
     def _sight(self, meter: Meter, exchange: Exchange, company: str, user: str) -> None:
@@ -258,13 +276,13 @@ class Counting:
             value = meter.value.found(exchange, user or None)
             if value is None and meter.value.of == "user":
                 message = f"{meter}: nobody has said which user this is; identify= answers Identity(company, user)"
-                self._problems.note("no_user", message)
+                self.problems.note("no_user", message)
             if value is not None:
                 self._put([(meter, 1)], company, meter.value.sighting(value))
         except UsageError as error:
-            self._problems.note(error.reason, f"{meter}: {error}; nothing was counted")
+            self.problems.note(error.reason, f"{meter}: {error}; nothing was counted")
         except Exception as error:
-            self._problems.note("value_raised", f"{meter}: value= raised {shown(error)}; nothing was counted")
+            self.problems.note("value_raised", f"{meter}: value= raised {shown(error)}; nothing was counted")
 
     def _quantity(self, meter: Meter, exchange: Exchange) -> int:
         if meter.when is not None and not self._is_wanted(meter, exchange):
@@ -272,7 +290,7 @@ class Counting:
         try:
             return meter.quantity(exchange)
         except UsageError as error:
-            self._problems.note(error.reason, f"{meter}: {error}; nothing was counted")
+            self.problems.note(error.reason, f"{meter}: {error}; nothing was counted")
         except Exception as error:
             self.internal(error)  # of this meter; the others still count
         return 0

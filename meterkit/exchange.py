@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from time import perf_counter
@@ -71,53 +71,50 @@ class Exchange:
     """
 
     __slots__ = (
+        "__dict__",
         "_notes",
         "_response_headers",
         "_route",
         "_started",
         "begun",
-        "body",
-        "body_cap",
         "closed",
         "identified",
-        "identity",
-        "length",
         "method",
         "native",
         "outer",
         "owner",
         "path",
         "response_bytes",
-        "said",
-        "skipped",
         "status",
         "touched",
         "warning",
     )
 
-    def __init__(self, method: str, path: str, native: Any, owner: Any = None) -> None:
+    # What only some exchanges have. Every request pays for a slot that is filled, and none for these.
+    identity: Identity | None = None
+    skipped: bool = False
+    said: Sequence[tuple[str, int | str]] = ()
+    body: bytearray | None = None
+    body_cap: int = 0
+    length: int | None = None
+
+    def begin(self, method: str, path: str, native: Any, owner: Any = None) -> None:
+        """
+        Fill in what is known on the way in.
+
+        No ``__init__``, which Python 3.11 calls in a roundabout way: that took as long as all that is done here.
+        """
         self.method = method
         self.path = path
         self.native = native
         self.owner = owner
-        self._route: Any = None
-        self.status = 0
-        self.response_bytes = 0
-        self.identity: Identity | None = None
+        self.status = self.response_bytes = 0
+        self.begun = self.closed = self.touched = False
         self.identified: tuple[str, str] | None = None
         self.warning: str | None = None
-        self.skipped = False
-        self.touched = False
-        self.begun = False
-        self.closed = False
-        self._started = perf_counter()
-        self.said: list[tuple[str, int | str]] = []  # a list, because appending is safe from any thread
-        self._notes: Notes | None = None
+        self._route: Any = None
         self._response_headers: Any = ()  # as the adapter has them
-        self.body: bytearray | None = None
-        self.body_cap = 0
-        self.length: int | None = None
-        self.outer: Exchange | None = None
+        self._started = perf_counter()
 
     @property
     def route(self) -> str | None:
@@ -187,6 +184,11 @@ class Exchange:
         """The highest that the view added under *name* with `add_usage`; None if it added nothing."""
         return max((said for key, said in self.said if key == name and isinstance(said, int)), default=None)
 
+    def say(self, name: str, said: int | str) -> None:
+        """Add what the view says: safe from any thread, as ``setdefault`` and ``append`` are."""
+        self.touched = True
+        self.__dict__.setdefault("said", []).append((name, said))
+
     def known_routes(self) -> Iterable[str] | None:
         """All templates that `route` can take in this app; None where it does not tell."""
         return None
@@ -195,8 +197,7 @@ class Exchange:
         """Let `identify`, `add_usage` and `skip` reach this exchange; their mistakes go to *notes*."""
         self._notes = notes
         outer = current.get()
-        if outer is not None and not outer.closed:
-            self.outer = outer
+        self.outer = None if outer is None or outer.closed else outer
         current.set(self)
 
     def retract(self) -> None:

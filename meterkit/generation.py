@@ -55,6 +55,8 @@ class Generation:
         watched: Names of the meters of which `used` is asked.
         places: By place and customer, the word at which the cell's record begins. Many customers share the place, and
             most of what a cell takes in memory is its key.
+        last: The place that was counted in last, and its part of `places`: to look that up takes longer than to see
+            that it is the same.
         words: All of it. What has been counted of a cell is one word after its place, and when it was last, two.
     """
 
@@ -66,6 +68,7 @@ class Generation:
         self.size = len(buffer)
         self.words = memoryview(buffer).cast("B").cast("Q")
         self.places: dict[Place, dict[Who, int]] = {}
+        self.last: tuple[Place | None, dict[Who, int]] = (None, {})
         self._shared: dict[Place, tuple[str, str]] = {}
         self._is_shed = False
         self.is_full = False
@@ -141,6 +144,14 @@ class Generation:
         words[at + 2] = now
         words[at + 1] = total
 
+    def at(self, place: Place) -> dict[Who, int]:
+        """What is counted in *place*; it is remembered as the `last`."""
+        theirs = self.places.get(place)
+        if theirs is None:
+            return {}
+        self.last = (place, theirs)
+        return theirs
+
     def used(self) -> dict[tuple[str, str], int]:
         """By company and watched meter, what has been counted in it."""
         return {pair: self.used_by(pair) for pair in self._watched_at or self._watched_sums}
@@ -178,7 +189,7 @@ class Generation:
             self._is_shed = True
             self._watched_sums, self._watched_at = self.used(), {}
             self._release()
-            self.places = {}
+            self.places, self.last = {}, (None, {})
 
     def discard(self) -> None:
         """Remove the file: the ledger has what was in it. Emptied first, in case that it cannot be removed."""

@@ -56,7 +56,7 @@ class Identifying:
 
     def who(self, exchange: Exchange) -> tuple[str, str]:
         """Company and user, when *exchange* is answered; `NOBODY` where nobody has said."""
-        who: Any = exchange.identity
+        who: Any = exchange.identity if exchange.touched else None
         if who is None and exchange.identified is not None:
             return exchange.identified
         if who is None and self._identify is not None:

@@ -55,8 +55,7 @@ class Journal:
         self._watched = watched
         self._unseen: list[dict[tuple[str, str], int]] = []  # of generations that were folded since the last look
         self.directory = directory
-        self._problems = problems
-        self._wake = wake
+        self._problems, self._wake = problems, wake
         # Re-entrant, because a signal handler or finaliser may count while this very thread counts. The lock makes
         # that safe to notice, and `_counting` tells it from the ordinary case.
         self._lock = native.rlock()
@@ -120,8 +119,10 @@ class Journal:
                     try:
                         current = self._current
                         if not (current is None or self._flood.is_high):
-                            theirs = current.places.get(place)
-                            at = (theirs and theirs.get(who)) or current.append(place, who)
+                            last, theirs = current.last
+                            if last is not place:
+                                theirs = current.at(place)
+                            at = theirs.get(who) or current.append(place, who)
                             if at:
                                 words = current.words
                                 words[at + 2] = now
@@ -165,12 +166,10 @@ class Journal:
 
     def prepare(self) -> None:
         """Have spare generations at hand."""
-        current = self._current
-        if current is None:
-            return
-        if current.is_gone:
-            self.spares.report_deleted()
-        self.spares.fill()
+        if self._current is not None:
+            if self._current.is_gone:
+                self.spares.report_deleted()
+            self.spares.fill()
 
     def know(self, companies: Iterable[str]) -> None:
         """These are companies, and not what an attacker invents: in a flood they are counted one by one."""

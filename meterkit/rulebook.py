@@ -18,10 +18,11 @@ from meterkit.peak import HIGHEST, Peak
 MAX_REMEMBERED = 4096
 """Distinct combinations kept. Clients choose paths, so the memory has to have an end."""
 
-Shape: TypeAlias = "tuple[str, str, str | None, int]"  # method, path, route, status
+Shape: TypeAlias = "tuple[str, str, int] | tuple[str, str, int, str]"
+"""Method, path, status; and the route where there is one, of a kit whose meters ask for it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Match:
     """
     What the static parts of the rules say about an exchange.
@@ -32,6 +33,7 @@ class Match:
         body_bytes: How much of the response's body they need to see.
         has_body: The server sends what the app makes: it does not for HEAD, 204 and 304.
         one: Name and event name of the only one that matches, if it counts 1, whatever the exchange is like.
+        hour: When the present hour begins and ends, and where `one` is counted in it; kept by who counts.
     """
 
     meters: tuple[Meter, ...]
@@ -39,6 +41,7 @@ class Match:
     body_bytes: int
     has_body: bool
     one: tuple[str, str] | None
+    hour: tuple[int, int, tuple[str, str, int]] = (0, 0, ("", "", 0))
 
 
 class Rulebook:
@@ -59,19 +62,18 @@ class Rulebook:
 
     def match(self, method: str, path: str, route: str | None, status: int) -> Match:
         """The meters that match, in the order of their declaration."""
-        shape = (method, path, route, status)
+        shape: Shape = (method, path, status) if route is None else (method, path, status, route)
         match = self.remembered.get(shape)
         if match is None:
-            match = self._look(shape)
+            match = self._look(method, path, route, status)
             if len(self.remembered) >= MAX_REMEMBERED:
                 self.remembered = {}  # a new dict: another thread may be reading the old one
             self.remembered[shape] = match
         return match
 
-    def _look(self, shape: Shape) -> Match:
-        meters = tuple(meter for meter, matches in self._rules if matches(*shape))
+    def _look(self, method: str, path: str, route: str | None, status: int) -> Match:
+        meters = tuple(meter for meter, matches in self._rules if matches(method, path, route, status))
         caps = [meter.value.max_bytes for meter in meters if isinstance(meter.value, ResponseJson)]
-        method, _, _, status = shape
         plain = len(meters) == 1 and meters[0].value is None and meters[0].when is None
         return Match(
             meters=tuple(meter for meter in meters if not isinstance(meter.value, Peak)),

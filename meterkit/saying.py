@@ -51,8 +51,7 @@ def add_usage(name: str, quantity: int) -> None:
         exchange.note("usage_name_not_str", f"add_usage() takes the value= of a meter, a str, not {what}; not counted")
     else:
         try:
-            exchange.touched = True
-            exchange.said.append((name, checked_quantity(quantity)))
+            exchange.say(name, checked_quantity(quantity))
         except UsageError as error:
             exchange.note(error.reason, f"add_usage({name!r:.100}): {error}; it was not counted")
 
@@ -75,8 +74,7 @@ def add_value(name: str, value: str) -> None:
         exchange.note("value_name_not_str", f"add_value() takes the name that unique() has, a str, not {what}")
     else:
         try:
-            exchange.touched = True
-            exchange.said.append((name, checked_id(value, "value")))
+            exchange.say(name, checked_id(value, "value"))
         except UsageError as error:
             exchange.note(error.reason, f"add_value({name!r:.100}): {error}; it was not counted")
 

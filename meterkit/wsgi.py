@@ -6,14 +6,14 @@ It hands on what the app made, byte for byte, and counts just before the last of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from meterkit.answers import WARNING, Answer
-from meterkit.counting import MARK, Counting, counting_of
+from meterkit.counting import MARK, counting_of
 from meterkit.endpoint import LARGEST_BYTES, Endpoint, endpoint_of
 from meterkit.exchange import Exchange
+from meterkit.wsgi_body import counted, only_piece
 from meterkit.wsgi_headers import EnvironHeaders, HeaderPairs
 
 if TYPE_CHECKING:
@@ -127,10 +127,11 @@ class MeterMiddleware:
         counting = self.counting
         if MARK in environ and counting.counts_already(environ[MARK]):
             return self.app(environ, start_response)
-        exchange = environ[MARK] = WSGIExchange(environ["REQUEST_METHOD"], path, environ, self)
+        exchange = environ[MARK] = WSGIExchange()
+        exchange.begin(environ["REQUEST_METHOD"], path, environ, self)
         exchange.mounted_at = mounted_at
         exchange.server_starts = start_response
-        counting.open(exchange)
+        exchange.publish(counting.problems)
         if self._governor is not None or self._page is not None:
             answer = self._answer_before(exchange)
             if answer is not None:
@@ -147,107 +148,19 @@ class MeterMiddleware:
             counting.broke(exchange)
             exchange.retract()
             raise
-        if type(body) is list and len(body) == 1 and exchange.status and not exchange.begun:
-            counting.whole(exchange, body[0])
-            if exchange.outer is not None:
-                exchange.retract()
-            return body
-        return _counted(body, exchange, counting, is_file=is_file)
+        piece = body[0] if type(body) is list and len(body) == 1 else only_piece(body, exchange)
+        if piece is None or exchange.begun or not exchange.status:
+            return counted(body, exchange, counting, is_file=is_file)
+        counting.whole(exchange, piece)
+        if exchange.outer is not None:
+            exchange.retract()
+        return body
 
     def _answer_before(self, exchange: WSGIExchange) -> Answer | None:
         """What to send instead of the app's response; None lets it answer."""
         if self._page is not None and exchange.path == self._page.path:
             return self._page.answer(exchange)
         return None if self._governor is None else self._governor.stop(exchange)
-
-
-def _counted(body: Any, exchange: WSGIExchange, counting: Counting, *, is_file: bool) -> Iterable[bytes]:
-    """*body*, and it is counted before it leaves."""
-    if type(body) is list or type(body) is tuple:
-        if not exchange.status:
-            counting.broke(exchange)  # the app forgot start_response, which the server will answer with a 500
-        for data in body[:-1]:
-            counting.chunk(exchange, data)
-        counting.chunk(exchange, body[-1] if body else b"", last=True)
-    elif is_file:
-        counting.sendfile(exchange)
-    else:
-        if exchange.status and exchange.is_bodiless:
-            counting.chunk(exchange, b"")
-        if not exchange.closed:
-            return (SizedBody if hasattr(body, "__len__") else Body)(body, exchange, counting)
-    exchange.retract()
-    return body  # type: ignore[no-any-return]
-
-
-class Body:
-    """
-    A response's body that is made while it is sent: an iterator, so that nothing is fetched before it is asked for.
-
-    Never a generator: closing one that was not started would skip the app's own ``close()``.
-    """
-
-    __slots__ = ("_body", "_counting", "_exchange", "_next")
-
-    def __init__(self, body: Iterable[bytes], exchange: Exchange, counting: Counting) -> None:
-        self._body: Any = body
-        self._exchange = exchange
-        self._counting = counting
-        self._next: Callable[[], bytes] | None = None
-
-    def __iter__(self) -> Iterator[bytes]:
-        try:
-            self._next = iter(self._body).__next__
-        except BaseException:
-            self._end(self._counting.broke)
-            raise
-        return self
-
-    def __next__(self) -> bytes:
-        if self._next is None:
-            iter(self)
-            assert self._next is not None
-        if self._exchange.closed:
-            return self._next()  # there is nothing to learn any more
-        try:
-            data = self._next()
-        except StopIteration:
-            self._end(self._counting.close if self._exchange.status else self._counting.broke)
-            raise
-        except BaseException:
-            self._end(self._counting.broke)
-            raise
-        self._counting.chunk(self._exchange, data)
-        return data
-
-    def close(self) -> None:
-        """The server is done; if that is early, the client is gone, and the exchange counts as what it was."""
-        self._end(self._counting.close)
-        body, self._body = self._body, ()
-        if hasattr(body, "close"):
-            body.close()
-
-    def __del__(self) -> None:
-        # A server that has sent what it wanted to send may forget the rest, and that it should call close(). It is
-        # counted all the same; the app's body is not closed, which nobody would do without us either.
-        if not self._exchange.closed:
-            with suppress(Exception):
-                self._end(self._counting.close)
-
-    def _end(self, count: Callable[[Exchange], None]) -> None:
-        if not self._exchange.closed:
-            count(self._exchange)
-        if self._exchange.outer is not None:
-            self._exchange.retract()
-
-
-class SizedBody(Body):
-    """A body that tells how many chunks it has, from which servers derive a Content-Length."""
-
-    __slots__ = ()
-
-    def __len__(self) -> int:
-        return len(self._body)
 
 
 def _code_of(status: str) -> int:

@@ -9,7 +9,7 @@ class PlainExchange(Exchange):
     """Carries what a test gives it."""
 
     def __init__(self, method="GET", path="/", *, headers=None, routes=None):
-        super().__init__(method, path, {})
+        self.begin(method, path, {})
         self._headers = headers or {}
         self._routes = routes
         self.sent_headers = {}
@@ -29,7 +29,7 @@ class PlainExchange(Exchange):
 def serve(kit, exchange=None, *, view=lambda: None, status=200, body=b"ok", headers=None, route=None):
     """Let *exchange* happen as an adapter does: in, through the view, out."""
     exchange = exchange or PlainExchange()
-    kit.counting.open(exchange)
+    exchange.publish(kit.counting.problems)
     view()
     exchange.status, exchange.sent_headers, exchange.route = status, headers or {}, route
     kit.counting.chunk(exchange, body, last=True)
