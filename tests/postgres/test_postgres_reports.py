@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import httpx
 import psycopg
 import pytest
 from real_postgres import PATIENCE
@@ -20,6 +21,8 @@ from test_reporter import (
     test_usage_waits_for_its_customer,
     test_what_stripe_may_have_is_compared_after_its_dedup_window,
 )
+
+from meterkit import transport
 
 __all__ = [  # what pytest is to find here
     "test_a_meter_that_has_left_the_code_is_still_reported",
@@ -90,8 +93,9 @@ def test_a_reporter_that_slept_through_its_lease_does_not_bill_twice(
     assert 5 == kit.health()["books"]["calls"]["sent"]
 
 
-def test_while_one_reports_all_others_are_told_so(kit, make_reporting_kit, stripe, customer, clock):
+def test_while_one_reports_all_others_are_told_so(kit, make_reporting_kit, stripe, customer, clock, monkeypatch):
     """However many ask, and at the same moment."""
+    monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(PATIENCE))  # the first waits as long as the others take
     kit.record("calls", customer, 5)
     clock.advance(HOUR)
     kit.flush()
