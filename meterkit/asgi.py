@@ -167,8 +167,9 @@ class MeterMiddleware:
             await _answer(self._endpoint, scope, receive, send)
             return
         counting = self.counting
-        exchange = scope[MARK] = ASGIExchange()
+        exchange = ASGIExchange()
         exchange.begin(scope["method"], scope["path"], scope, self)
+        scope[MARK] = exchange
         exchange.gone = False
         exchange.server_receives = receive
         exchange.server_sends = send

@@ -166,8 +166,9 @@ class MeterMiddleware:
         carrier = getattr(request, "scope", None) or request.META
         if MARK in carrier and self._counting.counts_already(carrier[MARK]):
             return None
-        exchange = carrier[MARK] = DjangoExchange()
+        exchange = DjangoExchange()
         exchange.begin(request.method or "", request.path, request, self)
+        carrier[MARK] = exchange
         exchange.publish(self._counting.problems)
         return exchange
 

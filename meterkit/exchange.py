@@ -102,7 +102,7 @@ class Exchange:
         """
         Fill in what is known on the way in.
 
-        No ``__init__``, which Python 3.11 calls in a roundabout way: that took as long as all that is done here.
+        No ``__init__``, which Python 3.11 calls in a roundabout way.
         """
         self.method = method
         self.path = path

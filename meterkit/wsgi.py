@@ -127,8 +127,9 @@ class MeterMiddleware:
         counting = self.counting
         if MARK in environ and counting.counts_already(environ[MARK]):
             return self.app(environ, start_response)
-        exchange = environ[MARK] = WSGIExchange()
+        exchange = WSGIExchange()
         exchange.begin(environ["REQUEST_METHOD"], path, environ, self)
+        environ[MARK] = exchange
         exchange.mounted_at = mounted_at
         exchange.server_starts = start_response
         exchange.publish(counting.problems)

@@ -25,12 +25,10 @@ def only_piece(body: Any, exchange: WSGIExchange) -> bytes | None:
     try:
         iterator = body._next.args[0]  # noqa: SLF001 - in no other way does it tell
         pieces = iterator.gi_frame.f_locals["iterable"] if iterator.__name__ == "_iter_encoded" else None
-    except (AttributeError, IndexError, KeyError):
+        piece = pieces[0] if type(pieces) is list and len(pieces) == 1 else None
+        return piece if type(piece) is bytes and len(piece) == exchange.declared_bytes else None
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         return None
-    if type(pieces) is list and len(pieces) == 1 and type(pieces[0]) is bytes:
-        piece: bytes = pieces[0]
-        return piece if len(piece) == exchange.declared_bytes else None
-    return None
 
 
 def counted(body: Any, exchange: WSGIExchange, counting: Counting, *, is_file: bool) -> Iterable[bytes]:
