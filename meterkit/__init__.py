@@ -19,23 +19,34 @@ How a request becomes a line of an invoice, and which file does it::
                                              what was missed, or is wrong           backfill, correcting, mending
 
 A `MeterKit` holds it together. `meterkit.sandbox` is a Stripe to try it on.
-This package imports no framework, no stripe and no SQLAlchemy; their modules are imported where they are used.
+Nothing is imported before it is used: no framework, no stripe, no SQLAlchemy, and of this package what is asked for.
 """
 
 from __future__ import annotations
 
-from meterkit.errors import ConfigurationError, LedgerError, MeterKitError, StripeFailedError, UsageError, WebhookError
-from meterkit.exchange import Exchange, Identity
-from meterkit.governance import Governance, Known, Quota
-from meterkit.kit import MeterKit
-from meterkit.meter import Meter, response_json
-from meterkit.notice import Notice
-from meterkit.notify import Notify
-from meterkit.peak import maximum, unique
-from meterkit.pricing import Price, Tier
-from meterkit.refusal import Block, Refusal
-from meterkit.saying import add_usage, add_value, identify, skip
-from meterkit.webhook import Webhook
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from meterkit.errors import (
+        ConfigurationError,
+        LedgerError,
+        MeterKitError,
+        StripeFailedError,
+        UsageError,
+        WebhookError,
+    )
+    from meterkit.exchange import Exchange, Identity
+    from meterkit.governance import Governance, Known, Quota
+    from meterkit.kit import MeterKit
+    from meterkit.meter import Meter, response_json
+    from meterkit.notice import Notice
+    from meterkit.notify import Notify
+    from meterkit.peak import maximum, unique
+    from meterkit.pricing import Price, Tier
+    from meterkit.refusal import Block, Refusal
+    from meterkit.saying import add_usage, add_value, identify, skip
+    from meterkit.webhook import Webhook
 
 __all__ = [
     "Block",
@@ -68,9 +79,35 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> str:
+# Which module has which name. Each is imported when it is first asked for: a process that needs one class, or none
+# (pytest finds the plugin in every project), does not pay for governance, notices and the rest.
+_HOMES = {
+    "errors": ("ConfigurationError", "LedgerError", "MeterKitError", "StripeFailedError", "UsageError", "WebhookError"),
+    "exchange": ("Exchange", "Identity"),
+    "governance": ("Governance", "Known", "Quota"),
+    "kit": ("MeterKit",),
+    "meter": ("Meter", "response_json"),
+    "notice": ("Notice",),
+    "notify": ("Notify",),
+    "peak": ("maximum", "unique"),
+    "pricing": ("Price", "Tier"),
+    "refusal": ("Block", "Refusal"),
+    "saying": ("add_usage", "add_value", "identify", "skip"),
+    "webhook": ("Webhook",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            found = globals()[name] = getattr(import_module(f"meterkit.{home}"), name)
+            return found
     if name == "__version__":
         from importlib.metadata import version
 
         return version("meterkit")
     raise AttributeError(f"module 'meterkit' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

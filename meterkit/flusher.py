@@ -20,21 +20,21 @@ from meterkit.courier import NO_KEY, Courier
 from meterkit.errand import Errand
 from meterkit.errors import LedgerError
 from meterkit.flood import MOST_KNOWN
-from meterkit.governor import Governor
 from meterkit.journal import Journal
 from meterkit.limits import OLDEST_SECONDS
 from meterkit.native import Bell, Flag, Worker, politely
-from meterkit.notifier import MakeNotifier
 from meterkit.problems import Problems
 from meterkit.windows import Windows
 
 if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a call that needs them
     from meterkit.accounts import Accounts
     from meterkit.database import Database
+    from meterkit.governor import Governor
     from meterkit.inbox import Inbox
     from meterkit.late import Late
     from meterkit.ledger import Ledger
     from meterkit.mending import Mending
+    from meterkit.notifier import MakeNotifier
     from meterkit.outbox import Outbox
 
 STOP_SECONDS = 1.5

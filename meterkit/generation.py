@@ -14,12 +14,11 @@ import fcntl
 import json
 import mmap
 import os
-import uuid
 import zlib
 from pathlib import Path
 
 from meterkit.identifying import NOBODY
-from meterkit.journal_file import HEADER_BYTES, RECORD_WORDS, Counted, generation_id, header, records
+from meterkit.journal_file import HEADER_BYTES, ID_BYTES, RECORD_WORDS, Counted, generation_id, header, records
 from meterkit.native import politely
 from meterkit.peak import is_sighting
 from meterkit.sink import Cell, Place, Who, cell_of
@@ -89,8 +88,8 @@ class Generation:
             OSError: No such file can be had; the disk is full, or may not be written.
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        generation_id = uuid.uuid4()
-        path = directory / f"{generation_id.hex}{SUFFIX}"
+        generation_id = os.urandom(ID_BYTES)
+        path = directory / f"{generation_id.hex()}{SUFFIX}"
         unfinished = path.with_suffix(UNFINISHED)
         fd = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
@@ -103,12 +102,12 @@ class Generation:
             os.close(fd)
             unfinished.unlink(missing_ok=True)
             raise
-        return cls(buffer, generation_id.hex, path=path, fd=fd)
+        return cls(buffer, generation_id.hex(), path=path, fd=fd)
 
     @classmethod
     def in_memory(cls, size: int = GENERATION_BYTES) -> Generation:
         """One without a file, for when none can be had. It counts as well, but a kill takes it along."""
-        return cls(bytearray(size), uuid.uuid4().hex, path=None, fd=None)
+        return cls(bytearray(size), os.urandom(ID_BYTES).hex(), path=None, fd=None)
 
     @property
     def bytes_used(self) -> int:

@@ -160,16 +160,18 @@ class Governance:
             )
 
 
-def checked_governance(governance: Any, meters: Mapping[str, Meter]) -> Governance | None:
-    """A `Governance` whose quotas are for the kit's *meters*, or none."""
-    if governance is None:
-        return None
+def check_governance(governance: Any, meters: Mapping[str, Meter]) -> None:
+    """
+    It is a `Governance` whose quotas are for the kit's *meters*.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
     if not isinstance(governance, Governance):
         raise ConfigurationError(f"governance= is a Governance, not {governance!r:.200}")
     for quota in governance.quotas:
         if meters.get(quota.meter.name) != quota.meter:
             raise ConfigurationError(f"there is a quota for {quota.meter}, which is not in meters=; add it there")
-    return governance
 
 
 def _check_plain(function: Any, what: str) -> None:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from meterkit.configuration import Settings
-from meterkit.governor import Governor
 from meterkit.meter import Meter
 from meterkit.problems import Problems
 
 if TYPE_CHECKING:
     from meterkit.flusher import Flusher
+    from meterkit.governor import Governor
     from meterkit.inbox import WebhookEvent
     from meterkit.ledger import Usage
     from meterkit.notices import Delivery

@@ -16,7 +16,6 @@ import json
 import os
 import struct
 import time
-import uuid
 import zlib
 from collections.abc import Iterator
 from typing import TypeAlias
@@ -28,6 +27,7 @@ _MAGIC = b"meterkit"
 _VERSION = 1
 _HEADER = struct.Struct("<8sII16sQQ")
 HEADER_BYTES = 64
+ID_BYTES = 16
 RECORD_WORDS = 3
 
 Counted: TypeAlias = "tuple[Cell, int, int]"
@@ -57,7 +57,7 @@ def generation_id(data: bytes) -> str:
         raise ForeignFileError("its header is damaged")
     if size % 8:
         raise ForeignFileError("its size is not a whole number of words")
-    return uuid.UUID(bytes=raw_id).hex
+    return bytes(raw_id).hex()
 
 
 def owner(data: bytes) -> int:
@@ -99,9 +99,9 @@ def records(data: bytes) -> Iterator[Counted]:
         raise ForeignFileError(f"it was cut from {declared} to {len(data)} bytes")
 
 
-def header(generation_id: uuid.UUID, size: int) -> bytes:
+def header(generation_id: bytes, size: int) -> bytes:
     """The first bytes of a new one, which belongs to this process."""
-    head = _HEADER.pack(_MAGIC, _VERSION, os.getpid(), generation_id.bytes, int(time.time()), size)
+    head = _HEADER.pack(_MAGIC, _VERSION, os.getpid(), generation_id, int(time.time()), size)
     return head + struct.pack("<I", zlib.crc32(head))
 
 

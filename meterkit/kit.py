@@ -24,15 +24,10 @@ from meterkit.configuration import (
 )
 from meterkit.counting import Counting
 from meterkit.errors import UsageError
-from meterkit.governance import Governance, Quota, checked_governance
-from meterkit.governor import Governor
 from meterkit.identifying import Identify
 from meterkit.inquiry import Inquiry
 from meterkit.limits import checked_customer, checked_id
 from meterkit.meter import Meter
-from meterkit.notifier import MakeNotifier, Notifier
-from meterkit.notify import Notify, checked_notify
-from meterkit.page import Page, checked_path
 from meterkit.pricing import Price
 from meterkit.problems import Problems
 from meterkit.processes import Processes
@@ -40,10 +35,15 @@ from meterkit.rulebook import Rulebook
 from meterkit.webhook import Webhook, checked_webhook
 from meterkit.windows import Windows
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # who may pass, who is told, and the page are imported by the kits that have them
     from meterkit.flusher import Flusher
     from meterkit.following import Followed
+    from meterkit.governance import Governance, Quota
+    from meterkit.governor import Governor
+    from meterkit.notifier import MakeNotifier
+    from meterkit.notify import Notify
     from meterkit.outbox import Summary
+    from meterkit.page import Page
 
 
 class MeterKit(Inquiry):
@@ -118,7 +118,6 @@ class MeterKit(Inquiry):
         self.meters = checked_meters(meters)
         self.prices = checked_prices(prices, self.meters)
         check_identify(identify)
-        governance = checked_governance(governance, self.meters)
         self.webhook = checked_webhook(webhook)
         self.clock = checked_clock(clock)
         self._settings = settings_of(
@@ -148,13 +147,10 @@ class MeterKit(Inquiry):
             clock=clock,
             windows=windows,
         )
-        self.notify = checked_notify(notify, self.meters, self.prices, governance)
-        if self.notify:
-            self._processes.notifier = self._notifier_of(self.notify, governance)
-        path = checked_path(customer_page, None if self.webhook is None else self.webhook.path)
-        quotas = () if governance is None else governance.quotas
-        self.page = None if path is None else self._page_of(path, quotas)
         self.governor = None if governance is None else self._governor_of(governance)
+        self.notify = () if notify == () else self._told_by(notify, governance)
+        quotas = () if governance is None else governance.quotas
+        self.page = None if customer_page is None else self._page_of(customer_page, quotas)
 
     def __repr__(self) -> str:
         key = self._settings.stripe_key
@@ -162,9 +158,22 @@ class MeterKit(Inquiry):
         return f"MeterKit(meters={list(self.meters)}, stripe_key={masked!r}, data_dir={str(self._settings.data_dir)!r})"
 
     def _page_of(self, path: str, quotas: Iterable[Quota]) -> Page:
+        from meterkit.page import Page, check_path
+
+        check_path(path, None if self.webhook is None else self.webhook.path)
         return Page(path, self, counting=self.counting, prices=self.prices, meters=self.meters, quotas=quotas)
 
+    def _told_by(self, notify: Iterable[Notify], governance: Governance | None) -> tuple[Notify, ...]:
+        from meterkit.notify import checked_notify
+
+        rules = checked_notify(notify, self.meters, self.prices, governance)
+        if rules:
+            self._processes.notifier = self._notifier_of(rules, governance)
+        return rules
+
     def _notifier_of(self, rules: tuple[Notify, ...], governance: Governance | None) -> MakeNotifier:
+        from meterkit.notifier import Notifier
+
         return partial(
             Notifier,
             rules,
@@ -176,6 +185,10 @@ class MeterKit(Inquiry):
         )
 
     def _governor_of(self, governance: Governance) -> Governor:
+        from meterkit.governance import check_governance
+        from meterkit.governor import Governor
+
+        check_governance(governance, self.meters)
         governor = Governor(
             governance,
             meters=self.meters,

@@ -6,7 +6,6 @@ A `Meter` is data. `meterkit.rulebook` decides which meters an exchange matches.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import json
 import re
@@ -243,6 +242,8 @@ def _check_value(value: Any, meter: Meter) -> None:
         )
     if value == "count":
         raise ConfigurationError(f"{meter}: leave value= out to count exchanges")
+    import difflib
+
     close = difflib.get_close_matches(value, MEASURED, n=1, cutoff=0.8)
     if close and value not in MEASURED:
         raise ConfigurationError(f"{meter}: value={value!r} is unknown; did you mean {close[0]!r}?")

@@ -73,12 +73,14 @@ class Page:
         return json_answer(200, found)
 
 
-def checked_path(path: Any, webhook: str | None) -> str | None:
-    """The path of the page; None for none."""
-    if path is None:
-        return None
+def check_path(path: Any, webhook: str | None) -> None:
+    """
+    It is a path that the page can have, beside the *webhook*'s.
+
+    Raises:
+        ConfigurationError: It is not.
+    """
     if not isinstance(path, str) or not path.startswith("/") or set(path) & set("?#*{<"):
         raise ConfigurationError(f"customer_page= is one path such as '/billing/usage', not {path!r:.200}")
     if path == webhook:
         raise ConfigurationError(f"customer_page= and the webhook have the same path {path!r}: give one another")
-    return path

@@ -12,16 +12,19 @@ import threading
 import weakref
 from collections import deque
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from meterkit import native
 from meterkit.configuration import Settings
 from meterkit.flusher import Flusher
-from meterkit.governor import Governor
 from meterkit.journal import Journal
-from meterkit.notifier import MakeNotifier
 from meterkit.problems import Problems
 from meterkit.sink import Cell, ClosedJournalError, Place, Who
 from meterkit.windows import Windows
+
+if TYPE_CHECKING:
+    from meterkit.governor import Governor
+    from meterkit.notifier import MakeNotifier
 
 
 class Processes:

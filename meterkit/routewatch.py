@@ -6,7 +6,6 @@ Which templates an app has is known only once it serves, so this is a loud warni
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Iterable
 
@@ -51,6 +50,8 @@ class RouteWatch:
                 self._warn_missing()
 
     def _compare(self, known: set[str]) -> None:
+        import difflib
+
         unknown = []
         for meter in self._meters:
             if meter.route not in known:

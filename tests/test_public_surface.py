@@ -7,6 +7,7 @@ import inspect
 import subprocess
 import sys
 import textwrap
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -77,15 +78,17 @@ def run(script):
 
 
 def test_all_is_sorted_and_complete():
-    """``__all__`` lists, in order, what ``meterkit/__init__.py`` imports, and nothing else."""
-    imported = {
-        alias.asname or alias.name
-        for node in tree_of(PACKAGE / "__init__.py").body
-        if isinstance(node, ast.ImportFrom) and node.module != "__future__"
+    """``__all__`` lists, in order, what type checkers are told that there is; each is that, and at home there."""
+    homes = {
+        alias.name: node.module
+        for node in ast.walk(tree_of(PACKAGE / "__init__.py"))
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("meterkit.")
         for alias in node.names
     }
 
-    assert sorted(imported) == meterkit.__all__
+    assert sorted(homes) == meterkit.__all__
+    for name, home in homes.items():
+        assert getattr(meterkit, name) is getattr(import_module(home), name)
 
 
 @pytest.mark.parametrize("name", meterkit.__all__)
@@ -137,6 +140,32 @@ def test_an_import_is_light():
     )
 
     assert set() == set(loaded) & {*FRAMEWORKS, *OURS_ALONE, "sqlite3", "requests", "rich", "asyncio"}
+
+
+def test_nothing_is_imported_before_it_is_asked_for():
+    """``import meterkit`` brings none of its modules; a kit brings only what it is told to do."""
+    none, few = run(
+        """
+        import sys
+
+        def ours():
+            return ",".join(name for name in sys.modules if name.startswith("meterkit."))
+
+        import meterkit
+        print(ours() or "none")
+        meterkit.MeterKit(meters=[meterkit.Meter("calls")])
+        print(ours())
+        """
+    )
+
+    assert none == "none"
+    optional = {"governance", "governor", "refusal", "notify", "notifier", "notice", "page"}
+    assert set() == optional & {name.removeprefix("meterkit.") for name in few.split(",")}
+
+
+def test_names_can_be_completed():
+    """``dir()`` has all public names, also those that nobody has asked for."""
+    assert set(meterkit.__all__) <= set(run("import meterkit; print(*dir(meterkit))"))
 
 
 def test_a_kit_starts_nothing(tmp_path):
