@@ -13,6 +13,8 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 Costs = Mapping[str, Mapping[str, Cost]]
 
+NULL_APPS = {"flask": "wsgi", "django": "wsgi", "django_asgi": "asgi", "starlette": "asgi", "fastapi": "asgi"}
+
 
 def costs_of(stack: str, costs: Mapping[str, Cost]) -> str:
     """One stack's, as lines for the terminal."""
@@ -44,6 +46,10 @@ def budgets_table(found: Mapping[str, Mapping[str, float]], costs: Costs) -> str
     rows = [["what", "budget", "measured", ""]]
     for stack, each in costs.items():
         rows += _ratios(stack, each)
+        null = costs.get(NULL_APPS.get(stack, ""))
+        if null is not None:
+            extra = each["meterkit"].median - null["meterkit"].median
+            rows.append(_row(f"{stack}: one meter, beyond the null app's", 2, extra, " µs"))
     importing, memory, pauses = found["importing"], found["memory"], found["pauses"]
     folding, reporting, size = found["folding"], found["reporting"], found["ledger_size"]
     flushes = [seconds for name, seconds in size.items() if name.startswith("flush")]
@@ -94,17 +100,21 @@ def plot(costs: Costs) -> str:
 
 
 def _ratios(stack: str, costs: Mapping[str, Cost]) -> list[list[str]]:
-    one = costs["meterkit"].median
+    one = costs["meterkit"]
     rows = [
-        _row(f"{stack}: one meter, to prometheus_client", 1, one / costs["prometheus_client"].median, "x"),
-        _row(f"{stack}: 100 meters, to one", 1.3, costs["meterkit, 100 meters"].median / one, "x"),
-        _row(f"{stack}: 100,000 companies, to one", 1.5, costs["meterkit, 100,000 companies"].median / one, "x"),
+        _ratio(f"{stack}: one meter, to prometheus_client", 1, one, costs["prometheus_client"]),
+        _ratio(f"{stack}: 100 meters, to one", 1.3, costs["meterkit, 100 meters"], one),
+        _ratio(f"{stack}: 100,000 companies, to one", 1.5, costs["meterkit, 100,000 companies"], one),
     ]
     if stack in ("wsgi", "asgi"):
-        rows.insert(
-            1, _row(f"{stack}: one meter, to a counter by hand", 2.5, one / costs["counter by hand"].median, "x")
-        )
+        rows.insert(1, _ratio(f"{stack}: one meter, to a counter by hand", 2.5, one, costs["counter by hand"]))
     return rows
+
+
+def _ratio(what: str, budget: float, cost: Cost, to: Cost) -> list[str]:
+    if to.low <= 0:  # a quarter of its samples say that it costs nothing
+        return [what, f"at most {budget:,}x", "-", "too noisy to tell"]
+    return _row(what, budget, cost.median / to.median, "x")
 
 
 def _row(what: str, budget: float, value: float, unit: str, *, least: bool = False) -> list[str]:

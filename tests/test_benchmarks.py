@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks import pages, scale
-from benchmarks.rounds import compare
+from benchmarks.rounds import Cost, compare
 
 
 def test_variants_are_measured_in_turns_and_shown():
@@ -25,3 +25,37 @@ def test_a_skewed_month_is_as_predicted():
     assert (2400, 2400, 0) == (found["counted"], found["billed"], found["customers_wrong"])
     assert found["rows"] == found["events"]
     assert abs(found["events"] / found["events_predicted"] - 1) < 0.1
+
+
+def _cost(median, low):
+    return Cost(median=median, low=low, high=median, bare=1.0)
+
+
+FOUND = {
+    "importing": {"milliseconds": 1.0, "milliseconds_with_kit": 1.0, "heavy_modules": 0},
+    "memory": {"bytes_per_cell": 1.0, "kibibytes_after_a_million": 0},
+    "pauses": {"longest_milliseconds": 1.0},
+    "folding": {"ratio": 3.1},
+    "reporting": {"v1": 999.0, "stream": 10_000.0, "v1_far_away": 1.0, "stream_far_away": 1.0},
+    "ledger_size": {"flush_10": 1.0, "flush_20": 1.0, "report_10": 1.0, "report_20": 1.0},
+}
+"""Of the budgets beside the costs of a request, two are missed."""
+
+
+def test_a_budget_is_met_missed_or_not_to_be_told():
+    """A ratio to what may as well cost nothing says nothing; the others are held against their budget."""
+    names = ("counter by hand", "prometheus_client", "meterkit", "meterkit, 100 meters", "meterkit, 100,000 companies")
+    null = dict(zip(names, (_cost(1, 1), _cost(2, 2), _cost(2, 2), _cost(2, 2), _cost(4, 4)), strict=True))
+    django = {**null, "prometheus_client": _cost(-9, -20), "meterkit": _cost(5, 4)}
+
+    table = pages.budgets_table(FOUND, {"wsgi": null, "django": django})
+    verdicts = {row[1].strip(): row[-2].strip() for row in (line.split("|") for line in table.splitlines()[2:])}
+
+    assert verdicts["wsgi: one meter, to prometheus_client"] == ""
+    assert verdicts["django: one meter, to prometheus_client"] == "too noisy to tell"
+    assert [what for what, verdict in verdicts.items() if verdict == "**missed**"] == [
+        "wsgi: 100,000 companies, to one",
+        "django: one meter, beyond the null app's",
+        "folding 100,000 cells into SQLite, to a bare upsert",
+        "reporting, one by one",
+    ]
