@@ -25,7 +25,7 @@ Nothing is imported before it is used: no framework, no stripe, no SQLAlchemy, a
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from meterkit.errors import (
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from meterkit.refusal import Block, Refusal
     from meterkit.saying import add_usage, add_value, identify, skip
     from meterkit.webhook import Webhook
+
+    __version__: str
 
 __all__ = [
     "Block",
@@ -97,16 +99,18 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names:
-            found = globals()[name] = getattr(import_module(f"meterkit.{home}"), name)
-            return found
-    if name == "__version__":
-        from importlib.metadata import version
+if not TYPE_CHECKING:  # or else type checkers would take a misspelt name for one of ours
 
-        return version("meterkit")
-    raise AttributeError(f"module 'meterkit' has no attribute {name!r}")
+    def __getattr__(name: str) -> object:
+        for home, names in _HOMES.items():
+            if name in names:
+                found = globals()[name] = getattr(import_module(f"meterkit.{home}"), name)
+                return found
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("meterkit")
+        raise AttributeError(f"module 'meterkit' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

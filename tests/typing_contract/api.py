@@ -91,3 +91,6 @@ meterkit.flask.init_app(kit, app)  # type: ignore[arg-type]
 meterkit.wsgi.MeterMiddleware(app.wsgi_app, kit)
 meterkit.wsgi.MeterMiddleware(app.wsgi_app, None)  # type: ignore[arg-type]
 meterkit.asgi.MeterMiddleware(lambda scope, receive, send: later, kit=kit)  # type: ignore[arg-type, return-value]
+
+assert_type(meterkit.__version__, str)
+meterkit.Metre()  # type: ignore[attr-defined]
