@@ -178,7 +178,7 @@ def test_while_another_process_reports(kit, stripe, customer, used, make_kit):
     held = stripe.fail("slow", path="/v1/billing/meter_event_adjustments")
     first = threading.Thread(target=lambda: take_back(kit, 100, used))
     first.start()
-    assert held.wait(10)
+    assert held.wait(30)
     other = make_kit(Meter("calls"), stripe_key=stripe.api_key, stripe_base=stripe.url)
     with pytest.raises(LedgerError, match="another process"):
         take_back(other, 10, used)

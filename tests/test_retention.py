@@ -96,9 +96,9 @@ def test_what_is_added_to_meanwhile_stays(make_kit, kit, stripe, customer, ledge
     report.join()
     kit.report()
 
-    sent = [request.params for request in stripe.requests if request.path == "/v1/billing/meter_events"]
-    assert ["5", "1", "2"] == [params["payload"]["value"] for params in sent]
-    assert 3 == len({params["identifier"] for params in sent})
+    attempts = [request.params for request in stripe.requests if request.path == "/v1/billing/meter_events"]
+    sent = {params["identifier"]: params["payload"]["value"] for params in attempts}  # the held one may go out again
+    assert ["5", "1", "2"] == [*sent.values()]
     assert {"ada": 5, "bert": 2, None: 1} == {row.user: row.quantity for row in kit.usage()}
 
 

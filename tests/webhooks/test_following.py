@@ -317,7 +317,7 @@ def test_while_another_process_follows(make_following_kit, api, price, events, t
     held = stripe.fail("slow", path=f"/v1/customers/{customer}")
     first = threading.Thread(target=tell, args=(kit, *events_of_customer(customer)))
     first.start()
-    assert held.wait(10)
+    assert held.wait(30)
     found = [other.process().courier.follow().error, other.sync().error]
     held.release()
     first.join()
