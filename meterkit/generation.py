@@ -137,11 +137,10 @@ class Generation:
         if not at:
             raise FullError
         words = self.words
-        total = words[at + 1] + quantity
-        if total > _MAX_COUNT:
+        if words[at + 1] + quantity > _MAX_COUNT:
             raise FullError
         words[at + 2] = now
-        words[at + 1] = total
+        words[at + 1] += quantity  # in one step: the journal counts ones meanwhile, without its lock
 
     def at(self, place: Place) -> dict[Who, int]:
         """What is counted in *place*; it is remembered as the `last`."""

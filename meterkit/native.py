@@ -18,6 +18,18 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+SWITCHES_AT_CALLS = (
+    sys.implementation.name == "cpython"
+    and sys.version_info < (3, 15)  # as far as has been looked at
+    and getattr(sys, "_is_gil_enabled", lambda: True)()
+)
+"""
+This Python lets other threads and signal handlers run where a function begins, after a call, and where it jumps back.
+
+Between other instructions it does not (ceval.c: the "eval breaker"), so a few of them in a row need no lock; except
+under a debugger whose own function is called for each line.
+"""
+
 
 def original(module: str, name: str) -> Any:
     """What *module* calls *name*, or called so before gevent patched it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import httpx
 import pytest
@@ -19,6 +20,15 @@ def _own_environment(monkeypatch):
     for name in list(os.environ):
         if name.startswith(("STRIPE_", "METERKIT_")):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def _hurried_threads():
+    """Let the interpreter switch threads wherever it can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
 
 
 @pytest.fixture

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from plain_exchange import counted, serve
+from plain_exchange import PlainExchange, counted, serve
 
-from meterkit import Meter
+from meterkit import Meter, native
 
-
-@pytest.fixture(autouse=True)
-def _hurried_threads():
-    """Let the interpreter switch threads wherever it can."""
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(before)
+pytestmark = pytest.mark.usefixtures("_hurried_threads")
 
 
 def threads(*works):
@@ -56,6 +48,22 @@ def test_threads_against_flushes(kit):
     count_against(kit, count, kit.flush, kit.flush)
 
     assert {("calls", f"company {number}"): 8 * len(range(number, 5000, 7)) for number in range(7)} == counted(kit)
+
+
+@pytest.mark.parametrize("python", ["as it is", "without its lock"])
+def test_requests_against_flushes_and_closes(make_kit, monkeypatch, python):
+    """The shortest way of a request to the journal takes no lock, and loses nothing to who takes the journal away."""
+    monkeypatch.setattr(native, "SWITCHES_AT_CALLS", python == "as it is")
+    companies = [f"company {number}" for number in range(7)]
+    kit = make_kit(identify=lambda exchange: exchange.path)
+
+    def count():
+        for number in range(2000):
+            serve(kit, PlainExchange(path=companies[number % 7]))
+
+    count_against(kit, count, kit.flush, kit.close)
+
+    assert {("calls", company): 8 * len(range(at, 2000, 7)) for at, company in enumerate(companies)} == counted(kit)
 
 
 def test_threads_against_closes(kit):

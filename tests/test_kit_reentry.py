@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from interpreter import gaps
 from plain_exchange import counted, serve
 from thorough import some
 
@@ -20,7 +21,7 @@ PACKAGE = str(Path(meterkit.__file__).parent)
 
 def interrupted(work, at, handler):
     """
-    Do *work*, and *handler* before the instruction number *at* of ours; whether there were so many.
+    Do *work*, and *handler* in the gap number *at* between our instructions; whether there were so many.
 
     Python 3.12.1 traces no instructions in frames that ask for it on their way, so lines count, too.
     """
@@ -31,7 +32,7 @@ def interrupted(work, at, handler):
         if not frame.f_code.co_filename.startswith(PACKAGE):
             return None
         frame.f_trace_opcodes = True
-        if event in ("opcode", "line"):
+        if event in ("opcode", "line") and frame.f_lasti in gaps(frame.f_code):
             seen += 1
             if seen == at:
                 sys.settrace(None)
