@@ -44,14 +44,9 @@ class ASGIExchange(Exchange):
     server_sends: Send
 
     @property
-    def headers(self) -> Mapping[str, str]:
-        """The request's headers."""
-        return RawHeaders(self.native["headers"] if self.native else ())
-
-    @property
     def response_headers(self) -> Mapping[str, str]:
         """The response's headers."""
-        return RawHeaders(self._response_headers)
+        return raw_headers(self._response_headers)
 
     def _read_route(self) -> str | None:
         try:
@@ -89,10 +84,13 @@ class ASGIExchange(Exchange):
         elif not self.status:
             pass  # what comes before the start is the app's mistake, and the server's to tell
         elif kind == "http.response.body":
+            body = message.get("body", b"")
             if message.get("more_body", False):
-                counting.chunk(self, message.get("body", b""))
+                counting.chunk(self, body)
+            elif self.begun:
+                counting.chunk(self, body, last=True)
             else:
-                counting.chunk(self, message.get("body", b""), last=True)
+                counting.whole(self, body)
         elif kind == "http.response.pathsend" or (
             kind == "http.response.zerocopysend" and not message.get("more_body", False)
         ):
@@ -112,7 +110,7 @@ class ASGIExchange(Exchange):
         headers: Any = ()
         try:
             headers = message.get("headers", ())
-            if not isinstance(headers, list | tuple):
+            if type(headers) is not list and not isinstance(headers, tuple):
                 headers = list(headers)  # it may be readable but once
                 message = {**message, "headers": headers}
             self.status = message["status"]
@@ -124,10 +122,7 @@ class ASGIExchange(Exchange):
         bodiless = self.method == "HEAD" or self.status in _BODILESS or (b"content-length", b"0") in headers
         if bodiless and self.status >= 200:  # not a 103, after which the real one comes
             counting.chunk(self, b"")
-        if self.warning is None:
-            return message
-        headers = [*message.get("headers", ()), (WARNING.lower().encode(), self.warning.encode())]
-        return {**message, "headers": headers}
+        return message
 
 
 _BODILESS = frozenset([204, 304])
@@ -154,6 +149,7 @@ class MeterMiddleware:
         self._endpoint = endpoint_of(kit)
         self._governor = kit.governor
         self._page = kit.page
+        self._asks_first = self._governor is not None or self._page is not None
         self.templates = Templates()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -168,13 +164,14 @@ class MeterMiddleware:
             return
         counting = self.counting
         exchange = ASGIExchange()
-        exchange.begin(scope["method"], scope["path"], scope, self)
+        headers = RawHeaders()
+        headers.pairs = scope.get("headers", ())
+        exchange.begin(scope["method"], scope["path"], scope, headers, self)
         scope[MARK] = exchange
         exchange.gone = False
         exchange.server_receives = receive
         exchange.server_sends = send
-        exchange.publish(counting.problems)
-        if self._governor is not None or self._page is not None:
+        if self._asks_first:
             answer = await self._answer_before(exchange)
             if answer is not None:
                 counting.refuse(exchange)
@@ -199,9 +196,13 @@ class MeterMiddleware:
         if page is not None and exchange.path == page.path:
             return await in_thread(lambda: page.answer(exchange))
         governor = self._governor
-        if governor is not None and governor.waits_for(exchange):
-            return await in_thread(lambda: governor.stop(exchange))
-        return None if governor is None else governor.stop(exchange)
+        if governor is None:
+            return None
+        waits = governor.waits_for(exchange)
+        answer = await in_thread(lambda: governor.stop(exchange)) if waits else governor.stop(exchange)
+        if exchange.warning is not None:
+            exchange.server_sends = _warning(exchange.server_sends, exchange.warning)
+        return answer
 
     def _closing(self, send: Send) -> Send:
         async def closing_send(message: Message) -> None:
@@ -213,12 +214,16 @@ class MeterMiddleware:
 
 
 class RawHeaders(Mapping[str, str]):
-    """Headers as ASGI has them: pairs of bytes, in order; several of one name are joined with a comma."""
+    """
+    Headers as ASGI has them: pairs of bytes, in order; several of one name are joined with a comma.
 
-    __slots__ = ("_pairs",)
+    Attributes:
+        pairs: Filled in by who makes this. No ``__init__``, which Python 3.11 calls in a roundabout way.
+    """
 
-    def __init__(self, pairs: Iterable[tuple[bytes, bytes]]) -> None:
-        self._pairs = pairs
+    __slots__ = ("pairs",)
+
+    pairs: Iterable[tuple[bytes, bytes]]
 
     def __getitem__(self, name: str) -> str:
         value: str | None = self.get(name)
@@ -230,16 +235,26 @@ class RawHeaders(Mapping[str, str]):
         """A header's value, or *default*. Mapping's own takes longer, and ``identify=`` calls this."""
         key = _KEYS.get(name) or _key_of(name)
         found = None
-        for each, value in self._pairs:
-            if each == key or (len(each) == len(key) and each.lower() == key):
+        for each, value in self.pairs:
+            if each == key:  # servers are to make them small letters; for those that do not, it is looked up again
                 found = value if found is None else found + b", " + value
+        if found is None:
+            values = [value for each, value in self.pairs if each.lower() == key]
+            found = b", ".join(values) if values else None
         return default if found is None else found.decode("latin-1")
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(name.lower().decode("latin-1") for name, _ in self._pairs))
+        return iter(dict.fromkeys(name.lower().decode("latin-1") for name, _ in self.pairs))
 
     def __len__(self) -> int:
-        return len({name.lower() for name, _ in self._pairs})
+        return len({name.lower() for name, _ in self.pairs})
+
+
+def raw_headers(pairs: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
+    """*pairs*, to be looked up by name."""
+    headers = RawHeaders()
+    headers.pairs = pairs
+    return headers
 
 
 def _key_of(name: str) -> bytes:
@@ -256,6 +271,16 @@ MAX_NAMES = 1000
 _KEYS: dict[str, bytes] = {}
 
 
+def _warning(send: Send, warning: str) -> Send:
+    def warned(message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start":
+            headers = [*message.get("headers", ()), (WARNING.lower().encode(), warning.encode())]
+            message = {**message, "headers": headers}
+        return send(message)
+
+    return warned
+
+
 async def _answer(endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
     payload = bytearray()
     more = True
@@ -266,7 +291,7 @@ async def _answer(endpoint: Endpoint, scope: Scope, receive: Receive, send: Send
         more = message.get("more_body", False)
         if len(payload) <= LARGEST_BYTES:  # what follows is read, and forgotten: a client listens when it has said all
             payload += message.get("body", b"")
-    signature = RawHeaders(scope["headers"]).get("stripe-signature")
+    signature = raw_headers(scope["headers"]).get("stripe-signature")
     answer = await in_thread(lambda: endpoint.answer(scope["method"], bytes(payload), signature))
     await _send_answer(answer, send, scope["method"])
 

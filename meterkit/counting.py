@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from meterkit.errors import ConfigurationError, UsageError
-from meterkit.exchange import Exchange
+from meterkit.exchange import NO_HEADERS, Exchange
 from meterkit.identifying import Identify, Identifying, checked_user
 from meterkit.limits import checked_id, checked_moment, checked_quantity
 from meterkit.meter import Meter
@@ -21,7 +21,7 @@ from meterkit.peak import Peak
 from meterkit.problems import Problems, shown
 from meterkit.routewatch import RouteWatch
 from meterkit.rulebook import Match, Rulebook
-from meterkit.sink import ClosedJournalError, Place, Sink, cell_of
+from meterkit.sink import ClosedJournalError, Place, Sink, both_of, cell_of
 from meterkit.windows import HOUR, Windows
 
 MARK = "meterkit.exchange"
@@ -59,6 +59,7 @@ class Counting:
         self._windows = windows
         self._by_route = any(meter.route is not None for meter in rulebook.meters)
         self._routes = RouteWatch(rulebook.meters, problems)
+        self._remembered = {} if self._by_route else rulebook.remembered
 
     def counts_already(self, mark: Any) -> bool:
         """
@@ -68,7 +69,7 @@ class Counting:
         """
         if not isinstance(mark, Exchange) or mark.closed:
             return False
-        if not mark.reports_to(self.problems):
+        if mark.owner.counting is not self:
             self.problems.note(
                 "two_kits",
                 "two kits stand around one exchange, and only the outer one counts it: install the middleware with "
@@ -80,7 +81,7 @@ class Counting:
     def refuse(self, exchange: Exchange) -> None:
         """*exchange* does not reach the app: it is no usage."""
         exchange.closed = True
-        exchange.native = None
+        exchange.end()
         exchange.retract()
 
     def chunk(self, exchange: Exchange, data: bytes, *, last: bool = False) -> None:
@@ -113,37 +114,33 @@ class Counting:
 
     def whole(self, exchange: Exchange, body: bytes) -> None:
         """
-        All of the response is about to leave at once.
+        All of the response is about to leave at once, and *exchange* is not closed.
 
         This is the way of most requests, so nothing is called here that can be said here.
         """
-        if exchange.closed:
-            return
         exchange.closed = True
-        if self._routes.watching:
-            self._look_at_routes(exchange)
         try:
-            shape = (exchange.method, exchange.path, exchange.status)
-            match = None if self._by_route else self._rulebook.remembered.get(shape)
+            match = self._remembered.get((exchange.method, exchange.path, exchange.status))
             if match is None:
+                if self._routes.watching:
+                    self._look_at_routes(exchange)
                 match = self._match(exchange)
-            if match.has_body:
-                exchange.response_bytes = len(body)
             if match.one is not None and not exchange.touched:
-                company, user = exchange.identified or self.identifying.who(exchange)
+                who = self.identifying.who(exchange)
                 now = int(self._clock())
                 begin, end, place = match.hour
                 if self._windows.boundaries or not begin <= now < end:
-                    place = self._place_of(match, now, company)
+                    place = self._place_of(match, now, both_of(who)[0])
                 try:
-                    self._sink.journal.count_one(place, (company, user) if user else company, now)
+                    self._sink.journal.count_one(place, who, now)
                 except ClosedJournalError:
-                    self._sink.count([(cell_of(place, (company, user)), 1)], now)
+                    self._sink.count([(cell_of(place, who), 1)], now)
             elif not exchange.skipped:
-                self._count_with(exchange, match, body)
+                self._count_whole(exchange, match, body)
         except Exception as error:
             self.internal(error)
-        exchange.native = None  # the carrier may outlive the request; what hangs on it must not
+        exchange.native = None  # what `end` does
+        exchange.headers = NO_HEADERS
 
     def sendfile(self, exchange: Exchange) -> None:
         """The server is about to send a file past the middleware: count it now, its bytes by the Content-Length."""
@@ -167,7 +164,7 @@ class Counting:
                 self._count(exchange, self._match(exchange))
         except Exception as error:
             self.internal(error)
-        exchange.native = exchange.body = None
+        exchange.end()
 
     def broke(self, exchange: Exchange) -> None:
         """The app raised, or ended without completing its response: that is a 500, whatever it had promised."""
@@ -235,14 +232,16 @@ class Counting:
             match.hour = (hour, hour + HOUR, place)
         return place
 
-    def _count_with(self, exchange: Exchange, match: Match, body: bytes) -> None:
-        if match.body_bytes and match.has_body:
-            # One byte over the cap is enough to tell that the body is too long.
-            exchange.body = bytearray(body[: match.body_bytes + 1])
+    def _count_whole(self, exchange: Exchange, match: Match, body: bytes) -> None:
+        if match.has_body:
+            exchange.response_bytes = len(body)
+            if match.body_bytes:
+                # One byte over the cap is enough to tell that the body is too long.
+                exchange.body = bytearray(body[: match.body_bytes + 1])
+        try:
             self._count(exchange, match)
-            exchange.body = None
-        else:
-            self._count(exchange, match)
+        finally:
+            exchange.end()
 
     def _count(self, exchange: Exchange, match: Match) -> None:
         for name in exchange.usage:
@@ -256,7 +255,7 @@ class Counting:
                 counted.append((meter, quantity))
         peaks = [meter for meter in match.peaks if self._is_wanted(meter, exchange)]
         if counted or peaks:
-            company, user = self.identifying.who(exchange)
+            company, user = both_of(self.identifying.who(exchange))
             if counted:
                 self._put(counted, company, user)
             for meter in peaks:

@@ -25,7 +25,7 @@ from meterkit.endpoint import LARGEST_BYTES, endpoint_of, in_thread
 from meterkit.errors import ConfigurationError
 from meterkit.exchange import Exchange
 from meterkit.kit import MeterKit
-from meterkit.wsgi_headers import MetaHeaders
+from meterkit.wsgi_headers import EnvironHeaders
 
 __all__ = ["DjangoExchange", "MeterMiddleware"]
 
@@ -40,8 +40,6 @@ class DjangoExchange(Exchange):
     """
 
     __slots__ = ()
-
-    headers = property(MetaHeaders, doc="The request's headers.")
 
     @property
     def response_headers(self) -> Mapping[str, str]:
@@ -82,7 +80,7 @@ class MeterMiddleware:
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response: Any = get_response
         kit = _configured()
-        self._counting = counting_of(kit)
+        self.counting = counting_of(kit)
         self._endpoint = endpoint_of(kit)
         self._governor = kit.governor
         self._page = kit.page
@@ -131,7 +129,7 @@ class MeterMiddleware:
     def _refused(self, answer: Answer | None, request: HttpRequest, exchange: Exchange) -> HttpResponseBase | None:
         if answer is None:
             return None
-        self._counting.refuse(exchange)
+        self.counting.refuse(exchange)
         return _response(answer, request)
 
     async def _serve(self, request: HttpRequest, exchange: DjangoExchange) -> HttpResponseBase:
@@ -155,7 +153,7 @@ class MeterMiddleware:
     def _show(self, request: HttpRequest, exchange: DjangoExchange) -> HttpResponse:
         assert self._page is not None
         answer = self._page.answer(exchange)
-        self._counting.refuse(exchange)
+        self.counting.refuse(exchange)
         return _response(answer, request)
 
     async def _show_async(self, request: HttpRequest, exchange: DjangoExchange) -> HttpResponse:
@@ -164,12 +162,13 @@ class MeterMiddleware:
     def _open(self, request: HttpRequest) -> DjangoExchange | None:
         # The scope under ASGI, the environ under WSGI: what meterkit.asgi and meterkit.wsgi mark, too.
         carrier = getattr(request, "scope", None) or request.META
-        if MARK in carrier and self._counting.counts_already(carrier[MARK]):
+        if MARK in carrier and self.counting.counts_already(carrier[MARK]):
             return None
         exchange = DjangoExchange()
-        exchange.begin(request.method or "", request.path, request, self)
+        headers = EnvironHeaders()  # Django's own first makes a dict of them all
+        headers.environ = request.META
+        exchange.begin(request.method or "", request.path, request, headers, self)
         carrier[MARK] = exchange
-        exchange.publish(self._counting.problems)
         return exchange
 
     def _answered(self, response: Any, exchange: DjangoExchange) -> None:
@@ -177,21 +176,21 @@ class MeterMiddleware:
             return
         try:
             exchange.start(response)
-            if exchange.warning is not None:
+            if self._governor is not None and exchange.warning is not None:
                 response[WARNING] = exchange.warning
             if not response.streaming:
-                self._counting.whole(exchange, response.content)
+                self.counting.whole(exchange, response.content)
             elif getattr(response, "file_to_stream", None) is not None:
-                self._counting.sendfile(exchange)  # it has to stay a file, for servers that send files themselves
+                self.counting.sendfile(exchange)  # it has to stay a file, for servers that send files themselves
             else:
-                self._counting.chunk(exchange, b"")
+                self.counting.chunk(exchange, b"")
                 if not exchange.closed:
                     kind = AsyncBody if response.is_async else Body
-                    response.streaming_content = kind(response.streaming_content, exchange, self._counting)
+                    response.streaming_content = kind(response.streaming_content, exchange, self.counting)
                     return
         except Exception as error:
-            self._counting.internal(error)
-            (self._counting.close if exchange.status else self._counting.broke)(exchange)
+            self.counting.internal(error)
+            (self.counting.close if exchange.status else self.counting.broke)(exchange)
         exchange.retract()
 
     def _broke(self, exchange: DjangoExchange) -> None:
@@ -199,8 +198,8 @@ class MeterMiddleware:
         try:
             exchange.find_route()
         except Exception as error:
-            self._counting.internal(error)
-        self._counting.broke(exchange)
+            self.counting.internal(error)
+        self.counting.broke(exchange)
         exchange.retract()
 
 

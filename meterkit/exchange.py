@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any
 
 log = logging.getLogger("meterkit.exchange")
 
@@ -32,12 +33,7 @@ class Identity:
     user: str | None = None
 
 
-class Notes(Protocol):
-    """Where a mistake goes that must not be raised through a request."""
-
-    def note(self, reason: str, message: str) -> None:
-        """Count *reason* and log *message*, at most once in a while per reason."""
-
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 UNREAD = object()
 """Stands for a route that nobody has asked for yet."""
@@ -52,12 +48,13 @@ class Exchange:
     Attributes:
         method: In capitals, such as ``"POST"``.
         path: As the client sent it, percent-decoded, with the prefix of mounts and without the query string.
+        headers: The request's: read-only, names in any case; none once the exchange is over.
         status: The status code; 0 until the response starts, 500 when the app breaks off.
         response_bytes: Body bytes handed to the server so far.
-        owner: The middleware that made it.
+        owner: The middleware that made it, whose ``counting`` counts it.
         native: The WSGI environ, the ASGI scope, or Django's HttpRequest. None once the exchange is over.
         identity: What the view said with `identify`; None where it said nothing.
-        identified: Company and user, where ``identify=`` was asked on the way in, and knew.
+        identified: The company, with the user if there is one, where ``identify=`` was asked on the way in, and knew.
         warning: Why this exchange would not pass, where nobody wants to be stopped; for a header of the response.
         skipped: The view said `skip`.
         begun: Something of the response was about to leave, so that its status and headers are settled.
@@ -72,12 +69,12 @@ class Exchange:
 
     __slots__ = (
         "__dict__",
-        "_notes",
         "_response_headers",
         "_route",
         "_started",
         "begun",
         "closed",
+        "headers",
         "identified",
         "method",
         "native",
@@ -87,34 +84,41 @@ class Exchange:
         "response_bytes",
         "status",
         "touched",
-        "warning",
     )
 
     # What only some exchanges have. Every request pays for a slot that is filled, and none for these.
     identity: Identity | None = None
     skipped: bool = False
+    warning: str | None = None
     said: Sequence[tuple[str, int | str]] = ()
     body: bytearray | None = None
     body_cap: int = 0
     length: int | None = None
 
-    def begin(self, method: str, path: str, native: Any, owner: Any = None) -> None:
+    def begin(self, method: str, path: str, native: Any, headers: Mapping[str, str], owner: Any) -> None:
         """
-        Fill in what is known on the way in.
+        Fill in what is known on the way in, and let `identify`, `add_usage` and `skip` reach it.
 
         No ``__init__``, which Python 3.11 calls in a roundabout way.
         """
         self.method = method
         self.path = path
         self.native = native
+        self.headers = headers
         self.owner = owner
         self.status = self.response_bytes = 0
         self.begun = self.closed = self.touched = False
-        self.identified: tuple[str, str] | None = None
-        self.warning: str | None = None
+        self.identified: str | tuple[str, str] | None = None
         self._route: Any = None
         self._response_headers: Any = ()  # as the adapter has them
         self._started = perf_counter()
+        outer = current.get()
+        self.outer = None if outer is None or outer.closed else outer
+        current.set(self)
+
+    def end(self) -> None:
+        """Let go of the request: what carries this may outlive it, and what hangs on this must not."""
+        self.native, self.headers, self.body = None, NO_HEADERS, None
 
     @property
     def route(self) -> str | None:
@@ -136,12 +140,6 @@ class Exchange:
     def _read_route(self) -> str | None:
         """Adapters that leave `UNREAD` look it up here: few rules ask for it, and it may take a while."""
         return None
-
-    @property
-    @abstractmethod
-    def headers(self) -> Mapping[str, str]:
-        """The request's headers: read-only, names in any case."""
-        raise NotImplementedError
 
     @property
     @abstractmethod
@@ -193,13 +191,6 @@ class Exchange:
         """All templates that `route` can take in this app; None where it does not tell."""
         return None
 
-    def publish(self, notes: Notes) -> None:
-        """Let `identify`, `add_usage` and `skip` reach this exchange; their mistakes go to *notes*."""
-        self._notes = notes
-        outer = current.get()
-        self.outer = None if outer is None or outer.closed else outer
-        current.set(self)
-
     def retract(self) -> None:
         """
         Give the view around this one its exchange back; adapters call it when no code of the app's is left to run.
@@ -211,14 +202,9 @@ class Exchange:
         if outer is not None and not outer.closed:
             current.set(outer)
 
-    def reports_to(self, notes: Notes) -> bool:
-        """Whether this exchange was published for *notes*, and not for another kit's."""
-        return self._notes is notes
-
     def note(self, reason: str, message: str) -> None:
         """Count and log a mistake that must not be raised through the request."""
-        if self._notes is not None:
-            self._notes.note(reason, message)
+        self.owner.counting.problems.note(reason, message)
 
 
 current: ContextVar[Exchange | None] = ContextVar("meterkit.exchange", default=None)

@@ -17,11 +17,10 @@ import os
 import zlib
 from pathlib import Path
 
-from meterkit.identifying import NOBODY
 from meterkit.journal_file import HEADER_BYTES, ID_BYTES, RECORD_WORDS, Counted, generation_id, header, records
 from meterkit.native import politely
 from meterkit.peak import is_sighting
-from meterkit.sink import Cell, Place, Who, cell_of
+from meterkit.sink import Cell, Place, Who, both_of, cell_of
 
 GENERATION_BYTES = 1 << 20
 """Room for some 9,000 cells: as many distinct customers, users and meters in one flush interval."""
@@ -216,7 +215,7 @@ class Generation:
 
     def append(self, place: Place, who: Who) -> int:
         """Make room for a cell that is new; answers where it is, or 0 where there is none."""
-        company, user = (who, NOBODY) if isinstance(who, str) else who
+        company, user = both_of(who)
         head, tail = self._shared.get(place) or self._share(place)
         key = f"{head}{_json(company)},{_json(user)}{tail}".encode("ascii")
         at = self._next

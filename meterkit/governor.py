@@ -121,7 +121,7 @@ class Governor:
         view = self._view
         if view is None or self._journal is None or self._has_more or concern.exact:
             return False
-        company = exchange.identified[0] if exchange.identified else self._counting.identifying.early(exchange)
+        company = self._counting.identifying.early(exchange)
         if company is None or company in view.blocks:
             return False
         for number in concern.quotas:
@@ -142,7 +142,7 @@ class Governor:
         if self._view is None and concern.exact:
             self.looked.wait(LOOK_SECONDS)  # or what passes before the first look is held by nobody
         view = self._view
-        company = exchange.identified[0] if exchange.identified else self._counting.identifying.early(exchange)
+        company = self._counting.identifying.early(exchange)
         if self._governance.unknown == "block" and (company is None or view is None or company not in view.owing.known):
             return _unknown(company, looked=view is not None), True
         if company is None or view is None:

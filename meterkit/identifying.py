@@ -9,6 +9,7 @@ from meterkit.errors import UsageError
 from meterkit.exchange import Exchange, Identity
 from meterkit.limits import checked_id
 from meterkit.problems import Problems, shown
+from meterkit.sink import Who, both_of
 
 NOBODY = ""
 """Stands for no company, or no user. An id is never empty, so it cannot be mistaken for one."""
@@ -31,10 +32,12 @@ class Identifying:
     def __init__(self, identify: Identify | None, problems: Problems) -> None:
         self._identify = identify
         self._problems = problems
-        self._remembered: dict[str, tuple[str, str]] = {}
+        self._remembered: set[str] = set()
 
     def early(self, exchange: Exchange) -> str | None:
         """Ask ``identify=`` on the way in; the company, or None where it cannot tell yet. It is asked again then."""
+        if exchange.identified is not None:
+            return both_of(exchange.identified)[0] or None
         if self._identify is None:
             return None
         try:
@@ -47,54 +50,54 @@ class Identifying:
             )
             return None
         if type(who) is str and who in self._remembered:
-            exchange.identified = self._remembered[who]
-            return exchange.identified[0]
+            exchange.identified = who
+            return who
         if (who.company if isinstance(who, Identity) else who) is None:
             return None
         exchange.identified = self._checked(who)
-        return exchange.identified[0] or None
+        return both_of(exchange.identified)[0] or None
 
-    def who(self, exchange: Exchange) -> tuple[str, str]:
-        """Company and user, when *exchange* is answered; `NOBODY` where nobody has said."""
-        who: Any = exchange.identity if exchange.touched else None
-        if who is None and exchange.identified is not None:
+    def who(self, exchange: Exchange) -> Who:
+        """Company, and user if there is one, when *exchange* is answered; `NOBODY` where nobody has said."""
+        who: Any = None
+        if exchange.touched and exchange.identity is not None:
+            who = exchange.identity
+        elif exchange.identified is not None:
             return exchange.identified
-        if who is None and self._identify is not None:
+        elif self._identify is not None:
             try:
                 who = self._identify(exchange)
             except Exception as error:
                 self._problems.note(
                     "identify_raised", f"identify= raised {shown(error)}; its usage is kept under no company"
                 )
-                return NOBODY, NOBODY
-        if type(who) is str:
-            remembered = self._remembered.get(who)
-            if remembered is not None:
-                return remembered
+                return NOBODY
+        if type(who) is str and who in self._remembered:
+            return who
         if (who.company if isinstance(who, Identity) else who) is None:
             self._problems.note(
                 "no_company",
                 f"{exchange.method} {exchange.path!r:.100} matched a meter, but nobody said which company pays; "
                 "its usage is kept under no company. Answer one from identify=, or call meterkit.skip()",
             )
-            return NOBODY, NOBODY
+            return NOBODY
         return self._checked(who)
 
-    def _checked(self, who: Any) -> tuple[str, str]:
+    def _checked(self, who: Any) -> Who:
         company, user = (who.company, who.user) if isinstance(who, Identity) else (who, None)
         try:
             company = checked_id(company, "company")
         except UsageError as error:
             self._problems.note(error.reason, f"identify: {error}; its usage is kept under no company")
-            return NOBODY, NOBODY
+            return NOBODY
         try:
-            found = company, checked_user(user)
+            user = checked_user(user)
         except UsageError as error:
             self._problems.note(error.reason, f"identify: {error}; its usage is kept under no user")
-            return company, NOBODY
+            return company
         if type(who) is str and len(self._remembered) < MOST_REMEMBERED:
-            self._remembered[company] = found
-        return found
+            self._remembered.add(who)
+        return (company, user) if user else company
 
 
 def checked_user(user: str | None) -> str:

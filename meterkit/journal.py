@@ -105,12 +105,7 @@ class Journal:
             self._report_full()
 
     def count_one(self, place: Place, who: Who, now: int) -> None:
-        """
-        Add 1 to the cell of *place* and *who*: what `count` does, in half of its time.
-
-        Raises:
-            ClosedJournalError: As `count` does.
-        """
+        """Add 1 to the cell of *place* and *who*: what `count` does, and raises, in a third of its time."""
         current = self._current
         if current is not None and native.SWITCHES_AT_CALLS:
             last, theirs = current.last

@@ -67,7 +67,7 @@ class Rulebook:
         if match is None:
             match = self._look(method, path, route, status)
             if len(self.remembered) >= MAX_REMEMBERED:
-                self.remembered = {}  # a new dict: another thread may be reading the old one
+                self.remembered.clear()
             self.remembered[shape] = match
         return match
 

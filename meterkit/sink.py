@@ -21,8 +21,13 @@ Who: TypeAlias = "str | tuple[str, str]"
 def cell_of(place: Place, who: Who) -> Cell:
     """The cell of that place and customer."""
     meter, event_name, window = place
-    company, user = (who, "") if isinstance(who, str) else who
+    company, user = both_of(who)
     return (meter, event_name, company, user, window)
+
+
+def both_of(who: Who) -> tuple[str, str]:
+    """Company and user; empty without one."""
+    return (who, "") if isinstance(who, str) else who
 
 
 class ClosedJournalError(Exception):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from meterkit.answers import WARNING, Answer
 from meterkit.counting import MARK, counting_of
 from meterkit.endpoint import LARGEST_BYTES, Endpoint, endpoint_of
-from meterkit.exchange import Exchange
+from meterkit.exchange import UNREAD, Exchange
 from meterkit.wsgi_body import counted, only_piece
 from meterkit.wsgi_headers import EnvironHeaders, HeaderPairs
 
@@ -31,13 +31,12 @@ class WSGIExchange(Exchange):
     ``route`` is what Flask matched, with the prefix of mounts inside the middleware; other apps publish none.
     """
 
-    __slots__ = ("_server_writes", "mounted_at", "server_starts")
+    __slots__ = ("_rule", "_server_writes", "mounted_at", "server_starts")
 
     mounted_at: str
     server_starts: Any
+    _rule: Any
     _server_writes: Any
-
-    headers = property(EnvironHeaders, doc="The request's headers.")  # without a function, which took as long again
 
     @property
     def response_headers(self) -> Mapping[str, str]:
@@ -66,32 +65,31 @@ class WSGIExchange(Exchange):
         self, status: str, response_headers: list[tuple[str, str]], exc_info: Any = None
     ) -> Callable[[bytes], object]:
         """What the app calls instead of the server's; a method of this, which costs less than a closure."""
-        if self.warning is not None:
-            response_headers = [*response_headers, (WARNING, self.warning)]
         if exc_info is None:
             self._server_writes = self.server_starts(status, response_headers)
         else:
             self._server_writes = self.server_starts(status, response_headers, exc_info)
+            self.begun = False  # an app may start again, as long as nothing has left
         if not self.closed:
             try:
-                self.begun = False  # an app may start again, as long as nothing has left
                 self.status = _CODES.get(status) or _code_of(status)
                 self._response_headers = response_headers
-                if "werkzeug.request" in self.native:
-                    self._find_route()
+                if "werkzeug.request" in self.native:  # take it down: Flask forgets it when its app returns
+                    self._rule = getattr(self.native["werkzeug.request"], "url_rule", None)
+                    self._route = UNREAD
             except Exception as error:
                 self.owner.counting.internal(error)
         return self._write
 
-    def _find_route(self) -> None:
-        """Take it down: Flask forgets it when its app returns."""
-        rule = getattr(self.native["werkzeug.request"], "url_rule", None)
-        if rule is not None:
-            mounts = self.native.get("SCRIPT_NAME", "")
-            self.route = rule.rule if mounts == self.mounted_at else mounts[len(self.mounted_at) :] + rule.rule
+    def _read_route(self) -> str | None:
+        if self._rule is None or self.native is None:
+            return None
+        mounts = self.native.get("SCRIPT_NAME", "")
+        return (mounts[len(self.mounted_at) :] if mounts != self.mounted_at else "") + self._rule.rule
 
     def _write(self, data: bytes) -> object:
         self.owner.counting.chunk(self, data)
+        self.begun = True
         return self._server_writes(data)
 
 
@@ -113,6 +111,7 @@ class MeterMiddleware:
         self._endpoint = endpoint_of(kit)
         self._governor = kit.governor
         self._page = kit.page
+        self._asks_first = self._governor is not None or self._page is not None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
@@ -128,12 +127,13 @@ class MeterMiddleware:
         if MARK in environ and counting.counts_already(environ[MARK]):
             return self.app(environ, start_response)
         exchange = WSGIExchange()
-        exchange.begin(environ["REQUEST_METHOD"], path, environ, self)
+        headers = EnvironHeaders()
+        headers.environ = environ
+        exchange.begin(environ["REQUEST_METHOD"], path, environ, headers, self)
         environ[MARK] = exchange
         exchange.mounted_at = mounted_at
         exchange.server_starts = start_response
-        exchange.publish(counting.problems)
-        if self._governor is not None or self._page is not None:
+        if self._asks_first:
             answer = self._answer_before(exchange)
             if answer is not None:
                 counting.refuse(exchange)
@@ -161,7 +161,17 @@ class MeterMiddleware:
         """What to send instead of the app's response; None lets it answer."""
         if self._page is not None and exchange.path == self._page.path:
             return self._page.answer(exchange)
-        return None if self._governor is None else self._governor.stop(exchange)
+        answer = None if self._governor is None else self._governor.stop(exchange)
+        if exchange.warning is not None:
+            exchange.server_starts = _warning(exchange.server_starts, exchange.warning)
+        return answer
+
+
+def _warning(start_response: Any, warning: str) -> Any:
+    def warned(status: str, response_headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+        return start_response(status, [*response_headers, (WARNING, warning)], *exc_info)
+
+    return warned
 
 
 def _code_of(status: str) -> int:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from meterkit.exchange import Exchange
-
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
@@ -35,16 +33,15 @@ class HeaderPairs(Mapping[str, str]):
 
 class EnvironHeaders(Mapping[str, str]):
     """
-    The request's headers, looked up in the environ.
+    The request's headers, looked up in the environ, or in the ``META`` of a Django request.
 
-    Args:
-        exchange: Whose environ; it has none any more when it is over.
+    Attributes:
+        environ: Filled in by who makes this. No ``__init__``, which Python 3.11 calls in a roundabout way.
     """
 
-    __slots__ = ("_environ",)
+    __slots__ = ("environ",)
 
-    def __init__(self, exchange: Exchange) -> None:
-        self._environ: WSGIEnvironment = exchange.native or {}
+    environ: WSGIEnvironment
 
     def __getitem__(self, name: str) -> str:
         value: str | None = self.get(name)
@@ -54,12 +51,15 @@ class EnvironHeaders(Mapping[str, str]):
 
     def get(self, name: str, default: Any = None) -> Any:
         """A header's value, or *default*. Mapping's own takes four times as long, and ``identify=`` calls this."""
-        value = self._environ.get(_KEYS.get(name) or _key_of(name))
+        key = _KEYS.get(name) or _key_of(name)
+        value = self.environ.get(key)
+        if value:
+            return value
         # Servers leave a Content-Type or Content-Length empty where the client sent none.
-        return default if value is None or (value == "" and _KEYS[name] in _WITHOUT_PREFIX) else value
+        return default if value is None or key in _WITHOUT_PREFIX else value
 
     def __iter__(self) -> Iterator[str]:
-        for key, value in self._environ.items():
+        for key, value in self.environ.items():
             if key.startswith("HTTP_"):
                 yield key[5:].replace("_", "-").lower()
             elif value and key in _WITHOUT_PREFIX:
@@ -67,15 +67,6 @@ class EnvironHeaders(Mapping[str, str]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
-
-
-class MetaHeaders(EnvironHeaders):
-    """Those of a Django request, looked up in its ``META``: its own ``headers`` first makes a dict of them all."""
-
-    __slots__ = ()
-
-    def __init__(self, exchange: Exchange) -> None:
-        self._environ = {} if exchange.native is None else exchange.native.META
 
 
 def _key_of(name: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextvars import copy_context
+
 from meterkit import Exchange
 
 
@@ -9,14 +11,13 @@ class PlainExchange(Exchange):
     """Carries what a test gives it."""
 
     def __init__(self, method="GET", path="/", *, headers=None, routes=None):
-        self.begin(method, path, {})
-        self._headers = headers or {}
+        copy_context().run(self.begin, method, path, {}, headers or {}, None)  # no view is to see it yet
         self._routes = routes
         self.sent_headers = {}
 
-    @property
-    def headers(self):
-        return self._headers
+    def publish(self, kit):
+        """As the middleware of *kit* does when a request comes."""
+        self.begin(self.method, self.path, {}, self.headers, kit)
 
     @property
     def response_headers(self):
@@ -29,7 +30,7 @@ class PlainExchange(Exchange):
 def serve(kit, exchange=None, *, view=lambda: None, status=200, body=b"ok", headers=None, route=None):
     """Let *exchange* happen as an adapter does: in, through the view, out."""
     exchange = exchange or PlainExchange()
-    exchange.publish(kit.counting.problems)
+    exchange.publish(kit)
     view()
     exchange.status, exchange.sent_headers, exchange.route = status, headers or {}, route
     kit.counting.chunk(exchange, body, last=True)

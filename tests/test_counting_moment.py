@@ -21,7 +21,7 @@ def test_a_body_in_chunks(make_kit):
     """A body is read together, however it was cut, and also without a Content-Length."""
     kit = make_kit(Meter("rows", value=response_json("rows")), identify=lambda _: "acme")
     exchange = PlainExchange()
-    exchange.publish(kit.counting.problems)
+    exchange.publish(kit)
     exchange.status = 200
     for byte in json.dumps({"rows": 345}).encode():
         kit.counting.chunk(exchange, bytes([byte]))
@@ -34,7 +34,7 @@ def test_counted_before_the_last_byte_leaves(make_kit):
     """The chunk that completes the Content-Length is counted before it is handed on, and those before it are not."""
     kit = make_kit(identify=lambda _: "acme")
     exchange = PlainExchange()
-    exchange.publish(kit.counting.problems)
+    exchange.publish(kit)
     exchange.status, exchange.sent_headers = 200, {"content-length": "4"}
 
     kit.counting.chunk(exchange, b"ab")
@@ -48,7 +48,7 @@ def test_a_client_that_leaves_early(make_kit):
     """Who reads all but the last byte pays all the same."""
     kit = make_kit(identify=lambda _: "acme")
     exchange = PlainExchange()
-    exchange.publish(kit.counting.problems)
+    exchange.publish(kit)
     exchange.status, exchange.sent_headers = 200, {"content-length": "1000"}
     kit.counting.chunk(exchange, b"x" * 999)
     kit.counting.close(exchange)
@@ -60,7 +60,7 @@ def test_an_app_that_breaks_off(make_kit):
     """A response that the app does not complete is a 500, whatever its status line said."""
     kit = make_kit(Meter("calls"), Meter("failures", status=500), identify=lambda _: "acme")
     exchange = PlainExchange()
-    exchange.publish(kit.counting.problems)
+    exchange.publish(kit)
     exchange.status = 200
     kit.counting.chunk(exchange, b"half")
     kit.counting.broke(exchange)
@@ -73,7 +73,7 @@ def test_a_response_without_a_body(make_kit, method, status):
     """The body of a HEAD, 204 or 304 stays with the server: it has no bytes, and the exchange counts at once."""
     kit = make_kit(Meter("calls", status="*"), Meter("egress", status="*", value="response_bytes"))
     exchange = PlainExchange(method)
-    exchange.publish(kit.counting.problems)
+    exchange.publish(kit)
     exchange.status, exchange.sent_headers = status, {"content-length": "1000"}
     kit.counting.chunk(exchange, b"x" * 1000)
 

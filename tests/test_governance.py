@@ -42,7 +42,7 @@ def looked_once(kit):
 def ask(kit, company="acme", path="/calls", method="GET"):
     """Send a request of *company*; its problem if it does not pass, and else it is answered with 200, and counted."""
     exchange = PlainExchange(method, path, headers={"x-company": company} if company else {})
-    exchange.publish(kit.counting.problems)
+    exchange.publish(kit)
     answer = kit.governor.stop(exchange)
     if answer is not None:
         kit.counting.refuse(exchange)
@@ -243,7 +243,7 @@ def test_a_refusal_of_ones_own(govern):
         refusals={"quota": html},
     )
     exchange = PlainExchange("GET", "/calls")
-    exchange.publish(kit.counting.problems)
+    exchange.publish(kit)
     answer = kit.governor.stop(exchange)
 
     assert (403, "text/html; charset=utf-8", "a<b>") == (
