@@ -7,10 +7,11 @@ It hands on every message as the app made it, and counts just before the one tha
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from meterkit.answers import WARNING, Answer
+from meterkit.asgi_headers import RawHeaders, raw_headers
 from meterkit.counting import MARK, Counting, counting_of
 from meterkit.endpoint import LARGEST_BYTES, Endpoint, endpoint_of, in_thread
 from meterkit.exchange import UNREAD, Exchange
@@ -52,7 +53,7 @@ class ASGIExchange(Exchange):
         try:
             return self.owner.templates.matched(self.native) if self.native is not None else None
         except Exception as error:
-            self.owner.counting.internal(error)
+            self.owner.counting.problems.internal(error)
             return None
 
     def known_routes(self) -> Iterable[str] | None:
@@ -117,7 +118,7 @@ class ASGIExchange(Exchange):
             self._response_headers = headers
             self._route = UNREAD
         except Exception as error:
-            counting.internal(error)
+            counting.problems.internal(error)
         # It may be all there is. Otherwise nothing else is looked at yet: most send their body in one piece.
         bodiless = self.method == "HEAD" or self.status in _BODILESS or (b"content-length", b"0") in headers
         if bodiless and self.status >= 200:  # not a 103, after which the real one comes
@@ -211,64 +212,6 @@ class MeterMiddleware:
             await send(message)
 
         return closing_send
-
-
-class RawHeaders(Mapping[str, str]):
-    """
-    Headers as ASGI has them: pairs of bytes, in order; several of one name are joined with a comma.
-
-    Attributes:
-        pairs: Filled in by who makes this. No ``__init__``, which Python 3.11 calls in a roundabout way.
-    """
-
-    __slots__ = ("pairs",)
-
-    pairs: Iterable[tuple[bytes, bytes]]
-
-    def __getitem__(self, name: str) -> str:
-        value: str | None = self.get(name)
-        if value is None:
-            raise KeyError(name)
-        return value
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """A header's value, or *default*. Mapping's own takes longer, and ``identify=`` calls this."""
-        key = _KEYS.get(name) or _key_of(name)
-        found = None
-        for each, value in self.pairs:
-            if each == key:  # servers are to make them small letters; for those that do not, it is looked up again
-                found = value if found is None else found + b", " + value
-        if found is None:
-            values = [value for each, value in self.pairs if each.lower() == key]
-            found = b", ".join(values) if values else None
-        return default if found is None else found.decode("latin-1")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(name.lower().decode("latin-1") for name, _ in self.pairs))
-
-    def __len__(self) -> int:
-        return len({name.lower() for name, _ in self.pairs})
-
-
-def raw_headers(pairs: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
-    """*pairs*, to be looked up by name."""
-    headers = RawHeaders()
-    headers.pairs = pairs
-    return headers
-
-
-def _key_of(name: str) -> bytes:
-    key = name.lower().encode("latin-1", "replace")
-    if len(_KEYS) >= MAX_NAMES:
-        _KEYS.clear()
-    _KEYS[name] = key
-    return key
-
-
-MAX_NAMES = 1000
-"""Names of headers remembered. They stand in code; but who knows what code does."""
-
-_KEYS: dict[str, bytes] = {}
 
 
 def _warning(send: Send, warning: str) -> Send:

@@ -1,24 +1,20 @@
 """
 Aggregate: from an exchange to the journal, in the request's own time.
 
-The adapters call `chunk` (or `sendfile`) and `close` (or `broke`); ``kit.record()`` calls `record`.
-Nothing but `record` ever raises.
+The adapters call `whole`, or `chunk` (or `sendfile`) and `close` (or `broke`). Nothing here ever raises.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import datetime
 from typing import Any
 
-from meterkit.errors import ConfigurationError, UsageError
+from meterkit.errors import ConfigurationError
 from meterkit.exchange import NO_HEADERS, Exchange
-from meterkit.identifying import Identify, Identifying, checked_user
-from meterkit.limits import checked_id, checked_moment, checked_quantity
-from meterkit.meter import Meter
-from meterkit.peak import Peak
-from meterkit.problems import Problems, shown
+from meterkit.identifying import Identify, Identifying
+from meterkit.measuring import Measuring
+from meterkit.problems import Problems
 from meterkit.routewatch import RouteWatch
 from meterkit.rulebook import Match, Rulebook
 from meterkit.sink import ClosedJournalError, Place, Sink, both_of, cell_of
@@ -57,6 +53,14 @@ class Counting:
         self.problems = problems
         self._clock = clock
         self._windows = windows
+        self.measuring = Measuring(
+            rulebook=rulebook,
+            identifying=self.identifying,
+            sink=sink,
+            problems=problems,
+            clock=clock,
+            windows=windows,
+        )
         self._by_route = any(meter.route is not None for meter in rulebook.meters)
         self._routes = RouteWatch(rulebook.meters, problems)
         self._remembered = {} if self._by_route else rulebook.remembered
@@ -108,7 +112,7 @@ class Counting:
                 if exchange.body is not None:
                     exchange.body += data[: max(0, exchange.body_cap + 1 - len(exchange.body))]
         except Exception as error:
-            self.internal(error)
+            self.problems.internal(error)
         if last or (exchange.length is not None and exchange.response_bytes >= exchange.length):
             self.close(exchange)
 
@@ -126,10 +130,14 @@ class Counting:
                     self._look_at_routes(exchange)
                 match = self._match(exchange)
             if match.one is not None and not exchange.touched:
-                who = self.identifying.who(exchange)
-                now = int(self._clock())
+                who = exchange.identified
+                if who is None:
+                    who = self.identifying.asked(exchange)
+                clock = self._clock
+                now = int(clock())
                 begin, end, place = match.hour
-                if self._windows.boundaries or not begin <= now < end:
+                boundaries = self._windows.boundaries
+                if not begin <= now < end or (boundaries and both_of(who)[0] in boundaries):
                     place = self._place_of(match, now, both_of(who)[0])
                 try:
                     self._sink.journal.count_one(place, who, now)
@@ -138,7 +146,7 @@ class Counting:
             elif not exchange.skipped:
                 self._count_whole(exchange, match, body)
         except Exception as error:
-            self.internal(error)
+            self.problems.internal(error)
         exchange.native = None  # what `end` does
         exchange.headers = NO_HEADERS
 
@@ -149,7 +157,7 @@ class Counting:
         try:
             exchange.response_bytes = max(exchange.response_bytes, self._complete_at(exchange) or 0)
         except Exception as error:
-            self.internal(error)
+            self.problems.internal(error)
         self.close(exchange)
 
     def close(self, exchange: Exchange) -> None:
@@ -161,9 +169,9 @@ class Counting:
             self._look_at_routes(exchange)
         try:
             if not exchange.skipped:
-                self._count(exchange, self._match(exchange))
+                self.measuring.measure(exchange, self._match(exchange))
         except Exception as error:
-            self.internal(error)
+            self.problems.internal(error)
         exchange.end()
 
     def broke(self, exchange: Exchange) -> None:
@@ -172,45 +180,12 @@ class Counting:
             exchange.status = 500
             self.close(exchange)
 
-    def internal(self, error: Exception) -> None:
-        """Metering itself failed with *error*, which goes no further."""
-        self.problems.note(
-            "internal_error",
-            f"metering failed with {shown(error)}; the response is unchanged. Please report this",
-        )
-
-    def record(
-        self,
-        meter: Meter,
-        company: str,
-        quantity: int,
-        *,
-        user: str | None = None,
-        value: str | None = None,
-        at: datetime | None = None,
-    ) -> None:
-        """
-        Count outside HTTP, now or *at* a moment of the last 35 days.
-
-        Raises:
-            UsageError: An argument cannot be counted.
-        """
-        quantity, company, user = checked_quantity(quantity), checked_id(company, "company"), checked_user(user)
-        moment = None if at is None else checked_moment(at, self._clock())
-        if isinstance(meter.value, Peak):
-            sighting = meter.value.recorded(quantity, user, value)
-            self._put([(meter, 1)], company, sighting, moment)
-        elif value is not None:
-            raise UsageError(f"{meter} does not count values: value= is for one with unique()", reason="value_unwanted")
-        elif quantity:
-            self._put([(meter, quantity)], company, user, moment)
-
     def _look_at_routes(self, exchange: Exchange) -> None:
         try:
             self._routes.look(exchange)
         except Exception as error:
             self._routes.watching = False
-            self.internal(error)
+            self.problems.internal(error)
 
     def _complete_at(self, exchange: Exchange) -> int | None:
         return exchange.declared_bytes if self._match(exchange).has_body else 0
@@ -239,71 +214,9 @@ class Counting:
                 # One byte over the cap is enough to tell that the body is too long.
                 exchange.body = bytearray(body[: match.body_bytes + 1])
         try:
-            self._count(exchange, match)
+            self.measuring.measure(exchange, match)
         finally:
             exchange.end()
-
-    def _count(self, exchange: Exchange, match: Match) -> None:
-        for name in exchange.usage:
-            if name not in self._rulebook.usage_names:
-                message = f"add_usage({name!r:.100}): no meter has this value=; not counted"
-                self.problems.note("usage_name_unknown", message)
-        counted = []
-        for meter in match.meters:
-            quantity = self._quantity(meter, exchange)
-            if quantity:
-                counted.append((meter, quantity))
-        peaks = [meter for meter in match.peaks if self._is_wanted(meter, exchange)]
-        if counted or peaks:
-            company, user = both_of(self.identifying.who(exchange))
-            if counted:
-                self._put(counted, company, user)
-            for meter in peaks:
-                self._sight(meter, exchange, company, user)
-
-    def _is_wanted(self, meter: Meter, exchange: Exchange) -> bool:
-        try:
-            return meter.when is None or bool(meter.when(exchange))
-        except Exception as error:
-            self.problems.note("when_raised", f"{meter}: when= raised {shown(error)}; nothing was counted")
-            return False
-
-    def _sight(self, meter: Meter, exchange: Exchange, company: str, user: str) -> None:
-        """Count that a value was there; how much that adds to its billing period, the ledger knows."""
-        assert isinstance(meter.value, Peak)
-        try:
-            value = meter.value.found(exchange, user or None)
-            if value is None and meter.value.of == "user":
-                message = f"{meter}: nobody has said which user this is; identify= answers Identity(company, user)"
-                self.problems.note("no_user", message)
-            if value is not None:
-                self._put([(meter, 1)], company, meter.value.sighting(value))
-        except UsageError as error:
-            self.problems.note(error.reason, f"{meter}: {error}; nothing was counted")
-        except Exception as error:
-            self.problems.note("value_raised", f"{meter}: value= raised {shown(error)}; nothing was counted")
-
-    def _quantity(self, meter: Meter, exchange: Exchange) -> int:
-        if meter.when is not None and not self._is_wanted(meter, exchange):
-            return 0
-        try:
-            return meter.quantity(exchange)
-        except UsageError as error:
-            self.problems.note(error.reason, f"{meter}: {error}; nothing was counted")
-        except Exception as error:
-            self.internal(error)  # of this meter; the others still count
-        return 0
-
-    def _put(self, counted: list[tuple[Meter, int]], company: str, user: str, at: int | None = None) -> None:
-        if at is None:
-            now = int(self._clock())
-            window = self._windows.at(now, company)
-        else:
-            now, window = at, self._windows.of_the_past(at, company)
-        self._sink.count(
-            [((meter.name, meter.event_name, company, user, window), quantity) for meter, quantity in counted],
-            now,
-        )
 
 
 def counting_of(kit: Any) -> Counting:

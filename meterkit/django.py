@@ -189,7 +189,7 @@ class MeterMiddleware:
                     response.streaming_content = kind(response.streaming_content, exchange, self.counting)
                     return
         except Exception as error:
-            self.counting.internal(error)
+            self.counting.problems.internal(error)
             (self.counting.close if exchange.status else self.counting.broke)(exchange)
         exchange.retract()
 
@@ -198,7 +198,7 @@ class MeterMiddleware:
         try:
             exchange.find_route()
         except Exception as error:
-            self.counting.internal(error)
+            self.counting.problems.internal(error)
         self.counting.broke(exchange)
         exchange.retract()
 

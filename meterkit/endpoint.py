@@ -55,7 +55,7 @@ class Endpoint:
         except LedgerError:
             return json_answer(503, {"error": "the event could not be kept; send it again"})
         except Exception as error:
-            self._kit.counting.internal(error)
+            self._kit.counting.problems.internal(error)
             return json_answer(500, {"error": "the event could not be kept; send it again"})
         return json_answer(200, {"received": True})
 

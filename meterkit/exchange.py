@@ -81,7 +81,6 @@ class Exchange:
         "outer",
         "owner",
         "path",
-        "response_bytes",
         "status",
         "touched",
     )
@@ -94,6 +93,7 @@ class Exchange:
     body: bytearray | None = None
     body_cap: int = 0
     length: int | None = None
+    response_bytes: int = 0
 
     def begin(self, method: str, path: str, native: Any, headers: Mapping[str, str], owner: Any) -> None:
         """
@@ -106,7 +106,7 @@ class Exchange:
         self.native = native
         self.headers = headers
         self.owner = owner
-        self.status = self.response_bytes = 0
+        self.status = 0
         self.begun = self.closed = self.touched = False
         self.identified: str | tuple[str, str] | None = None
         self._route: Any = None

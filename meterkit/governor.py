@@ -109,7 +109,7 @@ class Governor:
                 return self._answer(block)
             exchange.warning = block.reason
         except Exception as error:
-            self._counting.internal(error)
+            self._counting.problems.internal(error)
         return None
 
     def waits_for(self, exchange: Exchange) -> bool:

@@ -59,14 +59,17 @@ class Identifying:
 
     def who(self, exchange: Exchange) -> Who:
         """Company, and user if there is one, when *exchange* is answered; `NOBODY` where nobody has said."""
-        who: Any = None
         if exchange.touched and exchange.identity is not None:
-            who = exchange.identity
-        elif exchange.identified is not None:
-            return exchange.identified
-        elif self._identify is not None:
+            return self._settled(exchange.identity, exchange)
+        return self.asked(exchange) if exchange.identified is None else exchange.identified
+
+    def asked(self, exchange: Exchange) -> Who:
+        """The same, where the view has not said so, and nobody has asked yet."""
+        who: Any = None
+        identify = self._identify
+        if identify is not None:
             try:
-                who = self._identify(exchange)
+                who = identify(exchange)
             except Exception as error:
                 self._problems.note(
                     "identify_raised", f"identify= raised {shown(error)}; its usage is kept under no company"
@@ -74,6 +77,9 @@ class Identifying:
                 return NOBODY
         if type(who) is str and who in self._remembered:
             return who
+        return self._settled(who, exchange)
+
+    def _settled(self, who: Any, exchange: Exchange) -> Who:
         if (who.company if isinstance(who, Identity) else who) is None:
             self._problems.note(
                 "no_company",

@@ -231,7 +231,7 @@ class MeterKit(Inquiry):
             raise UsageError(
                 f"this kit has no meter {name!r:.120}, only {', '.join(self.meters)}", reason="meter_unknown"
             )
-        self.counting.record(self.meters[name], company, quantity, user=user, value=value, at=at)
+        self.counting.measuring.record(self.meters[name], company, quantity, user=user, value=value, at=at)
 
     def link(self, company: str, customer: str) -> None:
         """

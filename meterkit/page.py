@@ -68,7 +68,7 @@ class Page:
         except LedgerError:
             return json_answer(503, {"error": "it cannot be read now"}, ("Retry-After", "10"))
         except Exception as error:
-            self._counting.internal(error)
+            self._counting.problems.internal(error)
             return json_answer(500, {"error": "it cannot be shown"})
         return json_answer(200, found)
 

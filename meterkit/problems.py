@@ -63,6 +63,11 @@ class Problems:
         with suppress(Exception):
             log.log(level, "%s (%s, %d so far)", message, reason, count)
 
+    def internal(self, error: Exception) -> None:
+        """Metering itself failed with *error*, which goes no further."""
+        told = f"metering failed with {shown(error)}; the response is unchanged. Please report this"
+        self.note("internal_error", told)
+
     def clear(self, reason: str) -> None:
         """Forget *reason*: what it stood for works again."""
         with self._lock:

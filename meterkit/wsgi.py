@@ -65,27 +65,29 @@ class WSGIExchange(Exchange):
         self, status: str, response_headers: list[tuple[str, str]], exc_info: Any = None
     ) -> Callable[[bytes], object]:
         """What the app calls instead of the server's; a method of this, which costs less than a closure."""
+        starts = self.server_starts
         if exc_info is None:
-            self._server_writes = self.server_starts(status, response_headers)
+            self._server_writes = starts(status, response_headers)
         else:
-            self._server_writes = self.server_starts(status, response_headers, exc_info)
+            self._server_writes = starts(status, response_headers, exc_info)
             self.begun = False  # an app may start again, as long as nothing has left
         if not self.closed:
             try:
-                self.status = _CODES.get(status) or _code_of(status)
+                self.status = _CODES[status]
                 self._response_headers = response_headers
                 if "werkzeug.request" in self.native:  # take it down: Flask forgets it when its app returns
                     self._rule = getattr(self.native["werkzeug.request"], "url_rule", None)
                     self._route = UNREAD
             except Exception as error:
-                self.owner.counting.internal(error)
+                self.owner.counting.problems.internal(error)
         return self._write
 
     def _read_route(self) -> str | None:
         if self._rule is None or self.native is None:
             return None
         mounts = self.native.get("SCRIPT_NAME", "")
-        return (mounts[len(self.mounted_at) :] if mounts != self.mounted_at else "") + self._rule.rule
+        route: str = mounts[len(self.mounted_at) :] + self._rule.rule
+        return route
 
     def _write(self, data: bytes) -> object:
         self.owner.counting.chunk(self, data)
@@ -123,8 +125,7 @@ class MeterMiddleware:
             )  # its bytes come as if they were Latin-1
         if self._endpoint is not None and path == self._endpoint.path:
             return _answered(self._endpoint, environ, start_response)
-        counting = self.counting
-        if MARK in environ and counting.counts_already(environ[MARK]):
+        if MARK in environ and self.counting.counts_already(environ[MARK]):
             return self.app(environ, start_response)
         exchange = WSGIExchange()
         headers = EnvironHeaders()
@@ -136,23 +137,23 @@ class MeterMiddleware:
         if self._asks_first:
             answer = self._answer_before(exchange)
             if answer is not None:
-                counting.refuse(exchange)
+                self.counting.refuse(exchange)
                 return _sent(answer, environ, start_response)
-        files = environ.get("wsgi.file_wrapper")
+        app, files = self.app, environ.get("wsgi.file_wrapper")
         try:
             if files is None or isinstance(files, type):
-                body = self.app(environ, exchange.start_response)
+                body = app(environ, exchange.start_response)
                 is_file = files is not None and isinstance(body, files)
             else:
-                body, is_file = _remembering(self.app, environ, exchange.start_response, files)
+                body, is_file = _remembering(app, environ, exchange.start_response, files)
         except BaseException:
-            counting.broke(exchange)
+            self.counting.broke(exchange)
             exchange.retract()
             raise
         piece = body[0] if type(body) is list and len(body) == 1 else only_piece(body, exchange)
         if piece is None or exchange.begun or not exchange.status:
-            return counted(body, exchange, counting, is_file=is_file)
-        counting.whole(exchange, piece)
+            return counted(body, exchange, self.counting, is_file=is_file)
+        self.counting.whole(exchange, piece)
         if exchange.outer is not None:
             exchange.retract()
         return body
@@ -174,15 +175,20 @@ def _warning(start_response: Any, warning: str) -> Any:
     return warned
 
 
-def _code_of(status: str) -> int:
-    code = int(status[:3])
-    if len(_CODES) < 1000:  # an app may make its own
-        _CODES[status] = code
-    return code
+class _Codes(dict[str, int]):
+    """By status line: to look it up takes a quarter of the time to read it."""
+
+    def __missing__(self, status: str) -> int:
+        code = int(status[:3])
+        if len(self) < MOST_CODES:
+            self[status] = code
+        return code
 
 
-_CODES: dict[str, int] = {}
-"""By status line: to look it up takes a quarter of the time to read it."""
+MOST_CODES = 1000
+"""Status lines remembered: an app may make its own."""
+
+_CODES = _Codes()
 
 
 def _remembering(

@@ -51,7 +51,7 @@ class EnvironHeaders(Mapping[str, str]):
 
     def get(self, name: str, default: Any = None) -> Any:
         """A header's value, or *default*. Mapping's own takes four times as long, and ``identify=`` calls this."""
-        key = _KEYS.get(name) or _key_of(name)
+        key = _KEYS[name]
         value = self.environ.get(key)
         if value:
             return value
@@ -69,17 +69,21 @@ class EnvironHeaders(Mapping[str, str]):
         return sum(1 for _ in self)
 
 
-def _key_of(name: str) -> str:
-    key = name.upper().replace("-", "_")
-    if len(_KEYS) >= MAX_NAMES:
-        _KEYS.clear()
-    _KEYS[name] = key if key in _WITHOUT_PREFIX else f"HTTP_{key}"
-    return _KEYS[name]
+class _Keys(dict[str, str]):
+    """By the name of a header, its key in an environ."""
+
+    def __missing__(self, name: str) -> str:
+        key = name.upper().replace("-", "_")
+        if key not in _WITHOUT_PREFIX:
+            key = f"HTTP_{key}"
+        if len(self) < MOST_NAMES:
+            self[name] = key
+        return key
 
 
-MAX_NAMES = 1000
+MOST_NAMES = 1000
 """Names of headers remembered. They stand in code; but who knows what code does."""
 
-_KEYS: dict[str, str] = {}
+_KEYS = _Keys()
 
 _WITHOUT_PREFIX = ("CONTENT_TYPE", "CONTENT_LENGTH")

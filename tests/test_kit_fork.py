@@ -127,7 +127,9 @@ def test_forks_amidst_everything(kit):
     stop = threading.Event()
     counted_here = [1]
     kit.record("calls", "acme", 1)
-    kit.counting.internal(ValueError())  # logged now: the lock of a log's file is not ours to free in the child
+    kit.counting.problems.internal(
+        ValueError()
+    )  # logged now: the lock of a log's file is not ours to free in the child
 
     def count():
         mine = 0
@@ -142,14 +144,16 @@ def test_forks_amidst_everything(kit):
 
     def trouble():
         while not stop.is_set():
-            kit.counting.internal(ValueError())
+            kit.counting.problems.internal(ValueError())
 
     threads = [threading.Thread(target=work) for work in (count, count, flush, trouble)]
     for thread in threads:
         thread.start()
     try:
         for _ in range(30):
-            ended(in_child(lambda: (kit.counting.internal(ValueError()), kit.record("calls", "acme", 1_000_000))))
+            ended(
+                in_child(lambda: (kit.counting.problems.internal(ValueError()), kit.record("calls", "acme", 1_000_000)))
+            )
     finally:
         stop.set()
         for thread in threads:
