@@ -150,7 +150,7 @@ class MeterMiddleware:
             self.counting.broke(exchange)
             exchange.retract()
             raise
-        piece = body[0] if type(body) is list and len(body) == 1 else only_piece(body, exchange)
+        piece = body[0] if type(body) is list and len(body) == 1 else only_piece(body)
         if piece is None or exchange.begun or not exchange.status:
             return counted(body, exchange, self.counting, is_file=is_file)
         self.counting.whole(exchange, piece)

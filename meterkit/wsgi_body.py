@@ -13,22 +13,22 @@ if TYPE_CHECKING:
     from meterkit.wsgi import WSGIExchange
 
 
-def only_piece(body: Any, exchange: WSGIExchange) -> bytes | None:
+def only_piece(body: Any) -> bytes | None:
     """
     All that will come out of *body*, if that is a response of werkzeug's, and so of Flask's, and is there already.
 
     They make an iterator of every response. To wrap another around it, just to see the one piece of most come by, took
-    a third of what metering took. So this looks what the iterator has before it, and at a stranger's looks no further.
+    a third of what metering took. So this looks what the iterator would close: what it iterates over, and the response
+    whose that is. At a stranger's it looks no further.
     """
     if type(body).__name__ != "ClosingIterator":
         return None
     try:
-        iterator = body._next.args[0]  # noqa: SLF001 - in no other way does it tell
-        pieces = iterator.gi_frame.f_locals["iterable"] if iterator.__name__ == "_iter_encoded" else None
-        piece = pieces[0] if type(pieces) is list and len(pieces) == 1 else None
-        return piece if type(piece) is bytes and len(piece) == exchange.declared_bytes else None
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        iterated, response = body._callbacks  # noqa: SLF001 - in no other way does it tell
+        pieces = response.__self__.response if iterated.__self__.__name__ == "_iter_encoded" else None
+    except (AttributeError, ValueError):
         return None
+    return pieces[0] if type(pieces) is list and len(pieces) == 1 and type(pieces[0]) is bytes else None
 
 
 def counted(body: Any, exchange: WSGIExchange, counting: Counting, *, is_file: bool) -> Iterable[bytes]:
