@@ -14,7 +14,7 @@ from meterkit.limits import OLDEST_SECONDS
 from meterkit.notice import Notice
 from meterkit.notices import Notices
 from meterkit.owing import DAY, owing
-from meterkit.reports import report_of
+from meterkit.reports import COLUMNS, report_of
 
 MOST = 1000
 """Rejected events that are looked at; the others when these are mended."""
@@ -66,7 +66,7 @@ def _episodes(notices: Notices) -> list[tuple[str, str]]:
 
 def rejected(database: Database, *, now: int) -> Iterator[Notice]:
     """Meter events that Stripe has rejected."""
-    query = sa.select(schema.reports).filter_by(state="rejected").order_by(schema.reports.c.id).limit(MOST)
+    query = sa.select(*COLUMNS).filter_by(state="rejected").order_by(schema.reports.c.id).limit(MOST)
     with database.snapshot() as connection:
         reports = [report_of(row) for row in connection.execute(query)]
     for report in reports:

@@ -20,7 +20,7 @@ from meterkit.database import Database
 from meterkit.errors import ConfigurationError
 from meterkit.meter import Meter
 from meterkit.pricing import EXACT, Price
-from meterkit.reports import Report, State, report_of
+from meterkit.reports import COLUMNS, Report, State, report_of
 from meterkit.stripe_price import price_of
 
 COUNTED = ("pending", "sent", "uncertain", "invoiced")
@@ -73,7 +73,7 @@ def late_reports(database: Database, state: State, *, since: int | None = None) 
     reports, invoices, items = schema.reports, schema.invoices, schema.items
     query = (
         sa.select(
-            reports,
+            *COLUMNS,
             invoices.c.id.label("invoice"),
             invoices.c.number,
             invoices.c.currency,

@@ -84,7 +84,7 @@ def _due(database: Database, window: int, newest: int, now: int) -> Iterator[lis
         .distinct()
     )
     with database.snapshot() as connection:
-        found = [(meter, event_name, company) for meter, event_name, company in connection.execute(query)]
+        found = [(meter, event_name, company) for meter, event_name, company in connection.execute(query).all()]
     places = sorted(found)
     for start in range(0, len(places), AT_ONCE):
         yield places[start : start + AT_ONCE]
@@ -126,7 +126,7 @@ def _deltas(connection: sa.Connection, window: int, places: list[Place]) -> dict
         .where(usage.c.company.in_({company for _, _, company in places}))
     )
     deltas: dict[Place, list[sa.RowMapping]] = {place: [] for place in places}
-    for row in connection.execute(query).mappings():
+    for row in connection.execute(query).mappings().all():
         place = (row["meter"], row["event_name"], row["company"])
         if place in deltas:  # and not another meter of the company
             deltas[place].append(row)
@@ -188,5 +188,7 @@ def _ledger_id(connection: sa.Connection) -> str:
 
 def _identifier(parts: list[str | int]) -> str:
     """Derived from what the row is, never random, and never by joining: ``("a/b", "c")`` is not ``("a", "b/c")``."""
-    canonical = json.dumps(parts, separators=(",", ":")).encode()
-    return "mk_" + hashlib.sha256(canonical).hexdigest()[:48]
+    return "mk_" + hashlib.sha256(_canonical(parts).encode()).hexdigest()[:48]
+
+
+_canonical = json.JSONEncoder(separators=(",", ":")).encode

@@ -62,7 +62,17 @@ class Stream:
 
 
 def _post(client: stripe.StripeClient, events: Any, token: str) -> None:
-    client.v2.billing.meter_event_stream.create({"events": events}, options={"api_key": token})
+    client.v2.billing.meter_event_stream.create({"events": _Body(events)}, options={"api_key": token})
+
+
+class _Body(list[Any]):
+    """
+    A list that stripe-python sends as JSON, without encoding it for a URL that is not used as well.
+
+    Of an object with an id it takes that for the URL; the attribute is called so since version 15, and so before.
+    """
+
+    id = stripe_id = ""
 
 
 def _event(report: Report) -> dict[str, Any]:
