@@ -111,13 +111,13 @@ def _seal(connection: sa.Connection, window: int, places: list[Place], now: int)
     if deltas:  # those, too, that cancel each other out, after a correction
         # What was read, not what is there, for more may have been folded in since.
         names = schema.usage.columns.keys()
-        read = [{name: row[name] for name in names} for rows in deltas.values() for row in rows]
-        marks = [{**row, "reported": row["quantity"]} for row in read]
+        values = {name: "quantity" if name == "reported" else name for name in names}.items()
+        marks = [{name: row[value] for name, value in values} for rows in deltas.values() for row in rows]
         bulk.overwrite(schema.usage, connection, marks, column="reported")
     return len(reports)
 
 
-def _deltas(connection: sa.Connection, window: int, places: list[Place]) -> dict[Place, list[sa.RowMapping]]:
+def _deltas(connection: sa.Connection, window: int, places: list[Place]) -> dict[Place, list[dict[str, Any]]]:
     usage, accounts = schema.usage, schema.accounts
     query = (
         sa.select(usage, accounts.c.customer)
@@ -125,8 +125,11 @@ def _deltas(connection: sa.Connection, window: int, places: list[Place]) -> dict
         .where(usage.c.window == window, usage.c.quantity != usage.c.reported)
         .where(usage.c.company.in_({company for _, _, company in places}))
     )
-    deltas: dict[Place, list[sa.RowMapping]] = {place: [] for place in places}
-    for row in connection.execute(query).mappings().all():
+    deltas: dict[Place, list[dict[str, Any]]] = {place: [] for place in places}
+    found = connection.execute(query)
+    names = list(found.keys())
+    for values in found.all():
+        row = dict(zip(names, values, strict=True))
         place = (row["meter"], row["event_name"], row["company"])
         if place in deltas:  # and not another meter of the company
             deltas[place].append(row)
@@ -134,7 +137,7 @@ def _deltas(connection: sa.Connection, window: int, places: list[Place]) -> dict
 
 
 def _reports_of(
-    ledger_id: str, place: Place, window: int, rows: list[sa.RowMapping], *, sequence: int, now: int
+    ledger_id: str, place: Place, window: int, rows: list[dict[str, Any]], *, sequence: int, now: int
 ) -> list[dict[str, Any]]:
     meter, event_name, company = place
     customer = customer_of(company, rows[0]["customer"])
