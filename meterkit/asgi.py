@@ -187,6 +187,10 @@ class MeterMiddleware:
             if not exchange.closed:
                 _ended(exchange, counting, None)
         finally:
+            # Servers keep the context for a while, and with it the exchange; what is theirs must not hang on that, nor
+            # the exchange on their scope: only the garbage collector would find them.
+            scope.pop(MARK, None)
+            exchange.server_receives, exchange.server_sends = _is_gone, _is_over
             # Here, not when the last byte left: that may have been in a copy of this context.
             if exchange.outer is not None:
                 exchange.retract()
@@ -243,6 +247,14 @@ async def _send_answer(answer: Answer, send: Send, method: str) -> None:
     headers = [(name.lower().encode(), value.encode()) for name, value in answer.headers]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
+
+
+async def _is_gone() -> Message:
+    return {"type": "http.disconnect"}
+
+
+async def _is_over(_message: Message) -> None:
+    raise RuntimeError("this app has returned, and its response is over")
 
 
 def _ended(exchange: ASGIExchange, counting: Counting, error: BaseException | None) -> None:

@@ -31,12 +31,12 @@ class WSGIExchange(Exchange):
     ``route`` is what Flask matched, with the prefix of mounts inside the middleware; other apps publish none.
     """
 
-    __slots__ = ("_rule", "_server_writes", "mounted_at", "server_starts")
+    __slots__ = ("_rule", "mounted_at", "server_starts", "server_writes")
 
     mounted_at: str
     server_starts: Any
     _rule: Any
-    _server_writes: Any
+    server_writes: Any
 
     @property
     def response_headers(self) -> Mapping[str, str]:
@@ -67,9 +67,9 @@ class WSGIExchange(Exchange):
         """What the app calls instead of the server's; a method of this, which costs less than a closure."""
         starts = self.server_starts
         if exc_info is None:
-            self._server_writes = starts(status, response_headers)
+            self.server_writes = starts(status, response_headers)
         else:
-            self._server_writes = starts(status, response_headers, exc_info)
+            self.server_writes = starts(status, response_headers, exc_info)
             self.begun = False  # an app may start again, as long as nothing has left
         if not self.closed:
             try:
@@ -89,10 +89,20 @@ class WSGIExchange(Exchange):
         route: str = mounts[len(self.mounted_at) :] + self._rule.rule
         return route
 
+    def over(self) -> None:
+        """
+        No code of the app's is left to run.
+
+        What is the server's may hold the environ, which holds this: only the garbage collector would find them.
+        """
+        self.server_starts = self.server_writes = None
+        if self.outer is not None:
+            self.retract()
+
     def _write(self, data: bytes) -> object:
         self.owner.counting.chunk(self, data)
         self.begun = True
-        return self._server_writes(data)
+        return self.server_writes(data)
 
 
 class MeterMiddleware:
@@ -148,12 +158,13 @@ class MeterMiddleware:
                 body, is_file = _remembering(app, environ, exchange.start_response, files)
         except BaseException:
             self.counting.broke(exchange)
-            exchange.retract()
+            exchange.over()
             raise
         piece = body[0] if type(body) is list and len(body) == 1 else only_piece(body)
         if piece is None or exchange.begun or not exchange.status:
             return counted(body, exchange, self.counting, is_file=is_file)
         self.counting.whole(exchange, piece)
+        exchange.server_starts = exchange.server_writes = None  # what `over` does
         if exchange.outer is not None:
             exchange.retract()
         return body

@@ -46,7 +46,7 @@ def counted(body: Any, exchange: WSGIExchange, counting: Counting, *, is_file: b
             counting.chunk(exchange, b"")
         if not exchange.closed:
             return (SizedBody if hasattr(body, "__len__") else Body)(body, exchange, counting)
-    exchange.retract()
+    exchange.over()
     return body  # type: ignore[no-any-return]
 
 
@@ -59,7 +59,7 @@ class Body:
 
     __slots__ = ("_body", "_counting", "_exchange", "_next")
 
-    def __init__(self, body: Iterable[bytes], exchange: Exchange, counting: Counting) -> None:
+    def __init__(self, body: Iterable[bytes], exchange: WSGIExchange, counting: Counting) -> None:
         self._body: Any = body
         self._exchange = exchange
         self._counting = counting
@@ -107,8 +107,7 @@ class Body:
     def _end(self, count: Callable[[Exchange], None]) -> None:
         if not self._exchange.closed:
             count(self._exchange)
-        if self._exchange.outer is not None:
-            self._exchange.retract()
+        self._exchange.over()
 
 
 class SizedBody(Body):

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import weakref
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from typing import Any
 
 import pytest
@@ -237,3 +238,52 @@ def test_nothing_outlives_the_request(kit: MeterKit) -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_what_keeps_the_context_keeps_nothing_of_the_servers(kit: MeterKit) -> None:
+    """
+    A server's timer keeps a copy of the context that it was set in, as uvicorn's for idle connections do.
+    """
+    contexts: list[Context] = []
+
+    class Connection:
+        def __init__(self) -> None:
+            self.scope = scope_for()
+
+        async def receive(self) -> Any:
+            raise AssertionError("the app does not ask")
+
+        async def send(self, _message: Any) -> None:
+            contexts.append(copy_context())
+
+    metered = MeterMiddleware(sending(start(), body(b"a")), kit)
+    gc.collect()
+    gc.disable()
+    try:
+        connection = Connection()
+        gone = weakref.ref(connection)
+        asyncio.run(metered(connection.scope, connection.receive, connection.send))
+        del connection
+        assert gone() is None
+    finally:
+        gc.enable()
+    assert 2 == len(contexts)
+
+
+def test_when_the_app_has_returned_nobody_is_there(kit: MeterKit) -> None:
+    """
+    A task that it left behind is told so: the server has no use for what it says.
+    """
+    left: list[Any] = []
+
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        left.extend([receive, send])
+        await send(start())
+        await send(body(b"a"))
+
+    call_asgi(MeterMiddleware(app, kit))
+    receive, send = left
+
+    assert {"type": "http.disconnect"} == asyncio.run(receive())
+    with pytest.raises(RuntimeError, match="has returned"):
+        asyncio.run(send(body(b"b")))

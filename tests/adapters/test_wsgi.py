@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from io import BytesIO
 from typing import Any
 from wsgiref.util import FileWrapper
@@ -231,3 +234,38 @@ def test_the_environ_is_what_it_was(kit: MeterKit, file_wrapper: Any) -> None:
     environ.pop("meterkit.exchange")
 
     assert before == environ
+
+
+@pytest.mark.parametrize("kind", ["piece", "pieces", "stream", "file", "error"])
+def test_nothing_outlives_the_request(kit: MeterKit, kind: str) -> None:
+    """
+    The middleware leaves no cycle to the garbage collector, although a server's start_response may hold the environ.
+    """
+    bodies = {"piece": [b"a"], "pieces": [b"a", b"b"], "stream": Body(b"a", b"b"), "file": FileWrapper(BytesIO(b"a"))}
+
+    class Handler:
+        def __init__(self) -> None:
+            self.environ = {**environ_for(), "wsgi.file_wrapper": FileWrapper}
+
+        def start_response(self, *_args: Any) -> Any:
+            return lambda _data: None
+
+    def app(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", [])
+        if kind == "error":
+            raise ValueError
+        return bodies[kind]
+
+    metered = MeterMiddleware(app, kit)
+    gc.collect()
+    gc.disable()
+    try:
+        handler = Handler()
+        gone = weakref.ref(handler)
+        with suppress(ValueError):
+            for _ in metered(handler.environ, handler.start_response):
+                pass
+        del handler
+        assert gone() is None
+    finally:
+        gc.enable()
