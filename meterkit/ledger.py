@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -22,7 +21,7 @@ from meterkit.native import politely
 from meterkit.peak import is_sighting
 from meterkit.peaks import forget_peaks, rises
 from meterkit.sink import CAPPED
-from meterkit.totals import add_totals
+from meterkit.totals import UsageRow, add_totals
 
 FOLDS_KEPT_SECONDS = 40 * 24 * 3600
 """
@@ -128,25 +127,14 @@ class Ledger:
             LedgerError: Nothing was added, or it cannot be told; fold again.
         """
         now = int(self._clock())
-        rows: list[dict[str, Any]] = []
+        rows: list[UsageRow] = []
         sightings: list[Counted] = []
         for each in politely(cells):
             (meter, event_name, company, user, window), quantity, last_used = each
-            if is_sighting(user):
+            if user and is_sighting(user):
                 sightings.append(each)
-                continue
-            rows.append(
-                {
-                    "meter": meter,
-                    "event_name": event_name,
-                    "company": company,
-                    "user": user,
-                    "window": window,
-                    "quantity": quantity,
-                    "reported": 0,
-                    "last_used": last_used,
-                }
-            )
+            else:
+                rows.append((meter, event_name, company, user, window, quantity, 0, last_used))
         with self._database.transaction() as connection:
             # One statement, which waits for a transaction whose commit was sent and whose answer was lost.
             mark = insert_into(schema.folds, connection).values(generation=generation, folded_at=now)
@@ -155,13 +143,9 @@ class Ledger:
                 return False
             rows += rises(connection, sightings)
             if rows:
-                totals: dict[str, int] = {}
-                for row in politely(rows):
-                    totals[row["meter"]] = totals.get(row["meter"], 0) + row["quantity"]
                 add_to(schema.usage, connection, rows, add="quantity", latest="last_used")
-                add_totals(connection, rows)
-                counted = [{"meter": meter, "quantity": quantity} for meter, quantity in totals.items()]
-                add_to(schema.counted, connection, counted, add="quantity")
+                counted = add_totals(connection, rows)
+                add_to(schema.counted, connection, counted.items(), add="quantity")
             release(connection, generation)
             if folded is not None:
                 folded(connection, generation)

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from meterkit import schema
 from meterkit.database import Database
 from meterkit.errors import UsageError
+from meterkit.identifying import NOBODY
 from meterkit.lease import Lease, hold
 from meterkit.reports import Report
 from meterkit.totals import add_totals
@@ -209,13 +210,9 @@ def _lower(connection: sa.Connection, place: Report | Correction, by: int, colum
     if left:
         raise UsageError(f"only {by - left:,} of {by:,} are there", reason="correction_too_large")
     if column == "quantity":
-        add_totals(connection, [{**_row_of(place), "quantity": -by}])
+        add_totals(connection, [(place.meter, place.event_name, place.company, NOBODY, place.window, -by, 0, 0)])
         counted = schema.counted
         connection.execute(sa.update(counted).filter_by(meter=place.meter).values(quantity=counted.c.quantity - by))
-
-
-def _row_of(place: Report | Correction) -> dict[str, Any]:
-    return {"meter": place.meter, "company": place.company, "window": place.window}
 
 
 def _row(correction: Correction) -> dict[str, Any]:

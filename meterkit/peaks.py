@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import sqlalchemy as sa
 
@@ -19,6 +19,7 @@ from meterkit.identifying import NOBODY
 from meterkit.journal_file import Counted
 from meterkit.peak import UNIQUE
 from meterkit.periods import month_of
+from meterkit.totals import UsageRow
 
 AT_ONCE = 500
 """Values that are asked for in one statement."""
@@ -32,7 +33,7 @@ Place: TypeAlias = "tuple[str, str, str, str]"
 """Meter, event name, company, and the value, or nothing for the highest."""
 
 
-def rises(connection: sa.Connection, sightings: Iterable[Counted]) -> list[dict[str, Any]]:
+def rises(connection: sa.Connection, sightings: Iterable[Counted]) -> list[UsageRow]:
     """
     What *sightings* add to what their billing periods have seen: rows of usage. Written down in this transaction.
 
@@ -63,8 +64,7 @@ def rises(connection: sa.Connection, sightings: Iterable[Counted]) -> list[dict[
     if not risen:
         return []
     written = [
-        {"meter": meter, "company": company, "value": value, "window": window, "quantity": rise}
-        for ((meter, _, company, value), window), (rise, _) in risen.items()
+        (meter, company, value, window, rise) for ((meter, _, company, value), window), (rise, _) in risen.items()
     ]
     add_to(schema.peaks, connection, written, add="quantity")
     return _usage_rows(risen)
@@ -75,14 +75,13 @@ def forget_peaks(connection: sa.Connection, now: int) -> None:
     connection.execute(sa.delete(schema.peaks).where(schema.peaks.c.window < now - KEPT_SECONDS))
 
 
-def _usage_rows(risen: dict[tuple[Place, int], tuple[int, int]]) -> list[dict[str, Any]]:
-    rows: dict[tuple[str, str, str, int], dict[str, Any]] = {}
+def _usage_rows(risen: dict[tuple[Place, int], tuple[int, int]]) -> list[UsageRow]:
+    sums: dict[tuple[str, str, str, str, int], tuple[int, int]] = {}
     for ((meter, event_name, company, _), window), (rise, last_used) in risen.items():
-        key = {"meter": meter, "event_name": event_name, "company": company, "user": NOBODY, "window": window}
-        row = rows.setdefault(tuple(key.values()), {**key, "quantity": 0, "reported": 0, "last_used": 0})  # type: ignore[arg-type]
-        row["quantity"] += rise
-        row["last_used"] = max(row["last_used"], last_used)
-    return list(rows.values())
+        key = (meter, event_name, company, NOBODY, window)
+        quantity, latest = sums.get(key, (0, 0))
+        sums[key] = quantity + rise, max(latest, last_used)
+    return [(*key, quantity, 0, last_used) for key, (quantity, last_used) in sums.items()]
 
 
 def _period(boundaries: dict[str, list[int]], place: Place, window: int) -> tuple[int, int]:

@@ -107,12 +107,12 @@ def _seal(connection: sa.Connection, window: int, places: list[Place], now: int)
     for place, rows in deltas.items():
         reports += _reports_of(ledger_id, place, window, rows, sequence=sequences.get(place, 0), now=now)
     if reports:
-        bulk.insert(schema.reports, connection, reports)
+        rows_of = itemgetter(*reports[0])
+        bulk.insert(schema.reports, connection, list(reports[0]), map(rows_of, reports))
     if deltas:  # those, too, that cancel each other out, after a correction
         # What was read, not what is there, for more may have been folded in since.
-        names = schema.usage.columns.keys()
-        values = {name: "quantity" if name == "reported" else name for name in names}.items()
-        marks = [{name: row[value] for name, value in values} for rows in deltas.values() for row in rows]
+        marked = itemgetter(*["quantity" if each.name == "reported" else each.name for each in schema.usage.columns])
+        marks = [marked(row) for rows in deltas.values() for row in rows]
         bulk.overwrite(schema.usage, connection, marks, column="reported")
     return len(reports)
 

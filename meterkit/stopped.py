@@ -38,10 +38,7 @@ def add_stopped(database: Database, counts: Mapping[tuple[str, str], int], now: 
     Raises:
         LedgerError: The ledger failed; nothing was added.
     """
-    rows = [
-        {"company": company, "reason": reason, "day": now - now % DAY, "count": count}
-        for (company, reason), count in counts.items()
-    ]
+    rows = [(company, reason, now - now % DAY, count) for (company, reason), count in counts.items()]
     with database.transaction() as connection:
         add_to(schema.blocked, connection, rows, add="count")
 

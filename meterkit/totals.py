@@ -7,8 +7,8 @@ alone, however much there is: see `meterkit.consumption`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+from typing import TypeAlias
 
 import sqlalchemy as sa
 
@@ -20,26 +20,29 @@ from meterkit.native import politely
 DAY = 24 * 3600
 
 
-def add_totals(connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Add usage *rows*, which were written in this transaction, to the sums of their days."""
+UsageRow: TypeAlias = tuple[str, str, str, str, int, int, int, int]
+"""A row of ``schema.usage``: meter, event name, company, user, window, quantity, reported, last used."""
+
+
+def add_totals(connection: sa.Connection, rows: Iterable[UsageRow]) -> dict[str, int]:
+    """
+    Add usage *rows*, which were written in this transaction, to the sums of their days.
+
+    Returns:
+        Their sums by meter, of all companies and nobody.
+    """
+    by_meter: dict[str, int] = {}
     sums: dict[tuple[str, str, int], int] = {}
-    for row in politely(rows):
-        if row["company"] != NOBODY:
-            window = row["window"]
-            key = (row["company"], row["meter"], window - window % DAY)
-            sums[key] = sums.get(key, 0) + row["quantity"]
+    for meter, _, company, _, window, quantity, _, _ in politely(rows):
+        by_meter[meter] = by_meter.get(meter, 0) + quantity
+        if company != NOBODY:
+            key = (company, meter, window - window % DAY)
+            sums[key] = sums.get(key, 0) + quantity
     if sums:
         change = _next_change(connection)
-        add_to(
-            schema.totals,
-            connection,
-            [
-                {"company": company, "meter": meter, "day": day, "quantity": quantity, "change": change}
-                for (company, meter, day), quantity in politely(sums.items())
-            ],
-            add="quantity",
-            latest="change",
-        )
+        written = [(*key, quantity, change) for key, quantity in politely(sums.items())]
+        add_to(schema.totals, connection, written, add="quantity", latest="change")
+    return by_meter
 
 
 def lock_totals(connection: sa.Connection) -> None:
