@@ -129,10 +129,11 @@ class Journal:
                 return 0
             self._counting = True
             try:
-                return current.at(place).get(who) or current.append(place, who)
+                return current.room(place, who)
             finally:
                 self._counting = False
-                self._store_waiting()
+                if self._waiting:
+                    self._store_waiting()
 
     def retired(self) -> Iterator[Generation]:
         """What is to be folded, one by one; give each to `forget` once it is."""

@@ -70,9 +70,10 @@ def test_whatever_goes_wrong_at_stripe_it_is_billed_once(kit, make_reporting_kit
 
 
 def test_a_reporter_that_slept_through_its_lease_does_not_bill_twice(
-    kit, make_reporting_kit, stripe, customer, clock, minute_passes
+    kit, make_reporting_kit, stripe, customer, clock, minute_passes, monkeypatch
 ):
     """Its successor learns from Stripe that the event is there; the sleeper wakes up, and may write nothing."""
+    monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(PATIENCE))  # it sleeps as long as the other takes
     kit.record("calls", customer, 5)
     clock.advance(HOUR)
     kit.flush()
