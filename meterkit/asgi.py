@@ -170,14 +170,14 @@ class MeterMiddleware:
         exchange.begin(scope["method"], scope["path"], scope, headers, self)
         scope[MARK] = exchange
         exchange.gone = False
-        exchange.server_receives = receive
-        exchange.server_sends = send
         if self._asks_first:
-            answer = await self._answer_before(exchange)
+            answer, send = await self._ask(exchange, send)
             if answer is not None:
                 counting.refuse(exchange)
                 await _send_answer(answer, send, scope["method"])
                 return
+        exchange.server_receives = receive
+        exchange.server_sends = send
         try:
             await self.app(scope, exchange.receive, exchange.send)
         except BaseException as error:
@@ -195,19 +195,17 @@ class MeterMiddleware:
             if exchange.outer is not None:
                 exchange.retract()
 
-    async def _answer_before(self, exchange: ASGIExchange) -> Answer | None:
-        """What to send instead of the app's response; None lets it answer."""
+    async def _ask(self, exchange: ASGIExchange, send: Send) -> tuple[Answer | None, Send]:
+        """What to send instead of the app's response, where None lets it answer; and how it is to send that."""
         page = self._page
         if page is not None and exchange.path == page.path:
-            return await in_thread(lambda: page.answer(exchange))
+            return await in_thread(lambda: page.answer(exchange)), send
         governor = self._governor
         if governor is None:
-            return None
+            return None, send
         waits = governor.waits_for(exchange)
         answer = await in_thread(lambda: governor.stop(exchange)) if waits else governor.stop(exchange)
-        if exchange.warning is not None:
-            exchange.server_sends = _warning(exchange.server_sends, exchange.warning)
-        return answer
+        return answer, send if exchange.warning is None else _warning(send, exchange.warning)
 
     def _closing(self, send: Send) -> Send:
         async def closing_send(message: Message) -> None:

@@ -125,7 +125,8 @@ class Journal:
     def _make_room(self, current: Generation, place: Place, who: Who) -> int:
         """Where the cell of *place* and *who* is, new or not; 0 where only `count` knows what to do."""
         with self._lock:
-            if self._counting or self._flood.is_high or self._current is not current or not self.birthmark[0]:
+            is_open = self._current is current and self.counts and self.birthmark[0]
+            if self._counting or self._flood.is_high or not is_open:
                 return 0
             self._counting = True
             try:

@@ -143,12 +143,12 @@ class MeterMiddleware:
         exchange.begin(environ["REQUEST_METHOD"], path, environ, headers, self)
         environ[MARK] = exchange
         exchange.mounted_at = mounted_at
-        exchange.server_starts = start_response
         if self._asks_first:
-            answer = self._answer_before(exchange)
+            answer, start_response = self._ask(exchange, start_response)
             if answer is not None:
                 self.counting.refuse(exchange)
                 return _sent(answer, environ, start_response)
+        exchange.server_starts = start_response
         app, files = self.app, environ.get("wsgi.file_wrapper")
         try:
             if files is None or isinstance(files, type):
@@ -169,17 +169,16 @@ class MeterMiddleware:
             exchange.retract()
         return body
 
-    def _answer_before(self, exchange: WSGIExchange) -> Answer | None:
-        """What to send instead of the app's response; None lets it answer."""
+    def _ask(self, exchange: WSGIExchange, start_response: StartResponse) -> tuple[Answer | None, StartResponse]:
+        """What to send instead of the app's response, where None lets it answer; and how it is to start that."""
         if self._page is not None and exchange.path == self._page.path:
-            return self._page.answer(exchange)
+            return self._page.answer(exchange), start_response
         answer = None if self._governor is None else self._governor.stop(exchange)
-        if exchange.warning is not None:
-            exchange.server_starts = _warning(exchange.server_starts, exchange.warning)
-        return answer
+        warning = exchange.warning
+        return answer, start_response if warning is None else _warning(start_response, warning)
 
 
-def _warning(start_response: Any, warning: str) -> Any:
+def _warning(start_response: Any, warning: str) -> StartResponse:
     def warned(status: str, response_headers: list[tuple[str, str]], *exc_info: Any) -> Any:
         return start_response(status, [*response_headers, (WARNING, warning)], *exc_info)
 
