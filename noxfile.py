@@ -91,7 +91,7 @@ def oldest(session: nox.Session) -> None:
     # depends on anybody's version; nox -s oldest -- tests/servers runs those.
     many_hosts = [
         f"postgres/test_postgres_{each}.py"
-        for each in ("clocks", "commits", "hosts", "locks", "outages", "unreachable")
+        for each in ("clocks", "commits", "hosts", "locks", "outages", "retention", "secrets", "unreachable")
     ]
     longest = ["sandbox", "model", "faults", "servers", "cli", "demo", "test_kit_*", "test_flood*", *many_hosts]
     # Nor the pages, whose examples are written for the newest, and what looks at our own code only.
