@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 SWITCHES_AT_CALLS = (
     sys.implementation.name == "cpython"
-    and sys.version_info < (3, 15)  # as far as has been looked at
+    and sys.version_info < (3, 14)  # as far as has been looked at
     and getattr(sys, "_is_gil_enabled", lambda: True)()
 )
 """
