@@ -112,9 +112,9 @@ class Journal:
             if last is not place:
                 theirs = current.at(place)
             at = theirs.get(who) or self._make_room(current, place, who)
-            # From here to the last store there is no call, so nothing else runs, and no lock is needed: that would
-            # take a tenth of a request's time.
-            if at and self._current is current and self.counts and self.birthmark[0]:
+            # From the last of these questions to the last store there is no call, so nothing else runs, and no lock is
+            # needed: that would take a tenth of a request's time.
+            if at and self.counts and self.birthmark[0] and self._current is current:
                 words = current.words
                 words[at + 2] = now
                 words[at + 1] += 1  # that many, in the seconds of a generation, do not overflow

@@ -138,6 +138,23 @@ def test_many_threads_against_a_busy_flusher_are_exact(tmp_path, way):
     bench.journal.close()
 
 
+def test_a_birthmark_that_takes_its_time_loses_nothing(bench):
+    """Where the kernel has none, it is a function of Python's, during which others run, and may flush."""
+
+    class Slow:
+        def __getitem__(self, _index):
+            bench.fold()
+            return True
+
+    place = ("m", "m", 0)
+    bench.journal.count_one(place, "acme", 7)
+    bench.journal.birthmark = Slow()
+    bench.journal.count_one(place, "acme", 7)
+    bench.fold()
+
+    assert {"acme": 2} == bench.folded
+
+
 def test_a_signal_handler_may_count_amidst_a_count(bench):
     """Neither a deadlock nor a loss, wherever the signal falls."""
     handled = 0
