@@ -17,7 +17,7 @@ from meterkit.measuring import Measuring
 from meterkit.problems import Problems
 from meterkit.routewatch import RouteWatch
 from meterkit.rulebook import Match, Rulebook
-from meterkit.sink import ClosedJournalError, Place, Sink, both_of, cell_of
+from meterkit.sink import Place, Sink, both_of, cell_of
 from meterkit.windows import HOUR, Windows
 
 MARK = "meterkit.exchange"
@@ -139,10 +139,8 @@ class Counting:
                 boundaries = self._windows.boundaries
                 if not begin <= now < end or (boundaries and both_of(who)[0] in boundaries):
                     place = self._place_of(match, now, both_of(who)[0])
-                try:
-                    self._sink.journal.count_one(place, who, now)
-                except ClosedJournalError:
-                    self._sink.count([(cell_of(place, who), 1)], now)
+                if not self._sink.journal.count_one(place, who, now):
+                    self._sink.count([(cell_of(place, self.identifying.sound(who)), 1)], now)
             elif not exchange.skipped:
                 self._count_whole(exchange, match, body)
         except Exception as error:

@@ -22,7 +22,7 @@ from meterkit.errors import LedgerError
 from meterkit.flood import MOST_KNOWN
 from meterkit.journal import Journal
 from meterkit.limits import OLDEST_SECONDS
-from meterkit.native import Bell, Flag, Worker, politely
+from meterkit.native import Bell, Flag, Worker
 from meterkit.problems import Problems
 from meterkit.windows import Windows
 
@@ -231,13 +231,12 @@ class Flusher:
 
     def _fold_retired(self) -> None:
         for generation in self.journal.retired():
-            cells = generation.cells()
             holds = None if self._governor is None else self._governor.holds
-            self.ledger().fold(generation.id, cells, folded=None if holds is None else holds.move)
+            self.ledger().fold(generation.id, generation.cells(), folded=None if holds is None else holds.move)
+            if not generation.is_full:  # or they may be invented, and many
+                self.journal.flood.know(company for (_, _, company, _, _), _, _ in generation.cells())
             self.journal.forget(generation)
             self._folded.append(generation.id)
-            if not generation.is_full:  # or they may be invented, and many
-                self.journal.know(company for (_, _, company, _, _), _, _ in politely(cells))
             self.journal.prepare()  # more may come, faster than this
 
     def _fold_orphans(self) -> None:
@@ -258,7 +257,7 @@ class Flusher:
         orphans.sweep(self.journal.directory)
         self.inbox().forget()
         self._windows.past = self.accounts().boundaries(since=int(self._settings.clock()) - OLDEST_SECONDS)
-        self.journal.know(self.accounts().linked_companies(limit=MOST_KNOWN))
+        self.journal.flood.know(self.accounts().linked_companies(limit=MOST_KNOWN))
         # Once a removed file cannot come back, with a power cut, nobody needs to know that it was folded.
         folded = list(self._folded)
         if folded and orphans.sync(self.journal.directory):

@@ -11,36 +11,38 @@ when the lock is free the owner is gone, and whoever takes the lock may fold the
 from __future__ import annotations
 
 import fcntl
-import json
 import mmap
 import os
-import zlib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeAlias
+from zlib import crc32
 
-from meterkit.journal_file import HEADER_BYTES, ID_BYTES, RECORD_WORDS, Counted, generation_id, header, records
+from meterkit.journal_file import (
+    CELL_WORDS,
+    FIRST_CELL,
+    ID_BYTES,
+    Counted,
+    clear,
+    generation_id,
+    header,
+    keys_at,
+    records,
+    room_for_cells,
+)
+from meterkit.layout import Layout, Shared, cell_key, place_key
 from meterkit.native import politely
 from meterkit.peak import is_sighting
 from meterkit.sink import Cell, Place, Who, both_of, cell_of
 
 GENERATION_BYTES = 1 << 20
-"""Room for some 9,000 cells: as many distinct customers, users and meters in one flush interval."""
+"""Room for some 18,000 cells: as many distinct customers, users and meters in one flush interval."""
 
 SUFFIX = ".journal"
 
 UNFINISHED = ".tmp"
 """What a file is called until it is locked and complete."""
 
-_json = json.encoder.encode_basestring_ascii
 _MAX_COUNT = 2**63 - 1  # what the ledger's integers hold
-
-
-Shared: TypeAlias = tuple[dict[Who, int], str, str]
-"""
-By customer, the word at which the cell's record begins; and what begins and ends the keys of all of them.
-
-As ``json.dumps()`` would write them, in a tenth of its time.
-"""
 
 
 class FullError(Exception):
@@ -51,7 +53,7 @@ class Generation:
     """
     A generation that this process owns and counts in.
 
-    Not thread-safe: the journal holds its lock around every call.
+    Not thread-safe, but for `cells`: the journal holds its lock around every other call.
 
     Attributes:
         id: Unique for ever; the ledger remembers it once it is folded.
@@ -60,10 +62,10 @@ class Generation:
         is_full: There was no room for a cell.
         total: What has been counted in it, or was about to be.
         watched: Names of the meters of which `used` is asked.
-        places: What the cells of each place share: many customers do, and most of a cell in memory is its key.
-        last: The place that was counted in last, and its part of `places`: to look that up takes longer than to see
+        layout: Which cell is where.
+        last: The place that was counted in last, and its part of the layout: to look that up takes longer than to see
             that it is the same.
-        words: All of it. What has been counted of a cell is one word after its place, and when it was last, two.
+        words: All of it. What has been counted of a cell is where the layout says, and when it was last, one after.
     """
 
     def __init__(self, buffer: mmap.mmap | bytearray, generation_id: str, *, path: Path | None, fd: int | None) -> None:
@@ -73,15 +75,15 @@ class Generation:
         self._buffer = buffer
         self.size = len(buffer)
         self.words = memoryview(buffer).cast("B").cast("Q")
-        self.places: dict[Place, Shared] = {}
+        self.layout = Layout()
         self.last: tuple[Place | None, dict[Who, int]] = (None, {})
         self._is_shed = False
         self.is_full = False
         self.total = 0
         self.watched: frozenset[str] = frozenset()
-        self._watched_at: dict[tuple[str, str], list[int]] = {}
-        self._watched_sums: dict[tuple[str, str], int] = {}
-        self._next = HEADER_BYTES // 8
+        self._used: dict[tuple[str, str], int] = {}
+        self._keys_at = keys_at(room_for_cells(self.size))
+        self._copied = 0
 
     @classmethod
     def create(cls, directory: Path, size: int = GENERATION_BYTES) -> Generation:
@@ -118,17 +120,52 @@ class Generation:
     @property
     def bytes_used(self) -> int:
         """Of its size."""
-        return self._next * 8
+        keys, cells = self.layout.tip
+        return (FIRST_CELL + CELL_WORDS * cells + keys) * 8
 
     @property
     def empty(self) -> bool:
         """Nothing has been counted in it."""
-        return not self.places and not self._is_shed
+        return not self.total
+
+    @property
+    def is_well_used(self) -> bool:
+        """At least half of its cells have been counted in."""
+        words, (_, cells) = self.words, self.layout.tip
+        all_of_them = range(FIRST_CELL, FIRST_CELL + CELL_WORDS * cells, CELL_WORDS)
+        return 2 * sum(1 for at in politely(all_of_them) if words[at]) >= cells
+
+    def copy_keys(self, other: Generation) -> bool:
+        """Write down the cells of *other*, which may get more meanwhile, again for those; whether there is room."""
+        begin, (end, cells) = self._copied, other.layout.tip
+        to, source = self._keys_at, other._keys_at
+        if FIRST_CELL + CELL_WORDS * cells > to or to + end > len(self.words):
+            return False
+        if begin < end:
+            # The first word last: should we be killed, nobody sees half of a key.
+            self._put(to + begin + 1, other.words[source + begin + 1 : source + end])
+            self._put(to + begin, other.words[source + begin : source + begin + 1])
+            self._copied = end
+        return True
+
+    def _put(self, at: int, words: memoryview) -> None:
+        if self._fd is None:
+            self.words[at : at + len(words)] = words
+        else:  # requests do not wait while the disk is busy, as they would for a store
+            os.pwrite(self._fd, words, 8 * at)
+
+    def follow(self, other: Generation) -> None:
+        """Go on with the layout of *other*, which gets no more cells while this lasts; if there is room for it."""
+        if self.copy_keys(other):
+            self.layout = other.layout
+        else:
+            begin = self._keys_at * 8
+            self._buffer[begin : begin + self._copied * 8] = bytes(self._copied * 8)
 
     def has(self, cell: Cell) -> bool:
         """*cell* is counted in it already."""
         meter, event_name, company, user, window = cell
-        shared = self.places.get((meter, event_name, window))
+        shared = self.layout.places.get((meter, event_name, window))
         return shared is not None and ((company, user) if user else company) in shared[0]
 
     def count(self, cell: Cell, quantity: int, now: int) -> None:
@@ -144,14 +181,14 @@ class Generation:
         if not at:
             raise FullError
         words = self.words
-        if words[at + 1] + quantity > _MAX_COUNT:
+        if words[at] + quantity > _MAX_COUNT:
             raise FullError
-        words[at + 2] = now
-        words[at + 1] += quantity  # in one step: the journal counts ones meanwhile, without its lock
+        words[at + 1] = now
+        words[at] += quantity  # in one step: the journal counts ones meanwhile, without its lock
 
     def at(self, place: Place) -> dict[Who, int]:
         """What is counted in *place*; it is remembered as the `last`."""
-        shared = self.places.get(place)
+        shared = self.layout.places.get(place)
         if shared is None:
             return {}
         self.last = (place, shared[0])
@@ -159,17 +196,22 @@ class Generation:
 
     def used(self) -> dict[tuple[str, str], int]:
         """By company and watched meter, what has been counted in it."""
-        return {pair: self.used_by(pair) for pair in self._watched_at or self._watched_sums}
+        used: dict[tuple[str, str], int] = {}
+        for (meter, _, company, user, _), quantity, _ in self.cells() if self.watched else ():
+            if meter in self.watched and not is_sighting(user):
+                used[company, meter] = used.get((company, meter), 0) + quantity
+        return used
 
     def used_by(self, pair: tuple[str, str]) -> int:
         """What has been counted of a company and a watched meter."""
-        words = self.words
-        places = self._watched_at.get(pair)
-        return self._watched_sums.get(pair, 0) if places is None else sum([words[at + 1] for at in places])
+        if self._is_shed:
+            return self._used.get(pair, 0)
+        # Those that followed may have had room for more.
+        return sum([self.words[at] for at in self.layout.watched_at.get(pair, ()) if at < self._keys_at])
 
-    def cells(self) -> list[Counted]:
+    def cells(self) -> Iterator[Counted]:
         """
-        What has been counted.
+        What has been counted, one by one: so many at a time would have the garbage collector go through all there is.
 
         Raises:
             ValueError: It has been let go of.
@@ -178,28 +220,31 @@ class Generation:
             data = b"" if self._fd is None else os.pread(self._fd, os.fstat(self._fd).st_size, 0)
             if not data or generation_id(data) != self.id:
                 raise ValueError("this generation has been let go of")
-            return list(records(data))
-        words = self.words
-        found = ((place, who, at) for place, (theirs, _, _) in self.places.items() for who, at in theirs.items())
-        return [(cell_of(place, who), words[at + 1], words[at + 2]) for place, who, at in politely(found)]
+            yield from records(data)
+            return
+        words, end = self.words, self._keys_at
+        for place, (theirs, everyone, _) in list(self.layout.places.items()):
+            for who in politely(everyone):
+                at = theirs.get(who, end)
+                if at < end and words[at]:  # those that follow get more cells meanwhile, and may have room for them
+                    yield cell_of(place, who), words[at], words[at + 1]
 
     @property
     def is_gone(self) -> bool:
         """Somebody else removed the file. What is in it can still be read, as long as this process lives."""
         return self._fd is not None and os.fstat(self._fd).st_nlink == 0
 
-    def shed(self) -> None:
-        """Nothing more is counted in it: keep it in its file only. One in memory stays there."""
+    def shed(self, used: dict[tuple[str, str], int]) -> None:
+        """Nothing more is counted in it: keep it in its file only, and what was *used*. One in memory stays there."""
         if self._fd is not None and not self._is_shed:
-            self._is_shed = True
-            self._watched_sums, self._watched_at = self.used(), {}
+            self._is_shed, self._used = True, used
             self._release()
-            self.places, self.last = {}, (None, {})
+            self.layout, self.last = Layout(), (None, {})
 
     def discard(self) -> None:
         """Remove the file: the ledger has what was in it. Emptied first, in case that it cannot be removed."""
         if self._fd is not None:
-            os.pwrite(self._fd, bytes(8), HEADER_BYTES)
+            clear(self._fd)
         if self.path is not None:
             self.path.unlink(missing_ok=True)
         self.abandon()
@@ -223,31 +268,46 @@ class Generation:
 
     def room(self, place: Place, who: Who) -> int:
         """Where the cell of *place* and *who* is, which may be new; 0 where there is no room for it."""
-        theirs, head, tail = self.places.get(place) or self._share(place)
+        layout = self.layout
+        shared = layout.places.get(place) or self._share(place)
+        if shared is None:
+            self.is_full = True
+            return 0
+        theirs, everyone, head = shared
         known = theirs.get(who)
         if known:
             return known
-        company, user = both_of(who)
-        key = f"{head}{_json(company)},{_json(user)}{tail}".encode("ascii")
-        at = self._next
-        end = at + RECORD_WORDS + -(-len(key) // 8)
-        if end > len(self.words):
+        keys, cells = layout.tip
+        at = FIRST_CELL + CELL_WORDS * cells
+        end = self._append(cell_key(head, who), keys) if at < self._keys_at else 0
+        if not end:
             self.is_full = True
             return 0
-        start = (at + RECORD_WORDS) * 8
-        self._buffer[start : start + len(key)] = key
-        self.words[at] = zlib.crc32(key) << 32 | len(key)
-        self._next = end
+        layout.tip = (end, cells + 1)
+        if place[0] in self.watched:
+            company, user = both_of(who)
+            if not is_sighting(user):
+                layout.watched_at.setdefault((company, place[0]), []).append(at)
+        everyone[len(theirs) :] = [who]  # over what an interrupted one may have left
         theirs[who] = at
-        if place[0] in self.watched and not is_sighting(user):
-            self._watched_at.setdefault((company, place[0]), []).append(at)
         return at
 
-    def _share(self, place: Place) -> Shared:
-        meter, event_name, window = place
-        shared: Shared = ({}, f"[{_json(meter)},{_json(event_name)},", f",{window}]")
-        self.places[place] = shared
-        return shared
+    def _share(self, place: Place) -> Shared | None:
+        layout = self.layout
+        end = self._append(place_key(len(layout.places), place), layout.tip[0])
+        return layout.share(place, end) if end else None
+
+    def _append(self, key: bytes, at: int) -> int:
+        """Write *key* as the word *at* of the keys, and on; answers where the next one goes, or 0 without room."""
+        length = len(key)
+        begin = self._keys_at + at
+        start = 8 * begin + 8
+        end = at + 1 + (length + 7) // 8
+        if self._keys_at + end > len(self.words):
+            return 0
+        self._buffer[start : start + length] = key
+        self.words[begin] = crc32(key) << 32 | length
+        return end
 
 
 def _allocate(fd: int, size: int) -> None:

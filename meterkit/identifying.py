@@ -14,9 +14,6 @@ from meterkit.sink import Who, both_of
 NOBODY = ""
 """Stands for no company, or no user. An id is never empty, so it cannot be mistaken for one."""
 
-MOST_REMEMBERED = 10_000
-"""Companies that were found to be sound. Clients may invent them, so the memory has an end."""
-
 Identify: TypeAlias = Callable[[Exchange], "str | Identity | None"]
 
 
@@ -32,7 +29,6 @@ class Identifying:
     def __init__(self, identify: Identify | None, problems: Problems) -> None:
         self._identify = identify
         self._problems = problems
-        self._remembered: set[str] = set()
 
     def early(self, exchange: Exchange) -> str | None:
         """Ask ``identify=`` on the way in; the company, or None where it cannot tell yet. It is asked again then."""
@@ -49,9 +45,6 @@ class Identifying:
                 "Read what is there on the way in, or install the middleware inside the one that authenticates",
             )
             return None
-        if type(who) is str and who in self._remembered:
-            exchange.identified = who
-            return who
         if (who.company if isinstance(who, Identity) else who) is None:
             return None
         exchange.identified = self._checked(who)
@@ -61,10 +54,15 @@ class Identifying:
         """Company, and user if there is one, when *exchange* is answered; `NOBODY` where nobody has said."""
         if exchange.touched and exchange.identity is not None:
             return self._settled(exchange.identity, exchange)
-        return self.asked(exchange) if exchange.identified is None else exchange.identified
+        return self.sound(self.asked(exchange)) if exchange.identified is None else exchange.identified
 
     def asked(self, exchange: Exchange) -> Who:
-        """The same, where the view has not said so, and nobody has asked yet."""
+        """
+        The same, where the view has not said so, and nobody has asked yet.
+
+        A company alone may still be unsound. Whoever counts something new for it asks `sound`; what there is already
+        is of sound ones only.
+        """
         who: Any = None
         identify = self._identify
         if identify is not None:
@@ -75,9 +73,13 @@ class Identifying:
                     "identify_raised", f"identify= raised {shown(error)}; its usage is kept under no company"
                 )
                 return NOBODY
-        if type(who) is str and who in self._remembered:
+        if type(who) is str and who:
             return who
         return self._settled(who, exchange)
+
+    def sound(self, who: Who) -> Who:
+        """What `asked` answered; `NOBODY`, and a note, where that is no id."""
+        return self._checked(who) if isinstance(who, str) and who else who
 
     def _settled(self, who: Any, exchange: Exchange) -> Who:
         if (who.company if isinstance(who, Identity) else who) is None:
@@ -101,8 +103,6 @@ class Identifying:
         except UsageError as error:
             self._problems.note(error.reason, f"identify: {error}; its usage is kept under no user")
             return company
-        if type(who) is str and len(self._remembered) < MOST_REMEMBERED:
-            self._remembered.add(who)
         return (company, user) if user else company
 
 

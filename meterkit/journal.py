@@ -8,9 +8,8 @@ abandons its parent's and starts its own.
 
 from __future__ import annotations
 
-import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from meterkit.flood import Flood
 from meterkit.generation import FullError, Generation
 from meterkit.journal_file import by_meter
 from meterkit.problems import Problems
-from meterkit.sink import Cell, ClosedJournalError, Place, Who, cell_of
+from meterkit.sink import Cell, ClosedJournalError, Place, Who
 from meterkit.spares import Spares
 
 
@@ -37,6 +36,7 @@ class Journal:
     Attributes:
         directory: As it was given.
         spares: Generations to go on in.
+        flood: Who is let through when there is too much.
         counts: Somebody sees to it that what is counted is flushed.
         birthmark: Has something true at 0 in the process that it belongs to.
     """
@@ -64,7 +64,7 @@ class Journal:
         self._current: Generation | None = None
         self.spares = Spares(directory, size=size, problems=problems)
         self._retired: list[Generation] = []
-        self._flood = Flood()
+        self.flood = Flood()
 
     def open(self) -> None:
         """
@@ -101,40 +101,36 @@ class Journal:
                 self._counting = False
             self._store_waiting()
             full, self._full = self._full, False
-        if full:
-            self._report_full()
+        if full:  # outside the lock: a logging handler may count usage itself, or wait for a thread that does
+            self._wake()
+            if self.in_memory:
+                self.spares.report_full()
+            if self.flood.is_high:
+                self.flood.report(self._problems)
 
-    def count_one(self, place: Place, who: Who, now: int) -> None:
-        """Add 1 to the cell of *place* and *who*: what `count` does, and raises, in a third of its time."""
+    def count_one(self, place: Place, who: Who, now: int) -> bool:
+        """
+        Add 1 to the cell of *place* and *who* if it is there already, in a third of the time that `count` takes.
+
+        Returns:
+            False if it is not, or only `count` knows what to do. Nothing was added.
+        """
         current = self._current
-        if current is not None and native.SWITCHES_AT_CALLS:
-            last, theirs = current.last
-            if last is not place:
-                theirs = current.at(place)
-            at = theirs.get(who) or self._make_room(current, place, who)
-            # From the last of these questions to the last store there is no call, so nothing else runs, and no lock is
-            # needed: that would take a tenth of a request's time.
-            if at and self.counts and self.birthmark[0] and self._current is current:
-                words = current.words
-                words[at + 2] = now
-                words[at + 1] += 1  # that many, in the seconds of a generation, do not overflow
-                current.total += 1
-                return
-        self.count([(cell_of(place, who), 1)], now)
-
-    def _make_room(self, current: Generation, place: Place, who: Who) -> int:
-        """Where the cell of *place* and *who* is, new or not; 0 where only `count` knows what to do."""
-        with self._lock:
-            is_open = self._current is current and self.counts and self.birthmark[0]
-            if self._counting or self._flood.is_high or not is_open:
-                return 0
-            self._counting = True
-            try:
-                return current.room(place, who)
-            finally:
-                self._counting = False
-                if self._waiting:
-                    self._store_waiting()
+        if current is None or not native.SWITCHES_AT_CALLS:
+            return False
+        last, theirs = current.last
+        if last is not place:
+            theirs = current.at(place)
+        at = theirs.get(who)
+        # From the last of these questions to the last store there is no call, so nothing else runs, and no lock is
+        # needed: that would take a tenth of a request's time.
+        if at and self.counts and self.birthmark[0] and self._current is current:
+            words = current.words
+            words[at + 1] = now
+            words[at] += 1  # that many, in the seconds of a generation, do not overflow
+            current.total += 1
+            return True
+        return False
 
     def retired(self) -> Iterator[Generation]:
         """What is to be folded, one by one; give each to `forget` once it is."""
@@ -144,13 +140,15 @@ class Journal:
             if not waiting:
                 return
             for each in waiting[1:]:
-                each.shed()  # what waits for long is in its file, and takes no memory
+                used = each.used()
+                with self._lock:
+                    each.shed(used)  # what waits for long is in its file, and takes no memory
             yield waiting[0]
             if self._retired[:1] == waiting[:1]:
                 return  # it was not forgotten
 
     def rotate(self) -> None:
-        """Retire the current generation if anything was counted in it."""
+        """Retire the current generation if anything was counted in it. By one thread at a time."""
         self.prepare()
         with self._lock:
             self._store_waiting()
@@ -161,33 +159,40 @@ class Journal:
             is_file = current.path is not None and not current.is_gone
             if (is_file and (current.empty or not self.spares.ready)) or (current.empty and not self.spares.ready):
                 return
-            self._retired.append(current)
-            self._begin(self.spares.take())
+            coming = self.spares.coming = self.spares.take()
+        follows = self.spares.follow(current, coming)
+        with self._lock:
+            self.spares.coming = None
+            if self._current is current and not self._counting:
+                if follows:
+                    coming.follow(current)
+                self._retired.append(current)
+                self._begin(coming)
+                return
+        coming.discard()  # meanwhile the current one was full, or all was closed
 
     def prepare(self) -> None:
         """Have spare generations at hand."""
         if self._current is not None:
-            if self._current.is_gone:
-                self.spares.report_deleted()
-            self.spares.fill()
-
-    def know(self, companies: Iterable[str]) -> None:
-        """These are companies, and not what an attacker invents: in a flood they are counted one by one."""
-        self._flood.know(companies)
+            self.spares.fill(self._current)
 
     def forget(self, retired: Generation) -> None:
         """The ledger has *retired*: remove it."""
+        used = retired.used()
         with self._lock:
             self._retired.remove(retired)
-            if self._watched:
-                self._unseen.append(retired.used())
-            was_high = self._flood.is_high
-            self._flood.recede(self._retired)
+            if used:
+                self._unseen.append(used)
+            was_high = self.flood.is_high
+            self.flood.recede(self._retired)
             if not self._retired:
                 self.spares.relax(retired.bytes_used)
+            is_last = all(each.layout is not retired.layout for each in self._own())
         retired.discard()
-        if was_high and not self._flood.is_high:
-            self._flood.report(self._problems)
+        if is_last:
+            retired.layout.let_go()
+        if was_high and not self.flood.is_high:
+            self.flood.report(self._problems)
 
     def lately(self, company: str, meter: str) -> int:
         """What this process has counted of *company* and a watched *meter*, and nobody can have seen in the ledger."""
@@ -229,12 +234,15 @@ class Journal:
     def totals(self) -> dict[str, dict[str, int]]:
         """What is in the journal now, of all live and dead processes: ``{generation id: {meter: quantity}}``."""
         with self._lock:
-            # Of those that wait in files, the files are read below: that may take longer than a request can wait.
+            # Of those that wait in files, the files are read below.
             own = [each for each in self._own() if each is self._current or each.path is None]
-            totals = {each.id: by_meter(each.cells()) for each in own}
-            mine = {each.path for each in (*own, *self.spares.ready)}
-        totals.update(orphans.totals_in(self.directory, skip=mine))
-        return totals
+            read = {each.path for each in self.spares.ready}
+        totals = {}
+        for each in own:  # without the lock: there may be many
+            with suppress(ValueError):  # let go of meanwhile: it is in the ledger, or in its file
+                totals[each.id] = by_meter(each.cells())
+                read.add(each.path)
+        return {**orphans.totals_in(self.directory, skip=read), **totals}
 
     def close(self, *, flushing: bool = False) -> None:
         """
@@ -259,8 +267,7 @@ class Journal:
                     each.abandon()
             self.spares.ready.clear()
         if lost:
-            told = f"usage that neither a file nor the ledger would take is lost: {lost}"
-            self._problems.note("journal_lost", told, level=logging.ERROR)
+            self.spares.report_lost(lost)
 
     def abandon(self) -> None:
         """In a forked child: drop what was inherited, which is the parent's to count, flush and remove."""
@@ -282,7 +289,7 @@ class Journal:
             current = self._current
             assert current is not None
             current.total += quantity
-            cell = self._flood.admit(asked, quantity, current) if self._flood.is_high else asked
+            cell = self.flood.admit(asked, quantity, current) if self.flood.is_high else asked
             try:
                 current.count(cell, quantity, now)
             except FullError:
@@ -293,7 +300,7 @@ class Journal:
         self._retired.append(full)
         self._full = True
         self.spares.grow()
-        self._flood.rise(self._retired)
+        self.flood.rise(self._retired)
         return self._begin(self.spares.take())
 
     def _begin(self, fresh: Generation) -> Generation:
@@ -304,17 +311,6 @@ class Journal:
             self._older, self._current = self._older + self._current.total, fresh
         return fresh
 
-    def _report_full(self) -> None:
-        """Outside the lock: a logging handler may count usage itself, or wait for a thread that does."""
-        self._wake()
-        if self.in_memory:
-            self._problems.note(
-                "journal_full",
-                "more new customers than the journal has room for: counting in memory until the next flush, a moment "
-                "from now; only a kill before it would lose this usage",
-            )
-        if self._flood.is_high:
-            self._flood.report(self._problems)
-
     def _own(self) -> list[Generation]:
-        return [each for each in (self._current, *self.spares.ready, *self._retired) if each is not None]
+        own = (self._current, self.spares.coming, *self.spares.ready, *self._retired)
+        return [each for each in own if each is not None]

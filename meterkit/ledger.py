@@ -17,7 +17,7 @@ from meterkit.database import Database, insert_into
 from meterkit.holds import forget_holds, release
 from meterkit.identifying import NOBODY
 from meterkit.journal_file import Counted
-from meterkit.native import politely
+from meterkit.native import let_go, politely
 from meterkit.peak import is_sighting
 from meterkit.peaks import forget_peaks, rises
 from meterkit.sink import CAPPED
@@ -149,6 +149,7 @@ class Ledger:
             release(connection, generation)
             if folded is not None:
                 folded(connection, generation)
+        let_go(rows)
         return True
 
     def forget(self, generations: Iterable[str]) -> None:

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from meterkit.generation import SUFFIX, UNFINISHED
-from meterkit.journal_file import HEADER_BYTES, Counted, ForeignFileError, by_meter, generation_id, read, records
+from meterkit.journal_file import Counted, ForeignFileError, by_meter, clear, generation_id, read, records
 from meterkit.problems import Problems
 
 HALF_MADE_SECONDS = 3600
@@ -46,7 +46,7 @@ class Orphan:
 
     def discard(self) -> None:
         """Remove the file: the ledger has what was in it. Emptied first, in case that it cannot be removed."""
-        os.pwrite(self._fd, bytes(8), HEADER_BYTES)
+        clear(self._fd)
         self.path.unlink(missing_ok=True)
         self.release()
 
@@ -157,7 +157,7 @@ def _set_foreign_aside(path: Path, why: str, problems: Problems) -> None:
     else:
         problems.note(
             "journal_foreign",
-            f"{path.name} is not a journal that this meterkit can read: {why}. It is kept as {aside}; if a newer "
-            "meterkit wrote it, install that version and take the ending .set-aside off again",
+            f"{path.name} is not a journal that this meterkit can read: {why}. It is kept as {aside}; if another "
+            "version of meterkit wrote it, install that one, and take the ending .set-aside off to have it flushed",
             level=logging.ERROR,
         )

@@ -135,8 +135,8 @@ class _NoJournal:
     def count(self, _cells: list[tuple[Cell, int]], _now: int) -> None:
         raise ClosedJournalError
 
-    def count_one(self, _place: Place, _who: Who, _now: int) -> None:
-        raise ClosedJournalError
+    def count_one(self, _place: Place, _who: Who, _now: int) -> bool:
+        return False
 
 
 _all: weakref.WeakSet[Processes] = weakref.WeakSet()

@@ -37,13 +37,8 @@ class ClosedJournalError(Exception):
 class OneByOne(Protocol):
     """A journal, for the shortest way to it."""
 
-    def count_one(self, place: Place, who: Who, now: int) -> None:
-        """
-        Add 1 to the cell of *place* and *who*.
-
-        Raises:
-            ClosedJournalError: Nothing was added.
-        """
+    def count_one(self, place: Place, who: Who, now: int) -> bool:
+        """Add 1 to the cell of *place* and *who*, if it is there already and open; whether that was so."""
 
 
 class Sink(Protocol):

@@ -12,8 +12,8 @@ from meterkit.problems import Problems
 MOST = 8
 """At a time. One is enough, unless new customers come faster than they are flushed."""
 
-LARGEST = 4 << 20
-"""Bytes: some 50,000 cells, which the ledger takes in half a second. A full generation is followed by larger ones."""
+LARGEST = 8 << 20
+"""Bytes: some 150,000 cells, which the ledger takes in a second. A full generation is followed by larger ones."""
 
 
 class Spares:
@@ -26,28 +26,33 @@ class Spares:
         directory: Where the files are; made when the first is.
         size: Bytes of a generation, at first and in memory.
         problems: Where trouble goes.
+
+    Attributes:
+        smallest: That size.
+        ready: Each has a file.
+        coming: The next one, while it is made ready to follow the current one.
     """
 
     def __init__(self, directory: Path, *, size: int, problems: Problems) -> None:
         self._directory = directory
-        self._size = self._smallest = size
+        self._size = self.smallest = size
         self._problems = problems
         self._wanted = 1
         self._no_file = ""
         self.ready: list[Generation] = []
-        """Each has a file."""
+        self.coming: Generation | None = None
 
     def make(self) -> Generation:
         """A new one: a file, or in memory where none can be had, which `report_trouble` tells."""
         network = network_type(self._directory)
         if network is not None:
             self._no_file = f"it is on a network file system, {network}, whose locks do not keep hosts apart"
-            return Generation.in_memory(self._smallest)
+            return Generation.in_memory(self.smallest)
         try:
             made = Generation.create(self._directory, self._size)
         except OSError as error:
             self._no_file = str(error)
-            return Generation.in_memory(self._smallest)
+            return Generation.in_memory(self.smallest)
         self._no_file = ""
         return made
 
@@ -57,14 +62,24 @@ class Spares:
             return self.ready.pop()
         except IndexError:
             self._wanted = min(2 * self._wanted, MOST)
-            return Generation.in_memory(self._smallest)
+            return Generation.in_memory(self.smallest)
+
+    def follow(self, current: Generation, coming: Generation) -> bool:
+        """Prepare *coming* to go on with the layout of *current*, while that is in use; whether it should."""
+        is_small = 2 * current.bytes_used <= self.smallest  # takes no room that would not be there anyway
+        try:
+            return (is_small or current.is_well_used) and coming.copy_keys(current)
+        except ValueError:  # it has been let go of: the journal is closed
+            return False
 
     def grow(self) -> None:
         """One was too small for a flush interval."""
-        self._size = min(2 * self._size, max(LARGEST, self._smallest))
+        self._size = min(2 * self._size, max(LARGEST, self.smallest))
 
-    def fill(self) -> None:
-        """Make as many as are used up between two calls."""
+    def fill(self, current: Generation) -> None:
+        """Make as many as are used up between two calls, while *current* is in use."""
+        if current.is_gone:
+            self.report_deleted()
         for each in list(self.ready):
             if each.is_gone:
                 self._drop(each)
@@ -79,7 +94,7 @@ class Spares:
         """All is flushed, of the last so many bytes: one will do, and a smaller one if that was hardly used."""
         self._wanted = 1
         if 4 * used < self._size:
-            self._size = max(self._size // 2, self._smallest)
+            self._size = max(self._size // 2, self.smallest)
 
     def report_trouble(self) -> None:
         """Tell whether files can be had. Not under a lock: logging handlers are the application's code."""
@@ -94,6 +109,14 @@ class Spares:
                 level=logging.ERROR,
             )
 
+    def report_full(self) -> None:
+        """There was none left, and the flusher has been woken."""
+        self._problems.note(
+            "journal_full",
+            "more new customers than the journal has room for: counting in memory until the next flush, a moment "
+            "from now; only a kill before it would lose this usage",
+        )
+
     def report_deleted(self) -> None:
         """Somebody else removed a file of ours: what is counted in it would die with the process."""
         self._problems.note(
@@ -102,6 +125,11 @@ class Spares:
             "is lost unless a kill came before. Keep what tidies up away from data_dir=",
             level=logging.ERROR,
         )
+
+    def report_lost(self, lost: list[dict[str, int]]) -> None:
+        """By meter, what was counted and is nowhere."""
+        told = f"usage that neither a file nor the ledger would take is lost: {lost}"
+        self._problems.note("journal_lost", told, level=logging.ERROR)
 
     def _drop(self, gone: Generation) -> None:
         try:

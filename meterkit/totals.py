@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from meterkit import schema
 from meterkit.bulk import add_to
 from meterkit.identifying import NOBODY
-from meterkit.native import politely
+from meterkit.native import let_go, politely
 
 DAY = 24 * 3600
 
@@ -40,8 +40,11 @@ def add_totals(connection: sa.Connection, rows: Iterable[UsageRow]) -> dict[str,
             sums[key] = sums.get(key, 0) + quantity
     if sums:
         change = _next_change(connection)
-        written = [(*key, quantity, change) for key, quantity in politely(sums.items())]
+        taken = (sums.popitem() for _ in politely(range(len(sums))))  # the last one first, and freed one by one
+        written = [(*key, quantity, change) for key, quantity in taken]
+        written.reverse()
         add_to(schema.totals, connection, written, add="quantity", latest="change")
+        let_go(written)
     return by_meter
 
 

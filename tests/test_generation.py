@@ -156,7 +156,7 @@ def test_in_memory_it_counts_as_well():
     owned.count(CELL, 2, 1)
 
     assert owned.path is None
-    assert [(CELL, 2, 1)] == owned.cells()
+    assert [(CELL, 2, 1)] == list(owned.cells())
     owned.discard()
 
 
@@ -230,9 +230,9 @@ def test_a_newer_format_is_told(tmp_path):
     path = abandoned(tmp_path, acme=1)
     with path.open("r+b") as file:
         file.seek(8)
-        file.write(struct.pack("<I", 2))
+        file.write(struct.pack("<I", 99))
 
-    with pytest.raises(ForeignFileError, match="format version 2"):
+    with pytest.raises(ForeignFileError, match="format version 99"):
         orphans.adopt(path)
 
 
@@ -264,14 +264,30 @@ def test_of_a_torn_file_the_sound_part_is_kept(tmp_path):
 
 
 def test_a_cut_file_is_torn(tmp_path):
-    """A file shorter than its header says has lost something."""
-    path = abandoned(tmp_path, acme=1, globex=2)
-    os.truncate(path, 4096)
+    """A file shorter than its header says has lost something; what stands before the cut is kept."""
+    path = abandoned(tmp_path, acme=1, globex=2, initech=4)
+    os.truncate(path, path.read_bytes().index(b"initech"))
 
     orphan = orphans.adopt(path)
 
     assert 3 == sum(quantity for _cell, quantity, _last in orphan.cells)
-    assert "cut" in orphan.torn
+    assert "damaged" in orphan.torn
+    os.truncate(path, 4096)
+    assert "cut" in orphans.Orphan(path, -1, path.read_bytes()).torn
+    orphan.release()
+
+
+def test_counts_whose_keys_are_missing_are_told(tmp_path):
+    """After a power cut, some pages of a file may be as they were made: what cannot be counted is not passed over."""
+    path = abandoned(tmp_path, acme=1, globex=2, initech=4)
+    content = path.read_bytes()
+    second = content.index(b'[0,"globex"]') - 8
+    path.write_bytes(content[:second] + bytes(len(content) - second))
+
+    orphan = orphans.adopt(path)
+
+    assert [1] == [quantity for _cell, quantity, _last in orphan.cells]
+    assert "keys are missing" in orphan.torn
     orphan.release()
 
 
@@ -298,11 +314,120 @@ def test_a_record_that_was_being_written_at_the_kill_is_not_there_yet(tmp_path):
     with path.open("r+b") as file:
         content = file.read()
         end = content.rindex(b"]") + 8 - (content.rindex(b"]") % 8)
-        file.seek(end + 24)
-        file.write(b'["credit_scores"')
+        file.seek(end + 8)
+        file.write(b'[0,"globex"')
 
     orphan = orphans.adopt(path)
 
     assert [1] == [quantity for _cell, quantity, _last in orphan.cells]
     assert orphan.torn is None
     orphan.discard()
+
+
+def followed(one, size=generation.GENERATION_BYTES):
+    """The generation that goes on with the layout of *one*."""
+    other = Generation.create(one.path.parent, size)
+    assert other.copy_keys(one)
+    other.follow(one)
+    return other
+
+
+def test_one_that_follows_has_the_same_cells_at_zero(tmp_path):
+    """What is known is found again, also in the file; what was counted before is not."""
+    one = Generation.create(tmp_path)
+    one.count(CELL, 5, 0)
+    one.count(OTHER, 7, 0)
+    other = followed(one)
+    assert (True, [], {}) == (other.empty, list(other.cells()), counted_in(other.path))
+
+    other.count(OTHER, 2, 1)
+    other.count(("m", "m", "initech", "", 0), 3, 1)
+
+    assert {CELL: 5, OTHER: 7} == counted_in(one.path) == {cell: quantity for cell, quantity, _ in one.cells()}
+    assert {OTHER: 2, ("m", "m", "initech", "", 0): 3} == counted_in(other.path)
+    assert [(OTHER, 2, 1), (("m", "m", "initech", "", 0), 3, 1)] == list(other.cells())
+    one.discard()
+    other.discard()
+
+
+def test_what_comes_while_one_follows_is_there_too(tmp_path):
+    """The keys are copied while requests go on, and the last of them in the end."""
+    one, other = Generation.create(tmp_path), Generation.create(tmp_path)
+    one.count(CELL, 1, 0)
+    assert other.copy_keys(one)
+    one.count(OTHER, 1, 0)
+    assert other.copy_keys(one)
+    one.count(("m", "m", "initech", "", 0), 1, 0)
+
+    other.follow(one)
+    other.count(("m", "m", "initech", "", 0), 4, 0)
+
+    assert {("m", "m", "initech", "", 0): 4} == counted_in(other.path)
+    one.discard()
+    other.discard()
+
+
+@pytest.mark.parametrize("kind", ["file", "memory"])
+def test_what_becomes_too_much_amidst_that_is_not_followed(tmp_path, kind):
+    """It begins with no cells, and nothing is left in it of those that it had."""
+    one = Generation.create(tmp_path)
+    other = Generation.create(tmp_path, 4096) if kind == "file" else Generation.in_memory(4096)
+    one.count(CELL, 1, 0)
+    assert other.copy_keys(one)
+    for number in range(100):
+        one.count((*CELL[:2], f"company-{number}", "", 0), 1, 0)
+
+    other.follow(one)
+    other.count((*CELL[:2], "x", "", 0), 3, 0)
+    found = list(other.cells()) if kind == "memory" else journal_file.read(other.path.read_bytes())
+
+    assert [((*CELL[:2], "x", "", 0), 3, 0)] == found
+    one.discard()
+    other.discard()
+
+
+def test_a_smaller_one_is_read_while_a_larger_one_that_follows_gets_more(tmp_path):
+    """They share a layout, which goes on where the first one's cells end."""
+    one = Generation.create(tmp_path, 4096)
+    one.watched = frozenset(["m"])
+    for number in range(30):
+        one.count(("m", "m", f"company-{number}", "", 0), 1, 0)
+    other = followed(one, 1 << 16)
+    other.watched = one.watched
+
+    for number in range(500):
+        other.count(("m", "m", f"company-{number}", "", 0), 2, 0)
+
+    assert 30 == sum(quantity for _cell, quantity, _last in one.cells())
+    assert (1, 0) == (one.used_by(("company-29", "m")), one.used_by(("company-499", "m")))
+    assert (2, 2) == (other.used_by(("company-29", "m")), other.used_by(("company-499", "m")))
+    assert 1000 == sum(counted_in(other.path).values())
+    one.discard()
+    other.discard()
+
+
+@pytest.mark.parametrize("killed_at", [0, 1])
+def test_a_kill_while_keys_are_copied_leaves_none_of_them(tmp_path, monkeypatch, killed_at):
+    """The first word is written last, so a file that is adopted then is sound, and empty."""
+    one, other = Generation.create(tmp_path), Generation.create(tmp_path)
+    one.count(CELL, 1, 0)
+    puts = []
+    put = Generation._put
+
+    def put_half(self, at, words):
+        puts.append(len(words))
+        written = {False: len(words), True: len(words) // 2}[len(puts) - 1 == killed_at]
+        if len(puts) - 1 <= killed_at:
+            put(self, at, words[:written])
+
+    monkeypatch.setattr(Generation, "_put", put_half)
+    other.copy_keys(one)
+    path = other.path
+    other.abandon()
+
+    orphan = orphans.adopt(path)
+
+    assert len(puts) > killed_at
+    assert ([], None) == (orphan.cells, orphan.torn)
+    orphan.discard()
+    one.discard()

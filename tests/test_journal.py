@@ -7,11 +7,14 @@ import signal
 import threading
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from meterkit import generation
 from meterkit.generation import Generation
 from meterkit.journal import ClosedJournalError, Journal
 from meterkit.problems import Problems
+from meterkit.spares import Spares
 
 
 def cell(company: str) -> generation.Cell:
@@ -122,7 +125,8 @@ def test_many_threads_against_a_busy_flusher_are_exact(tmp_path, way):
     def count(number: int) -> None:
         for turn in range(2000):
             company = f"company-{(number * 7 + turn) % 50}"
-            bench.journal.count_one(place, company, 7) if way == "shortest" else bench.count(company)
+            if way == "usual" or not bench.journal.count_one(place, company, 7):
+                bench.count(company)
 
     flusher = threading.Thread(target=flush)
     threads = [threading.Thread(target=count, args=(number,)) for number in range(8)]
@@ -146,13 +150,12 @@ def test_a_birthmark_that_takes_its_time_loses_nothing(bench):
             bench.fold()
             return True
 
-    place = ("m", "m", 0)
-    bench.journal.count_one(place, "acme", 7)
+    bench.count("acme")
     bench.journal.birthmark = Slow()
-    bench.journal.count_one(place, "acme", 7)
+    is_counted = bench.journal.count_one(("m", "m", 0), "acme", 7)
     bench.fold()
 
-    assert {"acme": 2} == bench.folded
+    assert {"acme": 1 + is_counted} == bench.folded
 
 
 def test_a_signal_handler_may_count_amidst_a_count(bench):
@@ -235,6 +238,77 @@ def test_a_full_generation_gives_way_to_the_spare_one(tmp_path):
     assert not bench.journal.in_memory
     bench.fold()
     assert {f"company-{number}": 1 for number in range(20)} == bench.folded
+    bench.journal.close()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    size=st.sampled_from([1024, 4096, 1 << 14]),
+    steps=st.lists(
+        st.one_of(
+            st.tuples(st.integers(0, 60), st.integers(1, 9)),  # a company's usage
+            st.sampled_from(["fold", "rotate", "prepare", "kill"]),
+        ),
+        max_size=120,
+    ),
+)
+def test_whatever_follows_what_all_is_folded_once(tmp_path_factory, size, steps):
+    """Companies come again, or do not; generations follow each other, or are full; a process is killed in between."""
+    directory = tmp_path_factory.mktemp("journal")
+    bench = Bench(directory, size=size)
+    counted: dict[str, int] = {}
+    for step in steps:
+        if isinstance(step, tuple):
+            company, quantity = f"company-{step[0]}", step[1]
+            if quantity > 1 or not bench.journal.count_one(("m", "m", 0), company, 7):
+                bench.count(company, quantity)
+            counted[company] = counted.get(company, 0) + quantity
+        elif step == "kill":
+            bench = after_a_kill(bench, size)
+        else:
+            {"fold": bench.fold, "rotate": bench.journal.rotate, "prepare": bench.journal.prepare}[step]()
+        kept = sum(total.get("m", 0) for total in bench.journal.totals().values())
+        assert sum(counted.values()) == sum(bench.folded.values()) + kept
+    bench.fold()
+    bench.journal.close()
+
+    assert counted == bench.folded
+
+
+def after_a_kill(bench, size):
+    """The next process has adopted what is in files; only what is in memory is taken before, or it would be lost."""
+    for each in bench.journal._own():
+        if each.path is None:
+            bench._add(each.cells())
+    bench.journal.abandon()
+    successor = Bench(bench.directory, size=size)
+    successor.folded = bench.folded
+    successor.adopt()
+    return successor
+
+
+@pytest.mark.parametrize("newcomers", [1, 100], ids=["a-few", "too-many"])
+def test_newcomers_while_the_next_generation_is_made_ready(tmp_path, monkeypatch, newcomers):
+    """Most of that is done while requests go on; a kill afterwards loses none of them, nor mixes them up."""
+    bench = Bench(tmp_path, size=4096)
+    follow = Spares.follow
+
+    def follow_while_others_come(self, current, coming):
+        follows = follow(self, current, coming)
+        for number in range(newcomers):
+            bench.count(f"company-{number}")
+        return follows
+
+    bench.count("acme")
+    bench.journal.prepare()
+    monkeypatch.setattr(Spares, "follow", follow_while_others_come)
+    bench.fold()
+    for number in range(newcomers):
+        bench.count(f"company-{number}")
+    bench.count("acme")
+    bench = after_a_kill(bench, 4096)
+
+    assert {"acme": 2} | {f"company-{number}": 2 for number in range(newcomers)} == bench.folded
     bench.journal.close()
 
 

@@ -30,7 +30,7 @@ def steps_of(function, first, last):
     [
         (Journal.count_one, "if at and self.counts", "current.total += 1"),
         (Journal._begin, "self._older, self._current =", "self._older, self._current ="),
-        (Generation.count, "words[at + 1] +=", "words[at + 1] +="),
+        (Generation.count, "words[at] +=", "words[at] +="),
     ],
     ids=["count-one", "begin", "count"],
 )
