@@ -17,10 +17,10 @@ from meterkit.problems import Problems
 from meterkit.sink import CAPPED, Cell
 
 MOST_IN_MEMORY = 16 << 20
-"""Bytes of generations without a file; three times as many with the look-up tables of their cells."""
+"""Bytes of generations without a file; four times as many with the look-up tables of their cells."""
 
 MOST_WAITING = 256 << 20
-"""Bytes of generations, for over two million different companies, users and meters."""
+"""Bytes of generations, for over four million different companies, users and meters."""
 
 MOST_KNOWN = 200_000
 """Companies: some 25 MB. Further ones are unknown to this process when a flood comes."""

@@ -128,13 +128,6 @@ class Generation:
         """Nothing has been counted in it."""
         return not self.total
 
-    @property
-    def is_well_used(self) -> bool:
-        """At least half of its cells have been counted in."""
-        words, (_, cells) = self.words, self.layout.tip
-        all_of_them = range(FIRST_CELL, FIRST_CELL + CELL_WORDS * cells, CELL_WORDS)
-        return 2 * sum(1 for at in politely(all_of_them) if words[at]) >= cells
-
     def copy_keys(self, other: Generation) -> bool:
         """Write down the cells of *other*, which may get more meanwhile, again for those; whether there is room."""
         begin, (end, cells) = self._copied, other.layout.tip

@@ -1,7 +1,7 @@
 """
 Aggregate: which cell is where in a generation.
 
-Who comes in one flush interval mostly comes in the next one, too. So a generation goes on with the layout of the one
+Who comes in one flush interval mostly comes again within the hour. So a generation goes on with the layout of the one
 before it, and what a customer's first request had to write down is there for all that follow.
 """
 
@@ -12,6 +12,7 @@ from typing import TypeAlias
 
 from meterkit.native import let_go, politely
 from meterkit.sink import Place, Who
+from meterkit.windows import HOUR
 
 Shared: TypeAlias = tuple[dict[Who, int], list[Who], str]
 """By customer, the word at which the cell begins; the customers, as they came; and what begins the keys of all."""
@@ -34,6 +35,15 @@ class Layout:
         self.places: dict[Place, Shared] = {}
         self.tip = (0, 0)
         self.watched_at: dict[tuple[str, str], list[int]] = {}
+
+    @property
+    def is_worn(self) -> bool:
+        """Most of its cells are of hours before the last one: nobody will come to them any more."""
+        hours: dict[int, int] = {}
+        for (_, _, window), (theirs, _, _) in list(self.places.items()):
+            hour = window // HOUR
+            hours[hour] = hours.get(hour, 0) + len(theirs)
+        return bool(hours) and 2 * hours[max(hours)] < sum(hours.values())
 
     def share(self, place: Place, end: int) -> Shared:
         """Begin with a place, whose key ends at the word *end* of the keys."""

@@ -158,6 +158,6 @@ def _set_foreign_aside(path: Path, why: str, problems: Problems) -> None:
         problems.note(
             "journal_foreign",
             f"{path.name} is not a journal that this meterkit can read: {why}. It is kept as {aside}; if another "
-            "version of meterkit wrote it, install that one, and take the ending .set-aside off to have it flushed",
+            "meterkit wrote it, install that version and take the ending .set-aside off again, to have it flushed",
             level=logging.ERROR,
         )

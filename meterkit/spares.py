@@ -28,14 +28,13 @@ class Spares:
         problems: Where trouble goes.
 
     Attributes:
-        smallest: That size.
         ready: Each has a file.
         coming: The next one, while it is made ready to follow the current one.
     """
 
     def __init__(self, directory: Path, *, size: int, problems: Problems) -> None:
         self._directory = directory
-        self._size = self.smallest = size
+        self._size = self._smallest = size
         self._problems = problems
         self._wanted = 1
         self._no_file = ""
@@ -47,12 +46,12 @@ class Spares:
         network = network_type(self._directory)
         if network is not None:
             self._no_file = f"it is on a network file system, {network}, whose locks do not keep hosts apart"
-            return Generation.in_memory(self.smallest)
+            return Generation.in_memory(self._smallest)
         try:
             made = Generation.create(self._directory, self._size)
         except OSError as error:
             self._no_file = str(error)
-            return Generation.in_memory(self.smallest)
+            return Generation.in_memory(self._smallest)
         self._no_file = ""
         return made
 
@@ -62,39 +61,43 @@ class Spares:
             return self.ready.pop()
         except IndexError:
             self._wanted = min(2 * self._wanted, MOST)
-            return Generation.in_memory(self.smallest)
+            return Generation.in_memory(self._smallest)
 
     def follow(self, current: Generation, coming: Generation) -> bool:
         """Prepare *coming* to go on with the layout of *current*, while that is in use; whether it should."""
-        is_small = 2 * current.bytes_used <= self.smallest  # takes no room that would not be there anyway
         try:
-            return (is_small or current.is_well_used) and coming.copy_keys(current)
+            return not current.layout.is_worn and coming.copy_keys(current)
         except ValueError:  # it has been let go of: the journal is closed
             return False
 
     def grow(self) -> None:
         """One was too small for a flush interval."""
-        self._size = min(2 * self._size, max(LARGEST, self.smallest))
+        self._size = min(2 * self._size, max(LARGEST, self._smallest))
 
     def fill(self, current: Generation) -> None:
-        """Make as many as are used up between two calls, while *current* is in use."""
+        """Make as many as are used up between two calls, each with room for twice of what is in *current*."""
         if current.is_gone:
             self.report_deleted()
+        while 2 * current.bytes_used > self._size < LARGEST:
+            self.grow()
         for each in list(self.ready):
             if each.is_gone:
                 self._drop(each)
-        while len(self.ready) < self._wanted:
+        while sum(each.size >= self._size for each in self.ready) < self._wanted:
             made = self.make()
             self.report_trouble()
             if made.path is None:
                 return
             self.ready.append(made)
+        for each in list(self.ready):
+            if each.size < self._size:
+                self._drop(each)
 
     def relax(self, used: int) -> None:
         """All is flushed, of the last so many bytes: one will do, and a smaller one if that was hardly used."""
         self._wanted = 1
         if 4 * used < self._size:
-            self._size = max(self._size // 2, self.smallest)
+            self._size = max(self._size // 2, self._smallest)
 
     def report_trouble(self) -> None:
         """Tell whether files can be had. Not under a lock: logging handlers are the application's code."""
@@ -131,10 +134,11 @@ class Spares:
         told = f"usage that neither a file nor the ledger would take is lost: {lost}"
         self._problems.note("journal_lost", told, level=logging.ERROR)
 
-    def _drop(self, gone: Generation) -> None:
+    def _drop(self, each: Generation) -> None:
         try:
-            self.ready.remove(gone)
+            self.ready.remove(each)
         except ValueError:
             return  # it has just been taken, and is looked at in its place
-        gone.abandon()
-        self.report_deleted()
+        if each.is_gone:
+            self.report_deleted()
+        each.discard()

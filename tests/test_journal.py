@@ -17,8 +17,8 @@ from meterkit.problems import Problems
 from meterkit.spares import Spares
 
 
-def cell(company: str) -> generation.Cell:
-    return ("m", "m", company, "", 0)
+def cell(company: str, window: int = 0) -> generation.Cell:
+    return ("m", "m", company, "", window)
 
 
 class Bench:
@@ -33,8 +33,8 @@ class Bench:
         self.journal.spares.report_trouble()
         self.folded: dict[str, int] = {}
 
-    def count(self, company: str, quantity: int = 1) -> None:
-        self.journal.count([(cell(company), quantity)], 7)
+    def count(self, company: str, quantity: int = 1, *, window: int = 0) -> None:
+        self.journal.count([(cell(company, window), quantity)], 7)
 
     def fold(self) -> None:
         self.journal.rotate()
@@ -313,7 +313,10 @@ def test_newcomers_while_the_next_generation_is_made_ready(tmp_path, monkeypatch
 
 
 def test_many_customers_get_larger_generations_and_few_smaller_ones_again(tmp_path):
-    """What does not fit is counted in memory until the next flush; so it is seen to that the next time it does."""
+    """What does not fit is counted in memory until the next flush; so it is seen to that the next time it does.
+
+    Who came in one hour is remembered no longer than into the next.
+    """
     bench = Bench(tmp_path / "journal", size=4096)
 
     def sizes():
@@ -325,7 +328,7 @@ def test_many_customers_get_larger_generations_and_few_smaller_ones_again(tmp_pa
         bench.fold()
     grown, in_memory = sizes(), bench.journal.in_memory
     for _ in range(12):
-        bench.count("acme")
+        bench.count("acme", window=3600)
         bench.fold()
 
     assert (True, False) == (min(grown) > 200 * 64, in_memory)

@@ -33,11 +33,11 @@ def flip(data, at):
 
 DAMAGES = {
     "cut-in-the-key": lambda data, key: data[: key + 2],
-    "cut-in-the-numbers": lambda data, key: data[: data.rindex(b'["calls"', 0, key) - 12],
-    "cut-before-the-record": lambda data, key: data[: data.rindex(b'["calls"', 0, key) - 24],
+    "cut-in-the-checksum": lambda data, key: data[: data.rindex(b"[", 0, key) - 2],
+    "cut-before-the-record": lambda data, key: data[: data.rindex(b"[", 0, key) - 8],
     "flipped-in-the-key": flip,
-    "flipped-in-the-checksum": lambda data, key: flip(data, data.rindex(b'["calls"', 0, key) - 18),
-    "flipped-in-the-length": lambda data, key: flip(data, data.rindex(b'["calls"', 0, key) - 24),
+    "flipped-in-the-checksum": lambda data, key: flip(data, data.rindex(b"[", 0, key) - 2),
+    "flipped-in-the-length": lambda data, key: flip(data, data.rindex(b"[", 0, key) - 8),
 }
 
 
