@@ -10,11 +10,13 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from time import perf_counter
 from types import MappingProxyType
 from typing import Any
+
+from meterkit.errors import UsageError
 
 log = logging.getLogger("meterkit.exchange")
 
@@ -111,10 +113,10 @@ class Exchange:
         self.identified: str | tuple[str, str] | None = None
         self._route: Any = None
         self._response_headers: Any = ()  # as the adapter has them
-        self._started = perf_counter()
-        outer = current.get()
-        self.outer = None if outer is None or outer.closed else outer
-        current.set(self)
+        if owner.counting.is_timed:
+            self._started = perf_counter()
+        outer = current.set(self).old_value
+        self.outer = None if outer is Token.MISSING or outer.closed else outer
 
     def end(self) -> None:
         """Let go of the request: what carries this may outlive it, and what hangs on this must not."""
@@ -161,8 +163,20 @@ class Exchange:
 
     @property
     def duration(self) -> float:
-        """Seconds since the request reached the middleware."""
-        return perf_counter() - self._started
+        """
+        Seconds since the request reached the middleware.
+
+        Raises:
+            UsageError: No meter of the kit can ask for it, so the time was not taken.
+        """
+        try:
+            return perf_counter() - self._started
+        except AttributeError:
+            raise UsageError(
+                "durations are taken for meters with when=, value='duration_ms', or a function in unique() or "
+                "maximum(), and this kit has none: take it yourself, or give one of them a when=",
+                reason="duration_untaken",
+            ) from None
 
     @property
     def usage(self) -> dict[str, int]:

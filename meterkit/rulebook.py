@@ -50,6 +50,7 @@ class Rulebook:
 
     Attributes:
         remembered: What `match` answered; for who would save the call.
+        is_timed: A meter may ask how long an exchange took.
     """
 
     def __init__(self, meters: Iterable[Meter]) -> None:
@@ -57,6 +58,7 @@ class Rulebook:
         self._rules = [(meter, _matcher(meter)) for meter in self.meters]
         self.remembered: dict[Shape, Match] = {}
         self.usage_names = {meter.value for meter in self.meters if isinstance(meter.value, str)} - MEASURED.keys()
+        self.is_timed = any(_may_ask_for_duration(meter) for meter in self.meters)
         peaks = [meter.value for meter in self.meters if isinstance(meter.value, Peak)]
         self.usage_names |= {peak.of for peak in peaks if isinstance(peak.of, str) and peak.mark == HIGHEST}
 
@@ -82,6 +84,11 @@ class Rulebook:
             has_body=method != "HEAD" and status not in (204, 304),
             one=(meters[0].name, meters[0].event_name) if plain else None,
         )
+
+
+def _may_ask_for_duration(meter: Meter) -> bool:
+    is_function = isinstance(meter.value, Peak) and callable(meter.value.of)
+    return meter.value == "duration_ms" or meter.when is not None or is_function
 
 
 def _matcher(meter: Meter) -> Callable[[str, str, str | None, int], bool]:

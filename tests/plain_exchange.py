@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextvars import copy_context
+from types import SimpleNamespace
 
 from meterkit import Exchange
 
@@ -10,8 +11,9 @@ from meterkit import Exchange
 class PlainExchange(Exchange):
     """Carries what a test gives it."""
 
-    def __init__(self, method="GET", path="/", *, headers=None, routes=None):
-        copy_context().run(self.begin, method, path, {}, headers or {}, None)  # no view is to see it yet
+    def __init__(self, method="GET", path="/", *, headers=None, routes=None, timed=False):
+        owner = SimpleNamespace(counting=SimpleNamespace(is_timed=timed))
+        copy_context().run(self.begin, method, path, {}, headers or {}, owner)  # no view is to see it yet
         self._routes = routes
         self.sent_headers = {}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from plain_exchange import PlainExchange
+from plain_exchange import PlainExchange, counted, serve
 
-from meterkit import ConfigurationError, Meter, UsageError, response_json
+from meterkit import ConfigurationError, Meter, UsageError, maximum, response_json, unique
 
 
 async def slow(_exchange):
@@ -164,10 +164,41 @@ def test_duration(monkeypatch):
     """Durations are counted in whole milliseconds."""
     now = 100.0
     monkeypatch.setattr("meterkit.exchange.perf_counter", lambda: now)
-    exchange = PlainExchange()
+    exchange = PlainExchange(timed=True)
     now = 101.2345
 
     assert 1234 == Meter("time", value="duration_ms").quantity(exchange)
+
+
+@pytest.mark.parametrize(
+    "asks",
+    [
+        {"value": "duration_ms"},
+        {"when": lambda exchange: exchange.duration < 60},
+        {"value": unique(lambda exchange: str(exchange.duration < 60))},
+        {"value": maximum(lambda exchange: 1 + int(exchange.duration))},
+    ],
+    ids=["value", "when", "unique", "maximum"],
+)
+def test_whoever_may_ask_for_the_duration_gets_it(make_kit, asks):
+    """It is taken for kits with such a meter, and for all meters of theirs."""
+    kit = make_kit(Meter("calls"), Meter("asking", **asks), identify=lambda _: "acme")
+
+    exchange = serve(kit)
+    kit.flush()
+
+    assert 0 <= exchange.duration < 60
+    assert {"no_stripe_key"} == kit.health()["problems"].keys()
+
+
+def test_where_nobody_may_ask_for_the_duration_it_is_not_taken(make_kit):
+    """Whoever asks all the same is told the cure, and the exchange is counted."""
+    kit = make_kit(Meter("calls"), identify=lambda exchange: "acme" if exchange.duration else "globex")
+
+    serve(kit)
+
+    assert {("calls", None): 1} == counted(kit)
+    assert "give one of them a when=" in kit.health()["problems"]["identify_raised"]["message"]
 
 
 def read(body, path="rows", *, encoding="", **options):
