@@ -142,10 +142,14 @@ class Generation:
         return True
 
     def _put(self, at: int, words: memoryview) -> None:
-        if self._fd is None:
+        # While this is written, requests go on, however busy the disk is; while it is stored, they wait for it. But a
+        # limit to the size of files forbids only the former.
+        try:
+            is_written = self._fd is not None and os.pwrite(self._fd, words, 8 * at) == words.nbytes
+        except OSError:
+            is_written = False
+        if not is_written:
             self.words[at : at + len(words)] = words
-        else:  # requests do not wait while the disk is busy, as they would for a store
-            os.pwrite(self._fd, words, 8 * at)
 
     def follow(self, other: Generation) -> None:
         """Go on with the layout of *other*, which gets no more cells while this lasts; if there is room for it."""

@@ -406,6 +406,27 @@ def test_a_smaller_one_is_read_while_a_larger_one_that_follows_gets_more(tmp_pat
     other.discard()
 
 
+@pytest.mark.parametrize("limit", [64, 4096, 400_000], ids=["of-nothing", "of-a-page", "amidst-the-keys"])
+def test_a_limit_to_the_size_of_files_costs_no_key(tmp_path, limit):
+    """The room has been taken before, and what may not be written, or only in part, can be stored."""
+    script = (
+        "import resource, sys; from pathlib import Path; from meterkit.generation import Generation\n"
+        "from meterkit.journal_file import read\n"
+        "cells = [('m', 'm', f'company-{number}', '', 0) for number in range(9000)]\n"
+        "one, other = (Generation.create(Path(sys.argv[1])) for _ in range(2))\n"
+        "for cell in cells: one.count(cell, 1, 0)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)\n"
+        "other.follow(one)\n"
+        "for cell in cells: other.count(cell, 2, 0)\n"
+        "assert other.layout is one.layout\n"
+        "assert {cell: 2 for cell in cells} == {cell: n for cell, n, _ in read(other.path.read_bytes())}"
+    )
+
+    found = subprocess.run([sys.executable, "-c", script, tmp_path, str(limit)], check=False, capture_output=True)
+
+    assert (0, b"") == (found.returncode, found.stderr)
+
+
 @pytest.mark.parametrize("killed_at", [0, 1])
 def test_a_kill_while_keys_are_copied_leaves_none_of_them(tmp_path, monkeypatch, killed_at):
     """The first word is written last, so a file that is adopted then is sound, and empty."""
