@@ -303,6 +303,8 @@ class Generation:
         if self._keys_at + end > len(self.words):
             return 0
         self._buffer[start : start + length] = key
+        if self._keys_at + end < len(self.words):
+            self.words[self._keys_at + end] = 0  # an interrupted one may have left a longer key here
         self.words[begin] = crc32(key) << 32 | length
         return end
 

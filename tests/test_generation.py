@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from meterkit import generation, journal_file, orphans
 from meterkit.generation import FullError, Generation
 from meterkit.journal_file import ForeignFileError
+from meterkit.layout import cell_key
 from meterkit.problems import Problems
 
 CELL = ("credit_scores", "credit_scores", "acme", "", 1_700_000_000 // 3600 * 3600)
@@ -322,6 +323,18 @@ def test_a_record_that_was_being_written_at_the_kill_is_not_there_yet(tmp_path):
     assert [1] == [quantity for _cell, quantity, _last in orphan.cells]
     assert orphan.torn is None
     orphan.discard()
+
+
+def test_a_key_that_was_interrupted_is_written_over(tmp_path):
+    """A signal handler may raise after a key is written, and before there is a cell for it."""
+    owned = Generation.create(tmp_path)
+    owned.count(CELL, 1, 0)
+    owned._append(cell_key("[0,", "a much longer name than the next one's"), owned.layout.tip[0])
+
+    owned.count((*CELL[:2], "x", "", CELL[4]), 2, 0)
+
+    assert {CELL: 1, (*CELL[:2], "x", "", CELL[4]): 2} == counted_in(owned.path)
+    owned.discard()
 
 
 def followed(one, size=generation.GENERATION_BYTES):
