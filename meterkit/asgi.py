@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from traceback import walk_tb
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from meterkit.answers import WARNING, Answer
@@ -37,12 +39,14 @@ class ASGIExchange(Exchange):
 
     Attributes:
         gone: The client is: the server said so, or could not send.
+        starting: What the server made of the response's start.
     """
 
-    __slots__ = ("gone", "server_receives", "server_sends")
+    __slots__ = ("gone", "server_receives", "server_sends", "starting")
 
     server_receives: Receive
     server_sends: Send
+    starting: Awaitable[None] | None
 
     @property
     def response_headers(self) -> Mapping[str, str]:
@@ -50,20 +54,12 @@ class ASGIExchange(Exchange):
         return raw_headers(self._response_headers)
 
     def _read_route(self) -> str | None:
-        try:
-            return self.owner.templates.matched(self.native) if self.native is not None else None
-        except Exception as error:
-            self.owner.counting.problems.internal(error)
-            return None
+        return self.owner.templates.matched(self.native) if self.native is not None else None
 
     def known_routes(self) -> Iterable[str] | None:
         """The templates of the outermost router, and of what it mounts and includes."""
         known: Iterable[str] | None = self.owner.templates.known(self.native)
         return known
-
-    def find_route(self) -> None:
-        """The app's router has matched, if it ever will."""
-        self._route = UNREAD
 
     async def receive(self) -> Message:
         """What the app calls instead of the server's; a method of this, which costs less than a closure."""
@@ -73,40 +69,21 @@ class ASGIExchange(Exchange):
         return message
 
     def send(self, message: Message) -> Awaitable[None]:
-        """
-        The same; and no coroutine for the message that completes the response, after which nothing is to be learnt.
-        """
+        """The same; and no coroutine for the message that completes the response: then nothing is to be learnt."""
         if self.closed:
             return self.server_sends(message)
         kind = message["type"]
-        counting: Counting = self.owner.counting
         if kind == "http.response.start":
-            message = self._take_down(message)
-        elif not self.status:
-            pass  # what comes before the start is the app's mistake, and the server's to tell
-        elif kind == "http.response.body":
-            body = message.get("body", b"")
-            if message.get("more_body", False):
-                counting.chunk(self, body)
-            elif self.begun:
-                counting.chunk(self, body, last=True)
-            else:
-                counting.whole(self, body)
-        elif kind == "http.response.pathsend" or (
-            kind == "http.response.zerocopysend" and not message.get("more_body", False)
-        ):
-            counting.sendfile(self)
-        return self.server_sends(message) if self.closed else self._sent(message)
+            return self._start(message)
+        if kind == "http.response.body" and self.status and not self.begun and not message.get("more_body", False):
+            self.owner.counting.whole(self, message.get("body", b""))
+            return self.server_sends(message)
+        if self.status:  # what comes before the start is the app's mistake, and the server's to tell
+            self._count(kind, message)
+        return self.server_sends(message) if self.closed else self._watched(message)
 
-    async def _sent(self, message: Message) -> None:
-        try:
-            await self.server_sends(message)
-        except BaseException:
-            self.gone = True
-            raise
-
-    def _take_down(self, message: Message) -> Message:
-        """Take down the status, the headers and the route. Answers the message to send on."""
+    def _start(self, message: Message) -> Awaitable[None]:
+        """Take down the status, the headers and the route, and send *message* on."""
         counting: Counting = self.owner.counting
         headers: Any = ()
         try:
@@ -120,13 +97,52 @@ class ASGIExchange(Exchange):
         except Exception as error:
             counting.problems.internal(error)
         # It may be all there is. Otherwise nothing else is looked at yet: most send their body in one piece.
-        bodiless = self.method == "HEAD" or self.status in _BODILESS or (b"content-length", b"0") in headers
+        bodiless = self.method == "HEAD" or self.status in _BODILESS or _EMPTY in headers
         if bodiless and self.status >= 200:  # not a 103, after which the real one comes
             counting.chunk(self, b"")
-        return message
+        try:
+            sending = self.server_sends(message)
+        except BaseException:
+            self.gone = True
+            raise
+        if type(sending) is not CoroutineType:
+            return self._watched(message, sending)
+        # Every response has a start, and a coroutine around each would take a thirtieth of all that metering does.
+        self.starting = sending  # for `could_not_start`
+        return sending
+
+    def _count(self, kind: str, message: Message) -> None:
+        counting: Counting = self.owner.counting
+        is_last = not message.get("more_body", False)
+        if kind == "http.response.body":
+            counting.chunk(self, message.get("body", b""), last=is_last)
+        elif kind == "http.response.pathsend" or (kind == "http.response.zerocopysend" and is_last):
+            counting.sendfile(self)
+
+    async def _watched(self, message: Message, sending: Awaitable[None] | None = None) -> None:
+        try:
+            await (self.server_sends(message) if sending is None else sending)
+        except BaseException:
+            self.gone = True
+            raise
+
+    def could_not_start(self, error: BaseException | None) -> bool:
+        """Whether *error*, or what led to it, came out of what the server made of the response's start."""
+        code, seen, led = getattr(self.starting, "cr_code", None), set[int](), [error]
+        while led and code is not None:
+            error = led.pop()
+            if error is None or id(error) in seen:
+                continue
+            seen.add(id(error))
+            if any(frame.f_code is code for frame, _ in walk_tb(error.__traceback__)):
+                return True
+            led += [error.__cause__, error.__context__, *getattr(error, "exceptions", ())]
+        return False
 
 
 _BODILESS = frozenset([204, 304])
+
+_EMPTY = (b"content-length", b"0")
 
 
 class MeterMiddleware:
@@ -170,6 +186,7 @@ class MeterMiddleware:
         exchange.begin(scope["method"], scope["path"], scope, headers, self)
         scope[MARK] = exchange
         exchange.gone = False
+        exchange.starting = None
         if self._asks_first:
             answer, send = await self._ask(exchange, send)
             if answer is not None:
@@ -189,8 +206,7 @@ class MeterMiddleware:
         finally:
             # Servers keep the context for a while, and with it the exchange; what is theirs must not hang on that, nor
             # the exchange on their scope: only the garbage collector would find them.
-            scope.pop(MARK, None)
-            exchange.server_receives, exchange.server_sends = _is_gone, _is_over
+            exchange.server_receives, exchange.server_sends, exchange.starting = _is_gone, _is_over, None
             # Here, not when the last byte left: that may have been in a copy of this context.
             if exchange.outer is not None:
                 exchange.retract()
@@ -261,7 +277,7 @@ def _ended(exchange: ASGIExchange, counting: Counting, error: BaseException | No
         return
     if not exchange.status:
         exchange.find_route()
-    client_left = exchange.gone or _is_cancellation(error)
+    client_left = exchange.gone or _is_cancellation(error) or exchange.could_not_start(error)
     if client_left and (exchange.status or error is None):
         counting.close(exchange)
     else:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from math import trunc
 from typing import Any
 
 from meterkit.errors import ConfigurationError
@@ -131,19 +130,18 @@ class Counting:
         try:
             match = self._remembered.get((exchange.method, exchange.path, exchange.status))
             if match is None:
-                if self._routes.watching:
-                    self._look_at_routes(exchange)
+                self._look_at_routes(exchange)
                 match = self._match(exchange)
             if match.one is not None and not exchange.touched:
                 who = exchange.identified
                 if who is None:
                     who = self.identifying.asked(exchange)
                 clock = self._clock
-                now = trunc(clock())  # int() takes twice as long
+                now = clock()  # not yet an int: that would take as long as this
                 begin, end, place = match.hour
                 boundaries = self._windows.boundaries
                 if not begin <= now < end or (boundaries and both_of(who)[0] in boundaries):
-                    place = self._place_of(match, now, both_of(who)[0])
+                    place = self._place_of(match, int(now), both_of(who)[0])
                 if not self._sink.journal.count_one(place, who, now):
                     self._sink.count([(cell_of(place, self.identifying.sound(who)), 1)], now)
             elif not exchange.skipped:
@@ -168,8 +166,7 @@ class Counting:
         if exchange.closed:
             return
         exchange.closed = True
-        if self._routes.watching:
-            self._look_at_routes(exchange)
+        self._look_at_routes(exchange)
         try:
             if not exchange.skipped:
                 self.measuring.measure(exchange, self._match(exchange))
@@ -185,7 +182,8 @@ class Counting:
 
     def _look_at_routes(self, exchange: Exchange) -> None:
         try:
-            self._routes.look(exchange)
+            if self._routes.watching:
+                self._routes.look(exchange)
         except Exception as error:
             self._routes.watching = False
             self.problems.internal(error)
@@ -207,7 +205,7 @@ class Counting:
         begin, _, place = match.hour
         if begin != hour:
             place = (name, event_name, hour)
-            match.hour = (hour, hour + HOUR, place)
+            match.hour = (float(hour), float(hour + HOUR), place)
         return place
 
     def _count_whole(self, exchange: Exchange, match: Match, body: bytes) -> None:

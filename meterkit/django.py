@@ -23,7 +23,7 @@ from meterkit.answers import WARNING, Answer
 from meterkit.counting import MARK, Counting, counting_of
 from meterkit.endpoint import LARGEST_BYTES, endpoint_of, in_thread
 from meterkit.errors import ConfigurationError
-from meterkit.exchange import Exchange
+from meterkit.exchange import UNREAD, Exchange
 from meterkit.kit import MeterKit
 from meterkit.wsgi_headers import EnvironHeaders
 
@@ -51,16 +51,14 @@ class DjangoExchange(Exchange):
         return _routes_in(get_resolver(getattr(self.native, "urlconf", None)), "")
 
     def start(self, response: HttpResponseBase) -> None:
-        """Take down the status, the headers and the route."""
+        """Take down the status and the headers; and the URL resolver has matched, if it ever will."""
         self.status = response.status_code
         self._response_headers = response.headers
-        self.find_route()
+        self._route = UNREAD
 
-    def find_route(self) -> None:
-        """Ask the request what the URL resolver matched."""
-        match = self.native.resolver_match
-        if match is not None:
-            self.route = "/" + match.route.lstrip("/")
+    def _read_route(self) -> str | None:
+        match = None if self.native is None else self.native.resolver_match
+        return None if match is None else "/" + match.route.lstrip("/")
 
 
 class MeterMiddleware:
@@ -195,10 +193,7 @@ class MeterMiddleware:
 
     def _broke(self, exchange: DjangoExchange) -> None:
         # Only what is no Exception comes here: Django makes a response of the others.
-        try:
-            exchange.find_route()
-        except Exception as error:
-            self.counting.problems.internal(error)
+        exchange.find_route()
         self.counting.broke(exchange)
         exchange.retract()
 

@@ -116,7 +116,7 @@ class Exchange:
         if owner.counting.is_timed:
             self._started = perf_counter()
         outer = current.set(self).old_value
-        self.outer = None if outer is Token.MISSING or outer.closed else outer
+        self.outer = None if outer is _NEVER_SET or outer.closed else outer
 
     def end(self) -> None:
         """Let go of the request: what carries this may outlive it, and what hangs on this must not."""
@@ -131,13 +131,20 @@ class Exchange:
         """
         if self._route is UNREAD:
             self._route = None
-            self._route = self._read_route()
+            try:
+                self._route = self._read_route()
+            except Exception as error:
+                self.owner.counting.problems.internal(error)
         route: str | None = self._route
         return route
 
     @route.setter
     def route(self, route: str | None) -> None:
         self._route = route
+
+    def find_route(self) -> None:
+        """The framework has matched, if it ever will."""
+        self._route = UNREAD
 
     def _read_route(self) -> str | None:
         """Adapters that leave `UNREAD` look it up here: few rules ask for it, and it may take a while."""
@@ -228,3 +235,5 @@ The exchange being served.
 A mutable carrier: what a view sets on it is seen by the middleware, also where the view runs in a copy of
 the context (sync views in thread pools, ``BaseHTTPMiddleware``), from which no ContextVar comes back.
 """
+
+_NEVER_SET = Token.MISSING

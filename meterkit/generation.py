@@ -65,7 +65,8 @@ class Generation:
         layout: Which cell is where.
         last: The place that was counted in last, and its part of the layout: to look that up takes longer than to see
             that it is the same.
-        words: All of it. What has been counted of a cell is where the layout says, and when it was last, one after.
+        words: All of it. What has been counted of a cell is where the layout says.
+        seconds: The same. When it was last counted is one after that.
     """
 
     def __init__(self, buffer: mmap.mmap | bytearray, generation_id: str, *, path: Path | None, fd: int | None) -> None:
@@ -74,7 +75,7 @@ class Generation:
         self._fd = fd
         self._buffer = buffer
         self.size = len(buffer)
-        self.words = memoryview(buffer).cast("B").cast("Q")
+        self.words, self.seconds = memoryview(buffer).cast("B").cast("Q"), memoryview(buffer).cast("B").cast("d")
         self.layout = Layout()
         self.last: tuple[Place | None, dict[Who, int]] = (None, {})
         self._is_shed = False
@@ -165,7 +166,7 @@ class Generation:
         shared = self.layout.places.get((meter, event_name, window))
         return shared is not None and ((company, user) if user else company) in shared[0]
 
-    def count(self, cell: Cell, quantity: int, now: int) -> None:
+    def count(self, cell: Cell, quantity: int, now: float) -> None:
         """
         Add *quantity* to *cell*.
 
@@ -180,7 +181,7 @@ class Generation:
         words = self.words
         if words[at] + quantity > _MAX_COUNT:
             raise FullError
-        words[at + 1] = now
+        self.seconds[at + 1] = now
         words[at] += quantity  # in one step: the journal counts ones meanwhile, without its lock
 
     def at(self, place: Place) -> dict[Who, int]:
@@ -219,12 +220,12 @@ class Generation:
                 raise ValueError("this generation has been let go of")
             yield from records(data)
             return
-        words, end = self.words, self._keys_at
+        words, seconds, end = self.words, self.seconds, self._keys_at
         for place, (theirs, everyone, _) in list(self.layout.places.items()):
             for who in politely(everyone):
                 at = theirs.get(who, end)
                 if at < end and words[at]:  # those that follow get more cells meanwhile, and may have room for them
-                    yield cell_of(place, who), words[at], words[at + 1]
+                    yield cell_of(place, who), words[at], int(seconds[at + 1])
 
     @property
     def is_gone(self) -> bool:
@@ -260,6 +261,7 @@ class Generation:
 
     def _release(self) -> None:
         self.words.release()
+        self.seconds.release()
         if isinstance(self._buffer, mmap.mmap):
             self._buffer.close()
 

@@ -37,8 +37,7 @@ class Journal:
         directory: As it was given.
         spares: Generations to go on in.
         flood: Who is let through when there is too much.
-        counts: Somebody sees to it that what is counted is flushed.
-        birthmark: Has something true at 0 in the process that it belongs to.
+        birthmark: True in the process that it belongs to.
     """
 
     def __init__(
@@ -50,8 +49,8 @@ class Journal:
         size: int = generation.GENERATION_BYTES,
         watched: frozenset[str] = frozenset(),
     ) -> None:
-        self.counts, self._older = False, 0
         self.birthmark = native.birthmark()
+        self.counts, self._older = False, 0
         self._watched = watched
         self._unseen: list[dict[tuple[str, str], int]] = []  # of generations that were folded since the last look
         self.directory = directory
@@ -60,11 +59,22 @@ class Journal:
         # that safe to notice, and `_counting` tells it from the ordinary case.
         self._lock = native.rlock()
         self._counting = self._full = False
-        self._waiting: deque[tuple[list[tuple[Cell, int]], int]] = deque()
+        self._waiting: deque[tuple[list[tuple[Cell, int]], float]] = deque()
         self._current: Generation | None = None
         self.spares = Spares(directory, size=size, problems=problems)
         self._retired: list[Generation] = []
         self.flood = Flood()
+
+    @property
+    def counts(self) -> bool:
+        """Somebody sees to it that what is counted is flushed."""
+        return self._counts
+
+    @counts.setter
+    def counts(self, counts: bool) -> None:
+        self._counts = counts
+        # All that `count_one` asks for, in one, for every request asks.
+        self._may_count = self.birthmark if counts and native.SWITCHES_AT_CALLS else False
 
     def open(self) -> None:
         """
@@ -76,7 +86,7 @@ class Journal:
             self._begin(self.spares.make())
         self.counts = True
 
-    def count(self, cells: list[tuple[Cell, int]], now: int) -> None:
+    def count(self, cells: list[tuple[Cell, int]], now: float) -> None:
         """
         Add each quantity to its cell; when this returns, a kill of the process loses none of it.
 
@@ -86,7 +96,7 @@ class Journal:
         Raises:
             ClosedJournalError: Nothing was added; nobody would flush it, or this is a forked child.
         """
-        if not self.counts or not self.birthmark[0]:
+        if not self.counts or not self.birthmark:
             raise ClosedJournalError
         with self._lock:
             if self._counting:
@@ -108,7 +118,7 @@ class Journal:
             if self.flood.is_high:
                 self.flood.report(self._problems)
 
-    def count_one(self, place: Place, who: Who, now: int) -> bool:
+    def count_one(self, place: Place, who: Who, now: float) -> bool:
         """
         Add 1 to the cell of *place* and *who* if it is there already, in a third of the time that `count` takes.
 
@@ -116,7 +126,7 @@ class Journal:
             False if it is not, or only `count` knows what to do. Nothing was added.
         """
         current = self._current
-        if current is None or not native.SWITCHES_AT_CALLS:
+        if current is None:
             return False
         last, theirs = current.last
         if last is not place:
@@ -124,9 +134,9 @@ class Journal:
         at = theirs.get(who)
         # From the last of these questions to the last store there is no call, so nothing else runs, and no lock is
         # needed: that would take a tenth of a request's time.
-        if at and self.counts and self.birthmark[0] and self._current is current:
+        if at and self._may_count and self._current is current:
             words = current.words
-            words[at + 1] = now
+            current.seconds[at + 1] = now
             words[at] += 1  # that many, in the seconds of a generation, do not overflow
             current.total += 1
             return True
@@ -284,7 +294,7 @@ class Journal:
             finally:
                 self._counting = False
 
-    def _store(self, cells: list[tuple[Cell, int]], now: int) -> None:
+    def _store(self, cells: list[tuple[Cell, int]], now: float) -> None:
         for asked, quantity in cells:
             current = self._current
             assert current is not None

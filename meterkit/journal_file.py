@@ -5,7 +5,7 @@ It is a header, room for so many cells, and then their keys, each of these on an
 
     header   magic 8 | version u32 | pid u32 | id 16 | created u64 | size u64 | cells u64 | crc32 of these u32 | zeros
     cell     quantity                  u64
-             last used, unix seconds   u64
+             last used, unix seconds   f64
     key      crc32 << 32 | length      u64      stored last: a key without it is not there yet
              canonical JSON, padded to 8
 
@@ -28,7 +28,7 @@ from meterkit.peak import is_sighting
 from meterkit.sink import Cell, Place, cell_of
 
 _MAGIC = b"meterkit"
-_VERSION = 2
+_VERSION = 3
 _HEADER = struct.Struct("<8sII16sQQQ")
 _HEADER_BYTES = 64
 ID_BYTES = 16
@@ -95,7 +95,8 @@ def records(data: bytes) -> Iterator[Counted]:
         ForeignFileError: From here on it is torn.
     """
     declared, cells = _HEADER.unpack_from(data)[5:]
-    words = memoryview(data)[: len(data) // 8 * 8].cast("Q")
+    bytes_of_words = memoryview(data)[: len(data) // 8 * 8]
+    words, seconds = bytes_of_words.cast("Q"), bytes_of_words.cast("d")
     places: dict[int, Place] = {}
     at, key_at = FIRST_CELL, keys_at(cells)
     while key_at < len(words) and words[key_at]:
@@ -106,7 +107,7 @@ def records(data: bytes) -> Iterator[Counted]:
             continue
         if words[at]:
             number, company, *user = found
-            yield cell_of(places[number], (company, *user) if user else company), words[at], words[at + 1]
+            yield cell_of(places[number], (company, *user) if user else company), words[at], int(seconds[at + 1])
         at += CELL_WORDS
     if len(data) < declared:
         raise ForeignFileError(f"it was cut from {declared} to {len(data)} bytes")

@@ -53,13 +53,13 @@ class Processes:
         # Re-entrant, because a signal handler may count.
         self._starting: dict[int, threading.RLock] = {}
         self._starter: int | None = None  # the thread that is starting or finding the flusher
-        self._early: deque[tuple[list[tuple[Cell, int]], int]] = deque()  # what its signal handlers count meanwhile
+        self._early: deque[tuple[list[tuple[Cell, int]], float]] = deque()  # what its signal handlers count meanwhile
         _all.add(self)
 
     def close(self) -> None:
         """Flush and stop; a count after that starts again."""
         with self._lock():
-            if self._flusher is not None and not self._flusher.journal.birthmark[0]:
+            if self._flusher is not None and not self._flusher.journal.birthmark:
                 self.after_fork()
             flusher, self._flusher = self._flusher, None
         if flusher is not None:
@@ -68,14 +68,14 @@ class Processes:
         if self.governor is not None:
             self.governor.leave()
 
-    def count(self, cells: list[tuple[Cell, int]], now: int) -> None:
+    def count(self, cells: list[tuple[Cell, int]], now: float) -> None:
         """Put counts into the journal of this process; for `meterkit.counting.Counting`."""
         try:
             self.journal.count(cells, now)
         except ClosedJournalError:
             self._start_and_count(cells, now)
 
-    def _start_and_count(self, cells: list[tuple[Cell, int]], now: int) -> None:
+    def _start_and_count(self, cells: list[tuple[Cell, int]], now: float) -> None:
         while True:
             if self._starter == native.thread_id():
                 self._early.append((cells, now))
@@ -91,7 +91,7 @@ class Processes:
         """The flusher of this process; *counting* starts its journal and thread."""
         started = False
         with self._lock():
-            if self._flusher is not None and not self._flusher.journal.birthmark[0]:
+            if self._flusher is not None and not self._flusher.journal.birthmark:
                 self.after_fork()  # no fork hook ran, as under uWSGI
             self._starter = native.thread_id()
             try:
@@ -132,10 +132,10 @@ class Processes:
 class _NoJournal:
     """Before the first count."""
 
-    def count(self, _cells: list[tuple[Cell, int]], _now: int) -> None:
+    def count(self, _cells: list[tuple[Cell, int]], _now: float) -> None:
         raise ClosedJournalError
 
-    def count_one(self, _place: Place, _who: Who, _now: int) -> bool:
+    def count_one(self, _place: Place, _who: Who, _now: float) -> bool:
         return False
 
 

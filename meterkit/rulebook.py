@@ -41,7 +41,7 @@ class Match:
     body_bytes: int
     has_body: bool
     one: tuple[str, str] | None
-    hour: tuple[int, int, tuple[str, str, int]] = (0, 0, ("", "", 0))
+    hour: tuple[float, float, tuple[str, str, int]] = (0.0, 0.0, ("", "", 0))
 
 
 class Rulebook:

@@ -37,7 +37,7 @@ class ClosedJournalError(Exception):
 class OneByOne(Protocol):
     """A journal, for the shortest way to it."""
 
-    def count_one(self, place: Place, who: Who, now: int) -> bool:
+    def count_one(self, place: Place, who: Who, now: float) -> bool:
         """Add 1 to the cell of *place* and *who*, if it is there already and open; whether that was so."""
 
 
@@ -48,5 +48,5 @@ class Sink(Protocol):
     def journal(self) -> OneByOne:
         """What counts in this process."""
 
-    def count(self, cells: list[tuple[Cell, int]], now: int) -> None:
+    def count(self, cells: list[tuple[Cell, int]], now: float) -> None:
         """Add each quantity to its cell, whatever has to be started for that; *now* is the unix second of the usage."""

@@ -29,14 +29,17 @@ class WSGIExchange(Exchange):
     An exchange of a WSGI app; its ``native`` is the environ.
 
     ``route`` is what Flask matched, with the prefix of mounts inside the middleware; other apps publish none.
+
+    It is also the ``write`` that `start_response` answers: hardly any app calls that, and a method would have to be
+    bound to each.
     """
 
-    __slots__ = ("_rule", "mounted_at", "server_starts", "server_writes")
+    __slots__ = ("_matched", "mounted_at", "server_starts", "server_writes")
 
     mounted_at: str
     server_starts: Any
-    _rule: Any
     server_writes: Any
+    _matched: Any
 
     @property
     def response_headers(self) -> Mapping[str, str]:
@@ -75,18 +78,19 @@ class WSGIExchange(Exchange):
             try:
                 self.status = _CODES[status]
                 self._response_headers = response_headers
-                if "werkzeug.request" in self.native:  # take it down: Flask forgets it when its app returns
-                    self._rule = getattr(self.native["werkzeug.request"], "url_rule", None)
+                matched = self._matched = self.native.get("werkzeug.request")
+                if matched is not None:  # Flask forgets it when its app returns
                     self._route = UNREAD
             except Exception as error:
                 self.owner.counting.problems.internal(error)
-        return self._write
+        return self
 
     def _read_route(self) -> str | None:
-        if self._rule is None or self.native is None:
+        rule = None if self.native is None else getattr(self._matched, "url_rule", None)
+        if rule is None:
             return None
         mounts = self.native.get("SCRIPT_NAME", "")
-        route: str = mounts[len(self.mounted_at) :] + self._rule.rule
+        route: str = mounts[len(self.mounted_at) :] + rule.rule
         return route
 
     def over(self) -> None:
@@ -95,11 +99,12 @@ class WSGIExchange(Exchange):
 
         What is the server's may hold the environ, which holds this: only the garbage collector would find them.
         """
-        self.server_starts = self.server_writes = None
+        self.server_starts = self.server_writes = self._matched = None
         if self.outer is not None:
             self.retract()
 
-    def _write(self, data: bytes) -> object:
+    def __call__(self, data: bytes) -> object:
+        """Send *data* at once: what the oldest apps do."""
         self.owner.counting.chunk(self, data)
         self.begun = True
         return self.server_writes(data)
@@ -153,18 +158,17 @@ class MeterMiddleware:
         try:
             if files is None or isinstance(files, type):
                 body = app(environ, exchange.start_response)
-                is_file = files is not None and isinstance(body, files)
             else:
-                body, is_file = _remembering(app, environ, exchange.start_response, files)
+                body, files = _remembering(app, environ, exchange.start_response, files)
         except BaseException:
             self.counting.broke(exchange)
             exchange.over()
             raise
         piece = body[0] if type(body) is list and len(body) == 1 else only_piece(body)
         if piece is None or exchange.begun or not exchange.status:
-            return counted(body, exchange, self.counting, is_file=is_file)
+            return counted(body, exchange, self.counting, is_file=files is not None and isinstance(body, files))
         self.counting.whole(exchange, piece)
-        exchange.server_starts = exchange.server_writes = None  # what `over` does
+        exchange.server_starts = exchange.server_writes = exchange._matched = None  # what `over` does  # noqa: SLF001
         if exchange.outer is not None:
             exchange.retract()
         return body
@@ -203,14 +207,14 @@ _CODES = _Codes()
 
 def _remembering(
     app: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse, files: Any
-) -> tuple[Iterable[bytes], bool]:
+) -> tuple[Iterable[bytes], type | None]:
     """
-    What *app* answers, and whether the server knows it as a file: by its identity, if its wrapper is a function.
+    What *app* answers, and its type if the server knows it as a file: by its identity, if its wrapper is a function.
 
     uWSGI's is such a function.
     """
     if not callable(files):  # a server says that it has none
-        return app(environ, start_response), False
+        return app(environ, start_response), None
     made: list[object] = []
 
     def metered_file_wrapper(*args: Any, **named: Any) -> object:
@@ -223,7 +227,7 @@ def _remembering(
         body = app(environ, start_response)
     finally:
         environ["wsgi.file_wrapper"] = files
-    return body, any(body is each for each in made)
+    return body, type(body) if any(body is each for each in made) else None
 
 
 def _answered(endpoint: Endpoint, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:

@@ -146,12 +146,12 @@ def test_a_birthmark_that_takes_its_time_loses_nothing(bench):
     """Where the kernel has none, it is a function of Python's, during which others run, and may flush."""
 
     class Slow:
-        def __getitem__(self, _index):
+        def __bool__(self):
             bench.fold()
             return True
 
     bench.count("acme")
-    bench.journal.birthmark = Slow()
+    bench.journal.birthmark, bench.journal.counts = Slow(), True
     is_counted = bench.journal.count_one(("m", "m", 0), "acme", 7)
     bench.fold()
 
