@@ -42,11 +42,12 @@ class ASGIExchange(Exchange):
         starting: What the server made of the response's start.
     """
 
-    __slots__ = ("gone", "server_receives", "server_sends", "starting")
+    __slots__ = ("server_receives", "server_sends", "starting")
 
+    gone: bool = False
     server_receives: Receive
     server_sends: Send
-    starting: Awaitable[None] | None
+    starting: Awaitable[None]
 
     @property
     def response_headers(self) -> Mapping[str, str]:
@@ -84,7 +85,6 @@ class ASGIExchange(Exchange):
 
     def _start(self, message: Message) -> Awaitable[None]:
         """Take down the status, the headers and the route, and send *message* on."""
-        counting: Counting = self.owner.counting
         headers: Any = ()
         try:
             headers = message.get("headers", ())
@@ -95,11 +95,10 @@ class ASGIExchange(Exchange):
             self._response_headers = headers
             self._route = UNREAD
         except Exception as error:
-            counting.problems.internal(error)
+            self.owner.counting.problems.internal(error)
         # It may be all there is. Otherwise nothing else is looked at yet: most send their body in one piece.
-        bodiless = self.method == "HEAD" or self.status in _BODILESS or _EMPTY in headers
-        if bodiless and self.status >= 200:  # not a 103, after which the real one comes
-            counting.chunk(self, b"")
+        if (_EMPTY in headers or self.status in _BODILESS or self.method == "HEAD") and self.status >= 200:
+            self.owner.counting.chunk(self, b"")  # after a 103 the real one comes
         try:
             sending = self.server_sends(message)
         except BaseException:
@@ -128,7 +127,7 @@ class ASGIExchange(Exchange):
 
     def could_not_start(self, error: BaseException | None) -> bool:
         """Whether *error*, or what led to it, came out of what the server made of the response's start."""
-        code, seen, led = getattr(self.starting, "cr_code", None), set[int](), [error]
+        code, seen, led = getattr(getattr(self, "starting", None), "cr_code", None), set[int](), [error]
         while led and code is not None:
             error = led.pop()
             if error is None or id(error) in seen:
@@ -171,26 +170,24 @@ class MeterMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        if scope["type"] == "lifespan":
-            send = self._closing(send)
-        if scope["type"] != "http" or (MARK in scope and self.counting.counts_already(scope[MARK])):
+        if scope["type"] != "http":
+            await self.app(scope, receive, self._closing(send) if scope["type"] == "lifespan" else send)
+            return
+        if MARK in scope and self.counting.counts_already(scope[MARK]):
             await self.app(scope, receive, send)
             return
         if self._endpoint is not None and scope["path"] == self._endpoint.path:
             await _answer(self._endpoint, scope, receive, send)
             return
-        counting = self.counting
         exchange = ASGIExchange()
         headers = RawHeaders()
         headers.pairs = scope.get("headers", ())
         exchange.begin(scope["method"], scope["path"], scope, headers, self)
         scope[MARK] = exchange
-        exchange.gone = False
-        exchange.starting = None
         if self._asks_first:
             answer, send = await self._ask(exchange, send)
             if answer is not None:
-                counting.refuse(exchange)
+                self.counting.refuse(exchange)
                 await _send_answer(answer, send, scope["method"])
                 return
         exchange.server_receives = receive
@@ -198,15 +195,15 @@ class MeterMiddleware:
         try:
             await self.app(scope, exchange.receive, exchange.send)
         except BaseException as error:
-            _ended(exchange, counting, error)
+            _ended(exchange, self.counting, error)
             raise
         else:
             if not exchange.closed:
-                _ended(exchange, counting, None)
+                _ended(exchange, self.counting, None)
         finally:
             # Servers keep the context for a while, and with it the exchange; what is theirs must not hang on that, nor
             # the exchange on their scope: only the garbage collector would find them.
-            exchange.server_receives, exchange.server_sends, exchange.starting = _is_gone, _is_over, None
+            exchange.server_receives, exchange.server_sends = _is_gone, _is_over
             # Here, not when the last byte left: that may have been in a copy of this context.
             if exchange.outer is not None:
                 exchange.retract()

@@ -27,15 +27,13 @@ class Identifying:
     """
 
     def __init__(self, identify: Identify | None, problems: Problems) -> None:
-        self._identify = identify
+        self._identify = _nobody if identify is None else identify
         self._problems = problems
 
     def early(self, exchange: Exchange) -> str | None:
         """Ask ``identify=`` on the way in; the company, or None where it cannot tell yet. It is asked again then."""
         if exchange.identified is not None:
             return both_of(exchange.identified)[0] or None
-        if self._identify is None:
-            return None
         try:
             who = self._identify(exchange)
         except Exception as error:
@@ -63,16 +61,14 @@ class Identifying:
         A company alone may still be unsound. Whoever counts something new for it asks `sound`; what there is already
         is of sound ones only.
         """
-        who: Any = None
         identify = self._identify
-        if identify is not None:
-            try:
-                who = identify(exchange)
-            except Exception as error:
-                self._problems.note(
-                    "identify_raised", f"identify= raised {shown(error)}; its usage is kept under no company"
-                )
-                return NOBODY
+        try:
+            who: Any = identify(exchange)
+        except Exception as error:
+            self._problems.note(
+                "identify_raised", f"identify= raised {shown(error)}; its usage is kept under no company"
+            )
+            return NOBODY
         if type(who) is str and who:
             return who
         return self._settled(who, exchange)
@@ -104,6 +100,10 @@ class Identifying:
             self._problems.note(error.reason, f"identify: {error}; its usage is kept under no user")
             return company
         return (company, user) if user else company
+
+
+def _nobody(_exchange: Exchange) -> None:
+    """What stands for ``identify=`` where there is none."""
 
 
 def checked_user(user: str | None) -> str:

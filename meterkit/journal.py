@@ -37,7 +37,7 @@ class Journal:
         directory: As it was given.
         spares: Generations to go on in.
         flood: Who is let through when there is too much.
-        birthmark: True in the process that it belongs to.
+        birthmark: Has something true at 0 in the process that it belongs to.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Journal:
     def counts(self, counts: bool) -> None:
         self._counts = counts
         # All that `count_one` asks for, in one, for every request asks.
-        self._may_count = self.birthmark if counts and native.SWITCHES_AT_CALLS else False
+        self._may_count = self.birthmark if counts and native.SWITCHES_AT_CALLS else _NEVER
 
     def open(self) -> None:
         """
@@ -96,7 +96,7 @@ class Journal:
         Raises:
             ClosedJournalError: Nothing was added; nobody would flush it, or this is a forked child.
         """
-        if not self.counts or not self.birthmark:
+        if not self.counts or not self.birthmark[0]:
             raise ClosedJournalError
         with self._lock:
             if self._counting:
@@ -134,7 +134,7 @@ class Journal:
         at = theirs.get(who)
         # From the last of these questions to the last store there is no call, so nothing else runs, and no lock is
         # needed: that would take a tenth of a request's time.
-        if at and self._may_count and self._current is current:
+        if at and self._may_count[0] and self._current is current:
             words = current.words
             current.seconds[at + 1] = now
             words[at] += 1  # that many, in the seconds of a generation, do not overflow
@@ -324,3 +324,6 @@ class Journal:
     def _own(self) -> list[Generation]:
         own = (self._current, self.spares.coming, *self.spares.ready, *self._retired)
         return [each for each in own if each is not None]
+
+
+_NEVER = b"\0"

@@ -57,22 +57,20 @@ def thread_id() -> int:
     return found
 
 
-def birthmark() -> object:
+def birthmark() -> memoryview | _Pid:
     """
-    What is true in this process, and not in one that is forked off it, by whatever means.
+    What has something true at 0 in this process, and not in one that is forked off it, by whatever means.
 
     The kernel gives a forked child zeros for such a page, so that nobody need ask for the process id, which takes
-    longer than to count a request. And to see whether a byte there is true takes a third of what it takes to read it.
+    longer than to count a request.
     """
     page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     try:
-        from ctypes import c_ubyte  # a Python may have been built without
-
         page.madvise(_WIPE_ON_FORK)
-    except (ImportError, OSError, ValueError):  # no Linux, or one before 4.14
+    except (OSError, ValueError):  # no Linux, or one before 4.14
         return _Pid()
     page[0] = 1
-    return c_ubyte.from_buffer(page)
+    return memoryview(page)
 
 
 _WIPE_ON_FORK = 18
@@ -83,7 +81,7 @@ class _Pid:
     def __init__(self) -> None:
         self._pid = os.getpid()
 
-    def __bool__(self) -> bool:
+    def __getitem__(self, _index: int) -> bool:
         return os.getpid() == self._pid
 
 

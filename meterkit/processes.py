@@ -59,7 +59,7 @@ class Processes:
     def close(self) -> None:
         """Flush and stop; a count after that starts again."""
         with self._lock():
-            if self._flusher is not None and not self._flusher.journal.birthmark:
+            if self._flusher is not None and not self._flusher.journal.birthmark[0]:
                 self.after_fork()
             flusher, self._flusher = self._flusher, None
         if flusher is not None:
@@ -91,7 +91,7 @@ class Processes:
         """The flusher of this process; *counting* starts its journal and thread."""
         started = False
         with self._lock():
-            if self._flusher is not None and not self._flusher.journal.birthmark:
+            if self._flusher is not None and not self._flusher.journal.birthmark[0]:
                 self.after_fork()  # no fork hook ran, as under uWSGI
             self._starter = native.thread_id()
             try:

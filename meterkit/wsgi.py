@@ -78,8 +78,8 @@ class WSGIExchange(Exchange):
             try:
                 self.status = _CODES[status]
                 self._response_headers = response_headers
-                matched = self._matched = self.native.get("werkzeug.request")
-                if matched is not None:  # Flask forgets it when its app returns
+                if "werkzeug.request" in self.native:  # Flask forgets it when its app returns
+                    self._matched = self.native["werkzeug.request"]
                     self._route = UNREAD
             except Exception as error:
                 self.owner.counting.problems.internal(error)
