@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextvars import Context, copy_context
 from typing import Any
 
+import anyio
 import pytest
 from adapter_drivers import Answer, call_asgi, scope_for
 
@@ -180,6 +181,65 @@ def test_a_client_that_leaves_before_the_response(kit: MeterKit, counted: Counte
     asyncio.run(MeterMiddleware(app, kit)(scope_for(), gone, None))  # type: ignore[arg-type]
 
     assert {} == counted()
+
+
+async def cannot(_message: Any) -> None:
+    raise OSError("the client is gone")
+
+
+def cannot_at_once(_message: Any) -> Any:
+    raise OSError("the client is gone")
+
+
+def cannot_in_the_end(_message: Any) -> Any:
+    future = asyncio.get_running_loop().create_future()
+    future.set_exception(OSError("the client is gone"))
+    return future
+
+
+async def as_it_is(send: Any) -> None:
+    await send(start())
+
+
+async def as_another(send: Any) -> None:
+    try:
+        await send(start())
+    except OSError:
+        raise RuntimeError  # noqa: B904 - that is how it loses its cause
+
+
+async def in_a_group(send: Any) -> None:
+    async with anyio.create_task_group() as group:
+        group.start_soon(send, start())
+
+
+@pytest.mark.parametrize("raise_it", [as_it_is, as_another, in_a_group])
+@pytest.mark.parametrize("server_sends", [cannot, cannot_at_once, cannot_in_the_end])
+def test_a_client_that_is_gone_when_the_response_starts(
+    kit: MeterKit, counted: Counted, server_sends: Any, raise_it: Any
+) -> None:
+    """
+    The app has done its work, so it counts as what it answered, however that comes to an end.
+    """
+
+    async def app(_scope: Any, _receive: Any, send: Any) -> None:
+        await raise_it(send)
+
+    with pytest.raises(Exception):  # noqa: B017, PT011 - whatever it is
+        asyncio.run(MeterMiddleware(app, kit)(scope_for(), None, server_sends))  # type: ignore[arg-type]
+
+    assert {"succeeded": 1} == counted()
+
+
+def test_errors_that_led_to_each_other(kit: MeterKit, counted: Counted) -> None:
+    """
+    An app may make a circle of them. It is the app's own mistake, with whatever the server was sent.
+    """
+    error, other = RuntimeError(), RuntimeError()
+    error.__context__, other.__context__ = other, error
+    both(kit, sending(start(), error=error))
+
+    assert {"broke": 1} == counted()
 
 
 def test_a_websocket_passes_untouched(kit: MeterKit, counted: Counted) -> None:
