@@ -32,14 +32,20 @@ class WSGIExchange(Exchange):
 
     It is also the ``write`` that `start_response` answers: hardly any app calls that, and a method would have to be
     bound to each.
+
+    Attributes:
+        mounted_at: The prefix of mounts outside the middleware.
+        server_starts: The server's ``start_response``.
+        server_writes: What that answered.
+        matched: The request as werkzeug has it, and Flask its rule in it.
     """
 
-    __slots__ = ("_matched", "mounted_at", "server_starts", "server_writes")
+    __slots__ = ("matched", "mounted_at", "server_starts", "server_writes")
 
     mounted_at: str
     server_starts: Any
     server_writes: Any
-    _matched: Any
+    matched: Any
 
     @property
     def response_headers(self) -> Mapping[str, str]:
@@ -79,14 +85,14 @@ class WSGIExchange(Exchange):
                 self.status = _CODES[status]
                 self._response_headers = response_headers
                 if "werkzeug.request" in self.native:  # Flask forgets it when its app returns
-                    self._matched = self.native["werkzeug.request"]
+                    self.matched = self.native["werkzeug.request"]
                     self._route = UNREAD
             except Exception as error:
                 self.owner.counting.problems.internal(error)
         return self
 
     def _read_route(self) -> str | None:
-        rule = None if self.native is None else getattr(self._matched, "url_rule", None)
+        rule = None if self.native is None else getattr(self.matched, "url_rule", None)
         if rule is None:
             return None
         mounts = self.native.get("SCRIPT_NAME", "")
@@ -99,7 +105,7 @@ class WSGIExchange(Exchange):
 
         What is the server's may hold the environ, which holds this: only the garbage collector would find them.
         """
-        self.server_starts = self.server_writes = self._matched = None
+        self.server_starts = self.server_writes = self.matched = None
         if self.outer is not None:
             self.retract()
 
@@ -168,7 +174,7 @@ class MeterMiddleware:
         if piece is None or exchange.begun or not exchange.status:
             return counted(body, exchange, self.counting, is_file=files is not None and isinstance(body, files))
         self.counting.whole(exchange, piece)
-        exchange.server_starts = exchange.server_writes = exchange._matched = None  # what `over` does  # noqa: SLF001
+        exchange.server_starts = exchange.server_writes = exchange.matched = None  # what `over` does
         if exchange.outer is not None:
             exchange.retract()
         return body
