@@ -138,12 +138,12 @@ class MeterMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
-        mounted_at = environ.get("SCRIPT_NAME", "")
-        path = mounted_at + environ.get("PATH_INFO", "")
-        if not path.isascii():
-            path = path.encode("latin-1", "replace").decode(
-                "utf-8", "replace"
-            )  # its bytes come as if they were Latin-1
+        try:
+            mounted_at, path = environ["SCRIPT_NAME"], environ["PATH_INFO"]
+        except KeyError:  # a server may leave out what is empty
+            mounted_at, path = environ.get("SCRIPT_NAME", ""), environ.get("PATH_INFO", "")
+        path = mounted_at + path
+        path = path if path.isascii() else _decoded(path)
         if self._endpoint is not None and path == self._endpoint.path:
             return _answered(self._endpoint, environ, start_response)
         if MARK in environ and self.counting.counts_already(environ[MARK]):
@@ -186,6 +186,11 @@ class MeterMiddleware:
         answer = None if self._governor is None else self._governor.stop(exchange)
         warning = exchange.warning
         return answer, start_response if warning is None else _warning(start_response, warning)
+
+
+def _decoded(path: str) -> str:
+    """*path*, whose bytes come as if they were Latin-1."""
+    return path.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
 def _warning(start_response: Any, warning: str) -> StartResponse:

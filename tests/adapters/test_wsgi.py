@@ -13,8 +13,9 @@ from wsgiref.validate import validator
 
 import pytest
 from adapter_drivers import Body, answering, call_wsgi, environ_for
+from adapter_usage import usage_of
 
-from meterkit import MeterKit
+from meterkit import Meter, MeterKit
 from meterkit.wsgi import MeterMiddleware
 
 Counted = Callable[[], dict[str, int]]
@@ -62,6 +63,19 @@ def test_a_sized_body_stays_sized(kit: MeterKit) -> None:
     assert not hasattr(plain, "__len__")
     sized.close()
     plain.close()
+
+
+@pytest.mark.parametrize("absent", ["SCRIPT_NAME", "PATH_INFO"])
+def test_what_is_empty_may_be_absent(make_kit: Callable[..., MeterKit], absent: str) -> None:
+    """
+    PEP 3333 lets servers leave out the prefix of mounts, and the path below it.
+    """
+    there = {"SCRIPT_NAME": "", "PATH_INFO": "", {"SCRIPT_NAME": "PATH_INFO", "PATH_INFO": "SCRIPT_NAME"}[absent]: "/a"}
+    environ = {name: value for name, value in {**environ_for(), **there}.items() if name != absent}
+    kit = make_kit(Meter("calls", path="/a"))
+
+    assert [b"a"] == MeterMiddleware(answering([b"a"]), kit)(environ, lambda *args: None)
+    assert {"calls": 1} == usage_of(kit)
 
 
 @pytest.mark.parametrize("leave_after", [None, 0, 1])
