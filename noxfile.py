@@ -128,6 +128,7 @@ def reliability(session: nox.Session) -> None:
 
 
 PEERS = [
+    "apitally[fastapi,flask,starlette]",
     "moesifasgi",
     "moesifwsgi",
     "opentelemetry-instrumentation-asgi",

@@ -48,6 +48,20 @@ def moesif() -> Wrap:
     return Wrap(wsgi=wsgi, asgi=asgi)
 
 
+def apitally() -> Wrap:
+    """Apitally: traces and metrics of each request by way of OpenTelemetry, to files and from there to its service."""
+    import apitally.fastapi
+    import apitally.flask
+    import apitally.starlette
+
+    settings: dict[str, Any] = {"write_token": "apt_" + 24 * "0", "env": "benchmark", "otlp_endpoint": _sink()}
+    return Wrap(
+        flask=lambda app: apitally.flask.init(app, **settings),
+        starlette=lambda app: apitally.starlette.init(app, **settings),
+        fastapi=lambda app: apitally.fastapi.init(app, **settings),
+    )
+
+
 def _sink() -> str:
     command = [sys.executable, "-m", "benchmarks.instant_stripe"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -56,4 +70,4 @@ def _sink() -> str:
     return f"http://127.0.0.1:{process.stdout.readline().strip()}"
 
 
-PEERS: dict[str, Any] = {"OpenTelemetry metrics": opentelemetry, "Moesif": moesif}
+PEERS: dict[str, Any] = {"OpenTelemetry metrics": opentelemetry, "Moesif": moesif, "Apitally": apitally}

@@ -33,12 +33,16 @@ class Wrap:
         asgi: Takes an ASGI app, and answers one.
         flask: Changes a Flask app; by default *wsgi* around its ``wsgi_app``.
         django: The dotted path of a middleware class.
+        starlette: Changes a Starlette app; by default *asgi* as its middleware.
+        fastapi: The same for a FastAPI app.
     """
 
     wsgi: Callable[[App], App] | None = None
     asgi: Callable[[App], App] | None = None
     flask: Callable[[App], None] | None = None
     django: str | None = None
+    starlette: Callable[[App], None] | None = None
+    fastapi: Callable[[App], None] | None = None
 
 
 def wsgi_null(wrap: Wrap, companies: int) -> Drive | None:
@@ -103,8 +107,6 @@ def django_asgi(wrap: Wrap, companies: int) -> Drive | None:
 
 def starlette(wrap: Wrap, companies: int) -> Drive | None:
     """Starlette, with one async endpoint."""
-    if wrap.asgi is None:
-        return None
     from starlette.applications import Starlette
     from starlette.responses import Response
     from starlette.routing import Route
@@ -113,14 +115,11 @@ def starlette(wrap: Wrap, companies: int) -> Drive | None:
         return Response(BODY, media_type="application/json")
 
     app = Starlette(routes=[Route(PATH, score, methods=["POST"])])
-    app.add_middleware(_Wrapped, wrap=wrap.asgi)
-    return _drive_asgi(app, companies)
+    return _drive_asgi(app, companies) if _changed(app, wrap.starlette, wrap.asgi) else None
 
 
 def fastapi(wrap: Wrap, companies: int) -> Drive | None:
     """FastAPI, with one async endpoint that answers a Response."""
-    if wrap.asgi is None:
-        return None
     from fastapi import FastAPI, Response
 
     app = FastAPI()
@@ -129,8 +128,7 @@ def fastapi(wrap: Wrap, companies: int) -> Drive | None:
     async def score() -> Response:
         return Response(BODY, media_type="application/json")
 
-    app.add_middleware(_Wrapped, wrap=wrap.asgi)
-    return _drive_asgi(app, companies)
+    return _drive_asgi(app, companies) if _changed(app, wrap.fastapi, wrap.asgi) else None
 
 
 STACKS: dict[str, Callable[[Wrap, int], Drive | None]] = {
@@ -142,6 +140,14 @@ STACKS: dict[str, Callable[[Wrap, int], Drive | None]] = {
     "starlette": starlette,
     "fastapi": fastapi,
 }
+
+
+def _changed(app: App, change: Callable[[App], None] | None, asgi: Callable[[App], App] | None) -> bool:
+    if change is not None:
+        change(app)
+    elif asgi is not None:
+        app.add_middleware(_Wrapped, wrap=asgi)
+    return change is not None or asgi is not None
 
 
 def _Wrapped(app: App, wrap: Callable[[App], App]) -> App:  # noqa: N802 - frameworks take a class here
