@@ -37,6 +37,7 @@ class Journal:
         directory: As it was given.
         spares: Generations to go on in.
         flood: Who is let through when there is too much.
+        counts: Somebody sees to it that what is counted is flushed.
         birthmark: Has something true at 0 in the process that it belongs to.
     """
 
@@ -49,8 +50,8 @@ class Journal:
         size: int = generation.GENERATION_BYTES,
         watched: frozenset[str] = frozenset(),
     ) -> None:
-        self.birthmark = native.birthmark()
         self.counts, self._older = False, 0
+        self.birthmark = native.birthmark()
         self._watched = watched
         self._unseen: list[dict[tuple[str, str], int]] = []  # of generations that were folded since the last look
         self.directory = directory
@@ -64,17 +65,6 @@ class Journal:
         self.spares = Spares(directory, size=size, problems=problems)
         self._retired: list[Generation] = []
         self.flood = Flood()
-
-    @property
-    def counts(self) -> bool:
-        """Somebody sees to it that what is counted is flushed."""
-        return self._counts
-
-    @counts.setter
-    def counts(self, counts: bool) -> None:
-        self._counts = counts
-        # All that `count_one` asks for, in one, for every request asks.
-        self._may_count = self.birthmark if counts and native.SWITCHES_AT_CALLS else _NEVER
 
     def open(self) -> None:
         """
@@ -126,7 +116,7 @@ class Journal:
             False if it is not, or only `count` knows what to do. Nothing was added.
         """
         current = self._current
-        if current is None:
+        if current is None or not native.SWITCHES_AT_CALLS:
             return False
         last, theirs = current.last
         if last is not place:
@@ -134,7 +124,7 @@ class Journal:
         at = theirs.get(who)
         # From the last of these questions to the last store there is no call, so nothing else runs, and no lock is
         # needed: that would take a tenth of a request's time.
-        if at and self._may_count[0] and self._current is current:
+        if at and self.counts and self.birthmark[0] and self._current is current:
             words = current.words
             current.seconds[at + 1] = now
             words[at] += 1  # that many, in the seconds of a generation, do not overflow
@@ -324,6 +314,3 @@ class Journal:
     def _own(self) -> list[Generation]:
         own = (self._current, self.spares.coming, *self.spares.ready, *self._retired)
         return [each for each in own if each is not None]
-
-
-_NEVER = b"\0"

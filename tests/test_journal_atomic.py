@@ -28,7 +28,7 @@ def steps_of(function, first, last):
 @pytest.mark.parametrize(
     ("function", "first", "last"),
     [
-        (Journal.count_one, "if at and self._may_count[0]", "current.total += 1"),
+        (Journal.count_one, "if at and self.counts", "current.total += 1"),
         (Journal._begin, "self._older, self._current =", "self._older, self._current ="),
         (Generation.count, "words[at] +=", "words[at] +="),
     ],
