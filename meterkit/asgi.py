@@ -201,8 +201,8 @@ class MeterMiddleware:
             if not exchange.closed:
                 _ended(exchange, self.counting, None)
         finally:
-            # Servers keep the context for a while, and with it the exchange; what is theirs must not hang on that, nor
-            # the exchange on their scope: only the garbage collector would find them.
+            # Servers keep the context for a while, and with it the exchange; what is theirs must not hang on that: only
+            # the garbage collector would find it.
             exchange.server_receives, exchange.server_sends = _is_gone, _is_over
             # Here, not when the last byte left: that may have been in a copy of this context.
             if exchange.outer is not None:

@@ -95,8 +95,8 @@ def records(data: bytes) -> Iterator[Counted]:
         ForeignFileError: From here on it is torn.
     """
     declared, cells = _HEADER.unpack_from(data)[5:]
-    bytes_of_words = memoryview(data)[: len(data) // 8 * 8]
-    words, seconds = bytes_of_words.cast("Q"), bytes_of_words.cast("d")
+    whole = memoryview(data)[: len(data) // 8 * 8]
+    words, seconds = whole.cast("Q"), whole.cast("d")
     places: dict[int, Place] = {}
     at, key_at = FIRST_CELL, keys_at(cells)
     while key_at < len(words) and words[key_at]:
@@ -107,7 +107,10 @@ def records(data: bytes) -> Iterator[Counted]:
             continue
         if words[at]:
             number, company, *user = found
-            yield cell_of(places[number], (company, *user) if user else company), words[at], int(seconds[at + 1])
+            place, last = places[number], seconds[at + 1]
+            # A damaged time costs nobody the count: it was some time in the window.
+            when = int(last) if 0 <= last <= _LATEST else place[2]
+            yield cell_of(place, (company, *user) if user else company), words[at], when
         at += CELL_WORDS
     if len(data) < declared:
         raise ForeignFileError(f"it was cut from {declared} to {len(data)} bytes")
@@ -116,6 +119,8 @@ def records(data: bytes) -> Iterator[Counted]:
 
 
 _PLACE_FIELDS = 4
+
+_LATEST = 2**53  # what a float holds to the second
 
 
 def _key(data: bytes, mark: int, at: int) -> tuple[list[Any], int]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from meterkit import generation, journal_file, orphans
 from meterkit.generation import FullError, Generation
-from meterkit.journal_file import ForeignFileError
+from meterkit.journal_file import FIRST_CELL, ForeignFileError
 from meterkit.layout import cell_key
 from meterkit.problems import Problems
 
@@ -289,6 +289,21 @@ def test_counts_whose_keys_are_missing_are_told(tmp_path):
 
     assert [1] == [quantity for _cell, quantity, _last in orphan.cells]
     assert "keys are missing" in orphan.torn
+    orphan.release()
+
+
+@pytest.mark.parametrize("time", [float("nan"), float("inf"), -1.0, 1e300])
+def test_a_damaged_time_costs_nobody_the_count(tmp_path, time):
+    """It was some time in the window."""
+    path = abandoned(tmp_path, acme=1)
+    with path.open("r+b") as file:
+        file.seek(8 * FIRST_CELL + 8)
+        file.write(struct.pack("<d", time))
+
+    orphan = orphans.adopt(path)
+
+    ((cell, quantity, last),) = orphan.cells
+    assert (1, cell[4], None) == (quantity, last, orphan.torn)
     orphan.release()
 
 
