@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 
+import httpx
 import pytest
 
-from meterkit import LedgerError, Meter, UsageError, correcting
+from meterkit import LedgerError, Meter, UsageError, correcting, transport
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -172,8 +173,9 @@ def test_more_than_was_used(kit, stripe, customer, used, quantity, company):
     assert [] == kept(kit)
 
 
-def test_while_another_process_reports(kit, stripe, customer, used, make_kit):
+def test_while_another_process_reports(kit, stripe, customer, used, make_kit, monkeypatch):
     """Two would be in each other's way."""
+    monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(60))  # the first waits as long as the other takes
     kit.report()
     held = stripe.fail("slow", path="/v1/billing/meter_event_adjustments")
     first = threading.Thread(target=lambda: take_back(kit, 100, used))
