@@ -95,8 +95,8 @@ def folding() -> dict[str, float]:
     """Folding many new cells into SQLite, and a bare upsert of as many rows."""
     import sqlite3
 
-    from meterkit.database import Database
-    from meterkit.ledger import Ledger
+    from meterkit.ledger.database import Database
+    from meterkit.ledger.ledger import Ledger
 
     now = int(time.time())
     cells = [(("calls", "calls", f"company-{n}", "", now - now % HOUR), 1, now) for n in range(CELLS)]

@@ -23,9 +23,9 @@ READY_SECONDS = 6.0
 
 def host(ledger: str, rows: int, begin: float) -> int:
     """Flush so many customers again and again, from then on for `SECONDS`; answer how often."""
-    from meterkit.database import Database
-    from meterkit.journal_file import Counted
-    from meterkit.ledger import Ledger
+    from meterkit.journal.file_format import Counted
+    from meterkit.ledger.database import Database
+    from meterkit.ledger.ledger import Ledger
 
     mine = uuid.uuid4().hex
     now = int(time.time())

@@ -36,17 +36,17 @@ if TYPE_CHECKING:
         UsageError,
         WebhookError,
     )
-    from meterkit.exchange import Exchange, Identity
-    from meterkit.governance import Governance, Known, Quota
+    from meterkit.governance.policy import Governance, Known, Quota
+    from meterkit.governance.refusal import Block, Refusal
     from meterkit.kit import MeterKit
-    from meterkit.meter import Meter, response_json
-    from meterkit.notice import Notice
-    from meterkit.notify import Notify
-    from meterkit.peak import maximum, unique
-    from meterkit.pricing import Price, Tier
-    from meterkit.refusal import Block, Refusal
-    from meterkit.saying import add_usage, add_value, identify, skip
-    from meterkit.webhook import Webhook
+    from meterkit.metering.aggregation import maximum, unique
+    from meterkit.metering.context import add_usage, add_value, identify, skip
+    from meterkit.metering.exchange import Exchange, Identity
+    from meterkit.metering.meter import Meter, response_json
+    from meterkit.notices.notice import Notice
+    from meterkit.notices.rules import Notify
+    from meterkit.pricing.price import Price, Tier
+    from meterkit.webhooks.config import Webhook
 
     __version__: str
 
@@ -85,17 +85,17 @@ __all__ = [
 # (pytest finds the plugin in every project), does not pay for governance, notices and the rest.
 _HOMES = {
     "errors": ("ConfigurationError", "LedgerError", "MeterKitError", "StripeFailedError", "UsageError", "WebhookError"),
-    "exchange": ("Exchange", "Identity"),
-    "governance": ("Governance", "Known", "Quota"),
+    "governance.policy": ("Governance", "Known", "Quota"),
+    "governance.refusal": ("Block", "Refusal"),
     "kit": ("MeterKit",),
-    "meter": ("Meter", "response_json"),
-    "notice": ("Notice",),
-    "notify": ("Notify",),
-    "peak": ("maximum", "unique"),
-    "pricing": ("Price", "Tier"),
-    "refusal": ("Block", "Refusal"),
-    "saying": ("add_usage", "add_value", "identify", "skip"),
-    "webhook": ("Webhook",),
+    "metering.aggregation": ("maximum", "unique"),
+    "metering.context": ("add_usage", "add_value", "identify", "skip"),
+    "metering.exchange": ("Exchange", "Identity"),
+    "metering.meter": ("Meter", "response_json"),
+    "notices.notice": ("Notice",),
+    "notices.rules": ("Notify",),
+    "pricing.price": ("Price", "Tier"),
+    "webhooks.config": ("Webhook",),
 }
 
 

@@ -12,12 +12,12 @@ from traceback import walk_tb
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from meterkit.answers import WARNING, Answer
-from meterkit.asgi_headers import RawHeaders, raw_headers
-from meterkit.counting import MARK, Counting, counting_of
-from meterkit.endpoint import LARGEST_BYTES, Endpoint, endpoint_of, in_thread
-from meterkit.exchange import UNREAD, Exchange
-from meterkit.templates import Templates
+from meterkit.adapters.asgi_headers import RawHeaders, raw_headers
+from meterkit.adapters.starlette_routes import Templates
+from meterkit.core.responses import WARNING, Answer
+from meterkit.metering.exchange import UNREAD, Exchange
+from meterkit.metering.recorder import MARK, Counting, counting_of
+from meterkit.webhooks.endpoint import LARGEST_BYTES, Endpoint, endpoint_of, in_thread
 
 if TYPE_CHECKING:
     from meterkit.kit import MeterKit

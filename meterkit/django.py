@@ -19,13 +19,13 @@ from django.http.response import HttpResponseBase
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.module_loading import import_string
 
-from meterkit.answers import WARNING, Answer
-from meterkit.counting import MARK, Counting, counting_of
-from meterkit.endpoint import LARGEST_BYTES, endpoint_of, in_thread
+from meterkit.adapters.wsgi_headers import EnvironHeaders
+from meterkit.core.responses import WARNING, Answer
 from meterkit.errors import ConfigurationError
-from meterkit.exchange import UNREAD, Exchange
 from meterkit.kit import MeterKit
-from meterkit.wsgi_headers import EnvironHeaders
+from meterkit.metering.exchange import UNREAD, Exchange
+from meterkit.metering.recorder import MARK, Counting, counting_of
+from meterkit.webhooks.endpoint import LARGEST_BYTES, endpoint_of, in_thread
 
 __all__ = ["DjangoExchange", "MeterMiddleware"]
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from meterkit.configuration import Settings
-from meterkit.meter import Meter
-from meterkit.problems import Problems
+from meterkit.core.problems import Problems
+from meterkit.metering.meter import Meter
+from meterkit.runtime.settings import Settings
 
 if TYPE_CHECKING:
-    from meterkit.flusher import Flusher
-    from meterkit.governor import Governor
-    from meterkit.inbox import WebhookEvent
-    from meterkit.ledger import Usage
-    from meterkit.notices import Delivery
-    from meterkit.previewing import Preview
-    from meterkit.standing import Account
-    from meterkit.stopped import Stopped
+    from meterkit.accounts.inbox import WebhookEvent
+    from meterkit.accounts.overview import Account
+    from meterkit.governance.blocked_requests import Stopped
+    from meterkit.governance.governor import Governor
+    from meterkit.ledger.ledger import Usage
+    from meterkit.notices.store import Delivery
+    from meterkit.pricing.preview import Preview
+    from meterkit.runtime.process import Flusher
 
 
 class Inquiry:
@@ -69,7 +69,7 @@ class Inquiry:
             LedgerError: The ledger failed.
             ConfigurationError: A price of Stripe's cannot be computed here.
         """
-        from meterkit.previewing import previews
+        from meterkit.pricing.preview import previews
 
         self.flush()
         return previews(self.process().database(), company, clock=self.clock)
@@ -81,7 +81,7 @@ class Inquiry:
         Raises:
             LedgerError: The ledger cannot be read.
         """
-        from meterkit.standing import accounts
+        from meterkit.accounts.overview import accounts
 
         return accounts(self.process().database(), clock=self.clock)
 
@@ -101,7 +101,7 @@ class Inquiry:
         Raises:
             LedgerError: The ledger cannot be read.
         """
-        from meterkit.notices import Notices
+        from meterkit.notices.store import Notices
 
         return Notices(self.process().database(), clock=self.clock).deliveries(limit=limit, company=company)
 
@@ -112,7 +112,7 @@ class Inquiry:
         Raises:
             LedgerError: The ledger cannot be read.
         """
-        from meterkit.stopped import stopped
+        from meterkit.governance.blocked_requests import stopped
 
         return stopped(self.process().database(), since=int(self.clock()) - days * 24 * 3600)
 
@@ -127,7 +127,7 @@ class Inquiry:
             ``problems``: what went wrong in this process, ``{reason: {"count": ..., "message": ...}}``.
             ``stopped``: how many requests did not pass in this process, by reason.
         """
-        from meterkit.health import health
+        from meterkit.runtime.health import health
 
         stopped = {} if self.governor is None else dict(self.governor.total)
         return {**health(self.process(), self._settings, self._problems), "stopped": stopped}

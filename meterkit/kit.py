@@ -2,7 +2,7 @@
 Wiring: the kit, which a developer builds once and hands to the middleware.
 
 Building it checks the configuration and does nothing else: no thread, no file, no socket. The first exchange that
-counts starts the process's `meterkit.flusher.Flusher`, in a forked child as well.
+counts starts the process's `meterkit.runtime.process.Flusher`, in a forked child as well.
 """
 
 from __future__ import annotations
@@ -14,7 +14,17 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from meterkit.configuration import (
+from meterkit.core.problems import Problems
+from meterkit.core.validation import checked_customer, checked_id
+from meterkit.core.windows import Windows
+from meterkit.errors import UsageError
+from meterkit.inquiry import Inquiry
+from meterkit.metering.identification import Identify
+from meterkit.metering.matching import Rulebook
+from meterkit.metering.meter import Meter
+from meterkit.metering.recorder import Counting
+from meterkit.pricing.price import Price
+from meterkit.runtime.settings import (
     FindCustomer,
     check_identify,
     checked_clock,
@@ -22,28 +32,18 @@ from meterkit.configuration import (
     checked_prices,
     settings_of,
 )
-from meterkit.counting import Counting
-from meterkit.errors import UsageError
-from meterkit.identifying import Identify
-from meterkit.inquiry import Inquiry
-from meterkit.limits import checked_customer, checked_id
-from meterkit.meter import Meter
-from meterkit.pricing import Price
-from meterkit.problems import Problems
-from meterkit.processes import Processes
-from meterkit.rulebook import Rulebook
-from meterkit.webhook import Webhook, checked_webhook
-from meterkit.windows import Windows
+from meterkit.runtime.supervisor import Processes
+from meterkit.webhooks.config import Webhook, checked_webhook
 
 if TYPE_CHECKING:  # who may pass, who is told, and the page are imported by the kits that have them
-    from meterkit.flusher import Flusher
-    from meterkit.following import Followed
-    from meterkit.governance import Governance, Quota
-    from meterkit.governor import Governor
-    from meterkit.notifier import MakeNotifier
-    from meterkit.notify import Notify
-    from meterkit.outbox import Summary
-    from meterkit.page import Page
+    from meterkit.adapters.customer_page import Page
+    from meterkit.governance.governor import Governor
+    from meterkit.governance.policy import Governance, Quota
+    from meterkit.notices.dispatcher import MakeNotifier
+    from meterkit.notices.rules import Notify
+    from meterkit.outbox.outbox import Summary
+    from meterkit.runtime.process import Flusher
+    from meterkit.webhooks.account_sync import Followed
 
 
 class MeterKit(Inquiry):
@@ -158,13 +158,13 @@ class MeterKit(Inquiry):
         return f"MeterKit(meters={list(self.meters)}, stripe_key={masked!r}, data_dir={str(self._settings.data_dir)!r})"
 
     def _page_of(self, path: str, quotas: Iterable[Quota]) -> Page:
-        from meterkit.page import Page, check_path
+        from meterkit.adapters.customer_page import Page, check_path
 
         check_path(path, None if self.webhook is None else self.webhook.path)
         return Page(path, self, counting=self.counting, prices=self.prices, meters=self.meters, quotas=quotas)
 
     def _told_by(self, notify: Iterable[Notify], governance: Governance | None) -> tuple[Notify, ...]:
-        from meterkit.notify import checked_notify
+        from meterkit.notices.rules import checked_notify
 
         rules = checked_notify(notify, self.meters, self.prices, governance)
         if rules:
@@ -172,7 +172,7 @@ class MeterKit(Inquiry):
         return rules
 
     def _notifier_of(self, rules: tuple[Notify, ...], governance: Governance | None) -> MakeNotifier:
-        from meterkit.notifier import Notifier
+        from meterkit.notices.dispatcher import Notifier
 
         return partial(
             Notifier,
@@ -185,8 +185,8 @@ class MeterKit(Inquiry):
         )
 
     def _governor_of(self, governance: Governance) -> Governor:
-        from meterkit.governance import check_governance
-        from meterkit.governor import Governor
+        from meterkit.governance.governor import Governor
+        from meterkit.governance.policy import check_governance
 
         check_governance(governance, self.meters)
         governor = Governor(

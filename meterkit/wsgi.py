@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from meterkit.answers import WARNING, Answer
-from meterkit.counting import MARK, counting_of
-from meterkit.endpoint import LARGEST_BYTES, Endpoint, endpoint_of
-from meterkit.exchange import UNREAD, Exchange
-from meterkit.wsgi_body import counted, only_piece
-from meterkit.wsgi_headers import EnvironHeaders, HeaderPairs
+from meterkit.adapters.wsgi_body import counted, only_piece
+from meterkit.adapters.wsgi_headers import EnvironHeaders, HeaderPairs
+from meterkit.core.responses import WARNING, Answer
+from meterkit.metering.exchange import UNREAD, Exchange
+from meterkit.metering.recorder import MARK, counting_of
+from meterkit.webhooks.endpoint import LARGEST_BYTES, Endpoint, endpoint_of
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -11,8 +11,9 @@ from fake_clock import Clock
 from stripe_account import api, make_meter
 from stripe_types import wrong_requests
 
-from meterkit import Meter, MeterKit, patience, transport
+from meterkit import Meter, MeterKit
 from meterkit.sandbox import Sandbox
+from meterkit.stripe_api import retry, transport
 
 
 @pytest.fixture(autouse=True)
@@ -81,5 +82,5 @@ def customer(stripe):
 @pytest.fixture
 def impatient(monkeypatch):
     """A reporter with the same tries as ever, and shorter waits between them."""
-    monkeypatch.setattr(patience, "MAX_WAIT", 0.01)
+    monkeypatch.setattr(retry, "MAX_WAIT", 0.01)
     monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(0.5))

@@ -11,8 +11,9 @@ import stripe as stripe_python
 from fake_clock import Clock
 from stripe_types import wrong_requests
 
-from meterkit import Meter, patience, summaries, transport
+from meterkit import Meter
 from meterkit.sandbox import Sandbox
+from meterkit.stripe_api import event_summaries, retry, transport
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -21,7 +22,7 @@ DAY = 24 * HOUR
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
     """The same tries as ever, with shorter waits between them."""
-    monkeypatch.setattr(patience, "MAX_WAIT", 0.01)
+    monkeypatch.setattr(retry, "MAX_WAIT", 0.01)
     monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(0.5))
 
 
@@ -64,7 +65,7 @@ def use(kit, clock, customer, quantity):
 
 def lose_the_answer(kit, stripe, fault="reset_after"):
     """Report, and get no answer, however often it is tried."""
-    stripe.fail(fault, times=patience.TRIES)
+    stripe.fail(fault, times=retry.TRIES)
     kit.report()
     stripe.heal()
 
@@ -262,7 +263,7 @@ def test_a_key_that_may_not_read_holds_nothing_up(make_kit, stripe, customer, cl
     lose_the_answer(kit, stripe)
     clock.advance(DAY)
     refused = stripe_python.PermissionError("The provided key does not have the required permissions.", http_status=403)
-    monkeypatch.setattr(summaries.Summaries, "_meters_of", raiser(refused))
+    monkeypatch.setattr(event_summaries.Summaries, "_meters_of", raiser(refused))
     kit.record("calls", customer, 7)
     clock.advance(HOUR)
 
@@ -303,7 +304,7 @@ def test_the_clock_of_this_machine_does_not_tell_how_old_an_attempt_is(
 def test_while_stripe_does_not_tell_the_time_nothing_is_sent(kit, stripe, customer, clock):
     """What is refused instead tells it as well; only no answer, or a proxy's, does not."""
     use(kit, clock, customer, 5)
-    stripe.fail("502", path="/v1/billing/meters", times=patience.TRIES)
+    stripe.fail("502", path="/v1/billing/meters", times=retry.TRIES)
     silent = kit.report()
     stripe.fail("500", path="/v1/billing/meters")
     kit.report()

@@ -10,8 +10,9 @@ import pytest
 import sqlalchemy as sa
 from fake_clock import NOON
 
-from meterkit import Meter, schema
-from meterkit.consumption import Consumption
+from meterkit import Meter
+from meterkit.accounts.period_usage import Consumption
+from meterkit.ledger import schema
 
 HOUR, DAY = 3600, 24 * 3600
 ANCHOR = NOON - 5 * DAY + 1234

@@ -7,7 +7,9 @@ import threading
 import httpx
 import pytest
 
-from meterkit import LedgerError, Meter, UsageError, correcting, transport
+from meterkit import LedgerError, Meter, UsageError
+from meterkit.reporting import corrections
+from meterkit.stripe_api import transport
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -130,7 +132,7 @@ def test_an_answer_that_is_lost_until_it_is_too_late(kit, stripe, customer, used
 def test_a_cancellation_that_stripe_refuses(kit, stripe, customer, used, clock, monkeypatch):
     """A negative event takes it back instead."""
     kit.report()
-    monkeypatch.setattr(correcting, "UNKNOWN_SECONDS", 99 * HOUR)  # whoever asks too late is refused
+    monkeypatch.setattr(corrections, "UNKNOWN_SECONDS", 99 * HOUR)  # whoever asks too late is refused
     clock.advance(30 * HOUR)
     found = take_back(kit, 100, used)
     kit.report()

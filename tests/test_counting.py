@@ -10,7 +10,7 @@ from plain_exchange import PlainExchange, counted, serve
 
 import meterkit
 from meterkit import ConfigurationError, Identity, Meter, UsageError, response_json
-from meterkit.counting import counting_of
+from meterkit.metering.recorder import counting_of
 
 
 def raising(error):

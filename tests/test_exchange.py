@@ -12,7 +12,8 @@ import pytest
 from plain_exchange import counted, serve
 
 import meterkit
-from meterkit import Meter, response_json, saying
+from meterkit import Meter, response_json
+from meterkit.metering import context
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def tokens(make_kit):
 
 @pytest.fixture(autouse=True)
 def _nothing_warned_yet(monkeypatch):
-    monkeypatch.setattr(saying, "_warned_at", float("-inf"))
+    monkeypatch.setattr(context, "_warned_at", float("-inf"))
 
 
 def test_add_usage_sums_up(tokens):

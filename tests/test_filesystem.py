@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from meterkit import LedgerError, filesystem
+from meterkit import LedgerError
+from meterkit.core import filesystem
 
 LINE = "36 25 0:31 / {place} rw,relatime shared:20 - {kind} server:/export rw,vers=4.2"
 ROOT = "25 1 8:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw"

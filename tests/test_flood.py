@@ -11,8 +11,8 @@ import sys
 import pytest
 from figures import note_figure
 
-from meterkit import flood
-from meterkit.flood import Flood
+from meterkit.journal import cardinality
+from meterkit.journal.cardinality import Flood
 
 COMPANIES = int(os.environ.get("METERKIT_TEST_COMPANIES", "60000"))
 """The long run takes a million."""
@@ -72,8 +72,8 @@ def test_a_million_companies_in_an_hour(tmp_path):
 @pytest.fixture
 def dammed(make_kit, tmp_path, monkeypatch):
     """A kit whose usage can go nowhere: no file, and a locked ledger. Three generations that wait are too many."""
-    monkeypatch.setattr(flood, "MOST_IN_MEMORY", 3 << 20)
-    monkeypatch.setattr("meterkit.database.PATIENCE", 0.01)
+    monkeypatch.setattr(cardinality, "MOST_IN_MEMORY", 3 << 20)
+    monkeypatch.setattr("meterkit.ledger.database.PATIENCE", 0.01)
     (tmp_path / "file").write_text("")
     kit = make_kit(data_dir=tmp_path / "file" / "data", ledger=f"sqlite:///{tmp_path}/ledger.sqlite")
     kit.link("linked", "cus_1")
@@ -125,7 +125,7 @@ def test_after_a_flood_all_is_as_before(dammed):
 
 def test_who_is_known_is_bounded_too(monkeypatch):
     """Companies that come slowly could be invented as well."""
-    monkeypatch.setattr(flood, "MOST_KNOWN", 3)
+    monkeypatch.setattr(cardinality, "MOST_KNOWN", 3)
     known = Flood()
 
     known.know(f"company {number}" for number in range(10))

@@ -9,7 +9,9 @@ import threading
 
 import pytest
 
-from meterkit import errand, native, patience
+from meterkit.core import threads
+from meterkit.runtime import periodic
+from meterkit.stripe_api import retry
 
 HOUR = 3600
 
@@ -51,8 +53,8 @@ def test_the_first_count_starts_all_that_is_needed(make_live_kit, stripe, custom
 @pytest.mark.usefixtures("left_behind")
 def test_what_could_not_be_sent_is_tried_again_by_itself(make_live_kit, stripe, customer, monkeypatch):
     """Long before the next hour."""
-    monkeypatch.setattr(patience, "MAX_WAIT", 0.01)
-    monkeypatch.setattr(errand, "FIRST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(retry, "MAX_WAIT", 0.01)
+    monkeypatch.setattr(periodic, "FIRST_RETRY_SECONDS", 0.01)
     refused = stripe.fail("429", times=4)
     held = stripe.fail("slow")
     kit = make_live_kit()
@@ -91,12 +93,12 @@ def test_a_close_amidst_a_flush_flushes_once_more(make_kit, clock, monkeypatch):
             closing.wait(30)
         return clock()
 
-    def join_when_closing(worker: native.Worker, timeout: float) -> bool:
+    def join_when_closing(worker: threads.Worker, timeout: float) -> bool:
         closing.set()
         return join(worker, timeout)
 
-    join = native.Worker.join
-    monkeypatch.setattr(native.Worker, "join", join_when_closing)
+    join = threads.Worker.join
+    monkeypatch.setattr(threads.Worker, "join", join_when_closing)
     kit = make_kit(flush_interval=0.01, clock=clock_that_holds_a_flush)
     kit.record("calls", "acme", 1)
     assert amidst.wait(30)

@@ -13,18 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meterkit import generation, journal_file, orphans
-from meterkit.generation import FullError, Generation
-from meterkit.journal_file import FIRST_CELL, ForeignFileError
-from meterkit.layout import cell_key
-from meterkit.problems import Problems
+from meterkit.core.problems import Problems
+from meterkit.journal import file_format, generation, recovery
+from meterkit.journal.file_format import FIRST_CELL, ForeignFileError
+from meterkit.journal.generation import FullError, Generation
+from meterkit.journal.index import cell_key
 
 CELL = ("credit_scores", "credit_scores", "acme", "", 1_700_000_000 // 3600 * 3600)
 OTHER = ("egress", "egress_bytes", "globex", "anna", CELL[4])
 
 
 def counted_in(path: Path) -> dict[generation.Cell, int]:
-    return {cell: quantity for cell, quantity, _last in journal_file.read(path.read_bytes())}
+    return {cell: quantity for cell, quantity, _last in file_format.read(path.read_bytes())}
 
 
 def abandoned(directory: Path, **quantities: int) -> Path:
@@ -46,14 +46,14 @@ def test_what_is_counted_stands_in_the_file_at_once(tmp_path):
     owned.count(CELL, 3, CELL[4] + 20)
     owned.count(OTHER, 7, CELL[4] + 30)
 
-    assert [(CELL, 5, CELL[4] + 20), (OTHER, 7, CELL[4] + 30)] == journal_file.read(owned.path.read_bytes())
+    assert [(CELL, 5, CELL[4] + 20), (OTHER, 7, CELL[4] + 30)] == file_format.read(owned.path.read_bytes())
     owned.discard()
 
 
 def test_a_kill_takes_nothing_that_was_counted(tmp_path):
     """SIGKILL right after a count leaves the count in the file."""
     script = (
-        "import os, signal, sys; from pathlib import Path; from meterkit.generation import Generation\n"
+        "import os, signal, sys; from pathlib import Path; from meterkit.journal.generation import Generation\n"
         "owned = Generation.create(Path(sys.argv[1]))\n"
         "[owned.count(('m', 'm', 'acme', '', 0), 1, i) for i in range(1234)]\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
@@ -62,7 +62,7 @@ def test_a_kill_takes_nothing_that_was_counted(tmp_path):
     dead = subprocess.run([sys.executable, "-c", script, tmp_path], check=False)
 
     (path,) = tmp_path.iterdir()
-    orphan = orphans.adopt(path)
+    orphan = recovery.adopt(path)
     assert -signal.SIGKILL == dead.returncode
     assert [(("m", "m", "acme", "", 0), 1234, 1233)] == orphan.cells
     orphan.discard()
@@ -141,7 +141,7 @@ def test_what_is_discarded_is_empty_even_if_it_stays(tmp_path):
     owned = Generation.create(tmp_path)
     owned.count(CELL, 5, 0)
     (tmp_path / "own").hardlink_to(owned.path)
-    orphan = orphans.adopt(abandoned(tmp_path, acme=7))
+    orphan = recovery.adopt(abandoned(tmp_path, acme=7))
     (tmp_path / "orphan").hardlink_to(orphan.path)
 
     owned.discard()
@@ -165,19 +165,19 @@ def test_nobody_adopts_what_a_living_process_owns(tmp_path):
     """The lock decides, also within one process."""
     owned = Generation.create(tmp_path)
 
-    assert orphans.adopt(owned.path) is None
+    assert recovery.adopt(owned.path) is None
     owned.discard()
 
 
 def test_nobody_adopts_twice(tmp_path):
     """While one process folds a generation, no other does."""
     path = abandoned(tmp_path, acme=3)
-    orphan = orphans.adopt(path)
+    orphan = recovery.adopt(path)
 
-    assert orphans.adopt(path) is None
+    assert recovery.adopt(path) is None
 
     orphan.release()
-    again = orphans.adopt(path)
+    again = recovery.adopt(path)
     assert [3] == [quantity for _cell, quantity, _last in again.cells]
     again.discard()
 
@@ -195,10 +195,10 @@ def test_a_forked_child_does_not_hold_the_lock_for_its_dead_parent(tmp_path):
         os._exit(0)
     os.read(child_is_ready[0], 1)
     path = owned.path
-    assert orphans.adopt(path) is None, "the parent lives"
+    assert recovery.adopt(path) is None, "the parent lives"
 
     owned.abandon()
-    orphan = orphans.adopt(path)
+    orphan = recovery.adopt(path)
 
     assert orphan is not None
     orphan.discard()
@@ -223,7 +223,7 @@ def test_a_foreign_file_is_told(tmp_path, content, why):
     path.write_bytes(content)
 
     with pytest.raises(ForeignFileError, match=why):
-        orphans.adopt(path)
+        recovery.adopt(path)
 
 
 def test_a_newer_format_is_told(tmp_path):
@@ -234,7 +234,7 @@ def test_a_newer_format_is_told(tmp_path):
         file.write(struct.pack("<I", 99))
 
     with pytest.raises(ForeignFileError, match="format version 99"):
-        orphans.adopt(path)
+        recovery.adopt(path)
 
 
 def test_a_damaged_header_is_told(tmp_path):
@@ -245,7 +245,7 @@ def test_a_damaged_header_is_told(tmp_path):
         file.write(b"\xff")
 
     with pytest.raises(ForeignFileError, match="header is damaged"):
-        orphans.adopt(path)
+        recovery.adopt(path)
 
 
 def test_of_a_torn_file_the_sound_part_is_kept(tmp_path):
@@ -254,7 +254,7 @@ def test_of_a_torn_file_the_sound_part_is_kept(tmp_path):
     content = path.read_bytes()
     path.write_bytes(content.replace(b"globex", b"glob\xff\xff"))
 
-    orphan = orphans.adopt(path)
+    orphan = recovery.adopt(path)
 
     assert [("acme", 1)] == [(cell[2], quantity) for cell, quantity, _last in orphan.cells]
     assert "damaged" in orphan.torn
@@ -269,12 +269,12 @@ def test_a_cut_file_is_torn(tmp_path):
     path = abandoned(tmp_path, acme=1, globex=2, initech=4)
     os.truncate(path, path.read_bytes().index(b"initech"))
 
-    orphan = orphans.adopt(path)
+    orphan = recovery.adopt(path)
 
     assert 3 == sum(quantity for _cell, quantity, _last in orphan.cells)
     assert "damaged" in orphan.torn
     os.truncate(path, 4096)
-    assert "cut" in orphans.Orphan(path, -1, path.read_bytes()).torn
+    assert "cut" in recovery.Orphan(path, -1, path.read_bytes()).torn
     orphan.release()
 
 
@@ -285,7 +285,7 @@ def test_counts_whose_keys_are_missing_are_told(tmp_path):
     second = content.index(b'[0,"globex"]') - 8
     path.write_bytes(content[:second] + bytes(len(content) - second))
 
-    orphan = orphans.adopt(path)
+    orphan = recovery.adopt(path)
 
     assert [1] == [quantity for _cell, quantity, _last in orphan.cells]
     assert "keys are missing" in orphan.torn
@@ -300,7 +300,7 @@ def test_a_damaged_time_costs_nobody_the_count(tmp_path, time):
         file.seek(8 * FIRST_CELL + 8)
         file.write(struct.pack("<d", time))
 
-    orphan = orphans.adopt(path)
+    orphan = recovery.adopt(path)
 
     ((cell, quantity, last),) = orphan.cells
     assert (1, cell[4], None) == (quantity, last, orphan.torn)
@@ -318,7 +318,7 @@ def test_no_damage_makes_it_fail_in_another_way(tmp_path_factory, cut, flips):
     path.write_bytes(content)
 
     try:
-        orphan = orphans.adopt(path)
+        orphan = recovery.adopt(path)
     except ForeignFileError:
         return
     orphan.release()
@@ -333,7 +333,7 @@ def test_a_record_that_was_being_written_at_the_kill_is_not_there_yet(tmp_path):
         file.seek(end + 8)
         file.write(b'[0,"globex"')
 
-    orphan = orphans.adopt(path)
+    orphan = recovery.adopt(path)
 
     assert [1] == [quantity for _cell, quantity, _last in orphan.cells]
     assert orphan.torn is None
@@ -407,7 +407,7 @@ def test_what_becomes_too_much_amidst_that_is_not_followed(tmp_path, kind):
 
     other.follow(one)
     other.count((*CELL[:2], "x", "", 0), 3, 0)
-    found = list(other.cells()) if kind == "memory" else journal_file.read(other.path.read_bytes())
+    found = list(other.cells()) if kind == "memory" else file_format.read(other.path.read_bytes())
 
     assert [((*CELL[:2], "x", "", 0), 3, 0)] == found
     one.discard()
@@ -438,8 +438,8 @@ def test_a_smaller_one_is_read_while_a_larger_one_that_follows_gets_more(tmp_pat
 def test_a_limit_to_the_size_of_files_costs_no_key(tmp_path, limit):
     """The room has been taken before, and what may not be written, or only in part, can be stored."""
     script = (
-        "import resource, sys; from pathlib import Path; from meterkit.generation import Generation\n"
-        "from meterkit.journal_file import read\n"
+        "import resource, sys; from pathlib import Path; from meterkit.journal.generation import Generation\n"
+        "from meterkit.journal.file_format import read\n"
         "cells = [('m', 'm', f'company-{number}', '', 0) for number in range(9000)]\n"
         "one, other = (Generation.create(Path(sys.argv[1])) for _ in range(2))\n"
         "for cell in cells: one.count(cell, 1, 0)\n"
@@ -474,7 +474,7 @@ def test_a_kill_while_keys_are_copied_leaves_none_of_them(tmp_path, monkeypatch,
     path = other.path
     other.abandon()
 
-    orphan = orphans.adopt(path)
+    orphan = recovery.adopt(path)
 
     assert len(puts) > killed_at
     assert ([], None) == (orphan.cells, orphan.torn)

@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meterkit import generation
-from meterkit.generation import Generation
-from meterkit.journal import ClosedJournalError, Journal
-from meterkit.problems import Problems
-from meterkit.spares import Spares
+from meterkit.core.problems import Problems
+from meterkit.journal.generation import Generation
+from meterkit.journal.journal import ClosedJournalError, Journal, generation
+from meterkit.journal.pool import Spares
 
 
 def cell(company: str, window: int = 0) -> generation.Cell:

@@ -7,8 +7,8 @@ import inspect
 import pytest
 from interpreter import gaps
 
-from meterkit.generation import Generation
-from meterkit.journal import Journal
+from meterkit.journal.generation import Generation
+from meterkit.journal.journal import Journal
 
 
 def steps_of(function, first, last):

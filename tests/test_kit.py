@@ -11,7 +11,8 @@ import pytest
 from fake_clock import NOON
 from plain_exchange import counted, serve
 
-from meterkit import LedgerError, Meter, UsageError, database
+from meterkit import LedgerError, Meter, UsageError
+from meterkit.ledger import database
 
 
 def test_record_flush_usage(kit):

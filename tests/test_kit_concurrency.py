@@ -9,12 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from plain_exchange import PlainExchange, counted, serve
 
-from meterkit import Meter, native
+from meterkit import Meter
+from meterkit.core import threads
 
 pytestmark = pytest.mark.usefixtures("_hurried_threads")
 
 
-def threads(*works):
+def threads_for(*works):
     """Start each of *works* in a thread of its own."""
     started = [threading.Thread(target=work) for work in works]
     for thread in started:
@@ -30,8 +31,8 @@ def count_against(kit, count, *against):
         while not done.is_set():
             work()
 
-    others = threads(*[lambda work=work: until_done(work) for work in against])
-    for thread in threads(*[count] * 8):
+    others = threads_for(*[lambda work=work: until_done(work) for work in against])
+    for thread in threads_for(*[count] * 8):
         thread.join()
     done.set()
     for thread in others:
@@ -53,7 +54,7 @@ def test_threads_against_flushes(kit):
 @pytest.mark.parametrize("python", ["as it is", "without its lock"])
 def test_requests_against_flushes_and_closes(make_kit, monkeypatch, python):
     """The shortest way of a request to the journal takes no lock, and loses nothing to who takes the journal away."""
-    monkeypatch.setattr(native, "SWITCHES_AT_CALLS", python == "as it is")
+    monkeypatch.setattr(threads, "SWITCHES_AT_CALLS", python == "as it is")
     companies = [f"company {number}" for number in range(7)]
     kit = make_kit(identify=lambda exchange: exchange.path)
 

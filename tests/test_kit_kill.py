@@ -214,7 +214,7 @@ def test_a_kill_while_a_generation_is_made(start, make_kit, tmp_path):
     """Nothing is counted in it yet; a later process clears it away, but not one that may still be in the making."""
     process = start(
         """
-        from meterkit import generation
+        from meterkit.journal import generation
         allocate = generation._allocate
         generation._allocate = lambda fd, size: (allocate(fd, size), os.kill(os.getpid(), 9))
         kit.record("calls", "acme", 1)

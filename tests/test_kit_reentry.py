@@ -14,7 +14,7 @@ from plain_exchange import counted, serve
 from thorough import some
 
 import meterkit
-from meterkit.journal import Journal
+from meterkit.journal.journal import Journal
 
 PACKAGE = str(Path(meterkit.__file__).parent)
 

@@ -18,7 +18,9 @@ from plain_exchange import counted
 from test_kit_reentry import interrupted
 from thorough import some
 
-from meterkit import LedgerError, database, flusher
+from meterkit import LedgerError
+from meterkit.ledger import database
+from meterkit.runtime import process
 from meterkit.sandbox import Sandbox
 
 HOUR = 3600
@@ -179,7 +181,7 @@ def test_a_count_within_a_flush(kit, start):
 def test_an_end_within_a_flush(make_kit, tmp_path, monkeypatch, start, end):
     """A handler of SIGTERM that flushes or closes amidst a flush of its own thread neither loses nor doubles."""
     monkeypatch.setattr(database, "PATIENCE", 0.01)
-    monkeypatch.setattr(flusher, "STOP_SECONDS", 0.01)  # the flush that it waits for is the one that it interrupts
+    monkeypatch.setattr(process, "STOP_SECONDS", 0.01)  # the flush that it waits for is the one that it interrupts
     found, more = [], True
     while more:
         data_dir = tmp_path / str(len(found))

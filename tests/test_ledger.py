@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meterkit import LedgerError, Meter
-from meterkit.accounts import Accounts
-from meterkit.database import Database
-from meterkit.ledger import Books, Ledger
-from meterkit.schema import VERSION
+from meterkit.accounts.accounts import Accounts
+from meterkit.ledger.database import Database
+from meterkit.ledger.ledger import Books, Ledger
+from meterkit.ledger.schema import VERSION
 
 WINDOW = 1_772_366_400
 HOUR = 3600
@@ -209,7 +209,7 @@ def set_version(path, version):
 def test_processes_that_fold_at_once_wait_for_each_other(path):
     """Four processes, the same rows in different order: no error, no loss."""
     script = (
-        "import random, sys; from meterkit.database import Database; from meterkit.ledger import Ledger\n"
+        "import random, sys; from meterkit.ledger.database import Database; from meterkit.ledger.ledger import Ledger\n"
         "ledger = Ledger(Database(f'sqlite:///{sys.argv[1]}'), clock=lambda: 0)\n"
         "companies = [f'company-{n}' for n in range(50)]\n"
         "for turn in range(25):\n"

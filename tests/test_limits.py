@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterkit import UsageError
-from meterkit.limits import MAX_ID_LENGTH, MAX_QUANTITY, checked_id, checked_quantity
+from meterkit.core.validation import MAX_ID_LENGTH, MAX_QUANTITY, checked_id, checked_quantity
 
 
 class Index:

@@ -163,7 +163,7 @@ def test_response_bytes():
 def test_duration(monkeypatch):
     """Durations are counted in whole milliseconds."""
     now = 100.0
-    monkeypatch.setattr("meterkit.exchange.perf_counter", lambda: now)
+    monkeypatch.setattr("meterkit.metering.exchange.perf_counter", lambda: now)
     exchange = PlainExchange(timed=True)
     now = 101.2345
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from meterkit.accounts import Accounts
-from meterkit.database import Database
-from meterkit.lease import LeaseLostError, acquire, release
-from meterkit.ledger import Ledger
-from meterkit.outbox import Outbox
-from meterkit.sealing import seal
+from meterkit.accounts.accounts import Accounts
+from meterkit.ledger.database import Database
+from meterkit.ledger.lease import LeaseLostError, acquire, release
+from meterkit.ledger.ledger import Ledger
+from meterkit.outbox.outbox import Outbox
+from meterkit.outbox.seal import seal
 
 WINDOW = 1_772_366_400  # conftest's NOON: the clock stands in this window
 HOUR = 3600

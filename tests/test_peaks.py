@@ -12,8 +12,9 @@ from fake_clock import NOON
 from plain_exchange import PlainExchange, serve
 
 import meterkit
-from meterkit import ConfigurationError, Identity, Meter, UsageError, maximum, schema, unique
-from meterkit.accounts import Accounts
+from meterkit import ConfigurationError, Identity, Meter, UsageError, maximum, unique
+from meterkit.accounts.accounts import Accounts
+from meterkit.ledger import schema
 
 HOUR, DAY = 3600, 24 * 3600
 PEOPLE = Meter("people", value=unique("user"))

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from meterkit import problems
-from meterkit.problems import QUIET_SECONDS, Problems
+from meterkit.core import problems
+from meterkit.core.problems import QUIET_SECONDS, Problems
 
 
 @pytest.fixture

@@ -14,8 +14,10 @@ import pytest
 import stripe as stripe_python
 from stripe_account import api, make_meter
 
-from meterkit import Meter, patience, sending
-from meterkit.sending import _send_event
+from meterkit import Meter
+from meterkit.reporting import meter_events
+from meterkit.reporting.meter_events import _send_event
+from meterkit.stripe_api import retry
 from meterkit.wsgi import MeterMiddleware
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -340,7 +342,7 @@ def test_one_event_that_always_fails_holds_up_no_other(kit, stripe, customer, cl
     clock.advance(HOUR)
     path = "/v1/billing/meter_events"
     stripe.fail("500", path=path)
-    stripe.fail("500", path=path, after=1, times=2 * patience.TRIES - 1)
+    stripe.fail("500", path=path, after=1, times=2 * retry.TRIES - 1)
 
     kit.report()
 
@@ -420,7 +422,7 @@ def test_who_is_down_is_not_asked_for_every_customer(kit, stripe, customers, clo
 
     assert (0, 230) == (summary.sent, summary.postponed)
     asked = len(events_sent(stripe))
-    assert asked <= 3 * patience.TRIES
+    assert asked <= 3 * retry.TRIES
     stripe.heal()
     clock.advance(24 * HOUR)
     kit.report()
@@ -451,7 +453,7 @@ def test_what_nobody_thought_of_is_raised_and_bills_nothing_twice(kit, stripe, c
             raise ZeroDivisionError
         return verdict
 
-    monkeypatch.setattr(sending, "_send_event", send_and_break)
+    monkeypatch.setattr(meter_events, "_send_event", send_and_break)
     with pytest.raises(ZeroDivisionError):
         kit.report()
     for _ in range(2):

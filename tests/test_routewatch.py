@@ -6,7 +6,7 @@ import pytest
 from plain_exchange import PlainExchange, serve
 
 from meterkit import Meter
-from meterkit.routewatch import PATIENCE
+from meterkit.metering.route_check import PATIENCE
 
 ROUTES = ["/items/{id}", "/users"]
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterkit import Meter, response_json
-from meterkit.rulebook import MAX_REMEMBERED, Rulebook
+from meterkit.metering.matching import MAX_REMEMBERED, Rulebook
 
 
 def names(rulebook, method="GET", path="/", route=None, status=200):

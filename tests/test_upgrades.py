@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from meterkit import Meter, schema
-from meterkit.database import Database
+from meterkit import Meter
+from meterkit.ledger import schema
+from meterkit.ledger.database import Database
 
 LEDGERS = Path(__file__).parent / "ledgers"
 VERSIONS = sorted(int(path.stem.partition("-")[2]) for path in LEDGERS.glob("sqlite-*.sql"))
@@ -72,8 +73,8 @@ def test_processes_that_upgrade_at_once(path):
     """One does it, and the others wait."""
     restore(1, path)
     script = (
-        "import sys; from meterkit.database import Database\n"
-        "from meterkit.ledger import Ledger\n"
+        "import sys; from meterkit.ledger.database import Database\n"
+        "from meterkit.ledger.ledger import Ledger\n"
         "print(len(Ledger(Database(f'sqlite:///{sys.argv[1]}'), clock=lambda: 0).usage()))"
     )
 

@@ -2,7 +2,7 @@
 Edges: the ways by which notices reach people: ``to=`` of `meterkit.Notify`.
 
 Each gets one notice at a time, in a background thread, and raises if it could not deliver it; it is tried again then.
-A function that takes a `meterkit.notice.Notice` is a channel, too.
+A function that takes a `meterkit.notices.notice.Notice` is a channel, too.
 """
 
 from __future__ import annotations

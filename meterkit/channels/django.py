@@ -5,8 +5,8 @@ from __future__ import annotations
 from django.core.mail import EmailMultiAlternatives
 
 from meterkit.channels.email import fingerprint
-from meterkit.channels.letter import Letter, Text, To
-from meterkit.notice import Notice
+from meterkit.channels.message import Letter, Text, To
+from meterkit.notices.notice import Notice
 
 __all__ = ["DjangoEmail"]
 

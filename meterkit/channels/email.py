@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Literal
 
-from meterkit.channels.letter import Letter, Text, To
+from meterkit.channels.message import Letter, Text, To
 from meterkit.errors import ConfigurationError
-from meterkit.notice import Notice
+from meterkit.notices.notice import Notice
 
 PORTS = {"starttls": 587, "tls": 465, "none": 25}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from meterkit.notice import Notice
+from meterkit.notices.notice import Notice
 
 
 class Log:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 from meterkit.channels.email import fingerprint
-from meterkit.channels.letter import NAMES, values_of
+from meterkit.channels.message import NAMES, values_of
 from meterkit.channels.webhook import check_url
-from meterkit.notice import Notice
-from meterkit.wording import checked_wording, fill
+from meterkit.core.text_templates import checked_wording, fill
+from meterkit.notices.notice import Notice
 
 TEXT = "*{title}*\n{text}"
 
@@ -47,7 +47,7 @@ class Slack:
         Raises:
             PostError: Slack did not take it.
         """
-        from meterkit.channels.posting import post
+        from meterkit.channels.http_post import post
 
         text = fill(self._text, values_of(notice), escape=_escape)
         headers = {"content-type": "application/json"}

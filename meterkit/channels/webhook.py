@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 
 from meterkit.channels.email import fingerprint
 from meterkit.errors import ConfigurationError
-from meterkit.notice import Notice
+from meterkit.notices.notice import Notice
 
 
 class SignedWebhook:
@@ -62,7 +62,7 @@ class SignedWebhook:
         Raises:
             PostError: It was not taken.
         """
-        from meterkit.channels.posting import post
+        from meterkit.channels.http_post import post
 
         identity = f"msg_{hashlib.sha256(notice.key.encode()).hexdigest()[:32]}"
         created = datetime.fromtimestamp(notice.created_at, timezone.utc)

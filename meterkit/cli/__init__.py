@@ -13,8 +13,8 @@ import sys
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from meterkit.cli import account_commands, catalog_commands, commands, repair_commands, telling_commands
-from meterkit.cli.loading import CommandError
+from meterkit.cli import account_commands, audit_commands, notice_commands, provisioning_commands, usage_commands
+from meterkit.cli.kit_loader import CommandError
 from meterkit.errors import ConfigurationError, MeterKitError
 
 OK = 0
@@ -77,14 +77,18 @@ def parser() -> argparse.ArgumentParser:
 
 def _about_stripe(verbs: _Verbs) -> None:
     """What Stripe has to have."""
-    provision = _verb(verbs, "provision", catalog_commands.provision, "make Stripe's meters and prices match the code")
+    provision = _verb(
+        verbs, "provision", provisioning_commands.provision, "make Stripe's meters and prices match the code"
+    )
     _kit(provision)
     provision.add_argument("--dry-run", action="store_true", help="only show what would be done")
     _json(provision)
 
-    _verb(verbs, "import", catalog_commands.import_code, "print the code for the meters and prices of an account")
+    _verb(verbs, "import", provisioning_commands.import_code, "print the code for the meters and prices of an account")
 
-    subscribe = _verb(verbs, "subscribe", catalog_commands.subscribe, "make a company a customer with a subscription")
+    subscribe = _verb(
+        verbs, "subscribe", provisioning_commands.subscribe, "make a company a customer with a subscription"
+    )
     _kit(subscribe)
     subscribe.add_argument("company", metavar="COMPANY", help="as the application knows it")
     subscribe.add_argument("--name", metavar="TEXT", help="the customer's name, for its invoices")
@@ -97,35 +101,35 @@ def _about_stripe(verbs: _Verbs) -> None:
 
 def _to_try(verbs: _Verbs) -> None:
     """What needs no kit."""
-    demo = _verb(verbs, "demo", commands.demo, "bill a month on a pocket Stripe, with a worker killed half-way")
+    demo = _verb(verbs, "demo", usage_commands.demo, "bill a month on a pocket Stripe, with a worker killed half-way")
     demo.add_argument(
         "--framework", choices=("flask", "django", "fastapi"), default="flask", help="whose example (default: flask)"
     )
     demo.add_argument("--kill-after", type=int, metavar="N", help="kill the worker after N requests (default: half)")
     _json(demo)
 
-    sandbox = _verb(verbs, "sandbox", commands.sandbox, "serve a pocket Stripe on the loopback until Ctrl-C")
+    sandbox = _verb(verbs, "sandbox", usage_commands.sandbox, "serve a pocket Stripe on the loopback until Ctrl-C")
     sandbox.add_argument("--port", type=int, default=12111, metavar="N", help="0 for any free one (default: 12111)")
 
 
 def _about_usage(verbs: _Verbs) -> None:
     """What a running app does by itself, and what there is to see of it."""
-    usage = _verb(verbs, "usage", commands.usage, "show what was used, by whom and when")
+    usage = _verb(verbs, "usage", usage_commands.usage, "show what was used, by whom and when")
     _kit(usage)
     usage.add_argument("--company", metavar="ID", help="only of this company")
     usage.add_argument("--meter", metavar="NAME", help="only of this meter")
     _json(usage)
 
-    flush = _verb(verbs, "flush", commands.flush, "move into the ledger what dead processes have counted")
+    flush = _verb(verbs, "flush", usage_commands.flush, "move into the ledger what dead processes have counted")
     _kit(flush)
     _json(flush)
 
-    report = _verb(verbs, "report", commands.report, "send the usage of the hours that have ended to Stripe")
+    report = _verb(verbs, "report", usage_commands.report, "send the usage of the hours that have ended to Stripe")
     _kit(report)
     report.add_argument("--open", action="store_true", help="the hour that is still open, too")
     _json(report)
 
-    health = _verb(verbs, "health", commands.health, "show whether all is well, and where all usage is")
+    health = _verb(verbs, "health", usage_commands.health, "show whether all is well, and where all usage is")
     _kit(health)
     _json(health)
 
@@ -157,23 +161,23 @@ def _about_customers(verbs: _Verbs) -> None:
 
 def _about_mistakes(verbs: _Verbs) -> None:
     """What was missed, and what went wrong."""
-    backfill = _verb(verbs, "backfill", repair_commands.backfill, "count usage of the past, from a CSV file")
+    backfill = _verb(verbs, "backfill", audit_commands.backfill, "count usage of the past, from a CSV file")
     _kit(backfill)
     backfill.add_argument("file", metavar="usage.csv", help="with the columns meter,company,quantity,at[,user]")
     _json(backfill)
 
-    reconcile = _verb(verbs, "reconcile", repair_commands.reconcile, "compare a month with what Stripe has added up")
+    reconcile = _verb(verbs, "reconcile", audit_commands.reconcile, "compare a month with what Stripe has added up")
     _kit(reconcile)
     reconcile.add_argument("--month", metavar="YYYY-MM", help="in UTC (default: this month)")
     _json(reconcile)
 
-    explain = _verb(verbs, "explain", repair_commands.explain, "show the usage behind an invoice's lines")
+    explain = _verb(verbs, "explain", audit_commands.explain, "show the usage behind an invoice's lines")
     _kit(explain)
     _place(explain)
     explain.add_argument("--month", metavar="YYYY-MM", help="in UTC (default: this month)")
     _json(explain)
 
-    correct = _verb(verbs, "correct", repair_commands.correct, "take back usage that was counted by mistake")
+    correct = _verb(verbs, "correct", audit_commands.correct, "take back usage that was counted by mistake")
     _kit(correct)
     _place(correct)
     correct.add_argument("--quantity", type=int, required=True, metavar="N", help="how much was counted too much")
@@ -181,12 +185,12 @@ def _about_mistakes(verbs: _Verbs) -> None:
     correct.add_argument("--reason", required=True, metavar="TEXT", help="why; kept in the ledger")
     _json(correct)
 
-    retry = _verb(verbs, "retry", repair_commands.retry, "report again what Stripe has rejected")
+    retry = _verb(verbs, "retry", audit_commands.retry, "report again what Stripe has rejected")
     _kit(retry)
     retry.add_argument("--identifier", metavar="mk_...", help="only this event (default: all that are rejected)")
     _json(retry)
 
-    decide = _verb(verbs, "decide", repair_commands.decide, "say whether Stripe has an event that is uncertain")
+    decide = _verb(verbs, "decide", audit_commands.decide, "say whether Stripe has an event that is uncertain")
     _kit(decide)
     decide.add_argument("identifier", metavar="mk_...", help="the event, as meterkit health shows it")
     decide.add_argument("what", choices=["arrived", "lost"], help="lost: its usage is reported again")
@@ -195,7 +199,7 @@ def _about_mistakes(verbs: _Verbs) -> None:
 
 def _about_telling(verbs: _Verbs) -> None:
     """What is told, and what might be."""
-    notices = _verb(verbs, "notices", telling_commands.notices, "show what was told to whom")
+    notices = _verb(verbs, "notices", notice_commands.notices, "show what was told to whom")
     _kit(notices)
     notices.add_argument("--company", metavar="ID", help="only about this company")
     notices.add_argument(
@@ -203,12 +207,12 @@ def _about_telling(verbs: _Verbs) -> None:
     )
     _json(notices)
 
-    notify = _verb(verbs, "notify", telling_commands.notify_test, "try the channels of notify=")
+    notify = _verb(verbs, "notify", notice_commands.notify_test, "try the channels of notify=")
     _kit(notify)
     notify.add_argument("--test", action="store_true", required=True, help="send one notice of each kind that is told")
     _json(notify)
 
-    simulate = _verb(verbs, "simulate", telling_commands.simulate, "price a month's usage by other prices")
+    simulate = _verb(verbs, "simulate", notice_commands.simulate, "price a month's usage by other prices")
     _kit(simulate)
     simulate.add_argument("--month", metavar="YYYY-MM", help="in UTC (default: this month)")
     simulate.add_argument("--against", metavar="MODULE:KIT", help="the old prices (default: as Stripe has told them)")
@@ -228,7 +232,7 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _verb(verbs: _Verbs, name: str, run: commands.Command, what: str) -> argparse.ArgumentParser:
+def _verb(verbs: _Verbs, name: str, run: usage_commands.Command, what: str) -> argparse.ArgumentParser:
     verb = verbs.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
     verb.set_defaults(run=run)
     return verb

@@ -7,13 +7,13 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict
 from typing import Any
 
-from meterkit.cli.commands import instant, print_json, tables_for
-from meterkit.cli.loading import CommandError, load_kit
+from meterkit.cli.kit_loader import CommandError, load_kit
+from meterkit.cli.usage_commands import instant, print_json, tables_for
 
 
 def sync(arguments: argparse.Namespace) -> bool:
     """Read customers, subscriptions and invoices from Stripe."""
-    tables = tables_for(arguments, "meterkit.cli.account_tables")
+    tables = tables_for(arguments, "meterkit.cli.tables.account")
     kit = load_kit(arguments.kit)
     waiting: AbstractContextManager[Any] = nullcontext() if tables is None else tables.waiting("Reading from Stripe")
     with closing(kit), waiting:
@@ -28,7 +28,7 @@ def sync(arguments: argparse.Namespace) -> bool:
 
 def customers(arguments: argparse.Namespace) -> bool:
     """Show how each company stands."""
-    tables = tables_for(arguments, "meterkit.cli.account_tables")
+    tables = tables_for(arguments, "meterkit.cli.tables.account")
     kit = load_kit(arguments.kit)
     with closing(kit):
         kit.flush()
@@ -48,7 +48,7 @@ def customers(arguments: argparse.Namespace) -> bool:
 
 def webhook_events(arguments: argparse.Namespace) -> bool:
     """Show what came from Stripe."""
-    tables = tables_for(arguments, "meterkit.cli.account_tables")
+    tables = tables_for(arguments, "meterkit.cli.tables.account")
     kit = load_kit(arguments.kit)
     with closing(kit):
         found = [asdict(event) for event in kit.webhook_events(limit=arguments.limit)]
@@ -65,7 +65,7 @@ def webhook_events(arguments: argparse.Namespace) -> bool:
 
 def preview(arguments: argparse.Namespace) -> bool:
     """Show the next invoices as they stand."""
-    tables = tables_for(arguments, "meterkit.cli.account_tables")
+    tables = tables_for(arguments, "meterkit.cli.tables.account")
     kit = load_kit(arguments.kit)
     with closing(kit):
         companies = [arguments.company] if arguments.company else [account.company for account in kit.customers()]

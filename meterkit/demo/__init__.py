@@ -25,7 +25,7 @@ from meterkit.demo import traffic
 from meterkit.demo.server import WORKERS, Server
 from meterkit.demo.stripe_account import Invoice, StripeAccount
 from meterkit.kit import MeterKit
-from meterkit.lease import LEASE_SECONDS
+from meterkit.ledger.lease import LEASE_SECONDS
 from meterkit.sandbox import Sandbox
 
 COMPANIES = ("acme", "globex")

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from meterkit import generation, journal_file
 from meterkit.errors import MeterKitError
-from meterkit.journal_file import ForeignFileError
+from meterkit.journal import file_format, generation
+from meterkit.journal.file_format import ForeignFileError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -124,8 +124,8 @@ class Server:
         for path in journal.glob(f"*{generation.SUFFIX}"):
             with suppress(FileNotFoundError, ForeignFileError):  # flushed in this moment
                 data = path.read_bytes()
-                counted = sum(quantity for _, quantity, _ in journal_file.read(data))
-                pid = journal_file.owner(data)
+                counted = sum(quantity for _, quantity, _ in file_format.read(data))
+                pid = file_format.owner(data)
                 held[pid] = held.get(pid, 0) + counted
         workers = [pid for pid in held if self._is_worker(pid)]
         if not workers:

@@ -13,9 +13,9 @@ from typing import Any
 
 import stripe
 
-from meterkit.meter import Meter
-from meterkit.pricing import Price
-from meterkit.transport import HTTPXClient
+from meterkit.metering.meter import Meter
+from meterkit.pricing.price import Price
+from meterkit.stripe_api.transport import HTTPXClient
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ confirms its bugs.
 from __future__ import annotations
 
 from meterkit.sandbox.faults import Fault
-from meterkit.sandbox.frame import Received
+from meterkit.sandbox.protocol.frame import Received
 from meterkit.sandbox.sandbox import Sandbox
-from meterkit.sandbox.switches import Switches
-from meterkit.sandbox.usage import MeterEvent
+from meterkit.sandbox.state.switches import Switches
+from meterkit.sandbox.state.usage import MeterEvent
 
 __all__ = ["Fault", "MeterEvent", "Received", "Sandbox", "Switches"]

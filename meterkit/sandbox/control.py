@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from meterkit.sandbox.frame import Reply, Request, json_reply
+from meterkit.sandbox.protocol.frame import Reply, Request, json_reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from meterkit.sandbox import alerts, reports
-from meterkit.sandbox.invoices import finalize, follow_usage
-from meterkit.sandbox.payments import collect, fall_due
-from meterkit.sandbox.subscriptions import roll
+from meterkit.sandbox.billing.invoices import finalize, follow_usage
+from meterkit.sandbox.billing.payments import collect, fall_due
+from meterkit.sandbox.billing.subscriptions import roll
+from meterkit.sandbox.metering import alerts, error_reports
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from meterkit.sandbox.account import Account, Record
+    from meterkit.sandbox.state.account import Account, Record
 
 Step = tuple[int, int, "Callable[[Account, Record], None]", "Record"]
 
@@ -62,5 +62,5 @@ def _steps(account: Account) -> Iterator[Step]:
     for subscription in account.tables["subscription"].values():
         if subscription["status"] != "canceled":
             yield subscription["items"]["data"][0]["current_period_end"], 1, roll, subscription
-    yield from ((moment, 2, reports.report, window) for moment, window in reports.ends(account))
+    yield from ((moment, 2, error_reports.report, window) for moment, window in error_reports.ends(account))
     yield from ((moment, 3, alerts.look, seen) for moment, seen in alerts.looks(account))

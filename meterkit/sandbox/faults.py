@@ -6,8 +6,8 @@ import threading
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from meterkit.sandbox.errors import ApiError, key_in_use, lock_timeout, rate_limited
-from meterkit.sandbox.frame import Reply, html_reply
+from meterkit.sandbox.protocol.errors import ApiError, key_in_use, lock_timeout, rate_limited
+from meterkit.sandbox.protocol.frame import Reply, html_reply
 
 Kind = Literal[
     "409",

@@ -11,39 +11,41 @@ from collections import deque
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
-from meterkit.sandbox import (
-    alerts,
+from meterkit.sandbox import cycle
+from meterkit.sandbox.billing import (
     customers,
-    cycle,
-    events,
-    invoiceitems,
+    invoice_items,
+    invoice_previews,
     invoices,
-    items,
-    meter_events,
-    meters,
     payments,
-    previews,
     prices,
     products,
+    subscription_items,
     subscriptions,
-    summaries,
-    thin,
-    v2,
 )
-from meterkit.sandbox.account import NOBODY, fresh_id
-from meterkit.sandbox.errors import ApiError, malformed, server_error, unauthorized
 from meterkit.sandbox.faults import Fault, Faults
-from meterkit.sandbox.form import decode, plain
-from meterkit.sandbox.frame import API_VERSION, Received, Reply, Request, Reset, is_v2, json_reply
-from meterkit.sandbox.idempotency import Keys
-from meterkit.sandbox.limits import Limiter
-from meterkit.sandbox.rendering import render
-from meterkit.sandbox.routes import Call, Route, locate
+from meterkit.sandbox.metering import (
+    alerts,
+    event_log,
+    event_summaries,
+    meter_events,
+    meter_events_v2,
+    meters,
+    thin_events,
+)
+from meterkit.sandbox.protocol.errors import ApiError, malformed, server_error, unauthorized
+from meterkit.sandbox.protocol.form_encoding import decode, plain
+from meterkit.sandbox.protocol.frame import API_VERSION, Received, Reply, Request, Reset, is_v2, json_reply
+from meterkit.sandbox.protocol.idempotency import Keys
+from meterkit.sandbox.protocol.rate_limits import Limiter
+from meterkit.sandbox.protocol.rendering import render
+from meterkit.sandbox.protocol.routes import Call, Route, locate
+from meterkit.sandbox.state.account import NOBODY, fresh_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from meterkit.sandbox.account import Account, Record
+    from meterkit.sandbox.state.account import Account, Record
 
     Sent = Mapping[str, Any]
 
@@ -55,21 +57,21 @@ ROUTES = [
     *prices.ROUTES,
     *meters.ROUTES,
     *alerts.ROUTES,
-    *summaries.ROUTES,
+    *event_summaries.ROUTES,
     *meter_events.ROUTES,
     *subscriptions.ROUTES,
-    *items.ROUTES,
+    *subscription_items.ROUTES,
     *invoices.ROUTES,
-    *invoiceitems.ROUTES,
+    *invoice_items.ROUTES,
     *payments.ROUTES,
-    *previews.ROUTES,
-    *events.ROUTES,
+    *invoice_previews.ROUTES,
+    *event_log.ROUTES,
     *alerts.ROUTES,
-    *v2.ROUTES,
-    *thin.ROUTES,
+    *meter_events_v2.ROUTES,
+    *thin_events.ROUTES,
 ]
-METERED = (meter_events.EVENTS, v2.EVENTS)  # one call at a time for each customer and meter
-INTAKES = (*METERED, v2.STREAM)
+METERED = (meter_events.EVENTS, meter_events_v2.EVENTS)  # one call at a time for each customer and meter
+INTAKES = (*METERED, meter_events_v2.STREAM)
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
 LOG_LENGTH = 100_000  # requests; a sandbox may run for weeks
@@ -144,9 +146,9 @@ class Gateway:
                 key = ""
         if not key or scheme.lower() not in ("basic", "bearer"):
             raise unauthorized(_NO_KEY)
-        if request.path == v2.STREAM.path:  # the stream takes a session's token, and no key
+        if request.path == meter_events_v2.STREAM.path:  # the stream takes a session's token, and no key
             with self.account.lock:
-                known = v2.check_token(self.account, key)
+                known = meter_events_v2.check_token(self.account, key)
         else:
             known = key == self._api_key
         if not known:

@@ -8,24 +8,24 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 from meterkit.sandbox import cycle
-from meterkit.sandbox.account import Account
-from meterkit.sandbox.clock import Clock, seconds_of
 from meterkit.sandbox.control import PREFIX, Control
 from meterkit.sandbox.faults import Fault, Kind, Reason
 from meterkit.sandbox.gateway import Gateway
+from meterkit.sandbox.metering.webhook_delivery import Webhooks
 from meterkit.sandbox.server import Server
-from meterkit.sandbox.switches import Switches
-from meterkit.sandbox.usage import aggregate
-from meterkit.sandbox.webhooks import Webhooks
+from meterkit.sandbox.state.account import Account
+from meterkit.sandbox.state.clock import Clock, seconds_of
+from meterkit.sandbox.state.switches import Switches
+from meterkit.sandbox.state.usage import aggregate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
     from types import TracebackType
 
-    from meterkit.sandbox.frame import Received, Reply, Request, Reset
-    from meterkit.sandbox.switches import AfterRetries, Concurrency, End, RateLimit, Refusal, Rounding, Scope
-    from meterkit.sandbox.usage import MeterEvent
+    from meterkit.sandbox.protocol.frame import Received, Reply, Request, Reset
+    from meterkit.sandbox.state.switches import AfterRetries, Concurrency, End, RateLimit, Refusal, Rounding, Scope
+    from meterkit.sandbox.state.usage import MeterEvent
 
 
 class Sandbox:

@@ -10,7 +10,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
-from meterkit.sandbox.frame import Reply, Request, Reset
+from meterkit.sandbox.protocol.frame import Reply, Request, Reset
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -21,9 +21,9 @@ from starlette.staticfiles import StaticFiles
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+import meterkit.adapters.starlette_routes
 import meterkit.asgi
 import meterkit.flask
-import meterkit.templates
 import meterkit.wsgi
 from meterkit import MeterKit
 

@@ -12,8 +12,8 @@ from adapter_shops import CASES, SHOPS, around, item, starlette_shop
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+import meterkit.adapters.starlette_routes
 import meterkit.asgi
-import meterkit.templates
 from meterkit import Meter, MeterKit
 
 MakeKit = Callable[..., MeterKit]
@@ -96,7 +96,7 @@ def test_templates_that_are_there_but_never_published(make_kit: MakeKit, monkeyp
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
             await self.app({**scope}, receive, send)
 
-    monkeypatch.setattr("meterkit.routewatch.PATIENCE", 3)
+    monkeypatch.setattr("meterkit.metering.route_check.PATIENCE", 3)
     kit = make_kit(Meter("calls", route="/layered/x"))
     app = starlette_shop()
     app.add_middleware(Copying)
@@ -140,7 +140,7 @@ def test_a_templated_mount_is_remembered_within_bounds(make_kit: MakeKit, monkey
     """
     Clients choose what stands in it.
     """
-    monkeypatch.setattr(meterkit.templates, "MAX_MOUNTS", 3)
+    monkeypatch.setattr(meterkit.adapters.starlette_routes, "MAX_MOUNTS", 3)
     kit = make_kit(Meter("calls", route="/star/{tenant}/items/{id:int}"))
     app = starlette_shop()
     metered = meterkit.asgi.MeterMiddleware(app, kit)

@@ -16,9 +16,9 @@ from smtp_server import Mailbox, SMTPServer
 from standardwebhooks import Webhook
 
 from meterkit import ConfigurationError, Notice, Notify
-from meterkit.channels import Email, Log, SignedWebhook, Slack, posting
-from meterkit.channels.posting import PostError
-from meterkit.notice import Callback, channel_of
+from meterkit.channels import Email, Log, SignedWebhook, Slack, http_post
+from meterkit.channels.http_post import PostError
+from meterkit.notices.notice import Callback, channel_of
 
 SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 NOTICE = Notice(
@@ -204,7 +204,7 @@ def http():
 
 @pytest.fixture(autouse=True)
 def _hasty(monkeypatch):
-    monkeypatch.setattr(posting, "MAX_WAIT", 0.001)
+    monkeypatch.setattr(http_post, "MAX_WAIT", 0.001)
 
 
 def test_a_signed_webhook(http):

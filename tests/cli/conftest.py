@@ -9,7 +9,7 @@ from stripe_types import wrong_requests
 
 from meterkit import Meter
 from meterkit.sandbox import Sandbox
-from meterkit.transport import HTTPXClient
+from meterkit.stripe_api.transport import HTTPXClient
 
 METERS = [Meter("credit_scores"), Meter("egress")]
 

@@ -7,7 +7,7 @@ import stripe as stripe_python
 from cli_shell import cells, data_of, meterkit
 from fake_clock import NOON
 
-from meterkit.transport import HTTPXClient
+from meterkit.stripe_api.transport import HTTPXClient
 
 SECRET = "whsec_of_the_shop"
 BILLING = f"""

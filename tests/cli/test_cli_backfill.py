@@ -67,7 +67,7 @@ def test_what_was_broken_off_is_continued(shop, write):
             (
                 "import os, billing\n"
                 "from pathlib import Path\n"
-                "from meterkit.backfill import backfill\n"
+                "from meterkit.runtime.backfill import backfill\n"
                 "def track(portions, total):\n"
                 "    for number, portion in enumerate(portions):\n"
                 "        number == 2 and os._exit(9)\n"

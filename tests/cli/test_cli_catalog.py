@@ -11,7 +11,7 @@ from fake_clock import NOON
 from stripe_types import wrong_requests
 
 from meterkit.sandbox import Sandbox
-from meterkit.transport import HTTPXClient
+from meterkit.stripe_api.transport import HTTPXClient
 
 BILLING = f"""
 from meterkit import Meter, MeterKit, Price, Tier

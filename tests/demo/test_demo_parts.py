@@ -14,13 +14,13 @@ import pytest
 from meterkit import demo
 from meterkit.cli import main
 from meterkit.demo import Kill, Month, _examples, _report, traffic
-from meterkit.demo.figures import BOOKS, as_data, differences
+from meterkit.demo.expectations import BOOKS, as_data, differences
 from meterkit.demo.server import Server, ServerError
 from meterkit.demo.stripe_account import Invoice, Line
 from meterkit.demo.traffic import PLAN, Tally, calls
-from meterkit.generation import Generation
-from meterkit.ledger import Books
-from meterkit.reporter import Summary
+from meterkit.journal.generation import Generation
+from meterkit.ledger.ledger import Books
+from meterkit.reporting.reporter import Summary
 
 
 def line(quantity, amount):

@@ -21,14 +21,16 @@ from wsgiref.util import shift_path_info
 
 import httpx
 
-from meterkit import Meter, MeterKit, MeterKitError, database, patience, transport
+from meterkit import Meter, MeterKit, MeterKitError
+from meterkit.ledger import database
+from meterkit.stripe_api import retry, transport
 from meterkit.wsgi import MeterMiddleware
 
 TIME = [float(os.environ.get("FAULTY_NOW", "0"))]
 """What the kit's clock says; a test moves it."""
 
 # The same tries and the same waiting as ever, in less time.
-patience.MAX_WAIT = 0.01
+retry.MAX_WAIT = 0.01
 transport.TIMEOUT = httpx.Timeout(float(os.environ.get("FAULTY_STRIPE_SECONDS", "10")))
 transport.LONGEST_SECONDS = float(os.environ.get("FAULTY_STRIPE_SECONDS", "30"))
 database.PATIENCE = float(os.environ.get("FAULTY_PATIENCE", "0.05"))

@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from plain_exchange import counted
 
-from meterkit import database
+from meterkit.ledger import database
 
 
 @contextmanager

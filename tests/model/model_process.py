@@ -24,7 +24,10 @@ import httpx
 from model_clocks import Clocks
 from sqlalchemy.engine.default import DefaultDialect
 
-from meterkit import Meter, MeterKit, lanes, native, patience, transport
+from meterkit import Meter, MeterKit
+from meterkit.core import threads
+from meterkit.reporting import worker_pool
+from meterkit.stripe_api import retry, transport
 from meterkit.wsgi import MeterMiddleware
 
 METERS = ("calls", "egress", "later")
@@ -171,7 +174,7 @@ def step(name: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-class PlannedWorker(native.Worker):
+class PlannedWorker(threads.Worker):
     """A thread that an operation starts, which is interrupted where that is."""
 
     def __init__(self, work: Callable[[], None], *, name: str) -> None:
@@ -204,10 +207,10 @@ def main(control: Connection) -> None:
     put_steps_around(pathlib.Path, "unlink", "removal")
     put_steps_around(DefaultDialect, "do_commit", "commit")
     put_steps_around(transport.HTTPXClient, "request", "request")
-    lanes.Worker = PlannedWorker  # type: ignore[misc]
-    lanes.MOST_COMPUTING = 1e9  # as with a Stripe that is far away: many requests at a time
+    worker_pool.Worker = PlannedWorker  # type: ignore[misc]
+    worker_pool.MOST_COMPUTING = 1e9  # as with a Stripe that is far away: many requests at a time
     # The same tries as ever, with shorter waits between them.
-    patience.MAX_WAIT, transport.TIMEOUT = 0.001, httpx.Timeout(0.3)
+    retry.MAX_WAIT, transport.TIMEOUT = 0.001, httpx.Timeout(0.3)
     logging.disable()  # what is wrong is asked for
     while True:
         setting = control.recv()

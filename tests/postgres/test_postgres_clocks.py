@@ -10,7 +10,7 @@ import pytest
 from postgres_account import billed, make_customers
 from real_postgres import PATIENCE
 
-from meterkit import patience, transport
+from meterkit.stripe_api import retry, transport
 
 HOUR = 3600
 APART = 600
@@ -20,7 +20,7 @@ HOURS = 3
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
     """The same tries as ever, with shorter waits between them."""
-    monkeypatch.setattr(patience, "MAX_WAIT", 0.01)
+    monkeypatch.setattr(retry, "MAX_WAIT", 0.01)
 
 
 @pytest.fixture(params=[APART, -APART], ids=["ahead", "behind"])

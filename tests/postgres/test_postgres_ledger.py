@@ -32,9 +32,9 @@ from test_outbox import (
 )
 
 from meterkit import Meter
-from meterkit.database import Database
-from meterkit.lease import LeaseLostError
-from meterkit.limits import MAX_ID_BYTES
+from meterkit.core.validation import MAX_ID_BYTES
+from meterkit.ledger.database import Database
+from meterkit.ledger.lease import LeaseLostError
 
 __all__ = [  # what pytest is to find here
     "accounts",

@@ -22,7 +22,7 @@ from test_reporter import (
     test_what_stripe_may_have_is_compared_after_its_dedup_window,
 )
 
-from meterkit import transport
+from meterkit.stripe_api import transport
 
 __all__ = [  # what pytest is to find here
     "test_a_meter_that_has_left_the_code_is_still_reported",

@@ -4,9 +4,9 @@ import pytest
 import stripe as stripe_python
 from stripe_types import wrong_requests
 
-from meterkit.provision import Provisioning
+from meterkit.provisioning.provisioner import Provisioning
 from meterkit.sandbox import Sandbox
-from meterkit.transport import connect
+from meterkit.stripe_api.transport import connect
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from test_provision import CALLS, GRADUATED, PRICES, kinds
 
 from meterkit import Meter, Price
-from meterkit.importing import code_of
+from meterkit.provisioning.code_generator import code_of
 
 NASTY = 'a"; import os # \\'
 

@@ -7,9 +7,9 @@ import itertools
 import pytest
 from test_provision import GRADUATED
 
-from meterkit.accounts import Accounts
-from meterkit.database import Database
-from meterkit.subscribing import subscribe
+from meterkit.accounts.accounts import Accounts
+from meterkit.ledger.database import Database
+from meterkit.provisioning.subscription import subscribe
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 import stripe
 from sandbox_shop import DAY, START, streamed
 
-from meterkit.sandbox.thin import body_of
+from meterkit.sandbox.metering.thin_events import body_of
 
 REPORT, NO_METER = "v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found"
 

@@ -334,7 +334,7 @@ def test_a_web_page_cannot_command_it(raw, headers):
 def test_it_imports_nothing_but_the_standard_library_and_itself():
     """A double that shares code with what it tests confirms its bugs."""
     imported = set()
-    for path in Path(meterkit.sandbox.__file__).parent.glob("*.py"):
+    for path in Path(meterkit.sandbox.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 imported |= {alias.name for alias in node.names}

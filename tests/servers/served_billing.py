@@ -16,7 +16,7 @@ import stripe
 
 from meterkit import Meter, MeterKit
 from meterkit.sandbox import Sandbox
-from meterkit.transport import HTTPXClient
+from meterkit.stripe_api.transport import HTTPXClient
 
 AN_HOUR_AND_A_BIT = 3700
 

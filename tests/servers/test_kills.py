@@ -17,8 +17,9 @@ import httpx
 import pytest
 from figures import note_figure
 
-from meterkit import Meter, generation, journal_file
+from meterkit import Meter
 from meterkit.demo.server import Server
+from meterkit.journal import file_format, generation
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 KILLS = int(os.environ.get("METERKIT_TEST_KILLS", "4"))
@@ -69,8 +70,8 @@ def living_owners(journal: Path) -> list[int]:
     """The workers that have a journal."""
     owners = set()
     for path in journal.glob(f"*{generation.SUFFIX}"):
-        with suppress(FileNotFoundError, journal_file.ForeignFileError):
-            owners.add(journal_file.owner(path.read_bytes()))
+        with suppress(FileNotFoundError, file_format.ForeignFileError):
+            owners.add(file_format.owner(path.read_bytes()))
     return sorted(pid for pid in owners if Path(f"/proc/{pid}/cmdline").exists())
 
 

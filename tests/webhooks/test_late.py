@@ -5,7 +5,8 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from meterkit import ConfigurationError, patience, transport
+from meterkit import ConfigurationError
+from meterkit.stripe_api import retry, transport
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -14,7 +15,7 @@ DAY = 24 * HOUR
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
     """The same tries as ever, with shorter waits between them."""
-    monkeypatch.setattr(patience, "MAX_WAIT", 0.01)
+    monkeypatch.setattr(retry, "MAX_WAIT", 0.01)
     monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(0.5))
 
 
@@ -103,7 +104,7 @@ def test_two_that_come_one_after_the_other(too_late, api, customer, clock):
 def test_an_answer_that_is_lost(too_late, api, customer, stripe, clock, fault, silence):
     """It is billed once, also when Stripe has forgotten the request."""
     kit = too_late(late="next_invoice")
-    stripe.fail(fault, path="/v1/invoiceitems", times=patience.TRIES, after=0)
+    stripe.fail(fault, path="/v1/invoiceitems", times=retry.TRIES, after=0)
     kit.report()
     stripe.heal()
     clock.advance(silence)

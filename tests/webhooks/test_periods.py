@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from signed import snapshot
 
-from meterkit import patience
+from meterkit.stripe_api import retry
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -107,14 +107,14 @@ def test_without_a_subscription_an_open_hour_waits(kit, clock, stripe, api, pric
 
 def test_a_sum_of_a_split_hour_is_compared_as_a_whole(kit, api, stripe, clock, customer, period_end, monkeypatch):
     """Stripe's summaries know only whole hours: what is uncertain in one part is told with the other's help."""
-    monkeypatch.setattr(patience, "MAX_WAIT", 0.01)
+    monkeypatch.setattr(retry, "MAX_WAIT", 0.01)
     clock.now = period_end - 60
     look_again(kit)
     kit.record("calls", "acme", 10)
     clock.now = period_end + 60
     kit.record("calls", "acme", 200)
     clock.now = period_end + HOUR
-    stripe.fail("reset_after", times=patience.TRIES, after=1)
+    stripe.fail("reset_after", times=retry.TRIES, after=1)
     kit.report()
     clock.advance(DAY + HOUR)
     kit.report()

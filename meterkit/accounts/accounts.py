@@ -1,0 +1,300 @@
+"""
+Keep: who pays. Which Stripe customer a company is, and what Stripe said last of its subscriptions and invoices.
+
+`meterkit.webhooks.account_sync` writes what Stripe says; everything else reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Literal, TypeAlias
+
+import sqlalchemy as sa
+
+from meterkit.core.windows import HOUR, hour_of
+from meterkit.ledger import schema
+from meterkit.ledger.database import Database, insert_into, put
+from meterkit.ledger.ledger import customer_of, is_customer
+from meterkit.metering.identification import NOBODY
+
+Source: TypeAlias = Literal["link", "resolver", "metadata"]
+
+PRECEDENCE: dict[str, tuple[str, ...]] = {
+    "link": ("link", "resolver", "metadata"),
+    "resolver": ("resolver", "metadata"),
+    "metadata": ("metadata",),
+}
+"""Who may replace whose word on which customer pays: what the application says outweighs what stands in Stripe."""
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """
+    A Stripe customer.
+
+    Attributes:
+        id: ``cus_...``.
+        name: As Stripe has it, or empty.
+        company: Whom its metadata names; None for nobody.
+        deleted: It is no more.
+        checked_at: When Stripe said so, unix seconds.
+    """
+
+    id: str
+    name: str
+    company: str | None
+    deleted: bool
+    checked_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """
+    One price of a subscription.
+
+    Attributes:
+        id: ``si_...``.
+        subscription: Whose it is.
+        customer: Who pays.
+        event_name: Of the price's meter; None for a price without one.
+        quantity: Of a licensed price; None for a metered one.
+        period_start: Of the billing period, unix seconds.
+        period_end: The second in which the next begins.
+        price: Stripe's price, as JSON.
+    """
+
+    id: str
+    subscription: str
+    customer: str
+    event_name: str | None
+    quantity: int | None
+    period_start: int
+    period_end: int
+    price: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """
+    A Stripe subscription.
+
+    Attributes:
+        id: ``sub_...``.
+        customer: Who pays.
+        status: Stripe's word: ``active``, ``past_due``, ``canceled``, ...
+        created: Unix seconds, as all that follow.
+        ended_at: None while it runs.
+        cancel_at: When it will end; None if it goes on.
+        checked_at: When Stripe said so.
+        items: Its prices.
+    """
+
+    id: str
+    customer: str
+    status: str
+    created: int
+    ended_at: int | None
+    cancel_at: int | None
+    checked_at: int
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Invoice:
+    """
+    A Stripe invoice. Amounts are in the currency's minor unit, times in unix seconds.
+
+    Attributes:
+        id: ``in_...``.
+        customer: Who pays.
+        subscription: What for; None for a one-off.
+        number: As the customer sees it; None while it is a draft.
+        status: ``draft``, ``open``, ``paid``, ``uncollectible`` or ``void``.
+        billing_reason: ``subscription_cycle``, ...
+        collection_method: ``charge_automatically`` or ``send_invoice``.
+        currency: Three letters.
+        total: What it asks for.
+        amount_remaining: What is not paid of it.
+        attempts: How often a payment was tried.
+        created: When it was made.
+        period_start: Of what is billed.
+        period_end: The same.
+        due_at: By when it is to be paid; None where the card is charged.
+        next_attempt_at: When the next payment is tried; None if none is.
+        finalized_at: When it became final; None for a draft.
+        url: Where it can be paid; None while it is a draft.
+        checked_at: When Stripe said so.
+    """
+
+    id: str
+    customer: str
+    subscription: str | None
+    number: str | None
+    status: str
+    billing_reason: str | None
+    collection_method: str
+    currency: str
+    total: int
+    amount_remaining: int
+    attempts: int
+    created: int
+    period_start: int
+    period_end: int
+    due_at: int | None
+    next_attempt_at: int | None
+    finalized_at: int | None
+    url: str | None
+    checked_at: int
+
+
+StripeObject: TypeAlias = "Customer | Subscription | Invoice"
+
+
+class Accounts:
+    """
+    What the ledger knows of who pays.
+
+    Args:
+        database: Where the ledger is kept.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(self, database: Database, *, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+
+    def link(self, company: str, customer: str, *, source: Source = "link") -> bool:
+        """
+        From now on *customer* pays for *company*, also for what waits to be reported.
+
+        Returns:
+            False if somebody whose word outweighs *source* has said otherwise.
+        """
+        with self._database.transaction() as connection:
+            return self._link(connection, company, customer, source)
+
+    def put(self, connection: sa.Connection, found: StripeObject) -> str:
+        """
+        Write down what Stripe says now of an object.
+
+        Returns:
+            The company, where the metadata of two customers name the same; the first one goes on to pay for it.
+        """
+        if isinstance(found, Subscription):
+            _put_subscription(connection, found)
+        elif isinstance(found, Invoice):
+            put(schema.invoices, connection, asdict(found))
+        else:
+            put(schema.customers, connection, asdict(found))
+            return self._follow_metadata(connection, found)
+        return ""
+
+    def remove_invoice(self, connection: sa.Connection, identity: str) -> None:
+        """Stripe has it no more: it was a draft, and was deleted."""
+        connection.execute(sa.delete(schema.invoices).filter_by(id=identity))
+
+    def unsettled_invoices(self, *, checked_before: int) -> list[str]:
+        """Invoices that are drafts or open, for all that was known before *checked_before*."""
+        table = schema.invoices
+        query = sa.select(table.c.id).where(table.c.status.in_(["draft", "open"]), table.c.checked_at < checked_before)
+        with self._database.snapshot() as connection:
+            return list(connection.scalars(query))
+
+    def invoices(self, customer: str, start: int, end: int) -> list[Invoice]:
+        """The invoices of billing periods that overlap a time, oldest first."""
+        table = schema.invoices
+        query = (
+            sa.select(table)
+            .filter_by(customer=customer, billing_reason="subscription_cycle")
+            .where(table.c.period_start < end, table.c.period_end > start)
+            .order_by(table.c.period_start, table.c.id)
+        )
+        with self._database.snapshot() as connection:
+            return [Invoice(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - SQLAlchemy's way
+
+    def boundaries(self, *, since: int | None = None) -> dict[str, tuple[int, ...]]:
+        """
+        By company, the known boundaries of its billing periods, but those on a full hour.
+
+        They are from *since*, by default the beginning of this hour, to the end of the next hour.
+        """
+        items, accounts = schema.items, schema.accounts
+        this_hour = hour_of(int(self._clock()))
+        begin = this_hour if since is None else since
+        found: dict[str, set[int]] = {}
+        for edge in (items.c.period_start, items.c.period_end):
+            query = (
+                sa.select(items.c.customer, accounts.c.company, edge.label("edge"))
+                .join_from(items, accounts, items.c.customer == accounts.c.customer, isouter=True)
+                .where(edge > begin, edge < this_hour + 2 * HOUR, edge % HOUR != 0)
+            )
+            with self._database.snapshot() as connection:
+                for row in connection.execute(query):
+                    for company in {row.customer, row.company} - {None}:
+                        found.setdefault(company, set()).add(row.edge)
+        return {company: tuple(sorted(edges)) for company, edges in found.items()}
+
+    def customer_of(self, company: str) -> str | None:
+        """Who pays for *company*."""
+        with self._database.snapshot() as connection:
+            linked = connection.scalar(sa.select(schema.accounts.c.customer).filter_by(company=company))
+        return customer_of(company, linked)
+
+    def linked_companies(self, *, limit: int) -> list[str]:
+        """So many of the companies that have a Stripe customer, at most."""
+        with self._database.snapshot() as connection:
+            return list(connection.scalars(sa.select(schema.accounts.c.company).limit(limit)))
+
+    def unlinked(self) -> dict[str, int]:
+        """Companies with usage that waits, because nobody has said who pays for them, and its oldest window."""
+        usage, accounts = schema.usage, schema.accounts
+        query = (
+            sa.select(usage.c.company, sa.func.min(usage.c.window).label("oldest"))
+            .join_from(usage, accounts, usage.c.company == accounts.c.company, isouter=True)
+            .where(usage.c.quantity != usage.c.reported, usage.c.company != NOBODY, accounts.c.customer.is_(None))
+            .where(~is_customer(usage.c.company))
+            .group_by(usage.c.company)
+            .order_by(usage.c.company)
+        )
+        with self._database.snapshot() as connection:
+            return {row.company: row.oldest for row in connection.execute(query)}
+
+    def _follow_metadata(self, connection: sa.Connection, customer: Customer) -> str:
+        """Let the metadata say who pays; answer the company if another customer's names it, too."""
+        accounts, customers = schema.accounts, schema.customers
+        named = None if customer.deleted else customer.company
+        learnt = sa.select(accounts.c.company).filter_by(customer=customer.id, source="metadata")
+        for company in connection.scalars(learnt.where(accounts.c.company != (named or ""))).all():
+            connection.execute(sa.delete(accounts).filter_by(company=company))
+            heirs = sa.select(customers.c.id).filter_by(company=company, deleted=False).order_by(customers.c.id)
+            heir = connection.scalar(heirs.where(customers.c.id != customer.id).limit(1))
+            if heir is not None:
+                self._link(connection, company, heir, "metadata")
+        if named is None:
+            return ""
+        row = connection.execute(sa.select(accounts).filter_by(company=named)).one_or_none()
+        if row is not None and row.source == "metadata" and row.customer != customer.id:
+            return named
+        self._link(connection, named, customer.id, "metadata")
+        return ""
+
+    def _link(self, connection: sa.Connection, company: str, customer: str, source: Source) -> bool:
+        accounts = schema.accounts
+        new = {"customer": customer, "linked_at": int(self._clock()), "source": source}
+        statement = insert_into(accounts, connection).values(company=company, **new)
+        may = accounts.c.source.in_(PRECEDENCE[source])
+        told = {"preserve_rowcount": True}
+        kept = connection.execute(
+            statement.on_conflict_do_update(index_elements=["company"], set_=new, where=may), execution_options=told
+        )
+        return kept.rowcount == 1
+
+
+def _put_subscription(connection: sa.Connection, subscription: Subscription) -> None:
+    row = asdict(subscription)
+    items = row.pop("items")
+    put(schema.subscriptions, connection, row)
+    connection.execute(sa.delete(schema.items).filter_by(subscription=subscription.id))
+    if items:
+        connection.execute(sa.insert(schema.items), list(items))

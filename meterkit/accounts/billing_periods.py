@@ -1,0 +1,139 @@
+"""Keep: the billing period that is current for a company: its subscription's, or else the calendar month in UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import NamedTuple
+
+import sqlalchemy as sa
+
+from meterkit.ledger import schema
+
+DAY = 24 * 3600
+
+
+class Period(NamedTuple):
+    """
+    A time for which an invoice is made.
+
+    Attributes:
+        start: The unix second in which it begins.
+        end: The unix second in which the next begins.
+    """
+
+    start: int
+    end: int
+
+
+class Calendar:
+    """
+    The same period for everybody, by the calendar. For one thread.
+
+    Args:
+        period_of: From a moment to the period into which it falls.
+    """
+
+    def __init__(self, period_of: Callable[[int], Period]) -> None:
+        self._period_of = period_of
+        self._current = Period(0, 0)
+
+    def of(self, _company: str, now: int) -> Period:
+        """The period into which the second *now* falls."""
+        if not self._current.start <= now < self._current.end:
+            self._current = self._period_of(now)
+        return self._current
+
+    def earliest(self, now: int) -> int:
+        """The second in which the current period began."""
+        return self.of("", now).start
+
+    def refresh(self, _connection: sa.Connection, now: int) -> bool:
+        """Whether another period has begun since."""
+        before = self._current
+        return self.of("", now) != before
+
+
+class Periods:
+    """
+    The current period of each company, as Stripe told it. For one thread.
+
+    Of several subscriptions, the one whose period began last counts. When a period has ended and Stripe has not told
+    of the next yet, that is taken to follow, and to be as long.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, Period] = {}
+        self._told: tuple[object, ...] | None = None
+        self._next_end = 0
+
+    def of(self, company: str, now: int) -> Period:
+        """The period of *company* into which the second *now* falls."""
+        known = self._known.get(company)
+        if known is None:
+            return month_of(now)
+        if now < known.end:
+            return known
+        length = known.end - known.start
+        passed = (now - known.end) // length * length
+        return Period(known.end + passed, known.end + passed + length)
+
+    def earliest(self, now: int) -> int:
+        """The second in which the first of all current periods began."""
+        return min([month_of(now).start, *(period.start for period in self._known.values())])
+
+    def refresh(self, connection: sa.Connection, now: int, *, only: str | None = None) -> bool:
+        """Read what Stripe has told since, of everybody or one company; whether any period may be another now."""
+        if only is not None:
+            self._known = _read(connection, only)
+            return True
+        subscriptions, accounts = schema.subscriptions, schema.accounts
+        told = (
+            *_newest(connection, subscriptions, subscriptions.c.checked_at),
+            *_newest(connection, accounts, accounts.c.linked_at),
+        )
+        has_ended = now >= self._next_end
+        if told == self._told and not has_ended:
+            return False
+        if told != self._told:
+            self._known = _read(connection)
+            # Moments are whole seconds: what is told in this one again would look the same.
+            self._told = told if max(told) < now else None
+        ends = [self.of(company, now).end for company in self._known]
+        self._next_end = min([month_of(now).end, *ends])
+        return True
+
+
+def _newest(connection: sa.Connection, table: sa.Table, column: sa.Column[int]) -> tuple[int, int]:
+    row = connection.execute(sa.select(sa.func.max(column), sa.func.count()).select_from(table)).one()
+    return int(row[0] or 0), int(row[1])
+
+
+def _read(connection: sa.Connection, only: str | None = None) -> dict[str, Period]:
+    items, subscriptions, accounts = schema.items, schema.subscriptions, schema.accounts
+    query = (
+        sa.select(items.c.customer, items.c.period_start, items.c.period_end, accounts.c.company)
+        .join_from(items, subscriptions, items.c.subscription == subscriptions.c.id)
+        .join(accounts, accounts.c.customer == items.c.customer, isouter=True)
+        .where(subscriptions.c.ended_at.is_(None), items.c.period_end > items.c.period_start)
+        .order_by(items.c.period_start)
+    )
+    if only is not None:
+        query = query.where(sa.or_(accounts.c.company == only, items.c.customer == only))
+    found: dict[str, Period] = {}
+    for row in connection.execute(query):
+        for company in {row.customer, row.company} - {None}:
+            found[company] = Period(row.period_start, row.period_end)
+    return found
+
+
+def month_of(moment: int) -> Period:
+    """The calendar month in UTC."""
+    first = datetime.fromtimestamp(moment, timezone.utc).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    after = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
+    return Period(int(first.timestamp()), int(after.timestamp()))
+
+
+def day_of(moment: int) -> Period:
+    """The day in UTC."""
+    return Period(moment - moment % DAY, moment - moment % DAY + DAY)

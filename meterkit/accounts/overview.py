@@ -1,0 +1,141 @@
+"""Keep: how a company stands: who pays for it, whether that is overdue, and what usage of it waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import sqlalchemy as sa
+
+from meterkit.ledger import schema
+from meterkit.ledger.database import Database
+from meterkit.ledger.ledger import customer_of
+from meterkit.metering.identification import NOBODY
+
+Standing: TypeAlias = Literal["good", "overdue", "unknown"]
+
+BEHIND = ("past_due", "unpaid")
+"""Stripe's words for a subscription whose invoice is not paid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """
+    How one company stands. Times are in unix seconds.
+
+    Attributes:
+        company: As the application knows it.
+        customer: The Stripe customer who pays; None while nobody does.
+        source: Who said so: ``link``, ``resolver``, ``metadata``; None where the company's id is the customer's.
+        name: The customer's, if Stripe told.
+        subscriptions: ``(id, status, end of the billing period)`` of each that has not ended.
+        standing: ``overdue``: an open invoice is past its due date, or its payment failed. ``good``: none is.
+            ``unknown``: Stripe has told nothing about the customer.
+        overdue: What is overdue, in the currency's minor unit, by currency.
+        waiting: By meter, the usage that is not reported yet.
+        oldest: The oldest window of that usage; Stripe takes what is up to 35 days old.
+    """
+
+    company: str
+    customer: str | None
+    source: str | None
+    name: str
+    subscriptions: tuple[tuple[str, str, int], ...]
+    standing: Standing
+    overdue: dict[str, int]
+    waiting: dict[str, int]
+    oldest: int | None
+
+
+def accounts(database: Database, *, clock: Callable[[], float]) -> list[Account]:
+    """
+    Every company that has usage, a link or a customer of its own.
+
+    Raises:
+        LedgerError: The ledger cannot be read.
+    """
+    now = int(clock())
+    with database.snapshot() as connection:
+        linked = {row.company: row for row in connection.execute(sa.select(schema.accounts))}
+        customers = {row.id: row for row in connection.execute(sa.select(schema.customers))}
+        subscriptions = _subscriptions(connection)
+        overdue = _overdue(connection, now)
+        waiting = _waiting(connection)
+        used = set(connection.scalars(sa.select(schema.usage.c.company).distinct()))
+    found = []
+    for company in sorted((used | linked.keys()) - {NOBODY}):
+        link = linked.get(company)
+        customer = customer_of(company, None if link is None else link.customer)
+        running = subscriptions.get(customer or "", [])
+        owed = overdue.get(customer or "", {})
+        is_behind = bool(owed) or any(status in BEHIND for _, status, _ in running)
+        is_known = customer in customers or bool(running)
+        of_company = waiting.get(company, [])
+        found.append(
+            Account(
+                company=company,
+                customer=customer,
+                source=None if link is None else link.source,
+                name=customers[customer].name if customer in customers else "",
+                subscriptions=tuple(running),
+                standing="overdue" if is_behind else "good" if is_known else "unknown",
+                overdue=owed,
+                waiting={row.meter: int(row.quantity) for row in of_company},
+                oldest=min((row.oldest for row in of_company), default=None),
+            )
+        )
+    return found
+
+
+def _subscriptions(connection: sa.Connection) -> dict[str, list[tuple[str, str, int]]]:
+    table, items = schema.subscriptions, schema.items
+    query = (
+        sa.select(table.c.id, table.c.customer, table.c.status, sa.func.max(items.c.period_end).label("period_end"))
+        .join_from(table, items, items.c.subscription == table.c.id, isouter=True)
+        .where(table.c.ended_at.is_(None))
+        .group_by(table.c.id, table.c.customer, table.c.status)
+        .order_by(table.c.id)
+    )
+    found: dict[str, list[tuple[str, str, int]]] = {}
+    for row in connection.execute(query):
+        found.setdefault(row.customer, []).append((row.id, row.status, row.period_end or 0))
+    return found
+
+
+def _overdue(connection: sa.Connection, now: int) -> dict[str, dict[str, int]]:
+    table = schema.invoices
+    query = (
+        sa.select(table.c.customer, table.c.currency, sa.func.sum(table.c.amount_remaining).label("amount"))
+        .where(table.c.status == "open", table.c.amount_remaining > 0, is_overdue(now))
+        .group_by(table.c.customer, table.c.currency)
+    )
+    found: dict[str, dict[str, int]] = {}
+    for row in connection.execute(query):
+        found.setdefault(row.customer, {})[row.currency] = int(row.amount)
+    return found
+
+
+def is_overdue(now: int) -> sa.ColumnElement[bool]:
+    """An open invoice whose due date has passed; one without a date is charged, and overdue when that has failed."""
+    table = schema.invoices
+    return sa.or_(table.c.due_at < now, sa.and_(table.c.due_at.is_(None), table.c.attempts > 0))
+
+
+def _waiting(connection: sa.Connection) -> dict[str, list[Any]]:
+    table = schema.usage
+    query = (
+        sa.select(
+            table.c.company,
+            table.c.meter,
+            sa.func.sum(table.c.quantity - table.c.reported).label("quantity"),
+            sa.func.min(table.c.window).label("oldest"),
+        )
+        .where(table.c.quantity != table.c.reported)
+        .group_by(table.c.company, table.c.meter)
+        .order_by(table.c.meter)
+    )
+    found: dict[str, list[Any]] = {}
+    for row in connection.execute(query):
+        found.setdefault(row.company, []).append(row)
+    return found

@@ -1,0 +1,170 @@
+"""Keep: what a customer may see of itself: usage, its place in the tiers, the next invoice, standing, the last year."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+import sqlalchemy as sa
+
+from meterkit.accounts.billing_periods import Period, Periods, day_of, month_of
+from meterkit.accounts.period_usage import used_since
+from meterkit.accounts.standing import owing
+from meterkit.errors import ConfigurationError
+from meterkit.governance.policy import Quota
+from meterkit.ledger import schema
+from meterkit.ledger.database import Database
+from meterkit.metering.meter import Meter
+from meterkit.pricing.cost import Spending
+from meterkit.pricing.preview import previews
+from meterkit.pricing.price import Price
+
+MONTHS = 12
+
+
+def statement(
+    database: Database,
+    company: str,
+    *,
+    meters: Mapping[str, Meter],
+    prices: Iterable[Price],
+    quotas: Iterable[Quota],
+    now: int,
+) -> dict[str, Any]:
+    """
+    What *company* may see, as `docs/customer-page.md` describes it; ready for ``json.dumps``.
+
+    Args:
+        database: Where the ledger is kept.
+        company: Whose.
+        meters: Of the kit, by name; only these are shown.
+        prices: Of the kit, for companies of whose subscription Stripe has not told.
+        quotas: Of the kit's governance.
+        now: Unix seconds.
+
+    Raises:
+        LedgerError: The ledger cannot be read.
+    """
+    with database.snapshot() as connection:
+        periods = Periods()
+        periods.refresh(connection, now, only=company)
+        period = periods.of(company, now)
+        used = _used(connection, company, period)
+        billed_by = Spending(prices, meters).prices_of(connection, [company])[company]
+        by_period = {"period": period, "month": month_of(now), "day": day_of(now)}
+        limits = [_quota(connection, company, quota, by_period[quota.per]) for quota in quotas]
+        owes = owing(connection, now=now, overdue_days=0, subscription=False, only=company)
+        months = _months(connection, company, meters, now)
+    block = owes.blocks.get(company)
+    return {
+        "company": company,
+        "as_of": _instant(now),
+        "period": {"start": _instant(period.start), "end": _instant(period.end)},
+        "standing": "overdue" if company in owes.overdue else "good" if company in owes.known else "unknown",
+        "overdue": None
+        if block is None
+        else {
+            "invoice": block.invoice,
+            "amount": block.amount,
+            "currency": block.currency,
+            "url": block.settle_url,
+        },
+        "meters": [_meter(name, used.get(name, 0), billed_by, limits) for name in meters],
+        "invoices": _invoices(database, company, now),
+        "months": months,
+    }
+
+
+def _used(connection: sa.Connection, company: str, period: Period) -> dict[str, int]:
+    return {meter: quantity for (_, meter), quantity in used_since(connection, {company: period.start}).items()}
+
+
+def _quota(connection: sa.Connection, company: str, quota: Quota, period: Period) -> dict[str, Any]:
+    limit = quota.limit(company) if callable(quota.limit) else quota.limit
+    return {
+        "meter": quota.meter.name,
+        "limit": limit,
+        "used": _used(connection, company, period).get(quota.meter.name, 0),
+        "per": quota.per,
+        "until": _instant(period.end),
+    }
+
+
+def _meter(name: str, used: int, prices: Iterable[Price], limits: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    price = next((price for price in prices if price.meter.name == name), None)
+    quotas = [
+        {key: value for key, value in limit.items() if key != "meter"} for limit in limits if limit["meter"] == name
+    ]
+    return {"meter": name, "used": used, "price": None if price is None else _price(price, used), "quotas": quotas}
+
+
+def _price(price: Price, used: int) -> dict[str, Any]:
+    """The tiers, and in which of them the next unit is."""
+    tiers = [
+        {
+            "up_to": tier.up_to,
+            "unit_price": str(tier.unit_price),
+            "flat_price": None if tier.flat_price is None else str(tier.flat_price),
+        }
+        for tier in price.tiers
+    ]
+    current = next(number for number, tier in enumerate(price.tiers, 1) if tier.up_to is None or used < tier.up_to)
+    left = price.tiers[current - 1].up_to
+    return {
+        "scheme": price.scheme,
+        "currency": price.currency,
+        "interval": price.interval,
+        "package_size": price.size,
+        "tiers": tiers,
+        "tier": current,
+        "left_in_tier": None if left is None else left - used,
+    }
+
+
+def _invoices(database: Database, company: str, now: int) -> list[dict[str, Any]]:
+    """The next invoice of each subscription as it stands; none where a price of Stripe's cannot be computed here."""
+    try:
+        found = previews(database, company, clock=lambda: now)
+    except ConfigurationError:
+        return []
+    return [
+        {
+            "subscription": each.subscription,
+            "currency": each.currency,
+            "total": str(each.total),
+            "period": {"start": _instant(each.period_start), "end": _instant(each.period_end)},
+            "lines": [
+                {
+                    "quantity": line.quantity,
+                    "unit_price": str(line.unit_price),
+                    "amount": str(line.amount),
+                    "tier": line.tier,
+                }
+                for line in each.lines
+            ],
+            "assumed": list(each.assumed),
+        }
+        for each in found
+    ]
+
+
+def _months(connection: sa.Connection, company: str, meters: Mapping[str, Meter], now: int) -> list[dict[str, Any]]:
+    """Usage by calendar month in UTC, the oldest first; the last is the current one."""
+    months = [month_of(now)]
+    while len(months) < MONTHS:
+        months.insert(0, month_of(months[0].start - 1))
+    table = schema.totals
+    query = sa.select(table).where(table.c.company == company, table.c.day >= months[0].start)
+    used: list[dict[str, int]] = [dict.fromkeys(meters, 0) for _ in months]
+    for row in connection.execute(query):
+        for number, month in enumerate(months):
+            if month.start <= row.day < month.end and row.meter in meters:
+                used[number][row.meter] += row.quantity
+    return [
+        {"month": _instant(month.start)[:7], "used": of_month} for month, of_month in zip(months, used, strict=True)
+    ]
+
+
+def _instant(moment: int) -> str:
+    return datetime.fromtimestamp(moment, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

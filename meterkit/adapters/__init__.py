@@ -1,0 +1,1 @@
+"""What the public adapters `meterkit.wsgi`, `meterkit.asgi`, `meterkit.flask` and `meterkit.django` share."""

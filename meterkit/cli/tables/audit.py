@@ -1,0 +1,72 @@
+"""Faces: tables of what was compared and explained, for people."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.text import Text
+
+from meterkit.cli.tables.usage import add, money, show, table, waiting
+
+__all__ = ["show_explained", "show_reconciled", "waiting"]
+
+
+def show_reconciled(rows: list[dict[str, Any]]) -> None:
+    """Each customer and meter on both sides, and the hours in which they differ."""
+    if not rows:
+        show("Nothing was reported for that time.")
+        return
+    columns = dict.fromkeys(("company", "customer", "meter"), "left")
+    made = table("", **columns, ledger="right", Stripe="right", waiting="right", rejected="right", agree="left")
+    for row in rows:
+        add(
+            made,
+            ", ".join(row["companies"]),
+            row["customer"],
+            row["meter"],
+            _figure(row["ledger"]),
+            "?" if row["stripe"] is None else _figure(row["stripe"]),
+            _figure(row["waiting"]),
+            _figure(row["rejected"]),
+            "yes" if row["agree"] else "NO",
+        )
+    hours = table("Where they differ", customer="left", meter="left", hour="left", ledger="right", Stripe="right")
+    for row in rows:
+        for hour in row["hours"]:
+            add(hours, row["customer"], row["meter"], hour["hour"], _figure(hour["ledger"]), _figure(hour["stripe"]))
+    errors = [Text(f"{row['customer']}, {row['meter']}: {row['error']}") for row in rows if row["error"]]
+    show(made, *([hours] if hours.row_count else []), *errors)
+
+
+def show_explained(periods: list[dict[str, Any]]) -> None:
+    """Each invoice with its lines, the meter events behind them, and the usage behind those."""
+    for period in periods:
+        invoice = period["invoice"]
+        title = "On no invoice yet"
+        if invoice is not None:
+            title = (
+                f"Invoice {invoice['number'] or invoice['id']}, {invoice['status']}, "
+                f"{invoice['period_start']} to {invoice['period_end']}"
+            )
+        lines = [Text(title)]
+        currency = "" if invoice is None else invoice["currency"]
+        lines += [Text(f"  {description}: {money(amount, currency)}") for description, _, amount in period["lines"]]
+        lines += [Text(f"  Stripe did not show its lines: {period['error']}")] if period["error"] else []
+        made = table("", hour="left", user="left", used="right", event="left", sent="right", state="left")
+        for event in period["events"]:
+            report = event["report"]
+            for number, usage in enumerate(event["usage"] or [{"user": None, "quantity": 0}]):
+                first = (report["identifier"], report["quantity"], report["state"]) if number == 0 else ("", "", "")
+                add(made, report["window"], usage["user"] or "", usage["quantity"], *first)
+        for usage in period["unreported"]:
+            open_ = usage["quantity"] - usage["reported"]
+            add(made, usage["window"], usage["user"] or "", usage["quantity"], "not reported yet", open_, "")
+        notes = [
+            Text(f"  {each['quantity']:,} taken back in {each['window']}: {each['reason']}")
+            for each in period["corrections"]
+        ]
+        show(*lines, *([made] if made.row_count else []), *notes)
+
+
+def _figure(value: Any) -> str:
+    return f"{value:,f}"

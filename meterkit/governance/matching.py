@@ -1,0 +1,58 @@
+"""Rules: what of a `Governance` concerns a request, by its method and path; looked up once for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
+
+from meterkit.governance.policy import Governance
+from meterkit.metering.matching import MAX_REMEMBERED, glob, may_match
+
+T = TypeVar("T")
+
+
+class Concern(NamedTuple):
+    """
+    What concerns the requests of a method and a path.
+
+    Attributes:
+        exempt: Nothing does: they always pass.
+        quotas: Places of the quotas that they may count for.
+        exact: One of those is exact.
+    """
+
+    exempt: bool
+    quotas: tuple[int, ...]
+    exact: bool
+
+    def of(self, limits: Sequence[T]) -> list[T]:
+        """Those of *limits*, in the order of the quotas, that belong to them."""
+        return [limits[number] for number in self.quotas]
+
+
+class Concerns:
+    """All that a governance concerns itself with."""
+
+    def __init__(self, governance: Governance) -> None:
+        self._exempt = [glob(path) for path in governance.exempt]
+        self._quotas = [(quota, may_match(quota.meter)) for quota in governance.quotas]
+        self._remembered: dict[tuple[str, str], Concern] = {}
+
+    def of(self, method: str, path: str) -> Concern:
+        """What concerns such a request."""
+        found = self._remembered.get((method, path))
+        if found is None:
+            found = self._look(method, path)
+            if len(self._remembered) >= MAX_REMEMBERED:
+                self._remembered = {}  # a new dict: another thread may be reading the old one
+            self._remembered[method, path] = found
+        return found
+
+    def _look(self, method: str, path: str) -> Concern:
+        found = [number for number, (_, matches) in enumerate(self._quotas) if matches(method, path)]
+        return Concern(
+            # Browsers send OPTIONS on their own.
+            exempt=method == "OPTIONS" or any(matches(path) for matches in self._exempt),
+            quotas=tuple(found),
+            exact=any(self._quotas[number][0].exact for number in found),
+        )

@@ -1,0 +1,164 @@
+"""
+Aggregate: the file of a generation, byte by byte.
+
+It is a header, room for so many cells, and then their keys, each of these on an 8-byte boundary::
+
+    header   magic 8 | version u32 | pid u32 | id 16 | created u64 | size u64 | cells u64 | crc32 of these u32 | zeros
+    cell     quantity                  u64
+             last used, unix seconds   f64
+    key      crc32 << 32 | length      u64      stored last: a key without it is not there yet
+             canonical JSON, padded to 8
+
+A key is that of a place, ``[number,meter,event name,window]``, or of a cell in such a place, ``[number,company]`` or
+``[number,company,user]``; the first of those is the first cell's. So the keys can be copied into the next generation as
+they are, where all cells are zero.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeAlias
+
+from meterkit.core.usage_key import Cell, Place, cell_of
+from meterkit.metering.aggregation import is_sighting
+
+_MAGIC = b"meterkit"
+_VERSION = 3
+_HEADER = struct.Struct("<8sII16sQQQ")
+_HEADER_BYTES = 64
+ID_BYTES = 16
+
+FIRST_CELL = _HEADER_BYTES // 8
+"""In words of eight bytes."""
+
+CELL_WORDS = 2
+
+_KEY_BYTES = 40
+"""Of a key, on average, as far as can be known beforehand: where they are shorter, some room is left over."""
+
+Counted: TypeAlias = "tuple[Cell, int, int]"
+"""A cell, its quantity, and the unix second of its last usage."""
+
+
+class ForeignFileError(Exception):
+    """The file is not a generation that this version of meterkit can read."""
+
+
+def generation_id(data: bytes) -> str:
+    """
+    The id in a generation's header.
+
+    Raises:
+        ForeignFileError: *data* is not a generation of this version.
+    """
+    if len(data) < _HEADER_BYTES:
+        raise ForeignFileError(f"it has {len(data)} bytes, too few for a header")
+    magic, version, _pid, raw_id, _created, size, _cells = _HEADER.unpack_from(data)
+    (crc,) = struct.unpack_from("<I", data, _HEADER.size)
+    if magic != _MAGIC:
+        raise ForeignFileError("it was not written by meterkit")
+    if version != _VERSION:
+        raise ForeignFileError(f"it has format version {version}, and this meterkit reads {_VERSION}")
+    if crc != zlib.crc32(data[: _HEADER.size]):
+        raise ForeignFileError("its header is damaged")
+    if size % 8:
+        raise ForeignFileError("its size is not a whole number of words")
+    return bytes(raw_id).hex()
+
+
+def owner(data: bytes) -> int:
+    """The pid of the process that made the generation."""
+    return int(_HEADER.unpack_from(data)[2])
+
+
+def read(data: bytes) -> list[Counted]:
+    """
+    What a generation holds, which its owner may still be writing.
+
+    Raises:
+        ForeignFileError: *data* is not a generation, or torn.
+    """
+    generation_id(data)
+    return list(records(data))
+
+
+def records(data: bytes) -> Iterator[Counted]:
+    """
+    The cells in *data*, whose header is sound, one by one.
+
+    Raises:
+        ForeignFileError: From here on it is torn.
+    """
+    declared, cells = _HEADER.unpack_from(data)[5:]
+    whole = memoryview(data)[: len(data) // 8 * 8]
+    words, seconds = whole.cast("Q"), whole.cast("d")
+    places: dict[int, Place] = {}
+    at, key_at = FIRST_CELL, keys_at(cells)
+    while key_at < len(words) and words[key_at]:
+        found, key_at = _key(data, words[key_at], key_at)
+        if len(found) == _PLACE_FIELDS:
+            number, meter, event_name, window = found
+            places[number] = (meter, event_name, window)
+            continue
+        if words[at]:
+            number, company, *user = found
+            place, last = places[number], seconds[at + 1]
+            # A damaged time costs nobody the count: it was some time in the window.
+            when = int(last) if 0 <= last <= _LATEST else place[2]
+            yield cell_of(place, (company, *user) if user else company), words[at], when
+        at += CELL_WORDS
+    if len(data) < declared:
+        raise ForeignFileError(f"it was cut from {declared} to {len(data)} bytes")
+    if places and any(words[at : keys_at(cells)]):  # a power cut, before all of it was on the disk
+        raise ForeignFileError("it has counts whose keys are missing")
+
+
+_PLACE_FIELDS = 4
+
+_LATEST = 2**53  # what a float holds to the second
+
+
+def _key(data: bytes, mark: int, at: int) -> tuple[list[Any], int]:
+    """The key whose first word is *mark*, at *at*; and where the next one is."""
+    crc, length = mark >> 32, mark & 0xFFFFFFFF
+    start = (at + 1) * 8
+    key = data[start : start + length]
+    if len(key) != length or zlib.crc32(key) != crc:
+        raise ForeignFileError(f"the key at byte {at * 8} is damaged")
+    return json.loads(key), at + 1 + -(-length // 8)
+
+
+def room_for_cells(size: int) -> int:
+    """How many cells a generation of so many bytes has room for."""
+    return (size - _HEADER_BYTES) // (8 * CELL_WORDS + _KEY_BYTES)
+
+
+def keys_at(cells: int) -> int:
+    """The word at which the keys begin, where there is room for so many cells."""
+    return FIRST_CELL + CELL_WORDS * cells
+
+
+def clear(fd: int) -> None:
+    """Have nothing in the file at *fd*, should it stay, or come back."""
+    cells = int(_HEADER.unpack(os.pread(fd, _HEADER.size, 0))[6])
+    os.pwrite(fd, bytes(8), 8 * keys_at(cells))
+
+
+def header(generation_id: bytes, size: int) -> bytes:
+    """The first bytes of a new one, which belongs to this process."""
+    head = _HEADER.pack(_MAGIC, _VERSION, os.getpid(), generation_id, int(time.time()), size, room_for_cells(size))
+    return head + struct.pack("<I", zlib.crc32(head))
+
+
+def by_meter(cells: Iterable[Counted]) -> dict[str, int]:
+    """What *cells* come to, by meter."""
+    totals: dict[str, int] = {}
+    for (meter, _, _, user, _), quantity, _last in cells:
+        if not is_sighting(user):  # it is not known yet what that adds
+            totals[meter] = totals.get(meter, 0) + quantity
+    return totals

@@ -1,0 +1,135 @@
+"""
+Keep: which values have been counted in which window, and by how much the highest have risen.
+
+What a billing period is, is looked up when something is folded, and not written down: a boundary that Stripe tells of
+later changes which windows belong together, and not what has been counted.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from typing import TypeAlias
+
+import sqlalchemy as sa
+
+from meterkit.accounts.billing_periods import month_of
+from meterkit.journal.file_format import Counted
+from meterkit.ledger import schema
+from meterkit.ledger.bulk import add_to
+from meterkit.ledger.daily_totals import UsageRow
+from meterkit.metering.aggregation import UNIQUE
+from meterkit.metering.identification import NOBODY
+
+AT_ONCE = 500
+"""Values that are asked for in one statement."""
+
+KEPT_SECONDS = 400 * 24 * 3600
+"""Longer than the longest billing period."""
+
+_LOCK = 0x7065616B73  # "peaks": a number that nobody else takes an advisory lock on
+
+Place: TypeAlias = "tuple[str, str, str, str]"
+"""Meter, event name, company, and the value, or nothing for the highest."""
+
+
+def rises(connection: sa.Connection, sightings: Iterable[Counted]) -> list[UsageRow]:
+    """
+    What *sightings* add to what their billing periods have seen: rows of usage. Written down in this transaction.
+
+    The order in which they come, and how often, makes no difference.
+    """
+    by_place: dict[Place, list[tuple[int, int, int]]] = {}
+    for (meter, event_name, company, user, window), _, last_used in sightings:
+        is_unique, value = user[0] == UNIQUE, user[1:]
+        place = (meter, event_name, company, value if is_unique else "")
+        by_place.setdefault(place, []).append((window, 1 if is_unique else int(value), last_used))
+    if not by_place:
+        return []
+    if connection.dialect.name == "postgresql":  # in SQLite nobody else writes meanwhile
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+    boundaries = _boundaries(connection, {company for _, _, company, _ in by_place})
+    firsts = [_period(boundaries, place, min(seen)[0])[0] for place, seen in by_place.items()]
+    counted = _counted(connection, by_place, earliest=min(firsts))
+    risen: dict[tuple[Place, int], tuple[int, int]] = {}
+    for place, seen in by_place.items():
+        known = counted.setdefault((place[0], place[2], place[3]), {})
+        for window, level, last_used in sorted(seen):
+            start, end = _period(boundaries, place, window)
+            rise = level - sum(quantity for at, quantity in known.items() if start <= at < end)
+            if rise > 0:
+                known[window] = known.get(window, 0) + rise
+                before, latest = risen.get((place, window), (0, 0))
+                risen[place, window] = before + rise, max(latest, last_used)
+    if not risen:
+        return []
+    written = [
+        (meter, company, value, window, rise) for ((meter, _, company, value), window), (rise, _) in risen.items()
+    ]
+    add_to(schema.peaks, connection, written, add="quantity")
+    return _usage_rows(risen)
+
+
+def forget_peaks(connection: sa.Connection, now: int) -> None:
+    """What belongs to no period that may still be billed."""
+    connection.execute(sa.delete(schema.peaks).where(schema.peaks.c.window < now - KEPT_SECONDS))
+
+
+def _usage_rows(risen: dict[tuple[Place, int], tuple[int, int]]) -> list[UsageRow]:
+    sums: dict[tuple[str, str, str, str, int], tuple[int, int]] = {}
+    for ((meter, event_name, company, _), window), (rise, last_used) in risen.items():
+        key = (meter, event_name, company, NOBODY, window)
+        quantity, latest = sums.get(key, (0, 0))
+        sums[key] = quantity + rise, max(latest, last_used)
+    return [(*key, quantity, 0, last_used) for key, (quantity, last_used) in sums.items()]
+
+
+def _period(boundaries: dict[str, list[int]], place: Place, window: int) -> tuple[int, int]:
+    """The first second of the billing period of a window, and the one after its last; else the calendar month."""
+    known = boundaries.get(place[2], [])
+    at = bisect_right(known, window)
+    month = month_of(window)
+    return (known[at - 1] if at else month.start), (known[at] if at < len(known) else month.end if not at else 2**62)
+
+
+def _boundaries(connection: sa.Connection, companies: set[str]) -> dict[str, list[int]]:
+    """By company, where its billing periods are known to begin or end, in ascending order."""
+    accounts = schema.accounts
+    everyone = sorted(companies)
+    found: dict[str, set[int]] = {}
+    for start in range(0, len(everyone), AT_ONCE):
+        portion = everyone[start : start + AT_ONCE]
+        payers: dict[str, set[str]] = {company: {company} for company in portion}
+        for row in connection.execute(sa.select(accounts).where(accounts.c.company.in_(portion))):
+            payers.setdefault(row.customer, set()).add(row.company)
+        for table in (schema.items, schema.invoices):
+            query = sa.select(table.c.customer, table.c.period_start, table.c.period_end)
+            query = query.where(table.c.customer.in_(payers))
+            if table is schema.invoices:
+                query = query.where(schema.invoices.c.billing_reason == "subscription_cycle")
+            for row in connection.execute(query):
+                for company in payers[row.customer]:
+                    found.setdefault(company, set()).update((row.period_start, row.period_end))
+    return {company: sorted(edges) for company, edges in found.items()}
+
+
+def _counted(
+    connection: sa.Connection, places: Iterable[Place], *, earliest: int
+) -> dict[tuple[str, str, str], dict[int, int]]:
+    """By meter, company and value, what was counted in which window."""
+    table = schema.peaks
+    asked: dict[tuple[str, str], list[str]] = {}
+    for meter, _, company, value in places:
+        asked.setdefault((meter, company), []).append(value)
+    found: dict[tuple[str, str, str], dict[int, int]] = {}
+    for (meter, company), values in asked.items():
+        for start in range(0, len(values), AT_ONCE):
+            query = sa.select(table).where(
+                table.c.meter == meter,
+                table.c.company == company,
+                table.c.value.in_(values[start : start + AT_ONCE]),
+                table.c.window >= earliest,
+            )
+            for row in connection.execute(query):
+                found.setdefault((row.meter, row.company, row.value), {})[row.window] = row.quantity
+    return found

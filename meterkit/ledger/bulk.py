@@ -1,0 +1,77 @@
+"""
+Keep: many rows in one statement; each is a tuple of the values of the table's columns, in their order.
+
+SQLAlchemy's own way takes three times as long as SQLite for a hundred thousand rows. PostgreSQL gets one array for each
+column, because a statement for each row is a way to the server and back; and it sorts them by their keys, in the same
+way for every process, so that two never wait for each other crosswise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from meterkit.core.threads import politely
+from meterkit.ledger.database import insert_into
+
+
+def add_to(
+    table: sa.Table, connection: sa.Connection, rows: Iterable[tuple[Any, ...]], *, add: str, latest: str = ""
+) -> None:
+    """Insert *rows*; where one exists, add to its column *add* and raise its column *latest*."""
+    statement = insert_into(table, connection)
+    values = {add: table.c[add] + statement.excluded[add]}
+    if latest:
+        old, new = table.c[latest], statement.excluded[latest]
+        values[latest] = sa.case((new > old, new), else_=old)
+    statement = statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=values)
+    _write(table, connection, statement, table.columns.keys(), rows, add=add)
+
+
+def overwrite(table: sa.Table, connection: sa.Connection, rows: Iterable[tuple[Any, ...]], *, column: str) -> None:
+    """Set *column* of *rows*, which exist."""
+    statement = insert_into(table, connection)
+    # An UPDATE that joins would lock them in the order that it finds best.
+    values = {column: statement.excluded[column]}
+    statement = statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=values)
+    _write(table, connection, statement, table.columns.keys(), rows)
+
+
+def insert(table: sa.Table, connection: sa.Connection, names: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
+    """Insert *rows*, which have values for the columns *names* only; those are in the order of the table's."""
+    _write(table, connection, insert_into(table, connection), names, rows)
+
+
+def _write(
+    table: sa.Table,
+    connection: sa.Connection,
+    statement: Any,
+    names: Sequence[str],
+    rows: Iterable[tuple[Any, ...]],
+    *,
+    add: str = "",
+) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(statement.from_select(names, _given(table, names, list(rows), add)))
+    else:
+        compiled = statement.compile(dialect=connection.dialect, column_keys=names)
+        assert compiled.positiontup == list(names), "the names are not in the order of the table's columns"
+        connection.exec_driver_sql(str(compiled), list(rows))
+
+
+def _given(table: sa.Table, names: Sequence[str], rows: list[tuple[Any, ...]], add: str) -> sa.Select[Any]:
+    """*rows* in the order of their keys, one for each: a statement of PostgreSQL must not touch a row twice."""
+    types = [sa.ARRAY(table.c[name].type) for name in names]
+    arrays = [sa.cast([row[at] for row in politely(rows)], each) for at, each in enumerate(types)]
+    given = sa.func.unnest(*arrays).table_valued(*names).render_derived()
+    keys = [column.name for column in table.primary_key if column.name in names]
+    if not keys:
+        return sa.select(*(given.c[name] for name in names))
+    whole = {name: given.c[name] for name in keys}
+    summed = {name: (sa.func.sum if name == add else sa.func.max)(given.c[name]) for name in names if name not in keys}
+    columns = {name: sa.cast(each, table.c[name].type) for name, each in {**whole, **summed}.items()}
+    is_text = {name: isinstance(table.c[name].type, sa.String) for name in keys}
+    order = [sa.collate(given.c[name], "C") if is_text[name] else given.c[name] for name in keys]
+    return sa.select(*(columns[name] for name in names)).group_by(*whole.values()).order_by(*order)

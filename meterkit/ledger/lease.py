@@ -1,0 +1,78 @@
+"""Keep: the leases, by which one process at a time reports, or follows Stripe, of all that share a ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import sqlalchemy as sa
+
+from meterkit.errors import LedgerError
+from meterkit.ledger import schema
+from meterkit.ledger.database import Database, agreed_time
+
+Name: TypeAlias = Literal["reporter", "follower"]
+
+LEASE_SECONDS = 60
+"""A lease is renewed by every write; to ask Stripe once takes less than this."""
+
+
+class LeaseLostError(LedgerError):
+    """Another process has it now; what this one was about to write was not written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """
+    The right to report, or to follow.
+
+    Attributes:
+        name: ``reporter`` or ``follower``.
+        holder: Who has it.
+        token: Grows with each new holder, so that the writes of a former one are told apart.
+    """
+
+    name: Name
+    holder: str
+    token: int
+
+
+def acquire(database: Database, name: Name, holder: str, *, clock: Callable[[], float]) -> Lease | None:
+    """The lease *name*, if nobody else has it; it expires `LEASE_SECONDS` after the holder's last write."""
+    table = schema.lease
+    with database.transaction() as connection:
+        now = agreed_time(connection, clock)
+        is_free = sa.or_(
+            table.c.holder == holder,
+            table.c.expires_at <= now,
+            table.c.expires_at > now + LEASE_SECONDS,  # the clock was ahead when it was written
+        )
+        # One statement: whoever comes second waits, looks again, and finds it taken.
+        take = sa.update(table).where(table.c.name == name, is_free)
+        taken = take.values(holder=holder, token=table.c.token + 1, expires_at=now + LEASE_SECONDS)
+        if connection.execute(taken).rowcount == 0:
+            return None
+        token = connection.scalar(sa.select(table.c.token).where(table.c.name == name))
+        assert token is not None
+    return Lease(name, holder, token)
+
+
+def hold(lease: Lease, connection: sa.Connection, *, clock: Callable[[], float]) -> None:
+    """
+    Renew *lease* within the transaction that relies on it; nobody can take it until that has ended.
+
+    Raises:
+        LeaseLostError: Another process has it now.
+    """
+    own = sa.update(schema.lease).filter_by(name=lease.name, token=lease.token)
+    renewed = own.values(expires_at=agreed_time(connection, clock) + LEASE_SECONDS)
+    if connection.execute(renewed).rowcount == 0:
+        raise LeaseLostError(f"another process has taken the lease and is the {lease.name} now")
+
+
+def release(database: Database, lease: Lease) -> None:
+    """Let another process have it at once."""
+    with database.transaction() as connection:
+        own = sa.update(schema.lease).filter_by(name=lease.name, token=lease.token)
+        connection.execute(own.values(expires_at=0))

@@ -1,0 +1,263 @@
+"""
+Keep: the ledger, where usage is after a flush and before and after it is reported.
+
+`meterkit.outbox.outbox` is the other half: what of it goes to Stripe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from meterkit.core.threads import let_go, politely
+from meterkit.core.usage_key import CAPPED
+from meterkit.governance.reservations import forget_holds, release
+from meterkit.journal.file_format import Counted
+from meterkit.ledger import schema
+from meterkit.ledger.aggregates import forget_peaks, rises
+from meterkit.ledger.bulk import add_to
+from meterkit.ledger.daily_totals import UsageRow, add_totals
+from meterkit.ledger.database import Database, insert_into
+from meterkit.metering.aggregation import is_sighting
+from meterkit.metering.identification import NOBODY
+
+FOLDS_KEPT_SECONDS = 40 * 24 * 3600
+"""
+How long it is remembered that a generation is folded whose process could not say that its file is gone for good.
+If the file of a host that was away for longer comes back, its usage is too old for Stripe: 35 days.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """
+    What one company, or one of its users, used in one window.
+
+    Attributes:
+        meter: The meter's name.
+        company: As identified; None where nobody said who pays.
+        user: None where nobody said who.
+        window: The unix second in which the window, one UTC hour, begins.
+        quantity: In the meter's unit.
+        reported: How much of the quantity has been handed to the reporter.
+        customer: The Stripe customer who pays; None while the company has no link.
+    """
+
+    meter: str
+    company: str | None
+    user: str | None
+    window: int
+    quantity: int
+    reported: int
+    customer: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """
+    Where one meter's usage is. It balances when `counted` is the sum of all the others.
+
+    Attributes:
+        counted: All that was ever counted, from a column of its own; without what ``keep_days=`` has let go of.
+        journal: Counted, and not flushed yet.
+        unreported: In the ledger, to be reported when its window has closed.
+        unlinked: In the ledger, waiting for ``kit.link()``: the company has no Stripe customer.
+        unattributed: In the ledger under no company; nobody can be billed for it.
+        capped: The same, because companies were invented faster than they could be flushed.
+        pending: In the outbox, to be sent.
+        uncertain: In the outbox; whether Stripe has it is not known, so it is not sent again.
+        sent: Stripe has it.
+        invoiced: Stripe has it as an item of an invoice, because it came after its own was final.
+        rejected: Stripe refuses it; see the report's error.
+    """
+
+    counted: int = 0
+    journal: int = 0
+    unreported: int = 0
+    unlinked: int = 0
+    unattributed: int = 0
+    capped: int = 0
+    pending: int = 0
+    uncertain: int = 0
+    sent: int = 0
+    invoiced: int = 0
+    rejected: int = 0
+
+    @property
+    def balanced(self) -> bool:
+        """Nothing is missing, and nothing is there twice."""
+        placed = self.journal + self.unreported + self.unlinked + self.unattributed + self.capped
+        return self.counted == placed + self.pending + self.uncertain + self.sent + self.invoiced + self.rejected
+
+
+class Ledger:
+    """
+    Usage, and who pays for it.
+
+    Args:
+        database: Where it is kept.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(self, database: Database, *, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+
+    def fold(
+        self,
+        generation: str,
+        cells: Iterable[Counted],
+        *,
+        folded: Callable[[sa.Connection, str], None] | None = None,
+    ) -> bool:
+        """
+        Add what a journal generation counted, once, however often it is folded.
+
+        Args:
+            generation: Its id.
+            cells: What it counted.
+            folded: Called at the end of the transaction, with the id.
+
+        Returns:
+            False if it had been folded before.
+
+        Raises:
+            LedgerError: Nothing was added, or it cannot be told; fold again.
+        """
+        now = int(self._clock())
+        rows: list[UsageRow] = []
+        sightings: list[Counted] = []
+        for each in politely(cells):
+            (meter, event_name, company, user, window), quantity, last_used = each
+            if user and is_sighting(user):
+                sightings.append(each)
+            else:
+                rows.append((meter, event_name, company, user, window, quantity, 0, last_used))
+        with self._database.transaction() as connection:
+            # One statement, which waits for a transaction whose commit was sent and whose answer was lost.
+            mark = insert_into(schema.folds, connection).values(generation=generation, folded_at=now)
+            told = {"preserve_rowcount": True}  # which SQLAlchemy does not for an INSERT, unless asked
+            if connection.execute(mark.on_conflict_do_nothing(), execution_options=told).rowcount != 1:
+                return False
+            rows += rises(connection, sightings)
+            if rows:
+                add_to(schema.usage, connection, rows, add="quantity", latest="last_used")
+                counted = add_totals(connection, rows)
+                add_to(schema.counted, connection, counted.items(), add="quantity")
+            release(connection, generation)
+            if folded is not None:
+                folded(connection, generation)
+        let_go(rows)
+        return True
+
+    def forget(self, generations: Iterable[str]) -> None:
+        """Folded *generations* can never come back, so there is no need to know them; nor those of long ago."""
+        gone = [{"gone": generation} for generation in sorted(generations)]
+        outdated = schema.folds.c.folded_at < int(self._clock()) - FOLDS_KEPT_SECONDS
+        with self._database.transaction() as connection:
+            if gone:
+                mark = schema.folds.c.generation == sa.bindparam("gone")
+                connection.execute(sa.delete(schema.folds).where(mark), gone)
+            forget_peaks(connection, int(self._clock()))
+            forget_holds(connection, int(self._clock()) - FOLDS_KEPT_SECONDS)
+            # Only rows that nobody else is deleting: two hosts must not wait for each other crosswise.
+            old = sa.select(schema.folds.c.generation).where(outdated).with_for_update(skip_locked=True)
+            connection.execute(sa.delete(schema.folds).where(schema.folds.c.generation.in_(old)))
+
+    def usage(
+        self,
+        *,
+        company: str | None = None,
+        meter: str | None = None,
+        since: int | None = None,
+        until: int | None = None,
+    ) -> list[Usage]:
+        """Usage by meter, company, user and window; *since* and *until* (excluded) bound the window's begin."""
+        table = schema.usage
+        query = sa.select(table, schema.accounts.c.customer).join_from(
+            table, schema.accounts, table.c.company == schema.accounts.c.company, isouter=True
+        )
+        if company is not None:
+            query = query.where(table.c.company == company)
+        if meter is not None:
+            query = query.where(table.c.meter == meter)
+        if since is not None:
+            query = query.where(table.c.window >= since)
+        if until is not None:
+            query = query.where(table.c.window < until)
+        query = query.order_by(table.c.meter, table.c.company, table.c.user, table.c.window)
+        with self._database.snapshot() as connection:
+            return [
+                Usage(
+                    meter=row.meter,
+                    company=row.company or None,
+                    user=row.user or None,
+                    window=row.window,
+                    quantity=row.quantity,
+                    reported=row.reported,
+                    customer=customer_of(row.company, row.customer),
+                )
+                for row in connection.execute(query)
+            ]
+
+    def books(self, journal: dict[str, dict[str, int]]) -> dict[str, Books]:
+        """
+        Where each meter's usage is.
+
+        Args:
+            journal: ``{generation id: {meter: quantity}}``, read before this call.
+        """
+        with self._database.snapshot() as connection:
+            known = sa.select(schema.folds.c.generation).where(schema.folds.c.generation.in_(journal))
+            folded = set(connection.scalars(known))
+            entries = [
+                *((row.meter, "counted", row.quantity) for row in connection.execute(sa.select(schema.counted))),
+                *_unreported(connection),
+                *_reported(connection),
+            ]
+        for generation, totals in journal.items():
+            if generation not in folded:
+                for meter, quantity in totals.items():
+                    entries += [(meter, "counted", quantity), (meter, "journal", quantity)]
+        sums: dict[str, dict[str, int]] = {}
+        for meter, column, quantity in entries:
+            of_meter = sums.setdefault(meter, {})
+            of_meter[column] = of_meter.get(column, 0) + int(quantity)
+        return {meter: Books(**columns) for meter, columns in sorted(sums.items())}
+
+
+def customer_of(company: str, linked: str | None) -> str | None:
+    """The Stripe customer who pays for *company*: itself, if it is one, or the linked one."""
+    return company if company.startswith("cus_") else linked
+
+
+def is_customer(company: sa.Column[str]) -> sa.ColumnElement[bool]:
+    """The same in SQL, whose LIKE may not mind the case."""
+    return sa.func.substr(company, 1, 4) == "cus_"
+
+
+def _unreported(connection: sa.Connection) -> list[tuple[str, str, int]]:
+    table, accounts = schema.usage, schema.accounts
+    place = sa.case(
+        (sa.and_(table.c.company == NOBODY, table.c.user == CAPPED), "capped"),
+        (table.c.company == NOBODY, "unattributed"),
+        (sa.or_(accounts.c.customer.is_not(None), is_customer(table.c.company)), "unreported"),
+        else_="unlinked",
+    ).label("place")
+    query = (
+        sa.select(table.c.meter, place, sa.func.sum(table.c.quantity - table.c.reported).label("open"))
+        .join_from(table, accounts, table.c.company == accounts.c.company, isouter=True)
+        .where(table.c.quantity != table.c.reported)  # as in the index
+        .group_by(table.c.meter, sa.text("place"))
+    )
+    return [(str(row.meter), str(row.place), int(row.open)) for row in connection.execute(query)]
+
+
+def _reported(connection: sa.Connection) -> list[tuple[str, str, int]]:
+    table = schema.reports
+    query = sa.select(table.c.meter, table.c.state, sa.func.sum(table.c.quantity).label("total"))
+    standing = query.where(table.c.state.not_in(["returned", "canceled"]))  # whose usage is elsewhere, or no more
+    rows = connection.execute(standing.group_by(table.c.meter, table.c.state))
+    return [(str(row.meter), str(row.state), int(row.total)) for row in rows]

@@ -1,0 +1,175 @@
+"""
+Keep: from no tables, or an older meterkit's, to today's: in place, in one transaction, by one process at a time.
+
+The steps are written out, and never changed: what `meterkit.ledger.schema` says today is not what it said then.
+"""
+
+from __future__ import annotations
+
+import uuid
+
+import sqlalchemy as sa
+
+from meterkit.errors import LedgerError
+from meterkit.ledger import schema
+
+TABLES_OF_1 = ("accounts", "counted", "folds", "lease", "meta", "reports", "usage")
+"""Without a prefix; the application may have tables of these names, too, but hardly all of them."""
+
+_LOCK = 0x6D65746572  # "meter": a number that nobody else takes an advisory lock on
+
+
+def prepare(connection: sa.Connection, name: str) -> None:
+    """
+    See that the tables of this version are there.
+
+    Raises:
+        LedgerError: A newer meterkit has written the ledger *name*.
+    """
+    if connection.dialect.name == "postgresql":  # SQLite's transaction is alone from its beginning
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+    version = _version(connection)
+    if version is None:
+        _create(connection)
+        return
+    if version > schema.VERSION:
+        raise LedgerError(
+            f"the ledger {name} has schema version {version}, written by a newer meterkit; this one knows "
+            f"{schema.VERSION}. Install that version again; usage stays in the journal meanwhile"
+        )
+    for step in range(version, schema.VERSION):
+        for statement in _STEPS[step]:
+            connection.exec_driver_sql(statement)
+    if version != schema.VERSION:
+        at_today = sa.update(schema.meta).filter_by(key="schema_version")
+        connection.execute(at_today.values(value=str(schema.VERSION)))
+
+
+def _version(connection: sa.Connection) -> int | None:
+    """The version of the ledger in the database; None where there is none."""
+    inspector = sa.inspect(connection)
+    names = set(inspector.get_table_names())
+    meta = schema.meta.name
+    if meta not in names:
+        if not names.issuperset(TABLES_OF_1) or {"key", "value"} != {
+            column["name"] for column in inspector.get_columns("meta")
+        }:
+            return None
+        meta = "meta"
+    version = sa.text(f"SELECT value FROM {meta} WHERE key = 'schema_version'")  # noqa: S608 - one of two names of ours
+    found = connection.scalar(version)
+    return None if found is None else int(found)
+
+
+def _create(connection: sa.Connection) -> None:
+    schema.metadata.create_all(connection)
+    about = {"schema_version": str(schema.VERSION), "ledger_id": uuid.uuid4().hex, "change": "0"}
+    connection.execute(sa.insert(schema.meta), [{"key": key, "value": value} for key, value in about.items()])
+    nobodys = {"holder": "", "token": 0, "expires_at": 0}
+    connection.execute(sa.insert(schema.lease), [{"name": name, **nobodys} for name in schema.LEASES])
+
+
+_TO_3 = """
+INSERT INTO meterkit_lease VALUES ('follower', '', 0, 0) ON CONFLICT (name) DO NOTHING;
+ALTER TABLE meterkit_accounts ADD COLUMN source VARCHAR(10) NOT NULL DEFAULT 'link';
+CREATE TABLE meterkit_customers (
+    id VARCHAR(255) NOT NULL PRIMARY KEY, name TEXT NOT NULL, company TEXT, deleted BOOLEAN NOT NULL,
+    checked_at BIGINT NOT NULL
+);
+CREATE INDEX meterkit_customers_company ON meterkit_customers (company);
+CREATE TABLE meterkit_subscriptions (
+    id VARCHAR(255) NOT NULL PRIMARY KEY, customer VARCHAR(255) NOT NULL, status VARCHAR(40) NOT NULL,
+    created BIGINT NOT NULL, ended_at BIGINT, cancel_at BIGINT, checked_at BIGINT NOT NULL
+);
+CREATE INDEX meterkit_subscriptions_customer ON meterkit_subscriptions (customer);
+CREATE TABLE meterkit_items (
+    id VARCHAR(255) NOT NULL PRIMARY KEY, subscription VARCHAR(255) NOT NULL, customer VARCHAR(255) NOT NULL,
+    event_name TEXT, quantity BIGINT, period_start BIGINT NOT NULL, period_end BIGINT NOT NULL, price TEXT NOT NULL
+);
+CREATE INDEX meterkit_items_subscription ON meterkit_items (subscription);
+CREATE INDEX meterkit_items_customer ON meterkit_items (customer);
+CREATE INDEX meterkit_items_period_end ON meterkit_items (period_end);
+CREATE TABLE meterkit_invoices (
+    id VARCHAR(255) NOT NULL PRIMARY KEY, customer VARCHAR(255) NOT NULL, subscription VARCHAR(255), number TEXT,
+    status VARCHAR(40) NOT NULL, billing_reason VARCHAR(40), collection_method VARCHAR(40) NOT NULL,
+    currency VARCHAR(3) NOT NULL, total BIGINT NOT NULL, amount_remaining BIGINT NOT NULL, attempts INTEGER NOT NULL,
+    created BIGINT NOT NULL, period_start BIGINT NOT NULL, period_end BIGINT NOT NULL, due_at BIGINT,
+    next_attempt_at BIGINT, finalized_at BIGINT, url TEXT, checked_at BIGINT NOT NULL
+);
+CREATE INDEX meterkit_invoices_customer ON meterkit_invoices (customer, status);
+CREATE TABLE meterkit_webhook_events (
+    id VARCHAR(255) NOT NULL PRIMARY KEY, type TEXT NOT NULL, created BIGINT NOT NULL, object_type VARCHAR(80),
+    object_id VARCHAR(255), received_at BIGINT NOT NULL, state VARCHAR(10) NOT NULL, reason TEXT NOT NULL,
+    settled_at BIGINT
+);
+CREATE INDEX meterkit_webhook_events_waiting ON meterkit_webhook_events (received_at) WHERE state = 'received';
+CREATE INDEX meterkit_webhook_events_received_at ON meterkit_webhook_events (received_at);
+CREATE TABLE meterkit_corrections (
+    id VARCHAR(32) NOT NULL PRIMARY KEY, meter TEXT NOT NULL, event_name TEXT NOT NULL, company TEXT NOT NULL,
+    "window" BIGINT NOT NULL, quantity BIGINT NOT NULL, reason TEXT NOT NULL, created_at BIGINT NOT NULL,
+    report VARCHAR(100), state VARCHAR(10) NOT NULL, error TEXT NOT NULL
+);
+CREATE INDEX meterkit_corrections_place ON meterkit_corrections (company, meter, "window");
+CREATE INDEX meterkit_corrections_state ON meterkit_corrections (state)
+"""
+
+_TO_4 = """
+CREATE INDEX meterkit_invoices_open ON meterkit_invoices (customer) WHERE status = 'open';
+CREATE INDEX meterkit_usage_company ON meterkit_usage (company, "window");
+CREATE TABLE meterkit_totals (
+    company TEXT NOT NULL, meter TEXT NOT NULL, day BIGINT NOT NULL, quantity BIGINT NOT NULL,
+    "change" BIGINT NOT NULL, PRIMARY KEY (company, meter, day)
+);
+CREATE INDEX meterkit_totals_change ON meterkit_totals ("change");
+INSERT INTO meterkit_meta VALUES ('change', '0');
+INSERT INTO meterkit_totals
+    SELECT company, meter, "window" / 86400 * 86400, sum(quantity), 0 FROM meterkit_usage
+    WHERE company <> '' GROUP BY company, meter, "window" / 86400 * 86400;
+CREATE TABLE meterkit_peaks (
+    meter TEXT NOT NULL, company TEXT NOT NULL, value TEXT NOT NULL, "window" BIGINT NOT NULL, quantity BIGINT NOT NULL,
+    PRIMARY KEY (meter, company, value, "window")
+);
+CREATE INDEX meterkit_peaks_window ON meterkit_peaks ("window");
+CREATE TABLE meterkit_notices (
+    "key" VARCHAR(500) NOT NULL PRIMARY KEY, kind VARCHAR(40) NOT NULL, company TEXT, title TEXT NOT NULL,
+    text TEXT NOT NULL, fields TEXT NOT NULL, created_at BIGINT NOT NULL
+);
+CREATE INDEX meterkit_notices_created_at ON meterkit_notices (created_at);
+CREATE TABLE meterkit_deliveries (
+    notice VARCHAR(500) NOT NULL, channel VARCHAR(255) NOT NULL, state VARCHAR(10) NOT NULL, attempts INTEGER NOT NULL,
+    next_attempt_at BIGINT NOT NULL, error TEXT NOT NULL, settled_at BIGINT, PRIMARY KEY (notice, channel)
+);
+CREATE INDEX meterkit_deliveries_waiting ON meterkit_deliveries (next_attempt_at) WHERE state = 'waiting';
+CREATE TABLE meterkit_blocked (
+    company TEXT NOT NULL, reason VARCHAR(40) NOT NULL, day BIGINT NOT NULL, count BIGINT NOT NULL,
+    PRIMARY KEY (company, reason, day)
+);
+CREATE TABLE meterkit_holds (
+    generation VARCHAR(32) NOT NULL, company TEXT NOT NULL, meter TEXT NOT NULL, quantity BIGINT NOT NULL,
+    held_at BIGINT NOT NULL, PRIMARY KEY (generation, company, meter)
+);
+CREATE INDEX meterkit_holds_place ON meterkit_holds (company, meter)
+"""
+
+_STEPS = {
+    1: [
+        *(f"ALTER TABLE {name} RENAME TO meterkit_{name}" for name in TABLES_OF_1),
+        "DROP INDEX usage_unreported",
+        "DROP INDEX ix_folds_folded_at",
+        "DROP INDEX reports_state",
+        "ALTER TABLE meterkit_reports ADD COLUMN revision INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE meterkit_reports ADD COLUMN attempted_at BIGINT",
+        "ALTER TABLE meterkit_reports ADD COLUMN compared_at BIGINT",
+        'CREATE INDEX meterkit_usage_unreported ON meterkit_usage ("window") WHERE quantity <> reported',
+        "CREATE INDEX meterkit_folds_folded_at ON meterkit_folds (folded_at)",
+        "CREATE INDEX meterkit_reports_state ON meterkit_reports (state)",
+        'CREATE INDEX meterkit_reports_place ON meterkit_reports (customer, event_name, "window")',
+        "UPDATE meterkit_reports SET unknown_since = NULL WHERE state IN ('sent', 'rejected')",
+        "CREATE INDEX meterkit_reports_unknown ON meterkit_reports (unknown_since) WHERE unknown_since IS NOT NULL",
+        "INSERT INTO meterkit_lease VALUES ('reporter', '', 0, 0) ON CONFLICT (name) DO NOTHING",
+    ],
+    2: _TO_3.split(";\n"),
+    3: _TO_4.split(";\n"),
+    4: ['CREATE INDEX meterkit_usage_reported ON meterkit_usage ("window") WHERE quantity = reported'],
+}
+"""What leads from a version to the next."""

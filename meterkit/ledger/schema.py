@@ -1,0 +1,304 @@
+"""Keep: the tables of the ledger, and what each row stands for. All times are unix seconds."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+VERSION = 5
+"""Of the schema. A ledger with a higher one is refused; `meterkit.ledger.migrations` upgrades a lower one in place."""
+
+PREFIX = "meterkit_"
+"""Of every table and index, because the application may have an ``accounts`` of its own in the same database."""
+
+LEASES = ("reporter", "follower")
+"""What one process does at a time."""
+
+metadata = MetaData()
+
+_UNREPORTED = text("quantity <> reported")
+_REPORTED = text("quantity = reported")
+_UNKNOWN = text("unknown_since IS NOT NULL")
+_RECEIVED = text("state = 'received'")
+_OPEN = text("status = 'open'")
+_WAITING = text("state = 'waiting'")
+
+meta = Table(
+    f"{PREFIX}meta",
+    metadata,
+    Column("key", String(40), primary_key=True),  # "schema_version", "ledger_id", "change"
+    Column("value", Text, nullable=False),
+)
+
+usage = Table(
+    f"{PREFIX}usage",
+    metadata,
+    Column("meter", Text, primary_key=True),
+    Column("event_name", Text, primary_key=True),  # kept, so that a meter that has left the code is still reported
+    Column("company", Text, primary_key=True),  # "" where nobody said who pays
+    Column("user", Text, primary_key=True),  # "" where nobody said who
+    Column("window", BigInteger, primary_key=True),  # the second in which it begins
+    Column("quantity", BigInteger, nullable=False),
+    Column("reported", BigInteger, nullable=False),  # how much of the quantity stands in reports
+    Column("last_used", BigInteger, nullable=False),
+    # What waits to be reported is looked for every hour, among all there ever was.
+    Index(f"{PREFIX}usage_unreported", "window", sqlite_where=_UNREPORTED, postgresql_where=_UNREPORTED),
+    # What may be let go of one day. It is left alone by flushes, which write what is not reported yet.
+    Index(f"{PREFIX}usage_reported", "window", sqlite_where=_REPORTED, postgresql_where=_REPORTED),
+    Index(f"{PREFIX}usage_company", "company", "window"),
+)
+
+totals = Table(
+    f"{PREFIX}totals",
+    metadata,
+    # The sums of `usage` by day, written with it: what a company has used in a period is asked for all the time.
+    Column("company", Text, primary_key=True),
+    Column("meter", Text, primary_key=True),
+    Column("day", BigInteger, primary_key=True),  # the second in which it begins, in UTC
+    Column("quantity", BigInteger, nullable=False),
+    Column("change", BigInteger, nullable=False),  # grows with each commit that touches a row
+    Index(f"{PREFIX}totals_change", "change"),
+)
+
+peaks = Table(
+    f"{PREFIX}peaks",
+    metadata,
+    # What a sum cannot hold: which values of unique() were counted, and by how much those of maximum() have risen.
+    Column("meter", Text, primary_key=True),
+    Column("company", Text, primary_key=True),
+    Column("value", Text, primary_key=True),  # a unique one; "" for the highest
+    Column("window", BigInteger, primary_key=True),  # in which it was counted
+    Column("quantity", BigInteger, nullable=False),  # 1, or the rise
+    Index(f"{PREFIX}peaks_window", "window"),
+)
+
+counted = Table(
+    f"{PREFIX}counted",
+    metadata,
+    # The other side of the books: what was folded in, by meter, independent of the usage rows.
+    Column("meter", Text, primary_key=True),
+    Column("quantity", BigInteger, nullable=False),
+)
+
+folds = Table(
+    f"{PREFIX}folds",
+    metadata,
+    Column("generation", String(32), primary_key=True),  # of the journal; written in the transaction that folds it
+    Column("folded_at", BigInteger, nullable=False),
+    Index(f"{PREFIX}folds_folded_at", "folded_at"),
+)
+
+accounts = Table(
+    f"{PREFIX}accounts",
+    metadata,
+    Column("company", Text, primary_key=True),
+    Column("customer", Text, nullable=False),  # "cus_..."
+    Column("linked_at", BigInteger, nullable=False),
+    Column("source", String(10), nullable=False, server_default="link"),  # link, resolver, metadata: see Accounts
+)
+
+customers = Table(
+    f"{PREFIX}customers",
+    metadata,
+    # This one and the next three are what Stripe said last, by its own ids. `checked_at` is when it said so.
+    Column("id", String(255), primary_key=True),  # "cus_..."
+    Column("name", Text, nullable=False),
+    Column("company", Text),  # of the metadata
+    Column("deleted", Boolean, nullable=False),
+    Column("checked_at", BigInteger, nullable=False),
+    Index(f"{PREFIX}customers_company", "company"),
+)
+
+subscriptions = Table(
+    f"{PREFIX}subscriptions",
+    metadata,
+    Column("id", String(255), primary_key=True),
+    Column("customer", String(255), nullable=False),
+    Column("status", String(40), nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("ended_at", BigInteger),
+    Column("cancel_at", BigInteger),
+    Column("checked_at", BigInteger, nullable=False),
+    Index(f"{PREFIX}subscriptions_customer", "customer"),
+)
+
+items = Table(
+    f"{PREFIX}items",
+    metadata,
+    Column("id", String(255), primary_key=True),  # of a subscription
+    Column("subscription", String(255), nullable=False),
+    Column("customer", String(255), nullable=False),
+    Column("event_name", Text),  # of the meter; a licensed price has none
+    Column("quantity", BigInteger),  # of a licensed price
+    Column("period_start", BigInteger, nullable=False),
+    Column("period_end", BigInteger, nullable=False),
+    Column("price", Text, nullable=False),  # Stripe's, as JSON
+    Index(f"{PREFIX}items_subscription", "subscription"),
+    Index(f"{PREFIX}items_customer", "customer"),
+    Index(f"{PREFIX}items_period_end", "period_end"),
+)
+
+invoices = Table(
+    f"{PREFIX}invoices",
+    metadata,
+    Column("id", String(255), primary_key=True),
+    Column("customer", String(255), nullable=False),
+    Column("subscription", String(255)),
+    Column("number", Text),
+    Column("status", String(40), nullable=False),
+    Column("billing_reason", String(40)),
+    Column("collection_method", String(40), nullable=False),
+    Column("currency", String(3), nullable=False),
+    Column("total", BigInteger, nullable=False),  # in the currency's minor unit, as all of Stripe's amounts
+    Column("amount_remaining", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("period_start", BigInteger, nullable=False),
+    Column("period_end", BigInteger, nullable=False),
+    Column("due_at", BigInteger),
+    Column("next_attempt_at", BigInteger),
+    Column("finalized_at", BigInteger),
+    Column("url", Text),  # where the customer can pay it
+    Column("checked_at", BigInteger, nullable=False),
+    Index(f"{PREFIX}invoices_customer", "customer", "status"),
+    Index(f"{PREFIX}invoices_open", "customer", sqlite_where=_OPEN, postgresql_where=_OPEN),
+)
+
+webhook_events = Table(
+    f"{PREFIX}webhook_events",
+    metadata,
+    # Nothing of its body: what an event says may be old by now, so it only tells what to look at.
+    Column("id", String(255), primary_key=True),  # "evt_..."
+    Column("type", Text, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("object_type", String(80)),  # "invoice"
+    Column("object_id", String(255)),
+    Column("received_at", BigInteger, nullable=False),
+    Column("state", String(10), nullable=False),  # received, applied, ignored
+    Column("reason", Text, nullable=False),  # why it was ignored, or could not be applied yet
+    Column("settled_at", BigInteger),
+    Index(f"{PREFIX}webhook_events_waiting", "received_at", sqlite_where=_RECEIVED, postgresql_where=_RECEIVED),
+    Index(f"{PREFIX}webhook_events_received_at", "received_at"),
+)
+
+reports = Table(
+    f"{PREFIX}reports",
+    metadata,
+    # One row is one meter event. All above the line is immutable once written, and written before the first attempt.
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("identifier", String(100), nullable=False, unique=True),
+    Column("meter", Text, nullable=False),
+    Column("event_name", Text, nullable=False),
+    Column("company", Text, nullable=False),
+    Column("customer", Text, nullable=False),
+    Column("window", BigInteger, nullable=False),
+    Column("sequence", Integer, nullable=False),  # 0, and one more for each further delta of the same window
+    Column("quantity", BigInteger, nullable=False),
+    Column("timestamp", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    # ---
+    # pending, sent, rejected, uncertain; returned: its usage is to be reported anew; canceled: its usage was taken back
+    Column("state", String(10), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("revision", Integer, nullable=False, server_default="0"),  # refusals after which Stripe surely had it not
+    Column("refusals", Integer, nullable=False),  # answers that a repetition with the same Idempotency-Key would replay
+    Column("attempted_at", BigInteger),  # the latest attempt
+    Column("unknown_since", BigInteger),  # the first attempt of unknown outcome; of one that is sent: to be verified
+    Column("compared_at", BigInteger),  # when Stripe's summaries could not tell either
+    Column("error", Text, nullable=False),
+    Column("settled_at", BigInteger),
+    UniqueConstraint("meter", "event_name", "company", "window", "sequence"),
+    Index(f"{PREFIX}reports_state", "state"),
+    # What has to be looked into is looked for every hour, among all there ever was.
+    Index(f"{PREFIX}reports_unknown", "unknown_since", sqlite_where=_UNKNOWN, postgresql_where=_UNKNOWN),
+    Index(f"{PREFIX}reports_place", "customer", "event_name", "window"),
+)
+
+corrections = Table(
+    f"{PREFIX}corrections",
+    metadata,
+    # Usage that was taken back, and why. Its quantity is gone from `usage` and `counted`, once it is "done".
+    Column("id", String(32), primary_key=True),
+    Column("meter", Text, nullable=False),
+    Column("event_name", Text, nullable=False),
+    Column("company", Text, nullable=False),
+    Column("window", BigInteger, nullable=False),
+    Column("quantity", BigInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("report", String(100)),  # the identifier of the meter event that Stripe is asked to cancel
+    Column("state", String(10), nullable=False),  # canceling, done
+    Column("error", Text, nullable=False),
+    Index(f"{PREFIX}corrections_place", "company", "meter", "window"),
+    Index(f"{PREFIX}corrections_state", "state"),
+)
+
+notices = Table(
+    f"{PREFIX}notices",
+    metadata,
+    # Written once for each crossing and period, by whoever sees it first.
+    Column("key", String(500), primary_key=True),
+    Column("kind", String(40), nullable=False),
+    Column("company", Text),
+    Column("title", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("fields", Text, nullable=False),  # as JSON
+    Column("created_at", BigInteger, nullable=False),
+    Index(f"{PREFIX}notices_created_at", "created_at"),
+)
+
+deliveries = Table(
+    f"{PREFIX}deliveries",
+    metadata,
+    # Of a notice, through one channel.
+    Column("notice", String(500), primary_key=True),
+    Column("channel", String(255), primary_key=True),
+    Column("state", String(10), nullable=False),  # waiting, delivered, given_up
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", BigInteger, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("settled_at", BigInteger),
+    Index(f"{PREFIX}deliveries_waiting", "next_attempt_at", sqlite_where=_WAITING, postgresql_where=_WAITING),
+)
+
+blocked = Table(
+    f"{PREFIX}blocked",
+    metadata,
+    # How many requests were not let pass; not usage, and never billed.
+    Column("company", Text, primary_key=True),
+    Column("reason", String(40), primary_key=True),
+    Column("day", BigInteger, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+)
+
+holds = Table(
+    f"{PREFIX}holds",
+    metadata,
+    # Of an exact quota: what a process has let pass and not flushed yet. Goes when that journal is folded.
+    Column("generation", String(32), primary_key=True),
+    Column("company", Text, primary_key=True),
+    Column("meter", Text, primary_key=True),
+    Column("quantity", BigInteger, nullable=False),
+    Column("held_at", BigInteger, nullable=False),
+    Index(f"{PREFIX}holds_place", "company", "meter"),
+)
+
+lease = Table(
+    f"{PREFIX}lease",
+    metadata,
+    Column("name", String(40), primary_key=True),  # one of LEASES; the rows are there from the beginning
+    Column("holder", Text, nullable=False),
+    Column("token", BigInteger, nullable=False),  # grows with each new holder: an old one's writes are refused by it
+    Column("expires_at", BigInteger, nullable=False),
+)

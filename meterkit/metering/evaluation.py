@@ -1,0 +1,137 @@
+"""Aggregate: what meters count of an exchange that they match, and what is recorded outside HTTP, into the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from meterkit.core.problems import Problems, shown
+from meterkit.core.usage_key import Sink, both_of
+from meterkit.core.validation import checked_id, checked_moment, checked_quantity
+from meterkit.core.windows import Windows
+from meterkit.errors import UsageError
+from meterkit.metering.aggregation import Peak
+from meterkit.metering.exchange import Exchange
+from meterkit.metering.identification import Identifying, checked_user
+from meterkit.metering.matching import Match, Rulebook
+from meterkit.metering.meter import Meter
+
+
+class Measuring:
+    """
+    Asks meters what they count, and puts that into the journal. Nothing but `record` ever raises.
+
+    Args:
+        rulebook: The kit's meters.
+        identifying: Who pays for an exchange.
+        sink: Where the counts go.
+        problems: Where mistakes go.
+        clock: Unix time in seconds.
+        windows: In which a company's usage is added up.
+    """
+
+    def __init__(
+        self,
+        *,
+        rulebook: Rulebook,
+        identifying: Identifying,
+        sink: Sink,
+        problems: Problems,
+        clock: Callable[[], float],
+        windows: Windows,
+    ) -> None:
+        self._rulebook = rulebook
+        self._identifying = identifying
+        self._sink = sink
+        self._problems = problems
+        self._clock = clock
+        self._windows = windows
+
+    def measure(self, exchange: Exchange, match: Match) -> None:
+        """Count *exchange* with all meters that it matches."""
+        for name in exchange.usage:
+            if name not in self._rulebook.usage_names:
+                message = f"add_usage({name!r:.100}): no meter has this value=; not counted"
+                self._problems.note("usage_name_unknown", message)
+        counted = []
+        for meter in match.meters:
+            quantity = self._quantity(meter, exchange)
+            if quantity:
+                counted.append((meter, quantity))
+        peaks = [meter for meter in match.peaks if self._is_wanted(meter, exchange)]
+        if counted or peaks:
+            company, user = both_of(self._identifying.who(exchange))
+            if counted:
+                self._put(counted, company, user)
+            for meter in peaks:
+                self._sight(meter, exchange, company, user)
+
+    def record(
+        self,
+        meter: Meter,
+        company: str,
+        quantity: int,
+        *,
+        user: str | None = None,
+        value: str | None = None,
+        at: datetime | None = None,
+    ) -> None:
+        """
+        Count outside HTTP, now or *at* a moment of the last 35 days.
+
+        Raises:
+            UsageError: An argument cannot be counted.
+        """
+        quantity, company, user = checked_quantity(quantity), checked_id(company, "company"), checked_user(user)
+        moment = None if at is None else checked_moment(at, self._clock())
+        if isinstance(meter.value, Peak):
+            sighting = meter.value.recorded(quantity, user, value)
+            self._put([(meter, 1)], company, sighting, moment)
+        elif value is not None:
+            raise UsageError(f"{meter} does not count values: value= is for one with unique()", reason="value_unwanted")
+        elif quantity:
+            self._put([(meter, quantity)], company, user, moment)
+
+    def _is_wanted(self, meter: Meter, exchange: Exchange) -> bool:
+        try:
+            return meter.when is None or bool(meter.when(exchange))
+        except Exception as error:
+            self._problems.note("when_raised", f"{meter}: when= raised {shown(error)}; nothing was counted")
+            return False
+
+    def _sight(self, meter: Meter, exchange: Exchange, company: str, user: str) -> None:
+        """Count that a value was there; how much that adds to its billing period, the ledger knows."""
+        assert isinstance(meter.value, Peak)
+        try:
+            value = meter.value.found(exchange, user or None)
+            if value is None and meter.value.of == "user":
+                message = f"{meter}: nobody has said which user this is; identify= answers Identity(company, user)"
+                self._problems.note("no_user", message)
+            if value is not None:
+                self._put([(meter, 1)], company, meter.value.sighting(value))
+        except UsageError as error:
+            self._problems.note(error.reason, f"{meter}: {error}; nothing was counted")
+        except Exception as error:
+            self._problems.note("value_raised", f"{meter}: value= raised {shown(error)}; nothing was counted")
+
+    def _quantity(self, meter: Meter, exchange: Exchange) -> int:
+        if meter.when is not None and not self._is_wanted(meter, exchange):
+            return 0
+        try:
+            return meter.quantity(exchange)
+        except UsageError as error:
+            self._problems.note(error.reason, f"{meter}: {error}; nothing was counted")
+        except Exception as error:
+            self._problems.internal(error)  # of this meter; the others still count
+        return 0
+
+    def _put(self, counted: list[tuple[Meter, int]], company: str, user: str, at: int | None = None) -> None:
+        if at is None:
+            now = int(self._clock())
+            window = self._windows.at(now, company)
+        else:
+            now, window = at, self._windows.of_the_past(at, company)
+        self._sink.count(
+            [((meter.name, meter.event_name, company, user, window), quantity) for meter, quantity in counted],
+            now,
+        )

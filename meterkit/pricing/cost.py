@@ -1,0 +1,82 @@
+"""Keep: what the usage of a company costs in its current period, by Stripe's prices, or else by the code's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal, localcontext
+
+import sqlalchemy as sa
+
+from meterkit.errors import ConfigurationError
+from meterkit.ledger import schema
+from meterkit.metering.meter import Meter
+from meterkit.pricing.price import EXACT, Price
+from meterkit.pricing.stripe_price import price_of
+
+AT_ONCE = 500
+"""Companies that are asked for in one statement."""
+
+
+class Spending:
+    """
+    Prices usage.
+
+    Args:
+        prices: Of the kit, for companies of whose subscription Stripe has not told.
+        meters: Of the kit, by name.
+    """
+
+    def __init__(self, prices: Iterable[Price], meters: Mapping[str, Meter]) -> None:
+        self._prices = list(prices)
+        self._meters = {meter.event_name: meter for meter in meters.values()}
+        self._read: dict[tuple[str, str], Price | None] = {}
+
+    def prices_of(self, connection: sa.Connection, companies: Iterable[str]) -> dict[str, list[Price]]:
+        """By company, the metered prices of its running subscriptions; those of the code where none is known."""
+        everyone = sorted(companies)
+        found: dict[str, list[Price]] = {}
+        for start in range(0, len(everyone), AT_ONCE):
+            for company, event_name, text in _items(connection, everyone[start : start + AT_ONCE]):
+                price = self._price(event_name, text)
+                if price is not None:
+                    found.setdefault(company, []).append(price)
+        return {company: found.get(company, self._prices) for company in everyone}
+
+    def _price(self, event_name: str, text: str) -> Price | None:
+        """Stripe's *text*, read once however many have it; None where it cannot be computed."""
+        key = (event_name, text)
+        if key not in self._read:
+            try:
+                self._read[key] = price_of(json.loads(text), self._meters.get(event_name) or Meter(event_name))
+            except (ConfigurationError, KeyError):
+                self._read[key] = None
+        return self._read[key]
+
+
+def spent(prices: Iterable[Price], used: Mapping[str, int], currency: str) -> Decimal:
+    """What usage, by meter, costs in whole *currency*; of several prices for a meter, by the first in it."""
+    amounts: dict[str, Decimal] = {}
+    with localcontext(EXACT):
+        for price in prices:
+            name = price.meter.name
+            if price.currency == currency and name not in amounts:
+                amounts[name] = price.amount(max(0, used.get(name, 0)))
+        return sum(amounts.values(), Decimal(0))
+
+
+def _items(connection: sa.Connection, companies: list[str]) -> Iterator[tuple[str, str, str]]:
+    """Company, event name and Stripe's price as JSON, of each metered item of a running subscription."""
+    items, subscriptions, accounts = schema.items, schema.subscriptions, schema.accounts
+    payers: dict[str, list[str]] = {company: [company] for company in companies if company.startswith("cus_")}
+    for row in connection.execute(sa.select(accounts).where(accounts.c.company.in_(companies))):
+        payers.setdefault(row.customer, []).append(row.company)
+    running = (
+        sa.select(items.c.customer, items.c.event_name, items.c.price)
+        .join_from(items, subscriptions, subscriptions.c.id == items.c.subscription)
+        .where(items.c.customer.in_(payers), subscriptions.c.ended_at.is_(None), items.c.event_name.is_not(None))
+        .order_by(subscriptions.c.created, items.c.id)
+    )
+    for row in connection.execute(running):
+        for company in payers[row.customer]:
+            yield company, row.event_name, row.price

@@ -1,0 +1,293 @@
+"""
+Rules: prices and their arithmetic, as Stripe does it.
+
+Amounts are exact decimals in whole currency (``"5.00"`` is five dollars). What Stripe calls ``unit_amount`` is in
+cents; that word is not used here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import KW_ONLY, dataclass
+from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation, localcontext
+from typing import Any, Literal, TypeAlias
+
+from meterkit.core.validation import checked_quantity
+from meterkit.errors import ConfigurationError
+from meterkit.metering.meter import Meter
+
+Money: TypeAlias = "str | Decimal | int"
+
+MAX_DECIMALS = 12
+"""Stripe: ``unit_amount_decimal`` has at most 12 decimal places, counted in the currency's minor unit."""
+
+MAX_PRICE = Decimal(10**12)
+"""Far more than Stripe takes; it keeps the arithmetic within `EXACT`."""
+
+EXACT = Context(prec=60)
+"""Of our own, because the application may have set another precision or rounding for its thread."""
+
+_NO_MINOR_UNIT = frozenset(
+    ("bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "ugx", "vnd", "vuv", "xaf", "xof", "xpf")
+)
+_THREE_DECIMALS = frozenset(("bhd", "jod", "kwd", "omr", "tnd"))
+_INTERVALS = ("day", "week", "month", "year")
+
+
+@dataclass(frozen=True)
+class Tier:
+    """
+    One step of a price.
+
+    Attributes:
+        up_to: The last unit of the tier; None for the last tier, which has no end.
+        unit_price: Of each unit in the tier, in whole currency.
+        flat_price: Due once the tier is reached; None for none. In a first tier it is due without any usage, too.
+    """
+
+    _: KW_ONLY
+    up_to: int | None = None
+    unit_price: Money = Decimal(0)
+    flat_price: Money | None = None
+
+    def __post_init__(self) -> None:
+        if self.up_to is not None and (
+            not isinstance(self.up_to, int) or isinstance(self.up_to, bool) or self.up_to < 1
+        ):
+            raise ConfigurationError(
+                f"Tier(up_to=...) is a positive int, or left out in the last tier, not {self.up_to!r}"
+            )
+        object.__setattr__(self, "unit_price", money(self.unit_price, "Tier(unit_price=...)"))
+        if self.flat_price is not None:
+            object.__setattr__(self, "flat_price", money(self.flat_price, "Tier(flat_price=...)"))
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """
+    One line of an invoice.
+
+    Attributes:
+        quantity: Units on this line; 0 for a flat fee.
+        price: Of one unit (or of one package), or the flat fee.
+        amount: Rounded to the currency's minor unit, half up, as Stripe rounds each line.
+        tier: From 1 in tiered prices; 0 otherwise.
+    """
+
+    quantity: int
+    price: Decimal
+    amount: Decimal
+    tier: int
+
+
+@dataclass(frozen=True)
+class Price:
+    """
+    What a meter's usage costs in one billing interval. Made by the class methods.
+
+    Attributes:
+        meter: Whose usage it prices.
+        scheme: ``per_unit``, ``graduated``, ``volume`` or ``package``.
+        tiers: In the order of their bounds; a price without tiers has one.
+        size: Units in a package; 1 otherwise.
+        round: Which way a started package goes.
+        currency: Three letters.
+        interval: ``day``, ``week``, ``month`` or ``year``.
+        lookup_key: Under which ``meterkit provision`` finds it in Stripe; None for one of its meter, currency and
+            interval, which is enough unless two prices share these.
+    """
+
+    meter: Meter
+    scheme: Literal["per_unit", "graduated", "volume", "package"]
+    tiers: tuple[Tier, ...]
+    _: KW_ONLY
+    size: int = 1
+    round: Literal["up", "down"] = "up"
+    currency: str = "usd"
+    interval: str = "month"
+    lookup_key: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.meter, Meter):
+            raise ConfigurationError(f"a price is for a Meter, not {self.meter!r}")
+        if not isinstance(self.currency, str) or len(self.currency) != 3 or not self.currency.isalpha():
+            raise ConfigurationError(f"{self}: currency= is three letters such as 'usd', not {self.currency!r}")
+        object.__setattr__(self, "currency", self.currency.lower())
+        if self.interval not in _INTERVALS:
+            raise ConfigurationError(f"{self}: interval= is one of {', '.join(_INTERVALS)}, not {self.interval!r}")
+        if self.lookup_key is not None and not (isinstance(self.lookup_key, str) and 0 < len(self.lookup_key) <= 200):
+            raise ConfigurationError(f"{self}: lookup_key= has 1 to 200 characters, unlike {self.lookup_key!r:.250}")
+        if self.round not in ("up", "down"):
+            raise ConfigurationError(f"{self}: round= is 'up' or 'down', not {self.round!r}")
+        if not isinstance(self.size, int) or isinstance(self.size, bool) or self.size < 1:
+            raise ConfigurationError(f"{self}: size= is a positive int, not {self.size!r}")
+        _check_tiers(self.tiers, self)
+        _check_decimals(self.tiers, self)
+
+    def __str__(self) -> str:
+        return f"Price of {self.meter}"
+
+    @classmethod
+    def per_unit(
+        cls,
+        meter: Meter,
+        unit_price: Money,
+        *,
+        currency: str = "usd",
+        interval: str = "month",
+        lookup_key: str | None = None,
+    ) -> Price:
+        """Each unit costs the same."""
+        tiers = (Tier(unit_price=unit_price),)
+        return cls(meter, "per_unit", tiers, currency=currency, interval=interval, lookup_key=lookup_key)
+
+    @classmethod
+    def graduated(
+        cls,
+        meter: Meter,
+        *tiers: Tier,
+        currency: str = "usd",
+        interval: str = "month",
+        lookup_key: str | None = None,
+    ) -> Price:
+        """Each unit costs what its own tier says, as in a tax table."""
+        return cls(meter, "graduated", tiers, currency=currency, interval=interval, lookup_key=lookup_key)
+
+    @classmethod
+    def volume(
+        cls,
+        meter: Meter,
+        *tiers: Tier,
+        currency: str = "usd",
+        interval: str = "month",
+        lookup_key: str | None = None,
+    ) -> Price:
+        """All units cost what the tier of the last one says."""
+        return cls(meter, "volume", tiers, currency=currency, interval=interval, lookup_key=lookup_key)
+
+    @classmethod
+    def package(
+        cls,
+        meter: Meter,
+        price: Money,
+        *,
+        size: int,
+        round: Literal["up", "down"] = "up",  # noqa: A002 - Stripe's own word, in transform_quantity
+        currency: str = "usd",
+        interval: str = "month",
+        lookup_key: str | None = None,
+    ) -> Price:
+        """Each package of *size* units costs *price*; a started one counts in full, or not at all."""
+        tiers = (Tier(unit_price=price),)
+        return cls(
+            meter,
+            "package",
+            tiers,
+            size=size,
+            round=round,
+            currency=currency,
+            interval=interval,
+            lookup_key=lookup_key,
+        )
+
+    def lines(self, quantity: int) -> list[Line]:
+        """
+        The invoice lines for a billing interval's usage, in Stripe's order.
+
+        Raises:
+            UsageError: *quantity* is not a non-negative int.
+        """
+        quantity = checked_quantity(quantity)
+        with localcontext(EXACT):
+            return self._lines(quantity)
+
+    def amount(self, quantity: int) -> Decimal:
+        """
+        What a billing interval's usage costs, in whole currency.
+
+        Raises:
+            UsageError: *quantity* is not a non-negative int.
+        """
+        lines = self.lines(quantity)
+        with localcontext(EXACT):
+            return sum((line.amount for line in lines), Decimal(0))
+
+    def _lines(self, quantity: int) -> list[Line]:
+        if self.scheme in ("per_unit", "package"):
+            packages = -(-quantity // self.size) if self.round == "up" else quantity // self.size
+            price = Decimal(self.tiers[0].unit_price)
+            return [Line(quantity, price, self._rounded(packages * price), 0)]
+        if self.scheme == "volume":
+            number = next(n for n, tier in enumerate(self.tiers, 1) if tier.up_to is None or quantity <= tier.up_to)
+            return self._tier_lines(number, quantity)
+        return [line for number, units in self._split(quantity) for line in self._tier_lines(number, units)]
+
+    def _split(self, quantity: int) -> Iterable[tuple[int, int]]:
+        """The reached tiers, and the units in each."""
+        below = 0
+        for number, tier in enumerate(self.tiers, 1):
+            if number > 1 and quantity <= below:
+                return
+            end = quantity if tier.up_to is None else min(quantity, tier.up_to)
+            yield number, end - below
+            below = end
+
+    def _tier_lines(self, number: int, units: int) -> list[Line]:
+        tier = self.tiers[number - 1]
+        price = Decimal(tier.unit_price)
+        lines = [Line(units, price, self._rounded(units * price), number)]
+        if tier.flat_price is not None:
+            flat = Decimal(tier.flat_price)
+            lines.append(Line(0, flat, self._rounded(flat), number))
+        return lines
+
+    def _rounded(self, amount: Decimal) -> Decimal:
+        return amount.quantize(Decimal(1).scaleb(-decimals_of(self.currency)), rounding=ROUND_HALF_UP)
+
+
+def decimals_of(currency: str) -> int:
+    """How many decimals the currency's amounts have: 2, unless Stripe lists it otherwise."""
+    return 0 if currency in _NO_MINOR_UNIT else 3 if currency in _THREE_DECIMALS else 2
+
+
+def money(value: Any, what: str) -> Decimal:
+    """
+    An amount in whole currency.
+
+    Raises:
+        ConfigurationError: It is a float, or no amount from 0 to under `MAX_PRICE`.
+    """
+    if isinstance(value, float):
+        raise ConfigurationError(f"{what} is money, and a float is not exact: write {str(value)!r}, with quotes")
+    if isinstance(value, bool) or not isinstance(value, str | Decimal | int):
+        raise ConfigurationError(f"{what} is a str or Decimal such as '5.00', not {value!r}")
+    try:
+        amount = EXACT.create_decimal(value)
+    except InvalidOperation:
+        raise ConfigurationError(f"{what} is an amount such as '5.00', not {value!r}") from None
+    if not amount.is_finite() or amount < 0:
+        raise ConfigurationError(f"{what} is an amount of 0 or more, not {value!r}")
+    if amount >= MAX_PRICE:
+        raise ConfigurationError(f"{what} is under {MAX_PRICE:,}, not {value!r}")
+    return amount
+
+
+def _check_tiers(tiers: Any, price: Price) -> None:
+    if not tiers or not all(isinstance(tier, Tier) for tier in tiers):
+        raise ConfigurationError(f"{price}: give one Tier or more, such as Tier(unit_price='5.00')")
+    *bounded, last = tiers
+    if last.up_to is not None:
+        raise ConfigurationError(
+            f"{price}: the last tier ends at {last.up_to}, so usage beyond has no price; leave its up_to= out"
+        )
+    bounds = [tier.up_to for tier in bounded]
+    if None in bounds or bounds != sorted(set(bounds)):
+        raise ConfigurationError(f"{price}: tiers go up, each with a higher up_to= than the one before; not {bounds}")
+
+
+def _check_decimals(tiers: Iterable[Tier], price: Price) -> None:
+    most = MAX_DECIMALS + decimals_of(price.currency)
+    for tier in tiers:
+        for money in (tier.unit_price, tier.flat_price):
+            if money is not None and -int(Decimal(money).as_tuple().exponent) > most:
+                raise ConfigurationError(f"{price}: {money} has more decimals than the {most} that Stripe takes")

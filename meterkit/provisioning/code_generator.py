@@ -1,0 +1,202 @@
+"""
+Edges: from the meters and prices that a Stripe account has to the code that says the same.
+
+What stands in Stripe was written by somebody: it gets into the code as literals, and into comments without line breaks.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+import stripe
+
+from meterkit.errors import ConfigurationError
+from meterkit.metering.meter import Meter
+from meterkit.pricing.price import Price, Tier
+from meterkit.pricing.stripe_price import costs_the_same, price_of
+from meterkit.provisioning.prices import CONTRADICTED, EXPANDED, PAGE, replaced_by
+from meterkit.provisioning.provisioner import flaws_of
+from meterkit.provisioning.writer import lookup_key_of
+from meterkit.stripe_api.outcomes import naming_failures
+from meterkit.stripe_api.transport import plain
+
+WIDTH = 88
+"""Of a line, as formatters have it where nobody told them otherwise."""
+
+TO_SAY = "/say-what-counts"
+"""The path that an imported meter counts, so that none counts every request before somebody has said which."""
+
+Known = Mapping[str, Any]
+
+
+def code_of(client: stripe.StripeClient) -> str:
+    """
+    A module that makes a kit with the account's meters and prices.
+
+    Raises:
+        StripeFailedError: Stripe did not answer, or refuses.
+    """
+    v1 = client.v1
+    with naming_failures("import"):
+        meters = list(v1.billing.meters.list({"limit": PAGE, "status": "active"}).auto_paging_iter())
+        listed = v1.prices.list({"active": True, "limit": PAGE, "expand": EXPANDED}).auto_paging_iter()
+        prices = [plain(price) for price in listed]
+    left_out: list[str] = []
+    known: dict[str, Meter] = {}
+    for found in reversed(meters):
+        try:
+            meter = Meter(found.event_name, path=TO_SAY)
+        except ConfigurationError as error:
+            left_out.append(f"the meter {found.id}: {error}")
+            continue
+        flaws = flaws_of(found)
+        if flaws:
+            left_out.append(f"the meter {meter.name!r}: its {'; its '.join(flaws)}")
+        else:
+            known[found.id] = meter
+    names: dict[str, str] = {}
+    for meter in known.values():
+        names[meter.name] = _variable(meter.name, set(names.values()))
+    return _module(names, _sold(prices, known, left_out), left_out)
+
+
+def _sold(prices: list[dict[str, Any]], meters: dict[str, Meter], left_out: list[str]) -> list[Price]:
+    """The prices as the code says them; *left_out* gets those that it cannot say, with the reason."""
+    replaced = {each: price["id"] for price in prices for each in replaced_by(price)}
+    taken = {price["lookup_key"] for price in prices}
+    sold: list[Price] = []
+    # Those with a lookup key first, and the oldest: provisioning finds them by it, and the others by what they cost.
+    for known in sorted(prices, key=lambda each: (each["lookup_key"] is None, each["created"], each["id"])):
+        try:
+            price = _price(known, meters, replaced)
+        except ConfigurationError as error:
+            left_out.append(f"the price {known['id']}: {error}")
+            continue
+        if known["lookup_key"] is None and _any_costs(known, price, sold):
+            left_out.append(f"the price {known['id']}: another of its meter costs the same")
+            continue
+        key = known["lookup_key"] or _free(lookup_key_of(price), taken)
+        taken.add(key)
+        sold.append(price if key == lookup_key_of(price) else _under(key, price))
+    return sold
+
+
+def _price(known: Known, meters: dict[str, Meter], replaced: dict[str, str]) -> Price:
+    recurring = known["recurring"] or {}
+    if recurring.get("usage_type") != "metered":
+        raise ConfigurationError("it is not metered")
+    if recurring.get("meter") not in meters:
+        raise ConfigurationError("its meter is not active, or left out")
+    if known["id"] in replaced and known["lookup_key"] is None:
+        raise ConfigurationError(f"{replaced[known['id']]} has replaced it")
+    if recurring.get("interval_count", 1) != 1:
+        raise ConfigurationError(f"it is billed every {recurring['interval_count']} {recurring['interval']}s")
+    if len(known.get("currency_options") or ()) > 1:
+        raise ConfigurationError(f"it has amounts in further currencies: {', '.join(known['currency_options'])}")
+    if known["currency"] in CONTRADICTED:
+        raise ConfigurationError(f"Stripe contradicts itself about the unit of {known['currency'].upper()}")
+    price = price_of(known, meters[recurring["meter"]])
+    if not costs_the_same(known, price):
+        raise ConfigurationError("it is billed in a way that meterkit does not know")
+    return price
+
+
+def _any_costs(known: Known, price: Price, sold: list[Price]) -> bool:
+    return any(costs_the_same(known, each) for each in sold if each.meter == price.meter)
+
+
+def _free(key: str, taken: set[str]) -> str:
+    """*key*, with a number if another price has it: provisioning sets it on the price that costs the same."""
+    return next(
+        each for each in (key, *(f"{key}:{number}" for number in range(2, len(taken) + 3))) if each not in taken
+    )
+
+
+def _under(key: str, price: Price) -> Price:
+    return Price(
+        price.meter,
+        price.scheme,
+        price.tiers,
+        size=price.size,
+        round=price.round,
+        currency=price.currency,
+        interval=price.interval,
+        lookup_key=key,
+    )
+
+
+def _module(names: dict[str, str], prices: list[Price], left_out: list[str]) -> str:
+    comments = [_comment(f"Left out: {each}") for each in left_out]
+    if not names:
+        return "\n".join(["# This account has no active meter that could be said in code.", *comments, ""])
+    tiered = any(price.scheme in ("graduated", "volume") for price in prices)
+    imported = ["Meter", "MeterKit", *(["Price"] if prices else []), *(["Tier"] if tiered else [])]
+    lines = [f"from meterkit import {', '.join(imported)}", ""]
+    lines += [*comments, ""] if comments else []
+    lines += ["# Until their path= says what counts, requests count for none of these.", ""]
+    for name, variable in names.items():
+        path = f"path={_literal(TO_SAY)},  # or route=; and method=, status=, value="
+        lines += [f"{variable} = Meter(", f"    {_literal(name)},", f"    {path}", ")"]
+    lines += ["", "kit = MeterKit(", "    meters=[", *(f"        {variable}," for variable in names.values()), "    ],"]
+    if prices:
+        lines += [
+            "    prices=[",
+            *(line for price in prices for line in _code(price, names[price.meter.name])),
+            "    ],",
+        ]
+    return "\n".join([*lines, ")", ""])
+
+
+def _code(price: Price, meter: str) -> list[str]:
+    arguments = [meter]
+    if price.scheme in ("per_unit", "package"):
+        arguments.append(_amount(price.tiers[0].unit_price))
+    else:
+        arguments += [line for tier in price.tiers for line in _tier(tier)]
+    if price.scheme == "package":
+        arguments += [f"size={price.size}", f"round={_literal(price.round)}"]
+    arguments += [f"currency={_literal(price.currency)}", f"interval={_literal(price.interval)}"]
+    if price.lookup_key is not None:
+        arguments.append(f"lookup_key={_literal(price.lookup_key)}")
+    inner = [f"            {each}" + ("" if each.endswith(("(", ",")) else ",") for each in arguments]
+    return [f"        Price.{price.scheme}(", *inner, "        ),"]
+
+
+def _tier(tier: Tier) -> list[str]:
+    """In one line, or in several where that would be too long."""
+    arguments = [] if tier.up_to is None else [f"up_to={tier.up_to:_}"]
+    arguments.append(f"unit_price={_amount(tier.unit_price)}")
+    if tier.flat_price is not None:
+        arguments.append(f"flat_price={_amount(tier.flat_price)}")
+    line = f"Tier({', '.join(arguments)})"
+    if len(line) + 13 <= WIDTH:
+        return [line]
+    return ["Tier(", *(f"    {argument}," for argument in arguments), "),"]
+
+
+def _amount(amount: Any) -> str:
+    return f'"{Decimal(amount):f}"'
+
+
+def _literal(text: str) -> str:
+    """A str of Python's, in double quotes wherever formatters want them."""
+    literal = repr(text)
+    return f'"{literal[1:-1]}"' if '"' not in literal else literal
+
+
+def _comment(text: str) -> str:
+    return "# " + "".join(each if each.isprintable() else "?" for each in " ".join(text.split()))
+
+
+def _variable(event_name: str, taken: set[str]) -> str:
+    name = re.sub(r"\W", "_", event_name.lower(), flags=re.ASCII).strip("_") or "meter"
+    if name[0].isdigit() or keyword.iskeyword(name) or name == "kit":
+        name = f"meter_{name}"
+    found, number = name, 2
+    while found in taken:
+        found, number = f"{name}_{number}", number + 1
+    return found

@@ -1,0 +1,145 @@
+"""
+Edges: makes Stripe's meters, products and prices match the code.
+
+First a plan, then its steps, one after the other. Each can be repeated: what is there is found again, a meter by its
+event name, a product by its id, a price by its lookup key; and until it can be found, Stripe knows the request by its
+Idempotency-Key. What Stripe cannot change is drift: it is named, with the choices that are left, and not touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import stripe
+
+from meterkit.errors import ConfigurationError
+from meterkit.metering.meter import Meter
+from meterkit.pricing.price import Price
+from meterkit.provisioning.plan import Plan, Step
+from meterkit.provisioning.prices import PAGE, Selling
+from meterkit.provisioning.writer import Writes, lookup_key_of
+from meterkit.stripe_api.outcomes import naming_failures
+
+__all__ = ["Plan", "Provisioning", "Step", "flaws_of"]
+
+WAYS = {
+    "formula": "sum",
+    "event_time_window": None,
+    "customer key": "stripe_customer_id",
+    "value key": "value",
+}
+"""
+How a meter has to be. Hourly sums of an hour are added up: any other formula, or a window in which only the last event
+counts, would lose usage.
+"""
+
+
+class Provisioning:
+    """
+    Compares the code with an account, and makes the account match.
+
+    Args:
+        client: Of stripe-python.
+        livemode: Whether the key is a live one.
+    """
+
+    def __init__(self, client: stripe.StripeClient, *, livemode: bool) -> None:
+        self._client = client
+        self._livemode = livemode
+        self._writes = Writes(client)
+
+    def plan(self, meters: Iterable[Meter], prices: Iterable[Price]) -> Plan:
+        """
+        Say what would be done. Only reads.
+
+        Raises:
+            StripeFailedError: Stripe did not answer, or refuses.
+            ConfigurationError: Two prices have the same lookup key.
+        """
+        prices = list(prices)
+        _check_keys(prices)
+        with naming_failures():
+            there: dict[str, list[Any]] = {}
+            for found in self._client.v1.billing.meters.list({"limit": PAGE}).auto_paging_iter():
+                there.setdefault(found.event_name, []).append(found)
+            names = {found.id: name for name, of_name in there.items() for found in of_name}
+            selling = Selling(self._client, self._writes, names)
+            steps: list[Step] = []
+            for meter in meters:
+                own = [price for price in prices if price.meter.name == meter.name]
+                steps += self._plan(meter, own, there.get(meter.event_name, []), selling)
+            return Plan(self._livemode, steps)
+
+    def apply(self, plan: Plan, *, done: Callable[[Step], None] = lambda _: None) -> None:
+        """
+        Take the steps of *plan*, but for drift.
+
+        Args:
+            plan: Made a moment ago.
+            done: Called after each step.
+
+        Raises:
+            StripeFailedError: Stripe did not answer, or refuses; what was done stays, and another run goes on.
+        """
+        for step in plan.changes:
+            assert step.act is not None
+            with naming_failures(f"{step.kind} {step.what} {step.name}"):
+                step.act()
+            done(step)
+
+    def _plan(self, meter: Meter, prices: list[Price], found: list[Any], selling: Selling) -> list[Step]:
+        """All that concerns *meter*; where something has drifted, nothing of it is touched."""
+        step = self._plan_meter(meter, found)
+        if step.kind == "drift" or not prices:
+            return [step]
+        steps = [step, *selling.steps(meter, prices)]
+        if any(each.kind == "drift" for each in steps):
+            return [each for each in steps if each.act is None]
+        return steps
+
+    def _plan_meter(self, meter: Meter, found: list[Any]) -> Step:
+        name = meter.event_name
+        # Of several with one name, at most one is active. One that is inactive and does not fit is history.
+        fitting = [each for each in found if not flaws_of(each)]
+        known = next((each for each in found if each.status == "active"), next(iter(fitting), None))
+        if known is None:
+            self._writes.meters.pop(name, None)
+            choices = ("if Stripe says that the name is taken, give the meter another event_name= in the code",)
+            return Step(
+                "create", "meter", name, "", choices if found else (), act=lambda: self._writes.create_meter(meter)
+            )
+        flaws = flaws_of(known)
+        if flaws:
+            return Step(
+                "drift",
+                "meter",
+                name,
+                f"{known.id}: {'; '.join(flaws)}; Stripe cannot change that",
+                (
+                    "give the meter another event_name= in the code",
+                    f"deactivate {known.id} in Stripe, if nobody uses it",
+                ),
+            )
+        self._writes.meters[name] = known.id
+        if known.status != "active":
+            return Step("change", "meter", name, "it is inactive", act=lambda: self._writes.reactivate(known.id))
+        return Step("unchanged", "meter", name)
+
+
+def flaws_of(meter: Any) -> list[str]:
+    """In what a meter of Stripe's is not as usage has to be added up."""
+    ways = {
+        "formula": meter.default_aggregation.formula,
+        "event_time_window": meter.event_time_window,
+        "customer key": meter.customer_mapping.event_payload_key,
+        "value key": meter.value_settings.event_payload_key,
+    }
+    return [f"{what} is {is_!r}, not {WAYS[what]!r}" for what, is_ in ways.items() if is_ != WAYS[what]]
+
+
+def _check_keys(prices: list[Price]) -> None:
+    keys = [lookup_key_of(price) for price in prices]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ConfigurationError(f"two prices have the lookup key {key!r}: give one of them another lookup_key=")

@@ -1,0 +1,195 @@
+"""
+Edges: the requests that make meters, products and prices in Stripe.
+
+Each can be repeated: until what it made can be found, Stripe knows the request by its Idempotency-Key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import stripe
+
+from meterkit.errors import StripeFailedError
+from meterkit.metering.meter import Meter
+from meterkit.pricing.price import Price
+from meterkit.pricing.stripe_price import costs_the_same, params_of
+from meterkit.stripe_api.outcomes import is_stripes
+from meterkit.stripe_api.transport import plain
+
+TRIES = 3
+"""Of a request that Stripe answers with an error of its own."""
+
+REPLACES = "meterkit_replaces"
+"""Metadata of a price: the ids of those that it replaces, latest first."""
+
+REPLACED_BY = "meterkit_replaced_by"
+"""Metadata of a price that was archived: the lookup key under which another is sold now."""
+
+REPLACED = 12
+"""So many ids are kept: Stripe takes 500 characters."""
+
+REMEMBERED = 50
+"""Answers that are passed over, at most, because Stripe gave them before."""
+
+
+class Writes:
+    """
+    Makes and changes objects.
+
+    Args:
+        client: Of stripe-python.
+
+    Attributes:
+        meters: The ids of meters, of those that are there and those that have been made, by event name.
+    """
+
+    def __init__(self, client: stripe.StripeClient) -> None:
+        self._v1 = client.v1
+        self.meters: dict[str, str] = {}
+
+    def create_meter(self, meter: Meter) -> None:
+        """One that adds up what it is sent."""
+        params: Any = {
+            "display_name": meter.name,
+            "event_name": meter.event_name,
+            "default_aggregation": {"formula": "sum"},
+        }
+        create = self._v1.billing.meters.create
+        made = send_once("meter", create, params, look=lambda _: self._meter(meter.event_name))
+        self.meters[meter.event_name] = made.id
+
+    def reactivate(self, meter: str) -> None:
+        """Let a meter take events again."""
+        self._v1.billing.meters.reactivate(meter)
+
+    def create_product(self, meter: Meter) -> None:
+        """What the prices of *meter* belong to."""
+        name = meter.name.replace("_", " ")
+        params: Any = {"id": product_id_of(meter), "name": name[:1].upper() + name[1:]}
+        send_once("product", self._v1.products.create, params, look=lambda _: self.product(params["id"]))
+
+    def product(self, identity: str) -> Any | None:
+        """The product of that id, if there is one."""
+        try:
+            found = self._v1.products.retrieve(identity)
+        except stripe.InvalidRequestError as error:
+            if error.http_status != 404:
+                raise
+            return None
+        return None if getattr(found, "deleted", False) else found
+
+    def unarchive(self, product: str) -> None:
+        """Let a product be sold again."""
+        self._v1.products.update(product, {"active": True})
+
+    def update(self, price: str, params: Any) -> None:
+        """Change what may change about a price."""
+        self._v1.prices.update(price, params)
+
+    def create_price(self, price: Price, key: str, product: str, *, replaces: Mapping[str, Any] | None = None) -> None:
+        """
+        Sell *price* under the lookup key *key*.
+
+        Args:
+            price: What it costs.
+            key: By which it is found.
+            product: What it is a price of.
+            replaces: Stripe's price that loses the key; the new one has all else that was said of it.
+        """
+        params = params_of(price)
+        params["recurring"]["meter"] = self.meters[price.meter.event_name]
+        params |= {"product": product, "lookup_key": key}
+        if replaces is not None:
+            params |= {"transfer_lookup_key": True, **_passed_on(replaces)}
+        send_once("price", self._v1.prices.create, params, look=lambda _: self._price(price, key))
+
+    def _meter(self, event_name: str) -> Any | None:
+        active = self._v1.billing.meters.list({"status": "active", "limit": 100}).auto_paging_iter()
+        return next((meter for meter in active if meter.event_name == event_name), None)
+
+    def _price(self, price: Price, key: str) -> Any | None:
+        held = self._v1.prices.list({"lookup_keys": [key], "active": True, "expand": ["data.tiers"]}).data
+        meter = self.meters[price.meter.event_name]
+        return next(
+            (
+                each
+                for each in held
+                if costs_the_same(plain(each), price) and plain(each)["recurring"]["meter"] == meter
+            ),
+            None,
+        )
+
+
+def _passed_on(old: Mapping[str, Any]) -> dict[str, Any]:
+    metadata = {name: value for name, value in old["metadata"].items() if name != REPLACED_BY}
+    metadata[REPLACES] = " ".join([old["id"], *str(metadata.get(REPLACES, "")).split()][:REPLACED])
+    params: dict[str, Any] = {"metadata": metadata}
+    if old.get("nickname"):
+        params["nickname"] = old["nickname"]
+    if old.get("tax_behavior") in ("inclusive", "exclusive"):
+        params["tax_behavior"] = old["tax_behavior"]
+    return params
+
+
+def send_once(what: str, create: Callable[..., Any], params: Any, *, look: Callable[[Any], Any]) -> Any:
+    """
+    Make something once.
+
+    Stripe repeats, for a day, what it answered to an Idempotency-Key, good or bad. That tells of then, not of now: it
+    is looked whether the thing is there, and if it is not, the request goes out under the next key.
+
+    Args:
+        what: Stripe's word for it.
+        create: Of stripe-python.
+        params: How it is to be; the Idempotency-Key is derived from that.
+        look: Finds it if it is there now; gets what Stripe repeats that it made once, or None.
+
+    Raises:
+        stripe.StripeError: Stripe did not answer, or refuses.
+        StripeFailedError: Stripe repeats itself all the time.
+    """
+    failures = 0
+    canonical = json.dumps(params, sort_keys=True)
+    key = f"meterkit-{what}-{hashlib.sha256(canonical.encode()).hexdigest()[:40]}"
+    for number in range(REMEMBERED):
+        refusal = made = None
+        try:
+            made = create(params, options={"idempotency_key": f"{key}-{number}" if number else key})
+            repeated = _is_repeated(made.last_response.headers)
+        except stripe.StripeError as error:
+            if not is_stripes(error):
+                raise
+            refusal, repeated = error, _is_repeated(error.headers)
+        else:
+            if not repeated:
+                return made
+        found = look(made)  # also for what another run has made at the same time, and what Stripe made before it failed
+        if found is not None:
+            return found
+        if refusal is not None and not repeated:
+            failures += 1
+            if (refusal.http_status or 0) < 500 or failures == TRIES:
+                raise refusal
+    raise StripeFailedError(f"Stripe has answered {REMEMBERED} times from its memory; go on in a day")
+
+
+def _is_repeated(headers: Any) -> bool:
+    return {name.lower(): value for name, value in (headers or {}).items()}.get("idempotent-replayed") == "true"
+
+
+def lookup_key_of(price: Price) -> str:
+    """Under which *price* is found in Stripe: its own, or one of its meter, currency and interval."""
+    return price.lookup_key or f"meterkit:{price.meter.event_name}:{price.currency}:{price.interval}"
+
+
+def product_id_of(meter: Meter) -> str:
+    """Of the product that a meter's prices belong to; Stripe takes letters, digits, dashes and underscores."""
+    plain = re.sub(r"[^A-Za-z0-9_-]", "_", meter.event_name)
+    if plain != meter.event_name:
+        plain += "_" + hashlib.sha256(meter.event_name.encode()).hexdigest()[:8]
+    return f"meterkit_{plain}"

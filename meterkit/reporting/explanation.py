@@ -1,0 +1,124 @@
+"""
+Edges: from an invoice's lines to the meter events behind them, and from those to the usage that was counted.
+
+The lines are Stripe's; the events and the usage are the ledger's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import stripe
+
+from meterkit.accounts.accounts import Accounts, Invoice
+from meterkit.core.windows import HOUR
+from meterkit.ledger.database import Database
+from meterkit.ledger.ledger import Ledger, Usage
+from meterkit.outbox.corrections import Correction, Mending
+from meterkit.outbox.reports import Report, Reports
+from meterkit.stripe_api.outcomes import judge
+from meterkit.webhooks.mapping import Catalog
+
+PAGE = 100
+"""Stripe: a page of a list has 100 entries at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """
+    A meter event, and what was counted in its window.
+
+    Attributes:
+        report: The event.
+        usage: What was used in its window, by user; several events may share a window.
+    """
+
+    report: Report
+    usage: tuple[Usage, ...]
+
+
+@dataclass(slots=True)
+class Explained:
+    """
+    A billing period of one company and meter.
+
+    Attributes:
+        invoice: As the ledger has it; None for usage that is on no invoice yet.
+        lines: Stripe's lines of the meter: ``(description, quantity, amount in the minor unit)``.
+        events: The meter events of the period, oldest first.
+        unreported: Usage that is in no meter event yet.
+        corrections: What was taken back.
+        error: Why Stripe did not show the lines; empty if it did.
+    """
+
+    invoice: Invoice | None
+    lines: list[tuple[str, int, int]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    unreported: list[Usage] = field(default_factory=list)
+    corrections: list[Correction] = field(default_factory=list)
+    error: str = ""
+
+
+def explain(
+    database: Database, client: stripe.StripeClient | None, *, company: str, meter: str, start: int, end: int
+) -> list[Explained]:
+    """
+    All billing periods that overlap a time, oldest first, and what is on no invoice yet at the end.
+
+    Args:
+        database: Where the ledger is kept.
+        client: Of stripe-python; None to do without the invoices' lines.
+        company: Whose usage.
+        meter: Of which meter, by name.
+        start: Unix seconds.
+        end: The same; excluded.
+
+    Raises:
+        LedgerError: The ledger cannot be read.
+    """
+    accounts = Accounts(database, clock=lambda: end)
+    customer = accounts.customer_of(company)
+    found = [Explained(each) for each in accounts.invoices(customer, start, end)] if customer else []
+    rest = Explained(None)
+    usage: dict[int, list[Usage]] = {}
+    for row in Ledger(database, clock=lambda: end).usage(company=company, meter=meter, since=start - HOUR, until=end):
+        usage.setdefault(row.window, []).append(row)
+    for report in Reports(database).of(company, meter, start, end):
+        _at(found, rest, report.timestamp).events.append(Event(report, tuple(usage.get(report.window, ()))))
+    for window, rows in usage.items():
+        waiting = [row for row in rows if row.quantity != row.reported]
+        _at(found, rest, window).unreported.extend(waiting)
+    for correction in Mending(database, clock=lambda: end).corrections():
+        if (correction.company, correction.meter) == (company, meter) and start <= correction.window < end:
+            _at(found, rest, correction.window).corrections.append(correction)
+    if client is not None:
+        _add_lines(client, found)
+    return [*found, *([rest] if rest.events or rest.unreported or rest.corrections else [])]
+
+
+def _at(found: list[Explained], rest: Explained, moment: int) -> Explained:
+    for each in found:
+        assert each.invoice is not None
+        if each.invoice.period_start <= moment < each.invoice.period_end:
+            return each
+    return rest
+
+
+def _add_lines(client: stripe.StripeClient, found: list[Explained]) -> None:
+    """What Stripe billed of the events' meters: one request for each invoice."""
+    catalog = Catalog(client)
+    for each in found:
+        event_names = {event.report.event_name for event in each.events}
+        if each.invoice is None or not event_names:
+            continue
+        try:
+            for line in client.v1.invoices.line_items.list(each.invoice.id, {"limit": PAGE}).auto_paging_iter():
+                details: Any = getattr(line.pricing, "price_details", None)
+                if details is None:
+                    continue
+                meter = (catalog.price(str(details.price)).get("recurring") or {}).get("meter")
+                if meter and catalog.event_name(meter) in event_names:
+                    each.lines.append((line.description or "", line.quantity or 0, line.amount))
+        except stripe.StripeError as error:
+            each.error = judge(error).error

@@ -1,0 +1,106 @@
+"""Edges: one report, as one request: a meter event, or an item of the next invoice where its own is final."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import stripe
+
+from meterkit.ledger.database import Database
+from meterkit.outbox.late_usage import Late, late_reports
+from meterkit.outbox.reports import Report
+from meterkit.pricing.price import decimals_of
+from meterkit.stripe_api.outcomes import SENT, UNREADABLE, Verdict, judge
+
+REPORT_KEY = "meterkit_report"
+"""In the metadata of an invoice item: the identifier of the report that it bills."""
+
+
+class Sending:
+    """
+    Sends reports.
+
+    Args:
+        bills_late: Usage whose invoice is final becomes an item of the next one.
+    """
+
+    at_once = 1
+    portion = 100
+
+    def __init__(self, *, bills_late: bool) -> None:
+        self._bills_late = bills_late
+        self._late: dict[int, Late] = {}
+
+    def look_for_late(self, database: Database) -> list[Report]:
+        """
+        Find the reports that are to be items of an invoice.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        found = late_reports(database, "pending") if self._bills_late else []
+        self._late = {late.report.id: late for late in found if late.amount is not None}
+        return [late.report for late in self._late.values()]
+
+    def is_late(self, report: Report) -> bool:
+        """Whether *report* was found to be an item of an invoice."""
+        return report.id in self._late
+
+    def send(self, client: stripe.StripeClient, reports: list[Report]) -> list[Verdict]:
+        """Send the one of *reports* once."""
+        (report,) = reports
+        try:
+            if self.is_late(report):
+                _bill(client, self._late[report.id], report)
+                return [Verdict("invoiced")]
+            return [_send_event(client, report)]
+        except stripe.StripeError as error:
+            return [judge(error)]
+
+
+def _send_event(client: stripe.StripeClient, report: Report) -> Verdict:
+    # Stripe replays a stored refusal for as long as it knows the key. The identifier, which stays the same,
+    # is what keeps the event from counting twice.
+    key = f"{report.sent_as}.{report.refusals}" if report.refusals else report.sent_as
+    event = client.v1.billing.meter_events.create(
+        {
+            "event_name": report.event_name,
+            "identifier": report.sent_as,
+            "payload": {"stripe_customer_id": report.customer, "value": str(report.quantity)},
+            "timestamp": report.timestamp,
+        },
+        options={"idempotency_key": key},
+    )
+    return SENT if getattr(event, "identifier", None) == report.sent_as else UNREADABLE
+
+
+def _bill(client: stripe.StripeClient, late: Late, report: Report) -> None:
+    """
+    Put *late* on the customer's next invoice, once, however often.
+
+    Raises:
+        stripe.StripeError: It did not answer, or refuses.
+    """
+    assert late.amount is not None
+    if not late.amount:
+        return
+    if report.attempts > 1:  # Stripe may have it, and knows the Idempotency-Key for a day only
+        items = client.v1.invoice_items.list({"customer": report.customer, "limit": 100})
+        if any(_billed(each) == report.identifier for each in items.auto_paging_iter()):
+            return
+    params: Any = {
+        "customer": report.customer,
+        "subscription": late.subscription,
+        "amount": int(late.amount.scaleb(decimals_of(late.currency))),
+        "currency": late.currency,
+        "description": f"{report.quantity} {report.meter}, reported after invoice {late.number}",
+        "period": {"start": late.period_start, "end": late.period_end},
+        "metadata": {REPORT_KEY: report.identifier},
+    }
+    key = f"{report.identifier}-late.{report.refusals}"
+    client.v1.invoice_items.create(params, options={"idempotency_key": key})
+
+
+def _billed(item: stripe.InvoiceItem) -> str | None:
+    metadata: Any = item.metadata
+    return metadata[REPORT_KEY] if metadata and REPORT_KEY in metadata else None

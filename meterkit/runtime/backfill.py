@@ -1,0 +1,157 @@
+"""
+Wiring: usage of the past, from a CSV file into the ledger.
+
+A file is known by its content, and goes in by portions, each of them once: so it can be broken off and begun again, and
+the same file twice counts once. All of it is checked before any of it is counted.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TypeVar
+
+from meterkit.core.validation import OLDEST_SECONDS, checked_id, checked_moment, checked_quantity
+from meterkit.core.windows import Windows
+from meterkit.errors import UsageError
+from meterkit.journal.file_format import Counted
+from meterkit.metering.aggregation import Peak
+from meterkit.metering.identification import NOBODY
+from meterkit.metering.meter import Meter
+from meterkit.runtime.process import Flusher
+
+T = TypeVar("T")
+
+PORTION = 500
+"""Rows in one transaction: some milliseconds, for which others who flush have to wait."""
+
+SHOWN = 10
+"""So many wrong lines are named."""
+
+COLUMNS = ("meter", "company", "quantity", "at", "user")
+"""The last may be missing, or empty."""
+
+Track = Callable[[Iterable[T], int], Iterable[T]]
+"""Hands things on, one by one, and shows how many of how many have passed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backfilled:
+    """
+    What became of a file.
+
+    Attributes:
+        rows: How many there are.
+        counted: How many of them were counted now.
+        known: How many had been counted before.
+    """
+
+    rows: int
+    counted: int
+    known: int
+
+
+def backfill(flusher: Flusher, meters: Mapping[str, Meter], path: Path, *, now: float, track: Track[int]) -> Backfilled:
+    """
+    Count the rows of a CSV file with the columns ``meter,company,quantity,at`` and, if wanted, ``user``.
+
+    Args:
+        flusher: Whose ledger it goes to.
+        meters: Those that a row may name.
+        path: Of the file, in UTF-8.
+        now: Unix time in seconds.
+        track: Shows how far it is.
+
+    Raises:
+        UsageError: Something in the file cannot be counted; nothing was.
+        LedgerError: The ledger failed; begin again.
+    """
+    data = path.read_bytes()
+    windows = Windows()
+    windows.past = flusher.accounts().boundaries(since=int(now) - OLDEST_SECONDS)
+    cells = _cells(data, meters, windows, now)
+    digest = hashlib.sha256(data).hexdigest()
+    ledger = flusher.ledger()
+    counted = 0
+    for start in track(range(0, len(cells), PORTION), -(-len(cells) // PORTION)):
+        portion = cells[start : start + PORTION]
+        name = hashlib.sha256(f"backfill {digest} {start}".encode()).hexdigest()[:32]
+        if ledger.fold(name, _merged(portion)):
+            counted += len(portion)
+    return Backfilled(len(cells), counted, len(cells) - counted)
+
+
+def _cells(data: bytes, meters: Mapping[str, Meter], windows: Windows, now: float) -> list[Counted]:
+    try:
+        rows = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
+        missing = [name for name in COLUMNS[:-1] if name not in (rows.fieldnames or ())]
+        unknown = [name for name in rows.fieldnames or () if name not in COLUMNS]
+        if missing or unknown:
+            raise UsageError(
+                f"the first line names the columns: meter,company,quantity,at and, if wanted, user; "
+                f"missing: {', '.join(missing) or 'none'}, unknown: {', '.join(unknown) or 'none'}",
+                reason="file_wrong",
+            )
+        cells, wrong = [], []
+        for row in rows:
+            try:
+                cells.append(_cell(row, meters, windows, now))
+            except UsageError as error:
+                wrong.append(f"line {rows.line_num}: {error}")
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UsageError(f"the file is no CSV in UTF-8: {error}", reason="file_wrong") from None
+    if wrong:
+        more = f"; and {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
+        raise UsageError(f"nothing was counted: {'; '.join(wrong[:SHOWN])}{more}", reason="file_wrong")
+    return cells
+
+
+def _cell(row: Mapping[str, str | None], meters: Mapping[str, Meter], windows: Windows, now: float) -> Counted:
+    if None in row or None in [row[name] for name in COLUMNS[:-1]]:
+        raise UsageError("it has more or fewer columns than the first line", reason="file_wrong")
+    meter = meters.get(row["meter"] or "")
+    if meter is None:
+        raise UsageError(f"there is no meter {row['meter']!r:.100}, only {', '.join(meters)}", reason="meter_unknown")
+    company = checked_id(row["company"], "company")
+    user = checked_id(row["user"], "user") if row.get("user") else NOBODY
+    moment = checked_moment(_moment(row["at"] or ""), now)
+    quantity = checked_quantity(_number(row["quantity"] or ""))
+    if isinstance(meter.value, Peak):
+        quantity, user = 1, meter.value.recorded(quantity, user, user or None)
+    return (meter.name, meter.event_name, company, user, windows.of_the_past(moment, company)), quantity, moment
+
+
+def _number(text: str) -> int:
+    if not text.strip().isascii() or not text.strip().isdigit():
+        raise UsageError(f"quantity is a whole number, not {text!r:.50}", reason="quantity_not_int")
+    return int(text)
+
+
+def _moment(text: str) -> datetime:
+    """An ISO 8601 time with a zone, or unix seconds."""
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        return datetime.fromtimestamp(min(int(text), 2**33), tz=timezone.utc)
+    try:
+        return datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        raise UsageError(
+            f"at is a time with its zone, such as 2026-03-01T12:00:00Z, or unix seconds, not {text!r:.50}",
+            reason="at_not_aware",
+        ) from None
+
+
+def _merged(cells: Iterable[Counted]) -> list[Counted]:
+    """Each cell once, as a generation of the journal has it."""
+    found: dict[object, Counted] = {}
+    for cell, quantity, moment in cells:
+        if not quantity:
+            continue
+        _, before, latest = found.get(cell, (cell, 0, 0))
+        found[cell] = (cell, before + quantity, max(latest, moment))
+    return list(found.values())

@@ -1,0 +1,154 @@
+"""
+Wiring: the flusher of this process, and of each process that is forked from it.
+
+The first count starts it, in a forked child as well, also where no fork hook runs.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import weakref
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from meterkit.core import threads
+from meterkit.core.problems import Problems
+from meterkit.core.usage_key import Cell, ClosedJournalError, Place, Who
+from meterkit.core.windows import Windows
+from meterkit.journal.journal import Journal
+from meterkit.runtime.process import Flusher
+from meterkit.runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from meterkit.governance.governor import Governor
+    from meterkit.notices.dispatcher import MakeNotifier
+
+
+class Processes:
+    """
+    Finds, starts and ends the flusher of the process that asks; takes counts to its journal.
+
+    Args:
+        settings: Of the kit.
+        problems: Where trouble goes.
+        windows: Kept up to date by the flusher.
+
+    Attributes:
+        governor: Decides who may pass, and is kept up to date, too; None where everybody may.
+        notifier: Makes what tells of usage; None where nobody is told.
+    """
+
+    def __init__(self, settings: Settings, problems: Problems, windows: Windows) -> None:
+        self._settings = settings
+        self._problems = problems
+        self._windows = windows
+        self._flusher: Flusher | None = None
+        self.journal: Journal | _NoJournal = _NoJournal()
+        self.governor: Governor | None = None
+        self.notifier: MakeNotifier | None = None
+        # One for each process, because a fork may happen while a thread of the parent's holds the parent's.
+        # Re-entrant, because a signal handler may count.
+        self._starting: dict[int, threading.RLock] = {}
+        self._starter: int | None = None  # the thread that is starting or finding the flusher
+        self._early: deque[tuple[list[tuple[Cell, int]], float]] = deque()  # what its signal handlers count meanwhile
+        _all.add(self)
+
+    def close(self) -> None:
+        """Flush and stop; a count after that starts again."""
+        with self._lock():
+            if self._flusher is not None and not self._flusher.journal.birthmark[0]:
+                self.after_fork()
+            flusher, self._flusher = self._flusher, None
+        if flusher is not None:
+            atexit.unregister(self.close)
+            flusher.close()
+        if self.governor is not None:
+            self.governor.leave()
+
+    def count(self, cells: list[tuple[Cell, int]], now: float) -> None:
+        """Put counts into the journal of this process; for `meterkit.metering.recorder.Counting`."""
+        try:
+            self.journal.count(cells, now)
+        except ClosedJournalError:
+            self._start_and_count(cells, now)
+
+    def _start_and_count(self, cells: list[tuple[Cell, int]], now: float) -> None:
+        while True:
+            if self._starter == threads.thread_id():
+                self._early.append((cells, now))
+                return
+            self.journal = self.flusher(counting=True).journal
+            try:
+                self.journal.count(cells, now)
+            except ClosedJournalError:
+                continue  # close() came in between; start again
+            return
+
+    def flusher(self, *, counting: bool = False) -> Flusher:
+        """The flusher of this process; *counting* starts its journal and thread."""
+        started = False
+        with self._lock():
+            if self._flusher is not None and not self._flusher.journal.birthmark[0]:
+                self.after_fork()  # no fork hook ran, as under uWSGI
+            self._starter = threads.thread_id()
+            try:
+                flusher = self._flusher
+                if flusher is None:
+                    flusher = self._flusher = Flusher(
+                        self._settings, self._problems, self._windows, governor=self.governor, notifier=self.notifier
+                    )
+                    atexit.register(self.close)
+                if counting and not flusher.counts:
+                    flusher.start()
+                    started = True
+            finally:
+                self._starter = None
+        if started:
+            flusher.report_trouble()
+        with suppress(IndexError):
+            while self._early:
+                self.count(*self._early.popleft())
+        return flusher
+
+    def _lock(self) -> threading.RLock:
+        """The lock under which this process starts and stops its flusher."""
+        return self._starting.setdefault(os.getpid(), threads.rlock())
+
+    def after_fork(self) -> None:
+        """In a forked child: begin anew. Takes no lock, logs nothing and starts nothing."""
+        self._starter, self._early = None, deque()
+        self._problems.after_fork()
+        if self.governor is not None:
+            self.governor.leave()
+        flusher, self._flusher = self._flusher, None
+        if flusher is not None:
+            _inherited.append(flusher)
+            flusher.abandon()
+
+
+class _NoJournal:
+    """Before the first count."""
+
+    def count(self, _cells: list[tuple[Cell, int]], _now: float) -> None:
+        raise ClosedJournalError
+
+    def count_one(self, _place: Place, _who: Who, _now: float) -> bool:
+        return False
+
+
+_all: weakref.WeakSet[Processes] = weakref.WeakSet()
+
+_inherited: list[Flusher] = []
+"""What a forked child got from its parent. Kept for ever: finalising an inherited SQLite connection could harm."""
+
+
+def _after_fork_in_child() -> None:
+    for each in list(_all):
+        each.after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)  # once for all kits: it cannot be taken back

@@ -1,0 +1,121 @@
+"""Customers: who pays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meterkit.sandbox.billing.subscriptions import end_now
+from meterkit.sandbox.protocol.errors import no_such
+from meterkit.sandbox.protocol.lists import page
+from meterkit.sandbox.protocol.params import METADATA, PAGE, Object, Span, Text, merged, within
+from meterkit.sandbox.protocol.routes import Call, Route
+from meterkit.sandbox.state.account import fresh_id
+
+if TYPE_CHECKING:
+    from meterkit.sandbox.state.account import Account, Record
+
+_ADDRESS = Object(
+    dict.fromkeys(("city", "country", "line1", "line2", "postal_code", "state"), Text(nullable=True)), nullable=True
+)
+FIELDS = {
+    "address": _ADDRESS,
+    "description": Text(nullable=True),
+    "email": Text(512, nullable=True),
+    "metadata": METADATA,
+    "name": Text(256, nullable=True),
+    "phone": Text(20, nullable=True),
+}
+
+
+def create(account: Account, call: Call) -> Record:
+    """A new customer."""
+    record: Record = {
+        "id": account.new_id("customer"),
+        "object": "customer",
+        "address": None,
+        "balance": 0,
+        "business_name": None,
+        "cash_balance": None,
+        "created": account.now,
+        "currency": None,
+        "customer_account": None,
+        "default_source": None,
+        "delinquent": False,
+        "description": None,
+        "discount": None,
+        "email": None,
+        "individual_name": None,
+        "invoice_prefix": fresh_id("", 8).upper(),
+        "invoice_settings": {
+            "custom_fields": None,
+            "default_payment_method": None,
+            "footer": None,
+            "rendering_options": None,
+        },
+        "livemode": account.switches.livemode,
+        "metadata": {},
+        "name": None,
+        "next_invoice_sequence": 1,
+        "phone": None,
+        "preferred_locales": [],
+        "shipping": None,
+        "tax_exempt": "none",
+        "test_clock": None,
+    }
+    record.update({key: value for key, value in call.params.items() if key in FIELDS})
+    record["metadata"] = merged({}, call.params.get("metadata"))
+    account.announce("customer.created", account.add(record))
+    return record
+
+
+def retrieve(account: Account, call: Call) -> Record:
+    """One customer; of a deleted one only that it is deleted."""
+    record = account.find("customer", call.id)
+    if record is None:
+        raise no_such("customer", call.id)
+    return _tombstone(record) if record.get("deleted") else record
+
+
+def update(account: Account, call: Call) -> Record:
+    """Change what was sent, leave the rest."""
+    record = account.get("customer", call.id)
+    values = {key: value for key, value in call.params.items() if key in FIELDS}
+    if "metadata" in values:
+        values["metadata"] = merged(record["metadata"], values["metadata"])
+    account.change(record, "customer.updated", **values)
+    return record
+
+
+def delete(account: Account, call: Call) -> Record:
+    """Delete a customer; the subscriptions end at once."""
+    record = account.get("customer", call.id)
+    for subscription in account.all("subscription"):
+        if subscription["customer"] == call.id and subscription["status"] != "canceled":
+            end_now(account, subscription)
+    account.announce("customer.deleted", record)
+    record["deleted"] = True
+    return _tombstone(record)
+
+
+def list_all(account: Account, call: Call) -> Record:
+    """Customers, newest first, filtered by exact email."""
+    email = call.params.get("email")
+    records = [
+        customer
+        for customer in reversed(account.all("customer"))
+        if email in (None, customer["email"]) and within(customer["created"], call.params.get("created"))
+    ]
+    return page(call, records, "customer")
+
+
+def _tombstone(record: Record) -> Record:
+    return {"id": record["id"], "object": "customer", "deleted": True}
+
+
+ROUTES = [
+    Route("POST", "/v1/customers", create, FIELDS),
+    Route("GET", "/v1/customers", list_all, {**PAGE, "email": Text(512), "created": Span()}),
+    Route("GET", "/v1/customers/{id}", retrieve),
+    Route("POST", "/v1/customers/{id}", update, FIELDS),
+    Route("DELETE", "/v1/customers/{id}", delete),
+]

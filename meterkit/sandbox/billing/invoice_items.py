@@ -1,0 +1,137 @@
+"""Invoice items: one-off amounts that wait for the customer's next invoice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meterkit.sandbox.protocol.errors import invalid
+from meterkit.sandbox.protocol.lists import page
+from meterkit.sandbox.protocol.params import METADATA, PAGE, Boolean, Integer, Object, Rule, Text, merged
+from meterkit.sandbox.protocol.routes import Call, Route
+from meterkit.sandbox.state.account import fresh_id
+
+if TYPE_CHECKING:
+    from meterkit.sandbox.state.account import Account, Record
+
+CREATE: dict[str, Rule] = {
+    "amount": Integer(required=True),
+    "currency": Text(3, required=True),
+    "customer": Text(required=True),
+    "description": Text(500, nullable=True),
+    "metadata": METADATA,
+    "period": Object({"start": Integer(required=True), "end": Integer(required=True)}),
+    "subscription": Text(),
+}
+
+
+def create(account: Account, call: Call) -> Record:
+    """An amount for the next invoice of a customer, or of one of its subscriptions."""
+    params = call.params
+    account.get("customer", params["customer"], param="customer")
+    if "subscription" in params:
+        subscription = account.get("subscription", params["subscription"], param="subscription")
+        if subscription["status"] == "canceled":
+            raise invalid("You cannot add an invoice item to a canceled subscription.", param="subscription")
+    period = params.get("period", {"start": account.now, "end": account.now})
+    record: Record = {
+        "id": account.new_id("invoiceitem"),
+        "object": "invoiceitem",
+        "amount": params["amount"],
+        "currency": params["currency"].lower(),
+        "customer": params["customer"],
+        "customer_account": None,
+        "date": account.now,
+        "description": params.get("description"),
+        "discountable": params["amount"] >= 0,
+        "discounts": [],
+        "frozen_fields": None,
+        "invoice": None,
+        "invoicing_rules": None,
+        "livemode": account.switches.livemode,
+        "metadata": merged({}, params.get("metadata")),
+        "net_amount": params["amount"],
+        "parent": None,
+        "period": {"end": period["end"], "start": period["start"]},
+        "pricing": None,
+        "proration": False,
+        "proration_details": None,
+        "quantity": 1,
+        "quantity_decimal": "1",
+        "tax_rates": [],
+        "test_clock": None,
+        "_subscription": params.get("subscription"),
+    }
+    account.announce("invoiceitem.created", account.add(record))
+    return record
+
+
+def retrieve(account: Account, call: Call) -> Record:
+    """One item."""
+    return account.get("invoiceitem", call.id)
+
+
+def list_all(account: Account, call: Call) -> Record:
+    """Items, newest first."""
+    params = call.params
+    records = [
+        each
+        for each in reversed(account.all("invoiceitem"))
+        if params.get("customer") in (None, each["customer"])
+        and params.get("invoice") in (None, each["invoice"])
+        and params.get("pending") in (None, each["invoice"] is None)
+    ]
+    return page(call, records, "invoice item")
+
+
+def take_pending(account: Account, invoice: Record) -> None:
+    """Put on a draft what waits for it."""
+    for item in account.all("invoiceitem"):
+        fits = (item["customer"], item["currency"]) == (invoice["customer"], invoice["currency"])
+        if fits and item["invoice"] is None and item["_subscription"] in (None, invoice["_subscription"]):
+            item["invoice"] = invoice["id"]
+
+
+def lines(account: Account, invoice: Record) -> list[Record]:
+    """The lines of an invoice that are items."""
+    return [_line(invoice, item) for item in account.all("invoiceitem") if item["invoice"] == invoice["id"]]
+
+
+def _line(invoice: Record, item: Record) -> Record:
+    return {
+        "id": invoice["_line_ids"].setdefault(item["id"], fresh_id("il_1", 23)),
+        "object": "line_item",
+        "amount": item["amount"],
+        "currency": item["currency"],
+        "description": item["description"],
+        "discount_amounts": [],
+        "discountable": item["discountable"],
+        "discounts": [],
+        "invoice": invoice["id"],
+        "livemode": invoice["livemode"],
+        "metadata": item["metadata"],
+        "parent": {
+            "invoice_item_details": {
+                "invoice_item": item["id"],
+                "proration": False,
+                "proration_details": {"credited_items": None},
+                "subscription": item["_subscription"],
+            },
+            "subscription_item_details": None,
+            "type": "invoice_item_details",
+        },
+        "period": item["period"],
+        "pretax_credit_amounts": [],
+        "pricing": None,
+        "quantity": 1,
+        "quantity_decimal": "1",
+        "subscription": item["_subscription"],
+        "subtotal": item["amount"],
+        "taxes": [],
+    }
+
+
+ROUTES = [
+    Route("POST", "/v1/invoiceitems", create, CREATE),
+    Route("GET", "/v1/invoiceitems", list_all, {**PAGE, "customer": Text(), "invoice": Text(), "pending": Boolean()}),
+    Route("GET", "/v1/invoiceitems/{id}", retrieve),
+]

@@ -1,0 +1,235 @@
+"""Invoices: drafts that follow the usage, and finalised ones that never change again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from meterkit.sandbox.billing import invoice_items
+from meterkit.sandbox.billing.invoice_lines import Charge, line_items
+from meterkit.sandbox.billing.payments import collect
+from meterkit.sandbox.protocol.errors import invalid
+from meterkit.sandbox.protocol.lists import DEFAULT_LIMIT, listing, page
+from meterkit.sandbox.protocol.params import PAGE, Choice, Rule, Span, Text, within
+from meterkit.sandbox.protocol.routes import Call, Route
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from meterkit.sandbox.state.account import Account, Record
+
+LIST: dict[str, Rule] = {
+    **PAGE,
+    "collection_method": Choice(("charge_automatically", "send_invoice")),
+    "created": Span(),
+    "customer": Text(),
+    "status": Choice(("draft", "open", "paid", "uncollectible", "void")),
+    "subscription": Text(),
+}
+
+
+def draft(
+    account: Account,
+    subscription: Record,
+    charges: Sequence[Charge],
+    *,
+    reason: str,
+    period: tuple[int, int],
+    identity: str | None = None,
+) -> Record:
+    """The record of a draft invoice; it is not kept yet."""
+    record = _blank(account, subscription)
+    record.update(
+        id=identity or account.new_id("invoice"),
+        automatically_finalizes_at=account.now + account.switches.invoice_grace,
+        billing_reason=reason,
+        period_start=period[0],
+        period_end=period[1],
+        _charges=tuple(charges),
+        _line_ids={},
+    )
+    refresh(account, record)
+    return record
+
+
+def refresh(account: Account, invoice: Record, *, lagging: bool = True) -> None:
+    """Compute a draft's lines and totals anew."""
+    lines = [*line_items(account, invoice, lagging=lagging), *invoice_items.lines(account, invoice)]
+    total = sum(line["amount"] for line in lines)
+    invoice["_lines"] = lines
+    url = f"/v1/invoices/{invoice['id']}/lines"
+    invoice["lines"] = listing(url, lines[:DEFAULT_LIMIT], has_more=len(lines) > DEFAULT_LIMIT)
+    invoice["lines"]["total_count"] = len(lines)
+    for name in (
+        "subtotal",
+        "subtotal_excluding_tax",
+        "total",
+        "total_excluding_tax",
+        "amount_due",
+        "amount_remaining",
+    ):
+        invoice[name] = total
+
+
+def is_empty(invoice: Record) -> bool:
+    """Whether there is nothing on it: no quantity and no amount."""
+    return all(line["quantity_decimal"] == "0" and line["amount"] == 0 for line in invoice["_lines"])
+
+
+def open_draft(account: Account, subscription: Record, invoice: Record) -> None:
+    """Keep a draft. In flexible billing mode an empty one is not generated before something is on it."""
+    account.add(invoice)
+    invoice_items.take_pending(account, invoice)
+    refresh(account, invoice)
+    if is_empty(invoice) and subscription["billing_mode"]["type"] == "flexible":
+        invoice["_hidden"] = True
+        return
+    _publish(account, invoice)
+
+
+def follow_usage(account: Account, invoice: Record) -> None:
+    """Bring a draft up to date, and let it appear if there is something on it by now."""
+    refresh(account, invoice)
+    if invoice.get("_hidden") and not is_empty(invoice):
+        _publish(account, invoice)
+
+
+def finalize(account: Account, invoice: Record) -> None:
+    """Freeze a draft with all usage received until now, and collect it."""
+    refresh(account, invoice, lagging=False)
+    if invoice.get("_hidden"):
+        if is_empty(invoice):
+            del account.tables["invoice"][invoice["id"]]
+            return
+        _publish(account, invoice)
+    customer = account.tables["customer"][invoice["customer"]]
+    invoice["number"] = f"{customer['invoice_prefix']}-{customer['next_invoice_sequence']:04d}"
+    customer["next_invoice_sequence"] += 1
+    invoice.update(status="open", effective_at=account.now, automatically_finalizes_at=None)
+    invoice["status_transitions"]["finalized_at"] = account.now
+    invoice["webhooks_delivered_at"] = invoice["created"]
+    if invoice["collection_method"] == "send_invoice":
+        invoice["due_date"] = account.now + invoice["_days_until_due"] * 86400
+    invoice["hosted_invoice_url"] = f"https://invoice.stripe.example/i/{invoice['id']}"
+    account.announce("invoice.finalized", invoice)
+    if invoice["collection_method"] == "charge_automatically" or invoice["total"] == 0:
+        collect(account, invoice)
+
+
+def retrieve(account: Account, call: Call) -> Record:
+    """One invoice."""
+    return account.get("invoice", call.id)
+
+
+def list_lines(account: Account, call: Call) -> Record:
+    """The lines of an invoice, in their order on it."""
+    return page(call, account.get("invoice", call.id)["_lines"], "line item")
+
+
+def list_all(account: Account, call: Call) -> Record:
+    """Invoices, newest first."""
+    params = call.params
+    exact = [key for key in ("collection_method", "customer", "status") if key in params]
+    records = [
+        invoice
+        for invoice in reversed(account.all("invoice"))
+        if all(invoice[key] == params[key] for key in exact)
+        and params.get("subscription") in (None, invoice["_subscription"])
+        and within(invoice["created"], params.get("created"))
+    ]
+    return page(call, records, "invoice")
+
+
+def finalize_now(account: Account, call: Call) -> Record:
+    """Finalise a draft before its time."""
+    invoice = account.get("invoice", call.id)
+    if invoice["status"] != "draft":
+        raise invalid("This invoice is already finalized, you can't re-finalize a non-draft invoice.")
+    finalize(account, invoice)
+    return invoice
+
+
+def _publish(account: Account, invoice: Record) -> None:
+    invoice.pop("_hidden", None)
+    subscription = account.find("subscription", invoice["_subscription"])
+    if subscription is not None:
+        subscription["latest_invoice"] = invoice["id"]
+    account.announce("invoice.created", invoice)
+
+
+def _blank(account: Account, subscription: Record) -> Record:
+    customer = account.tables["customer"][subscription["customer"]]
+    nothing = dict.fromkeys(
+        (
+            "account_country", "account_name", "account_tax_ids", "amount_paid_off_stripe", "application",
+            "confirmation_secret", "custom_fields", "customer_account", "customer_shipping", "default_payment_method",
+            "default_source", "description", "due_date", "effective_at", "ending_balance", "footer", "from_invoice",
+            "hosted_invoice_url", "invoice_pdf", "last_finalization_error", "latest_revision", "next_payment_attempt",
+            "number", "on_behalf_of", "receipt_number", "rendering", "shipping_cost", "shipping_details",
+            "statement_descriptor", "test_clock", "threshold_reason", "webhooks_delivered_at",
+        )
+    )  # fmt: skip
+    parent: dict[str, Any] = {
+        "quote_details": None,
+        "subscription_details": {
+            "metadata": dict(subscription["metadata"]),
+            "subscription": subscription["id"] or None,
+            "subscription_proration_date": None,
+        },
+        "type": "subscription_details",
+    }
+    return {
+        **nothing,
+        "object": "invoice",
+        "amount_overpaid": 0,
+        "amount_paid": 0,
+        "amount_shipping": 0,
+        "attempt_count": 0,
+        "attempted": False,
+        "auto_advance": True,
+        "automatic_tax": {
+            "disabled_reason": None,
+            "enabled": False,
+            "liability": None,
+            "provider": None,
+            "status": None,
+        },
+        "collection_method": subscription["collection_method"],
+        "created": account.now,
+        "currency": subscription["currency"],
+        "customer": subscription["customer"],
+        "customer_address": customer["address"],
+        "customer_email": customer["email"],
+        "customer_name": customer["name"],
+        "customer_phone": customer["phone"],
+        "customer_tax_exempt": "none",
+        "customer_tax_ids": [],
+        "default_tax_rates": [],
+        "discounts": [],
+        "issuer": {"type": "self"},
+        "livemode": account.switches.livemode,
+        "metadata": {},
+        "parent": parent,
+        "payment_settings": {
+            "default_mandate": None,
+            "payment_method_options": None,
+            "payment_method_types": None,
+        },
+        "post_payment_credit_notes_amount": 0,
+        "pre_payment_credit_notes_amount": 0,
+        "starting_balance": 0,
+        "status": "draft",
+        "status_transitions": dict.fromkeys(("finalized_at", "marked_uncollectible_at", "paid_at", "voided_at")),
+        "total_discount_amounts": [],
+        "total_pretax_credit_amounts": [],
+        "total_taxes": [],
+        "_days_until_due": subscription["days_until_due"] or 30,
+        "_subscription": subscription["id"],
+    }
+
+
+ROUTES = [
+    Route("GET", "/v1/invoices", list_all, LIST),
+    Route("GET", "/v1/invoices/{id}", retrieve),
+    Route("GET", "/v1/invoices/{id}/lines", list_lines, PAGE),
+    Route("POST", "/v1/invoices/{id}/finalize", finalize_now),
+]

@@ -1,0 +1,136 @@
+"""Payments: what becomes of an invoice that is final. Each customer's payments succeed, or fail on demand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from meterkit.sandbox.protocol.errors import ApiError, invalid
+from meterkit.sandbox.protocol.params import Boolean
+from meterkit.sandbox.protocol.routes import Call, Route
+
+if TYPE_CHECKING:
+    from meterkit.sandbox.state.account import Account, Record
+
+DAY = 24 * 3600
+
+RETRIES = (3 * DAY, 5 * DAY, 7 * DAY)
+"""After a failed payment, each counted from the last: a stand-in for Smart Retries, which try within two weeks."""
+
+BEHIND = ("past_due", "unpaid")
+
+
+def collect(account: Account, invoice: Record) -> None:
+    """Try to charge an open invoice, once."""
+    if invoice["total"] <= 0 or account.outcomes.get(invoice["customer"], "succeeds") == "succeeds":
+        settle(account, invoice, attempts=invoice["attempt_count"] + (invoice["total"] > 0))
+        return
+    attempt = invoice["attempt_count"]
+    retries = attempt < len(RETRIES)
+    invoice.update(
+        attempted=True,
+        attempt_count=attempt + 1,
+        next_payment_attempt=account.now + RETRIES[attempt] if retries else None,
+        auto_advance=retries,
+    )
+    account.announce("invoice.payment_failed", invoice)
+    account.change(account.tables["customer"][invoice["customer"]], "customer.updated", delinquent=True)
+    _fall_behind(account, invoice, "past_due" if retries else account.switches.after_retries)
+
+
+def fall_due(account: Account, invoice: Record) -> None:
+    """An invoice that was sent is not paid by its due date."""
+    invoice["_fell_due"] = True
+    _fall_behind(account, invoice, "past_due")
+
+
+def settle(account: Account, invoice: Record, *, attempts: int, out_of_band: bool = False) -> None:
+    """The invoice is paid; its subscription goes on, if nothing else is behind."""
+    invoice.update(
+        status="paid",
+        amount_paid=0 if out_of_band else invoice["total"],
+        amount_paid_off_stripe=invoice["total"] if out_of_band else None,
+        amount_remaining=0,
+        attempted=True,
+        attempt_count=attempts,
+        next_payment_attempt=None,
+    )
+    invoice["status_transitions"]["paid_at"] = account.now
+    account.announce("invoice.paid", invoice)
+    if not out_of_band:
+        account.announce("invoice.payment_succeeded", invoice)
+    _catch_up(account, invoice)
+
+
+def pay(account: Account, call: Call) -> Record:
+    """Pay now: by what the customer has on file, or by what came another way."""
+    invoice = _open(account, call)
+    if call.params.get("paid_out_of_band"):
+        settle(account, invoice, attempts=invoice["attempt_count"], out_of_band=True)
+        return invoice
+    collect(account, invoice)
+    if invoice["status"] != "paid":
+        raise ApiError(402, "Your card was declined.", type="card_error", code="card_declined")
+    return invoice
+
+
+def void(account: Account, call: Call) -> Record:
+    """It is not asked for any more, and was a mistake."""
+    return _close(account, call, "void", "voided_at", "invoice.voided")
+
+
+def write_off(account: Account, call: Call) -> Record:
+    """It is not asked for any more, for it will not be paid."""
+    return _close(account, call, "uncollectible", "marked_uncollectible_at", "invoice.marked_uncollectible")
+
+
+def _open(account: Account, call: Call) -> Record:
+    invoice = account.get("invoice", call.id)
+    if invoice["status"] not in ("open", "uncollectible"):
+        raise invalid(f"Invoice is {invoice['status']}: only open invoices can be paid or closed.")
+    return invoice
+
+
+def _close(account: Account, call: Call, status: str, moment: str, event: str) -> Record:
+    invoice = _open(account, call)
+    invoice.update(status=status, next_payment_attempt=None, auto_advance=False)
+    invoice["status_transitions"][moment] = account.now
+    account.announce(event, invoice)
+    _catch_up(account, invoice)
+    return invoice
+
+
+def _fall_behind(account: Account, invoice: Record, status: str) -> None:
+    subscription = account.find("subscription", invoice["_subscription"])
+    if subscription is None or subscription["status"] == "canceled":
+        return
+    changes: dict[str, Any] = {"status": status}
+    if status == "canceled":
+        changes |= {"ended_at": account.now, "canceled_at": account.now}
+        account.change(subscription, "customer.subscription.deleted", **changes)
+    else:
+        account.change(subscription, "customer.subscription.updated", **changes)
+
+
+def _catch_up(account: Account, invoice: Record) -> None:
+    subscription = account.find("subscription", invoice["_subscription"])
+    behind = [
+        each
+        for each in account.all("invoice")
+        if each["_subscription"] == invoice["_subscription"] and each["status"] == "open" and _is_behind(each)
+    ]
+    if behind:
+        return
+    account.change(account.tables["customer"][invoice["customer"]], "customer.updated", delinquent=False)
+    if subscription is not None and subscription["status"] in BEHIND:
+        account.change(subscription, "customer.subscription.updated", status="active")
+
+
+def _is_behind(invoice: Record) -> bool:
+    return invoice["attempt_count"] > 0 or bool(invoice.get("_fell_due"))
+
+
+ROUTES = [
+    Route("POST", "/v1/invoices/{id}/pay", pay, {"paid_out_of_band": Boolean()}),
+    Route("POST", "/v1/invoices/{id}/void", void),
+    Route("POST", "/v1/invoices/{id}/mark_uncollectible", write_off),
+]

@@ -1,0 +1,292 @@
+"""Webhooks: endpoints, and the delivery of events to them over real HTTP, signed, repeated until they are taken."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import http.client
+import json
+import threading
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from meterkit.sandbox.metering import thin_events
+from meterkit.sandbox.state.account import fresh_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from meterkit.sandbox.state.account import Account, Record
+
+RETRIES = (3600, 3 * 3600)
+"""Seconds between attempts. Stripe: three tries over a few hours in a sandbox, three days in live mode."""
+
+LIVE_RETRIES = tuple(2**number * 3600 for number in range(6))
+
+POLL = 0.1
+"""Seconds between two looks at what is due, where time runs."""
+
+TIMEOUT = 10.0
+"""Seconds, real ones, that an endpoint has to answer."""
+
+
+@dataclass
+class Endpoint:
+    """
+    Where events go.
+
+    Attributes:
+        url: Which is called.
+        secrets: Sign each delivery; two while one is rolled.
+        events: Types of events, or ``*``.
+        thin: Whether it gets thin events, or snapshots.
+        id: ``we_...``.
+
+    """
+
+    url: str
+    secrets: list[str]
+    events: tuple[str, ...] = ("*",)
+    thin: bool = False
+    id: str = field(default_factory=lambda: fresh_id("we_1", 23))
+
+    @property
+    def secret(self) -> str:
+        """The newest of its secrets, ``whsec_...``."""
+        return self.secrets[0]
+
+    def roll(self) -> str:
+        """Make a new secret; the old one signs, too, until `retire`."""
+        self.secrets.insert(0, fresh_id("whsec_", 32))
+        return self.secret
+
+    def retire(self) -> None:
+        """Sign with the newest secret alone."""
+        del self.secrets[1:]
+
+    def wants(self, event: Record) -> bool:
+        """Whether it gets that event."""
+        kinds = ("*", event["type"])
+        return self.thin is (event["object"] == "v2.core.event") and any(kind in self.events for kind in kinds)
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """
+    One attempt.
+
+    Attributes:
+        endpoint: Where it went.
+        event: Its id.
+        type: The event's.
+        attempt: From 1.
+        status: What was answered; None if nothing was.
+
+    """
+
+    endpoint: str
+    event: str
+    type: str
+    attempt: int
+    status: int | None
+
+
+@dataclass
+class _Waiting:
+    endpoint: Endpoint
+    event: Record
+    due: int
+    attempt: int = 0
+
+
+class Webhooks:
+    """
+    Delivers what happens in an account.
+
+    Args:
+        account: Whose events they are.
+
+    Attributes:
+        endpoints: Where events go.
+        delivered: The attempts so far, in order.
+
+    """
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._sending = threading.RLock()
+        self._waiting: list[_Waiting] = []
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.endpoints: list[Endpoint] = []
+        self.delivered: list[Delivery] = []
+        account.on_event = self._enqueue
+
+    def stop(self) -> None:
+        """Deliver nothing any more."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+
+    def send_to(
+        self, url: str, *, secret: str | None = None, events: Iterable[str] = ("*",), thin: bool = False
+    ) -> Endpoint:
+        """
+        Let events go to an endpoint, from now on.
+
+        Where time stands still, `deliver()` delivers; `Sandbox.advance()` does so on the way, each at its moment.
+
+        Args:
+            url: Which is called.
+            secret: ``whsec_...``; by default a new one.
+            events: Types of events, such as ``invoice.paid``; by default all.
+            thin: Thin events instead of snapshots.
+
+        Returns:
+            The endpoint, with its `secret`, which can be rolled.
+
+        """
+        endpoint = Endpoint(url, [secret or fresh_id("whsec_", 32)], tuple(events), thin)
+        with self._account.lock:
+            self.endpoints.append(endpoint)
+        if self._account.clock.runs and self._thread is None:  # else somebody says when
+            self._stop.clear()
+            self._thread = threading.Thread(target=self._run, name="meterkit-sandbox-webhooks", daemon=True)
+            self._thread.start()
+        return endpoint
+
+    def next_due(self) -> int | None:
+        """When the next delivery is due, unix seconds."""
+        with self._account.lock:
+            return min((each.due for each in self._waiting), default=None)
+
+    def deliver(self, *, times: int = 1, order: Any = None) -> list[Delivery]:
+        """
+        Deliver what is due now, and what that causes, until nothing is.
+
+        Args:
+            times: How often each is delivered: Stripe may repeat an event.
+            order: Sorts a list of events in place, such as ``random.Random(1).shuffle``: Stripe keeps none.
+
+        Returns:
+            The attempts.
+
+        """
+        done: list[Delivery] = []
+        with self._sending:
+            while portion := self._take_due():
+                if order is not None:
+                    order(portion)
+                for each in portion:
+                    done += [self._attempt(each) for _ in range(times)]
+                    self._settle(each, done[-1].status)
+        self.delivered += done
+        return done
+
+    def replay(
+        self, endpoint: Endpoint, event: str, *, secret: str | None = None, at: int | None = None, **changed: Any
+    ) -> int | None:
+        """
+        Deliver an event of the past again, perhaps with a wrong signature, an old one, or *changed* fields.
+
+        Args:
+            endpoint: Where to.
+            event: Its id.
+            secret: Signs it instead of the endpoint's own.
+            at: When it was signed, unix seconds; by default now.
+            changed: Fields of the event, such as ``livemode=True`` or ``account="acct_other"``.
+
+        Returns:
+            The status that was answered; None if nothing was.
+
+        """
+        with self._account.lock:
+            kind = "v2.core.event" if event.startswith("evt_test_") else "event"
+            record = {**self._account.tables[kind][event], **changed}
+        return self._send(endpoint, record, secret=secret, at=at)
+
+    def _send(
+        self, endpoint: Endpoint, event: Record, *, secret: str | None = None, at: int | None = None
+    ) -> int | None:
+        body = json.dumps(
+            thin_events.body_of(event) if event["object"] == "v2.core.event" else event, indent=2
+        ).encode()
+        signed_at = self._account.now if at is None else at
+        secrets = endpoint.secrets if secret is None else [secret]
+        return _post(endpoint.url, body, signature(body, signed_at, secrets))
+
+    def _run(self) -> None:
+        while not self._stop.wait(POLL):
+            self.deliver()
+
+    def _enqueue(self, event: Record) -> None:
+        for endpoint in self.endpoints:
+            if endpoint.wants(event):
+                event["pending_webhooks"] = event.get("pending_webhooks", 0) + 1
+                self._waiting.append(_Waiting(endpoint, event, self._account.now))
+
+    def _take_due(self) -> list[_Waiting]:
+        with self._account.lock:
+            now = self._account.now
+            due = [each for each in self._waiting if each.due <= now]
+            self._waiting = [each for each in self._waiting if each.due > now]
+        return due
+
+    def _attempt(self, each: _Waiting) -> Delivery:
+        # Without the account's lock: whoever gets a webhook may well ask the API about it.
+        event = {**each.event, "pending_webhooks": 1} if "pending_webhooks" in each.event else each.event
+        status = self._send(each.endpoint, event)
+        return Delivery(each.endpoint.id, each.event["id"], each.event["type"], each.attempt + 1, status)
+
+    def _settle(self, each: _Waiting, status: int | None) -> None:
+        retries = LIVE_RETRIES if self._account.switches.livemode else RETRIES
+        taken = status is not None and 200 <= status < 300
+        with self._account.lock:
+            about = each.event.get("data", {}).get("object", {})
+            is_draft = each.event["type"] == "invoice.created"
+            if taken or each.attempt == len(retries):
+                if is_draft:
+                    self._release(about["id"])
+                return
+            if is_draft:
+                self._account.blocked.add(about["id"])  # its finalisation waits for the endpoint
+            each.due = self._account.now + retries[each.attempt]
+            each.attempt += 1
+            self._waiting.append(each)
+
+    def _release(self, invoice: str) -> None:
+        if invoice in self._account.blocked:
+            self._account.blocked.remove(invoice)
+            record = self._account.tables["invoice"].get(invoice)
+            if record is not None and record["automatically_finalizes_at"] is not None:
+                grace = self._account.now + self._account.switches.invoice_grace
+                record["automatically_finalizes_at"] = max(record["automatically_finalizes_at"], grace)
+
+
+def signature(body: bytes, at: int, secrets: list[str]) -> str:
+    """The header ``Stripe-Signature``: a time, and one signature for each secret."""
+    signed = f"{at}.".encode() + body
+    digests = [hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest() for secret in secrets]
+    return ",".join([f"t={at}", *(f"v1={digest}" for digest in digests)])
+
+
+def _post(url: str, body: bytes, signed: str) -> int | None:
+    parts = urlsplit(url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.netloc, timeout=TIMEOUT)
+    headers = {
+        "Content-Type": "application/json; charset=utf-8",
+        "Stripe-Signature": signed,
+        "User-Agent": "Stripe/1.0 (+https://stripe.com/docs/webhooks)",
+    }
+    try:
+        connection.request("POST", parts.path or "/", body, headers)
+        answer = connection.getresponse()
+        answer.read()
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+    return answer.status

@@ -1,0 +1,52 @@
+"""Lists with cursors: newest first, `limit`, `starting_after`, `ending_before`, `has_more`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from meterkit.sandbox.protocol.errors import invalid, no_such
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from meterkit.sandbox.protocol.routes import Call
+    from meterkit.sandbox.state.account import Record
+
+DEFAULT_LIMIT = 10
+
+
+def page(call: Call, records: Sequence[Record], noun: str) -> Record:
+    """
+    One page of a list.
+
+    Args:
+        call: With the cursors among its parameters.
+        records: All that match, in the order in which they are listed.
+        noun: What the error about a cursor that names nothing calls it.
+
+    Raises:
+        ApiError: 400 for a cursor that is not in the list, and for two cursors at once.
+
+    """
+    limit = call.params.get("limit", DEFAULT_LIMIT)
+    after, before = call.params.get("starting_after"), call.params.get("ending_before")
+    if after is not None and before is not None:
+        raise invalid("You cannot specify both `starting_after` and `ending_before`.", param="ending_before")
+    places = {record["id"]: place for place, record in enumerate(records)}
+    if before is not None:
+        end = _place(places, before, noun, "ending_before")
+        start = max(end - limit, 0)
+        return listing(call.path, records[start:end], has_more=start > 0)
+    start = 0 if after is None else _place(places, after, noun, "starting_after") + 1
+    return listing(call.path, records[start : start + limit], has_more=start + limit < len(records))
+
+
+def listing(url: str, data: Sequence[Record], *, has_more: bool = False) -> Record:
+    """The list object."""
+    return {"object": "list", "data": list(data), "has_more": has_more, "url": url}
+
+
+def _place(places: dict[str, int], identity: str, noun: str, param: str) -> int:
+    if identity not in places:
+        raise no_such(noun, identity, param=param)
+    return places[identity]

@@ -1,0 +1,75 @@
+"""Records to answers: what is only for the sandbox goes away, what `expand[]` names is filled in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from meterkit.sandbox.protocol.errors import invalid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from meterkit.sandbox.state.account import Account, Record
+
+# Which fields hold an id that can be expanded, and of what.
+REFERENCES = {
+    "customer": "customer",
+    "default_price": "price",
+    "invoice": "invoice",
+    "latest_invoice": "invoice",
+    "price": "price",
+    "product": "product",
+    "subscription": "subscription",
+}
+# Fields that are there only when asked for.
+ON_DEMAND = {("price", "tiers"), ("price", "currency_options")}
+DEEPEST = 4
+
+Tree = dict[str, Any]
+
+
+def render(account: Account, record: Record, expand: Iterable[str] = ()) -> Record:
+    """
+    The answer for a record.
+
+    Raises:
+        ApiError: 400 for a path that names nothing expandable.
+
+    """
+    tree: Tree = {}
+    for path in expand:
+        names = path.split(".")
+        if len(names) > DEEPEST:
+            raise invalid(f"You cannot expand more than {DEEPEST} levels of a property. Property: {path}")
+        here = tree
+        for name in names:
+            here = here.setdefault(name, {})
+    answer: Record = _value(account, record, tree, "")
+    return answer
+
+
+def _value(account: Account, value: Any, tree: Tree, path: str) -> Any:
+    if isinstance(value, list):
+        return [_value(account, item, tree, path) for item in value]
+    if not isinstance(value, dict):
+        return value
+    kind = str(value.get("object"))  # in an event's data, "object" is no name but the object itself
+    for name in tree:
+        if name not in value:
+            raise invalid(f"This property cannot be expanded ({path}{name}).", param="expand")
+    return {
+        name: None if item is None and (kind, name) in ON_DEMAND else _field(account, name, item, tree, path)
+        for name, item in value.items()
+        if not name.startswith("_") and ((kind, name) not in ON_DEMAND or name in tree)
+    }
+
+
+def _field(account: Account, name: str, item: Any, tree: Tree, path: str) -> Any:
+    if name not in tree:
+        return _value(account, item, {}, "")
+    if isinstance(item, (dict, list)):
+        return _value(account, item, tree[name], f"{path}{name}.")
+    if name not in REFERENCES:
+        raise invalid(f"This property cannot be expanded ({path}{name}).", param="expand")
+    target = account.find(REFERENCES[name], item) if item is not None else None
+    return item if target is None else _value(account, target, tree[name], f"{path}{name}.")

@@ -1,0 +1,156 @@
+"""The Stripe account: every object that exists, the clock, the switches. All of it is guarded by one lock."""
+
+from __future__ import annotations
+
+import copy
+import secrets
+import string
+import threading
+from typing import TYPE_CHECKING, Any
+
+from meterkit.sandbox.protocol.errors import no_such
+from meterkit.sandbox.protocol.frame import API_VERSION
+from meterkit.sandbox.state.usage import Usage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from meterkit.sandbox.state.clock import Clock
+    from meterkit.sandbox.state.switches import Switches
+
+Record = dict[str, Any]
+
+# object name -> (how its ids begin, how many characters follow, what an error calls it)
+KINDS: dict[str, tuple[str, int, str]] = {
+    "customer": ("cus_", 14, "customer"),
+    "product": ("prod_", 14, "product"),
+    "price": ("price_1", 23, "price"),
+    "billing.alert": ("alrt_1", 23, "alert"),
+    "billing.meter": ("mtr_test_61", 30, "billing meter"),
+    "subscription": ("sub_1", 23, "subscription"),
+    "subscription_item": ("si_", 14, "subscription item"),
+    "invoice": ("in_1", 23, "invoice"),
+    "invoiceitem": ("ii_1", 23, "invoice item"),
+    "event": ("evt_1", 23, "event"),
+    "v2.billing.meter_event_adjustment": ("mtr_event_adj_test_61", 30, "meter event adjustment"),
+    "v2.billing.meter_event_session": ("mtr_event_ses_test_61", 30, "meter event session"),
+    "v2.core.event": ("evt_test_65", 42, "event"),
+}
+NOBODY: Record = {"id": None, "idempotency_key": None}  # what time itself does, no request asked for
+_ALPHABET = string.ascii_letters + string.digits
+
+
+def fresh_id(prefix: str, length: int = 14) -> str:
+    """A random id in Stripe's style."""
+    return prefix + "".join(secrets.choice(_ALPHABET) for _ in range(length))
+
+
+class Account:
+    """
+    The state of one sandbox.
+
+    Attributes:
+        lock: Held while anything here is read or written; never across a wait.
+        tables: Object name to id to record, in order of creation. Keys that begin with `_` are never shown.
+        usage: The meter events.
+        outcomes: By customer, whether payments succeed or fail.
+        blocked: Drafts that are not finalised while an endpoint does not take their event.
+        reports: What asynchronous checks found and no event has reported yet; see `reports.py`.
+        watched: What alerts look at once the processing lag is over; see `alerts.py`.
+        on_event: Called with each new event, snapshot or thin, while the lock is held.
+
+    """
+
+    def __init__(self, clock: Clock, switches: Switches) -> None:
+        self.lock = threading.RLock()
+        self.clock = clock
+        self.switches = switches
+        self.tables: dict[str, dict[str, Record]] = {kind: {} for kind in KINDS}
+        self.usage = Usage(clock, switches)
+        self.adjustments: list[Record] = []
+        self.outcomes: dict[str, str] = {}
+        self.blocked: set[str] = set()
+        self.reports: dict[tuple[str, int], Record] = {}
+        self.watched: dict[tuple[int, str, str], Record] = {}
+        self.on_event: Callable[[Record], None] | None = None
+        self.origin = NOBODY  # the request being worked on, which the events name
+
+    @property
+    def now(self) -> int:
+        """Unix seconds of sandbox time."""
+        return self.clock.now
+
+    def new_id(self, kind: str) -> str:
+        """An id for an object of that kind that names nothing yet."""
+        prefix, length, _ = KINDS[kind]
+        if self.switches.livemode:
+            prefix = prefix.replace("test_", "")
+        return fresh_id(prefix, length)
+
+    def add(self, record: Record) -> Record:
+        """Keep a new object."""
+        self.tables[record["object"]][record["id"]] = record
+        return record
+
+    def find(self, kind: str, identity: str) -> Record | None:
+        """The object, also a deleted one; None where there is none."""
+        return self.tables[kind].get(identity)
+
+    def get(self, kind: str, identity: str, *, param: str = "id") -> Record:
+        """
+        The object of that id.
+
+        Raises:
+            ApiError: `resource_missing`; 404 when the path names it, 400 when `param` does.
+
+        """
+        record = self.find(kind, identity)
+        if record is None or record.get("deleted") or record.get("_hidden"):
+            raise no_such(KINDS[kind][2], identity, param=param)
+        return record
+
+    def all(self, kind: str) -> list[Record]:
+        """All objects of a kind, oldest first, without the deleted and the not yet existing ones."""
+        return [
+            record for record in self.tables[kind].values() if not record.get("deleted") and not record.get("_hidden")
+        ]
+
+    def announce(self, name: str, record: Record, previous: Record | None = None) -> None:
+        """Append an event (`billing.meter.created`, …) to the account's event log, with a snapshot of the object."""
+        data: Record = {"object": _snapshot(record)}
+        if previous is not None:
+            data["previous_attributes"] = copy.deepcopy(previous)
+        event = self.add(
+            {
+                "id": self.new_id("event"),
+                "object": "event",
+                "account": None,
+                "api_version": API_VERSION,
+                "context": None,
+                "created": self.now,
+                "data": data,
+                "livemode": self.switches.livemode,
+                "pending_webhooks": 0,
+                "request": dict(self.origin),
+                "type": name,
+            }
+        )
+        if self.on_event is not None:
+            self.on_event(event)
+
+    def change(self, record: Record, event: str, /, **values: Any) -> None:
+        """Set fields and announce the change with the values they had before; no change, no event."""
+        previous = {key: record[key] for key, value in values.items() if record[key] != value}
+        if previous:
+            record.update(values)
+            self.announce(event, record, previous)
+
+
+def _snapshot(value: Any) -> Any:
+    """A copy of what the API shows of a record: without the sandbox's own fields and without expandable tiers."""
+    if isinstance(value, dict):
+        hidden = {"tiers", "currency_options"} if value.get("object") == "price" else set()
+        return {key: _snapshot(item) for key, item in value.items() if not key.startswith("_") and key not in hidden}
+    if isinstance(value, list):
+        return [_snapshot(item) for item in value]
+    return value

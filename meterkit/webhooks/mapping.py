@@ -1,0 +1,151 @@
+"""Edges: Stripe's customers, subscriptions and invoices in the words of the ledger."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import stripe
+
+from meterkit.accounts.accounts import Customer, Invoice, Item, Subscription
+from meterkit.core.validation import checked_id
+from meterkit.errors import UsageError
+from meterkit.stripe_api.transport import plain
+
+PRICE_FIELDS = (
+    "id",
+    "product",
+    "currency",
+    "billing_scheme",
+    "tiers_mode",
+    "tiers",
+    "unit_amount_decimal",
+    "transform_quantity",
+    "recurring",
+    "lookup_key",
+)
+"""What of a price an invoice depends on."""
+
+
+class Catalog:
+    """
+    Prices and meters, each asked for once: neither ever changes in what matters here.
+
+    Args:
+        client: Of stripe-python.
+    """
+
+    def __init__(self, client: stripe.StripeClient) -> None:
+        self._client = client
+        self._prices: dict[str, dict[str, Any]] = {}
+        self._event_names: dict[str, str] = {}
+
+    def price(self, identity: str) -> dict[str, Any]:
+        """
+        What an invoice depends on, and the tiers, which no other object shows.
+
+        Raises:
+            stripe.StripeError: Stripe did not answer.
+        """
+        if identity not in self._prices:
+            price = self._client.v1.prices.retrieve(identity, {"expand": ["tiers"]})
+            known = plain(price)
+            self._prices[identity] = {name: known.get(name) for name in PRICE_FIELDS}
+        return self._prices[identity]
+
+    def event_name(self, meter: str) -> str:
+        """
+        Under which usage reaches *meter*.
+
+        Raises:
+            stripe.StripeError: Stripe did not answer.
+        """
+        if meter not in self._event_names:
+            self._event_names[meter] = self._client.v1.billing.meters.retrieve(meter).event_name
+        return self._event_names[meter]
+
+
+def customer_of(customer: stripe.Customer, metadata_key: str, now: int) -> Customer:
+    """A customer, and the company that its metadata name under *metadata_key*; a deleted one has but its id."""
+    if getattr(customer, "deleted", False):
+        return Customer(customer.id, "", None, deleted=True, checked_at=now)
+    metadata: Any = customer.metadata or {}
+    company = metadata[metadata_key] if metadata_key in metadata else None  # noqa: SIM401 - it may be no dict
+    return Customer(customer.id, customer.name or "", _company(company), deleted=False, checked_at=now)
+
+
+def subscription_of(subscription: stripe.Subscription, catalog: Catalog, now: int) -> Subscription:
+    """
+    A subscription and its prices.
+
+    Raises:
+        stripe.StripeError: Stripe did not tell a price or a meter.
+    """
+    customer = _id(subscription.customer)
+    return Subscription(
+        id=subscription.id,
+        customer=customer,
+        status=subscription.status,
+        created=subscription.created,
+        ended_at=subscription.ended_at,
+        cancel_at=subscription.cancel_at,
+        checked_at=now,
+        items=tuple(
+            _item(item, subscription.id, customer, catalog)
+            for item in subscription["items"].auto_paging_iter()  # .items is the method of a dict
+        ),
+    )
+
+
+def invoice_of(invoice: stripe.Invoice, now: int) -> Invoice:
+    """An invoice."""
+    details = getattr(invoice.parent, "subscription_details", None)
+    return Invoice(
+        id=str(invoice.id),
+        customer=_id(invoice.customer),
+        subscription=None if details is None else _id(details.subscription),
+        number=invoice.number,
+        status=str(invoice.status),
+        billing_reason=invoice.billing_reason,
+        collection_method=invoice.collection_method,
+        currency=invoice.currency,
+        total=invoice.total,
+        amount_remaining=invoice.amount_remaining,
+        attempts=invoice.attempt_count,
+        created=invoice.created,
+        period_start=invoice.period_start,
+        period_end=invoice.period_end,
+        due_at=invoice.due_date,
+        next_attempt_at=invoice.next_payment_attempt,
+        finalized_at=invoice.status_transitions.finalized_at,
+        url=invoice.hosted_invoice_url,
+        checked_at=now,
+    )
+
+
+def _item(item: stripe.SubscriptionItem, subscription: str, customer: str, catalog: Catalog) -> Item:
+    price = catalog.price(item.price.id)
+    meter = (price.get("recurring") or {}).get("meter")
+    return Item(
+        id=item.id,
+        subscription=subscription,
+        customer=customer,
+        event_name=catalog.event_name(meter) if meter else None,
+        quantity=None if meter else getattr(item, "quantity", None),
+        period_start=item.current_period_start,
+        period_end=item.current_period_end,
+        price=json.dumps(price, sort_keys=True),
+    )
+
+
+def _id(found: Any) -> str:
+    """Of an object that Stripe may have expanded."""
+    return found if isinstance(found, str) else str(getattr(found, "id", ""))
+
+
+def _company(named: Any) -> str | None:
+    try:
+        company = checked_id(named, "company")
+    except UsageError:
+        return None
+    return None if company.startswith("cus_") else company  # that pays for itself
