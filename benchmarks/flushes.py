@@ -23,7 +23,7 @@ READY_SECONDS = 6.0
 
 def host(ledger: str, rows: int, begin: float) -> int:
     """Flush so many customers again and again, from then on for `SECONDS`; answer how often."""
-    from meterkit.journal.file_format import Counted
+    from meterkit.core.usage_key import Counted
     from meterkit.ledger.database import Database
     from meterkit.ledger.ledger import Ledger
 

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from meterkit.adapters.asgi_headers import RawHeaders, raw_headers
 from meterkit.adapters.starlette_routes import Templates
 from meterkit.core.responses import WARNING, Answer
+from meterkit.core.threads import in_thread
 from meterkit.metering.exchange import UNREAD, Exchange
 from meterkit.metering.recorder import MARK, Counting, counting_of
-from meterkit.webhooks.endpoint import LARGEST_BYTES, Endpoint, endpoint_of, in_thread
+from meterkit.webhooks.endpoint import LARGEST_BYTES, Endpoint, endpoint_of
 
 if TYPE_CHECKING:
     from meterkit.kit import MeterKit

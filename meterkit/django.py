@@ -21,11 +21,12 @@ from django.utils.module_loading import import_string
 
 from meterkit.adapters.wsgi_headers import EnvironHeaders
 from meterkit.core.responses import WARNING, Answer
+from meterkit.core.threads import in_thread
 from meterkit.errors import ConfigurationError
 from meterkit.kit import MeterKit
 from meterkit.metering.exchange import UNREAD, Exchange
 from meterkit.metering.recorder import MARK, Counting, counting_of
-from meterkit.webhooks.endpoint import LARGEST_BYTES, endpoint_of, in_thread
+from meterkit.webhooks.endpoint import LARGEST_BYTES, endpoint_of
 
 __all__ = ["DjangoExchange", "MeterMiddleware"]
 

@@ -3,27 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timezone
-from typing import NamedTuple
 
 import sqlalchemy as sa
 
+from meterkit.core.periods import Period, month_of
 from meterkit.ledger import schema
-
-DAY = 24 * 3600
-
-
-class Period(NamedTuple):
-    """
-    A time for which an invoice is made.
-
-    Attributes:
-        start: The unix second in which it begins.
-        end: The unix second in which the next begins.
-    """
-
-    start: int
-    end: int
 
 
 class Calendar:
@@ -125,15 +109,3 @@ def _read(connection: sa.Connection, only: str | None = None) -> dict[str, Perio
         for company in {row.customer, row.company} - {None}:
             found[company] = Period(row.period_start, row.period_end)
     return found
-
-
-def month_of(moment: int) -> Period:
-    """The calendar month in UTC."""
-    first = datetime.fromtimestamp(moment, timezone.utc).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    after = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
-    return Period(int(first.timestamp()), int(after.timestamp()))
-
-
-def day_of(moment: int) -> Period:
-    """The day in UTC."""
-    return Period(moment - moment % DAY, moment - moment % DAY + DAY)

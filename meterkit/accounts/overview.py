@@ -8,10 +8,10 @@ from typing import Any, Literal, TypeAlias
 
 import sqlalchemy as sa
 
+from meterkit.core.usage_key import NOBODY
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
-from meterkit.ledger.ledger import customer_of
-from meterkit.metering.identification import NOBODY
+from meterkit.ledger.payers import customer_of
 
 Standing: TypeAlias = Literal["good", "overdue", "unknown"]
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from meterkit.accounts.billing_periods import Period, Periods, day_of, month_of
+from meterkit.accounts.billing_periods import Periods
 from meterkit.accounts.period_usage import used_since
 from meterkit.accounts.standing import owing
+from meterkit.core.periods import Period, day_of, month_of
 from meterkit.errors import ConfigurationError
 from meterkit.governance.policy import Quota
 from meterkit.ledger import schema

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from django.core.mail import EmailMultiAlternatives
 
-from meterkit.channels.email import fingerprint
 from meterkit.channels.message import Letter, Text, To
+from meterkit.channels.targets import fingerprint
 from meterkit.notices.notice import Notice
 
 __all__ = ["DjangoEmail"]

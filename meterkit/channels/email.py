@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, Literal
 
 from meterkit.channels.message import Letter, Text, To
+from meterkit.channels.targets import fingerprint
 from meterkit.errors import ConfigurationError
 from meterkit.notices.notice import Notice
 
@@ -103,12 +103,3 @@ class Email:
             refused = server.send_message(self._letter.write(notice, to))
         if refused:
             raise smtplib.SMTPRecipientsRefused(refused)
-
-
-def fingerprint(*target: object) -> str:
-    """A few characters that tell targets apart, and disclose none; of a function, its name counts."""
-    named = [
-        f"{each.__module__}.{each.__qualname__}" if callable(each) and hasattr(each, "__qualname__") else each
-        for each in target
-    ]
-    return hashlib.sha256(repr(named).encode()).hexdigest()[:8]

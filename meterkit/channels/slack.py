@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 
-from meterkit.channels.email import fingerprint
 from meterkit.channels.message import NAMES, values_of
-from meterkit.channels.webhook import check_url
+from meterkit.channels.targets import check_url, fingerprint
 from meterkit.core.text_templates import checked_wording, fill
 from meterkit.notices.notice import Notice
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 
-from meterkit.channels.email import fingerprint
+from meterkit.channels.targets import check_url, fingerprint
 from meterkit.errors import ConfigurationError
 from meterkit.notices.notice import Notice
 
@@ -85,14 +85,3 @@ class SignedWebhook:
             }
 
         post(self._url, content=body.encode(), headers=headers, timeout=self._timeout, to="the webhook")
-
-
-def check_url(url: object, what: str) -> None:
-    """
-    See that it is an address.
-
-    Raises:
-        ConfigurationError: It is not.
-    """
-    if not isinstance(url, str) or not url.startswith(("http://", "https://")):
-        raise ConfigurationError(f"{what} is an address that begins with https://")  # not shown: it may be a secret

@@ -13,7 +13,14 @@ import sys
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from meterkit.cli import account_commands, audit_commands, notice_commands, provisioning_commands, usage_commands
+from meterkit.cli import (
+    account_commands,
+    audit_commands,
+    notice_commands,
+    provisioning_commands,
+    trial_commands,
+    usage_commands,
+)
 from meterkit.cli.kit_loader import CommandError
 from meterkit.errors import ConfigurationError, MeterKitError
 
@@ -101,14 +108,14 @@ def _about_stripe(verbs: _Verbs) -> None:
 
 def _to_try(verbs: _Verbs) -> None:
     """What needs no kit."""
-    demo = _verb(verbs, "demo", usage_commands.demo, "bill a month on a pocket Stripe, with a worker killed half-way")
+    demo = _verb(verbs, "demo", trial_commands.demo, "bill a month on a pocket Stripe, with a worker killed half-way")
     demo.add_argument(
         "--framework", choices=("flask", "django", "fastapi"), default="flask", help="whose example (default: flask)"
     )
     demo.add_argument("--kill-after", type=int, metavar="N", help="kill the worker after N requests (default: half)")
     _json(demo)
 
-    sandbox = _verb(verbs, "sandbox", usage_commands.sandbox, "serve a pocket Stripe on the loopback until Ctrl-C")
+    sandbox = _verb(verbs, "sandbox", trial_commands.sandbox, "serve a pocket Stripe on the loopback until Ctrl-C")
     sandbox.add_argument("--port", type=int, default=12111, metavar="N", help="0 for any free one (default: 12111)")
 
 
@@ -212,7 +219,7 @@ def _about_telling(verbs: _Verbs) -> None:
     notify.add_argument("--test", action="store_true", required=True, help="send one notice of each kind that is told")
     _json(notify)
 
-    simulate = _verb(verbs, "simulate", notice_commands.simulate, "price a month's usage by other prices")
+    simulate = _verb(verbs, "simulate", account_commands.simulate, "price a month's usage by other prices")
     _kit(simulate)
     simulate.add_argument("--month", metavar="YYYY-MM", help="in UTC (default: this month)")
     simulate.add_argument("--against", metavar="MODULE:KIT", help="the old prices (default: as Stripe has told them)")

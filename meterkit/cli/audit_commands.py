@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from meterkit.cli.kit_loader import CommandError, load_kit
-from meterkit.cli.usage_commands import instant, print_json, tables_for
+from meterkit.cli.output import instant, print_json, tables_for
 from meterkit.core.validation import checked_moment
 
 MOMENTS = frozenset(

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 from contextlib import closing
 from dataclasses import asdict
-from datetime import datetime, timezone
 from typing import Any, get_args
 
 from meterkit.cli.kit_loader import CommandError, load_kit
-from meterkit.cli.usage_commands import instant, print_json, tables_for
+from meterkit.cli.output import instant, print_json, tables_for
 
 
 def notices(arguments: argparse.Namespace) -> bool:
@@ -64,43 +63,3 @@ def notify_test(arguments: argparse.Namespace) -> bool:
         for each in results:
             print(f"{each['kind']} by {each['channel']}: {each['error'] or 'delivered'}")
     return not any(each["error"] for each in results)
-
-
-def simulate(arguments: argparse.Namespace) -> bool:
-    """Price a month by other prices."""
-    from meterkit.accounts.billing_periods import month_of
-    from meterkit.pricing.simulation import simulate as simulated
-
-    tables = tables_for(arguments, "meterkit.cli.tables.notice")
-    kit = load_kit(arguments.kit)
-    former = None if arguments.against is None else load_kit(arguments.against).prices
-    if not kit.prices:
-        raise CommandError("the kit has no prices=, so there is nothing to simulate")
-    month = month_of(_moment(arguments.month, kit.clock()))
-    with closing(kit):
-        kit.flush()
-        found = simulated(
-            kit.process().database(),
-            start=month.start,
-            end=month.end,
-            meters=kit.meters,
-            prices=kit.prices,
-            former=former,
-        )
-    rows = [{**asdict(each), "change": each.change} for each in found]
-    if tables is None:
-        for row in rows:
-            row |= {name: None if row[name] is None else str(row[name]) for name in ("old", "new", "change")}
-        print_json(rows)
-    else:
-        tables.show_simulated(rows)
-    return True
-
-
-def _moment(month: str | None, now: float) -> int:
-    if month is None:
-        return int(now)
-    try:
-        return int(datetime.strptime(month, "%Y-%m").replace(tzinfo=timezone.utc).timestamp())
-    except ValueError:
-        raise CommandError(f"--month is a month such as 2026-03, not {month!r}") from None

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from meterkit.cli.kit_loader import CommandError, load_kit
-from meterkit.cli.usage_commands import print_json, tables_for
+from meterkit.cli.output import print_json, tables_for
 from meterkit.core.validation import checked_id
 
 

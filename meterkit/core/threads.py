@@ -196,3 +196,10 @@ class Worker:
             self._work()
         finally:
             self._ended.set()
+
+
+async def in_thread(call: Callable[[], T]) -> T:
+    """Return what *call* returns, while the event loop, asyncio's or trio's, serves others."""
+    from anyio import to_thread  # which httpx requires; a WSGI app never gets here
+
+    return await to_thread.run_sync(call)

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from typing import Protocol, TypeAlias
 
+NOBODY = ""
+"""Stands for no company, or no user. An id is never empty, so it cannot be mistaken for one."""
+
 CAPPED = "capped"
 """The user of nobody under which a flood of unknown companies is counted: nobody has no other."""
+
+UNIQUE = "\x01"
+HIGHEST = "\x02"
+"""What a cell's user begins with that is a value."""
 
 Cell: TypeAlias = "tuple[str, str, str, str, int]"
 """What is counted apart: meter name, Stripe event name, company, user, window."""
 
+
+Counted: TypeAlias = "tuple[Cell, int, int]"
+"""A cell, its quantity, and the unix second of its last usage."""
 
 Place: TypeAlias = "tuple[str, str, int]"
 """The part of a cell that many customers share: meter name, Stripe event name, window."""
@@ -50,3 +60,8 @@ class Sink(Protocol):
 
     def count(self, cells: list[tuple[Cell, int]], now: float) -> None:
         """Add each quantity to its cell, whatever has to be started for that; *now* is the unix second of the usage."""
+
+
+def is_sighting(user: str) -> bool:
+    """The user of a cell is a value."""
+    return (user[:1] == UNIQUE and len(user) > 1) or (user[:1] == HIGHEST and user[1:].isdecimal())

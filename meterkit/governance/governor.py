@@ -12,12 +12,12 @@ from meterkit.core.problems import Problems
 from meterkit.core.responses import Answer
 from meterkit.core.text_templates import fill
 from meterkit.core.threads import Flag
+from meterkit.core.usage_key import NOBODY
 from meterkit.errors import LedgerError
 from meterkit.governance.matching import Concern, Concerns
 from meterkit.governance.policy import Governance, Known
 from meterkit.governance.refusal import Block, Refusal
 from meterkit.metering.exchange import Exchange
-from meterkit.metering.identification import NOBODY
 from meterkit.metering.meter import Meter
 from meterkit.metering.recorder import Counting
 from meterkit.pricing.price import Price

@@ -172,13 +172,3 @@ class Holds:
         """Those that are not counted yet: when it is, an exchange lets go of its native."""
         self._held = [held for held in self._held if held.exchange.native is not None]
         return self._held
-
-
-def release(connection: sa.Connection, generation: str) -> None:
-    """*generation* is folded: its usage is in the ledger."""
-    connection.execute(sa.delete(schema.holds).filter_by(generation=generation))
-
-
-def forget_holds(connection: sa.Connection, before: int) -> None:
-    """Those of journals that never came back, older than the second *before*."""
-    connection.execute(sa.delete(schema.holds).where(schema.holds.c.held_at < before))

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from meterkit.accounts.billing_periods import Calendar, Period, Periods, day_of, month_of
+from meterkit.accounts.billing_periods import Calendar, Periods
 from meterkit.accounts.period_usage import Consumption, Pair
 from meterkit.accounts.standing import Owing, owing
+from meterkit.core.periods import Period, day_of, month_of
 from meterkit.governance.policy import Governance, Quota
 from meterkit.governance.refusal import Block
 from meterkit.ledger.database import Database

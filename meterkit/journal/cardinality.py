@@ -12,9 +12,8 @@ import logging
 from collections.abc import Iterable
 
 from meterkit.core.problems import Problems
-from meterkit.core.usage_key import CAPPED, Cell
+from meterkit.core.usage_key import CAPPED, NOBODY, Cell
 from meterkit.journal.generation import Generation
-from meterkit.metering.identification import NOBODY
 
 MOST_IN_MEMORY = 16 << 20
 """Bytes of generations without a file; four times as many with the look-up tables of their cells."""

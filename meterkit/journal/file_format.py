@@ -22,10 +22,9 @@ import struct
 import time
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import Any, TypeAlias
+from typing import Any
 
-from meterkit.core.usage_key import Cell, Place, cell_of
-from meterkit.metering.aggregation import is_sighting
+from meterkit.core.usage_key import Counted, Place, cell_of, is_sighting
 
 _MAGIC = b"meterkit"
 _VERSION = 3
@@ -40,9 +39,6 @@ CELL_WORDS = 2
 
 _KEY_BYTES = 40
 """Of a key, on average, as far as can be known beforehand: where they are shorter, some room is left over."""
-
-Counted: TypeAlias = "tuple[Cell, int, int]"
-"""A cell, its quantity, and the unix second of its last usage."""
 
 
 class ForeignFileError(Exception):

@@ -18,12 +18,11 @@ from pathlib import Path
 from zlib import crc32
 
 from meterkit.core.threads import politely
-from meterkit.core.usage_key import Cell, Place, Who, both_of, cell_of
+from meterkit.core.usage_key import Cell, Counted, Place, Who, both_of, cell_of, is_sighting
 from meterkit.journal.file_format import (
     CELL_WORDS,
     FIRST_CELL,
     ID_BYTES,
-    Counted,
     clear,
     generation_id,
     header,
@@ -32,7 +31,6 @@ from meterkit.journal.file_format import (
     room_for_cells,
 )
 from meterkit.journal.index import Layout, Shared, cell_key, place_key
-from meterkit.metering.aggregation import is_sighting
 
 GENERATION_BYTES = 1 << 20
 """Room for some 18,000 cells: as many distinct customers, users and meters in one flush interval."""

@@ -16,7 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from meterkit.core.problems import Problems
-from meterkit.journal.file_format import Counted, ForeignFileError, by_meter, clear, generation_id, read, records
+from meterkit.core.usage_key import Counted
+from meterkit.journal.file_format import ForeignFileError, by_meter, clear, generation_id, read, records
 from meterkit.journal.generation import SUFFIX, UNFINISHED
 
 HALF_MADE_SECONDS = 3600

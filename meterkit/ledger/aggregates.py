@@ -13,13 +13,11 @@ from typing import TypeAlias
 
 import sqlalchemy as sa
 
-from meterkit.accounts.billing_periods import month_of
-from meterkit.journal.file_format import Counted
+from meterkit.core.periods import month_of
+from meterkit.core.usage_key import NOBODY, UNIQUE, Counted
 from meterkit.ledger import schema
 from meterkit.ledger.bulk import add_to
 from meterkit.ledger.daily_totals import UsageRow
-from meterkit.metering.aggregation import UNIQUE
-from meterkit.metering.identification import NOBODY
 
 AT_ONCE = 500
 """Values that are asked for in one statement."""

@@ -13,9 +13,9 @@ from typing import TypeAlias
 import sqlalchemy as sa
 
 from meterkit.core.threads import let_go, politely
+from meterkit.core.usage_key import NOBODY
 from meterkit.ledger import schema
 from meterkit.ledger.bulk import add_to
-from meterkit.metering.identification import NOBODY
 
 DAY = 24 * 3600
 

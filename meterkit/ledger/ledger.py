@@ -12,16 +12,13 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from meterkit.core.threads import let_go, politely
-from meterkit.core.usage_key import CAPPED
-from meterkit.governance.reservations import forget_holds, release
-from meterkit.journal.file_format import Counted
+from meterkit.core.usage_key import CAPPED, NOBODY, Counted, is_sighting
 from meterkit.ledger import schema
 from meterkit.ledger.aggregates import forget_peaks, rises
 from meterkit.ledger.bulk import add_to
 from meterkit.ledger.daily_totals import UsageRow, add_totals
 from meterkit.ledger.database import Database, insert_into
-from meterkit.metering.aggregation import is_sighting
-from meterkit.metering.identification import NOBODY
+from meterkit.ledger.payers import customer_of, is_customer
 
 FOLDS_KEPT_SECONDS = 40 * 24 * 3600
 """
@@ -228,16 +225,6 @@ class Ledger:
         return {meter: Books(**columns) for meter, columns in sorted(sums.items())}
 
 
-def customer_of(company: str, linked: str | None) -> str | None:
-    """The Stripe customer who pays for *company*: itself, if it is one, or the linked one."""
-    return company if company.startswith("cus_") else linked
-
-
-def is_customer(company: sa.Column[str]) -> sa.ColumnElement[bool]:
-    """The same in SQL, whose LIKE may not mind the case."""
-    return sa.func.substr(company, 1, 4) == "cus_"
-
-
 def _unreported(connection: sa.Connection) -> list[tuple[str, str, int]]:
     table, accounts = schema.usage, schema.accounts
     place = sa.case(
@@ -261,3 +248,13 @@ def _reported(connection: sa.Connection) -> list[tuple[str, str, int]]:
     standing = query.where(table.c.state.not_in(["returned", "canceled"]))  # whose usage is elsewhere, or no more
     rows = connection.execute(standing.group_by(table.c.meter, table.c.state))
     return [(str(row.meter), str(row.state), int(row.total)) for row in rows]
+
+
+def release(connection: sa.Connection, generation: str) -> None:
+    """*generation* is folded: its usage is in the ledger."""
+    connection.execute(sa.delete(schema.holds).filter_by(generation=generation))
+
+
+def forget_holds(connection: sa.Connection, before: int) -> None:
+    """Those of journals that never came back, older than the second *before*."""
+    connection.execute(sa.delete(schema.holds).where(schema.holds.c.held_at < before))

@@ -13,15 +13,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from meterkit.core.usage_key import HIGHEST, UNIQUE
 from meterkit.core.validation import checked_id, checked_quantity
 from meterkit.errors import ConfigurationError, UsageError
 
 if TYPE_CHECKING:
     from meterkit.metering.exchange import Exchange
 
-UNIQUE = "\x01"
-HIGHEST = "\x02"
-"""What a cell's user begins with that is a value."""
 
 Of: TypeAlias = "str | Callable[[Exchange], Any]"
 
@@ -105,11 +103,6 @@ def maximum(of: Of) -> Peak:
         ConfigurationError: *of* is neither.
     """
     return Peak(HIGHEST, _checked(of, "maximum"))
-
-
-def is_sighting(user: str) -> bool:
-    """The user of a cell is a value."""
-    return (user[:1] == UNIQUE and len(user) > 1) or (user[:1] == HIGHEST and user[1:].isdecimal())
 
 
 def _checked(of: Any, what: str) -> Of:

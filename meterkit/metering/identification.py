@@ -6,13 +6,10 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from meterkit.core.problems import Problems, shown
-from meterkit.core.usage_key import Who, both_of
+from meterkit.core.usage_key import NOBODY, Who, both_of
 from meterkit.core.validation import checked_id
 from meterkit.errors import UsageError
 from meterkit.metering.exchange import Exchange, Identity
-
-NOBODY = ""
-"""Stands for no company, or no user. An id is never empty, so it cannot be mistaken for one."""
 
 Identify: TypeAlias = Callable[[Exchange], "str | Identity | None"]
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from meterkit.metering.aggregation import HIGHEST, Peak
+from meterkit.core.usage_key import HIGHEST
+from meterkit.metering.aggregation import Peak
 from meterkit.metering.meter import MEASURED, Meter, ResponseJson, StatusFilter
 
 MAX_REMEMBERED = 4096

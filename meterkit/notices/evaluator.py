@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeAlias
 
-from meterkit.accounts.billing_periods import Calendar, Periods, day_of, month_of
+from meterkit.accounts.billing_periods import Calendar, Periods
 from meterkit.accounts.period_usage import Consumption
+from meterkit.core.periods import day_of, month_of
 from meterkit.governance.policy import Governance, Quota
 from meterkit.ledger.database import Database
 from meterkit.metering.meter import Meter

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from meterkit.accounts.billing_periods import Period
+from meterkit.core.periods import Period
 from meterkit.governance.policy import Quota
 from meterkit.notices.notice import Kind, Notice, Value
 from meterkit.notices.rules import Notify

@@ -15,13 +15,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from meterkit.core.usage_key import NOBODY
 from meterkit.core.windows import HOUR
 from meterkit.errors import UsageError
 from meterkit.ledger import schema
 from meterkit.ledger.daily_totals import add_totals
 from meterkit.ledger.database import Database
 from meterkit.ledger.lease import Lease, hold
-from meterkit.metering.identification import NOBODY
 from meterkit.outbox.reports import Report
 
 

@@ -16,13 +16,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from meterkit.core.usage_key import NOBODY
 from meterkit.core.validation import MAX_QUANTITY
 from meterkit.core.windows import HOUR, hour_of
 from meterkit.ledger import bulk, schema
 from meterkit.ledger.database import Database
 from meterkit.ledger.lease import Lease, hold
-from meterkit.ledger.ledger import customer_of, is_customer
-from meterkit.metering.identification import NOBODY
+from meterkit.ledger.payers import customer_of, is_customer
 
 AT_ONCE = 500
 """Meters and companies in one transaction: some ten milliseconds, for which others who flush have to wait."""

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from meterkit.errors import ConfigurationError
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
-from meterkit.ledger.ledger import customer_of
+from meterkit.ledger.payers import customer_of
 from meterkit.metering.meter import Meter
 from meterkit.pricing.price import EXACT, Line
 from meterkit.pricing.stripe_price import price_of

@@ -11,7 +11,8 @@ import stripe
 from meterkit.accounts.accounts import Accounts
 from meterkit.errors import ConfigurationError
 from meterkit.pricing.price import Price
-from meterkit.provisioning.writer import lookup_key_of, send_once
+from meterkit.provisioning.writer import lookup_key_of
+from meterkit.stripe_api.idempotency import send_once
 from meterkit.stripe_api.outcomes import naming_failures
 
 ENDED = ("canceled", "incomplete_expired")

@@ -7,22 +7,17 @@ Each can be repeated: until what it made can be found, Stripe knows the request 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import stripe
 
-from meterkit.errors import StripeFailedError
 from meterkit.metering.meter import Meter
 from meterkit.pricing.price import Price
 from meterkit.pricing.stripe_price import costs_the_same, params_of
-from meterkit.stripe_api.outcomes import is_stripes
+from meterkit.stripe_api.idempotency import send_once
 from meterkit.stripe_api.transport import plain
-
-TRIES = 3
-"""Of a request that Stripe answers with an error of its own."""
 
 REPLACES = "meterkit_replaces"
 """Metadata of a price: the ids of those that it replaces, latest first."""
@@ -32,9 +27,6 @@ REPLACED_BY = "meterkit_replaced_by"
 
 REPLACED = 12
 """So many ids are kept: Stripe takes 500 characters."""
-
-REMEMBERED = 50
-"""Answers that are passed over, at most, because Stripe gave them before."""
 
 
 class Writes:
@@ -134,52 +126,6 @@ def _passed_on(old: Mapping[str, Any]) -> dict[str, Any]:
     if old.get("tax_behavior") in ("inclusive", "exclusive"):
         params["tax_behavior"] = old["tax_behavior"]
     return params
-
-
-def send_once(what: str, create: Callable[..., Any], params: Any, *, look: Callable[[Any], Any]) -> Any:
-    """
-    Make something once.
-
-    Stripe repeats, for a day, what it answered to an Idempotency-Key, good or bad. That tells of then, not of now: it
-    is looked whether the thing is there, and if it is not, the request goes out under the next key.
-
-    Args:
-        what: Stripe's word for it.
-        create: Of stripe-python.
-        params: How it is to be; the Idempotency-Key is derived from that.
-        look: Finds it if it is there now; gets what Stripe repeats that it made once, or None.
-
-    Raises:
-        stripe.StripeError: Stripe did not answer, or refuses.
-        StripeFailedError: Stripe repeats itself all the time.
-    """
-    failures = 0
-    canonical = json.dumps(params, sort_keys=True)
-    key = f"meterkit-{what}-{hashlib.sha256(canonical.encode()).hexdigest()[:40]}"
-    for number in range(REMEMBERED):
-        refusal = made = None
-        try:
-            made = create(params, options={"idempotency_key": f"{key}-{number}" if number else key})
-            repeated = _is_repeated(made.last_response.headers)
-        except stripe.StripeError as error:
-            if not is_stripes(error):
-                raise
-            refusal, repeated = error, _is_repeated(error.headers)
-        else:
-            if not repeated:
-                return made
-        found = look(made)  # also for what another run has made at the same time, and what Stripe made before it failed
-        if found is not None:
-            return found
-        if refusal is not None and not repeated:
-            failures += 1
-            if (refusal.http_status or 0) < 500 or failures == TRIES:
-                raise refusal
-    raise StripeFailedError(f"Stripe has answered {REMEMBERED} times from its memory; go on in a day")
-
-
-def _is_repeated(headers: Any) -> bool:
-    return {name.lower(): value for name, value in (headers or {}).items()}.get("idempotent-replayed") == "true"
 
 
 def lookup_key_of(price: Price) -> str:

@@ -11,14 +11,15 @@ from typing import Any
 
 import stripe
 
-from meterkit.accounts.accounts import Accounts, Invoice
+from meterkit.accounts.accounts import Accounts
+from meterkit.accounts.models import Invoice
 from meterkit.core.windows import HOUR
 from meterkit.ledger.database import Database
 from meterkit.ledger.ledger import Ledger, Usage
 from meterkit.outbox.corrections import Correction, Mending
 from meterkit.outbox.reports import Report, Reports
+from meterkit.stripe_api.catalog import Catalog
 from meterkit.stripe_api.outcomes import judge
-from meterkit.webhooks.mapping import Catalog
 
 PAGE = 100
 """Stripe: a page of a list has 100 entries at most."""

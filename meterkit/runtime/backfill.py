@@ -16,12 +16,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TypeVar
 
+from meterkit.core.usage_key import NOBODY, Counted
 from meterkit.core.validation import OLDEST_SECONDS, checked_id, checked_moment, checked_quantity
 from meterkit.core.windows import Windows
 from meterkit.errors import UsageError
-from meterkit.journal.file_format import Counted
 from meterkit.metering.aggregation import Peak
-from meterkit.metering.identification import NOBODY
 from meterkit.metering.meter import Meter
 from meterkit.runtime.process import Flusher
 

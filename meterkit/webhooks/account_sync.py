@@ -16,16 +16,18 @@ from typing import Any
 
 import stripe
 
-from meterkit.accounts.accounts import Accounts, Invoice, StripeObject
+from meterkit.accounts.accounts import Accounts
 from meterkit.accounts.inbox import Inbox
+from meterkit.accounts.models import Invoice, StripeObject
 from meterkit.core import threads
 from meterkit.core.threads import Flag
 from meterkit.ledger.database import Database
 from meterkit.ledger.lease import Lease, LeaseLostError, acquire, hold, release
 from meterkit.outbox.corrections import Mending
+from meterkit.stripe_api.catalog import Catalog
 from meterkit.stripe_api.outcomes import judge
 from meterkit.stripe_api.transport import connect, plain
-from meterkit.webhooks.mapping import Catalog, customer_of, invoice_of, subscription_of
+from meterkit.webhooks.mapping import customer_of, invoice_of, subscription_of
 
 PAGE = 100
 """Stripe: a page of a list has 100 objects at most."""

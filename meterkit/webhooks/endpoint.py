@@ -6,11 +6,10 @@ Stripe hears 200 when the event is in the ledger; anything else makes it send th
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from meterkit.core.responses import Answer, json_answer
+from meterkit.core.threads import in_thread
 from meterkit.errors import LedgerError, WebhookError
 from meterkit.webhooks.config import LARGEST_BYTES
 
@@ -58,17 +57,6 @@ class Endpoint:
             self._kit.counting.problems.internal(error)
             return json_answer(500, {"error": "the event could not be kept; send it again"})
         return json_answer(200, {"received": True})
-
-
-async def in_thread(call: Callable[[], T]) -> T:
-    """What *call* answers, while the event loop goes on, asyncio's or trio's."""
-    import asyncio  # which a WSGI app does without
-
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return await sys.modules["trio"].to_thread.run_sync(call)  # type: ignore[no-any-return]
-    return await asyncio.to_thread(call)
 
 
 def endpoint_of(kit: MeterKit) -> Endpoint | None:

@@ -1,0 +1,74 @@
+"""The commands `demo` and `sandbox`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import signal
+
+from meterkit.cli.kit_loader import CommandError
+from meterkit.cli.output import print_json
+
+
+def demo(arguments: argparse.Namespace) -> bool:
+    """Bill a month."""
+    from meterkit.demo.server import FRAMEWORKS
+    from meterkit.demo.traffic import TOTAL
+
+    kill_after = TOTAL // 2 if arguments.kill_after is None else arguments.kill_after
+    if not 1 <= kill_after <= TOTAL:
+        raise CommandError(f"--kill-after is a number of requests from 1 to {TOTAL}, not {kill_after}")
+    needed = [arguments.framework, FRAMEWORKS[arguments.framework], *([] if arguments.json else ["rich"])]
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise CommandError(f"the demo needs {' and '.join(missing)}: pip install 'meterkit[demo]'")
+    _end_on_sigterm()
+
+    from meterkit.demo import Silence, bill_a_month
+    from meterkit.demo.expectations import as_data, differences
+
+    if arguments.json:
+        month = bill_a_month(arguments.framework, Silence(), kill_after=kill_after)
+        print_json(as_data(month))
+    else:
+        from meterkit.cli.tables.demo import Teller, show_month
+
+        month = bill_a_month(arguments.framework, Teller(), kill_after=kill_after)
+        show_month(month)
+    return not differences(month)
+
+
+def sandbox(arguments: argparse.Namespace) -> bool:
+    """Serve a pocket Stripe."""
+    from meterkit.sandbox import Sandbox
+
+    _end_on_sigterm()
+    stripe = Sandbox(port=arguments.port)
+    try:
+        stripe.start()
+    except (OSError, OverflowError) as error:
+        raise CommandError(f"port {arguments.port} cannot be had ({error}); choose another with --port") from None
+    try:
+        print(
+            f"A pocket Stripe listens on {stripe.url}, and forgets everything when it stops. To use it:",
+            "",
+            f"    export METERKIT_STRIPE_BASE={stripe.url}",
+            f"    export STRIPE_SECRET_KEY={stripe.api_key}",
+            "",
+            f"An hour later:  curl --json '{{\"seconds\": 3600}}' {stripe.url}/_sandbox/advance",
+            "To stop it:     Ctrl-C",
+            sep="\n",
+            flush=True,
+        )
+        stripe.serve_forever()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        stripe.stop()
+    return True
+
+
+def _end_on_sigterm() -> None:
+    """Take SIGTERM as Ctrl-C, so that what was started is stopped as well."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
