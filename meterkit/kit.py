@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from meterkit.core.problems import Problems
-from meterkit.core.validation import checked_customer, checked_id
+from meterkit.core.validation import checked_customer, checked_id, is_customer_id
 from meterkit.core.windows import Windows
 from meterkit.errors import UsageError
 from meterkit.inquiry import Inquiry
@@ -249,7 +249,7 @@ class MeterKit(Inquiry):
         """
         checked_id(company, "company")
         checked_customer(customer)
-        if company.startswith("cus_"):
+        if is_customer_id(company):
             raise UsageError(
                 f"{company!r:.60} is a Stripe customer id, and pays for itself", reason="company_is_customer"
             )

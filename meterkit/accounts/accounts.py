@@ -17,7 +17,7 @@ from meterkit.core.usage_key import NOBODY
 from meterkit.core.windows import HOUR, hour_of
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database, insert_into, put
-from meterkit.ledger.payers import customer_of, is_customer
+from meterkit.ledger.payers import is_customer, payer_of
 
 Source: TypeAlias = Literal["link", "resolver", "metadata"]
 
@@ -116,8 +116,7 @@ class Accounts:
     def customer_of(self, company: str) -> str | None:
         """Who pays for *company*."""
         with self._database.snapshot() as connection:
-            linked = connection.scalar(sa.select(schema.accounts.c.customer).filter_by(company=company))
-        return customer_of(company, linked)
+            return payer_of(connection, company)
 
     def linked_companies(self, *, limit: int) -> list[str]:
         """So many of the companies that have a Stripe customer, at most."""

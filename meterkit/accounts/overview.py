@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import sqlalchemy as sa
 
+from meterkit.accounts.standing import Standing, standings
 from meterkit.core.usage_key import NOBODY
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
 from meterkit.ledger.payers import customer_of
-
-Standing: TypeAlias = Literal["good", "overdue", "unknown"]
-
-BEHIND = ("past_due", "unpaid")
-"""Stripe's words for a subscription whose invoice is not paid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +56,7 @@ def accounts(database: Database, *, clock: Callable[[], float]) -> list[Account]
         linked = {row.company: row for row in connection.execute(sa.select(schema.accounts))}
         customers = {row.id: row for row in connection.execute(sa.select(schema.customers))}
         subscriptions = _subscriptions(connection)
-        overdue = _overdue(connection, now)
+        standing = standings(connection, now=now)
         waiting = _waiting(connection)
         used = set(connection.scalars(sa.select(schema.usage.c.company).distinct()))
     found = []
@@ -68,9 +64,9 @@ def accounts(database: Database, *, clock: Callable[[], float]) -> list[Account]
         link = linked.get(company)
         customer = customer_of(company, None if link is None else link.customer)
         running = subscriptions.get(customer or "", [])
-        owed = overdue.get(customer or "", {})
-        is_behind = bool(owed) or any(status in BEHIND for _, status, _ in running)
-        is_known = customer in customers or bool(running)
+        owed: dict[str, int] = {}
+        for invoice in standing.overdue.get(company, ()):
+            owed[invoice.currency] = owed.get(invoice.currency, 0) + invoice.amount_due
         of_company = waiting.get(company, [])
         found.append(
             Account(
@@ -79,7 +75,7 @@ def accounts(database: Database, *, clock: Callable[[], float]) -> list[Account]
                 source=None if link is None else link.source,
                 name=customers[customer].name if customer in customers else "",
                 subscriptions=tuple(running),
-                standing="overdue" if is_behind else "good" if is_known else "unknown",
+                standing=standing.of(company),
                 overdue=owed,
                 waiting={row.meter: int(row.quantity) for row in of_company},
                 oldest=min((row.oldest for row in of_company), default=None),
@@ -101,25 +97,6 @@ def _subscriptions(connection: sa.Connection) -> dict[str, list[tuple[str, str, 
     for row in connection.execute(query):
         found.setdefault(row.customer, []).append((row.id, row.status, row.period_end or 0))
     return found
-
-
-def _overdue(connection: sa.Connection, now: int) -> dict[str, dict[str, int]]:
-    table = schema.invoices
-    query = (
-        sa.select(table.c.customer, table.c.currency, sa.func.sum(table.c.amount_remaining).label("amount"))
-        .where(table.c.status == "open", table.c.amount_remaining > 0, is_overdue(now))
-        .group_by(table.c.customer, table.c.currency)
-    )
-    found: dict[str, dict[str, int]] = {}
-    for row in connection.execute(query):
-        found.setdefault(row.customer, {})[row.currency] = int(row.amount)
-    return found
-
-
-def is_overdue(now: int) -> sa.ColumnElement[bool]:
-    """An open invoice whose due date has passed; one without a date is charged, and overdue when that has failed."""
-    table = schema.invoices
-    return sa.or_(table.c.due_at < now, sa.and_(table.c.due_at.is_(None), table.c.attempts > 0))
 
 
 def _waiting(connection: sa.Connection) -> dict[str, list[Any]]:

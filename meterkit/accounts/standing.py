@@ -1,127 +1,134 @@
-"""Keep: which companies have not paid, or have not subscribed, as far as Stripe has told."""
+"""Whether a company is in good standing, overdue or unknown. The only definition."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import sqlalchemy as sa
 
-from meterkit.governance.refusal import Block
 from meterkit.ledger import schema
+from meterkit.ledger.payers import companies_by_customer
 from meterkit.pricing.price import decimals_of
 
-DAY = 24 * 3600
+Standing: TypeAlias = Literal["good", "overdue", "unknown"]
 
-RUNNING = ("active", "trialing", "past_due")
-"""Stripe's words for subscriptions that are had: whether one that is past due may go on, its invoice's age decides."""
+ACTIVE = ("active", "trialing", "past_due")
+"""Subscription statuses that count as active; a `past_due` one is judged by the age of its invoice."""
 
 
 @dataclass(frozen=True, slots=True)
-class Owing:
+class OverdueInvoice:
     """
-    Who owes what, by company.
+    An open invoice whose due date has passed, or whose automatic payment has failed.
 
     Attributes:
-        blocks: Why a company may not pass.
-        overdue: Companies of which an invoice is overdue, were it only since today.
-        known: Companies whose Stripe customer has been told of.
-        paying: Customers who pay for companies that have another id than theirs.
+        number: Invoice number as the customer sees it, or the Stripe invoice id.
+        amount_due: Unpaid amount in the currency's minor unit.
+        currency: Three-letter currency code, lower case.
+        url: Page on which the invoice can be paid, or None.
+        since: Unix second since which the invoice has been overdue.
     """
 
-    blocks: dict[str, Block] = field(default_factory=dict)
-    overdue: set[str] = field(default_factory=set)
+    number: str
+    amount_due: int
+    currency: str
+    url: str | None
+    since: int
+
+    @property
+    def amount(self) -> Decimal:
+        """Unpaid amount in whole currency units."""
+        return Decimal(self.amount_due).scaleb(-decimals_of(self.currency))
+
+    def __str__(self) -> str:
+        day = datetime.fromtimestamp(self.since, timezone.utc).strftime("%Y-%m-%d")
+        return f"Invoice {self.number} of {self.amount} {self.currency.upper()} has been overdue since {day}."
+
+
+@dataclass(frozen=True, slots=True)
+class Standings:
+    """
+    The standing of all companies, or of one.
+
+    Attributes:
+        overdue: Overdue invoices by company, oldest first; a company without one is absent.
+        known: Companies whose Stripe customer the ledger has a record of.
+        subscribed: Companies with an active subscription.
+        payers: Stripe customers that pay for companies with an id of their own.
+    """
+
+    overdue: dict[str, list[OverdueInvoice]] = field(default_factory=dict)
     known: set[str] = field(default_factory=set)
-    paying: set[str] = field(default_factory=set)
+    subscribed: set[str] = field(default_factory=set)
+    payers: set[str] = field(default_factory=set)
+
+    def of(self, company: str) -> Standing:
+        """Return the standing of *company*; ``unknown`` if Stripe has never described its customer."""
+        return "overdue" if company in self.overdue else "good" if company in self.known else "unknown"
 
 
-def owing(
-    connection: sa.Connection, *, now: int, overdue_days: float | None, subscription: bool, only: str | None = None
-) -> Owing:
+def standings(connection: sa.Connection, *, now: int, company: str | None = None) -> Standings:
     """
-    Look at what Stripe has told.
+    Read who is overdue, known and subscribed from what Stripe last said of customers, subscriptions and invoices.
 
     Args:
-        connection: To the ledger.
-        now: Unix seconds.
-        overdue_days: How long an invoice may be overdue; None for ever.
-        subscription: Whether a company has to have one.
-        only: Look at this company alone.
+        connection: Connection to the ledger.
+        now: Current time, Unix seconds.
+        company: Read only this company; None reads all.
     """
-    found = Owing()
-    payers = _companies(connection, only)
-    asked = None if only is None else [*payers, only]
-    found.paying.update(payers)
-    for customer in _customers(connection, asked):
-        found.known.update(payers.get(customer, set()) | {customer})
-    if subscription:
-        for customer in _without_subscription(connection, asked):
-            for company in (payers.get(customer, set()) | {customer}) & found.known:
-                found.blocks[company] = Block("no_subscription", company, "There is no active subscription.")
-    for row in _overdue(connection, asked):
-        # One without a due date was charged, and that has failed: it is overdue, whatever Stripe's clock said then.
-        since = row.due_at if row.due_at is not None else min(now, row.finalized_at or row.created)
-        if since > now:
-            continue
-        for company in payers.get(row.customer, set()) | {row.customer}:
-            found.overdue.add(company)
-            if overdue_days is not None and since + overdue_days * DAY <= now:
-                found.blocks[company] = _block(company, row, since)  # which tells more than a missing subscription
+    found = Standings()
+    companies = companies_by_customer(connection, None if company is None else [company])
+    asked = None if company is None else [*companies, company]
+    found.payers.update(customer for customer in companies if companies[customer] - {customer})
+
+    def everyone(customer: str) -> set[str]:
+        return companies.get(customer, set()) | {customer}
+
+    customers, subscriptions = schema.customers, schema.subscriptions
+    for customer in connection.scalars(_only(sa.select(customers.c.id), customers.c.id, asked)):
+        found.known.update(everyone(customer))
+    described = sa.select(subscriptions.c.customer, subscriptions.c.ended_at, subscriptions.c.status)
+    for row in connection.execute(_only(described, subscriptions.c.customer, asked)):
+        found.known.update(everyone(row.customer))
+        if row.ended_at is None and row.status in ACTIVE:
+            found.subscribed.update(everyone(row.customer))
+    for customer, invoice in _overdue_invoices(connection, asked, now):
+        for each in everyone(customer):
+            found.overdue.setdefault(each, []).append(invoice)
     return found
 
 
-def _companies(connection: sa.Connection, only: str | None) -> dict[str, set[str]]:
-    """By customer, the companies that it pays for."""
-    found: dict[str, set[str]] = {}
-    query = sa.select(schema.accounts.c.company, schema.accounts.c.customer)
-    if only is not None:
-        query = query.filter_by(company=only)
-    for row in connection.execute(query):
-        found.setdefault(row.customer, set()).add(row.company)
-    return found
-
-
-def _customers(connection: sa.Connection, asked: list[str] | None) -> set[str]:
-    told = [_of(schema.customers.c.id, asked), _of(schema.subscriptions.c.customer, asked)]
-    return {customer for query in told for customer in connection.scalars(query)}
-
-
-def _of(column: sa.Column[str], asked: list[str] | None) -> Any:
-    return sa.select(column) if asked is None else sa.select(column).where(column.in_(asked))
-
-
-def _without_subscription(connection: sa.Connection, asked: list[str] | None) -> set[str]:
-    running = _of(schema.subscriptions.c.customer, asked).where(
-        schema.subscriptions.c.ended_at.is_(None), schema.subscriptions.c.status.in_(RUNNING)
-    )
-    return _customers(connection, asked) - set(connection.scalars(running))
-
-
-def _overdue(connection: sa.Connection, asked: list[str] | None) -> sa.CursorResult[tuple[object, ...]]:
+def _overdue_invoices(connection: sa.Connection, asked: list[str] | None, now: int) -> list[tuple[str, OverdueInvoice]]:
     """
-    Open invoices that could be, the newest first, so that the oldest is the one that is told of.
+    Overdue invoices with their customers, oldest first.
 
-    One without a due date is charged, and overdue when that has failed.
+    An invoice without a due date is charged automatically, and is overdue once a payment attempt has failed.
     """
     table = schema.invoices
-    query = sa.select(table).where(table.c.status == "open", table.c.amount_remaining > 0)
-    if asked is not None:
-        query = query.where(table.c.customer.in_(asked))
-    could_be = sa.or_(table.c.due_at.is_not(None), table.c.attempts > 0)
-    return connection.execute(query.where(could_be).order_by(table.c.created.desc(), table.c.id))
-
-
-def _block(company: str, row: sa.Row[tuple[object, ...]], since: int) -> Block:
-    amount = Decimal(row.amount_remaining).scaleb(-decimals_of(row.currency))
-    day = datetime.fromtimestamp(since, timezone.utc).strftime("%Y-%m-%d")
-    return Block(
-        "overdue",
-        company,
-        f"Invoice {row.number or row.id} of {amount} {row.currency.upper()} is overdue since {day}.",
-        settle_url=row.url,
-        amount=str(amount),
-        currency=row.currency,
-        invoice=row.number or row.id,
+    query = (
+        sa.select(table)
+        .where(table.c.status == "open", table.c.amount_remaining > 0)
+        .where(sa.or_(table.c.due_at <= now, sa.and_(table.c.due_at.is_(None), table.c.attempts > 0)))
+        .order_by(table.c.created, table.c.id.desc())
     )
+    return [
+        (
+            row.customer,
+            OverdueInvoice(
+                number=row.number or row.id,
+                amount_due=row.amount_remaining,
+                currency=row.currency,
+                url=row.url,
+                # Without a due date: a failed charge is overdue now, whatever Stripe's clock said at that time.
+                since=row.due_at if row.due_at is not None else min(now, row.finalized_at or row.created),
+            ),
+        )
+        for row in connection.execute(_only(query, table.c.customer, asked))
+    ]
+
+
+def _only(query: sa.Select[Any], column: sa.Column[str], asked: list[str] | None) -> sa.Select[Any]:
+    return query if asked is None else query.where(column.in_(asked))

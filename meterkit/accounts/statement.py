@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from meterkit.accounts.billing_periods import Periods
 from meterkit.accounts.period_usage import used_since
-from meterkit.accounts.standing import owing
+from meterkit.accounts.standing import standings
 from meterkit.core.periods import Period, day_of, month_of
 from meterkit.errors import ConfigurationError
 from meterkit.governance.policy import Quota
@@ -55,21 +55,21 @@ def statement(
         billed_by = Spending(prices, meters).prices_of(connection, [company])[company]
         by_period = {"period": period, "month": month_of(now), "day": day_of(now)}
         limits = [_quota(connection, company, quota, by_period[quota.per]) for quota in quotas]
-        owes = owing(connection, now=now, overdue_days=0, subscription=False, only=company)
+        standing = standings(connection, now=now, company=company)
         months = _months(connection, company, meters, now)
-    block = owes.blocks.get(company)
+    overdue = next(iter(standing.overdue.get(company, ())), None)
     return {
         "company": company,
         "as_of": _instant(now),
         "period": {"start": _instant(period.start), "end": _instant(period.end)},
-        "standing": "overdue" if company in owes.overdue else "good" if company in owes.known else "unknown",
+        "standing": standing.of(company),
         "overdue": None
-        if block is None
+        if overdue is None
         else {
-            "invoice": block.invoice,
-            "amount": block.amount,
-            "currency": block.currency,
-            "url": block.settle_url,
+            "invoice": overdue.number,
+            "amount": str(overdue.amount),
+            "currency": overdue.currency,
+            "url": overdue.url,
         },
         "meters": [_meter(name, used.get(name, 0), billed_by, limits) for name in meters],
         "invoices": _invoices(database, company, now),

@@ -74,6 +74,11 @@ def checked_id(value: Any, what: str) -> str:
     return str.__str__(value)  # of a subclass, such as an enum's, too
 
 
+def is_customer_id(company: str) -> bool:
+    """Return whether *company* is a Stripe customer id; such a company pays for itself."""
+    return company.startswith("cus_")
+
+
 def checked_customer(value: Any) -> str:
     """
     *value* as the id of a Stripe customer.
@@ -82,7 +87,7 @@ def checked_customer(value: Any) -> str:
         UsageError: It is none.
     """
     customer = checked_id(value, "customer")
-    if not customer.startswith("cus_"):
+    if not is_customer_id(customer):
         raise UsageError(
             f"a Stripe customer id begins with cus_, unlike {customer!r:.60}", reason="customer_not_stripe"
         )

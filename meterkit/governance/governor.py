@@ -143,7 +143,9 @@ class Governor:
             self.looked.wait(LOOK_SECONDS)  # or what passes before the first look is held by nobody
         view = self._view
         company = self._counting.identifying.early(exchange)
-        if self._governance.unknown == "block" and (company is None or view is None or company not in view.owing.known):
+        if self._governance.unknown == "block" and (
+            company is None or view is None or company not in view.standings.known
+        ):
             return _unknown(company, looked=view is not None), True
         if company is None or view is None:
             return None, False
@@ -218,10 +220,8 @@ class Governor:
         used = {
             limits.quota.meter.name: limits.used.get((company, limits.quota.meter.name), 0) for limits in view.limits
         }
-        is_known = company in view.owing.known
-        standing = "overdue" if company in view.owing.overdue else "good" if is_known else "unknown"
         try:
-            detail = self._governance.check(exchange, Known(company, standing, used))  # type: ignore[arg-type]
+            detail = self._governance.check(exchange, Known(company, view.standings.of(company), used))
         except Exception as error:
             self._problems.note("check_raised", f"Governance(check=...) raised {error!r:.200}; the request passed")
             return None

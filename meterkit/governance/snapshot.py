@@ -8,8 +8,8 @@ from decimal import Decimal
 
 from meterkit.accounts.billing_periods import Calendar, Periods
 from meterkit.accounts.period_usage import Consumption, Pair
-from meterkit.accounts.standing import Owing, owing
-from meterkit.core.periods import Period, day_of, month_of
+from meterkit.accounts.standing import Standings, standings
+from meterkit.core.periods import DAY, Period, day_of, month_of
 from meterkit.governance.policy import Governance, Quota
 from meterkit.governance.refusal import Block
 from meterkit.ledger.database import Database
@@ -50,13 +50,13 @@ class View:
 
     Attributes:
         blocks: Companies that may not pass, whatever they ask for.
-        owing: Whose customers are known, and who is overdue.
+        standings: Whose customers are known, and who is overdue.
         limits: In the order of the quotas.
         looked: Somebody has looked.
     """
 
     blocks: Mapping[str, Block] = field(default_factory=dict)
-    owing: Owing = field(default_factory=Owing)
+    standings: Standings = field(default_factory=Standings)
     limits: tuple[Limits, ...] = ()
     looked: bool = False
 
@@ -106,9 +106,7 @@ class Oversight:
         """
         governance = self._governance
         with self._database.snapshot() as connection:
-            found = owing(
-                connection, now=now, overdue_days=governance.overdue_days, subscription=governance.subscription
-            )
+            found = standings(connection, now=now)
         needed = {limits.quota.per for limits in self._limits}
         if governance.spending_cap is not None:
             needed.add("period")
@@ -117,7 +115,8 @@ class Oversight:
             self._ask(limits, changed[limits.quota.per], now)
         if governance.spending_cap is not None:
             self._add_up({company for company, _ in changed["period"]})
-        return View({**self._caps, **found.blocks}, found, self._limits, looked=True)
+        blocks = {**self._caps, **_blocks(found, governance, now)}
+        return View(blocks, found, self._limits, looked=True)
 
     def _ask(self, limits: Limits, changed: Iterable[Pair], now: int) -> None:
         """The function of the user's for the limits of whom it does not know yet; of all, from time to time."""
@@ -149,3 +148,26 @@ class Oversight:
             if cost >= cap:
                 detail = f"{cost} {currency.upper()} of {cap} are spent in this billing period."
                 self._caps[company] = Block("spending_cap", company, detail, amount=str(cost), currency=currency)
+
+
+def _blocks(found: Standings, governance: Governance, now: int) -> dict[str, Block]:
+    """Return why companies are blocked for what they owe or lack; an overdue invoice says more than no subscription."""
+    blocks = {}
+    if governance.subscription:
+        for company in found.known - found.subscribed:
+            blocks[company] = Block("no_subscription", company, "There is no active subscription.")
+    if governance.overdue_days is not None:
+        latest = now - governance.overdue_days * DAY
+        for company, invoices in found.overdue.items():
+            oldest = next((each for each in invoices if each.since <= latest), None)
+            if oldest is not None:
+                blocks[company] = Block(
+                    "overdue",
+                    company,
+                    str(oldest),
+                    settle_url=oldest.url,
+                    amount=str(oldest.amount),
+                    currency=oldest.currency,
+                    invoice=oldest.number,
+                )
+    return blocks

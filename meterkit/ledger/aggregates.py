@@ -18,6 +18,7 @@ from meterkit.core.usage_key import NOBODY, UNIQUE, Counted
 from meterkit.ledger import schema
 from meterkit.ledger.bulk import add_to
 from meterkit.ledger.daily_totals import UsageRow
+from meterkit.ledger.payers import companies_by_customer
 
 AT_ONCE = 500
 """Values that are asked for in one statement."""
@@ -92,14 +93,10 @@ def _period(boundaries: dict[str, list[int]], place: Place, window: int) -> tupl
 
 def _boundaries(connection: sa.Connection, companies: set[str]) -> dict[str, list[int]]:
     """By company, where its billing periods are known to begin or end, in ascending order."""
-    accounts = schema.accounts
     everyone = sorted(companies)
     found: dict[str, set[int]] = {}
     for start in range(0, len(everyone), AT_ONCE):
-        portion = everyone[start : start + AT_ONCE]
-        payers: dict[str, set[str]] = {company: {company} for company in portion}
-        for row in connection.execute(sa.select(accounts).where(accounts.c.company.in_(portion))):
-            payers.setdefault(row.customer, set()).add(row.company)
+        payers = companies_by_customer(connection, everyone[start : start + AT_ONCE])
         for table in (schema.items, schema.invoices):
             query = sa.select(table.c.customer, table.c.period_start, table.c.period_end)
             query = query.where(table.c.customer.in_(payers))

@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import sqlalchemy as sa
+
+from meterkit.core.validation import is_customer_id
+from meterkit.ledger import schema
 
 
 def customer_of(company: str, linked: str | None) -> str | None:
-    """The Stripe customer who pays for *company*: itself, if it is one, or the linked one."""
-    return company if company.startswith("cus_") else linked
+    """Return the Stripe customer that pays for *company*: itself if it is one, else the linked one, or None."""
+    return company if is_customer_id(company) else linked
 
 
 def is_customer(company: sa.Column[str]) -> sa.ColumnElement[bool]:
-    """The same in SQL, whose LIKE may not mind the case."""
+    """Return `is_customer_id` in SQL, whose LIKE may ignore case."""
     return sa.func.substr(company, 1, 4) == "cus_"
+
+
+def payer_of(connection: sa.Connection, company: str) -> str | None:
+    """Return the Stripe customer that pays for *company*, as the ledger has it linked; None if nobody does."""
+    return customer_of(company, connection.scalar(sa.select(schema.accounts.c.customer).filter_by(company=company)))
+
+
+def companies_by_customer(connection: sa.Connection, companies: Iterable[str] | None = None) -> dict[str, set[str]]:
+    """
+    Return the companies that each Stripe customer pays for.
+
+    Args:
+        connection: Connection to the ledger.
+        companies: Company ids to look up; None looks up all linked companies. An id that is itself a Stripe customer
+            pays for itself.
+    """
+    accounts = schema.accounts
+    query = sa.select(accounts.c.company, accounts.c.customer)
+    found: dict[str, set[str]] = {}
+    if companies is not None:
+        asked = list(companies)
+        query = query.where(accounts.c.company.in_(asked))
+        found = {company: {company} for company in asked if is_customer_id(company)}
+    for row in connection.execute(query):
+        found.setdefault(row.customer, set()).add(row.company)
+    return found

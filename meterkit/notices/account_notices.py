@@ -8,7 +8,8 @@ from datetime import datetime, timezone
 import sqlalchemy as sa
 
 from meterkit.accounts.accounts import Accounts
-from meterkit.accounts.standing import DAY, owing
+from meterkit.accounts.standing import standings
+from meterkit.core.periods import DAY
 from meterkit.core.validation import OLDEST_SECONDS
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
@@ -23,24 +24,24 @@ MOST = 1000
 def overdue(database: Database, notices: Notices, *, now: int) -> Iterator[Notice]:
     """Who is overdue, and who was and is no more: once for each invoice that began it."""
     with database.snapshot() as connection:
-        found = owing(connection, now=now, overdue_days=0, subscription=False)
+        found = standings(connection, now=now)
     open_ = dict(_episodes(notices))
-    for company, block in sorted(found.blocks.items()):
-        if company in open_ or company in found.paying:
+    for company, invoices in sorted(found.overdue.items()):
+        if company in open_ or company in found.payers:
             continue  # the company is named, not the customer who pays for it
-        what = block.invoice
+        oldest = invoices[0]
         yield Notice(
-            key=f"overdue:{company}:{what}",
+            key=f"overdue:{company}:{oldest.number}",
             kind="overdue",
             company=company,
             title=f"{company} is overdue",
-            text=block.detail,
+            text=str(oldest),
             created_at=now,
             fields={
-                "invoice": what,
-                "amount": block.amount,
-                "currency": block.currency,
-                "url": block.settle_url,
+                "invoice": oldest.number,
+                "amount": str(oldest.amount),
+                "currency": oldest.currency,
+                "url": oldest.url,
             },
         )
     for company, key in sorted(open_.items()):

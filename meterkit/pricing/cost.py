@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from meterkit.errors import ConfigurationError
 from meterkit.ledger import schema
+from meterkit.ledger.payers import companies_by_customer
 from meterkit.metering.meter import Meter
 from meterkit.pricing.price import EXACT, Price
 from meterkit.pricing.stripe_price import price_of
@@ -67,10 +68,8 @@ def spent(prices: Iterable[Price], used: Mapping[str, int], currency: str) -> De
 
 def _items(connection: sa.Connection, companies: list[str]) -> Iterator[tuple[str, str, str]]:
     """Company, event name and Stripe's price as JSON, of each metered item of a running subscription."""
-    items, subscriptions, accounts = schema.items, schema.subscriptions, schema.accounts
-    payers: dict[str, list[str]] = {company: [company] for company in companies if company.startswith("cus_")}
-    for row in connection.execute(sa.select(accounts).where(accounts.c.company.in_(companies))):
-        payers.setdefault(row.customer, []).append(row.company)
+    items, subscriptions = schema.items, schema.subscriptions
+    payers = companies_by_customer(connection, companies)
     running = (
         sa.select(items.c.customer, items.c.event_name, items.c.price)
         .join_from(items, subscriptions, subscriptions.c.id == items.c.subscription)

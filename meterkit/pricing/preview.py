@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from meterkit.errors import ConfigurationError
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
-from meterkit.ledger.payers import customer_of
+from meterkit.ledger.payers import payer_of
 from meterkit.metering.meter import Meter
 from meterkit.pricing.price import EXACT, Line
 from meterkit.pricing.stripe_price import price_of
@@ -91,8 +91,7 @@ def previews(database: Database, company: str, *, clock: Callable[[], float]) ->
     """
     found = []
     with database.snapshot() as connection:
-        link = connection.execute(sa.select(schema.accounts).filter_by(company=company)).one_or_none()
-        customer = customer_of(company, None if link is None else link.customer)
+        customer = payer_of(connection, company)
         running = sa.select(schema.subscriptions).filter_by(customer=customer, ended_at=None)
         for subscription in connection.execute(running.order_by(schema.subscriptions.c.created)).all():
             items = sa.select(schema.items).filter_by(subscription=subscription.id).order_by(schema.items.c.id)

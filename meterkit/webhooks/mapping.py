@@ -8,7 +8,7 @@ from typing import Any
 import stripe
 
 from meterkit.accounts.models import Customer, Invoice, Item, Subscription
-from meterkit.core.validation import checked_id
+from meterkit.core.validation import checked_id, is_customer_id
 from meterkit.errors import UsageError
 from meterkit.stripe_api.catalog import Catalog
 
@@ -96,4 +96,4 @@ def _company(named: Any) -> str | None:
         company = checked_id(named, "company")
     except UsageError:
         return None
-    return None if company.startswith("cus_") else company  # that pays for itself
+    return None if is_customer_id(company) else company  # that pays for itself
