@@ -1,1 +1,1 @@
-"""What metering costs a request, side by side with other ways, in one run: ``python -m benchmarks``."""
+"""What metering costs a request, next to other ways to count, in one run: ``python -m benchmarks``."""

@@ -1,5 +1,5 @@
 """
-Measure, and write what was found into a page.
+Run the benchmarks, and write the results into a page.
 
     python -m benchmarks [--rounds 15] [--stacks wsgi,asgi] [--page docs/performance.md] [--quick]
 """
@@ -18,22 +18,22 @@ from benchmarks.rounds import Cost, compare
 from benchmarks.stacks import STACKS
 from benchmarks.variants import VARIANTS
 
-COMPANIES = {"meterkit, 100,000 companies": ("meterkit", 100_000), "meterkit, newcomers": ("meterkit", 1_000_000)}
-"""Besides the variants, which all have one. A million are more than there are requests: each is a company's first."""
+COMPANIES = {"meterkit, 100,000 companies": ("meterkit", 100_000), "meterkit, new companies": ("meterkit", 1_000_000)}
+"""Variants with many companies; the others have one. With a million, each request is the first of its company."""
 
 AGAIN = ["meterkit, 100,000 companies"]
-"""Whose companies have all been there when it is measured."""
+"""Variants whose companies have all been seen before the measurement begins."""
 
-SERVED = ["bare", "bare again", "meterkit", "meterkit, governed"]
+SERVED = ["bare", "bare again", "meterkit", "meterkit, governance"]
 
 
 def main() -> int:
-    """Do what the command line asks for."""
+    """Run the benchmarks that the command line selects."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=15, help="samples of each variant in process")
     parser.add_argument("--served-rounds", type=int, default=3, help="runs of each variant under each server")
-    parser.add_argument("--stacks", default=",".join(STACKS), help="which apps")
-    parser.add_argument("--page", type=Path, help="where to write the tables, and the plot beside it")
+    parser.add_argument("--stacks", default=",".join(STACKS), help="the stacks to measure")
+    parser.add_argument("--page", type=Path, help="the page to write the tables into; the plot is written next to it")
     parser.add_argument("--quick", action="store_true", help="in process only: no servers, no budgets")
     arguments = parser.parse_args()
     variants = {name: (name, 1) for name in VARIANTS if name != "bare"} | COMPANIES

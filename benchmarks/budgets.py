@@ -1,5 +1,5 @@
 """
-What flushing, reporting, importing and remembering cost: each in a process of its own.
+Measure flushing, reporting, importing and memory, each in a process of its own.
 
     python -m benchmarks.budgets NAME    prints one line of JSON
 """
@@ -29,7 +29,7 @@ IMPORT_A_KIT = "from meterkit import Meter, MeterKit, Price, Tier"
 
 
 def importing() -> dict[str, float]:
-    """Milliseconds that imports add to a Python that does nothing, and heavy modules that come with a kit."""
+    """Milliseconds that imports add to an idle Python, and the number of heavy modules that a kit imports."""
 
     def took(code: str) -> float:
         begun = time.perf_counter()
@@ -50,7 +50,7 @@ def importing() -> dict[str, float]:
 
 
 def memory() -> dict[str, float]:
-    """Bytes for each of many customers of one flush interval; and what a million requests leave."""
+    """Bytes per customer, with many in one flush interval; and memory growth over a million requests."""
     kit = _kit(flush_interval=3600.0)
     kit.record("calls", "first")
     before = _resident()
@@ -70,9 +70,9 @@ def memory() -> dict[str, float]:
 
 def pauses() -> dict[str, float]:
     """
-    The longest that a count waits and takes while a flush of many cells is at work, and its 99.9th percentile.
+    The longest delay of a count while many usage keys are flushed, and its 99.9th percentile.
 
-    After two others of as many, for the first one's garbage collection is that of what it has imported.
+    Two flushes of the same size come first, because the first one's garbage collection scans what it has imported.
     """
     kit = _kit(flush_interval=3600.0)
     for _ in range(3):
@@ -84,7 +84,7 @@ def pauses() -> dict[str, float]:
     flusher.start()
     while flusher.is_alive():
         begun = time.perf_counter()
-        time.sleep(0.0002)  # lets go of the GIL, which a request has to get back before it counts
+        time.sleep(0.0002)  # releases the GIL, which a request must reacquire before it counts
         kit.record("calls", "first")
         took.append(time.perf_counter() - begun - 0.0002)
     took.sort()
@@ -92,7 +92,7 @@ def pauses() -> dict[str, float]:
 
 
 def folding() -> dict[str, float]:
-    """Folding many new cells into SQLite, and a bare upsert of as many rows."""
+    """Seconds to fold many new usage keys into SQLite, and for a bare upsert of as many rows."""
     import sqlite3
 
     from meterkit.ledger.database import Database
@@ -125,7 +125,7 @@ def folding() -> dict[str, float]:
 
 
 def reporting() -> dict[str, float]:
-    """Events per second, one by one and in the stream, to a Stripe that answers at once or after 100 ms."""
+    """Events per second, one by one and through the stream, if Stripe responds at once or after 100 ms."""
     return {
         "v1": _reported("v1", 3_000),
         "v1_far_away": _reported("v1", 3_000, delay=0.1),
@@ -135,7 +135,7 @@ def reporting() -> dict[str, float]:
 
 
 def ledger_size() -> dict[str, float]:
-    """Seconds of a flush and a report of a thousand customers, with ten thousand rows in the ledger, and with many."""
+    """Seconds to flush and report a thousand customers, with ten thousand rows in the ledger, and with many."""
     found = {}
     for rows in (10_000, int(os.environ.get("BENCHMARK_ROWS", "10000000"))):
         kit, process = _billed_kit("v1")
@@ -157,7 +157,7 @@ def ledger_size() -> dict[str, float]:
 def _reported(via: str, events: int, *, delay: float = 0.0) -> float:
     kit, process = _billed_kit(via, delay)
     kit.record("calls", "cus_first")
-    kit.report(include_open=True)  # by which the process has imported stripe
+    kit.report(include_open=True)  # after this, the process has imported stripe
     for number in range(events):
         kit.record("calls", f"cus_{number}")
     kit.flush()
@@ -178,7 +178,7 @@ def _billed_kit(via: str, delay: float = 0.0) -> tuple[Any, subprocess.Popen[str
 
 
 def _fill(kit: Any, rows: int) -> None:
-    """Put *rows* of reported usage into the ledger, of 10,000 customers and the hours of the last months."""
+    """Insert *rows* of reported usage into the ledger, for 10,000 customers and the hours of the last months."""
     from sqlalchemy import text
 
     start = int(time.time()) // HOUR * HOUR - 40 * 24 * HOUR
@@ -210,7 +210,7 @@ def _kit(**options: Any) -> Any:
 
 
 def _resident() -> int:
-    """Bytes of this process in memory; where the system does not tell, the most there ever were."""
+    """Resident memory of this process in bytes; its peak, if the system does not report the current value."""
     statm = Path("/proc/self/statm")
     if statm.exists():
         return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
@@ -223,7 +223,7 @@ BUDGETS: dict[str, Callable[[], dict[str, float]]] = {
 
 
 def measured(name: str) -> dict[str, float]:
-    """One of `BUDGETS`, in a process of its own."""
+    """Run one of `BUDGETS` in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.budgets", name]
     found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(found.stdout)  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""Django finds middleware by their dotted path; what they count with is set before they are made."""
+"""Django finds middleware by dotted path; what they count with is set before Django creates them."""
 
 from __future__ import annotations
 

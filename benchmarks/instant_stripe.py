@@ -1,8 +1,8 @@
 """
-A Stripe that answers at once and checks nothing, in a process of its own: what is measured is who reports.
+A Stripe that responds at once and checks nothing, in a process of its own, so that only the reporter is measured.
 
     python -m benchmarks.instant_stripe      prints its port, and serves until its standard input ends
-    python -m benchmarks.instant_stripe 0.1  answers after so many seconds, as one that is far away
+    python -m benchmarks.instant_stripe 0.1  responds after this many seconds, as if it were far away
 """
 
 from __future__ import annotations

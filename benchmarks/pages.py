@@ -1,4 +1,4 @@
-"""What was measured, as tables and a plot."""
+"""Render the measurements as tables and a plot."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ NULL_APPS = {"flask": "wsgi", "django": "wsgi", "django_asgi": "asgi", "starlett
 
 
 def costs_of(stack: str, costs: Mapping[str, Cost]) -> str:
-    """One stack's, as lines for the terminal."""
-    lines = [f"{stack}: bare takes {next(iter(costs.values())).bare:.2f} µs"]
+    """The overheads of one stack, as lines for the terminal."""
+    lines = [f"{stack}: the bare app takes {next(iter(costs.values())).bare:.2f} µs"]
     lines += [f"  {name:32} {each.median:+8.2f} [{each.low:+.2f} {each.high:+.2f}]" for name, each in costs.items()]
     return "\n".join(lines)
 
 
 def costs_table(costs: Costs) -> str:
-    """All of them: medians, and quartiles in brackets."""
+    """The overheads of all stacks: medians, with quartiles in brackets."""
     names = list(dict.fromkeys(name for found in costs.values() for name in found))
     bare = [f"{next(iter(found.values())).bare:.1f}" for found in costs.values()]
-    rows = [["µs a request takes longer", *costs], ["bare takes", *bare]]
+    rows = [["overhead per request, µs", *costs], ["bare app, total", *bare]]
     rows += [[name, *(_cost(found.get(name)) for found in costs.values())] for name in names]
     return _table(rows)
 
 
 def served_table(server: str, found: Mapping[str, list[Served]]) -> str:
-    """One server's: the median of the runs, and their range."""
+    """The figures of one server: the median of the runs, and their range."""
     rows = [[server, "p50, ms", "p99, ms", "requests/s, saturated", "first byte of a stream, ms"]]
     for name, runs in found.items():
         columns = [[getattr(run, field) for run in runs] for field in ("p50", "p99", "per_second", "first_byte")]
@@ -42,7 +42,7 @@ def served_table(server: str, found: Mapping[str, list[Served]]) -> str:
 
 
 def budgets_table(found: Mapping[str, Mapping[str, float]], costs: Costs) -> str:
-    """Each budget, what was measured, and whether it was met."""
+    """Each budget, the measurement, and whether the budget was met."""
     rows = [["what", "budget", "measured", ""]]
     for stack, each in costs.items():
         rows += _ratios(stack, each)
@@ -55,31 +55,31 @@ def budgets_table(found: Mapping[str, Mapping[str, float]], costs: Costs) -> str
     reports = [seconds for name, seconds in size.items() if name.startswith("report")]
     many = max(int(name.rpartition("_")[2]) for name in size)
     rows += [
-        _row("folding 100,000 cells into SQLite, to a bare upsert", 3, folding["ratio"], "x"),
-        _row("a count's longest wait while those are flushed", 5, pauses["longest_milliseconds"], " ms"),
+        _row("folding 100,000 usage keys into SQLite, vs. a bare upsert", 3, folding["ratio"], "x"),
+        _row("longest delay of a count while they are flushed", 5, pauses["longest_milliseconds"], " ms"),
         _row("reporting, one by one", 1_000, reporting["v1"], " events/s", least=True),
-        _row("reporting, in the stream", 10_000, reporting["stream"], " events/s", least=True),
-        ["the same to a Stripe that answers after 100 ms, one by one", "-", _rate(reporting["v1_far_away"]), ""],
-        ["and in the stream", "-", _rate(reporting["stream_far_away"]), ""],
-        _row(f"a flush with {many:,} rows in the ledger, to one with 10,000", 1.5, flushes[1] / flushes[0], "x"),
-        _row("a report with as many, likewise", 1.5, reports[1] / reports[0], "x"),
-        _row("memory for a customer of one flush interval", 300, memory["bytes_per_cell"], " bytes"),
-        _row("memory after a million requests more", 1024, memory["kibibytes_after_a_million"], " KiB"),
+        _row("reporting, through the stream", 10_000, reporting["stream"], " events/s", least=True),
+        ["one by one, if Stripe takes 100 ms to respond", "-", _rate(reporting["v1_far_away"]), ""],
+        ["through the stream, if Stripe takes 100 ms to respond", "-", _rate(reporting["stream_far_away"]), ""],
+        _row(f"a flush with {many:,} rows in the ledger, vs. 10,000", 1.5, flushes[1] / flushes[0], "x"),
+        _row(f"a report with {many:,} rows in the ledger, vs. 10,000", 1.5, reports[1] / reports[0], "x"),
+        _row("memory per customer in a flush interval", 300, memory["bytes_per_cell"], " bytes"),
+        _row("memory growth over a million further requests", 1024, memory["kibibytes_after_a_million"], " KiB"),
         _row("`import meterkit`", 30, importing["milliseconds"], " ms"),
-        ["and what a `billing.py` asks of it", "-", f"{importing['milliseconds_with_kit']:.0f} ms", ""],
-        _row("heavy modules that this brings", 0, importing["heavy_modules"], ""),
+        ["the imports of a typical `billing.py`", "-", f"{importing['milliseconds_with_kit']:.0f} ms", ""],
+        _row("heavy modules among them", 0, importing["heavy_modules"], ""),
     ]
     return _table(rows)
 
 
 def write(page: Path, text: str) -> None:
-    """Put *text* between the marks of *page*."""
+    """Write *text* between the marks of *page*."""
     before, _, rest = page.read_text().partition(BEGIN)
     page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
 
 
 def plot(costs: Costs) -> str:
-    """Bars of the medians, by stack, as SVG."""
+    """A bar chart of the medians, by stack, as SVG."""
     bars = [(stack, name, each.median) for stack, found in costs.items() for name, each in found.items()]
     widest = max(value for _, _, value in bars)
     lines, y, last = [], 20, ""
@@ -101,27 +101,27 @@ def plot(costs: Costs) -> str:
 def _ratios(stack: str, costs: Mapping[str, Cost]) -> list[list[str]]:
     one = costs["meterkit"]
     rows = [
-        _ratio(f"{stack}: 100 meters, to one", 1.3, costs["meterkit, 100 meters"], one),
-        _ratio(f"{stack}: 100,000 companies, to one", 1.5, costs["meterkit, 100,000 companies"], one),
+        _ratio(f"{stack}: 100 meters, vs. one", 1.3, costs["meterkit, 100 meters"], one),
+        _ratio(f"{stack}: 100,000 companies, vs. one", 1.5, costs["meterkit, 100,000 companies"], one),
     ]
     if stack in NULL_APPS:
         return rows
     return [
-        _ratio(f"{stack}: one meter, to prometheus_client", 1, one, costs["prometheus_client"]),
-        _ratio(f"{stack}: one meter, to a counter by hand", 2.5, one, costs["counter by hand"]),
+        _ratio(f"{stack}: one meter, vs. prometheus_client", 1, one, costs["prometheus_client"]),
+        _ratio(f"{stack}: one meter, vs. a counter by hand", 2.5, one, costs["counter by hand"]),
         *rows,
     ]
 
 
 def _beyond(stack: str, costs: Mapping[str, Cost], null: Cost) -> list[str]:
-    what, budget, control = f"{stack}: one meter, beyond the null app's", 2, costs["bare again"]
-    if control.high - control.low > budget:  # the method's own error is larger
+    what, budget, control = f"{stack}: one meter, beyond its overhead on the null app", 2, costs["bare again"]
+    if control.high - control.low > budget:  # the measurement error is larger
         return [what, f"at most {budget} µs", "-", "too noisy to tell"]
     return _row(what, budget, costs["meterkit"].median - null.median, " µs")
 
 
 def _ratio(what: str, budget: float, cost: Cost, to: Cost) -> list[str]:
-    if to.low <= 0:  # a quarter of its samples say that it costs nothing
+    if to.low <= 0:  # in a quarter of its samples, it costs nothing
         return [what, f"at most {budget:,}x", "-", "too noisy to tell"]
     return _row(what, budget, cost.median / to.median, "x")
 

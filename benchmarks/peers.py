@@ -1,7 +1,7 @@
 """
-What others' packages cost, as their pages say to install them. Where one is not installed, it is left out.
+Third-party packages, set up as their documentation says. Those that are not installed are left out.
 
-They send what they collect to a sink on the loopback, which answers at once.
+They send what they collect to a sink on the loopback interface, which responds at once.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.stacks import App, Wrap
 
 _sinks: list[subprocess.Popen[str]] = []
-"""Each ends with this process, by the end of its standard input."""
+"""Each ends with this process, when its standard input is closed."""
 
 
 def opentelemetry() -> Wrap:

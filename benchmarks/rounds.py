@@ -1,8 +1,8 @@
 """
 How samples are taken: one process for each variant, in turns, each between two samples of the bare app.
 
-The machine's speed changes from second to second, for all alike; so a sample counts by what it takes more than the
-mean of its bare neighbours. The bare app is a variant, too: what that comes to is the method's own error.
+The machine's speed changes from second to second, but for all variants alike. So the result of a sample is how much
+longer it takes than the mean of its bare neighbours. The bare app is a variant, too: it shows the measurement error.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from pathlib import Path
 from statistics import median, quantiles
 
 SAMPLE_SECONDS = 0.05
-"""How long a sample takes: much longer than a switch of processes, much shorter than the machine's moods."""
+"""How long a sample takes: much longer than a context switch, much shorter than changes of the machine's speed."""
 
 TICKS_SECONDS = 0.03
-"""Three of the ticks in which Linux counts what a process computes."""
+"""Three of the ticks in which Linux accounts CPU time."""
 
 LONGEST_SECONDS = 1.0
-"""For as many requests as the bare app's sample has, some peers take minutes."""
+"""Bound on a sample: some peers take minutes for as many requests as the bare app serves in one."""
 
 BURST_SECONDS = 30.0
-"""In which the journal may not have grown while companies come for the first time."""
+"""If the first pass over all companies is faster than this, the journal may not have grown yet."""
 
 WARM_UP = 2000
 """Requests before the first sample."""

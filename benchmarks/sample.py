@@ -1,5 +1,5 @@
 """
-One process of one variant: reads how many requests to serve, and answers how many nanoseconds that took.
+One process of one variant: reads how many requests to serve, and prints how many nanoseconds that took.
 
     python -m benchmarks.sample STACK VARIANT COMPANIES
 """

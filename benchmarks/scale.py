@@ -1,10 +1,10 @@
 """
-What many hosts and customers cost, worked out; and a skewed month, replayed against the sandbox to check the model.
+The calculated load of many hosts and customers; and a skewed month, replayed against the sandbox to check the model.
 
     python -m benchmarks.scale           the table
     python -m benchmarks.scale --month   the replay; exits with 1 if a figure is not as predicted
 
-The skew is a production's: the top tenth of the customers makes 90 % of the requests.
+The skew is taken from production: the top tenth of the customers makes 90 % of the requests.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 TOP, THEIRS = 0.1, 0.9
-"""That share of the customers makes that share of the requests."""
+"""The top share of the customers, and the share of the requests that they make."""
 
 FLUSH_SECONDS = 5.0
 HOUR = 3600.0

@@ -1,8 +1,8 @@
 """
 Latency and throughput under real servers: one worker on one core, clients on another, in turns.
 
-The paced run sends 500 requests a second, whether or not the last was answered; the saturated one as many as are
-answered. meterkit's runs have its flusher and reporter at work, against a sandbox.
+The paced run sends 500 requests a second, whether or not the previous one has been answered; the saturated run sends as
+many as are answered. In meterkit's runs, its flusher and reporter are running, against a sandbox.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PACED_SECONDS = 12.0
 """More than two flush intervals."""
 
 SETTLED_SECONDS = 7.0
-"""When a process has flushed for the first time, and with that imported what it needs."""
+"""The time after which a process has flushed once, and so has imported what it needs."""
 
 CLIENTS = 8
 SATURATED_SECONDS = 2.0

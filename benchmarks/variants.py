@@ -1,7 +1,7 @@
 """
-What is put around an app: nothing, a hand-written counter, one of Prometheus', meterkit, and peers.
+The variants that are put around an app: nothing, a hand-written counter, a Prometheus counter, meterkit, and peers.
 
-Each variant is made in a process of its own. Peers are in `benchmarks.peers`.
+Each variant runs in a process of its own. The peers are in `benchmarks.peers`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ def bare() -> Wrap:
 
 
 def passing() -> Wrap:
-    """A middleware that does nothing: the floor of what any costs."""
+    """A middleware that does nothing: the minimum that any middleware costs."""
 
     def wsgi(app: App) -> App:
-        return lambda environ, start_response: app(environ, start_response)  # noqa: PLW0108 - that is what it is
+        return lambda environ, start_response: app(environ, start_response)  # noqa: PLW0108 - a middleware that does nothing
 
     def asgi(app: App) -> App:
         async def passed(scope: Any, receive: Any, send: Any) -> None:
@@ -36,7 +36,7 @@ def passing() -> Wrap:
 
 
 def around(count: Callable[[str, str, int], None]) -> Wrap:
-    """The glue that one writes by hand: company, path and status of each response."""
+    """Hand-written glue: company, path and status of each response."""
 
     def wsgi(app: App) -> App:
         def counted(environ: Any, start_response: Any) -> Any:
@@ -67,7 +67,7 @@ def around(count: Callable[[str, str, int], None]) -> Wrap:
 
 
 def counter() -> Wrap:
-    """A dict and a lock: no durability, no rules."""
+    """A dict and a lock: not durable, no rules."""
     lock = threading.Lock()
     counts: dict[tuple[str, str, int], int] = {}
 
@@ -92,7 +92,7 @@ def prometheus() -> Wrap:
 
 
 def meterkit(meters: int = 1, *, governed: bool = False) -> Wrap:
-    """As it is installed; of several meters, one matches, as most endpoints have one."""
+    """The middleware as it is installed. If there are several meters, one matches, as for most endpoints."""
     import meterkit.asgi
     import meterkit.django
     import meterkit.flask
@@ -131,6 +131,6 @@ VARIANTS: dict[str, Callable[[], Wrap]] = {
     "meterkit": meterkit,
     "meterkit, 10 meters": lambda: meterkit(10),
     "meterkit, 100 meters": lambda: meterkit(100),
-    "meterkit, governed": lambda: meterkit(governed=True),
+    "meterkit, governance": lambda: meterkit(governed=True),
     **PEERS,
 }

@@ -1,5 +1,5 @@
 """
-Work outside HTTP: a nightly job retrieves scores in bulk, and counts each for the company that ordered it.
+Work outside HTTP: a nightly job retrieves scores in bulk, and records each for the company that ordered it.
 
 Requires:    nothing but meterkit
 To install:  pip install meterkit
@@ -16,7 +16,7 @@ from bureau import BureauDownError, UnknownPersonError, retrieve_score
 
 
 def main(company: str, people: list[str]) -> None:
-    """Print the score of each of *people*; *company* pays for those that were found."""
+    """Print the score of each person; *company* pays for the scores that were found."""
     for person in people:
         try:
             score = retrieve_score(person)
@@ -25,7 +25,7 @@ def main(company: str, people: list[str]) -> None:
             continue
         print(f"{person}: {score}")
         kit.record(credit_scores, company)
-    kit.close()  # sooner than the exit would; nothing is lost without it
+    kit.close()  # flushes now instead of at exit; nothing is lost without it
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 """
-What is counted, what it costs and who pays: the same block for every framework.
+What is counted, what it costs and who pays: the same code for every framework.
 
 Every app in this directory imports `kit` from here, and so does the command line: ``meterkit usage billing:kit``.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from meterkit import Exchange, Meter, MeterKit, Price, Tier
 
-# In your application: the table of API keys. A customer must not be able to choose who pays, so what names the
-# company is the secret that it authenticates with, never a header that merely claims an id.
+# In your application: the table of API keys. A client must not be able to choose who pays, so identify the company by
+# the secret that it authenticates with, never by a header that merely claims an id.
 API_KEYS = {
     "key-of-acme": "acme",
     "key-of-globex": "globex",
@@ -17,7 +17,7 @@ API_KEYS = {
 
 
 def company_of(exchange: Exchange) -> str | None:
-    """Who pays for an exchange; None for nobody, which is counted and shown, and billed to no one."""
+    """Return the company that pays, or None if it is unknown; that usage is counted and shown, but billed to no one."""
     return API_KEYS.get(exchange.headers.get("x-api-key", ""))
 
 

@@ -1,7 +1,7 @@
 """
-The application itself, without HTTP and without billing: what three web frameworks put on the air here.
+The business logic, without HTTP and without billing, which the three web frameworks expose.
 
-A bureau knows a few people, does not know the others, and is down for some.
+The bureau knows a few people, does not know the others, and is down for some.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ DOWN_FOR = {"nobody@home"}
 
 
 class UnknownPersonError(Exception):
-    """No bureau has heard of this person: 404."""
+    """The bureau does not know this person: 404."""
 
 
 class BureauDownError(Exception):
-    """The bureau does not answer now: 503."""
+    """The bureau does not respond: 503."""
 
 
 def retrieve_score(person: str) -> int:
-    """The credit score of *person*."""
+    """Return the credit score of *person*."""
     if person in DOWN_FOR:
         raise BureauDownError
     if person not in SCORES:

@@ -1,5 +1,5 @@
 """
-A credit-score API with Django, in one file. An answer of 200 is billed; 400, 404 and 503 are not.
+A credit-score API with Django, in one file. A 200 is billed; 400, 404 and 503 are not.
 
 Requires:    Django 4.2 or newer
 To install:  pip install 'meterkit[django]' gunicorn
@@ -31,7 +31,7 @@ settings.configure(
 
 @require_POST
 def retrieve_credit_score(request: HttpRequest):
-    """Answer the credit score of one person."""
+    """Return the credit score of one person."""
     try:
         body = json.loads(request.body)
     except ValueError:

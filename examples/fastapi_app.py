@@ -1,5 +1,5 @@
 """
-A credit-score API with FastAPI. An answer of 200 is billed; 404, 422 and 503 are not.
+A credit-score API with FastAPI. A 200 is billed; 404, 422 and 503 are not.
 
 Requires:    FastAPI 0.115 or newer
 To install:  pip install 'meterkit[fastapi]' uvicorn
@@ -22,14 +22,14 @@ app.add_middleware(meterkit.asgi.MeterMiddleware, kit=kit)
 
 
 class Question(BaseModel):
-    """Whose score is asked for."""
+    """The person whose score is requested."""
 
     person: str
 
 
 @app.post("/RetrieveCreditScore")
 def retrieve_credit_score(question: Question):
-    """Answer the credit score of one person."""
+    """Return the credit score of one person."""
     try:
         return {"person": question.person, "score": retrieve_score(question.person)}
     except UnknownPersonError:

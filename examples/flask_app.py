@@ -1,5 +1,5 @@
 """
-A credit-score API with Flask. An answer of 200 is billed; 400, 404 and 503 are not.
+A credit-score API with Flask. A 200 is billed; 400, 404 and 503 are not.
 
 Requires:    Flask 2.3 or newer
 To install:  pip install 'meterkit[flask]' gunicorn
@@ -21,7 +21,7 @@ app = Flask(__name__)
 
 @app.post("/RetrieveCreditScore")
 def retrieve_credit_score():
-    """Answer the credit score of one person."""
+    """Return the credit score of one person."""
     body = request.get_json(silent=True)
     if not isinstance(body, dict) or not isinstance(body.get("person"), str):
         return {"error": 'send JSON such as {"person": "ada"}'}, 400

@@ -1,10 +1,10 @@
 """
-What tests measure and do not assert, and the command that makes a page of it.
+Figures that tests measure but do not assert, and the command that writes them into a page.
 
     METERKIT_TEST_FIGURES=figures.jsonl pytest ...
     python tests/figures.py figures.jsonl docs/reliability.md
 
-The command writes the tables between the page's two marks, and fails where a measurement exceeds its budget.
+The command writes the tables between the page's two marks, and fails if a measurement exceeds its budget.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-# Read once: the tests' own environment has no METERKIT_ variables.
+# Read at import: the tests themselves run without METERKIT_ variables.
 FIGURES = os.environ.get("METERKIT_TEST_FIGURES")
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 
 BUDGETS = {"Stripe does not answer": 2.0, "ledger is locked": 5.0}
-"""Seconds that a server may take to exit then."""
+"""Seconds that a server may take to exit in this situation."""
 
 
 def note_figure(name: str, **values: object) -> None:
@@ -34,13 +34,13 @@ def note_figure(name: str, **values: object) -> None:
         line = json.dumps({"name": name, **values}) + "\n"
         descriptor = os.open(FIGURES, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(descriptor, line.encode())  # in one piece, as other processes write here too
+            os.write(descriptor, line.encode())  # in one write, because other processes append to this file, too
         finally:
             os.close(descriptor)
 
 
 def tables(figures: list[dict[str, Any]]) -> tuple[str, list[str]]:
-    """The tables as Markdown, and what exceeds its budget."""
+    """Return the tables as Markdown, and the measurements that exceed their budgets."""
     kills = [each for each in figures if each["name"].startswith("kills of ")]
     exits: dict[str, list[float]] = defaultdict(list)
     for each in figures:
@@ -64,18 +64,18 @@ def _machine() -> str:
 
 
 def _kills(kills: list[dict[str, Any]]) -> str:
-    rows = ["| Killed | Kills | Seed | Certain | Counted and billed | Possible |", "|---|---|---|---|---|---|"]
+    rows = ["| Killed | Kills | Seed | Lower bound | Counted and billed | Upper bound |", "|---|---|---|---|---|---|"]
     for each in kills:
-        certain = each.get("complete", each.get("acknowledged"))
+        at_least = each.get("complete", each.get("acknowledged"))
         billed = each.get("counted", each.get("billed"))
-        possible = each.get("sent", each.get("begun"))
+        at_most = each.get("sent", each.get("begun"))
         who = each["name"].removeprefix("kills of ")
-        rows.append(f"| {who} | {each['kills']:,} | {each['seed']} | {certain:,} | {billed:,} | {possible:,} |")
+        rows.append(f"| {who} | {each['kills']:,} | {each['seed']} | {at_least:,} | {billed:,} | {at_most:,} |")
     return "\n".join(rows) if kills else ""
 
 
 def _exits(exits: dict[str, list[float]]) -> str:
-    rows = ["| Exit of | Times | Median | Longest |", "|---|---|---|---|"]
+    rows = ["| Exit of | Runs | Median | Longest |", "|---|---|---|---|"]
     rows += [
         f"| {name} | {len(seconds)} | {median(seconds):.1f} s | {max(seconds):.1f} s |"
         for name, seconds in sorted(exits.items())
@@ -87,22 +87,25 @@ def _others(figures: list[dict[str, Any]]) -> str:
     lines = []
     for each in figures:
         if each["name"] == "model":
-            lines.append(f"- The model, {each['world']}: {each['examples']:,} stories of up to {each['steps']} steps.")
+            lines.append(
+                f"- The model, {each['world']}: {each['examples']:,} scenarios of up to {each['steps']} steps."
+            )
         elif each["name"] == "a quota reaches all workers":
             lines.append(
-                f"- A quota and four saturated workers, `flush_interval={each['flush_interval']}`: the last "
-                f"request passed {each['seconds']} s after the first refusal; {each['overrun']} too many in all."
+                f"- A quota with four saturated workers, `flush_interval={each['flush_interval']}`: the last request "
+                f"was allowed {each['seconds']} s after the first was blocked; {each['overrun']} requests exceeded "
+                "the quota."
             )
         elif each["name"] == "flood":
             lines.append(
-                f"- {each['companies']:,} invented companies: the memory grew by {each['mebibytes']} MiB, "
-                f"{each['capped']:,} were capped, the known ones were exact."
+                f"- {each['companies']:,} invented companies: memory grew by {each['mebibytes']} MiB, "
+                f"{each['capped']:,} units were counted as `capped`, and known companies were exact."
             )
     return "\n".join(lines)
 
 
 def main(figures: str, page: str) -> int:
-    """Write the tables into the page; 1 if a budget is exceeded."""
+    """Write the tables into the page; return 1 if a budget is exceeded."""
     found = [json.loads(line) for line in Path(figures).read_text().splitlines()]
     text, over = tables(found)
     before, _, rest = Path(page).read_text().partition(BEGIN)

@@ -12,7 +12,7 @@ def test_variants_are_measured_in_turns_and_shown():
     costs = {"wsgi": compare("wsgi", variants, rounds=2)}
 
     assert variants.keys() == costs["wsgi"].keys()
-    assert ["bare takes", *variants] == [
+    assert ["bare app, total", *variants] == [
         line.split(" | ")[0].strip("| ") for line in pages.costs_table(costs).splitlines()[2:]
     ]
     assert pages.plot(costs).count("<rect") == 4
@@ -60,13 +60,13 @@ def test_a_budget_is_met_missed_or_not_to_be_told():
     table = pages.budgets_table(FOUND, {"wsgi": null, "asgi": asgi, "django": django, "flask": flask})
     verdicts = {row[1].strip(): row[-2].strip() for row in (line.split("|") for line in table.splitlines()[2:])}
 
-    assert verdicts["wsgi: one meter, to prometheus_client"] == ""
-    assert verdicts["asgi: one meter, to prometheus_client"] == "too noisy to tell"
-    assert verdicts["flask: one meter, beyond the null app's"] == "too noisy to tell"
+    assert verdicts["wsgi: one meter, vs. prometheus_client"] == ""
+    assert verdicts["asgi: one meter, vs. prometheus_client"] == "too noisy to tell"
+    assert verdicts["flask: one meter, beyond its overhead on the null app"] == "too noisy to tell"
     assert [what for what, verdict in verdicts.items() if verdict == "**missed**"] == [
-        "wsgi: 100,000 companies, to one",
-        "asgi: 100,000 companies, to one",
-        "django: one meter, beyond the null app's",
-        "folding 100,000 cells into SQLite, to a bare upsert",
+        "wsgi: 100,000 companies, vs. one",
+        "asgi: 100,000 companies, vs. one",
+        "django: one meter, beyond its overhead on the null app",
+        "folding 100,000 usage keys into SQLite, vs. a bare upsert",
         "reporting, one by one",
     ]
