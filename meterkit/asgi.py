@@ -18,7 +18,8 @@ from meterkit.core.responses import WARNING, Answer
 from meterkit.core.threads import in_thread
 from meterkit.metering.exchange import UNREAD, Exchange
 from meterkit.metering.recorder import MARK, Counting, counting_of
-from meterkit.webhooks.endpoint import LARGEST_BYTES, Endpoint, endpoint_of
+from meterkit.webhooks.config import LARGEST_BYTES
+from meterkit.webhooks.endpoint import WebhookEndpoint
 
 if TYPE_CHECKING:
     from meterkit.kit import MeterKit
@@ -157,7 +158,7 @@ class MeterMiddleware:
         self.app = app
         self._kit = kit
         self.counting = counting_of(kit)
-        self._endpoint = endpoint_of(kit)
+        self._endpoint = kit.endpoint
         self._governor = kit.governor
         self._page = kit.page
         self._asks_first = self._governor is not None or self._page is not None
@@ -234,7 +235,7 @@ def _warning(send: Send, warning: str) -> Send:
     return warned
 
 
-async def _answer(endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
+async def _answer(endpoint: WebhookEndpoint, scope: Scope, receive: Receive, send: Send) -> None:
     payload = bytearray()
     more = True
     while more:

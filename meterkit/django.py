@@ -26,7 +26,7 @@ from meterkit.errors import ConfigurationError
 from meterkit.kit import MeterKit
 from meterkit.metering.exchange import UNREAD, Exchange
 from meterkit.metering.recorder import MARK, Counting, counting_of
-from meterkit.webhooks.endpoint import LARGEST_BYTES, endpoint_of
+from meterkit.webhooks.config import LARGEST_BYTES
 
 __all__ = ["DjangoExchange", "MeterMiddleware"]
 
@@ -80,7 +80,7 @@ class MeterMiddleware:
         self.get_response: Any = get_response
         kit = _configured()
         self.counting = counting_of(kit)
-        self._endpoint = endpoint_of(kit)
+        self._endpoint = kit.endpoint
         self._governor = kit.governor
         self._page = kit.page
         self._is_async = iscoroutinefunction(get_response)

@@ -1,8 +1,8 @@
 """
-Wiring: the kit, which a developer builds once and hands to the middleware.
+The kit: what a developer builds once and hands to the middleware.
 
-Building it checks the configuration and does nothing else: no thread, no file, no socket. The first exchange that
-counts starts the process's `meterkit.runtime.process.Flusher`, in a forked child as well.
+Building it validates the configuration and does nothing else: no thread, no file, no socket. The first exchange that
+counts starts the runtime of its process, in a forked child as well.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from functools import partial
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 from meterkit.core.problems import Problems
 from meterkit.core.validation import checked_customer, checked_id, is_customer_id
 from meterkit.core.windows import Windows
 from meterkit.errors import UsageError
-from meterkit.inquiry import Inquiry
 from meterkit.metering.identification import Identify
 from meterkit.metering.matching import Rulebook
 from meterkit.metering.meter import Meter
 from meterkit.metering.recorder import Counting
 from meterkit.pricing.price import Price
+from meterkit.runtime.assembly import Assembly
 from meterkit.runtime.settings import (
     FindCustomer,
     check_identify,
@@ -35,61 +35,74 @@ from meterkit.runtime.settings import (
 from meterkit.runtime.supervisor import Processes
 from meterkit.webhooks.config import Webhook, checked_webhook
 
-if TYPE_CHECKING:  # who may pass, who is told, and the page are imported by the kits that have them
-    from meterkit.adapters.customer_page import Page
-    from meterkit.governance.governor import Governor
-    from meterkit.governance.policy import Governance, Quota
-    from meterkit.notices.dispatcher import MakeNotifier
+if TYPE_CHECKING:  # imported by the kits and the calls that need them
+    from meterkit.accounts.inbox import WebhookEvent
+    from meterkit.accounts.overview import Account
+    from meterkit.governance.blocked_requests import Stopped
+    from meterkit.governance.policy import Governance
+    from meterkit.ledger.ledger import Usage
     from meterkit.notices.rules import Notify
+    from meterkit.notices.store import Delivery
+    from meterkit.outbox.corrections import Correction
     from meterkit.outbox.outbox import Summary
+    from meterkit.pricing.preview import Preview
+    from meterkit.pricing.simulation import Simulated
+    from meterkit.provisioning.plan import Plan, Step
+    from meterkit.provisioning.subscription import Subscribed
+    from meterkit.reporting.explanation import Explained
+    from meterkit.reporting.reconciliation import Reconciled
+    from meterkit.runtime.backfill import Backfilled
     from meterkit.runtime.process import Flusher
     from meterkit.webhooks.account_sync import Followed
 
 
-class MeterKit(Inquiry):
+class MeterKit:
     """
     Counts usage, keeps it, and reports it to Stripe.
 
     Args:
-        meters: Which exchanges count, and for how much.
-        prices: What they cost; each for one of the meters.
-        identify: Who pays: ``Exchange -> str | Identity | None``, called once for each exchange that counts, unless
-            the view called ``meterkit.identify()``. Answer what you have authenticated: whoever may choose the
-            answer by sending a header chooses who pays.
-        stripe_key: Stripe's secret key, by default from ``STRIPE_SECRET_KEY``. Without one, usage is counted and
-            kept, and not reported.
-        stripe_base: Another address for Stripe's API, by default from ``METERKIT_STRIPE_BASE``: the sandbox's.
-        data_dir: A directory of this host for the journal and the ledger, by default from ``METERKIT_DATA_DIR``,
-            or ``.meterkit``. Processes that share it share the usage in it.
-        ledger: SQLAlchemy's URL of the ledger, by default from ``METERKIT_LEDGER``, or SQLite in *data_dir*.
+        meters: Meters: which exchanges count, and for how much.
+        prices: Prices of the meters.
+        identify: Function ``Exchange -> str | Identity | None`` that returns the company that pays, and optionally its
+            user. Called once for each exchange that counts, unless the view called ``meterkit.identify()``. Return
+            only what you have authenticated: whoever can choose the result by sending a header chooses who pays.
+        stripe_key: Stripe's secret key; by default ``STRIPE_SECRET_KEY``. Without one, usage is counted and kept, but
+            not reported.
+        stripe_base: Base URL of Stripe's API, such as the sandbox's; by default ``METERKIT_STRIPE_BASE``.
+        data_dir: Directory on this host for the journal and the ledger; by default ``METERKIT_DATA_DIR``, or
+            ``.meterkit``. Processes that share it share the usage in it.
+        ledger: SQLAlchemy URL of the ledger; by default ``METERKIT_LEDGER``, or SQLite in *data_dir*.
         flush_interval: Seconds between two moves from the journal to the ledger: what a power cut may lose.
         report_interval: Seconds between two reports to Stripe.
-        report_via: In a request for each meter event, or in Stripe's stream, a hundred at once.
-        late: Usage that comes when its invoice is final is reported, and named; or is an item of the next invoice.
-        keep_days: For how long usage is kept whose fate is known, 70 days at least; None keeps it for ever. Sums by day
-            stay.
-        webhook: Where Stripe tells what changes: who pays, and who has not paid.
-        metadata_key: Under which the metadata of a Stripe customer name the company that it pays for.
-        find_customer: Who pays for a company that nobody has linked: called with its id before a report, answers
-            ``cus_...``, which is remembered, or None.
-        governance: Who may pass; decided before the app runs.
-        notify: What is told to whom.
-        customer_page: A path, such as ``/billing/usage``, at which the middleware answers each company with its own
-            usage, tiers, next invoice and standing, as JSON.
-        clock: Unix time in seconds.
+        report_via: ``v1`` sends a request for each meter event; ``stream`` sends a hundred at once to Stripe's meter
+            event stream.
+        late: ``report`` reports and names usage that arrives after its invoice was finalized; ``next_invoice`` makes it
+            an item of the next invoice.
+        keep_days: Days for which settled usage is kept, at least 70; None keeps it for ever. Daily totals are always
+            kept.
+        webhook: Endpoint at which Stripe tells of customers, subscriptions and invoices.
+        metadata_key: Key under which the metadata of a Stripe customer name the company that it pays for.
+        find_customer: Function that returns the ``cus_...`` that pays for a company, or None; called before a report
+            for companies that are not linked. The result is remembered.
+        governance: Rules for which requests are allowed; decided before the app runs.
+        notify: Rules for who is notified of what.
+        customer_page: Path, such as ``/billing/usage``, at which the middleware shows each company its own usage,
+            tiers, next invoice and standing, as JSON.
+        clock: Function that returns Unix seconds.
 
     Attributes:
-        meters: By name.
-        prices: In their order.
-        counting: What the middleware calls.
-        clock: As it was given.
-        webhook: As it was given.
-        governor: What the middleware asks who may pass; None where everybody may.
-        notify: As it was given.
-        page: What it asks for a customer's own usage; None where that is not shown.
+        meters: Meters by name.
+        prices: Prices in the order given.
+        counting: Recorder that the middleware calls.
+        clock: Function that returns Unix seconds.
+        webhook: Endpoint configuration, or None.
+        endpoint: Responds to Stripe's webhook requests; None if no path of the middleware does.
+        governor: Decides whether a request is allowed; None if all are.
+        notify: Rules for who is notified of what.
+        page: Shows a customer its own usage; None if there is no such page.
 
     Raises:
-        ConfigurationError: Something is wrong; the message says how to mend it.
+        ConfigurationError: An argument is wrong; the message says how to correct it.
     """
 
     def __init__(
@@ -138,68 +151,32 @@ class MeterKit(Inquiry):
         self._problems = Problems()
         windows = Windows()
         self._processes = Processes(self._settings, self._problems, windows)
-        rulebook = Rulebook(self.meters.values())
         self.counting = Counting(
-            rulebook=rulebook,
+            rulebook=Rulebook(self.meters.values()),
             identify=identify,
             sink=self._processes,
             problems=self._problems,
             clock=clock,
             windows=windows,
         )
-        self.governor = None if governance is None else self._governor_of(governance)
-        self.notify = () if notify == () else self._told_by(notify, governance)
-        quotas = () if governance is None else governance.quotas
-        self.page = None if customer_page is None else self._page_of(customer_page, quotas)
+        assembly = Assembly(
+            processes=self._processes,
+            counting=self.counting,
+            meters=self.meters,
+            prices=self.prices,
+            governance=governance,
+            problems=self._problems,
+            clock=clock,
+        )
+        self.governor = assembly.governor()
+        self.notify = assembly.notify(notify)
+        self.page = assembly.customer_page(customer_page, webhook=self.webhook)
+        self.endpoint = assembly.webhook_endpoint(self.webhook, receive=self.receive)
 
     def __repr__(self) -> str:
         key = self._settings.stripe_key
         masked = None if key is None else f"{key[:8] if key.startswith(('sk_', 'rk_')) else ''}..."
         return f"MeterKit(meters={list(self.meters)}, stripe_key={masked!r}, data_dir={str(self._settings.data_dir)!r})"
-
-    def _page_of(self, path: str, quotas: Iterable[Quota]) -> Page:
-        from meterkit.adapters.customer_page import Page, check_path
-
-        check_path(path, None if self.webhook is None else self.webhook.path)
-        return Page(path, self, counting=self.counting, prices=self.prices, meters=self.meters, quotas=quotas)
-
-    def _told_by(self, notify: Iterable[Notify], governance: Governance | None) -> tuple[Notify, ...]:
-        from meterkit.notices.rules import checked_notify
-
-        rules = checked_notify(notify, self.meters, self.prices, governance)
-        if rules:
-            self._processes.notifier = self._notifier_of(rules, governance)
-        return rules
-
-    def _notifier_of(self, rules: tuple[Notify, ...], governance: Governance | None) -> MakeNotifier:
-        from meterkit.notices.dispatcher import Notifier
-
-        return partial(
-            Notifier,
-            rules,
-            meters=self.meters,
-            prices=self.prices,
-            governance=governance,
-            problems=self._problems,
-            clock=self.clock,
-        )
-
-    def _governor_of(self, governance: Governance) -> Governor:
-        from meterkit.governance.governor import Governor
-        from meterkit.governance.policy import check_governance
-
-        check_governance(governance, self.meters)
-        governor = Governor(
-            governance,
-            meters=self.meters,
-            prices=self.prices,
-            counting=self.counting,
-            begin=lambda: self._processes.flusher(counting=True).begin(),
-            problems=self._problems,
-            clock=self.clock,
-        )
-        self._processes.governor = governor
-        return governor
 
     def record(
         self,
@@ -212,40 +189,35 @@ class MeterKit(Inquiry):
         at: datetime | None = None,
     ) -> None:
         """
-        Count work that is no HTTP exchange: a job, a message, a night's storage.
+        Count work that is not an HTTP exchange: a job, a message, a night's storage.
 
         Args:
-            meter: The meter, or its name.
-            company: The id of the company that pays.
+            meter: Meter, or its name.
+            company: Id of the company that pays.
             quantity: 0 to 999,999,999,999,999, in the meter's unit.
-            user: The id of the user within the company.
-            value: What a meter with ``value=unique(...)`` counts once, unless that is the user. Of one with
-                ``maximum(...)``, *quantity* is the value.
-            at: When it was used, with a time zone, up to 35 days ago; by default now.
+            user: Id of the user within the company.
+            value: Value that a ``value=unique(...)`` meter counts once, unless that is the user. For a ``maximum(...)``
+                meter, *quantity* is the value.
+            at: Time of the usage, with a time zone, up to 35 days ago; by default now.
 
         Raises:
             UsageError: An argument cannot be counted; nothing was.
         """
-        name = meter.name if isinstance(meter, Meter) else meter
-        if not isinstance(name, str) or name not in self.meters:
-            raise UsageError(
-                f"this kit has no meter {name!r:.120}, only {', '.join(self.meters)}", reason="meter_unknown"
-            )
-        self.counting.measuring.record(self.meters[name], company, quantity, user=user, value=value, at=at)
+        self.counting.measuring.record(self._meter(meter), company, quantity, user=user, value=value, at=at)
 
     def link(self, company: str, customer: str) -> None:
         """
-        Say which Stripe customer pays for *company*. What waits for this is sent with the next report.
+        Set the Stripe customer that pays for *company*. Usage that waits for this goes out with the next report.
 
-        A company id that is a Stripe customer id (``cus_...``) needs no link. Talks to the ledger: not for views.
+        A company id that is a Stripe customer id (``cus_...``) needs no link. Writes to the ledger: not for views.
 
         Args:
-            company: As the application knows it.
-            customer: ``cus_...``.
+            company: Company id, as the application knows it.
+            customer: Stripe customer id, ``cus_...``.
 
         Raises:
             UsageError: One of them is not such an id.
-            LedgerError: The ledger could not keep it.
+            LedgerError: The ledger failed.
         """
         checked_id(company, "company")
         checked_customer(customer)
@@ -257,7 +229,7 @@ class MeterKit(Inquiry):
 
     def flush(self) -> None:
         """
-        Move usage from the journal to the ledger, also what dead processes left. Happens by itself every few seconds.
+        Move usage from the journal to the ledger, including that of dead processes. Runs by itself every few seconds.
 
         Raises:
             LedgerError: The ledger failed; nothing is lost.
@@ -266,10 +238,10 @@ class MeterKit(Inquiry):
 
     def report(self, *, include_open: bool = False) -> Summary:
         """
-        Flush, and send to Stripe the usage of all hours that have ended. Happens by itself every hour.
+        Flush, and send the usage of all hours that have ended to Stripe. Runs by itself every hour.
 
         Args:
-            include_open: The hour that is still open, too; its later usage becomes a further meter event.
+            include_open: Also send the hour that is still open; its later usage becomes a further meter event.
 
         Raises:
             LedgerError: The ledger failed; nothing is lost.
@@ -279,38 +251,311 @@ class MeterKit(Inquiry):
 
     def receive(self, payload: bytes | str, signature: str | None) -> bool:
         """
-        Take a webhook event; for views of one's own, where ``Webhook(path)`` is not answered by the middleware.
+        Take a webhook event, in a view of your own, where ``Webhook(None)`` leaves the path to the application.
 
-        Talks to the ledger: in an async view, call it in a thread.
+        Writes to the ledger: in an async view, call it in a thread.
 
         Args:
-            payload: The request's body, byte for byte.
-            signature: Its header ``Stripe-Signature``.
+            payload: Body of the request, byte for byte.
+            signature: Its ``Stripe-Signature`` header.
 
         Returns:
-            False if it has come before, which Stripe need not know.
+            False if the event has arrived before, which Stripe need not know.
 
         Raises:
-            WebhookError: It is not Stripe's; answer with its ``status``.
-            LedgerError: It could not be kept; answer 503, and Stripe sends it again.
+            WebhookError: The request is not Stripe's; respond with its ``status``.
+            LedgerError: The event could not be kept; respond with 503, and Stripe sends it again.
         """
         return self._processes.flusher(counting=True).receive(payload, signature)
 
     def sync(self) -> Followed:
         """
-        Read all customers, subscriptions and unsettled invoices from Stripe, as after webhooks that were missed.
+        Read all customers, subscriptions and open invoices from Stripe, as after missed webhooks.
 
         Raises:
-            LedgerError: The ledger could not keep them.
+            LedgerError: The ledger failed.
         """
         return self.process().courier.sync()
 
+    def usage(
+        self,
+        *,
+        company: str | None = None,
+        meter: Meter | str | None = None,
+        since: int | None = None,
+        until: int | None = None,
+    ) -> list[Usage]:
+        """
+        Return the usage in the ledger, by meter, company, user and window.
+
+        Args:
+            company: Only this company.
+            meter: Only this meter.
+            since: Only windows that start at this Unix second or later.
+            until: Only windows that start before this Unix second.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        name = meter.name if isinstance(meter, Meter) else meter
+        return self.process().ledger().usage(company=company, meter=name, since=since, until=until)
+
+    def preview(self, company: str) -> list[Preview]:
+        """
+        Return the next invoice of each subscription that pays for *company*, including usage that is not reported yet.
+
+        Computed from the ledger, as far as webhooks or `sync()` have described the subscriptions; makes no request.
+
+        Raises:
+            LedgerError: The ledger failed.
+            ConfigurationError: A price cannot be computed here.
+        """
+        from meterkit.pricing.preview import previews
+
+        self.flush()
+        return previews(self.process().database(), company, clock=self.clock)
+
+    def simulate(self, *, month: str | None = None, former: Iterable[Price] | None = None) -> list[Simulated]:
+        """
+        Price a month's usage by the kit's prices, beside what it cost.
+
+        Args:
+            month: Month in UTC, such as ``2026-03``; by default this month.
+            former: Prices to compare with; by default those that Stripe has.
+
+        Raises:
+            UsageError: *month* is not a month.
+            LedgerError: The ledger failed.
+        """
+        from meterkit.core.periods import parse_month
+        from meterkit.pricing.simulation import simulate
+
+        start, end = parse_month(month, self.clock())
+        self.flush()
+        database = self.process().database()
+        return simulate(database, start=start, end=end, meters=self.meters, prices=self.prices, former=former)
+
+    def customers(self) -> list[Account]:
+        """
+        Return each company's billing state: its Stripe customer, subscriptions, standing, and usage that waits.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        from meterkit.accounts.overview import accounts
+
+        return accounts(self.process().database(), clock=self.clock)
+
+    def webhook_events(self, *, limit: int = 100) -> list[WebhookEvent]:
+        """
+        Return the latest *limit* webhook events and what became of them, newest first.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        return self.process().inbox().events(limit=limit)
+
+    def notices(self, *, limit: int = 100, company: str | None = None) -> list[Delivery]:
+        """
+        Return the latest *limit* deliveries of notices, newest first, one for each notice and channel.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        from meterkit.notices.store import Notices
+
+        return Notices(self.process().database(), clock=self.clock).deliveries(limit=limit, company=company)
+
+    def stopped(self, *, days: int = 31) -> list[Stopped]:
+        """
+        Return how many requests were blocked in the last *days*, by company, reason and day.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        from meterkit.governance.blocked_requests import stopped
+
+        return stopped(self.process().database(), since=int(self.clock()) - days * 24 * 3600)
+
+    def health(self) -> dict[str, Any]:
+        """
+        Return whether all is well, ready for ``json.dumps``. Never raises; reads the journal and the ledger.
+
+        Returns:
+            ``ok``: Nothing needs attention.
+            ``attention``: Sentences that say what needs attention, and the cure.
+            ``books``: By meter, where its usage is, and whether that is ``balanced``; None if the ledger fails.
+            ``problems``: What went wrong in this process, ``{reason: {"count": ..., "message": ...}}``.
+            ``stopped``: How many requests this process blocked, by reason.
+        """
+        from meterkit.runtime.health import health
+
+        stopped = {} if self.governor is None else dict(self.governor.total)
+        return {**health(self.process(), self._settings, self._problems), "stopped": stopped}
+
+    def correct(self, meter: Meter | str, company: str, quantity: int, *, at: datetime, reason: str = "") -> Correction:
+        """
+        Reverse usage that was counted by mistake. Units that Stripe already has are canceled or offset there.
+
+        Args:
+            meter: Meter, or its name.
+            company: Id of the company that was charged.
+            quantity: Units to reverse, 1 or more.
+            at: A time in the hour of the usage, with a time zone, up to 35 days ago.
+            reason: Note for the audit trail.
+
+        Raises:
+            UsageError: An argument is wrong, or less than *quantity* was used in that hour; nothing was reversed.
+            LedgerError: The ledger or Stripe failed, or another process is reporting; try again.
+            ConfigurationError: There is no Stripe key.
+        """
+        found = self._meter(meter)
+        self.flush()
+        return self.process().commands().correct(found, company, quantity, at=at, reason=reason)
+
+    def retry(self, identifier: str | None = None) -> int:
+        """
+        Queue rejected meter events again, for the next report. Returns how many.
+
+        Args:
+            identifier: Identifier of one event; None retries all rejected ones.
+
+        Raises:
+            LedgerError: The ledger failed, or another process is reporting; try again.
+            ConfigurationError: There is no Stripe key.
+        """
+        return self.process().courier.reporter().retry(identifier=identifier)
+
+    def decide(self, identifier: str, *, arrived: bool) -> bool:
+        """
+        Settle a meter event of unknown outcome, after a look at Stripe's dashboard.
+
+        Args:
+            identifier: Identifier of the uncertain event.
+            arrived: True if Stripe has the event. If not, its usage is reported again, as another event.
+
+        Returns:
+            False if no event of that identifier is uncertain.
+
+        Raises:
+            LedgerError: The ledger failed, or another process is reporting; try again.
+            ConfigurationError: There is no Stripe key.
+        """
+        return self.process().courier.reporter().decide(identifier, arrived=arrived)
+
+    def reconcile(self, *, month: str | None = None) -> list[Reconciled]:
+        """
+        Compare the ledger with what Stripe has added up, for each customer and meter of a month.
+
+        Args:
+            month: Month in UTC, such as ``2026-03``; by default this month.
+
+        Raises:
+            UsageError: *month* is not a month, or has not begun.
+            LedgerError: The ledger cannot be read.
+            ConfigurationError: There is no Stripe key.
+        """
+        return self.process().commands().reconcile(month)
+
+    def explain(self, company: str, meter: Meter | str, *, month: str | None = None) -> list[Explained]:
+        """
+        Trace a company's invoice lines to meter events, and those to usage, for each billing period of a month.
+
+        Args:
+            company: Company id.
+            meter: Meter, or the name of one that has left the code.
+            month: Month in UTC, such as ``2026-03``; by default this month.
+
+        Raises:
+            UsageError: *month* is not a month, or has not begun.
+            LedgerError: The ledger failed.
+        """
+        self.flush()
+        return self.process().commands().explain(company, meter.name if isinstance(meter, Meter) else meter, month)
+
+    def provision(
+        self,
+        *,
+        dry_run: bool = False,
+        on_plan: Callable[[Plan], object] | None = None,
+        on_step: Callable[[Step], object] | None = None,
+    ) -> Plan:
+        """
+        Make Stripe's meters, products and prices match the code. Can be repeated.
+
+        What Stripe cannot change is drift: the plan names it, with the choices that are left, and it is not touched.
+
+        Args:
+            dry_run: Only plan; change nothing.
+            on_plan: Called with the plan before its first step.
+            on_step: Called after each step.
+
+        Returns:
+            The plan, with its steps.
+
+        Raises:
+            StripeFailedError: Stripe failed or refused; completed steps stay, and another run continues.
+            ConfigurationError: There is no Stripe key, or two prices have the same lookup key.
+        """
+        commands = self.process().commands()
+        return commands.provision(self.meters, self.prices, dry_run=dry_run, on_plan=on_plan, on_step=on_step)
+
+    def subscribe(
+        self, company: str, *, name: str | None = None, email: str | None = None, days_until_due: int | None = None
+    ) -> Subscribed:
+        """
+        Create the Stripe customer and the subscription if they do not exist, and link the company. Can be repeated.
+
+        Args:
+            company: Company id.
+            name: Name of a new customer.
+            email: E-mail address of a new customer.
+            days_until_due: Send invoices due after this many days; None charges automatically.
+
+        Raises:
+            UsageError: *company* is not a company id.
+            StripeFailedError: Stripe failed or refused.
+            ConfigurationError: There is no Stripe key, or a price does not exist in Stripe yet.
+            LedgerError: The ledger failed.
+        """
+        about = {key: given for key, given in {"name": name, "email": email}.items() if given}
+        company = checked_id(company, "company")
+        return self.process().commands().subscribe(company, self.prices, about=about, days_until_due=days_until_due)
+
+    def backfill(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        track: Callable[[Iterable[int], int], Iterable[int]] = lambda portions, _: portions,
+    ) -> Backfilled:
+        """
+        Import past usage from a CSV file; the same file counts once, however often it is imported.
+
+        Args:
+            path: File in UTF-8 with the columns ``meter,company,quantity,at`` and optionally ``user``.
+            track: Wraps the portions and their number, to show progress.
+
+        Raises:
+            UsageError: Something in the file cannot be counted; nothing was.
+            OSError: The file cannot be read.
+            LedgerError: The ledger failed; import again.
+        """
+        from meterkit.runtime.backfill import backfill
+
+        return backfill(self.process(), self.meters, Path(path), now=self.clock(), track=track)
+
     def process(self) -> Flusher:
-        """What belongs to this process, for meterkit's own commands."""
+        """Return the runtime of this process; for meterkit's own parts."""
         return self._processes.flusher()
 
     def close(self) -> None:
-        """
-        Flush and stop. Never raises, and takes some seconds at worst. A count after that starts the kit again.
-        """
+        """Flush and stop. Never raises, and takes some seconds at worst. A later count starts the kit again."""
         self._processes.close()
+
+    def _meter(self, meter: Meter | str) -> Meter:
+        name = meter.name if isinstance(meter, Meter) else meter
+        if not isinstance(name, str) or name not in self.meters:
+            raise UsageError(
+                f"this kit has no meter {name!r:.120}, only {', '.join(self.meters)}", reason="meter_unknown"
+            )
+        return self.meters[name]

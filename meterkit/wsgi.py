@@ -14,7 +14,8 @@ from meterkit.adapters.wsgi_headers import EnvironHeaders, HeaderPairs
 from meterkit.core.responses import WARNING, Answer
 from meterkit.metering.exchange import UNREAD, Exchange
 from meterkit.metering.recorder import MARK, counting_of
-from meterkit.webhooks.endpoint import LARGEST_BYTES, Endpoint, endpoint_of
+from meterkit.webhooks.config import LARGEST_BYTES
+from meterkit.webhooks.endpoint import WebhookEndpoint
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -131,7 +132,7 @@ class MeterMiddleware:
     def __init__(self, app: WSGIApplication, kit: MeterKit) -> None:
         self.app = app
         self.counting = counting_of(kit)
-        self._endpoint = endpoint_of(kit)
+        self._endpoint = kit.endpoint
         self._governor = kit.governor
         self._page = kit.page
         self._asks_first = self._governor is not None or self._page is not None
@@ -241,7 +242,7 @@ def _remembering(
     return body, type(body) if any(body is each for each in made) else None
 
 
-def _answered(endpoint: Endpoint, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+def _answered(endpoint: WebhookEndpoint, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
     length = environ.get("CONTENT_LENGTH") or "0"
     size = int(length) if length.isascii() and length.isdigit() else 0
     payload = environ["wsgi.input"].read(min(size, LARGEST_BYTES + 1))

@@ -1,4 +1,10 @@
-"""Keep: what each company has used in its current billing period, kept in memory, and followed as it changes."""
+"""
+Usage per company in the current period, kept in memory and refreshed incrementally.
+
+One process reads it once, however many ask: governance after each flush, and notices in a thread of their own. Each
+asker has its own `Changes`, and settles them only when what follows from them has been written, so that an attempt
+that fails loses nothing.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +14,9 @@ from typing import TypeAlias
 import sqlalchemy as sa
 
 from meterkit.accounts.billing_periods import Calendar, Periods
+from meterkit.core import threads
+from meterkit.core.periods import DAY, day_of, month_of
 from meterkit.ledger import schema
-from meterkit.ledger.daily_totals import DAY
 from meterkit.ledger.database import Database
 
 AT_ONCE = 500
@@ -19,38 +26,80 @@ Pair: TypeAlias = "tuple[str, str]"
 """A company and the name of a meter."""
 
 
-class Consumption:
+class Changes:
     """
-    What companies have used. For one thread; `used` may be read by others.
+    The pairs whose usage has changed since one asker settled them. Made by `PeriodUsage.changes`.
 
     Args:
-        database: Where the ledger is kept.
-        periods: Which period is current; by default the billing period.
+        pairs: Pairs that have changed so far.
+    """
+
+    def __init__(self, pairs: Iterable[Pair]) -> None:
+        self._changed = dict.fromkeys(pairs, 0)
+        self._revision = 0
+
+    def add(self, pairs: Iterable[Pair]) -> None:
+        """Mark *pairs* as changed. The caller holds the lock of the usage."""
+        self._revision += 1
+        self._changed.update(dict.fromkeys(pairs, self._revision))
+
+    def pending(self) -> dict[Pair, int]:
+        """Return the pairs that are not settled, each with the revision to give to `settle`."""
+        return dict(self._changed)
+
+    def settle(self, done: Mapping[Pair, int]) -> None:
+        """
+        Forget the pairs whose consequences are written down; one that has changed again meanwhile stays.
+
+        Args:
+            done: Pairs from `pending`, with their revisions.
+        """
+        for pair, revision in done.items():
+            if self._changed.get(pair) == revision:
+                self._changed.pop(pair, None)
+
+
+class PeriodUsage:
+    """
+    What companies have used in one kind of period. Safe for several background threads; `used` may be read by requests.
+
+    Args:
+        database: Database of the ledger.
+        periods: Which period is current for a company; by default its billing period.
 
     Attributes:
-        used: By company and meter, in the period that is current.
-        periods: As it was given.
+        used: Quantity by company and meter in the current period, in the meter's unit.
+        periods: Which period is current for a company.
     """
 
     def __init__(self, database: Database, periods: Periods | Calendar | None = None) -> None:
         self._database = database
+        self._lock = threads.rlock()  # held while the ledger is read, by background threads only
         self._seen = -1
         self._begins: dict[str, int] = {}
+        self._readers: list[Changes] = []
         self.periods = periods or Periods()
         self.used: dict[Pair, int] = {}
 
-    def refresh(self, now: int) -> set[Pair]:
-        """
-        Look at what has changed since the last time: usage, and periods that ended or were told anew.
+    def changes(self) -> Changes:
+        """Return a new asker's changes, to which all that is known so far belongs."""
+        with self._lock:
+            reader = Changes(self.used)
+            self._readers.append(reader)
+            return reader
 
-        Returns:
-            The pairs whose sums were looked at again.
+    def refresh(self, now: int) -> None:
+        """
+        Read what has changed since the last time: usage, and periods that ended or that Stripe described anew.
+
+        Args:
+            now: Current time, Unix seconds.
 
         Raises:
-            LedgerError: The ledger cannot be read; ask again.
+            LedgerError: The ledger could not be read; refresh again.
         """
         table = schema.totals
-        with self._database.snapshot() as connection:
+        with self._lock, self._database.snapshot() as connection:
             seen = int(connection.scalar(sa.select(schema.meta.c.value).filter_by(key="change")) or 0)
             moved = self._moved(now) if self.periods.refresh(connection, now) else set()
             query = sa.select(table.c.company, table.c.meter).distinct().where(table.c.change > self._seen)
@@ -59,10 +108,25 @@ class Consumption:
             changed = {(row.company, row.meter) for row in connection.execute(query)}
             changed |= {pair for pair in self.used if pair[0] in moved}
             sums = self._sums(connection, sorted({company for company, _ in changed}), now)
-        for pair in changed:
-            self.used[pair] = sums.get(pair, 0)
-        self._seen = seen
-        return changed
+            for pair in changed:
+                self.used[pair] = sums.get(pair, 0)
+            for reader in self._readers if changed else ():
+                reader.add(changed)
+            self._seen = seen
+
+    def pairs(self) -> list[Pair]:
+        """Return all companies and meters with usage in the current period."""
+        with self._lock:
+            return list(self.used)
+
+    def of_companies(self, companies: Iterable[str]) -> dict[str, dict[str, int]]:
+        """Return the usage of each of *companies*, by meter."""
+        found: dict[str, dict[str, int]] = {company: {} for company in companies}
+        with self._lock:
+            for (company, meter), quantity in self.used.items():
+                if company in found:
+                    found[company][meter] = quantity
+        return found
 
     def _moved(self, now: int) -> set[str]:
         """Companies for which another period is current than the one that was summed up."""
@@ -75,6 +139,25 @@ class Consumption:
             found |= used_since(connection, begins)
             self._begins.update(begins)
         return found
+
+
+class UsageByPeriod:
+    """
+    The `PeriodUsage` of each kind of period, as quotas name them: ``period``, ``month`` and ``day``.
+
+    Args:
+        database: Database of the ledger.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._by_kind = {
+            "period": PeriodUsage(database, Periods()),
+            "month": PeriodUsage(database, Calendar(month_of)),
+            "day": PeriodUsage(database, Calendar(day_of)),
+        }
+
+    def __getitem__(self, kind: str) -> PeriodUsage:
+        return self._by_kind[kind]
 
 
 def used_since(connection: sa.Connection, begins: Mapping[str, int]) -> dict[Pair, int]:

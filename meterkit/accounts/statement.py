@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -13,7 +13,6 @@ from meterkit.accounts.period_usage import used_since
 from meterkit.accounts.standing import standings
 from meterkit.core.periods import Period, day_of, month_of
 from meterkit.errors import ConfigurationError
-from meterkit.governance.policy import Quota
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
 from meterkit.metering.meter import Meter
@@ -24,13 +23,28 @@ from meterkit.pricing.price import Price
 MONTHS = 12
 
 
+class Limit(NamedTuple):
+    """
+    What a company may use of a meter.
+
+    Attributes:
+        meter: Name of the meter.
+        per: Kind of period: ``period``, ``month`` or ``day``.
+        units: Units that may be used in it; None for no limit.
+    """
+
+    meter: str
+    per: str
+    units: int | None
+
+
 def statement(
     database: Database,
     company: str,
     *,
     meters: Mapping[str, Meter],
     prices: Iterable[Price],
-    quotas: Iterable[Quota],
+    limits: Iterable[Limit],
     now: int,
 ) -> dict[str, Any]:
     """
@@ -41,7 +55,7 @@ def statement(
         company: Whose.
         meters: Of the kit, by name; only these are shown.
         prices: Of the kit, for companies of whose subscription Stripe has not told.
-        quotas: Of the kit's governance.
+        limits: Limits of the company's quotas.
         now: Unix seconds.
 
     Raises:
@@ -54,7 +68,7 @@ def statement(
         used = _used(connection, company, period)
         billed_by = Spending(prices, meters).prices_of(connection, [company])[company]
         by_period = {"period": period, "month": month_of(now), "day": day_of(now)}
-        limits = [_quota(connection, company, quota, by_period[quota.per]) for quota in quotas]
+        quotas = [_quota(connection, company, limit, by_period[limit.per]) for limit in limits]
         standing = standings(connection, now=now, company=company)
         months = _months(connection, company, meters, now)
     overdue = next(iter(standing.overdue.get(company, ())), None)
@@ -71,7 +85,7 @@ def statement(
             "currency": overdue.currency,
             "url": overdue.url,
         },
-        "meters": [_meter(name, used.get(name, 0), billed_by, limits) for name in meters],
+        "meters": [_meter(name, used.get(name, 0), billed_by, quotas) for name in meters],
         "invoices": _invoices(database, company, now),
         "months": months,
     }
@@ -81,13 +95,12 @@ def _used(connection: sa.Connection, company: str, period: Period) -> dict[str, 
     return {meter: quantity for (_, meter), quantity in used_since(connection, {company: period.start}).items()}
 
 
-def _quota(connection: sa.Connection, company: str, quota: Quota, period: Period) -> dict[str, Any]:
-    limit = quota.limit(company) if callable(quota.limit) else quota.limit
+def _quota(connection: sa.Connection, company: str, limit: Limit, period: Period) -> dict[str, Any]:
     return {
-        "meter": quota.meter.name,
-        "limit": limit,
-        "used": _used(connection, company, period).get(quota.meter.name, 0),
-        "per": quota.per,
+        "meter": limit.meter,
+        "limit": limit.units,
+        "used": _used(connection, company, period).get(limit.meter, 0),
+        "per": limit.per,
         "until": _instant(period.end),
     }
 

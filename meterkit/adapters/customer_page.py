@@ -1,51 +1,54 @@
-"""Wiring: the path at which a customer sees its own usage, the same in every framework."""
+"""The endpoint at which a company sees its own usage, as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from meterkit.core.responses import Answer, json_answer
 from meterkit.errors import ConfigurationError, LedgerError
-from meterkit.governance.policy import Quota
+from meterkit.governance.limits import LimitCache
 from meterkit.metering.exchange import Exchange
 from meterkit.metering.meter import Meter
 from meterkit.metering.recorder import Counting
 from meterkit.pricing.price import Price
 
 if TYPE_CHECKING:
-    from meterkit.kit import MeterKit
+    from meterkit.ledger.database import Database
 
 
-class Page:
+class CustomerPage:
     """
-    Answers requests to a path, each with what the company may see that it is identified as.
+    Responds to requests to a path, each with what the company that it is identified as may see.
 
     Args:
-        path: Which path, as clients see it.
-        kit: Whose ledger is read.
-        counting: Knows whose an exchange is.
-        prices: Of the kit.
-        meters: Of the kit, by name.
-        quotas: Of its governance.
+        path: Path as clients see it.
+        database: Opens the ledger.
+        counting: Recorder that identifies the company.
+        prices: Prices of the kit, for companies without a known subscription.
+        meters: Meters of the kit, by name.
+        limits: Limit caches of the quotas to show.
+        clock: Function that returns Unix seconds.
     """
 
     def __init__(
         self,
         path: str,
-        kit: MeterKit,
         *,
+        database: Callable[[], Database],
         counting: Counting,
         prices: Iterable[Price],
         meters: Mapping[str, Meter],
-        quotas: Iterable[Quota],
+        limits: Iterable[LimitCache],
+        clock: Callable[[], float],
     ) -> None:
         self.path = path
-        self._kit = kit
+        self._database = database
         self._counting = counting
         self._prices = tuple(prices)
         self._meters = meters
-        self._quotas = tuple(quotas)
+        self._limits = tuple(limits)
+        self._clock = clock
 
     def answer(self, exchange: Exchange) -> Answer:
         """What to send for *exchange*, which is no usage. Never raises; reads the ledger."""
@@ -54,16 +57,17 @@ class Page:
         try:
             company = self._counting.identifying.early(exchange)
             if company is None:
-                return json_answer(401, {"error": "nobody has said whose request this is"})
-            from meterkit.accounts.statement import statement
+                return json_answer(401, {"error": "this request has no company"})
+            from meterkit.accounts.statement import Limit, statement
 
+            limits = [Limit(each.quota.meter.name, each.quota.per, each.get(company)) for each in self._limits]
             found = statement(
-                self._kit.process().database(),
+                self._database(),
                 company,
                 meters=self._meters,
                 prices=self._prices,
-                quotas=self._quotas,
-                now=int(self._kit.clock()),
+                limits=limits,
+                now=int(self._clock()),
             )
         except LedgerError:
             return json_answer(503, {"error": "it cannot be read now"}, ("Retry-After", "10"))

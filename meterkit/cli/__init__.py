@@ -22,12 +22,15 @@ from meterkit.cli import (
     usage_commands,
 )
 from meterkit.cli.kit_loader import CommandError
-from meterkit.errors import ConfigurationError, MeterKitError
+from meterkit.errors import ConfigurationError, MeterKitError, UsageError
 
 OK = 0
 ATTENTION = 1
 WRONG = 2
 INTERRUPTED = 130  # 128 + SIGINT, as shells say it
+WRONG_ARGUMENTS = ("meter_unknown", "month_wrong", "quantity_not_positive")
+"""Reasons of a `UsageError` that are mistakes in the command itself."""
+
 BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 
@@ -54,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()  # of --help and --version, too: here a broken pipe is noticed
     except (CommandError, ConfigurationError) as error:
         return _complain(error, WRONG)
+    except UsageError as error:
+        return _complain(error, WRONG if error.reason in WRONG_ARGUMENTS else ATTENTION)
     except MeterKitError as error:
         return _complain(error, ATTENTION)
     except KeyboardInterrupt:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict
-from datetime import datetime, timezone
 from typing import Any
 
 from meterkit.cli.kit_loader import CommandError, load_kit
@@ -87,25 +86,13 @@ def preview(arguments: argparse.Namespace) -> bool:
 
 def simulate(arguments: argparse.Namespace) -> bool:
     """Price a month by other prices."""
-    from meterkit.core.periods import month_of
-    from meterkit.pricing.simulation import simulate as simulated
-
     tables = tables_for(arguments, "meterkit.cli.tables.notice")
     kit = load_kit(arguments.kit)
     former = None if arguments.against is None else load_kit(arguments.against).prices
     if not kit.prices:
         raise CommandError("the kit has no prices=, so there is nothing to simulate")
-    month = month_of(_moment(arguments.month, kit.clock()))
     with closing(kit):
-        kit.flush()
-        found = simulated(
-            kit.process().database(),
-            start=month.start,
-            end=month.end,
-            meters=kit.meters,
-            prices=kit.prices,
-            former=former,
-        )
+        found = kit.simulate(month=arguments.month, former=former)
     rows = [{**asdict(each), "change": each.change} for each in found]
     if tables is None:
         for row in rows:
@@ -114,12 +101,3 @@ def simulate(arguments: argparse.Namespace) -> bool:
     else:
         tables.show_simulated(rows)
     return True
-
-
-def _moment(month: str | None, now: float) -> int:
-    if month is None:
-        return int(now)
-    try:
-        return int(datetime.strptime(month, "%Y-%m").replace(tzinfo=timezone.utc).timestamp())
-    except ValueError:
-        raise CommandError(f"--month is a month such as 2026-03, not {month!r}") from None

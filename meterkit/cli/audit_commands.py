@@ -11,7 +11,6 @@ from typing import Any
 
 from meterkit.cli.kit_loader import CommandError, load_kit
 from meterkit.cli.output import instant, print_json, tables_for
-from meterkit.core.validation import checked_moment
 
 MOMENTS = frozenset(
     (
@@ -35,62 +34,35 @@ MOMENTS = frozenset(
 
 def backfill(arguments: argparse.Namespace) -> bool:
     """Count the usage in a file."""
-    from meterkit.runtime.backfill import backfill
-
     tables = tables_for(arguments)
     path = Path(arguments.file)
     if not path.is_file():
         raise CommandError(f"there is no file {arguments.file}; give a CSV with meter,company,quantity,at")
     kit = load_kit(arguments.kit)
     with closing(kit):
-        found = asdict(
-            backfill(
-                kit.process(),
-                kit.meters,
-                path,
-                now=kit.clock(),
-                track=tables.track if tables is not None else lambda portions, _: portions,
-            )
-        )
+        found = asdict(kit.backfill(path) if tables is None else kit.backfill(path, track=tables.track))
     if tables is None:
         print_json(found)
     else:
         again = f" {found['known']:,} had been counted before." if found["known"] else ""
-        print(f"{found['counted']:,} of {found['rows']:,} rows are counted now.{again}")
+        print(f"{found['counted']:,} of {found['rows']:,} rows counted.{again}")
     return True
 
 
 def correct(arguments: argparse.Namespace) -> bool:
-    """Take usage back."""
+    """Reverse usage."""
+    at = _moment(arguments.at)
     kit = load_kit(arguments.kit)
-    meter = kit.meters.get(arguments.meter)
-    if meter is None:
-        raise CommandError(f"this kit has no meter {arguments.meter!r}, only {', '.join(kit.meters)}")
-    if arguments.quantity < 1:
-        raise CommandError("--quantity is how much was counted too much: 1 or more")
     with closing(kit):
-        at = checked_moment(_moment(arguments.at), kit.clock())
-        kit.flush()
-        found = (
-            kit.process()
-            .courier.reporter()
-            .correct(
-                company=arguments.company,
-                meter=meter.name,
-                event_name=meter.event_name,
-                at=at,
-                quantity=arguments.quantity,
-                reason=arguments.reason,
-            )
-        )
+        found = kit.correct(arguments.meter, arguments.company, arguments.quantity, at=at, reason=arguments.reason)
     if arguments.json:
         print_json(asdict(found))
     elif found.state == "canceling":
-        print(f"Stripe has not told whether it has canceled the meter event; it is asked again: {found.error}")
+        print(f"Stripe has not confirmed that the meter event is canceled, and is asked again: {found.error}")
     elif found.report:
-        print(f"{found.quantity:,} are taken back: Stripe has canceled the meter event {found.report}.")
+        print(f"{found.quantity:,} reversed: Stripe has canceled the meter event {found.report}.")
     else:
-        print(f"{found.quantity:,} are taken back; what Stripe has of them, the next report takes back there.")
+        print(f"{found.quantity:,} reversed. Units already reported to Stripe will be offset in the next report.")
     return found.state == "done"
 
 
@@ -98,7 +70,7 @@ def retry(arguments: argparse.Namespace) -> bool:
     """Let rejected usage be reported anew."""
     kit = load_kit(arguments.kit)
     with closing(kit):
-        number = kit.process().courier.reporter().retry(identifier=arguments.identifier)
+        number = kit.retry(arguments.identifier)
     if arguments.identifier is not None and not number:
         raise CommandError(f"there is no rejected event {arguments.identifier!r}; see meterkit health")
     if arguments.json:
@@ -112,7 +84,7 @@ def decide(arguments: argparse.Namespace) -> bool:
     """Say whether Stripe has an event of which it cannot be told."""
     kit = load_kit(arguments.kit)
     with closing(kit):
-        done = kit.process().courier.reporter().decide(arguments.identifier, arrived=arguments.what == "arrived")
+        done = kit.decide(arguments.identifier, arrived=arguments.what == "arrived")
     if not done:
         raise CommandError(f"no event {arguments.identifier!r} is uncertain; see meterkit health")
     if arguments.json:
@@ -128,10 +100,9 @@ def reconcile(arguments: argparse.Namespace) -> bool:
     """Compare the ledger with Stripe."""
     tables = tables_for(arguments, "meterkit.cli.tables.audit")
     kit = load_kit(arguments.kit)
-    start, end = _month(arguments.month, kit.clock())
     waiting: AbstractContextManager[Any] = nullcontext() if tables is None else tables.waiting("Asking Stripe")
     with closing(kit), waiting:
-        found = kit.process().clerk().reconcile(start=start, end=end)
+        found = kit.reconcile(month=arguments.month)
     rows = [{**asdict(each), "agree": each.agree} for each in found]
     for row in rows:
         for hour in row["hours"]:
@@ -147,10 +118,8 @@ def explain(arguments: argparse.Namespace) -> bool:
     """Show where an invoice's line comes from."""
     tables = tables_for(arguments, "meterkit.cli.tables.audit")
     kit = load_kit(arguments.kit)
-    start, end = _month(arguments.month, kit.clock())
     with closing(kit):
-        kit.flush()
-        found = kit.process().clerk().explain(arguments.company, arguments.meter, start=start, end=end)
+        found = kit.explain(arguments.company, arguments.meter, month=arguments.month)
     if not found:
         raise CommandError(
             f"nothing is known of {arguments.company!r} and {arguments.meter!r} in that month; see meterkit usage"
@@ -172,18 +141,6 @@ def _readable(value: Any, name: str = "") -> Any:
     if isinstance(value, list | tuple):
         return [_readable(inner) for inner in value]
     return instant(value) if name in MOMENTS and isinstance(value, int) else value
-
-
-def _month(text: str | None, now: float) -> tuple[int, int]:
-    from meterkit.reporting.reconciliation import month
-
-    try:
-        start, end = month(text, now)
-    except ValueError:
-        raise CommandError(f"--month is a month such as 2026-03, not {text!r}") from None
-    if start >= end:
-        raise CommandError(f"{text} has not begun yet")
-    return start, end
 
 
 def _moment(text: str) -> datetime:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import NamedTuple
 
+from meterkit.errors import UsageError
+
 DAY = 24 * 3600
 
 
@@ -31,3 +33,22 @@ def month_of(moment: int) -> Period:
 def day_of(moment: int) -> Period:
     """The day in UTC."""
     return Period(moment - moment % DAY, moment - moment % DAY + DAY)
+
+
+def parse_month(text: str | None, now: float) -> Period:
+    """
+    Return the calendar month in UTC that *text* names, such as ``2026-03``.
+
+    Args:
+        text: Year and month; None for the month of *now*.
+        now: Current time, Unix seconds.
+
+    Raises:
+        UsageError: *text* is not a month.
+    """
+    if text is None:
+        return month_of(int(now))
+    try:
+        return month_of(int(datetime.strptime(text, "%Y-%m").replace(tzinfo=timezone.utc).timestamp()))
+    except (TypeError, ValueError):
+        raise UsageError(f"a month is written as 2026-03, not {text!r:.50}", reason="month_wrong") from None

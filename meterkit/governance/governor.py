@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from meterkit.core.text_templates import fill
 from meterkit.core.threads import Flag
 from meterkit.core.usage_key import NOBODY
 from meterkit.errors import LedgerError
+from meterkit.governance.limits import LimitCache
 from meterkit.governance.matching import Concern, Concerns
 from meterkit.governance.policy import Governance, Known
 from meterkit.governance.refusal import Block, Refusal
@@ -23,8 +23,9 @@ from meterkit.metering.recorder import Counting
 from meterkit.pricing.price import Price
 
 if TYPE_CHECKING:
+    from meterkit.accounts.period_usage import UsageByPeriod
     from meterkit.governance.reservations import Holds
-    from meterkit.governance.snapshot import Limits, Oversight, View
+    from meterkit.governance.snapshot import QuotaUsage, Snapshot, SnapshotBuilder
     from meterkit.journal.journal import Journal
     from meterkit.ledger.database import Database
 
@@ -44,6 +45,7 @@ class Governor:
         meters: Of the kit, by name.
         prices: Of the kit.
         counting: Knows whose an exchange is.
+        limits: Limit caches, in the order of the governance's quotas.
         begin: Starts what looks, in this process, and answers where it counts.
         problems: Where mistakes go.
         clock: Unix time in seconds.
@@ -62,6 +64,7 @@ class Governor:
         meters: Mapping[str, Meter],
         prices: Iterable[Price],
         counting: Counting,
+        limits: Iterable[LimitCache],
         begin: Callable[[], Journal],
         problems: Problems,
         clock: Callable[[], float],
@@ -70,6 +73,7 @@ class Governor:
         self._meters = meters
         self._prices = tuple(prices)
         self._counting = counting
+        self._limits = tuple(limits)
         self._begin = begin
         self._problems = problems
         self._clock = clock
@@ -80,11 +84,11 @@ class Governor:
         self._lock = threads.rlock()
         self._stopped: dict[tuple[str, str], int] = {}
         self.total: dict[str, int] = {}
-        self._view: View | None = None
+        self._snapshot: Snapshot | None = None
         self.looked = Flag()
         self.holds: Holds | None = None
         self._journal: Journal | None = None
-        self._oversight: Oversight | None = None
+        self._builder: SnapshotBuilder | None = None
 
     def begin(self) -> None:
         """Start what looks, in this process."""
@@ -118,70 +122,64 @@ class Governor:
 
     def _passes(self, exchange: Exchange, concern: Concern) -> bool:
         """Whether that is plain to see, as it is of most requests; nothing is kept from a request by this."""
-        view = self._view
-        if view is None or self._journal is None or self._has_more or concern.exact:
+        snapshot = self._snapshot
+        if snapshot is None or self._journal is None or self._has_more or concern.exact:
             return False
         company = self._counting.identifying.early(exchange)
-        if company is None or company in view.blocks:
+        if company is None or company in snapshot.blocks:
             return False
         for number in concern.quotas:
-            limits = view.limits[number]
-            limit = limits.limit(company)
-            if (
-                limit is not None
-                and limits.used.get((company, limits.quota.meter.name), 0) + self._journal.most < limit
-            ):
-                continue
-            if limit is not None:
+            each = snapshot.quotas[number]
+            limit = each.limits.known(company)
+            if limit is not None and each.used.get((company, each.meter), 0) + self._journal.most >= limit:
                 return False
         return True
 
     def _decide(self, exchange: Exchange, concern: Concern) -> tuple[Block | None, bool]:
         """Why *exchange* may not pass, and whether that is meant."""
         self.begin()
-        if self._view is None and concern.exact:
+        if self._snapshot is None and concern.exact:
             self.looked.wait(LOOK_SECONDS)  # or what passes before the first look is held by nobody
-        view = self._view
+        snapshot = self._snapshot
         company = self._counting.identifying.early(exchange)
-        if self._governance.unknown == "block" and (
-            company is None or view is None or company not in view.standings.known
-        ):
-            return _unknown(company, looked=view is not None), True
-        if company is None or view is None:
+        is_known = company is not None and snapshot is not None and company in snapshot.standings.known
+        if self._governance.unknown == "block" and not is_known:
+            return _unknown(company, looked=snapshot is not None), True
+        if company is None or snapshot is None:
             return None, False
-        block = view.blocks.get(company)
+        block = snapshot.blocks.get(company)
         if block is not None:
             return block, True
-        over = [(limits, block) for limits in concern.of(view.limits) if (block := self._over(limits, company))]
-        hard = next((block for limits, block in over if limits.quota.hard), None)
-        block = hard or self._check(exchange, company, view) or self._take(exchange, company, concern.of(view.limits))
+        quotas = concern.of(snapshot.quotas)
+        over = [(each, block) for each in quotas if (block := self._over(each, company))]
+        hard = next((block for each, block in over if each.quota.hard), None)
+        block = hard or self._check(exchange, company, snapshot) or self._take(exchange, company, quotas)
         if block is not None:
             return block, True
         return (over[0][1] if over else None), False
 
-    def _over(self, limits: Limits, company: str) -> Block | None:
-        limit = limits.limit(company)
+    def _over(self, each: QuotaUsage, company: str) -> Block | None:
+        limit = each.limits.known(company)
         if limit is None:
             return None
-        meter = limits.quota.meter.name
-        used = limits.used.get((company, meter), 0)
-        if self._journal is not None and not limits.quota.exact:
-            used += self._journal.lately(company, meter)
-        return None if used < limit else self._used_up(limits, company, limit, used)
+        used = each.used.get((company, each.meter), 0)
+        if self._journal is not None and not each.quota.exact:
+            used += self._journal.lately(company, each.meter)
+        return None if used < limit else self._used_up(each, company, limit, used)
 
-    def _take(self, exchange: Exchange, company: str, concerned: Iterable[Limits]) -> Block | None:
-        """Take what *exchange* needs of exact quotas."""
-        exact = [limits for limits in concerned if limits.quota.exact]
+    def _take(self, exchange: Exchange, company: str, quotas: Iterable[QuotaUsage]) -> Block | None:
+        """Reserve the unit that *exchange* needs of each exact quota; why that failed, or None."""
+        exact = [each for each in quotas if each.quota.exact]
         if not exact or self.holds is None:
             return None
         from meterkit.governance.reservations import Wanted
 
         now = int(self._clock())
         wanted = {}
-        for limits in exact:
-            limit = limits.limit(company) if company in limits.of else self._ask(limits, company)
+        for each in exact:
+            limit = each.limits.get(company)
             if limit is not None:
-                wanted[Wanted(limits.quota.meter.name, limit, limits.period(company, now).start)] = limits
+                wanted[Wanted(each.meter, limit, each.period(company, now).start)] = each
         try:
             failed = self.holds.take(exchange, company, wanted) if wanted else None
         except LedgerError as error:
@@ -192,36 +190,25 @@ class Governor:
         which, used = failed
         return self._used_up(wanted[which], company, which.limit, used)
 
-    def _ask(self, limits: Limits, company: str) -> int | None:
-        """What the function of the user's says of a company that it was not asked about; with no limit, not again."""
-        if callable(limits.quota.limit):
-            try:
-                limits.of[company] = limits.quota.limit(company)
-            except Exception as error:
-                self._problems.note("limit_raised", f"{limits.quota}: the limit of {company!r:.100} raised {error!r}")
-        return limits.limit(company)
-
-    def _used_up(self, limits: Limits, company: str, limit: int, used: int) -> Block:
-        meter = limits.quota.meter.name
+    def _used_up(self, each: QuotaUsage, company: str, limit: int, used: int) -> Block:
         now = int(self._clock())
+        per = {"period": "this billing period", "month": "this month", "day": "today"}[each.quota.per]
         return Block(
             "quota",
             company,
-            f"{limit} of {meter} may be used in this {limits.quota.per}, and {used} are.",
-            meter=meter,
+            f"The quota of {limit} {each.meter} for {per} is used up.",
+            meter=each.meter,
             used=used,
             limit=limit,
-            retry_after=max(1, limits.period(company, now).end - now),
+            retry_after=max(1, each.period(company, now).end - now),
         )
 
-    def _check(self, exchange: Exchange, company: str, view: View) -> Block | None:
+    def _check(self, exchange: Exchange, company: str, snapshot: Snapshot) -> Block | None:
         if self._governance.check is None:
             return None
-        used = {
-            limits.quota.meter.name: limits.used.get((company, limits.quota.meter.name), 0) for limits in view.limits
-        }
+        used = {each.meter: each.used.get((company, each.meter), 0) for each in snapshot.quotas}
         try:
-            detail = self._governance.check(exchange, Known(company, view.standings.of(company), used))
+            detail = self._governance.check(exchange, Known(company, snapshot.standings.of(company), used))
         except Exception as error:
             self._problems.note("check_raised", f"Governance(check=...) raised {error!r:.200}; the request passed")
             return None
@@ -251,7 +238,7 @@ class Governor:
                 key = (company if len(self._stopped) < MOST_COMPANIES else NOBODY, reason)
                 self._stopped[key] = self._stopped.get(key, 0) + 1
 
-    def refresh(self, database: Database, journal: Journal) -> None:
+    def refresh(self, database: Database, usage: UsageByPeriod, journal: Journal) -> None:
         """
         Look again; by the thread that flushes, when it has.
 
@@ -259,18 +246,19 @@ class Governor:
             LedgerError: The ledger cannot be read; what was known before goes on to decide.
         """
         from meterkit.governance.blocked_requests import add_stopped
-        from meterkit.governance.snapshot import Oversight
+        from meterkit.governance.snapshot import SnapshotBuilder
 
-        if self._oversight is None:
-            self._oversight = Oversight(
+        if self._builder is None:
+            self._builder = SnapshotBuilder(
                 database,
                 self._governance,
+                usage=usage,
+                limits=self._limits,
                 prices=self._prices,
                 meters=self._meters,
-                note=lambda reason, message: self._problems.note(reason, message, level=logging.ERROR),
             )
         now = int(self._clock())
-        self._view = self._oversight.look(now)
+        self._snapshot = self._builder.build(now)
         self._journal = journal
         journal.seen()
         if self._is_exact:
@@ -294,8 +282,8 @@ class Governor:
     def leave(self) -> None:
         """What counts has ended, or is the parent's of this forked child; what was seen is good for a moment more."""
         self._lock = threads.rlock()
-        self._oversight = self._journal = self.holds = None
-        self._view, self.looked = (None, Flag()) if self._is_exact else (self._view, self.looked)
+        self._builder = self._journal = self.holds = None
+        self._snapshot, self.looked = (None, Flag()) if self._is_exact else (self._snapshot, self.looked)
         self._stopped, self.total = {}, {}
 
 

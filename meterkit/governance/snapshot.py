@@ -1,15 +1,15 @@
-"""Keep: all that decides who may pass, looked at again after each flush, for requests to read without a wait."""
+"""Immutable snapshot that requests are checked against, rebuilt after each flush."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
 
-from meterkit.accounts.billing_periods import Calendar, Periods
-from meterkit.accounts.period_usage import Consumption, Pair
+from meterkit.accounts.period_usage import Pair, UsageByPeriod
 from meterkit.accounts.standing import Standings, standings
-from meterkit.core.periods import DAY, Period, day_of, month_of
+from meterkit.core.periods import DAY, Period
+from meterkit.governance.limits import LimitCache
 from meterkit.governance.policy import Governance, Quota
 from meterkit.governance.refusal import Block
 from meterkit.ledger.database import Database
@@ -17,60 +17,54 @@ from meterkit.metering.meter import Meter
 from meterkit.pricing.cost import Spending, spent
 from meterkit.pricing.price import Price
 
-ASK_AGAIN_SECONDS = 600
-"""For how long a limit that a function answered holds, which may follow from a plan that changes."""
 
-
-@dataclass(slots=True)
-class Limits:
+@dataclass(frozen=True, slots=True)
+class QuotaUsage:
     """
-    What a quota allows, and what is used of it.
+    What a quota allows, and what has been used of it.
 
     Attributes:
-        quota: It.
-        used: By company and meter; grows while it is read.
-        of: By company, as a function answered.
-        period: From a company and a moment to the period that *used* is of.
+        quota: The quota.
+        meter: Name of its meter.
+        limits: Limit of each company.
+        used: Quantity by company and meter, as of the last refresh; requests read it while it grows.
+        period: Function from a company and a Unix second to the period that *used* is for.
     """
 
     quota: Quota
+    meter: str
+    limits: LimitCache
     used: Mapping[Pair, int]
     period: Callable[[str, int], Period]
-    of: dict[str, int | None] = field(default_factory=dict)
-
-    def limit(self, company: str) -> int | None:
-        """How much *company* may use; None for no limit, or for one that is not known yet."""
-        return self.of.get(company) if callable(self.quota.limit) else self.quota.limit
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class Snapshot:
     """
-    What was found. Never changed, but for what is used.
+    What requests are checked against. Immutable, except that usage and limits grow as they are refreshed.
 
     Attributes:
-        blocks: Companies that may not pass, whatever they ask for.
+        blocks: Companies that are blocked whatever they request, and why.
         standings: Whose customers are known, and who is overdue.
-        limits: In the order of the quotas.
-        looked: Somebody has looked.
+        quotas: Quotas with their usage, in the order of the governance.
     """
 
-    blocks: Mapping[str, Block] = field(default_factory=dict)
-    standings: Standings = field(default_factory=Standings)
-    limits: tuple[Limits, ...] = ()
-    looked: bool = False
+    blocks: Mapping[str, Block]
+    standings: Standings
+    quotas: tuple[QuotaUsage, ...]
 
 
-class Oversight:
+class SnapshotBuilder:
     """
-    Looks. For one thread.
+    Builds snapshots. For one thread.
 
     Args:
-        database: Where the ledger is kept.
-        governance: What it decides by.
-        prices: Of the kit.
-        meters: Of the kit, by name.
-        note: Told when a function of the user's fails.
+        database: Database of the ledger.
+        governance: Rules to check against.
+        usage: Usage of this process's ledger, by kind of period.
+        limits: Limit caches, in the order of the quotas.
+        prices: Prices of the kit, for companies without a known subscription.
+        meters: Meters of the kit, by name.
     """
 
     def __init__(
@@ -78,75 +72,62 @@ class Oversight:
         database: Database,
         governance: Governance,
         *,
+        usage: UsageByPeriod,
+        limits: Iterable[LimitCache],
         prices: Iterable[Price],
         meters: Mapping[str, Meter],
-        note: Callable[[str, str], None],
     ) -> None:
         self._database = database
         self._governance = governance
         self._spending = Spending(prices, meters)
-        self._note = note
-        self._billed = Consumption(database, Periods())
-        self._followed = {"period": self._billed}
-        for name, period_of in {"month": month_of, "day": day_of}.items():
-            self._followed[name] = Consumption(database, Calendar(period_of))
-        self._limits = tuple(
-            Limits(quota, self._followed[quota.per].used, self._followed[quota.per].periods.of)
-            for quota in governance.quotas
+        self._usage = {kind: usage[kind] for kind in sorted({quota.per for quota in governance.quotas})}
+        self._quotas = tuple(
+            QuotaUsage(
+                quota, quota.meter.name, of_quota, self._usage[quota.per].used, self._usage[quota.per].periods.of
+            )
+            for quota, of_quota in zip(governance.quotas, limits, strict=True)
         )
-        self._asked_at = 0
+        if governance.spending_cap is not None:
+            self._usage["period"] = usage["period"]
+        self._changes = {kind: each.changes() for kind, each in self._usage.items()}
         self._caps: dict[str, Block] = {}
 
-    def look(self, now: int) -> View:
+    def build(self, now: int) -> Snapshot:
         """
-        Look at everything that may have changed.
+        Read everything that may have changed, and return what follows.
+
+        Args:
+            now: Current time, Unix seconds.
 
         Raises:
-            LedgerError: The ledger cannot be read.
+            LedgerError: The ledger could not be read; build again.
         """
-        governance = self._governance
         with self._database.snapshot() as connection:
             found = standings(connection, now=now)
-        needed = {limits.quota.per for limits in self._limits}
-        if governance.spending_cap is not None:
-            needed.add("period")
-        changed = {name: self._followed[name].refresh(now) for name in sorted(needed)}
-        for limits in self._limits:
-            self._ask(limits, changed[limits.quota.per], now)
-        if governance.spending_cap is not None:
-            self._add_up({company for company, _ in changed["period"]})
-        blocks = {**self._caps, **_blocks(found, governance, now)}
-        return View(blocks, found, self._limits, looked=True)
-
-    def _ask(self, limits: Limits, changed: Iterable[Pair], now: int) -> None:
-        """The function of the user's for the limits of whom it does not know yet; of all, from time to time."""
-        function = limits.quota.limit
-        if not callable(function):
-            return
-        companies = {company for company, meter in changed if meter == limits.quota.meter.name} - limits.of.keys()
-        if now >= self._asked_at + ASK_AGAIN_SECONDS:
-            companies |= limits.of.keys()
-            self._asked_at = now
-        for company in companies:
-            try:
-                limits.of[company] = function(company)
-            except Exception as error:
-                self._note("limit_raised", f"{limits.quota}: the limit of {company!r:.100} raised {error!r:.200}")
+        for usage in self._usage.values():
+            usage.refresh(now)
+        pending = {kind: changes.pending() for kind, changes in self._changes.items()}
+        for each in self._quotas:
+            each.limits.refresh({company for company, meter in pending[each.quota.per] if meter == each.meter})
+        if self._governance.spending_cap is not None:
+            self._add_up({company for company, _ in pending["period"]})
+        for kind, changes in self._changes.items():
+            changes.settle(pending[kind])
+        blocks = {**self._caps, **_blocks(found, self._governance, now)}
+        return Snapshot(blocks, found, self._quotas)
 
     def _add_up(self, companies: set[str]) -> None:
-        """What the usage of *companies* costs, and who of them has reached the cap."""
+        """Price the usage of *companies*, and block those that have reached the cap."""
         cap, currency = Decimal(self._governance.spending_cap or 0), self._governance.currency
-        used: dict[str, dict[str, int]] = {company: {} for company in companies}
-        for (company, meter), quantity in self._billed.used.items():
-            if company in used:
-                used[company][meter] = quantity
+        used = self._usage["period"].of_companies(companies)
         with self._database.snapshot() as connection:
             prices = self._spending.prices_of(connection, companies)
         for company in companies:
             cost = spent(prices[company], used[company], currency)
             self._caps.pop(company, None)
             if cost >= cap:
-                detail = f"{cost} {currency.upper()} of {cap} are spent in this billing period."
+                unit = currency.upper()
+                detail = f"Spending this period ({cost} {unit}) has reached the cap of {cap} {unit}."
                 self._caps[company] = Block("spending_cap", company, detail, amount=str(cost), currency=currency)
 
 

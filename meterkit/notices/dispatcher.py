@@ -18,15 +18,16 @@ from meterkit.core import threads
 from meterkit.core.problems import Problems
 from meterkit.core.threads import Flag, Worker
 from meterkit.errors import LedgerError
-from meterkit.governance.policy import Governance
+from meterkit.governance.limits import LimitCache
 from meterkit.metering.meter import Meter
 from meterkit.notices.notice import Channel, Notice
 from meterkit.notices.rules import Notify
 from meterkit.pricing.price import Price
 
 if TYPE_CHECKING:
+    from meterkit.accounts.period_usage import UsageByPeriod
     from meterkit.ledger.database import Database
-    from meterkit.notices.evaluator import Watch
+    from meterkit.notices.evaluator import RuleEvaluator
     from meterkit.notices.store import Notices
 
 DAY = 24 * 3600
@@ -45,7 +46,7 @@ AGAIN_SECONDS = 3600.0
 
 
 MakeNotifier: TypeAlias = "Callable[..., Notifier]"
-"""What makes one for a process, from its ``database`` and its ``stop``."""
+"""What makes one for a process, from its ``database``, ``usage`` and ``stop``."""
 
 
 class Notifier:
@@ -56,8 +57,9 @@ class Notifier:
         rules: What is to be told, and where.
         meters: Of the kit, by name.
         prices: Of the kit.
-        governance: Whose quotas are told of.
+        limits: Limit caches of the quotas that rules may be about.
         database: Opens the ledger.
+        usage: Returns the usage of this process's ledger, by kind of period.
         problems: What is in trouble, and where failures go.
         clock: Unix time in seconds.
         stop: When set, the process ends.
@@ -69,8 +71,9 @@ class Notifier:
         *,
         meters: Mapping[str, Meter],
         prices: Iterable[Price],
-        governance: Governance | None,
+        limits: Iterable[LimitCache],
         database: Callable[[], Database],
+        usage: Callable[[], UsageByPeriod],
         problems: Problems,
         clock: Callable[[], float],
         stop: Flag,
@@ -78,13 +81,14 @@ class Notifier:
         self._rules = tuple(rules)
         self._meters = meters
         self._prices = tuple(prices)
-        self._governance = governance
+        self._limits = tuple(limits)
         self._database = database
+        self._usage = usage
         self._problems = problems
         self._clock = clock
         self._stop = stop
         self._looking = threads.lock()
-        self._watch: Watch | None = None
+        self._evaluator: RuleEvaluator | None = None
         self._channels = {channel.name: channel for rule in self._rules for channel in rule.to}
         self._written: set[tuple[str, ...]] = set()  # keys and channels, which the ledger need not be asked about
         self._failing: set[str] = set()
@@ -117,12 +121,12 @@ class Notifier:
             LedgerError: The ledger failed; look again.
         """
         with self._looking:
+            evaluator = self._rule_evaluator()
             found = list(self._trouble())
-            found += [(notice, self._names(rule)) for rule, notice in self._watching().look(int(self._clock()))]
+            found += [(notice, self._names(rule)) for rule, notice in evaluator.evaluate(int(self._clock()))]
             fresh = [each for each in found if (each[0].key, *each[1]) not in self._written]
-            if not fresh:
-                return 0
-            new = self._notices().put(fresh)
+            new = self._notices().put(fresh) if fresh else 0
+            evaluator.settle()
             if len(self._written) > MOST_REMEMBERED:
                 self._written.clear()
             self._written.update((notice.key, *names) for notice, names in fresh)
@@ -205,16 +209,17 @@ class Notifier:
 
         return Notices(self._database(), clock=self._clock)
 
-    def _watching(self) -> Watch:
-        from meterkit.notices.evaluator import Watch
+    def _rule_evaluator(self) -> RuleEvaluator:
+        from meterkit.notices.evaluator import RuleEvaluator
 
-        if self._watch is None:
-            self._watch = Watch(
+        if self._evaluator is None:
+            self._evaluator = RuleEvaluator(
                 self._database(),
                 self._rules,
+                usage=self._usage(),
+                limits=self._limits,
                 meters=self._meters,
                 prices=self._prices,
-                governance=self._governance,
                 notices=self._notices(),
             )
-        return self._watch
+        return self._evaluator

@@ -1,43 +1,46 @@
-"""Keep: all that the rules of a kit have to tell, looked for where something has changed."""
+"""
+Evaluate all rules after a flush.
+
+What has changed since is evaluated until the notices that follow from it are written: an attempt that fails, because
+the ledger is locked or application code raises, loses none of them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeAlias
 
-from meterkit.accounts.billing_periods import Calendar, Periods
-from meterkit.accounts.period_usage import Consumption
-from meterkit.core.periods import day_of, month_of
-from meterkit.governance.policy import Governance, Quota
+from meterkit.accounts.period_usage import Pair, PeriodUsage, UsageByPeriod
+from meterkit.core.periods import DAY
+from meterkit.governance.limits import LimitCache
 from meterkit.ledger.database import Database
 from meterkit.metering.meter import Meter
 from meterkit.notices.account_notices import overdue, rejected, waiting
 from meterkit.notices.notice import Notice
 from meterkit.notices.rules import Notify
 from meterkit.notices.store import Notices
-from meterkit.notices.usage_notices import Consumed, calls, crossed, over_quota
+from meterkit.notices.usage_notices import AT_ONCE, CompanyUsage, calls, crossed, over_quota
 from meterkit.pricing.cost import Spending, spent
 from meterkit.pricing.price import Price
 
 Found: TypeAlias = "tuple[Notify, Notice]"
 
-HAPPENINGS_SECONDS = 60
-"""Between two looks at what usage does not change, and at which periods end soon."""
-
-DAY = 24 * 3600
+ACCOUNT_SECONDS = 60
+"""Between two evaluations of what usage does not change: invoices, rejected events, limits, periods that end soon."""
 
 
-class Watch:
+class RuleEvaluator:
     """
-    Looks for notices. For one thread.
+    Evaluates all rules. For one thread.
 
     Args:
-        database: Where the ledger is kept.
-        rules: What is to be told.
-        meters: Of the kit, by name.
-        prices: Of the kit.
-        governance: Whose quotas are told of.
-        notices: What has been told.
+        database: Database of the ledger.
+        rules: Rules to evaluate.
+        usage: Usage of this process's ledger, by kind of period.
+        limits: Limit caches of the quotas that rules may be about.
+        meters: Meters of the kit, by name.
+        prices: Prices of the kit, for companies without a known subscription.
+        notices: Store of the notices that have been written.
     """
 
     def __init__(
@@ -45,110 +48,124 @@ class Watch:
         database: Database,
         rules: Iterable[Notify],
         *,
+        usage: UsageByPeriod,
+        limits: Iterable[LimitCache],
         meters: Mapping[str, Meter],
         prices: Iterable[Price],
-        governance: Governance | None,
         notices: Notices,
     ) -> None:
         self._database = database
         self._rules = tuple(rules)
-        self._quotas: tuple[Quota, ...] = tuple(() if governance is None else governance.quotas)
+        self._quota_rules = [rule for rule in self._rules if "quota_near" in rule.kinds]
+        self._limits = tuple(limits) if self._quota_rules else ()
         self._spending = Spending(prices, meters)
         self._notices = notices
-        self._billed = Consumption(database, Periods())
-        self._followed = {"period": self._billed}
-        for name, period_of in {"month": month_of, "day": day_of}.items():
-            self._followed[name] = Consumption(database, Calendar(period_of))
-        self._next_look = 0
+        self._billed = usage["period"]
+        kinds: set[str] = {"period", *(each.quota.per for each in self._limits)}
+        self._usage = {kind: usage[kind] for kind in sorted(kinds)}
+        self._changes = {kind: each.changes() for kind, each in self._usage.items()}
+        self._evaluated: dict[str, dict[Pair, int]] = {}
+        self._next_accounts = self._evaluated_next_accounts = 0
 
-    def look(self, now: int) -> Iterator[Found]:
+    def evaluate(self, now: int) -> list[Found]:
         """
-        What is to be told now; much of it may have been told.
+        Return the notices that are due; many may have been written before.
+
+        What has changed is returned again until `settle` says that it is written.
+
+        Args:
+            now: Current time, Unix seconds.
 
         Raises:
-            LedgerError: The ledger cannot be read.
+            LedgerError: The ledger could not be read; evaluate again.
         """
-        changed = {company for company, _ in self._billed.refresh(now)}
-        for consumed in self._consumed(changed, now):
-            for rule in self._rules:
-                for notice in crossed(consumed, rule, now=now):
-                    yield rule, notice
-                if "calls" in rule.kinds:
-                    for notice in calls(consumed, rule, self._notices.known, now=now):
-                        yield rule, notice
-        yield from self._over_quotas(now)
-        if not self._next_look - HAPPENINGS_SECONDS <= now < self._next_look:
-            self._next_look = now + HAPPENINGS_SECONDS
-            yield from self._happened(now)
+        for usage in self._usage.values():
+            usage.refresh(now)
+        pending: dict[str, dict[Pair, int]] = {kind: changes.pending() for kind, changes in self._changes.items()}
+        is_due = not self._next_accounts - ACCOUNT_SECONDS <= now < self._next_accounts
+        found: list[Found] = []
+        unfinished: set[str] = set()
+        for usage_of in self._of_companies({company for company, _ in pending["period"]}, now):
+            found += self._of_usage(usage_of, unfinished, now)
+        for limits in self._limits:
+            usage = self._usage[limits.quota.per]
+            for company, meter in usage.pairs() if is_due else pending[limits.quota.per]:
+                if meter == limits.quota.meter.name:
+                    found += self._over(limits, company, usage, now)
+        if is_due:
+            found += self._of_accounts(now)
+        pending["period"] = {pair: each for pair, each in pending["period"].items() if pair[0] not in unfinished}
+        self._evaluated = pending
+        self._evaluated_next_accounts = now + ACCOUNT_SECONDS if is_due else self._next_accounts
+        return found
 
-    def _over_quotas(self, now: int) -> Iterator[Found]:
-        rules = [rule for rule in self._rules if "quota_near" in rule.kinds]
-        if not rules:
-            return
-        for per in sorted({quota.per for quota in self._quotas}):
-            consumption = self._followed[per]
-            pairs = consumption.refresh(now) if per != "period" else consumption.used.keys()
-            for quota in self._quotas:
-                if quota.per == per:
-                    for company, meter in list(pairs):
-                        if meter == quota.meter.name:
-                            yield from self._over(quota, company, consumption, rules, now)
+    def settle(self) -> None:
+        """Say that all that the latest `evaluate` returned is written."""
+        for kind, done in self._evaluated.items():
+            self._changes[kind].settle(done)
+        self._evaluated = {}
+        self._next_accounts = self._evaluated_next_accounts
 
-    def _over(
-        self, quota: Quota, company: str, consumption: Consumption, rules: Iterable[Notify], now: int
-    ) -> Iterator[Found]:
-        limit = quota.limit(company) if callable(quota.limit) else quota.limit
+    def _of_usage(self, usage_of: CompanyUsage, unfinished: set[str], now: int) -> Iterator[Found]:
+        for rule in self._rules:
+            for notice in crossed(usage_of, rule, now=now):
+                yield rule, notice
+            if "calls" in rule.kinds:
+                told = list(calls(usage_of, rule, self._notices.known, now=now))
+                yield from ((rule, notice) for notice in told)
+                if len(told) == AT_ONCE:
+                    unfinished.add(usage_of.company)  # the others follow
+
+    def _over(self, limits: LimitCache, company: str, usage: PeriodUsage, now: int) -> Iterator[Found]:
+        quota, limit = limits.quota, limits.get(company)
         if limit is None:
             return
-        used = {quota.meter.name: consumption.used.get((company, quota.meter.name), 0)}
-        consumed = Consumed(company, consumption.periods.of(company, now), used, ())
-        for rule in rules:
+        used = {quota.meter.name: usage.used.get((company, quota.meter.name), 0)}
+        usage_of = CompanyUsage(company, usage.periods.of(company, now), used, ())
+        for rule in self._quota_rules:
             if rule.meter in (None, quota.meter):
-                for notice in over_quota(consumed, quota, limit, rule, now=now):
+                for notice in over_quota(usage_of, quota, limit, rule, now=now):
                     yield rule, notice
 
-    def _happened(self, now: int) -> Iterator[Found]:
-        looks: dict[str, Callable[[Notify], Iterable[Notice]]] = {
+    def _of_accounts(self, now: int) -> Iterator[Found]:
+        kinds: dict[str, Callable[[Notify], Iterable[Notice]]] = {
             "overdue": lambda _: overdue(self._database, self._notices, now=now),
             "rejected": lambda _: rejected(self._database, now=now),
             "waiting": lambda rule: waiting(self._database, now=now, days=rule.days),
             "invoice_upcoming": lambda rule: self._upcoming(rule, now),
         }
         for rule in self._rules:
-            look = looks.get(rule.kinds[0])
-            for notice in () if look is None else look(rule):
+            find = kinds.get(rule.kinds[0])
+            for notice in () if find is None else find(rule):
                 yield rule, notice
 
     def _upcoming(self, rule: Notify, now: int) -> Iterator[Notice]:
         ending = {
             company
-            for company in {company for company, _ in self._billed.used}
+            for company in {company for company, _ in self._billed.pairs()}
             if now >= self._billed.periods.of(company, now).end - rule.days * DAY
         }
-        for consumed in self._consumed(ending, now):
-            currency = next((price.currency for price in consumed.prices), None)
+        for usage in self._of_companies(ending, now):
+            currency = next((price.currency for price in usage.prices), None)
             if currency is None:
                 continue
-            cost = spent(consumed.prices, consumed.used, currency)
-            yield consumed.notice(
+            cost = spent(usage.prices, usage.used, currency)
+            yield usage.notice(
                 "invoice_upcoming",
                 "invoice",
-                f"The next invoice of {consumed.company} is near",
-                f"The usage of {consumed.company} costs {cost} {currency.upper()} so far in this billing period.",
+                f"The next invoice of {usage.company} is near",
+                f"The usage of {usage.company} costs {cost} {currency.upper()} so far in this billing period.",
                 now=now,
                 amount=str(cost),
                 currency=currency,
-                due_at=consumed.period.end,
+                due_at=usage.period.end,
             )
 
-    def _consumed(self, companies: set[str], now: int) -> Iterator[Consumed]:
+    def _of_companies(self, companies: set[str], now: int) -> Iterator[CompanyUsage]:
         if not companies:
             return
-        used: dict[str, dict[str, int]] = {company: {} for company in companies}
-        for (company, meter), quantity in self._billed.used.items():
-            if company in used:
-                used[company][meter] = quantity
+        used = self._billed.of_companies(companies)
         with self._database.snapshot() as connection:
             prices = self._spending.prices_of(connection, companies)
         for company in sorted(companies):
-            yield Consumed(company, self._billed.periods.of(company, now), used[company], prices[company])
+            yield CompanyUsage(company, self._billed.periods.of(company, now), used[company], prices[company])

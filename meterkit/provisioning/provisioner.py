@@ -71,7 +71,7 @@ class Provisioning:
                 steps += self._plan(meter, own, there.get(meter.event_name, []), selling)
             return Plan(self._livemode, steps)
 
-    def apply(self, plan: Plan, *, done: Callable[[Step], None] = lambda _: None) -> None:
+    def apply(self, plan: Plan, *, done: Callable[[Step], object] | None = None) -> None:
         """
         Take the steps of *plan*, but for drift.
 
@@ -86,7 +86,8 @@ class Provisioning:
             assert step.act is not None
             with naming_failures(f"{step.kind} {step.what} {step.name}"):
                 step.act()
-            done(step)
+            if done is not None:
+                done(step)
 
     def _plan(self, meter: Meter, prices: list[Price], found: list[Any], selling: Selling) -> list[Step]:
         """All that concerns *meter*; where something has drifted, nothing of it is touched."""

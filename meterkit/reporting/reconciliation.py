@@ -7,12 +7,11 @@ One request for each customer and meter of a month, and by the hour only where t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from decimal import Decimal
 
 import stripe
 
-from meterkit.core.windows import HOUR, hour_of
+from meterkit.core.windows import hour_of
 from meterkit.outbox.reports import Reports
 from meterkit.stripe_api.event_summaries import Summaries
 
@@ -118,19 +117,3 @@ def _hours(ours: dict[int, Decimal], theirs: dict[int, Decimal]) -> tuple[Differ
     nothing = Decimal(0)
     pairs = ((hour, ours.get(hour, nothing), theirs.get(hour, nothing)) for hour in sorted(ours.keys() | theirs.keys()))
     return tuple(Difference(hour, here, there) for hour, here, there in pairs if here != there)
-
-
-def month(text: str | None, now: float) -> tuple[int, int]:
-    """
-    The first second of a month in UTC such as ``2026-03``, and the one after its last; of this month by default.
-
-    The current month ends with the current hour.
-
-    Raises:
-        ValueError: It is no month.
-    """
-    today = datetime.fromtimestamp(now, tz=timezone.utc)
-    first = datetime.fromisoformat(f"{text or today.strftime('%Y-%m')}-01T00:00:00+00:00")
-    year, number = first.year, first.month
-    last = datetime(year + number // 12, number % 12 + 1, 1, tzinfo=timezone.utc)
-    return int(first.timestamp()), min(int(last.timestamp()), hour_of(int(now)) + HOUR)

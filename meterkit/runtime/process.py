@@ -31,6 +31,7 @@ from meterkit.runtime.stripe_jobs import NO_KEY, Courier
 if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a call that needs them
     from meterkit.accounts.accounts import Accounts
     from meterkit.accounts.inbox import Inbox
+    from meterkit.accounts.period_usage import UsageByPeriod
     from meterkit.governance.governor import Governor
     from meterkit.ledger.database import Database
     from meterkit.ledger.ledger import Ledger
@@ -84,8 +85,11 @@ class Flusher:
         self._opening = threads.rlock()
         self._flushing_thread: int | None = None
         self._database: Database | None = None
+        self._usage: UsageByPeriod | None = None
         self.courier = Courier(settings, problems, database=self.database, stop=self._stop, changed=self._wake.ring)
-        self.notifier = None if notifier is None else notifier(database=self.database, stop=self._stop)
+        self.notifier = (
+            None if notifier is None else notifier(database=self.database, usage=self.usage, stop=self._stop)
+        )
         self._notifying = Errand(self._notify_in_background, "meterkit-notices", settings.flush_interval)
         self._folded: list[str] = []  # generations whose files are removed
         self._next_chores = self._next_look = time.monotonic()
@@ -141,7 +145,7 @@ class Flusher:
             if time.monotonic() >= self._next_chores or self._stop.is_set():
                 self._do_chores()
             if self._governor is not None:
-                self._governor.refresh(self.database(), self.journal)
+                self._governor.refresh(self.database(), self.usage(), self.journal)
         finally:
             self._flushing_thread = None
             self._flushing.release()
@@ -200,9 +204,9 @@ class Flusher:
 
         return late_reports(self.database(), "sent", since=int(self._settings.clock()) - OLDEST_SECONDS)
 
-    def clerk(self) -> Clerk:
-        """Does with Stripe what a command asks for."""
-        return Clerk(self._settings, database=self.database, follower=self.courier.follower)
+    def commands(self) -> Clerk:
+        """Return what runs the operations on Stripe that somebody asks for."""
+        return Clerk(self._settings, database=self.database, courier=self.courier)
 
     def accounts(self) -> Accounts:
         """Who pays; opened by its first use."""
@@ -230,6 +234,16 @@ class Flusher:
             if self._database is None:
                 self._database = Database(self._settings.ledger)
             return self._database
+
+    def usage(self) -> UsageByPeriod:
+        """Return the usage in the current periods, which governance and notices share."""
+        from meterkit.accounts.period_usage import UsageByPeriod
+
+        database = self.database()
+        with self._opening:
+            if self._usage is None:
+                self._usage = UsageByPeriod(database)
+            return self._usage
 
     def _fold_retired(self) -> None:
         for generation in self.journal.retired():

@@ -1,101 +1,137 @@
-"""Wiring: what a process does with Stripe when a command asks for it, and no thread by itself."""
+"""Operations on Stripe that a developer or the command line asks for, and no thread runs by itself."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from meterkit.core.periods import Period, parse_month
+from meterkit.core.validation import checked_moment
+from meterkit.core.windows import HOUR, hour_of
+from meterkit.errors import UsageError
+from meterkit.metering.meter import Meter
+from meterkit.pricing.price import Price
 from meterkit.runtime.settings import Settings, is_live, key_of
+from meterkit.runtime.stripe_jobs import Courier
 
 if TYPE_CHECKING:
     from meterkit.ledger.database import Database
-    from meterkit.pricing.price import Price
+    from meterkit.outbox.corrections import Correction
+    from meterkit.provisioning.plan import Plan, Step
     from meterkit.provisioning.subscription import Subscribed
     from meterkit.reporting.explanation import Explained
     from meterkit.reporting.reconciliation import Reconciled
     from meterkit.stripe_api.transport import StripeClient
-    from meterkit.webhooks.account_sync import Follower
 
 
 class Clerk:
     """
-    Does what it is asked to.
+    Runs them; `meterkit.MeterKit` documents each.
 
     Args:
-        settings: Of the kit.
+        settings: Settings of the kit.
         database: Opens the ledger.
-        follower: Makes what asks Stripe for customers and subscriptions.
+        courier: Makes the reporter and the account sync.
     """
 
-    def __init__(
-        self, settings: Settings, *, database: Callable[[], Database], follower: Callable[[], Follower]
-    ) -> None:
+    def __init__(self, settings: Settings, *, database: Callable[[], Database], courier: Courier) -> None:
         self._settings = settings
         self._database = database
-        self._follower = follower
+        self._courier = courier
 
-    def reconcile(self, *, start: int, end: int) -> list[Reconciled]:
-        """
-        Compare with Stripe all usage from one whole hour to another, unix seconds.
+    def correct(self, meter: Meter, company: str, quantity: int, *, at: datetime, reason: str) -> Correction:
+        """See `meterkit.MeterKit.correct`."""
+        if isinstance(quantity, bool) or not isinstance(quantity, int) or quantity < 1:
+            raise UsageError(
+                f"quantity must be 1 or more units to reverse, not {quantity!r:.50}", reason="quantity_not_positive"
+            )
+        return self._courier.reporter().correct(
+            company=company,
+            meter=meter.name,
+            event_name=meter.event_name,
+            at=checked_moment(at, self._settings.clock()),
+            quantity=quantity,
+            reason=reason,
+        )
 
-        Raises:
-            LedgerError: The ledger cannot be read.
-            ConfigurationError: There is no key.
-        """
+    def reconcile(self, month: str | None) -> list[Reconciled]:
+        """See `meterkit.MeterKit.reconcile`."""
         from meterkit.outbox.reports import Reports
         from meterkit.reporting.reconciliation import reconcile
 
-        with self.client() as (client, _):
+        start, end = self._so_far(month)
+        with self._client() as client:
             return reconcile(Reports(self._database()), client, start=start, end=end)
 
-    def explain(self, company: str, meter: str, *, start: int, end: int) -> list[Explained]:
-        """
-        From invoice lines to meter events to usage; see `meterkit.reporting.explanation.explain`.
-
-        Raises:
-            LedgerError: The ledger cannot be read.
-        """
+    def explain(self, company: str, meter: str, month: str | None) -> list[Explained]:
+        """See `meterkit.MeterKit.explain`; without a key, from the ledger alone."""
         from meterkit.reporting.explanation import explain
 
+        start, end = self._so_far(month)
         about: Any = {"company": company, "meter": meter, "start": start, "end": end}
         if self._settings.stripe_key is None:
             return explain(self._database(), None, **about)
-        with self.client() as (client, _):
+        with self._client() as client:
             return explain(self._database(), client, **about)
 
-    def subscribe(self, company: str, prices: Iterable[Price], **options: Any) -> Subscribed:
-        """
-        Make *company* a customer with a subscription; see `meterkit.provisioning.subscription.subscribe`.
+    def provision(
+        self,
+        meters: Mapping[str, Meter],
+        prices: Iterable[Price],
+        *,
+        dry_run: bool,
+        on_plan: Callable[[Plan], object] | None,
+        on_step: Callable[[Step], object] | None,
+    ) -> Plan:
+        """See `meterkit.MeterKit.provision`."""
+        from meterkit.provisioning.provisioner import Provisioning
 
-        Raises:
-            StripeFailedError: Stripe did not answer, or refuses.
-            ConfigurationError: There is no key, or Stripe has not the prices yet.
-            LedgerError: The ledger failed.
-        """
+        with self._client() as client:
+            provisioner = Provisioning(client, livemode=bool(is_live(self._settings.stripe_key)))
+            plan = provisioner.plan(meters.values(), prices)
+            if on_plan is not None:
+                on_plan(plan)
+            if not dry_run:
+                provisioner.apply(plan, done=on_step)
+            return plan
+
+    def subscribe(
+        self, company: str, prices: Iterable[Price], *, about: dict[str, str], days_until_due: int | None
+    ) -> Subscribed:
+        """See `meterkit.MeterKit.subscribe`."""
         from meterkit.accounts.accounts import Accounts
         from meterkit.provisioning.subscription import subscribe
 
         accounts = Accounts(self._database(), clock=self._settings.clock)
-        key = self._settings.metadata_key
-        with self.client() as (client, _):
-            found = subscribe(client, accounts, prices, company=company, metadata_key=key, **options)
-        self._follower().look([("customer", found.customer), ("subscription", found.subscription)])
+        with self._client() as client:
+            found = subscribe(
+                client,
+                accounts,
+                prices,
+                company=company,
+                metadata_key=self._settings.metadata_key,
+                about=about,
+                days_until_due=days_until_due,
+            )
+        self._courier.follower().look([("customer", found.customer), ("subscription", found.subscription)])
         return found
 
-    @contextmanager
-    def client(self) -> Iterator[tuple[StripeClient, bool]]:
-        """
-        A client of Stripe's for a command, and whether its key is a live one.
+    def _so_far(self, month: str | None) -> Period:
+        """The month, or as much of it as there has been, to the end of the current hour."""
+        now = self._settings.clock()
+        start, end = parse_month(month, now)
+        if start > now:
+            raise UsageError(f"the month {month} has not begun yet", reason="month_wrong")
+        return Period(start, min(end, hour_of(int(now)) + HOUR))
 
-        Raises:
-            ConfigurationError: There is no key.
-        """
+    @contextmanager
+    def _client(self) -> Iterator[StripeClient]:
         from meterkit.stripe_api.transport import connect
 
-        key = key_of(self._settings)
-        client, http = connect(key, self._settings.stripe_base)
+        client, http = connect(key_of(self._settings), self._settings.stripe_base)
         try:
-            yield client, bool(is_live(key))
+            yield client
         finally:
             http.close()

@@ -3,24 +3,57 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from meterkit.sandbox.protocol.frame import Reply, Request, json_reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from meterkit.sandbox.sandbox import Sandbox
+    from meterkit.sandbox.metering.webhook_delivery import Webhooks
+    from meterkit.sandbox.protocol.frame import Received
+    from meterkit.sandbox.state.usage import MeterEvent
 
 PREFIX = "/_sandbox/"
 _LOOPBACK = ("127.0.0.1", "localhost")
 _FAULT_OPTIONS = ("path", "times", "after", "seconds", "reason")
 
 
+class Controlled(Protocol):
+    """What of a sandbox other processes may command."""
+
+    webhooks: Webhooks
+
+    @property
+    def now(self) -> int:
+        """See `meterkit.sandbox.Sandbox.now`."""
+
+    @property
+    def requests(self) -> list[Received]:
+        """See `meterkit.sandbox.Sandbox.requests`."""
+
+    @property
+    def meter_events(self) -> list[MeterEvent]:
+        """See `meterkit.sandbox.Sandbox.meter_events`."""
+
+    def advance(self, *, seconds: int | None = None, to: float | None = None) -> int:
+        """See `meterkit.sandbox.Sandbox.advance`."""
+
+    @property
+    def fail(self) -> Callable[..., object]:
+        """See `meterkit.sandbox.Sandbox.fail`."""
+
+    def heal(self) -> None:
+        """See `meterkit.sandbox.Sandbox.heal`."""
+
+    def payments(self, customer: str, outcome: Any) -> None:
+        """See `meterkit.sandbox.Sandbox.payments`."""
+
+
 class Control:
     """Answers `/_sandbox/…`. No key is needed; a request that was not addressed to the loopback is refused."""
 
-    def __init__(self, sandbox: Sandbox) -> None:
+    def __init__(self, sandbox: Controlled) -> None:
         self._sandbox = sandbox
         self._routes: dict[tuple[str, str], Callable[[dict[str, Any]], Any]] = {
             ("GET", "clock"): self._clock,

@@ -113,7 +113,7 @@ def test_who_does_not_pay_is_stopped_until_it_is_settled(
     assert ("overdue", 402, invoice.hosted_invoice_url) == (
         problem["reason"], problem["status"], problem["settle_url"],
     )  # fmt: skip
-    assert f"Invoice {invoice.number} of 7.00 USD is overdue" in problem["detail"]
+    assert f"Invoice {invoice.number} of 7.00 USD has been overdue since" in problem["detail"]
     assert {"streamed": 2} == usage_of(ask.kit)
     assert [("acme", "overdue", 1)] == [(each.company, each.reason, each.count) for each in ask.kit.stopped()]
 

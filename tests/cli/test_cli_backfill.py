@@ -52,8 +52,8 @@ def test_the_words(write):
     said = [meterkit("backfill", "billing:kit", "usage.csv")[1] for _ in range(2)]
 
     assert [
-        "3 of 3 rows are counted now.\n",
-        "0 of 3 rows are counted now. 3 had been counted before.\n",
+        "3 of 3 rows counted.\n",
+        "0 of 3 rows counted. 3 had been counted before.\n",
     ] == said
 
 

@@ -75,7 +75,7 @@ def test_what_was_rejected_is_shown(used, stripe):
 
 
 @pytest.mark.parametrize(
-    ("month", "complaint"), [("2026-13", "a month such as 2026-03"), ("2026-04", "2026-04 has not begun yet")]
+    ("month", "complaint"), [("2026-13", "a month is written as 2026-03"), ("2026-04", "2026-04 has not begun yet")]
 )
 def test_a_month_that_is_none(used, stripe, month, complaint):
     """The message says what is."""
@@ -95,8 +95,8 @@ def test_a_correction(stripe):
     data_of("report", "billing:kit", "--open")
     too_much = meterkit("correct", *place, "egress", "--quantity", "1", *how)
 
-    assert (0, "500 are taken back; what Stripe has of them, the next report takes back there.\n", "") == part
-    assert (0, "7 are taken back: Stripe has canceled the meter event mk_") == (whole[0], whole[1][:57])
+    assert (0, "500 reversed. Units already reported to Stripe will be offset in the next report.\n", "") == part
+    assert (0, "7 reversed: Stripe has canceled the meter event mk_") == (whole[0], whole[1][:51])
     assert (1000, 0) == (stripe.usage("credit_scores", stripe.customer), stripe.usage("egress", stripe.customer))
     assert (1, "", "meterkit: only 0 of 1 are there\n") == too_much
 

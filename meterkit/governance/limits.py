@@ -1,0 +1,88 @@
+"""The limit that a quota sets for each company, asked of the application at most once in ten minutes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from meterkit.core.problems import Problems
+from meterkit.governance.policy import Quota
+
+KEPT_SECONDS = 600
+"""How long the result of a ``limit=`` function holds; it may follow from a plan, which may change."""
+
+RETRY_SECONDS = 60
+"""How long a ``limit=`` function that raised for a company is left alone; the previous limit holds meanwhile."""
+
+
+class _Limit(NamedTuple):
+    value: int | None
+    until: float  # Unix second at which the function is called again
+
+
+class LimitCache:
+    """
+    The limits of one quota. The only caller of its ``limit=`` function.
+
+    Threads may share it. No lock is held while the function runs, so two that ask at the same instant may both call it.
+
+    Args:
+        quota: Quota whose limits these are.
+        clock: Function that returns Unix seconds.
+        problems: Where a ``limit=`` function that raises is reported.
+    """
+
+    def __init__(self, quota: Quota, *, clock: Callable[[], float], problems: Problems) -> None:
+        self.quota = quota
+        self._clock = clock
+        self._problems = problems
+        self._known: dict[str, _Limit] = {}
+        self._next_refresh = 0.0
+
+    def known(self, company: str) -> int | None:
+        """Return the limit of *company* without calling the application; None if it has none, or none is known yet."""
+        if not callable(self.quota.limit):
+            return self.quota.limit
+        found = self._known.get(company)
+        return None if found is None else found.value
+
+    def get(self, company: str) -> int | None:
+        """
+        Return the limit of *company*, and call the application if it is not known or has expired. Never raises.
+
+        Returns:
+            None for no limit. If the function raises: the previous limit, or None if there is none.
+        """
+        if not callable(self.quota.limit):
+            return self.quota.limit
+        found = self._known.get(company)
+        return found.value if found is not None and self._clock() < found.until else self._ask(company, found)
+
+    def refresh(self, companies: Iterable[str]) -> None:
+        """Ask for *companies*, and again for all whose limit expires soon; by a background thread, never a request."""
+        if not callable(self.quota.limit):
+            return
+        now = self._clock()
+        for company in companies:
+            self.get(company)
+        if not self._next_refresh - RETRY_SECONDS <= now < self._next_refresh:  # also after a clock that stepped back
+            self._next_refresh = now + RETRY_SECONDS
+            for company, found in list(self._known.items()):
+                if found.until <= self._next_refresh:
+                    self._ask(company, found)
+
+    def _ask(self, company: str, previous: _Limit | None) -> int | None:
+        assert callable(self.quota.limit)
+        now = self._clock()
+        try:
+            found = _Limit(self.quota.limit(company), now + KEPT_SECONDS)
+        except Exception as error:
+            self._problems.note(
+                "limit_raised",
+                f"{self.quota}: limit= raised {error!r:.200} for {company!r:.100}",
+                level=logging.ERROR,
+            )
+            found = _Limit(None if previous is None else previous.value, now + RETRY_SECONDS)
+        self._known[company] = found
+        return found.value

@@ -1,0 +1,145 @@
+"""Build the optional parts of a kit: webhook endpoint, governor, dispatcher, customer page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING
+
+from meterkit.core.problems import Problems
+from meterkit.metering.meter import Meter
+from meterkit.metering.recorder import Counting
+from meterkit.pricing.price import Price
+from meterkit.runtime.supervisor import Processes
+from meterkit.webhooks.config import Webhook
+
+if TYPE_CHECKING:  # imported by the kits that have such a part
+    from meterkit.adapters.customer_page import CustomerPage
+    from meterkit.governance.governor import Governor
+    from meterkit.governance.limits import LimitCache
+    from meterkit.governance.policy import Governance
+    from meterkit.notices.rules import Notify
+    from meterkit.webhooks.endpoint import WebhookEndpoint
+
+
+class Assembly:
+    """
+    What the optional parts of one kit share.
+
+    Args:
+        processes: Runtime of the kit in each process; its governor and dispatcher are set here.
+        counting: Recorder of the kit.
+        meters: Meters of the kit, by name.
+        prices: Prices of the kit.
+        governance: Rules of the kit, or None.
+        problems: Where problems are reported.
+        clock: Function that returns Unix seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        processes: Processes,
+        counting: Counting,
+        meters: Mapping[str, Meter],
+        prices: Iterable[Price],
+        governance: Governance | None,
+        problems: Problems,
+        clock: Callable[[], float],
+    ) -> None:
+        self._processes = processes
+        self._counting = counting
+        self._meters = meters
+        self._prices = tuple(prices)
+        self._governance = governance
+        self._problems = problems
+        self._clock = clock
+        self._limits: tuple[LimitCache, ...] = ()
+
+    def governor(self) -> Governor | None:
+        """
+        Build what decides whether a request is allowed; None without ``governance=``. Call it first.
+
+        Raises:
+            ConfigurationError: ``governance=`` is not valid for this kit.
+        """
+        if self._governance is None:
+            return None
+        from meterkit.governance.governor import Governor
+        from meterkit.governance.limits import LimitCache
+        from meterkit.governance.policy import check_governance
+
+        check_governance(self._governance, self._meters)
+        self._limits = tuple(
+            LimitCache(quota, clock=self._clock, problems=self._problems) for quota in self._governance.quotas
+        )
+        self._processes.governor = Governor(
+            self._governance,
+            meters=self._meters,
+            prices=self._prices,
+            counting=self._counting,
+            limits=self._limits,
+            begin=lambda: self._processes.flusher(counting=True).begin(),
+            problems=self._problems,
+            clock=self._clock,
+        )
+        return self._processes.governor
+
+    def notify(self, rules: Iterable[Notify]) -> tuple[Notify, ...]:
+        """
+        Check the rules of ``notify=``, and have each process evaluate and deliver them.
+
+        Raises:
+            ConfigurationError: A rule is not valid for this kit.
+        """
+        if rules == ():
+            return ()
+        from meterkit.notices.rules import checked_notify
+
+        checked = checked_notify(rules, self._meters, self._prices, self._governance)
+        if checked:
+            from meterkit.notices.dispatcher import Notifier
+
+            self._processes.notifier = partial(
+                Notifier,
+                checked,
+                meters=self._meters,
+                prices=self._prices,
+                limits=self._limits,
+                problems=self._problems,
+                clock=self._clock,
+            )
+        return checked
+
+    def customer_page(self, path: str | None, *, webhook: Webhook | None) -> CustomerPage | None:
+        """
+        Build the page at which a company sees its own usage; None without ``customer_page=``.
+
+        Raises:
+            ConfigurationError: *path* is not a path, or is the webhook's.
+        """
+        if path is None:
+            return None
+        from meterkit.adapters.customer_page import CustomerPage, check_path
+
+        check_path(path, None if webhook is None else webhook.path)
+        return CustomerPage(
+            path,
+            database=lambda: self._processes.flusher().database(),
+            counting=self._counting,
+            prices=self._prices,
+            meters=self._meters,
+            limits=self._limits,
+            clock=self._clock,
+        )
+
+    def webhook_endpoint(
+        self, webhook: Webhook | None, *, receive: Callable[[bytes, str | None], bool]
+    ) -> WebhookEndpoint | None:
+        """Build what responds to Stripe; None if there is no webhook, or a view of the application responds to it."""
+        path = None if webhook is None else webhook.path
+        if path is None:
+            return None
+        from meterkit.webhooks.endpoint import WebhookEndpoint
+
+        return WebhookEndpoint(path, receive=receive, problems=self._problems)
