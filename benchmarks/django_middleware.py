@@ -36,7 +36,7 @@ class Passing:
         return response
 
 
-class Counting(Passing):
+class Recorder(Passing):
     """Counts company, path and status."""
 
     def _done(self, request: Any, response: Any) -> Any:

@@ -63,7 +63,7 @@ def around(count: Callable[[str, str, int], None]) -> Wrap:
     from benchmarks import django_middleware
 
     django_middleware.count = count
-    return Wrap(wsgi=wsgi, asgi=asgi, django="benchmarks.django_middleware.Counting")
+    return Wrap(wsgi=wsgi, asgi=asgi, django="benchmarks.django_middleware.Recorder")
 
 
 def counter() -> Wrap:

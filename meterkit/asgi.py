@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from meterkit.adapters.asgi_headers import RawHeaders, raw_headers
 from meterkit.adapters.starlette_routes import Templates
-from meterkit.core.responses import WARNING, Answer
+from meterkit.core.responses import WARNING, Response
 from meterkit.core.threads import in_thread
 from meterkit.metering.exchange import UNREAD, Exchange
-from meterkit.metering.recorder import MARK, Counting, counting_of
+from meterkit.metering.recorder import MARK, Recorder, recorder_of
 from meterkit.webhooks.config import LARGEST_BYTES
 from meterkit.webhooks.endpoint import WebhookEndpoint
 
@@ -79,7 +79,7 @@ class ASGIExchange(Exchange):
         if kind == "http.response.start":
             return self._start(message)
         if kind == "http.response.body" and self.status and not self.begun and not message.get("more_body", False):
-            self.owner.counting.whole(self, message.get("body", b""))
+            self.owner.recorder.whole(self, message.get("body", b""))
             return self.server_sends(message)
         if self.status:  # what comes before the start is the app's mistake, and the server's to tell
             self._count(kind, message)
@@ -97,10 +97,10 @@ class ASGIExchange(Exchange):
             self._response_headers = headers
             self._route = UNREAD
         except Exception as error:
-            self.owner.counting.problems.internal(error)
+            self.owner.recorder.problems.internal(error)
         # It may be all there is. Otherwise nothing else is looked at yet: most send their body in one piece.
         if (_EMPTY in headers or self.status in _BODILESS or self.method == "HEAD") and self.status >= 200:
-            self.owner.counting.chunk(self, b"")  # after a 103 the real one comes
+            self.owner.recorder.chunk(self, b"")  # after a 103 the real one comes
         try:
             sending = self.server_sends(message)
         except BaseException:
@@ -113,12 +113,12 @@ class ASGIExchange(Exchange):
         return sending
 
     def _count(self, kind: str, message: Message) -> None:
-        counting: Counting = self.owner.counting
+        recorder: Recorder = self.owner.recorder
         is_last = not message.get("more_body", False)
         if kind == "http.response.body":
-            counting.chunk(self, message.get("body", b""), last=is_last)
+            recorder.chunk(self, message.get("body", b""), last=is_last)
         elif kind == "http.response.pathsend" or (kind == "http.response.zerocopysend" and is_last):
-            counting.sendfile(self)
+            recorder.sendfile(self)
 
     async def _watched(self, message: Message, sending: Awaitable[None] | None = None) -> None:
         try:
@@ -157,7 +157,7 @@ class MeterMiddleware:
     def __init__(self, app: ASGIApp, kit: MeterKit) -> None:
         self.app = app
         self._kit = kit
-        self.counting = counting_of(kit)
+        self.recorder = recorder_of(kit)
         self._endpoint = kit.endpoint
         self._governor = kit.governor
         self._page = kit.page
@@ -169,7 +169,7 @@ class MeterMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, self._closing(send) if scope["type"] == "lifespan" else send)
             return
-        if MARK in scope and self.counting.counts_already(scope[MARK]):
+        if MARK in scope and self.recorder.counts_already(scope[MARK]):
             await self.app(scope, receive, send)
             return
         if self._endpoint is not None and scope["path"] == self._endpoint.path:
@@ -183,7 +183,7 @@ class MeterMiddleware:
         if self._asks_first:
             answer, send = await self._ask(exchange, send)
             if answer is not None:
-                self.counting.refuse(exchange)
+                self.recorder.refuse(exchange)
                 await _send_answer(answer, send, scope["method"])
                 return
         exchange.server_receives = receive
@@ -191,11 +191,11 @@ class MeterMiddleware:
         try:
             await self.app(scope, exchange.receive, exchange.send)
         except BaseException as error:
-            _ended(exchange, self.counting, error)
+            _ended(exchange, self.recorder, error)
             raise
         else:
             if not exchange.closed:
-                _ended(exchange, self.counting, None)
+                _ended(exchange, self.recorder, None)
         finally:
             # Servers keep the context for a while, and with it the exchange; what is theirs must not hang on that: only
             # the garbage collector would find it.
@@ -204,7 +204,7 @@ class MeterMiddleware:
             if exchange.outer is not None:
                 exchange.retract()
 
-    async def _ask(self, exchange: ASGIExchange, send: Send) -> tuple[Answer | None, Send]:
+    async def _ask(self, exchange: ASGIExchange, send: Send) -> tuple[Response | None, Send]:
         """What to send instead of the app's response, where None lets it answer; and how it is to send that."""
         page = self._page
         if page is not None and exchange.path == page.path:
@@ -250,7 +250,7 @@ async def _answer(endpoint: WebhookEndpoint, scope: Scope, receive: Receive, sen
     await _send_answer(answer, send, scope["method"])
 
 
-async def _send_answer(answer: Answer, send: Send, method: str) -> None:
+async def _send_answer(answer: Response, send: Send, method: str) -> None:
     headers = [(name.lower().encode(), value.encode()) for name, value in answer.headers]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
@@ -264,7 +264,7 @@ async def _is_over(_message: Message) -> None:
     raise RuntimeError("this app has returned, and its response is over")
 
 
-def _ended(exchange: ASGIExchange, counting: Counting, error: BaseException | None) -> None:
+def _ended(exchange: ASGIExchange, recorder: Recorder, error: BaseException | None) -> None:
     """The app returned or raised; what is not complete by now never will be."""
     if exchange.closed:
         return
@@ -272,9 +272,9 @@ def _ended(exchange: ASGIExchange, counting: Counting, error: BaseException | No
         exchange.find_route()
     client_left = exchange.gone or _is_cancellation(error) or exchange.could_not_start(error)
     if client_left and (exchange.status or error is None):
-        counting.close(exchange)
+        recorder.close(exchange)
     else:
-        counting.broke(exchange)
+        recorder.broke(exchange)
 
 
 def _led_to(error: BaseException | None) -> Iterator[BaseException]:

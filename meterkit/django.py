@@ -20,12 +20,12 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.module_loading import import_string
 
 from meterkit.adapters.wsgi_headers import EnvironHeaders
-from meterkit.core.responses import WARNING, Answer
+from meterkit.core.responses import WARNING, Response
 from meterkit.core.threads import in_thread
 from meterkit.errors import ConfigurationError
 from meterkit.kit import MeterKit
 from meterkit.metering.exchange import UNREAD, Exchange
-from meterkit.metering.recorder import MARK, Counting, counting_of
+from meterkit.metering.recorder import MARK, Recorder, recorder_of
 from meterkit.webhooks.config import LARGEST_BYTES
 
 __all__ = ["DjangoExchange", "MeterMiddleware"]
@@ -79,7 +79,7 @@ class MeterMiddleware:
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response: Any = get_response
         kit = _configured()
-        self.counting = counting_of(kit)
+        self.recorder = recorder_of(kit)
         self._endpoint = kit.endpoint
         self._governor = kit.governor
         self._page = kit.page
@@ -125,10 +125,10 @@ class MeterMiddleware:
         answer = await in_thread(lambda: governor.stop(exchange)) if waits else governor.stop(exchange)
         return self._refused(answer, request, exchange)
 
-    def _refused(self, answer: Answer | None, request: HttpRequest, exchange: Exchange) -> HttpResponseBase | None:
+    def _refused(self, answer: Response | None, request: HttpRequest, exchange: Exchange) -> HttpResponseBase | None:
         if answer is None:
             return None
-        self.counting.refuse(exchange)
+        self.recorder.refuse(exchange)
         return _response(answer, request)
 
     async def _serve(self, request: HttpRequest, exchange: DjangoExchange) -> HttpResponseBase:
@@ -152,7 +152,7 @@ class MeterMiddleware:
     def _show(self, request: HttpRequest, exchange: DjangoExchange) -> HttpResponse:
         assert self._page is not None
         answer = self._page.answer(exchange)
-        self.counting.refuse(exchange)
+        self.recorder.refuse(exchange)
         return _response(answer, request)
 
     async def _show_async(self, request: HttpRequest, exchange: DjangoExchange) -> HttpResponse:
@@ -161,7 +161,7 @@ class MeterMiddleware:
     def _open(self, request: HttpRequest) -> DjangoExchange | None:
         # The scope under ASGI, the environ under WSGI: what meterkit.asgi and meterkit.wsgi mark, too.
         carrier = getattr(request, "scope", None) or request.META
-        if MARK in carrier and self.counting.counts_already(carrier[MARK]):
+        if MARK in carrier and self.recorder.counts_already(carrier[MARK]):
             return None
         exchange = DjangoExchange()
         headers = EnvironHeaders()  # Django's own first makes a dict of them all
@@ -178,24 +178,24 @@ class MeterMiddleware:
             if self._governor is not None and exchange.warning is not None:
                 response[WARNING] = exchange.warning
             if not response.streaming:
-                self.counting.whole(exchange, response.content)
+                self.recorder.whole(exchange, response.content)
             elif getattr(response, "file_to_stream", None) is not None:
-                self.counting.sendfile(exchange)  # it has to stay a file, for servers that send files themselves
+                self.recorder.sendfile(exchange)  # it has to stay a file, for servers that send files themselves
             else:
-                self.counting.chunk(exchange, b"")
+                self.recorder.chunk(exchange, b"")
                 if not exchange.closed:
                     kind = AsyncBody if response.is_async else Body
-                    response.streaming_content = kind(response.streaming_content, exchange, self.counting)
+                    response.streaming_content = kind(response.streaming_content, exchange, self.recorder)
                     return
         except Exception as error:
-            self.counting.problems.internal(error)
-            (self.counting.close if exchange.status else self.counting.broke)(exchange)
+            self.recorder.problems.internal(error)
+            (self.recorder.close if exchange.status else self.recorder.broke)(exchange)
         exchange.retract()
 
     def _broke(self, exchange: DjangoExchange) -> None:
         # Only what is no Exception comes here: Django makes a response of the others.
         exchange.find_route()
-        self.counting.broke(exchange)
+        self.recorder.broke(exchange)
         exchange.retract()
 
 
@@ -206,12 +206,12 @@ class Body:
     Django calls its `close` among the response's closers, also when the client went away.
     """
 
-    __slots__ = ("_counting", "_exchange", "_inner")
+    __slots__ = ("_exchange", "_inner", "_recorder")
 
-    def __init__(self, inner: Any, exchange: Exchange, counting: Counting) -> None:
+    def __init__(self, inner: Any, exchange: Exchange, recorder: Recorder) -> None:
         self._inner = inner
         self._exchange = exchange
-        self._counting = counting
+        self._recorder = recorder
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -225,21 +225,21 @@ class Body:
         except BaseException:
             self._broke()
             raise
-        self._counting.chunk(self._exchange, data)
+        self._recorder.chunk(self._exchange, data)
         return data
 
     def close(self) -> None:
         """The body is complete, or the client is gone."""
-        self._counting.close(self._exchange)
+        self._recorder.close(self._exchange)
         self._exchange.retract()
 
     def _broke(self) -> None:
-        self._counting.broke(self._exchange)
+        self._recorder.broke(self._exchange)
         self._exchange.retract()
 
     def __del__(self) -> None:
         # Django's ASGI handler forgets to close a response when the server cannot send.
-        self._counting.close(self._exchange)
+        self._recorder.close(self._exchange)
 
 
 class AsyncBody(Body):
@@ -264,7 +264,7 @@ class AsyncBody(Body):
         except BaseException:
             self._broke()
             raise
-        self._counting.chunk(self._exchange, data)
+        self._recorder.chunk(self._exchange, data)
         return data
 
 
@@ -274,7 +274,7 @@ def _exchange_of(request: HttpRequest) -> DjangoExchange | None:
     return exchange if isinstance(exchange, DjangoExchange) and exchange.native is request else None
 
 
-def _response(answer: Answer, request: HttpRequest) -> HttpResponse:
+def _response(answer: Response, request: HttpRequest) -> HttpResponse:
     body = b"" if request.method == "HEAD" else answer.body
     return HttpResponse(body, status=answer.status, headers=dict(answer.headers))
 
@@ -286,7 +286,7 @@ def _configured() -> MeterKit:
     try:
         if isinstance(kit, str):
             kit = import_string(kit.replace(":", "."))
-        counting_of(kit)
+        recorder_of(kit)
     except (ImportError, ConfigurationError) as error:
         raise ImproperlyConfigured(
             f"METERKIT = {settings.METERKIT!r:.200}: {error}; set it to the dotted path of your kit, "

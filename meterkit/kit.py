@@ -19,9 +19,9 @@ from meterkit.core.validation import checked_customer, checked_id, is_customer_i
 from meterkit.core.windows import Windows
 from meterkit.errors import UsageError
 from meterkit.metering.identification import Identify
-from meterkit.metering.matching import Rulebook
+from meterkit.metering.matching import MeterMatcher
 from meterkit.metering.meter import Meter
-from meterkit.metering.recorder import Counting
+from meterkit.metering.recorder import Recorder
 from meterkit.pricing.price import Price
 from meterkit.runtime.assembly import Assembly
 from meterkit.runtime.settings import (
@@ -32,28 +32,28 @@ from meterkit.runtime.settings import (
     checked_prices,
     settings_of,
 )
-from meterkit.runtime.supervisor import Processes
+from meterkit.runtime.supervisor import Supervisor
 from meterkit.webhooks.config import Webhook, checked_webhook
 
 if TYPE_CHECKING:  # imported by the kits and the calls that need them
     from meterkit.accounts.inbox import WebhookEvent
-    from meterkit.accounts.overview import Account
-    from meterkit.governance.blocked_requests import Stopped
+    from meterkit.accounts.overview import AccountOverview
+    from meterkit.governance.blocked_requests import BlockedRequests
     from meterkit.governance.policy import Governance
     from meterkit.ledger.ledger import Usage
     from meterkit.notices.rules import Notify
-    from meterkit.notices.store import Delivery
+    from meterkit.notices.store import NoticeDelivery
     from meterkit.outbox.corrections import Correction
     from meterkit.outbox.outbox import Summary
     from meterkit.pricing.preview import Preview
-    from meterkit.pricing.simulation import Simulated
+    from meterkit.pricing.simulation import SimulatedBill
     from meterkit.provisioning.plan import Plan, Step
-    from meterkit.provisioning.subscription import Subscribed
-    from meterkit.reporting.explanation import Explained
-    from meterkit.reporting.reconciliation import Reconciled
-    from meterkit.runtime.backfill import Backfilled
-    from meterkit.runtime.process import Flusher
-    from meterkit.webhooks.account_sync import Followed
+    from meterkit.provisioning.subscription import SubscriptionResult
+    from meterkit.reporting.explanation import Explanation
+    from meterkit.reporting.reconciliation import Reconciliation
+    from meterkit.runtime.backfill import BackfillResult
+    from meterkit.runtime.process import ProcessRuntime
+    from meterkit.webhooks.account_sync import SyncResult
 
 
 class MeterKit:
@@ -150,9 +150,9 @@ class MeterKit:
         )
         self._problems = Problems()
         windows = Windows()
-        self._processes = Processes(self._settings, self._problems, windows)
-        self.counting = Counting(
-            rulebook=Rulebook(self.meters.values()),
+        self._processes = Supervisor(self._settings, self._problems, windows)
+        self.recorder = Recorder(
+            rulebook=MeterMatcher(self.meters.values()),
             identify=identify,
             sink=self._processes,
             problems=self._problems,
@@ -161,7 +161,7 @@ class MeterKit:
         )
         assembly = Assembly(
             processes=self._processes,
-            counting=self.counting,
+            recorder=self.recorder,
             meters=self.meters,
             prices=self.prices,
             governance=governance,
@@ -203,7 +203,7 @@ class MeterKit:
         Raises:
             UsageError: An argument cannot be counted; nothing was.
         """
-        self.counting.measuring.record(self._meter(meter), company, quantity, user=user, value=value, at=at)
+        self.recorder.evaluator.record(self._meter(meter), company, quantity, user=user, value=value, at=at)
 
     def link(self, company: str, customer: str) -> None:
         """
@@ -247,7 +247,7 @@ class MeterKit:
             LedgerError: The ledger failed; nothing is lost.
         """
         self.flush()
-        return self.process().courier.report(include_open=include_open)
+        return self.process().stripe_jobs.report(include_open=include_open)
 
     def receive(self, payload: bytes | str, signature: str | None) -> bool:
         """
@@ -268,14 +268,14 @@ class MeterKit:
         """
         return self._processes.flusher(counting=True).receive(payload, signature)
 
-    def sync(self) -> Followed:
+    def sync(self) -> SyncResult:
         """
         Read all customers, subscriptions and open invoices from Stripe, as after missed webhooks.
 
         Raises:
             LedgerError: The ledger failed.
         """
-        return self.process().courier.sync()
+        return self.process().stripe_jobs.sync()
 
     def usage(
         self,
@@ -315,7 +315,7 @@ class MeterKit:
         self.flush()
         return previews(self.process().database(), company, clock=self.clock)
 
-    def simulate(self, *, month: str | None = None, former: Iterable[Price] | None = None) -> list[Simulated]:
+    def simulate(self, *, month: str | None = None, former: Iterable[Price] | None = None) -> list[SimulatedBill]:
         """
         Price a month's usage by the kit's prices, beside what it cost.
 
@@ -335,7 +335,7 @@ class MeterKit:
         database = self.process().database()
         return simulate(database, start=start, end=end, meters=self.meters, prices=self.prices, former=former)
 
-    def customers(self) -> list[Account]:
+    def customers(self) -> list[AccountOverview]:
         """
         Return each company's billing state: its Stripe customer, subscriptions, standing, and usage that waits.
 
@@ -355,18 +355,18 @@ class MeterKit:
         """
         return self.process().inbox().events(limit=limit)
 
-    def notices(self, *, limit: int = 100, company: str | None = None) -> list[Delivery]:
+    def notices(self, *, limit: int = 100, company: str | None = None) -> list[NoticeDelivery]:
         """
         Return the latest *limit* deliveries of notices, newest first, one for each notice and channel.
 
         Raises:
             LedgerError: The ledger cannot be read.
         """
-        from meterkit.notices.store import Notices
+        from meterkit.notices.store import NoticeStore
 
-        return Notices(self.process().database(), clock=self.clock).deliveries(limit=limit, company=company)
+        return NoticeStore(self.process().database(), clock=self.clock).deliveries(limit=limit, company=company)
 
-    def stopped(self, *, days: int = 31) -> list[Stopped]:
+    def stopped(self, *, days: int = 31) -> list[BlockedRequests]:
         """
         Return how many requests were blocked in the last *days*, by company, reason and day.
 
@@ -424,7 +424,7 @@ class MeterKit:
             LedgerError: The ledger failed, or another process is reporting; try again.
             ConfigurationError: There is no Stripe key.
         """
-        return self.process().courier.reporter().retry(identifier=identifier)
+        return self.process().stripe_jobs.reporter().retry(identifier=identifier)
 
     def decide(self, identifier: str, *, arrived: bool) -> bool:
         """
@@ -441,9 +441,9 @@ class MeterKit:
             LedgerError: The ledger failed, or another process is reporting; try again.
             ConfigurationError: There is no Stripe key.
         """
-        return self.process().courier.reporter().decide(identifier, arrived=arrived)
+        return self.process().stripe_jobs.reporter().decide(identifier, arrived=arrived)
 
-    def reconcile(self, *, month: str | None = None) -> list[Reconciled]:
+    def reconcile(self, *, month: str | None = None) -> list[Reconciliation]:
         """
         Compare the ledger with what Stripe has added up, for each customer and meter of a month.
 
@@ -457,7 +457,7 @@ class MeterKit:
         """
         return self.process().commands().reconcile(month)
 
-    def explain(self, company: str, meter: Meter | str, *, month: str | None = None) -> list[Explained]:
+    def explain(self, company: str, meter: Meter | str, *, month: str | None = None) -> list[Explanation]:
         """
         Trace a company's invoice lines to meter events, and those to usage, for each billing period of a month.
 
@@ -502,7 +502,7 @@ class MeterKit:
 
     def subscribe(
         self, company: str, *, name: str | None = None, email: str | None = None, days_until_due: int | None = None
-    ) -> Subscribed:
+    ) -> SubscriptionResult:
         """
         Create the Stripe customer and the subscription if they do not exist, and link the company. Can be repeated.
 
@@ -527,7 +527,7 @@ class MeterKit:
         path: str | os.PathLike[str],
         *,
         track: Callable[[Iterable[int], int], Iterable[int]] = lambda portions, _: portions,
-    ) -> Backfilled:
+    ) -> BackfillResult:
         """
         Import past usage from a CSV file; the same file counts once, however often it is imported.
 
@@ -544,7 +544,7 @@ class MeterKit:
 
         return backfill(self.process(), self.meters, Path(path), now=self.clock(), track=track)
 
-    def process(self) -> Flusher:
+    def process(self) -> ProcessRuntime:
         """Return the runtime of this process; for meterkit's own parts."""
         return self._processes.flusher()
 

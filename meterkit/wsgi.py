@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from meterkit.adapters.wsgi_body import counted, only_piece
 from meterkit.adapters.wsgi_headers import EnvironHeaders, HeaderPairs
-from meterkit.core.responses import WARNING, Answer
+from meterkit.core.responses import WARNING, Response
 from meterkit.metering.exchange import UNREAD, Exchange
-from meterkit.metering.recorder import MARK, counting_of
+from meterkit.metering.recorder import MARK, recorder_of
 from meterkit.webhooks.config import LARGEST_BYTES
 from meterkit.webhooks.endpoint import WebhookEndpoint
 
@@ -89,7 +89,7 @@ class WSGIExchange(Exchange):
                     self.matched = self.native["werkzeug.request"]
                     self._route = UNREAD
             except Exception as error:
-                self.owner.counting.problems.internal(error)
+                self.owner.recorder.problems.internal(error)
         return self
 
     def _read_route(self) -> str | None:
@@ -112,7 +112,7 @@ class WSGIExchange(Exchange):
 
     def __call__(self, data: bytes) -> object:
         """Send *data* at once: what the oldest apps do."""
-        self.owner.counting.chunk(self, data)
+        self.owner.recorder.chunk(self, data)
         self.begun = True
         return self.server_writes(data)
 
@@ -131,7 +131,7 @@ class MeterMiddleware:
 
     def __init__(self, app: WSGIApplication, kit: MeterKit) -> None:
         self.app = app
-        self.counting = counting_of(kit)
+        self.recorder = recorder_of(kit)
         self._endpoint = kit.endpoint
         self._governor = kit.governor
         self._page = kit.page
@@ -147,7 +147,7 @@ class MeterMiddleware:
         path = path if path.isascii() else _decoded(path)
         if self._endpoint is not None and path == self._endpoint.path:
             return _answered(self._endpoint, environ, start_response)
-        if MARK in environ and self.counting.counts_already(environ[MARK]):
+        if MARK in environ and self.recorder.counts_already(environ[MARK]):
             return self.app(environ, start_response)
         exchange = WSGIExchange()
         headers = EnvironHeaders()
@@ -158,7 +158,7 @@ class MeterMiddleware:
         if self._asks_first:
             answer, start_response = self._ask(exchange, start_response)
             if answer is not None:
-                self.counting.refuse(exchange)
+                self.recorder.refuse(exchange)
                 return _sent(answer, environ, start_response)
         exchange.server_starts = start_response
         app, files = self.app, environ.get("wsgi.file_wrapper")
@@ -168,19 +168,19 @@ class MeterMiddleware:
             else:
                 body, files = _remembering(app, environ, exchange.start_response, files)
         except BaseException:
-            self.counting.broke(exchange)
+            self.recorder.broke(exchange)
             exchange.over()
             raise
         piece = body[0] if type(body) is list and len(body) == 1 else only_piece(body)
         if piece is None or exchange.begun or not exchange.status:
-            return counted(body, exchange, self.counting, is_file=files is not None and isinstance(body, files))
-        self.counting.whole(exchange, piece)
+            return counted(body, exchange, self.recorder, is_file=files is not None and isinstance(body, files))
+        self.recorder.whole(exchange, piece)
         exchange.server_starts = exchange.server_writes = exchange.matched = None  # what `over` does
         if exchange.outer is not None:
             exchange.retract()
         return body
 
-    def _ask(self, exchange: WSGIExchange, start_response: StartResponse) -> tuple[Answer | None, StartResponse]:
+    def _ask(self, exchange: WSGIExchange, start_response: StartResponse) -> tuple[Response | None, StartResponse]:
         """What to send instead of the app's response, where None lets it answer; and how it is to start that."""
         if self._page is not None and exchange.path == self._page.path:
             return self._page.answer(exchange), start_response
@@ -250,7 +250,7 @@ def _answered(endpoint: WebhookEndpoint, environ: WSGIEnvironment, start_respons
     return _sent(answer, environ, start_response)
 
 
-def _sent(answer: Answer, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+def _sent(answer: Response, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
     start_response(f"{answer.status} {answer.reason}", answer.headers)
     return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
 

@@ -12,7 +12,7 @@ class PlainExchange(Exchange):
     """Carries what a test gives it."""
 
     def __init__(self, method="GET", path="/", *, headers=None, routes=None, timed=False):
-        owner = SimpleNamespace(counting=SimpleNamespace(is_timed=timed))
+        owner = SimpleNamespace(recorder=SimpleNamespace(is_timed=timed))
         copy_context().run(self.begin, method, path, {}, headers or {}, owner)  # no view is to see it yet
         self._routes = routes
         self.sent_headers = {}
@@ -35,7 +35,7 @@ def serve(kit, exchange=None, *, view=lambda: None, status=200, body=b"ok", head
     exchange.publish(kit)
     view()
     exchange.status, exchange.sent_headers, exchange.route = status, headers or {}, route
-    kit.counting.chunk(exchange, body, last=True)
+    kit.recorder.chunk(exchange, body, last=True)
     exchange.retract()
     return exchange
 

@@ -170,7 +170,7 @@ def test_a_human_decides(kit, stripe, customer, clock, arrived, events):
     clock.advance(DAY)
     kit.report()
     (refused,) = kit.health()["refused"]
-    reporter = kit.process().courier.reporter()
+    reporter = kit.process().stripe_jobs.reporter()
 
     assert reporter.decide(refused["identifier"], arrived=arrived)
     assert not reporter.decide(refused["identifier"], arrived=not arrived)

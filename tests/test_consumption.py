@@ -140,7 +140,7 @@ def stripe_free_correction(make_kit, clock):
 
     def correct(quantity):
         reporter = make_kit(Meter("calls"), stripe_key="sk_test_1", stripe_base="http://127.0.0.1:9").process()
-        reporter.courier.reporter().correct(
+        reporter.stripe_jobs.reporter().correct(
             company="acme", meter="calls", event_name="calls", at=int(clock()), quantity=quantity, reason="a test"
         )
 

@@ -34,9 +34,9 @@ def used(kit, customer, clock):
     return hour
 
 
-def take_back(kit, quantity, at, reason="a load test", company="acme"):
+def reverse(kit, quantity, at, reason="a load test", company="acme"):
     kit.flush()
-    correct = kit.process().courier.reporter().correct
+    correct = kit.process().stripe_jobs.reporter().correct
     return correct(company=company, meter="calls", event_name="calls", at=at, quantity=quantity, reason=reason)
 
 
@@ -50,7 +50,7 @@ def kept(kit):
 
 def test_what_is_not_reported_yet_will_not_be(kit, stripe, customer, used):
     """Stripe never hears of it; the reason is kept."""
-    take_back(kit, 30, used)
+    reverse(kit, 30, used)
     kit.report()
 
     assert [70] == [event.value for event in stripe.meter_events]
@@ -61,7 +61,7 @@ def test_what_is_not_reported_yet_will_not_be(kit, stripe, customer, used):
 def test_a_part_of_what_was_reported_is_taken_back_by_a_negative_event(kit, stripe, customer, used, clock):
     """In the same hour, so that it lands on the same invoice."""
     kit.report()
-    take_back(kit, 30, used)
+    reverse(kit, 30, used)
     clock.advance(HOUR)
     kit.report()
 
@@ -74,7 +74,7 @@ def test_a_part_of_what_was_reported_is_taken_back_by_a_negative_event(kit, stri
 def test_a_whole_event_is_canceled_within_a_day(kit, stripe, customer, used, clock):
     """And nothing else is sent for it."""
     kit.report()
-    found = take_back(kit, 100, used)
+    found = reverse(kit, 100, used)
     clock.advance(HOUR)
     kit.report()
 
@@ -88,7 +88,7 @@ def test_a_whole_event_is_taken_back_after_a_day(kit, stripe, customer, used, cl
     """Stripe cancels nothing that old."""
     kit.report()
     clock.advance(DAY)
-    found = take_back(kit, 100, used)
+    found = reverse(kit, 100, used)
     kit.report()
 
     assert ("done", None, []) == (found.state, found.report, stripe.adjustments)
@@ -101,7 +101,7 @@ def test_an_answer_that_is_lost(kit, stripe, customer, used, clock, fault):
     """Health says so; the next report asks again, and what was taken back is so once."""
     kit.report()
     stripe.fail(fault, path="/v1/billing/meter_event_adjustments")
-    found = take_back(kit, 100, used)
+    found = reverse(kit, 100, used)
     attention = " ".join(kit.health()["attention"])
     stripe.heal()
     clock.advance(HOUR)
@@ -117,7 +117,7 @@ def test_an_answer_that_is_lost_until_it_is_too_late(kit, stripe, customer, used
     """Stripe's sum tells whether it was canceled; if not, a negative event takes it back."""
     kit.report()
     stripe.fail(fault, path="/v1/billing/meter_event_adjustments", times=9)
-    take_back(kit, 100, used)
+    reverse(kit, 100, used)
     stripe.heal()
     clock.advance(DAY)
     kit.report()
@@ -134,7 +134,7 @@ def test_a_cancellation_that_stripe_refuses(kit, stripe, customer, used, clock, 
     kit.report()
     monkeypatch.setattr(corrections, "UNKNOWN_SECONDS", 99 * HOUR)  # whoever asks too late is refused
     clock.advance(30 * HOUR)
-    found = take_back(kit, 100, used)
+    found = reverse(kit, 100, used)
     kit.report()
 
     assert ("done", None) == (found.state, found.report)
@@ -144,7 +144,7 @@ def test_a_cancellation_that_stripe_refuses(kit, stripe, customer, used, clock, 
 def test_usage_after_a_correction(kit, stripe, customer, used, clock):
     """It goes on from what is left."""
     kit.report()
-    take_back(kit, 30, used)
+    reverse(kit, 30, used)
     clock.advance(-HOUR)
     kit.record("calls", "acme", 5)
     clock.advance(HOUR)
@@ -157,7 +157,7 @@ def test_usage_after_a_correction(kit, stripe, customer, used, clock):
 def test_a_correction_that_is_sent_twice_is_taken_once(kit, stripe, customer, used, clock):
     """A negative event is a report like any other: its identifier keeps it from counting twice."""
     kit.report()
-    take_back(kit, 30, used)
+    reverse(kit, 30, used)
     stripe.fail("reset_after", times=2)
     kit.report()
 
@@ -168,7 +168,7 @@ def test_a_correction_that_is_sent_twice_is_taken_once(kit, stripe, customer, us
 def test_more_than_was_used(kit, stripe, customer, used, quantity, company):
     """Nothing is changed."""
     with pytest.raises(UsageError, match=f"of {quantity} are there"):
-        take_back(kit, quantity, used, company=company)
+        reverse(kit, quantity, used, company=company)
 
     kit.report()
     assert [100] == [event.value for event in stripe.meter_events]
@@ -180,12 +180,12 @@ def test_while_another_process_reports(kit, stripe, customer, used, make_kit, mo
     monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(60))  # the first waits as long as the other takes
     kit.report()
     held = stripe.fail("slow", path="/v1/billing/meter_event_adjustments")
-    first = threading.Thread(target=lambda: take_back(kit, 100, used))
+    first = threading.Thread(target=lambda: reverse(kit, 100, used))
     first.start()
     assert held.wait(30)
     other = make_kit(Meter("calls"), stripe_key=stripe.api_key, stripe_base=stripe.url)
     with pytest.raises(LedgerError, match="another process"):
-        take_back(other, 10, used)
+        reverse(other, 10, used)
     held.release()
     first.join()
 
@@ -201,7 +201,7 @@ def test_rejected_usage_is_reported_again(kit, stripe, clock, customer):
     kit.report()
     rejected = books(kit)
     kit.link("acme", customer)
-    retried = kit.process().courier.reporter().retry()
+    retried = kit.process().stripe_jobs.reporter().retry()
     between = books(kit)
     kit.report()
 
@@ -216,6 +216,6 @@ def test_only_what_is_rejected_is_retried(kit, stripe, customer, used):
     """What Stripe has stays as it is."""
     kit.report()
 
-    assert 0 == kit.process().courier.reporter().retry()
+    assert 0 == kit.process().stripe_jobs.reporter().retry()
     kit.report()
     assert [100] == [event.value for event in stripe.meter_events]

@@ -10,7 +10,7 @@ from plain_exchange import PlainExchange, counted, serve
 
 import meterkit
 from meterkit import ConfigurationError, Identity, Meter, UsageError, response_json
-from meterkit.metering.recorder import counting_of
+from meterkit.metering.recorder import recorder_of
 
 
 def raising(error):
@@ -253,4 +253,4 @@ def test_record_with_a_wrong_user(kit):
 def test_a_middleware_without_a_kit(kit):
     """A middleware asks for its kit while it is built."""
     with pytest.raises(ConfigurationError, match="the middleware takes a MeterKit"):
-        counting_of(kit)
+        recorder_of(kit)

@@ -24,8 +24,8 @@ def test_a_body_in_chunks(make_kit):
     exchange.publish(kit)
     exchange.status = 200
     for byte in json.dumps({"rows": 345}).encode():
-        kit.counting.chunk(exchange, bytes([byte]))
-    kit.counting.close(exchange)
+        kit.recorder.chunk(exchange, bytes([byte]))
+    kit.recorder.close(exchange)
 
     assert {("rows", "acme"): 345} == counted(kit)
 
@@ -37,9 +37,9 @@ def test_counted_before_the_last_byte_leaves(make_kit):
     exchange.publish(kit)
     exchange.status, exchange.sent_headers = 200, {"content-length": "4"}
 
-    kit.counting.chunk(exchange, b"ab")
+    kit.recorder.chunk(exchange, b"ab")
     before = counted(kit)
-    kit.counting.chunk(exchange, b"cd")
+    kit.recorder.chunk(exchange, b"cd")
 
     assert ({}, {("calls", "acme"): 1}) == (before, counted(kit))
 
@@ -50,8 +50,8 @@ def test_a_client_that_leaves_early(make_kit):
     exchange = PlainExchange()
     exchange.publish(kit)
     exchange.status, exchange.sent_headers = 200, {"content-length": "1000"}
-    kit.counting.chunk(exchange, b"x" * 999)
-    kit.counting.close(exchange)
+    kit.recorder.chunk(exchange, b"x" * 999)
+    kit.recorder.close(exchange)
 
     assert {("calls", "acme"): 1} == counted(kit)
 
@@ -62,8 +62,8 @@ def test_an_app_that_breaks_off(make_kit):
     exchange = PlainExchange()
     exchange.publish(kit)
     exchange.status = 200
-    kit.counting.chunk(exchange, b"half")
-    kit.counting.broke(exchange)
+    kit.recorder.chunk(exchange, b"half")
+    kit.recorder.broke(exchange)
 
     assert {("failures", "acme"): 1} == counted(kit)
 
@@ -75,7 +75,7 @@ def test_a_response_without_a_body(make_kit, method, status):
     exchange = PlainExchange(method)
     exchange.publish(kit)
     exchange.status, exchange.sent_headers = status, {"content-length": "1000"}
-    kit.counting.chunk(exchange, b"x" * 1000)
+    kit.recorder.chunk(exchange, b"x" * 1000)
 
     assert {("calls", None): 1} == counted(kit)
 
@@ -84,10 +84,10 @@ def test_closing_again_counts_nothing(make_kit):
     """However many ways an exchange ends, it counts once."""
     kit = make_kit()
     exchange = serve(kit)
-    kit.counting.close(exchange)
-    kit.counting.broke(exchange)
-    kit.counting.sendfile(exchange)
-    kit.counting.chunk(exchange, b"more", last=True)
+    kit.recorder.close(exchange)
+    kit.recorder.broke(exchange)
+    kit.recorder.sendfile(exchange)
+    kit.recorder.chunk(exchange, b"more", last=True)
 
     assert {("calls", None): 1} == counted(kit)
 

@@ -12,7 +12,7 @@ import pytest
 from figures import note_figure
 
 from meterkit.journal import cardinality
-from meterkit.journal.cardinality import Flood
+from meterkit.journal.cardinality import CardinalityLimit
 
 COMPANIES = int(os.environ.get("METERKIT_TEST_COMPANIES", "60000"))
 """The long run takes a million."""
@@ -126,7 +126,7 @@ def test_after_a_flood_all_is_as_before(dammed):
 def test_who_is_known_is_bounded_too(monkeypatch):
     """Companies that come slowly could be invented as well."""
     monkeypatch.setattr(cardinality, "MOST_KNOWN", 3)
-    known = Flood()
+    known = CardinalityLimit()
 
     known.know(f"company {number}" for number in range(10))
 

@@ -93,12 +93,12 @@ def test_a_close_amidst_a_flush_flushes_once_more(make_kit, clock, monkeypatch):
             closing.wait(30)
         return clock()
 
-    def join_when_closing(worker: threads.Worker, timeout: float) -> bool:
+    def join_when_closing(worker: threads.DaemonThread, timeout: float) -> bool:
         closing.set()
         return join(worker, timeout)
 
-    join = threads.Worker.join
-    monkeypatch.setattr(threads.Worker, "join", join_when_closing)
+    join = threads.DaemonThread.join
+    monkeypatch.setattr(threads.DaemonThread, "join", join_when_closing)
     kit = make_kit(flush_interval=0.01, clock=clock_that_holds_a_flush)
     kit.record("calls", "acme", 1)
     assert amidst.wait(30)

@@ -23,7 +23,7 @@ CELL = ("credit_scores", "credit_scores", "acme", "", 1_700_000_000 // 3600 * 36
 OTHER = ("egress", "egress_bytes", "globex", "anna", CELL[4])
 
 
-def counted_in(path: Path) -> dict[generation.Cell, int]:
+def counted_in(path: Path) -> dict[generation.UsageKey, int]:
     return {cell: quantity for cell, quantity, _last in file_format.read(path.read_bytes())}
 
 
@@ -344,7 +344,7 @@ def test_a_key_that_was_interrupted_is_written_over(tmp_path):
     """A signal handler may raise after a key is written, and before there is a cell for it."""
     owned = Generation.create(tmp_path)
     owned.count(CELL, 1, 0)
-    owned._append(cell_key("[0,", "a much longer name than the next one's"), owned.layout.tip[0])
+    owned._append(cell_key("[0,", "a much longer name than the next one's"), owned.index.tip[0])
 
     owned.count((*CELL[:2], "x", "", CELL[4]), 2, 0)
 

@@ -45,10 +45,10 @@ def ask(kit, company="acme", path="/calls", method="GET"):
     exchange.publish(kit)
     answer = kit.governor.stop(exchange)
     if answer is not None:
-        kit.counting.refuse(exchange)
+        kit.recorder.refuse(exchange)
         return answer.status, json.loads(answer.body)
     exchange.status = 200
-    kit.counting.close(exchange)
+    kit.recorder.close(exchange)
     return exchange.warning
 
 
@@ -142,7 +142,7 @@ def test_an_exact_quota_holds_what_is_under_way(govern):
     kit.flush()
     meanwhile = statuses(kit, 1)
     for exchange in under_way:
-        kit.counting.broke(exchange)
+        kit.recorder.broke(exchange)
     kit.flush()
 
     assert [None, None] == before

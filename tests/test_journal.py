@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from meterkit.core.problems import Problems
 from meterkit.journal.generation import Generation
 from meterkit.journal.journal import ClosedJournalError, Journal, generation
-from meterkit.journal.pool import Spares
+from meterkit.journal.pool import GenerationPool
 
 
-def cell(company: str, window: int = 0) -> generation.Cell:
+def cell(company: str, window: int = 0) -> generation.UsageKey:
     return ("m", "m", company, "", window)
 
 
@@ -29,7 +29,7 @@ class Bench:
         self.woken = threading.Event()
         self.journal = Journal(directory, problems=self.problems, wake=self.woken.set, **options)
         self.journal.open()
-        self.journal.spares.report_trouble()
+        self.journal.pool.report_trouble()
         self.folded: dict[str, int] = {}
 
     def count(self, company: str, quantity: int = 1, *, window: int = 0) -> None:
@@ -150,7 +150,7 @@ def test_a_birthmark_that_takes_its_time_loses_nothing(bench):
             return True
 
     bench.count("acme")
-    bench.journal.birthmark = Slow()
+    bench.journal.fork_marker = Slow()
     is_counted = bench.journal.count_one(("m", "m", 0), "acme", 7)
     bench.fold()
 
@@ -290,7 +290,7 @@ def after_a_kill(bench, size):
 def test_newcomers_while_the_next_generation_is_made_ready(tmp_path, monkeypatch, newcomers):
     """Most of that is done while requests go on; a kill afterwards loses none of them, nor mixes them up."""
     bench = Bench(tmp_path, size=4096)
-    follow = Spares.follow
+    follow = GenerationPool.follow
 
     def follow_while_others_come(self, current, coming):
         follows = follow(self, current, coming)
@@ -300,7 +300,7 @@ def test_newcomers_while_the_next_generation_is_made_ready(tmp_path, monkeypatch
 
     bench.count("acme")
     bench.journal.prepare()
-    monkeypatch.setattr(Spares, "follow", follow_while_others_come)
+    monkeypatch.setattr(GenerationPool, "follow", follow_while_others_come)
     bench.fold()
     for number in range(newcomers):
         bench.count(f"company-{number}")

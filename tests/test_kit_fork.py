@@ -127,7 +127,7 @@ def test_forks_amidst_everything(kit):
     stop = threading.Event()
     counted_here = [1]
     kit.record("calls", "acme", 1)
-    kit.counting.problems.internal(
+    kit.recorder.problems.internal(
         ValueError()
     )  # logged now: the lock of a log's file is not ours to free in the child
 
@@ -144,7 +144,7 @@ def test_forks_amidst_everything(kit):
 
     def trouble():
         while not stop.is_set():
-            kit.counting.problems.internal(ValueError())
+            kit.recorder.problems.internal(ValueError())
 
     threads = [threading.Thread(target=work) for work in (count, count, flush, trouble)]
     for thread in threads:
@@ -152,7 +152,7 @@ def test_forks_amidst_everything(kit):
     try:
         for _ in range(30):
             ended(
-                in_child(lambda: (kit.counting.problems.internal(ValueError()), kit.record("calls", "acme", 1_000_000)))
+                in_child(lambda: (kit.recorder.problems.internal(ValueError()), kit.record("calls", "acme", 1_000_000)))
             )
     finally:
         stop.set()

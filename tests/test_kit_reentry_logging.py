@@ -32,7 +32,7 @@ PATIENCE = 20
 """Seconds after which a child hangs."""
 
 
-class Counting(logging.Handler):
+class Recorder(logging.Handler):
     """Counts one unit of usage for each record that it is given, whatever thread it comes from."""
 
     def __init__(self, kit):
@@ -96,7 +96,7 @@ def test_a_handler_that_counts_what_the_kit_says(make_kit, tmp_path, names):
     """The first count tells that there is no key and no place for a journal, and each of that is counted at once."""
     (tmp_path / "file").write_bytes(b"")
     kit = make_kit(data_dir=tmp_path / "file" / "data", ledger=f"sqlite:///{tmp_path}/ledger.sqlite")
-    handler = Counting(kit)
+    handler = Recorder(kit)
 
     def work():
         with handling(handler, *names):
@@ -115,7 +115,7 @@ def test_a_handler_that_counts_what_the_kit_says(make_kit, tmp_path, names):
 def test_a_handler_that_counts_what_the_database_says(make_kit):
     """SQLAlchemy logs in the midst of a flush's transaction, under whatever locks that takes."""
     kit = make_kit()
-    handler = Counting(kit)
+    handler = Recorder(kit)
 
     def work():
         with handling(handler, "", "sqlalchemy.engine", "sqlalchemy.pool"):
@@ -141,7 +141,7 @@ def test_a_handler_that_counts_what_a_report_says(make_kit, clock):
         kit = make_kit(stripe_key=sandbox.api_key, stripe_base=sandbox.url)
         kit.link("handler", customer)
         kit.link("acme", customer)
-        handler = Counting(kit)
+        handler = Recorder(kit)
 
         def work():
             with handling(handler, "", "stripe", "httpx"):

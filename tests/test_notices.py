@@ -332,7 +332,7 @@ def test_trouble(telling, told, stripe):
     use(kit, 1)
     kit.clock.advance(HOUR)
     kit.flush()
-    kit.process().courier._report_in_background()
+    kit.process().stripe_jobs._report_in_background()
     for seconds in (0, 60, DAY):
         kit.clock.advance(seconds)
         tell(kit)

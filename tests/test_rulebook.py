@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meterkit import Meter, response_json
-from meterkit.metering.matching import MAX_REMEMBERED, Rulebook
+from meterkit.metering.matching import MAX_REMEMBERED, MeterMatcher
 
 
 def names(rulebook, method="GET", path="/", route=None, status=200):
@@ -19,7 +19,7 @@ def names(rulebook, method="GET", path="/", route=None, status=200):
 
 def matches(meter, method="GET", path="/", route=None, status=200):
     """Whether this one meter matches."""
-    return bool(names(Rulebook([meter]), method, path, route, status))
+    return bool(names(MeterMatcher([meter]), method, path, route, status))
 
 
 @pytest.mark.parametrize(
@@ -136,14 +136,14 @@ def test_every_filter_has_to_match():
 
 def test_every_matching_meter_counts():
     """All meters that match are found, in the order of their declaration."""
-    rulebook = Rulebook([Meter("z"), Meter("a", path="/a"), Meter("m", path="*")])
+    rulebook = MeterMatcher([Meter("z"), Meter("a", path="/a"), Meter("m", path="*")])
 
     assert [["z", "a", "m"], ["z", "m"]] == [names(rulebook, path="/a"), names(rulebook, path="/b")]
 
 
 def test_a_body_is_read_only_for_a_meter_that_matches():
     """The largest cap of the matching meters says how much of a body they see; without such meters, nothing."""
-    rulebook = Rulebook(
+    rulebook = MeterMatcher(
         [
             Meter("rows", path="/query", value=response_json("rows", max_bytes=100)),
             Meter("cells", path="/q*", value=response_json("cells", max_bytes=300)),
@@ -156,7 +156,7 @@ def test_a_body_is_read_only_for_a_meter_that_matches():
 
 def test_memory_has_an_end():
     """However many paths clients make up, the answers are right, and only so many are kept."""
-    rulebook = Rulebook([Meter("calls", path="/even/*0")])
+    rulebook = MeterMatcher([Meter("calls", path="/even/*0")])
     paths = [f"/even/{number}" for number in range(MAX_REMEMBERED * 2)]
 
     found = [path for path in paths if names(rulebook, path=path)]

@@ -16,7 +16,7 @@ from meterkit.ledger.payers import customer_of
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class AccountOverview:
     """
     How one company stands. Times are in unix seconds.
 
@@ -44,7 +44,7 @@ class Account:
     oldest: int | None
 
 
-def accounts(database: Database, *, clock: Callable[[], float]) -> list[Account]:
+def accounts(database: Database, *, clock: Callable[[], float]) -> list[AccountOverview]:
     """
     Every company that has usage, a link or a customer of its own.
 
@@ -69,7 +69,7 @@ def accounts(database: Database, *, clock: Callable[[], float]) -> list[Account]
             owed[invoice.currency] = owed.get(invoice.currency, 0) + invoice.amount_due
         of_company = waiting.get(company, [])
         found.append(
-            Account(
+            AccountOverview(
                 company=company,
                 customer=customer,
                 source=None if link is None else link.source,

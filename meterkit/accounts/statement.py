@@ -16,7 +16,7 @@ from meterkit.errors import ConfigurationError
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
 from meterkit.metering.meter import Meter
-from meterkit.pricing.cost import Spending
+from meterkit.pricing.cost import CostCalculator
 from meterkit.pricing.preview import previews
 from meterkit.pricing.price import Price
 
@@ -66,7 +66,7 @@ def statement(
         periods.refresh(connection, now, only=company)
         period = periods.of(company, now)
         used = _used(connection, company, period)
-        billed_by = Spending(prices, meters).prices_of(connection, [company])[company]
+        billed_by = CostCalculator(prices, meters).prices_of(connection, [company])[company]
         by_period = {"period": period, "month": month_of(now), "day": day_of(now)}
         quotas = [_quota(connection, company, limit, by_period[limit.per]) for limit in limits]
         standing = standings(connection, now=now, company=company)

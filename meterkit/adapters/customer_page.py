@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from meterkit.core.responses import Answer, json_answer
+from meterkit.core.responses import Response, json_response
 from meterkit.errors import ConfigurationError, LedgerError
 from meterkit.governance.limits import LimitCache
 from meterkit.metering.exchange import Exchange
 from meterkit.metering.meter import Meter
-from meterkit.metering.recorder import Counting
+from meterkit.metering.recorder import Recorder
 from meterkit.pricing.price import Price
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class CustomerPage:
         path: str,
         *,
         database: Callable[[], Database],
-        counting: Counting,
+        recorder: Recorder,
         prices: Iterable[Price],
         meters: Mapping[str, Meter],
         limits: Iterable[LimitCache],
@@ -44,20 +44,20 @@ class CustomerPage:
     ) -> None:
         self.path = path
         self._database = database
-        self._counting = counting
+        self._recorder = recorder
         self._prices = tuple(prices)
         self._meters = meters
         self._limits = tuple(limits)
         self._clock = clock
 
-    def answer(self, exchange: Exchange) -> Answer:
+    def answer(self, exchange: Exchange) -> Response:
         """What to send for *exchange*, which is no usage. Never raises; reads the ledger."""
         if exchange.method not in ("GET", "HEAD"):
-            return json_answer(405, {"error": "this can only be read"}, ("Allow", "GET, HEAD"))
+            return json_response(405, {"error": "this can only be read"}, ("Allow", "GET, HEAD"))
         try:
-            company = self._counting.identifying.early(exchange)
+            company = self._recorder.identity.early(exchange)
             if company is None:
-                return json_answer(401, {"error": "this request has no company"})
+                return json_response(401, {"error": "this request has no company"})
             from meterkit.accounts.statement import Limit, statement
 
             limits = [Limit(each.quota.meter.name, each.quota.per, each.get(company)) for each in self._limits]
@@ -70,11 +70,11 @@ class CustomerPage:
                 now=int(self._clock()),
             )
         except LedgerError:
-            return json_answer(503, {"error": "it cannot be read now"}, ("Retry-After", "10"))
+            return json_response(503, {"error": "it cannot be read now"}, ("Retry-After", "10"))
         except Exception as error:
-            self._counting.problems.internal(error)
-            return json_answer(500, {"error": "it cannot be shown"})
-        return json_answer(200, found)
+            self._recorder.problems.internal(error)
+            return json_response(500, {"error": "it cannot be shown"})
+        return json_response(200, found)
 
 
 def check_path(path: Any, webhook: str | None) -> None:

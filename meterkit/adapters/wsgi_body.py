@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from meterkit.metering.exchange import Exchange
-from meterkit.metering.recorder import Counting
+from meterkit.metering.recorder import Recorder
 
 if TYPE_CHECKING:
     from meterkit.wsgi import WSGIExchange
@@ -31,21 +31,21 @@ def only_piece(body: Any) -> bytes | None:
     return pieces[0] if type(pieces) is list and len(pieces) == 1 and type(pieces[0]) is bytes else None
 
 
-def counted(body: Any, exchange: WSGIExchange, counting: Counting, *, is_file: bool) -> Iterable[bytes]:
+def counted(body: Any, exchange: WSGIExchange, recorder: Recorder, *, is_file: bool) -> Iterable[bytes]:
     """*body*, and it is counted before it leaves."""
     if type(body) is list or type(body) is tuple:
         if not exchange.status:
-            counting.broke(exchange)  # the app forgot start_response, which the server will answer with a 500
+            recorder.broke(exchange)  # the app forgot start_response, which the server will answer with a 500
         for data in body[:-1]:
-            counting.chunk(exchange, data)
-        counting.chunk(exchange, body[-1] if body else b"", last=True)
+            recorder.chunk(exchange, data)
+        recorder.chunk(exchange, body[-1] if body else b"", last=True)
     elif is_file:
-        counting.sendfile(exchange)
+        recorder.sendfile(exchange)
     else:
         if exchange.status and exchange.is_bodiless:
-            counting.chunk(exchange, b"")
+            recorder.chunk(exchange, b"")
         if not exchange.closed:
-            return (SizedBody if hasattr(body, "__len__") else Body)(body, exchange, counting)
+            return (SizedBody if hasattr(body, "__len__") else Body)(body, exchange, recorder)
     exchange.over()
     return body  # type: ignore[no-any-return]
 
@@ -57,19 +57,19 @@ class Body:
     Never a generator: closing one that was not started would skip the app's own ``close()``.
     """
 
-    __slots__ = ("_body", "_counting", "_exchange", "_next")
+    __slots__ = ("_body", "_exchange", "_next", "_recorder")
 
-    def __init__(self, body: Iterable[bytes], exchange: WSGIExchange, counting: Counting) -> None:
+    def __init__(self, body: Iterable[bytes], exchange: WSGIExchange, recorder: Recorder) -> None:
         self._body: Any = body
         self._exchange = exchange
-        self._counting = counting
+        self._recorder = recorder
         self._next: Callable[[], bytes] | None = None
 
     def __iter__(self) -> Iterator[bytes]:
         try:
             self._next = iter(self._body).__next__
         except BaseException:
-            self._end(self._counting.broke)
+            self._end(self._recorder.broke)
             raise
         return self
 
@@ -82,17 +82,17 @@ class Body:
         try:
             data = self._next()
         except StopIteration:
-            self._end(self._counting.close if self._exchange.status else self._counting.broke)
+            self._end(self._recorder.close if self._exchange.status else self._recorder.broke)
             raise
         except BaseException:
-            self._end(self._counting.broke)
+            self._end(self._recorder.broke)
             raise
-        self._counting.chunk(self._exchange, data)
+        self._recorder.chunk(self._exchange, data)
         return data
 
     def close(self) -> None:
         """The server is done; if that is early, the client is gone, and the exchange counts as what it was."""
-        self._end(self._counting.close)
+        self._end(self._recorder.close)
         body, self._body = self._body, ()
         if hasattr(body, "close"):
             body.close()
@@ -102,7 +102,7 @@ class Body:
         # counted all the same; the app's body is not closed, which nobody would do without us either.
         if not self._exchange.closed:
             with suppress(Exception):
-                self._end(self._counting.close)
+                self._end(self._recorder.close)
 
     def _end(self, count: Callable[[Exchange], None]) -> None:
         if not self._exchange.closed:

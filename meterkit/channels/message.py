@@ -11,7 +11,7 @@ from email.message import EmailMessage
 from email.utils import format_datetime, parseaddr
 from typing import Any, TypeAlias
 
-from meterkit.core.text_templates import checked_wording, fill
+from meterkit.core.text_templates import checked_template, fill
 from meterkit.errors import ConfigurationError
 from meterkit.notices.notice import FIELDS, Notice
 
@@ -170,7 +170,7 @@ def _several(to: Any) -> list[str]:
 
 def _checked(text: Any, what: str) -> Text:
     if isinstance(text, str):
-        return checked_wording(text, what=what, fields=(*NAMES, "table"))
+        return checked_template(text, what=what, fields=(*NAMES, "table"))
     if not callable(text) or inspect.iscoroutinefunction(text):
         raise ConfigurationError(f"{what} is a text with fields, or a plain function of a Notice, not {text!r:.200}")
     return text  # type: ignore[no-any-return]

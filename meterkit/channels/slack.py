@@ -6,7 +6,7 @@ import json
 
 from meterkit.channels.message import NAMES, values_of
 from meterkit.channels.targets import check_url, fingerprint
-from meterkit.core.text_templates import checked_wording, fill
+from meterkit.core.text_templates import checked_template, fill
 from meterkit.notices.notice import Notice
 
 TEXT = "*{title}*\n{text}"
@@ -32,7 +32,7 @@ class Slack:
     def __init__(self, url: str, *, text: str = TEXT, timeout: float = 10.0, name: str | None = None) -> None:
         check_url(url, "Slack(url)")
         self._url = url
-        self._text = checked_wording(text, what="Slack(text=...)", fields=NAMES)
+        self._text = checked_template(text, what="Slack(text=...)", fields=NAMES)
         self._timeout = timeout
         self.name = name or f"slack:{fingerprint(url)}"
 

@@ -32,9 +32,9 @@ def demo(arguments: argparse.Namespace) -> bool:
         month = bill_a_month(arguments.framework, Silence(), kill_after=kill_after)
         print_json(as_data(month))
     else:
-        from meterkit.cli.tables.demo import Teller, show_month
+        from meterkit.cli.tables.demo import TerminalNarrator, show_month
 
-        month = bill_a_month(arguments.framework, Teller(), kill_after=kill_after)
+        month = bill_a_month(arguments.framework, TerminalNarrator(), kill_after=kill_after)
         show_month(month)
     return not differences(month)
 

@@ -6,7 +6,7 @@ import json
 from typing import Any, NamedTuple
 
 
-class Answer(NamedTuple):
+class Response(NamedTuple):
     """
     What an adapter sends.
 
@@ -40,12 +40,12 @@ REASONS = {
 }
 
 
-def answer(status: int, body: bytes, *headers: tuple[str, str], media_type: str = "application/json") -> Answer:
+def answer(status: int, body: bytes, *headers: tuple[str, str], media_type: str = "application/json") -> Response:
     """An answer that nobody may keep: what it says may be otherwise in a moment."""
     about = [("Content-Type", media_type), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
-    return Answer(status, REASONS.get(status, "Unknown"), [*about, *headers], body)
+    return Response(status, REASONS.get(status, "Unknown"), [*about, *headers], body)
 
 
-def json_answer(status: int, content: Any, *headers: tuple[str, str]) -> Answer:
+def json_response(status: int, content: Any, *headers: tuple[str, str]) -> Response:
     """The same, of what ``json.dumps`` takes."""
     return answer(status, json.dumps(content).encode(), *headers)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from meterkit.errors import ConfigurationError
 
 
-def checked_wording(text: str, *, what: str, fields: Collection[str]) -> str:
+def checked_template(text: str, *, what: str, fields: Collection[str]) -> str:
     """
     A text whose fields are all known.
 

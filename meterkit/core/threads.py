@@ -57,7 +57,7 @@ def thread_id() -> int:
     return found
 
 
-def birthmark() -> memoryview | _Pid:
+def fork_marker() -> memoryview | _Pid:
     """
     What has something true at 0 in this process, and not in one that is forked off it, by whatever means.
 
@@ -85,7 +85,7 @@ class _Pid:
         return os.getpid() == self._pid
 
 
-def politely(items: Iterable[T]) -> Iterator[T]:
+def yielding(items: Iterable[T]) -> Iterator[T]:
     """
     *items*, with pauses in which other threads get the interpreter.
 
@@ -98,9 +98,9 @@ def politely(items: Iterable[T]) -> Iterator[T]:
         yield item
 
 
-def let_go(items: list[Any]) -> None:
+def free_gradually(items: list[Any]) -> None:
     """Empty *items*, with such pauses: to free a hundred thousand takes some milliseconds, too."""
-    for _ in politely(range(0, len(items), _FREED)):
+    for _ in yielding(range(0, len(items), _FREED)):
         del items[-_FREED:]
 
 
@@ -114,7 +114,7 @@ _PAUSE_SECONDS = 1e-5
 """With what the system adds, enough for another thread to wake up; for a hundred thousand items, 10 ms."""
 
 
-class Bell:
+class WakeUp:
     """Wakes one waiter. To ring it is safe in a signal handler, which ``threading.Event.set()`` is not."""
 
     def __init__(self) -> None:
@@ -131,11 +131,11 @@ class Bell:
         return self._lock.acquire(timeout=timeout)
 
 
-class Flag:
+class Event:
     """Once set, it stays so, and nobody waits for it any more."""
 
     def __init__(self) -> None:
-        self._bell = Bell()
+        self._bell = WakeUp()
         self._is_set = False
 
     def set(self) -> None:
@@ -154,7 +154,7 @@ class Flag:
         return self._is_set
 
 
-class Worker:
+class DaemonThread:
     """
     A thread that an exit does not wait for.
 
@@ -168,7 +168,7 @@ class Worker:
 
     def __init__(self, work: Callable[[], None], *, name: str) -> None:
         self._work = work
-        self._ended = Flag()
+        self._ended = Event()
         self._id = 0
         monkey = sys.modules.get("gevent.monkey")
         if monkey is not None and monkey.is_module_patched("threading"):

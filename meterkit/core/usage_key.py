@@ -14,28 +14,28 @@ UNIQUE = "\x01"
 HIGHEST = "\x02"
 """What a cell's user begins with that is a value."""
 
-Cell: TypeAlias = "tuple[str, str, str, str, int]"
+UsageKey: TypeAlias = "tuple[str, str, str, str, int]"
 """What is counted apart: meter name, Stripe event name, company, user, window."""
 
 
-Counted: TypeAlias = "tuple[Cell, int, int]"
+Counted: TypeAlias = "tuple[UsageKey, int, int]"
 """A cell, its quantity, and the unix second of its last usage."""
 
-Place: TypeAlias = "tuple[str, str, int]"
+MeterWindow: TypeAlias = "tuple[str, str, int]"
 """The part of a cell that many customers share: meter name, Stripe event name, window."""
 
-Who: TypeAlias = "str | tuple[str, str]"
+Subject: TypeAlias = "str | tuple[str, str]"
 """The rest of it: the company, with the user if there is one."""
 
 
-def cell_of(place: Place, who: Who) -> Cell:
+def usage_key_of(place: MeterWindow, who: Subject) -> UsageKey:
     """The cell of that place and customer."""
     meter, event_name, window = place
     company, user = both_of(who)
     return (meter, event_name, company, user, window)
 
 
-def both_of(who: Who) -> tuple[str, str]:
+def both_of(who: Subject) -> tuple[str, str]:
     """Company and user; empty without one."""
     return (who, "") if isinstance(who, str) else who
 
@@ -47,7 +47,7 @@ class ClosedJournalError(Exception):
 class OneByOne(Protocol):
     """A journal, for the shortest way to it."""
 
-    def count_one(self, place: Place, who: Who, now: float) -> bool:
+    def count_one(self, place: MeterWindow, who: Subject, now: float) -> bool:
         """Add 1 to the cell of *place* and *who*, if it is there already and open; whether that was so."""
 
 
@@ -58,10 +58,10 @@ class Sink(Protocol):
     def journal(self) -> OneByOne:
         """What counts in this process."""
 
-    def count(self, cells: list[tuple[Cell, int]], now: float) -> None:
+    def count(self, cells: list[tuple[UsageKey, int]], now: float) -> None:
         """Add each quantity to its cell, whatever has to be started for that; *now* is the unix second of the usage."""
 
 
-def is_sighting(user: str) -> bool:
+def is_observation(user: str) -> bool:
     """The user of a cell is a value."""
     return (user[:1] == UNIQUE and len(user) > 1) or (user[:1] == HIGHEST and user[1:].isdecimal())

@@ -14,7 +14,7 @@ from meterkit.ledger.database import Database
 
 
 @dataclass(frozen=True, slots=True)
-class Stopped:
+class BlockedRequests:
     """
     Requests that did not pass.
 
@@ -43,7 +43,7 @@ def add_stopped(database: Database, counts: Mapping[tuple[str, str], int], now: 
         add_to(schema.blocked, connection, rows, add="count")
 
 
-def stopped(database: Database, *, since: int) -> list[Stopped]:
+def stopped(database: Database, *, since: int) -> list[BlockedRequests]:
     """
     What was stopped on days that begin at *since* or later.
 
@@ -54,6 +54,6 @@ def stopped(database: Database, *, since: int) -> list[Stopped]:
     query = sa.select(table).where(table.c.day >= since).order_by(table.c.day, table.c.company, table.c.reason)
     with database.snapshot() as connection:
         return [
-            Stopped(row.company or None, row.reason, row.day, row._mapping["count"])  # noqa: SLF001 - a row has a count() of its own
+            BlockedRequests(row.company or None, row.reason, row.day, row._mapping["count"])  # noqa: SLF001 - a row has a count() of its own
             for row in connection.execute(query)
         ]

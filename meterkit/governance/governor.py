@@ -8,23 +8,23 @@ from typing import TYPE_CHECKING
 
 from meterkit.core import threads
 from meterkit.core.problems import Problems
-from meterkit.core.responses import Answer
+from meterkit.core.responses import Response
 from meterkit.core.text_templates import fill
-from meterkit.core.threads import Flag
+from meterkit.core.threads import Event
 from meterkit.core.usage_key import NOBODY
 from meterkit.errors import LedgerError
 from meterkit.governance.limits import LimitCache
-from meterkit.governance.matching import Concern, Concerns
+from meterkit.governance.matching import RequestScope, ScopeMatcher
 from meterkit.governance.policy import Governance, Known
 from meterkit.governance.refusal import Block, Refusal
 from meterkit.metering.exchange import Exchange
 from meterkit.metering.meter import Meter
-from meterkit.metering.recorder import Counting
+from meterkit.metering.recorder import Recorder
 from meterkit.pricing.price import Price
 
 if TYPE_CHECKING:
     from meterkit.accounts.period_usage import UsageByPeriod
-    from meterkit.governance.reservations import Holds
+    from meterkit.governance.reservations import Reservations
     from meterkit.governance.snapshot import QuotaUsage, Snapshot, SnapshotBuilder
     from meterkit.journal.journal import Journal
     from meterkit.ledger.database import Database
@@ -63,7 +63,7 @@ class Governor:
         *,
         meters: Mapping[str, Meter],
         prices: Iterable[Price],
-        counting: Counting,
+        recorder: Recorder,
         limits: Iterable[LimitCache],
         begin: Callable[[], Journal],
         problems: Problems,
@@ -72,21 +72,21 @@ class Governor:
         self._governance = governance
         self._meters = meters
         self._prices = tuple(prices)
-        self._counting = counting
+        self._recorder = recorder
         self._limits = tuple(limits)
         self._begin = begin
         self._problems = problems
         self._clock = clock
         self.watched = frozenset(quota.meter.name for quota in governance.quotas)
-        self._concerns = Concerns(governance)
+        self._concerns = ScopeMatcher(governance)
         self._is_exact = any(quota.exact for quota in governance.quotas)
         self._has_more = governance.check is not None or governance.unknown == "block"
         self._lock = threads.rlock()
         self._stopped: dict[tuple[str, str], int] = {}
         self.total: dict[str, int] = {}
         self._snapshot: Snapshot | None = None
-        self.looked = Flag()
-        self.holds: Holds | None = None
+        self.looked = Event()
+        self.holds: Reservations | None = None
         self._journal: Journal | None = None
         self._builder: SnapshotBuilder | None = None
 
@@ -95,7 +95,7 @@ class Governor:
         if self._journal is None:
             self._journal = self._begin()
 
-    def stop(self, exchange: Exchange) -> Answer | None:
+    def stop(self, exchange: Exchange) -> Response | None:
         """
         What to answer instead of the app; None lets *exchange* pass, perhaps with a warning. Never raises.
         """
@@ -113,19 +113,19 @@ class Governor:
                 return self._answer(block)
             exchange.warning = block.reason
         except Exception as error:
-            self._counting.problems.internal(error)
+            self._recorder.problems.internal(error)
         return None
 
     def waits_for(self, exchange: Exchange) -> bool:
         """Whether `stop` may wait for the ledger: an event loop does not wait for that."""
         return self._is_exact and self._concerns.of(exchange.method, exchange.path).exact
 
-    def _passes(self, exchange: Exchange, concern: Concern) -> bool:
+    def _passes(self, exchange: Exchange, concern: RequestScope) -> bool:
         """Whether that is plain to see, as it is of most requests; nothing is kept from a request by this."""
         snapshot = self._snapshot
         if snapshot is None or self._journal is None or self._has_more or concern.exact:
             return False
-        company = self._counting.identifying.early(exchange)
+        company = self._recorder.identity.early(exchange)
         if company is None or company in snapshot.blocks:
             return False
         for number in concern.quotas:
@@ -135,13 +135,13 @@ class Governor:
                 return False
         return True
 
-    def _decide(self, exchange: Exchange, concern: Concern) -> tuple[Block | None, bool]:
+    def _decide(self, exchange: Exchange, concern: RequestScope) -> tuple[Block | None, bool]:
         """Why *exchange* may not pass, and whether that is meant."""
         self.begin()
         if self._snapshot is None and concern.exact:
             self.looked.wait(LOOK_SECONDS)  # or what passes before the first look is held by nobody
         snapshot = self._snapshot
-        company = self._counting.identifying.early(exchange)
+        company = self._recorder.identity.early(exchange)
         is_known = company is not None and snapshot is not None and company in snapshot.standings.known
         if self._governance.unknown == "block" and not is_known:
             return _unknown(company, looked=snapshot is not None), True
@@ -172,14 +172,14 @@ class Governor:
         exact = [each for each in quotas if each.quota.exact]
         if not exact or self.holds is None:
             return None
-        from meterkit.governance.reservations import Wanted
+        from meterkit.governance.reservations import ReservationRequest
 
         now = int(self._clock())
         wanted = {}
         for each in exact:
             limit = each.limits.get(company)
             if limit is not None:
-                wanted[Wanted(each.meter, limit, each.period(company, now).start)] = each
+                wanted[ReservationRequest(each.meter, limit, each.period(company, now).start)] = each
         try:
             failed = self.holds.take(exchange, company, wanted) if wanted else None
         except LedgerError as error:
@@ -221,7 +221,7 @@ class Governor:
         values = {name: getattr(block, name) for name in block.__dataclass_fields__}
         return replace(block, settle_url=fill(url, values))
 
-    def _answer(self, block: Block) -> Answer:
+    def _answer(self, block: Block) -> Response:
         refusal = self._governance.refusals.get(block.reason)
         try:
             return (refusal or Refusal()).answer(block)
@@ -263,10 +263,10 @@ class Governor:
         journal.seen()
         if self._is_exact:
             if self.holds is None:
-                from meterkit.governance.reservations import Holds
+                from meterkit.governance.reservations import Reservations
 
-                self.holds = Holds(database, journal, clock=self._clock)
-            self.holds.give_back()
+                self.holds = Reservations(database, journal, clock=self._clock)
+            self.holds.requeue()
         self.looked.set()
         with self._lock:
             stopped, self._stopped = self._stopped, {}
@@ -283,7 +283,7 @@ class Governor:
         """What counts has ended, or is the parent's of this forked child; what was seen is good for a moment more."""
         self._lock = threads.rlock()
         self._builder = self._journal = self.holds = None
-        self._snapshot, self.looked = (None, Flag()) if self._is_exact else (self._snapshot, self.looked)
+        self._snapshot, self.looked = (None, Event()) if self._is_exact else (self._snapshot, self.looked)
         self._stopped, self.total = {}, {}
 
 

@@ -11,7 +11,7 @@ from meterkit.metering.matching import MAX_REMEMBERED, glob, may_match
 T = TypeVar("T")
 
 
-class Concern(NamedTuple):
+class RequestScope(NamedTuple):
     """
     What concerns the requests of a method and a path.
 
@@ -30,15 +30,15 @@ class Concern(NamedTuple):
         return [limits[number] for number in self.quotas]
 
 
-class Concerns:
+class ScopeMatcher:
     """All that a governance concerns itself with."""
 
     def __init__(self, governance: Governance) -> None:
         self._exempt = [glob(path) for path in governance.exempt]
         self._quotas = [(quota, may_match(quota.meter)) for quota in governance.quotas]
-        self._remembered: dict[tuple[str, str], Concern] = {}
+        self._remembered: dict[tuple[str, str], RequestScope] = {}
 
-    def of(self, method: str, path: str) -> Concern:
+    def of(self, method: str, path: str) -> RequestScope:
         """What concerns such a request."""
         found = self._remembered.get((method, path))
         if found is None:
@@ -48,9 +48,9 @@ class Concerns:
             self._remembered[method, path] = found
         return found
 
-    def _look(self, method: str, path: str) -> Concern:
+    def _look(self, method: str, path: str) -> RequestScope:
         found = [number for number, (_, matches) in enumerate(self._quotas) if matches(method, path)]
-        return Concern(
+        return RequestScope(
             # Browsers send OPTIONS on their own.
             exempt=method == "OPTIONS" or any(matches(path) for matches in self._exempt),
             quotas=tuple(found),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from meterkit.errors import ConfigurationError
 from meterkit.governance.refusal import REASONS, Reason, Refusal
-from meterkit.metering.aggregation import Peak
+from meterkit.metering.aggregation import Aggregation
 from meterkit.metering.meter import Meter
 from meterkit.pricing.price import money
 
@@ -80,7 +80,7 @@ class Quota:
             raise ConfigurationError(f"Quota(meter, limit) is for a Meter, not {self.meter!r:.200}")
         if self.exact and not self.hard:
             raise ConfigurationError(f"{self}: a soft quota stops nobody, so it needs no exact=")
-        if self.exact and isinstance(self.meter.value, Peak):
+        if self.exact and isinstance(self.meter.value, Aggregation):
             raise ConfigurationError(
                 f"{self}: what a request adds to unique() or maximum() is known after a flush; take exact= away"
             )

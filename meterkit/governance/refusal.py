@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, asdict, dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
-from meterkit.core.responses import Answer, answer
-from meterkit.core.text_templates import checked_wording, fill
+from meterkit.core.responses import Response, answer
+from meterkit.core.text_templates import checked_template, fill
 from meterkit.errors import ConfigurationError
 
 Reason: TypeAlias = Literal["overdue", "no_subscription", "quota", "spending_cap", "check", "unknown"]
@@ -122,9 +122,9 @@ class Refusal:
         """
         if not isinstance(text, str):
             raise ConfigurationError(f"{what} is a text, not {text!r:.200}")
-        checked_wording(text, what=what, fields=FIELDS)
+        checked_template(text, what=what, fields=FIELDS)
 
-    def answer(self, block: Block) -> Answer:
+    def answer(self, block: Block) -> Response:
         """
         What to send for *block*.
 

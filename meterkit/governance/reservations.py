@@ -25,7 +25,7 @@ from meterkit.metering.exchange import Exchange
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ReservationRequest:
     """
     What a request needs of an exact quota.
 
@@ -47,7 +47,7 @@ class _Held:
     generation: str
 
 
-class Holds:
+class Reservations:
     """
     Takes units for the requests of one process.
 
@@ -65,7 +65,9 @@ class Holds:
         self._held: list[_Held] = []
         self._written: dict[Pair, tuple[str, int]] = {}
 
-    def take(self, exchange: Exchange, company: str, wanted: Collection[Wanted]) -> tuple[Wanted, int] | None:
+    def take(
+        self, exchange: Exchange, company: str, wanted: Collection[ReservationRequest]
+    ) -> tuple[ReservationRequest, int] | None:
         """
         Take a unit of each that is *wanted* for *exchange*.
 
@@ -103,7 +105,7 @@ class Holds:
         for pair in list(self._written):
             self._write(connection, pair)
 
-    def give_back(self) -> None:
+    def requeue(self) -> None:
         """
         Of requests that turned out to be no usage; after each flush.
 
@@ -117,7 +119,7 @@ class Holds:
             for pair in list(self._written):
                 self._write(connection, pair)
 
-    def _used(self, connection: sa.Connection, company: str, wanted: Wanted) -> int:
+    def _used(self, connection: sa.Connection, company: str, wanted: ReservationRequest) -> int:
         """All that may have been used: what is in the ledger, what others hold, and what this process knows."""
         pair = (company, wanted.meter)
         own = self._journal.unfolded(pair)

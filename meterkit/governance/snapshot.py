@@ -14,7 +14,7 @@ from meterkit.governance.policy import Governance, Quota
 from meterkit.governance.refusal import Block
 from meterkit.ledger.database import Database
 from meterkit.metering.meter import Meter
-from meterkit.pricing.cost import Spending, spent
+from meterkit.pricing.cost import CostCalculator, cost_of
 from meterkit.pricing.price import Price
 
 
@@ -79,7 +79,7 @@ class SnapshotBuilder:
     ) -> None:
         self._database = database
         self._governance = governance
-        self._spending = Spending(prices, meters)
+        self._spending = CostCalculator(prices, meters)
         self._usage = {kind: usage[kind] for kind in sorted({quota.per for quota in governance.quotas})}
         self._quotas = tuple(
             QuotaUsage(
@@ -123,7 +123,7 @@ class SnapshotBuilder:
         with self._database.snapshot() as connection:
             prices = self._spending.prices_of(connection, companies)
         for company in companies:
-            cost = spent(prices[company], used[company], currency)
+            cost = cost_of(prices[company], used[company], currency)
             self._caps.pop(company, None)
             if cost >= cap:
                 unit = currency.upper()

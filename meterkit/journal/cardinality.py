@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterable
 
 from meterkit.core.problems import Problems
-from meterkit.core.usage_key import CAPPED, NOBODY, Cell
+from meterkit.core.usage_key import CAPPED, NOBODY, UsageKey
 from meterkit.journal.generation import Generation
 
 MOST_IN_MEMORY = 16 << 20
@@ -25,7 +25,7 @@ MOST_KNOWN = 200_000
 """Companies: some 25 MB. Further ones are unknown to this process when a flood comes."""
 
 
-class Flood:
+class CardinalityLimit:
     """
     Whether there is one, and who is let through.
 
@@ -58,7 +58,7 @@ class Flood:
         """A generation less does."""
         self.is_high = self.is_high and 2 * sum(each.size for each in waiting) >= MOST_IN_MEMORY
 
-    def admit(self, cell: Cell, quantity: int, current: Generation) -> Cell:
+    def admit(self, cell: UsageKey, quantity: int, current: Generation) -> UsageKey:
         """Where to count what is asked for *cell*, which may be new."""
         meter, event_name, company, _, window = cell
         if current.has(cell) or company == NOBODY:

@@ -24,7 +24,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from meterkit.core.usage_key import Counted, Place, cell_of, is_sighting
+from meterkit.core.usage_key import Counted, MeterWindow, is_observation, usage_key_of
 
 _MAGIC = b"meterkit"
 _VERSION = 3
@@ -93,7 +93,7 @@ def records(data: bytes) -> Iterator[Counted]:
     declared, cells = _HEADER.unpack_from(data)[5:]
     whole = memoryview(data)[: len(data) // 8 * 8]
     words, seconds = whole.cast("Q"), whole.cast("d")
-    places: dict[int, Place] = {}
+    places: dict[int, MeterWindow] = {}
     at, key_at = FIRST_CELL, keys_at(cells)
     while key_at < len(words) and words[key_at]:
         found, key_at = _key(data, words[key_at], key_at)
@@ -106,7 +106,7 @@ def records(data: bytes) -> Iterator[Counted]:
             place, last = places[number], seconds[at + 1]
             # A damaged time costs nobody the count: it was some time in the window.
             when = int(last) if 0 <= last <= _LATEST else place[2]
-            yield cell_of(place, (company, *user) if user else company), words[at], when
+            yield usage_key_of(place, (company, *user) if user else company), words[at], when
         at += CELL_WORDS
     if len(data) < declared:
         raise ForeignFileError(f"it was cut from {declared} to {len(data)} bytes")
@@ -155,6 +155,6 @@ def by_meter(cells: Iterable[Counted]) -> dict[str, int]:
     """What *cells* come to, by meter."""
     totals: dict[str, int] = {}
     for (meter, _, _, user, _), quantity, _last in cells:
-        if not is_sighting(user):  # it is not known yet what that adds
+        if not is_observation(user):  # it is not known yet what that adds
             totals[meter] = totals.get(meter, 0) + quantity
     return totals

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from zlib import crc32
 
-from meterkit.core.threads import politely
-from meterkit.core.usage_key import Cell, Counted, Place, Who, both_of, cell_of, is_sighting
+from meterkit.core.threads import yielding
+from meterkit.core.usage_key import Counted, MeterWindow, Subject, UsageKey, both_of, is_observation, usage_key_of
 from meterkit.journal.file_format import (
     CELL_WORDS,
     FIRST_CELL,
@@ -30,7 +30,7 @@ from meterkit.journal.file_format import (
     records,
     room_for_cells,
 )
-from meterkit.journal.index import Layout, Shared, cell_key, place_key
+from meterkit.journal.index import Index, Shared, cell_key, place_key
 
 GENERATION_BYTES = 1 << 20
 """Room for some 18,000 cells: as many distinct customers, users and meters in one flush interval."""
@@ -74,8 +74,8 @@ class Generation:
         self._buffer = buffer
         self.size = len(buffer)
         self.words, self.seconds = memoryview(buffer).cast("B").cast("Q"), memoryview(buffer).cast("B").cast("d")
-        self.layout = Layout()
-        self.last: tuple[Place | None, dict[Who, int]] = (None, {})
+        self.index = Index()
+        self.last: tuple[MeterWindow | None, dict[Subject, int]] = (None, {})
         self._is_shed = False
         self.is_full = False
         self.total = 0
@@ -119,7 +119,7 @@ class Generation:
     @property
     def bytes_used(self) -> int:
         """Of its size."""
-        keys, cells = self.layout.tip
+        keys, cells = self.index.tip
         return (FIRST_CELL + CELL_WORDS * cells + keys) * 8
 
     @property
@@ -129,7 +129,7 @@ class Generation:
 
     def copy_keys(self, other: Generation) -> bool:
         """Write down the cells of *other*, which may get more meanwhile, again for those; whether there is room."""
-        begin, (end, cells) = self._copied, other.layout.tip
+        begin, (end, cells) = self._copied, other.index.tip
         to, source = self._keys_at, other._keys_at
         if FIRST_CELL + CELL_WORDS * cells > to or to + end > len(self.words):
             return False
@@ -153,18 +153,18 @@ class Generation:
     def follow(self, other: Generation) -> None:
         """Go on with the layout of *other*, which gets no more cells while this lasts; if there is room for it."""
         if self.copy_keys(other):
-            self.layout = other.layout
+            self.index = other.index
         else:
             begin = self._keys_at * 8
             self._buffer[begin : begin + self._copied * 8] = bytes(self._copied * 8)
 
-    def has(self, cell: Cell) -> bool:
+    def has(self, cell: UsageKey) -> bool:
         """*cell* is counted in it already."""
         meter, event_name, company, user, window = cell
-        shared = self.layout.places.get((meter, event_name, window))
+        shared = self.index.places.get((meter, event_name, window))
         return shared is not None and ((company, user) if user else company) in shared[0]
 
-    def count(self, cell: Cell, quantity: int, now: float) -> None:
+    def count(self, cell: UsageKey, quantity: int, now: float) -> None:
         """
         Add *quantity* to *cell*.
 
@@ -182,9 +182,9 @@ class Generation:
         self.seconds[at + 1] = now
         words[at] += quantity  # in one step: the journal counts ones meanwhile, without its lock
 
-    def at(self, place: Place) -> dict[Who, int]:
+    def at(self, place: MeterWindow) -> dict[Subject, int]:
         """What is counted in *place*; it is remembered as the `last`."""
-        shared = self.layout.places.get(place)
+        shared = self.index.places.get(place)
         if shared is None:
             return {}
         self.last = (place, shared[0])
@@ -194,7 +194,7 @@ class Generation:
         """By company and watched meter, what has been counted in it."""
         used: dict[tuple[str, str], int] = {}
         for (meter, _, company, user, _), quantity, _ in self.cells() if self.watched else ():
-            if meter in self.watched and not is_sighting(user):
+            if meter in self.watched and not is_observation(user):
                 used[company, meter] = used.get((company, meter), 0) + quantity
         return used
 
@@ -203,7 +203,7 @@ class Generation:
         if self._is_shed:
             return self._used.get(pair, 0)
         # Those that followed may have had room for more.
-        return sum([self.words[at] for at in self.layout.watched_at.get(pair, ()) if at < self._keys_at])
+        return sum([self.words[at] for at in self.index.watched_at.get(pair, ()) if at < self._keys_at])
 
     def cells(self) -> Iterator[Counted]:
         """
@@ -219,11 +219,11 @@ class Generation:
             yield from records(data)
             return
         words, seconds, end = self.words, self.seconds, self._keys_at
-        for place, (theirs, everyone, _) in list(self.layout.places.items()):
-            for who in politely(everyone):
+        for place, (theirs, everyone, _) in list(self.index.places.items()):
+            for who in yielding(everyone):
                 at = theirs.get(who, end)
                 if at < end and words[at]:  # those that follow get more cells meanwhile, and may have room for them
-                    yield cell_of(place, who), words[at], int(seconds[at + 1])
+                    yield usage_key_of(place, who), words[at], int(seconds[at + 1])
 
     @property
     def is_gone(self) -> bool:
@@ -235,7 +235,7 @@ class Generation:
         if self._fd is not None and not self._is_shed:
             self._is_shed, self._used = True, used
             self._release()
-            self.layout, self.last = Layout(), (None, {})
+            self.index, self.last = Index(), (None, {})
 
     def discard(self) -> None:
         """Remove the file: the ledger has what was in it. Emptied first, in case that it cannot be removed."""
@@ -263,9 +263,9 @@ class Generation:
         if isinstance(self._buffer, mmap.mmap):
             self._buffer.close()
 
-    def room(self, place: Place, who: Who) -> int:
+    def room(self, place: MeterWindow, who: Subject) -> int:
         """Where the cell of *place* and *who* is, which may be new; 0 where there is no room for it."""
-        layout = self.layout
+        layout = self.index
         shared = layout.places.get(place) or self._share(place)
         if shared is None:
             self.is_full = True
@@ -283,14 +283,14 @@ class Generation:
         layout.tip = (end, cells + 1)
         if place[0] in self.watched:
             company, user = both_of(who)
-            if not is_sighting(user):
+            if not is_observation(user):
                 layout.watched_at.setdefault((company, place[0]), []).append(at)
         everyone[len(theirs) :] = [who]  # over what an interrupted one may have left
         theirs[who] = at
         return at
 
-    def _share(self, place: Place) -> Shared | None:
-        layout = self.layout
+    def _share(self, place: MeterWindow) -> Shared | None:
+        layout = self.index
         end = self._append(place_key(len(layout.places), place), layout.tip[0])
         return layout.share(place, end) if end else None
 

@@ -10,17 +10,17 @@ from __future__ import annotations
 import json
 from typing import TypeAlias
 
-from meterkit.core.threads import let_go, politely
-from meterkit.core.usage_key import Place, Who
+from meterkit.core.threads import free_gradually, yielding
+from meterkit.core.usage_key import MeterWindow, Subject
 from meterkit.core.windows import HOUR
 
-Shared: TypeAlias = tuple[dict[Who, int], list[Who], str]
+Shared: TypeAlias = tuple[dict[Subject, int], list[Subject], str]
 """By customer, the word at which the cell begins; the customers, as they came; and what begins the keys of all."""
 
 _json = json.encoder.encode_basestring_ascii  # as ``json.dumps()`` does, in a tenth of its time
 
 
-class Layout:
+class Index:
     """
     The cells of generations that follow each other. They only become more.
 
@@ -32,7 +32,7 @@ class Layout:
     """
 
     def __init__(self) -> None:
-        self.places: dict[Place, Shared] = {}
+        self.places: dict[MeterWindow, Shared] = {}
         self.tip = (0, 0)
         self.watched_at: dict[tuple[str, str], list[int]] = {}
 
@@ -45,7 +45,7 @@ class Layout:
             hours[hour] = hours.get(hour, 0) + len(theirs)
         return bool(hours) and 2 * hours[max(hours)] < sum(hours.values())
 
-    def share(self, place: Place, end: int) -> Shared:
+    def share(self, place: MeterWindow, end: int) -> Shared:
         """Begin with a place, whose key ends at the word *end* of the keys."""
         shared: Shared = ({}, [], f"[{len(self.places)},")
         self.tip = (end, self.tip[1])
@@ -55,18 +55,18 @@ class Layout:
     def let_go(self) -> None:
         """Nobody needs it any more: free it without keeping requests waiting."""
         for theirs, everyone, _ in self.places.values():
-            let_go(everyone)
-            for _ in politely(range(len(theirs))):
+            free_gradually(everyone)
+            for _ in yielding(range(len(theirs))):
                 theirs.popitem()
 
 
-def place_key(number: int, place: Place) -> bytes:
+def place_key(number: int, place: MeterWindow) -> bytes:
     """What stands in the file for the place of that number."""
     meter, event_name, window = place
     return f"[{number},{_json(meter)},{_json(event_name)},{window}]".encode()
 
 
-def cell_key(head: str, who: Who) -> bytes:
+def cell_key(head: str, who: Subject) -> bytes:
     """What stands in the file for a customer's cell."""
     if isinstance(who, str):
         return f"{head}{_json(who)}]".encode()

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from meterkit.core import threads
 from meterkit.core.problems import Problems
-from meterkit.core.usage_key import Cell, ClosedJournalError, Place, Who
+from meterkit.core.usage_key import ClosedJournalError, MeterWindow, Subject, UsageKey
 from meterkit.journal import generation, recovery
-from meterkit.journal.cardinality import Flood
+from meterkit.journal.cardinality import CardinalityLimit
 from meterkit.journal.file_format import by_meter
 from meterkit.journal.generation import FullError, Generation
-from meterkit.journal.pool import Spares
+from meterkit.journal.pool import GenerationPool
 
 
 class Journal:
@@ -52,7 +52,7 @@ class Journal:
         watched: frozenset[str] = frozenset(),
     ) -> None:
         self.counts, self._older = False, 0
-        self.birthmark = threads.birthmark()
+        self.fork_marker = threads.fork_marker()
         self._watched = watched
         self._unseen: list[dict[tuple[str, str], int]] = []  # of generations that were folded since the last look
         self.directory = directory
@@ -60,12 +60,12 @@ class Journal:
         # Re-entrant, because a signal handler or finaliser may count while this very thread counts. The lock makes
         # that safe to notice, and `_counting` tells it from the ordinary case.
         self._lock = threads.rlock()
-        self._counting = self._full = False
-        self._waiting: deque[tuple[list[tuple[Cell, int]], float]] = deque()
+        self._recorder = self._full = False
+        self._waiting: deque[tuple[list[tuple[UsageKey, int]], float]] = deque()
         self._current: Generation | None = None
-        self.spares = Spares(directory, size=size, problems=problems)
+        self.pool = GenerationPool(directory, size=size, problems=problems)
         self._retired: list[Generation] = []
-        self.flood = Flood()
+        self.flood = CardinalityLimit()
 
     def open(self) -> None:
         """
@@ -74,10 +74,10 @@ class Journal:
         The caller holds a lock, so trouble is told later, by `report_trouble`.
         """
         if self._current is None:
-            self._begin(self.spares.make())
+            self._begin(self.pool.make())
         self.counts = True
 
-    def count(self, cells: list[tuple[Cell, int]], now: float) -> None:
+    def count(self, cells: list[tuple[UsageKey, int]], now: float) -> None:
         """
         Add each quantity to its cell; when this returns, a kill of the process loses none of it.
 
@@ -87,29 +87,29 @@ class Journal:
         Raises:
             ClosedJournalError: Nothing was added; nobody would flush it, or this is a forked child.
         """
-        if not self.counts or not self.birthmark[0]:
+        if not self.counts or not self.fork_marker[0]:
             raise ClosedJournalError
         with self._lock:
-            if self._counting:
+            if self._recorder:
                 self._waiting.append((cells, now))
                 return
             if self._current is None:
                 raise ClosedJournalError
-            self._counting = True
+            self._recorder = True
             try:
                 self._store(cells, now)
             finally:
-                self._counting = False
+                self._recorder = False
             self._store_waiting()
             full, self._full = self._full, False
         if full:  # outside the lock: a logging handler may count usage itself, or wait for a thread that does
             self._wake()
             if self.in_memory:
-                self.spares.report_full()
+                self.pool.report_full()
             if self.flood.is_high:
                 self.flood.report(self._problems)
 
-    def count_one(self, place: Place, who: Who, now: float) -> bool:
+    def count_one(self, place: MeterWindow, who: Subject, now: float) -> bool:
         """
         Add 1 to the cell of *place* and *who* if it is there already, in a third of the time that `count` takes.
 
@@ -125,7 +125,7 @@ class Journal:
         at = theirs.get(who)
         # From the last of these questions to the last store there is no call, so nothing else runs, and no lock is
         # needed: that would take a tenth of a request's time.
-        if at and self.counts and self.birthmark[0] and self._current is current:
+        if at and self.counts and self.fork_marker[0] and self._current is current:
             words = current.words
             current.seconds[at + 1] = now
             words[at] += 1  # that many, in the seconds of a generation, do not overflow
@@ -154,17 +154,17 @@ class Journal:
         with self._lock:
             self._store_waiting()
             current = self._current
-            if current is None or self._counting:
+            if current is None or self._recorder:
                 return
             # While no file can be had, a file is not given up for memory; and as soon as one can, memory is.
             is_file = current.path is not None and not current.is_gone
-            if (is_file and (current.empty or not self.spares.ready)) or (current.empty and not self.spares.ready):
+            if (is_file and (current.empty or not self.pool.ready)) or (current.empty and not self.pool.ready):
                 return
-            coming = self.spares.coming = self.spares.take()
-        follows = self.spares.follow(current, coming)
+            coming = self.pool.coming = self.pool.take()
+        follows = self.pool.follow(current, coming)
         with self._lock:
-            self.spares.coming = None
-            if self._current is current and not self._counting:
+            self.pool.coming = None
+            if self._current is current and not self._recorder:
                 if follows:
                     coming.follow(current)
                 self._retired.append(current)
@@ -175,7 +175,7 @@ class Journal:
     def prepare(self) -> None:
         """Have spare generations at hand."""
         if self._current is not None:
-            self.spares.fill(self._current)
+            self.pool.fill(self._current)
 
     def forget(self, retired: Generation) -> None:
         """The ledger has *retired*: remove it."""
@@ -187,11 +187,11 @@ class Journal:
             was_high = self.flood.is_high
             self.flood.recede(self._retired)
             if not self._retired:
-                self.spares.relax(retired.bytes_used)
-            is_last = all(each.layout is not retired.layout for each in self._own())
+                self.pool.relax(retired.bytes_used)
+            is_last = all(each.index is not retired.index for each in self._own())
         retired.discard()
         if is_last:
-            retired.layout.let_go()
+            retired.index.let_go()
         if was_high and not self.flood.is_high:
             self.flood.report(self._problems)
 
@@ -237,7 +237,7 @@ class Journal:
         with self._lock:
             # Of those that wait in files, the files are read below.
             own = [each for each in self._own() if each is self._current or each.path is None]
-            read = {each.path for each in self.spares.ready}
+            read = {each.path for each in self.pool.ready}
         totals = {}
         for each in own:  # without the lock: there may be many
             with suppress(ValueError):  # let go of meanwhile: it is in the ledger, or in its file
@@ -255,7 +255,7 @@ class Journal:
         """
         with self._lock:
             self._store_waiting()
-            if self._counting:
+            if self._recorder:
                 return  # called by a signal handler amidst a count: the lock goes when the process does
             own, kept = self._own(), self._retired if flushing else []
             self._current, self._retired = None, kept  # first of all: `count_one` asks for no lock
@@ -266,9 +266,9 @@ class Journal:
                     each.discard()
                 elif each not in kept:
                     each.abandon()
-            self.spares.ready.clear()
+            self.pool.ready.clear()
         if lost:
-            self.spares.report_lost(lost)
+            self.pool.report_lost(lost)
 
     def abandon(self) -> None:
         """In a forked child: drop what was inherited, which is the parent's to count, flush and remove."""
@@ -277,15 +277,15 @@ class Journal:
 
     def _store_waiting(self) -> None:
         """Store what was counted from within counts; the caller holds the lock."""
-        while self._waiting and not self._counting and self._current is not None:
-            self._counting = True
+        while self._waiting and not self._recorder and self._current is not None:
+            self._recorder = True
             try:
                 with suppress(IndexError):  # a signal handler that came before the mark has stored it
                     self._store(*self._waiting.popleft())
             finally:
-                self._counting = False
+                self._recorder = False
 
-    def _store(self, cells: list[tuple[Cell, int]], now: float) -> None:
+    def _store(self, cells: list[tuple[UsageKey, int]], now: float) -> None:
         for asked, quantity in cells:
             current = self._current
             assert current is not None
@@ -300,9 +300,9 @@ class Journal:
         """Go on in a spare generation, without a disk call."""
         self._retired.append(full)
         self._full = True
-        self.spares.grow()
+        self.pool.grow()
         self.flood.rise(self._retired)
-        return self._begin(self.spares.take())
+        return self._begin(self.pool.take())
 
     def _begin(self, fresh: Generation) -> Generation:
         fresh.watched = self._watched
@@ -313,5 +313,5 @@ class Journal:
         return fresh
 
     def _own(self) -> list[Generation]:
-        own = (self._current, self.spares.coming, *self.spares.ready, *self._retired)
+        own = (self._current, self.pool.coming, *self.pool.ready, *self._retired)
         return [each for each in own if each is not None]

@@ -16,7 +16,7 @@ LARGEST = 8 << 20
 """Bytes: some 150,000 cells, which the ledger takes in a second. A full generation is followed by larger ones."""
 
 
-class Spares:
+class GenerationPool:
     """
     Makes them, and hands them out.
 
@@ -66,7 +66,7 @@ class Spares:
     def follow(self, current: Generation, coming: Generation) -> bool:
         """Prepare *coming* to go on with the layout of *current*, while that is in use; whether it should."""
         try:
-            return not current.layout.is_worn and coming.copy_keys(current)
+            return not current.index.is_worn and coming.copy_keys(current)
         except ValueError:  # it has been let go of: the journal is closed
             return False
 

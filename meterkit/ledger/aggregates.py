@@ -28,18 +28,18 @@ KEPT_SECONDS = 400 * 24 * 3600
 
 _LOCK = 0x7065616B73  # "peaks": a number that nobody else takes an advisory lock on
 
-Place: TypeAlias = "tuple[str, str, str, str]"
+AggregateKey: TypeAlias = "tuple[str, str, str, str]"
 """Meter, event name, company, and the value, or nothing for the highest."""
 
 
-def rises(connection: sa.Connection, sightings: Iterable[Counted]) -> list[UsageRow]:
+def rises(connection: sa.Connection, observations: Iterable[Counted]) -> list[UsageRow]:
     """
     What *sightings* add to what their billing periods have seen: rows of usage. Written down in this transaction.
 
     The order in which they come, and how often, makes no difference.
     """
-    by_place: dict[Place, list[tuple[int, int, int]]] = {}
-    for (meter, event_name, company, user, window), _, last_used in sightings:
+    by_place: dict[AggregateKey, list[tuple[int, int, int]]] = {}
+    for (meter, event_name, company, user, window), _, last_used in observations:
         is_unique, value = user[0] == UNIQUE, user[1:]
         place = (meter, event_name, company, value if is_unique else "")
         by_place.setdefault(place, []).append((window, 1 if is_unique else int(value), last_used))
@@ -50,7 +50,7 @@ def rises(connection: sa.Connection, sightings: Iterable[Counted]) -> list[Usage
     boundaries = _boundaries(connection, {company for _, _, company, _ in by_place})
     firsts = [_period(boundaries, place, min(seen)[0])[0] for place, seen in by_place.items()]
     counted = _counted(connection, by_place, earliest=min(firsts))
-    risen: dict[tuple[Place, int], tuple[int, int]] = {}
+    risen: dict[tuple[AggregateKey, int], tuple[int, int]] = {}
     for place, seen in by_place.items():
         known = counted.setdefault((place[0], place[2], place[3]), {})
         for window, level, last_used in sorted(seen):
@@ -74,7 +74,7 @@ def forget_peaks(connection: sa.Connection, now: int) -> None:
     connection.execute(sa.delete(schema.peaks).where(schema.peaks.c.window < now - KEPT_SECONDS))
 
 
-def _usage_rows(risen: dict[tuple[Place, int], tuple[int, int]]) -> list[UsageRow]:
+def _usage_rows(risen: dict[tuple[AggregateKey, int], tuple[int, int]]) -> list[UsageRow]:
     sums: dict[tuple[str, str, str, str, int], tuple[int, int]] = {}
     for ((meter, event_name, company, _), window), (rise, last_used) in risen.items():
         key = (meter, event_name, company, NOBODY, window)
@@ -83,7 +83,7 @@ def _usage_rows(risen: dict[tuple[Place, int], tuple[int, int]]) -> list[UsageRo
     return [(*key, quantity, 0, last_used) for key, (quantity, last_used) in sums.items()]
 
 
-def _period(boundaries: dict[str, list[int]], place: Place, window: int) -> tuple[int, int]:
+def _period(boundaries: dict[str, list[int]], place: AggregateKey, window: int) -> tuple[int, int]:
     """The first second of the billing period of a window, and the one after its last; else the calendar month."""
     known = boundaries.get(place[2], [])
     at = bisect_right(known, window)
@@ -109,7 +109,7 @@ def _boundaries(connection: sa.Connection, companies: set[str]) -> dict[str, lis
 
 
 def _counted(
-    connection: sa.Connection, places: Iterable[Place], *, earliest: int
+    connection: sa.Connection, places: Iterable[AggregateKey], *, earliest: int
 ) -> dict[tuple[str, str, str], dict[int, int]]:
     """By meter, company and value, what was counted in which window."""
     table = schema.peaks

@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from meterkit.core.threads import politely
+from meterkit.core.threads import yielding
 from meterkit.ledger.database import insert_into
 
 
@@ -64,7 +64,7 @@ def _write(
 def _given(table: sa.Table, names: Sequence[str], rows: list[tuple[Any, ...]], add: str) -> sa.Select[Any]:
     """*rows* in the order of their keys, one for each: a statement of PostgreSQL must not touch a row twice."""
     types = [sa.ARRAY(table.c[name].type) for name in names]
-    arrays = [sa.cast([row[at] for row in politely(rows)], each) for at, each in enumerate(types)]
+    arrays = [sa.cast([row[at] for row in yielding(rows)], each) for at, each in enumerate(types)]
     given = sa.func.unnest(*arrays).table_valued(*names).render_derived()
     keys = [column.name for column in table.primary_key if column.name in names]
     if not keys:

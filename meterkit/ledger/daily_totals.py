@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import sqlalchemy as sa
 
-from meterkit.core.threads import let_go, politely
+from meterkit.core.threads import free_gradually, yielding
 from meterkit.core.usage_key import NOBODY
 from meterkit.ledger import schema
 from meterkit.ledger.bulk import add_to
@@ -34,7 +34,7 @@ def add_totals(connection: sa.Connection, rows: Iterable[UsageRow]) -> dict[str,
     sums: dict[tuple[str, int], dict[str, int]] = {}
     theirs: dict[str, int] = {}
     same_meter, same_window = "", -1  # mostly they are: to see that takes less time than to look up a pair
-    for meter, _, company, _, window, quantity, _, _ in politely(rows):
+    for meter, _, company, _, window, quantity, _, _ in yielding(rows):
         if meter != same_meter or window != same_window:
             same_meter, same_window = meter, window
             theirs = sums.setdefault((meter, window - window % DAY), {})
@@ -48,10 +48,10 @@ def add_totals(connection: sa.Connection, rows: Iterable[UsageRow]) -> dict[str,
         written = [
             (company, meter, day, quantity, change)
             for (meter, day), theirs in sums.items()
-            for company, quantity in politely(theirs.items())
+            for company, quantity in yielding(theirs.items())
         ]
         add_to(schema.totals, connection, written, add="quantity", latest="change")
-        let_go(written)
+        free_gradually(written)
     return by_meter
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from meterkit.core.threads import let_go, politely
-from meterkit.core.usage_key import CAPPED, NOBODY, Counted, is_sighting
+from meterkit.core.threads import free_gradually, yielding
+from meterkit.core.usage_key import CAPPED, NOBODY, Counted, is_observation
 from meterkit.ledger import schema
 from meterkit.ledger.aggregates import forget_peaks, rises
 from meterkit.ledger.bulk import add_to
@@ -125,11 +125,11 @@ class Ledger:
         """
         now = int(self._clock())
         rows: list[UsageRow] = []
-        sightings: list[Counted] = []
-        for each in politely(cells):
+        observations: list[Counted] = []
+        for each in yielding(cells):
             (meter, event_name, company, user, window), quantity, last_used = each
-            if user and is_sighting(user):
-                sightings.append(each)
+            if user and is_observation(user):
+                observations.append(each)
             else:
                 rows.append((meter, event_name, company, user, window, quantity, 0, last_used))
         with self._database.transaction() as connection:
@@ -138,7 +138,7 @@ class Ledger:
             told = {"preserve_rowcount": True}  # which SQLAlchemy does not for an INSERT, unless asked
             if connection.execute(mark.on_conflict_do_nothing(), execution_options=told).rowcount != 1:
                 return False
-            rows += rises(connection, sightings)
+            rows += rises(connection, observations)
             if rows:
                 add_to(schema.usage, connection, rows, add="quantity", latest="last_used")
                 counted = add_totals(connection, rows)
@@ -146,7 +146,7 @@ class Ledger:
             release(connection, generation)
             if folded is not None:
                 folded(connection, generation)
-        let_go(rows)
+        free_gradually(rows)
         return True
 
     def forget(self, generations: Iterable[str]) -> None:

@@ -25,7 +25,7 @@ Of: TypeAlias = "str | Callable[[Exchange], Any]"
 
 
 @dataclass(frozen=True, slots=True)
-class Peak:
+class Aggregation:
     """
     How a value is found, and whether different ones are counted, or the highest. Made by `unique` and `maximum`.
 
@@ -37,7 +37,7 @@ class Peak:
     mark: str
     of: Of
 
-    def sighting(self, value: Any) -> str:
+    def observation(self, value: Any) -> str:
         """
         What stands for *value* in a cell.
 
@@ -56,12 +56,12 @@ class Peak:
             UsageError: There is no value, or it cannot be counted.
         """
         if self.mark == HIGHEST:
-            return self.sighting(quantity)
+            return self.observation(quantity)
         found = value or (user if self.of == "user" else "")
         if not found:
             what = "user=" if self.of == "user" else "value="
             raise UsageError(f"this meter counts unique values: give record() {what}", reason="value_missing")
-        return self.sighting(found)
+        return self.observation(found)
 
     def found(self, exchange: Exchange, user: str | None) -> Any:
         """
@@ -77,7 +77,7 @@ class Peak:
         return user if self.of == "user" else exchange.values.get(self.of)
 
 
-def unique(of: Of) -> Peak:
+def unique(of: Of) -> Aggregation:
     """
     Count each value once in a billing period.
 
@@ -88,10 +88,10 @@ def unique(of: Of) -> Peak:
     Raises:
         ConfigurationError: *of* is neither.
     """
-    return Peak(UNIQUE, _checked(of, "unique"))
+    return Aggregation(UNIQUE, _checked(of, "unique"))
 
 
-def maximum(of: Of) -> Peak:
+def maximum(of: Of) -> Aggregation:
     """
     Count the highest value of a billing period: seats, or stored gigabytes.
 
@@ -102,7 +102,7 @@ def maximum(of: Of) -> Peak:
     Raises:
         ConfigurationError: *of* is neither.
     """
-    return Peak(HIGHEST, _checked(of, "maximum"))
+    return Aggregation(HIGHEST, _checked(of, "maximum"))
 
 
 def _checked(of: Any, what: str) -> Of:

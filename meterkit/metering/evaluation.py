@@ -10,14 +10,14 @@ from meterkit.core.usage_key import Sink, both_of
 from meterkit.core.validation import checked_id, checked_moment, checked_quantity
 from meterkit.core.windows import Windows
 from meterkit.errors import UsageError
-from meterkit.metering.aggregation import Peak
+from meterkit.metering.aggregation import Aggregation
 from meterkit.metering.exchange import Exchange
-from meterkit.metering.identification import Identifying, checked_user
-from meterkit.metering.matching import Match, Rulebook
+from meterkit.metering.identification import IdentityResolver, checked_user
+from meterkit.metering.matching import Match, MeterMatcher
 from meterkit.metering.meter import Meter
 
 
-class Measuring:
+class Evaluator:
     """
     Asks meters what they count, and puts that into the journal. Nothing but `record` ever raises.
 
@@ -33,15 +33,15 @@ class Measuring:
     def __init__(
         self,
         *,
-        rulebook: Rulebook,
-        identifying: Identifying,
+        rulebook: MeterMatcher,
+        identity: IdentityResolver,
         sink: Sink,
         problems: Problems,
         clock: Callable[[], float],
         windows: Windows,
     ) -> None:
         self._rulebook = rulebook
-        self._identifying = identifying
+        self._identity = identity
         self._sink = sink
         self._problems = problems
         self._clock = clock
@@ -60,11 +60,11 @@ class Measuring:
                 counted.append((meter, quantity))
         peaks = [meter for meter in match.peaks if self._is_wanted(meter, exchange)]
         if counted or peaks:
-            company, user = both_of(self._identifying.who(exchange))
+            company, user = both_of(self._identity.who(exchange))
             if counted:
                 self._put(counted, company, user)
             for meter in peaks:
-                self._sight(meter, exchange, company, user)
+                self._observe(meter, exchange, company, user)
 
     def record(
         self,
@@ -84,9 +84,9 @@ class Measuring:
         """
         quantity, company, user = checked_quantity(quantity), checked_id(company, "company"), checked_user(user)
         moment = None if at is None else checked_moment(at, self._clock())
-        if isinstance(meter.value, Peak):
-            sighting = meter.value.recorded(quantity, user, value)
-            self._put([(meter, 1)], company, sighting, moment)
+        if isinstance(meter.value, Aggregation):
+            observation = meter.value.recorded(quantity, user, value)
+            self._put([(meter, 1)], company, observation, moment)
         elif value is not None:
             raise UsageError(f"{meter} does not count values: value= is for one with unique()", reason="value_unwanted")
         elif quantity:
@@ -99,16 +99,16 @@ class Measuring:
             self._problems.note("when_raised", f"{meter}: when= raised {shown(error)}; nothing was counted")
             return False
 
-    def _sight(self, meter: Meter, exchange: Exchange, company: str, user: str) -> None:
+    def _observe(self, meter: Meter, exchange: Exchange, company: str, user: str) -> None:
         """Count that a value was there; how much that adds to its billing period, the ledger knows."""
-        assert isinstance(meter.value, Peak)
+        assert isinstance(meter.value, Aggregation)
         try:
             value = meter.value.found(exchange, user or None)
             if value is None and meter.value.of == "user":
                 message = f"{meter}: nobody has said which user this is; identify= answers Identity(company, user)"
                 self._problems.note("no_user", message)
             if value is not None:
-                self._put([(meter, 1)], company, meter.value.sighting(value))
+                self._put([(meter, 1)], company, meter.value.observation(value))
         except UsageError as error:
             self._problems.note(error.reason, f"{meter}: {error}; nothing was counted")
         except Exception as error:

@@ -1,7 +1,7 @@
 """
 Words: one HTTP request and its response, and what a view may say about it.
 
-An adapter makes an `Exchange` on the way in and hands it to `meterkit.metering.recorder.Counting` on the way out.
+An adapter makes an `Exchange` on the way in and hands it to `meterkit.metering.recorder.Recorder` on the way out.
 In between, views reach it through `identify`, `add_usage` and `skip`.
 """
 
@@ -113,7 +113,7 @@ class Exchange:
         self.identified: str | tuple[str, str] | None = None
         self._route: Any = None
         self._response_headers: Any = ()  # as the adapter has them
-        if owner.counting.is_timed:
+        if owner.recorder.is_timed:
             self._started = perf_counter()
         outer = current.set(self).old_value
         self.outer = None if outer is _NEVER_SET or outer.closed else outer
@@ -134,7 +134,7 @@ class Exchange:
             try:
                 self._route = self._read_route()
             except Exception as error:
-                self.owner.counting.problems.internal(error)
+                self.owner.recorder.problems.internal(error)
         route: str | None = self._route
         return route
 
@@ -225,7 +225,7 @@ class Exchange:
 
     def note(self, reason: str, message: str) -> None:
         """Count and log a mistake that must not be raised through the request."""
-        self.owner.counting.problems.note(reason, message)
+        self.owner.recorder.problems.note(reason, message)
 
 
 current: ContextVar[Exchange | None] = ContextVar("meterkit.exchange", default=None)

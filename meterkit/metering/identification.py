@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from meterkit.core.problems import Problems, shown
-from meterkit.core.usage_key import NOBODY, Who, both_of
+from meterkit.core.usage_key import NOBODY, Subject, both_of
 from meterkit.core.validation import checked_id
 from meterkit.errors import UsageError
 from meterkit.metering.exchange import Exchange, Identity
@@ -14,7 +14,7 @@ from meterkit.metering.exchange import Exchange, Identity
 Identify: TypeAlias = Callable[[Exchange], "str | Identity | None"]
 
 
-class Identifying:
+class IdentityResolver:
     """
     Finds out whose an exchange is.
 
@@ -45,13 +45,13 @@ class Identifying:
         exchange.identified = self._checked(who)
         return both_of(exchange.identified)[0] or None
 
-    def who(self, exchange: Exchange) -> Who:
+    def who(self, exchange: Exchange) -> Subject:
         """Company, and user if there is one, when *exchange* is answered; `NOBODY` where nobody has said."""
         if exchange.touched and exchange.identity is not None:
             return self._settled(exchange.identity, exchange)
         return self.sound(self.asked(exchange)) if exchange.identified is None else exchange.identified
 
-    def asked(self, exchange: Exchange) -> Who:
+    def asked(self, exchange: Exchange) -> Subject:
         """
         The same, where the view has not said so, and nobody has asked yet.
 
@@ -70,11 +70,11 @@ class Identifying:
             return who
         return self._settled(who, exchange)
 
-    def sound(self, who: Who) -> Who:
+    def sound(self, who: Subject) -> Subject:
         """What `asked` answered; `NOBODY`, and a note, where that is no id."""
         return self._checked(who) if isinstance(who, str) and who else who
 
-    def _settled(self, who: Any, exchange: Exchange) -> Who:
+    def _settled(self, who: Any, exchange: Exchange) -> Subject:
         if (who.company if isinstance(who, Identity) else who) is None:
             self._problems.note(
                 "no_company",
@@ -84,7 +84,7 @@ class Identifying:
             return NOBODY
         return self._checked(who)
 
-    def _checked(self, who: Any) -> Who:
+    def _checked(self, who: Any) -> Subject:
         company, user = (who.company, who.user) if isinstance(who, Identity) else (who, None)
         try:
             company = checked_id(company, "company")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from meterkit.core.usage_key import HIGHEST
-from meterkit.metering.aggregation import Peak
+from meterkit.metering.aggregation import Aggregation
 from meterkit.metering.meter import MEASURED, Meter, ResponseJson, StatusFilter
 
 MAX_REMEMBERED = 4096
@@ -45,7 +45,7 @@ class Match:
     hour: tuple[float, float, tuple[str, str, int]] = (0.0, 0.0, ("", "", 0))
 
 
-class Rulebook:
+class MeterMatcher:
     """
     All meters of a kit, ready to be matched.
 
@@ -60,7 +60,7 @@ class Rulebook:
         self.remembered: dict[Shape, Match] = {}
         self.usage_names = {meter.value for meter in self.meters if isinstance(meter.value, str)} - MEASURED.keys()
         self.is_timed = any(_may_ask_for_duration(meter) for meter in self.meters)
-        peaks = [meter.value for meter in self.meters if isinstance(meter.value, Peak)]
+        peaks = [meter.value for meter in self.meters if isinstance(meter.value, Aggregation)]
         self.usage_names |= {peak.of for peak in peaks if isinstance(peak.of, str) and peak.mark == HIGHEST}
 
     def match(self, method: str, path: str, route: str | None, status: int) -> Match:
@@ -79,8 +79,8 @@ class Rulebook:
         caps = [meter.value.max_bytes for meter in meters if isinstance(meter.value, ResponseJson)]
         plain = len(meters) == 1 and meters[0].value is None and meters[0].when is None
         return Match(
-            meters=tuple(meter for meter in meters if not isinstance(meter.value, Peak)),
-            peaks=tuple(meter for meter in meters if isinstance(meter.value, Peak)),
+            meters=tuple(meter for meter in meters if not isinstance(meter.value, Aggregation)),
+            peaks=tuple(meter for meter in meters if isinstance(meter.value, Aggregation)),
             body_bytes=max(caps, default=0),
             has_body=method != "HEAD" and status not in (204, 304),
             one=(meters[0].name, meters[0].event_name) if plain else None,
@@ -88,7 +88,7 @@ class Rulebook:
 
 
 def _may_ask_for_duration(meter: Meter) -> bool:
-    is_function = isinstance(meter.value, Peak) and callable(meter.value.of)
+    is_function = isinstance(meter.value, Aggregation) and callable(meter.value.of)
     return meter.value == "duration_ms" or meter.when is not None or is_function
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from meterkit.core.validation import MAX_EVENT_NAME_LENGTH, checked_quantity
 from meterkit.errors import ConfigurationError, UsageError
-from meterkit.metering.aggregation import Peak
+from meterkit.metering.aggregation import Aggregation
 from meterkit.metering.exchange import Exchange
 
 MEASURED: dict[str, Callable[[Exchange], int]] = {
@@ -131,7 +131,7 @@ class Meter:
     route: str | None = None
     method: str | Iterable[str] | None = None
     status: StatusFilter | Iterable[StatusFilter] = "2xx"
-    value: str | ResponseJson | Peak | None = None
+    value: str | ResponseJson | Aggregation | None = None
     when: Callable[[Exchange], bool] | None = None
     event_name: str = ""
     aggregation: str = "sum"
@@ -165,7 +165,7 @@ class Meter:
         """
         if self.value is None:
             return 1
-        assert not isinstance(self.value, Peak)
+        assert not isinstance(self.value, Aggregation)
         if isinstance(self.value, ResponseJson):
             encoding = exchange.response_headers.get("content-encoding", "")
             return self.value.read(exchange.body or b"", encoding)
@@ -232,7 +232,7 @@ def _statuses(status: Any, meter: Meter) -> tuple[StatusFilter, ...]:
 
 
 def _check_value(value: Any, meter: Meter) -> None:
-    if value is None or isinstance(value, ResponseJson | Peak):
+    if value is None or isinstance(value, ResponseJson | Aggregation):
         return
     known = ", ".join(repr(name) for name in MEASURED)
     if not isinstance(value, str) or not value.strip():

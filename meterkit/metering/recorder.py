@@ -11,20 +11,20 @@ from collections.abc import Callable
 from typing import Any
 
 from meterkit.core.problems import Problems
-from meterkit.core.usage_key import Place, Sink, both_of, cell_of
+from meterkit.core.usage_key import MeterWindow, Sink, both_of, usage_key_of
 from meterkit.core.windows import HOUR, Windows
 from meterkit.errors import ConfigurationError
-from meterkit.metering.evaluation import Measuring
+from meterkit.metering.evaluation import Evaluator
 from meterkit.metering.exchange import NO_HEADERS, Exchange
-from meterkit.metering.identification import Identify, Identifying
-from meterkit.metering.matching import Match, Rulebook
-from meterkit.metering.route_check import RouteWatch
+from meterkit.metering.identification import Identify, IdentityResolver
+from meterkit.metering.matching import Match, MeterMatcher
+from meterkit.metering.route_check import RouteCheck
 
 MARK = "meterkit.exchange"
 """The key in an environ or scope under which the outermost middleware leaves its exchange."""
 
 
-class Counting:
+class Recorder:
     """
     Applies the rules to exchanges, and puts what they count into the journal.
 
@@ -43,7 +43,7 @@ class Counting:
     def __init__(
         self,
         *,
-        rulebook: Rulebook,
+        rulebook: MeterMatcher,
         identify: Identify | None,
         sink: Sink,
         problems: Problems,
@@ -51,14 +51,14 @@ class Counting:
         windows: Windows,
     ) -> None:
         self._rulebook = rulebook
-        self.identifying = Identifying(identify, problems)
+        self.identity = IdentityResolver(identify, problems)
         self._sink = sink
         self.problems = problems
         self._clock = clock
         self._windows = windows
-        self.measuring = Measuring(
+        self.evaluator = Evaluator(
             rulebook=rulebook,
-            identifying=self.identifying,
+            identity=self.identity,
             sink=sink,
             problems=problems,
             clock=clock,
@@ -66,7 +66,7 @@ class Counting:
         )
         self.is_timed = rulebook.is_timed
         self._by_route = any(meter.route is not None for meter in rulebook.meters)
-        self._routes = RouteWatch(rulebook.meters, problems)
+        self._routes = RouteCheck(rulebook.meters, problems)
         self._remembered = {} if self._by_route else rulebook.remembered
 
     def counts_already(self, mark: Any) -> bool:
@@ -77,7 +77,7 @@ class Counting:
         """
         if not isinstance(mark, Exchange) or mark.closed:
             return False
-        if mark.owner.counting is not self:
+        if mark.owner.recorder is not self:
             self.problems.note(
                 "two_kits",
                 "two kits stand around one exchange, and only the outer one counts it: install the middleware with "
@@ -135,7 +135,7 @@ class Counting:
             if match.one is not None and not exchange.touched:
                 who = exchange.identified
                 if who is None:
-                    who = self.identifying.asked(exchange)
+                    who = self.identity.asked(exchange)
                 clock = self._clock
                 now = clock()  # not yet an int: that would take as long as this
                 begin, end, place = match.hour
@@ -143,7 +143,7 @@ class Counting:
                 if not begin <= now < end or (boundaries and both_of(who)[0] in boundaries):
                     place = self._place_of(match, int(now), both_of(who)[0])
                 if not self._sink.journal.count_one(place, who, now):
-                    self._sink.count([(cell_of(place, self.identifying.sound(who)), 1)], now)
+                    self._sink.count([(usage_key_of(place, self.identity.sound(who)), 1)], now)
             elif not exchange.skipped:
                 self._count_whole(exchange, match, body)
         except Exception as error:
@@ -169,7 +169,7 @@ class Counting:
         self._look_at_routes(exchange)
         try:
             if not exchange.skipped:
-                self.measuring.measure(exchange, self._match(exchange))
+                self.evaluator.measure(exchange, self._match(exchange))
         except Exception as error:
             self.problems.internal(error)
         exchange.end()
@@ -195,7 +195,7 @@ class Counting:
         route = exchange.route if self._by_route else None
         return self._rulebook.match(exchange.method, exchange.path, route, exchange.status)
 
-    def _place_of(self, match: Match, now: int, company: str) -> Place:
+    def _place_of(self, match: Match, now: int, company: str) -> MeterWindow:
         """Where *match* counts in the window of *company*; for all companies that have the whole hour, the same."""
         assert match.one is not None
         name, event_name = match.one
@@ -215,19 +215,19 @@ class Counting:
                 # One byte over the cap is enough to tell that the body is too long.
                 exchange.body = bytearray(body[: match.body_bytes + 1])
         try:
-            self.measuring.measure(exchange, match)
+            self.evaluator.measure(exchange, match)
         finally:
             exchange.end()
 
 
-def counting_of(kit: Any) -> Counting:
+def recorder_of(kit: Any) -> Recorder:
     """
     What *kit* counts with; the adapters ask while they are built.
 
     Raises:
         ConfigurationError: *kit* is not a MeterKit.
     """
-    counting = getattr(kit, "counting", None)
-    if not isinstance(counting, Counting):
+    recorder = getattr(kit, "recorder", None)
+    if not isinstance(recorder, Recorder):
         raise ConfigurationError(f"the middleware takes a MeterKit, such as billing.kit, not {kit!r:.200}")
-    return counting
+    return recorder

@@ -17,7 +17,7 @@ PATIENCE = 100
 """Successes without a template until an app that does have templates is said to hide them."""
 
 
-class RouteWatch:
+class RouteCheck:
     """
     Compares the ``route=`` meters with the templates that the app publishes, at its first exchanges.
 

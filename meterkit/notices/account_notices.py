@@ -14,14 +14,14 @@ from meterkit.core.validation import OLDEST_SECONDS
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
 from meterkit.notices.notice import Notice
-from meterkit.notices.store import Notices
+from meterkit.notices.store import NoticeStore
 from meterkit.outbox.reports import COLUMNS, report_of
 
 MOST = 1000
 """Rejected events that are looked at; the others when these are mended."""
 
 
-def overdue(database: Database, notices: Notices, *, now: int) -> Iterator[Notice]:
+def overdue(database: Database, notices: NoticeStore, *, now: int) -> Iterator[Notice]:
     """Who is overdue, and who was and is no more: once for each invoice that began it."""
     with database.snapshot() as connection:
         found = standings(connection, now=now)
@@ -58,7 +58,7 @@ def overdue(database: Database, notices: Notices, *, now: int) -> Iterator[Notic
             )
 
 
-def _episodes(notices: Notices) -> list[tuple[str, str]]:
+def _episodes(notices: NoticeStore) -> list[tuple[str, str]]:
     """Company and key of what was told to be overdue, and not to have recovered."""
     told = notices.of_kinds("overdue", "recovered")
     over = {key.partition(":")[2] for key, kind, _ in told if kind == "recovered"}

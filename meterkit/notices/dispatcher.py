@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from meterkit.core import threads
 from meterkit.core.problems import Problems
-from meterkit.core.threads import Flag, Worker
+from meterkit.core.threads import DaemonThread, Event
 from meterkit.errors import LedgerError
 from meterkit.governance.limits import LimitCache
 from meterkit.metering.meter import Meter
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from meterkit.accounts.period_usage import UsageByPeriod
     from meterkit.ledger.database import Database
     from meterkit.notices.evaluator import RuleEvaluator
-    from meterkit.notices.store import Notices
+    from meterkit.notices.store import NoticeStore
 
 DAY = 24 * 3600
 
@@ -45,11 +45,11 @@ AGAIN_SECONDS = 3600.0
 """Between two notices of the same trouble that no ledger keeps apart."""
 
 
-MakeNotifier: TypeAlias = "Callable[..., Notifier]"
+MakeDispatcher: TypeAlias = "Callable[..., Dispatcher]"
 """What makes one for a process, from its ``database``, ``usage`` and ``stop``."""
 
 
-class Notifier:
+class Dispatcher:
     """
     Looks for what is to be told, and tells it.
 
@@ -76,7 +76,7 @@ class Notifier:
         usage: Callable[[], UsageByPeriod],
         problems: Problems,
         clock: Callable[[], float],
-        stop: Flag,
+        stop: Event,
     ) -> None:
         self._rules = tuple(rules)
         self._meters = meters
@@ -92,7 +92,7 @@ class Notifier:
         self._channels = {channel.name: channel for rule in self._rules for channel in rule.to}
         self._written: set[tuple[str, ...]] = set()  # keys and channels, which the ledger need not be asked about
         self._failing: set[str] = set()
-        self._workers: dict[str, Worker] = {}
+        self._workers: dict[str, DaemonThread] = {}
         self._told_without_ledger: dict[str, float] = {}
 
     def run(self) -> None:
@@ -111,7 +111,7 @@ class Notifier:
         for name in self._channels:
             worker = self._workers.get(name)
             if (worker is None or not worker.is_alive) and not self._stop.is_set():
-                self._workers[name] = Worker(partial(self.deliver, name), name="meterkit-notify")
+                self._workers[name] = DaemonThread(partial(self.deliver, name), name="meterkit-notify")
 
     def look(self) -> int:
         """
@@ -196,7 +196,7 @@ class Notifier:
             return
         self._told_without_ledger[notice.key] = now
         for name in names:
-            Worker(partial(self._tell, self._channels[name], notice), name="meterkit-notify")
+            DaemonThread(partial(self._tell, self._channels[name], notice), name="meterkit-notify")
 
     def _tell(self, channel: Channel, notice: Notice) -> None:
         self._attempt(channel, notice)
@@ -204,10 +204,10 @@ class Notifier:
     def _names(self, rule: Notify) -> list[str]:
         return [channel.name for channel in rule.to]
 
-    def _notices(self) -> Notices:
-        from meterkit.notices.store import Notices
+    def _notices(self) -> NoticeStore:
+        from meterkit.notices.store import NoticeStore
 
-        return Notices(self._database(), clock=self._clock)
+        return NoticeStore(self._database(), clock=self._clock)
 
     def _rule_evaluator(self) -> RuleEvaluator:
         from meterkit.notices.evaluator import RuleEvaluator

@@ -18,9 +18,9 @@ from meterkit.metering.meter import Meter
 from meterkit.notices.account_notices import overdue, rejected, waiting
 from meterkit.notices.notice import Notice
 from meterkit.notices.rules import Notify
-from meterkit.notices.store import Notices
+from meterkit.notices.store import NoticeStore
 from meterkit.notices.usage_notices import AT_ONCE, CompanyUsage, calls, crossed, over_quota
-from meterkit.pricing.cost import Spending, spent
+from meterkit.pricing.cost import CostCalculator, cost_of
 from meterkit.pricing.price import Price
 
 Found: TypeAlias = "tuple[Notify, Notice]"
@@ -52,13 +52,13 @@ class RuleEvaluator:
         limits: Iterable[LimitCache],
         meters: Mapping[str, Meter],
         prices: Iterable[Price],
-        notices: Notices,
+        notices: NoticeStore,
     ) -> None:
         self._database = database
         self._rules = tuple(rules)
         self._quota_rules = [rule for rule in self._rules if "quota_near" in rule.kinds]
         self._limits = tuple(limits) if self._quota_rules else ()
-        self._spending = Spending(prices, meters)
+        self._spending = CostCalculator(prices, meters)
         self._notices = notices
         self._billed = usage["period"]
         kinds: set[str] = {"period", *(each.quota.per for each in self._limits)}
@@ -149,7 +149,7 @@ class RuleEvaluator:
             currency = next((price.currency for price in usage.prices), None)
             if currency is None:
                 continue
-            cost = spent(usage.prices, usage.used, currency)
+            cost = cost_of(usage.prices, usage.used, currency)
             yield usage.notice(
                 "invoice_upcoming",
                 "invoice",

@@ -33,7 +33,7 @@ KEPT_SECONDS = 400 * 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class NoticeDelivery:
     """
     A notice on its way. Times are in unix seconds.
 
@@ -56,7 +56,7 @@ class Delivery:
     settled_at: int | None
 
 
-class Notices:
+class NoticeStore:
     """
     The notices of a ledger.
 
@@ -107,7 +107,7 @@ class Notices:
                     connection.execute(insert.on_conflict_do_nothing())
         return new
 
-    def claim(self, channel: str) -> Delivery | None:
+    def claim(self, channel: str) -> NoticeDelivery | None:
         """The next delivery that is due through *channel*, which nobody else gets for a while."""
         now = int(self._clock())
         table = schema.deliveries
@@ -133,7 +133,7 @@ class Notices:
                 if connection.execute(taken).rowcount == 1:
                     return _delivery(row)
 
-    def settle(self, delivery: Delivery, error: str | None) -> None:
+    def settle(self, delivery: NoticeDelivery, error: str | None) -> None:
         """Write down what became of *delivery*: None where it was delivered."""
         now = int(self._clock())
         table = schema.deliveries
@@ -149,7 +149,7 @@ class Notices:
         with self._database.transaction() as connection:
             connection.execute(mine.values(**changes))
 
-    def deliveries(self, *, limit: int = 100, company: str | None = None) -> list[Delivery]:
+    def deliveries(self, *, limit: int = 100, company: str | None = None) -> list[NoticeDelivery]:
         """The latest, newest first, so many at most."""
         table = schema.deliveries
         query = sa.select(table, schema.notices).join(schema.notices, schema.notices.c.key == table.c.notice)
@@ -180,8 +180,8 @@ class Notices:
             connection.execute(sa.delete(schema.notices).where(schema.notices.c.key.in_(old)))
 
 
-def _delivery(row: Any) -> Delivery:
-    return Delivery(
+def _delivery(row: Any) -> NoticeDelivery:
+    return NoticeDelivery(
         notice=Notice(
             key=row.key,
             kind=cast("Kind", row.kind),

@@ -10,7 +10,7 @@ from meterkit.core.periods import Period
 from meterkit.governance.policy import Quota
 from meterkit.notices.notice import Kind, Notice, Value
 from meterkit.notices.rules import Notify
-from meterkit.pricing.cost import spent
+from meterkit.pricing.cost import cost_of
 from meterkit.pricing.price import Price
 
 AT_ONCE = 1000
@@ -109,7 +109,7 @@ def _threshold(usage: CompanyUsage, rule: Notify, now: int) -> Iterator[Notice]:
             what = f"{meter}:{rule.units}"
             yield usage.notice("threshold", what, title, text, now=now, meter=meter, used=used, limit=rule.units)
     elif rule.amount is not None:
-        cost = spent(usage.prices, usage.used, rule.currency)
+        cost = cost_of(usage.prices, usage.used, rule.currency)
         if cost >= rule.amount:
             unit = rule.currency.upper()
             title = f"{who} has spent {rule.amount} {unit}"

@@ -57,7 +57,7 @@ class Correction:
     error: str
 
 
-class Mending:
+class Corrections:
     """
     Changes what was counted and reported. One process at a time, with the reporter's lease.
 
@@ -70,7 +70,7 @@ class Mending:
         self._database = database
         self._clock = clock
 
-    def give_back(self, lease: Lease, report: Report, *, was: str) -> bool:
+    def requeue(self, lease: Lease, report: Report, *, was: str) -> bool:
         """
         Let the usage of *report*, which Stripe has not, be reported anew: to whom pays by then.
 
@@ -92,7 +92,7 @@ class Mending:
             _lower(connection, report, report.quantity, "reported")
         return True
 
-    def drop(self, sent_as: str, error: str) -> bool:
+    def mark_rejected(self, sent_as: str, error: str) -> bool:
         """
         Stripe had taken the event of that identifier, and has found it wrong since: it is rejected.
 
@@ -111,7 +111,7 @@ class Mending:
             done = dropped.values(state="rejected", error=error[:500], unknown_since=None, settled_at=now)
             return connection.execute(done).rowcount == 1
 
-    def take_back(self, lease: Lease, correction: Correction) -> None:
+    def reverse(self, lease: Lease, correction: Correction) -> None:
         """
         Take the quantity of *correction* from the usage of its window.
 

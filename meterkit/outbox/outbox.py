@@ -65,7 +65,7 @@ class Summary:
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
+class UncertainReports:
     """
     Reports that Stripe may have or not, for one customer, meter and hour.
 
@@ -154,7 +154,7 @@ class Outbox:
             hold(lease, connection, clock=self._clock)
             connection.execute(aged.values(state="uncertain"))
 
-    def doubts(self, *, since: int) -> list[Doubt]:
+    def doubts(self, *, since: int) -> list[UncertainReports]:
         """Where reports are ``uncertain`` or to be verified, and were not compared with Stripe's sums after *since*."""
         table = schema.reports
         unsure = sa.select(*COLUMNS).where(table.c.unknown_since.is_not(None), table.c.state.in_(["uncertain", "sent"]))
@@ -165,11 +165,11 @@ class Outbox:
                 asked[row.event_name, row.customer, hour_of(row.window)] = None
             return [self._doubt(connection, *place) for place in asked]
 
-    def _doubt(self, connection: sa.Connection, event_name: str, customer: str, hour: int) -> Doubt:
+    def _doubt(self, connection: sa.Connection, event_name: str, customer: str, hour: int) -> UncertainReports:
         window = schema.reports.c.window
         place = sa.select(*COLUMNS).filter_by(event_name=event_name, customer=customer)
         reports = [report_of(row) for row in connection.execute(place.where(window >= hour, window < hour + HOUR))]
-        return Doubt(
+        return UncertainReports(
             event_name=event_name,
             customer=customer,
             hour=hour,
@@ -180,7 +180,7 @@ class Outbox:
             moving=any(each.state == "pending" and each.unknown_since is not None for each in reports),
         )
 
-    def doubt_about(self, report: Report) -> Doubt:
+    def doubt_about(self, report: Report) -> UncertainReports:
         """The question whether Stripe has *report*, which was sent, still."""
         with self._database.snapshot() as connection:
             doubt = self._doubt(connection, report.event_name, report.customer, hour_of(report.window))

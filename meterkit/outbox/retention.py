@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from meterkit.core.threads import Flag
+from meterkit.core.threads import Event
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
 from meterkit.ledger.lease import Lease, hold
@@ -35,7 +35,7 @@ SETTLED = (*AT_STRIPE, "canceled", "returned")
 """States of reports."""
 
 
-def let_go(database: Database, lease: Lease, *, days: int, clock: Callable[[], float], stop: Flag) -> None:
+def prune(database: Database, lease: Lease, *, days: int, clock: Callable[[], float], stop: Event) -> None:
     """
     Forget usage whose window began more than so many days ago.
 

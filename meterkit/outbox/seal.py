@@ -27,7 +27,7 @@ from meterkit.ledger.payers import customer_of, is_customer
 AT_ONCE = 500
 """Meters and companies in one transaction: some ten milliseconds, for which others who flush have to wait."""
 
-Place = tuple[str, str, str]
+ReportKey = tuple[str, str, str]
 """What is reported together, in one window: meter, event name, company."""
 
 
@@ -72,7 +72,7 @@ def _windows(database: Database, newest: int, now: int) -> list[int]:
         return list(connection.scalars(query))
 
 
-def _due(database: Database, window: int, newest: int, now: int) -> Iterator[list[Place]]:
+def _due(database: Database, window: int, newest: int, now: int) -> Iterator[list[ReportKey]]:
     """The places of *window* with something to report, in handy portions."""
     usage, accounts = schema.usage, schema.accounts
     query = (
@@ -99,7 +99,7 @@ def _has_closed(newest: int, now: int) -> sa.ColumnElement[bool]:
     return sa.or_(window <= newest, sa.and_(window >= hour_of(now), of_customer))
 
 
-def _seal(connection: sa.Connection, window: int, places: list[Place], now: int) -> int:
+def _seal(connection: sa.Connection, window: int, places: list[ReportKey], now: int) -> int:
     deltas = _deltas(connection, window, places)
     sequences = _next_sequences(connection, window, places)
     ledger_id = _ledger_id(connection)
@@ -117,7 +117,7 @@ def _seal(connection: sa.Connection, window: int, places: list[Place], now: int)
     return len(reports)
 
 
-def _deltas(connection: sa.Connection, window: int, places: list[Place]) -> dict[Place, list[dict[str, Any]]]:
+def _deltas(connection: sa.Connection, window: int, places: list[ReportKey]) -> dict[ReportKey, list[dict[str, Any]]]:
     usage, accounts = schema.usage, schema.accounts
     query = (
         sa.select(usage, accounts.c.customer)
@@ -125,7 +125,7 @@ def _deltas(connection: sa.Connection, window: int, places: list[Place]) -> dict
         .where(usage.c.window == window, usage.c.quantity != usage.c.reported)
         .where(usage.c.company.in_({company for _, _, company in places}))
     )
-    deltas: dict[Place, list[dict[str, Any]]] = {place: [] for place in places}
+    deltas: dict[ReportKey, list[dict[str, Any]]] = {place: [] for place in places}
     found = connection.execute(query)
     names = list(found.keys())
     for values in found.all():
@@ -137,7 +137,7 @@ def _deltas(connection: sa.Connection, window: int, places: list[Place]) -> dict
 
 
 def _reports_of(
-    ledger_id: str, place: Place, window: int, rows: list[dict[str, Any]], *, sequence: int, now: int
+    ledger_id: str, place: ReportKey, window: int, rows: list[dict[str, Any]], *, sequence: int, now: int
 ) -> list[dict[str, Any]]:
     meter, event_name, company = place
     customer = customer_of(company, rows[0]["customer"])
@@ -169,9 +169,9 @@ def _reports_of(
     return reports
 
 
-def _next_sequences(connection: sa.Connection, window: int, places: list[Place]) -> dict[Place, int]:
+def _next_sequences(connection: sa.Connection, window: int, places: list[ReportKey]) -> dict[ReportKey, int]:
     table = schema.reports
-    found: dict[Place, int] = {}
+    found: dict[ReportKey, int] = {}
     for (meter, event_name), those in groupby(places, key=itemgetter(0, 1)):
         query = (
             sa.select(table.c.company, sa.func.max(table.c.sequence))

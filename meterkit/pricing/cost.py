@@ -19,7 +19,7 @@ AT_ONCE = 500
 """Companies that are asked for in one statement."""
 
 
-class Spending:
+class CostCalculator:
     """
     Prices usage.
 
@@ -55,7 +55,7 @@ class Spending:
         return self._read[key]
 
 
-def spent(prices: Iterable[Price], used: Mapping[str, int], currency: str) -> Decimal:
+def cost_of(prices: Iterable[Price], used: Mapping[str, int], currency: str) -> Decimal:
     """What usage, by meter, costs in whole *currency*; of several prices for a meter, by the first in it."""
     amounts: dict[str, Decimal] = {}
     with localcontext(EXACT):

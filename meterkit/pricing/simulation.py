@@ -11,12 +11,12 @@ import sqlalchemy as sa
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
 from meterkit.metering.meter import Meter
-from meterkit.pricing.cost import Spending, spent
+from meterkit.pricing.cost import CostCalculator, cost_of
 from meterkit.pricing.price import Price
 
 
 @dataclass(frozen=True, slots=True)
-class Simulated:
+class SimulatedBill:
     """
     A company's month by two lists of prices.
 
@@ -48,7 +48,7 @@ def simulate(
     meters: Mapping[str, Meter],
     prices: Iterable[Price],
     former: Iterable[Price] | None = None,
-) -> list[Simulated]:
+) -> list[SimulatedBill]:
     """
     Price the usage of a calendar month in UTC. Only reads.
 
@@ -77,11 +77,11 @@ def simulate(
     with database.snapshot() as connection:
         for row in connection.execute(query):
             used.setdefault(row.company, {})[row.meter] = int(row.quantity)
-        known = Spending(former or (), meters).prices_of(connection, used) if former is None else {}
+        known = CostCalculator(former or (), meters).prices_of(connection, used) if former is None else {}
     found = []
     for company in sorted(used):
         old = known[company] if former is None else list(former)
         currency = next((price.currency for price in (*old, *new)), "usd")
-        cost = spent(old, used[company], currency) if old else None
-        found.append(Simulated(company, used[company], currency, cost, spent(new, used[company], currency)))
+        cost = cost_of(old, used[company], currency) if old else None
+        found.append(SimulatedBill(company, used[company], currency, cost, cost_of(new, used[company], currency)))
     return found

@@ -16,7 +16,7 @@ from meterkit.metering.meter import Meter
 from meterkit.pricing.price import Price
 from meterkit.pricing.stripe_price import costs_the_same
 from meterkit.provisioning.plan import Step
-from meterkit.provisioning.writer import REPLACED_BY, REPLACES, Writes, lookup_key_of, product_id_of
+from meterkit.provisioning.writer import REPLACED_BY, REPLACES, CatalogWriter, lookup_key_of, product_id_of
 from meterkit.stripe_api.transport import plain
 
 PAGE = 100
@@ -36,7 +36,7 @@ Wrong by a hundred either way is nothing to try out.
 Known = Mapping[str, Any]
 
 
-class Selling:
+class PricePlanner:
     """
     Compares the prices of meters with what Stripe has.
 
@@ -46,7 +46,7 @@ class Selling:
         event_names: Those of the account's meters, by id.
     """
 
-    def __init__(self, client: stripe.StripeClient, writes: Writes, event_names: Mapping[str, str]) -> None:
+    def __init__(self, client: stripe.StripeClient, writes: CatalogWriter, event_names: Mapping[str, str]) -> None:
         self._v1 = client.v1
         self._writes = writes
         self._event_names = event_names

@@ -17,11 +17,9 @@ from meterkit.errors import ConfigurationError
 from meterkit.metering.meter import Meter
 from meterkit.pricing.price import Price
 from meterkit.provisioning.plan import Plan, Step
-from meterkit.provisioning.prices import PAGE, Selling
-from meterkit.provisioning.writer import Writes, lookup_key_of
+from meterkit.provisioning.prices import PAGE, PricePlanner
+from meterkit.provisioning.writer import CatalogWriter, lookup_key_of
 from meterkit.stripe_api.outcomes import naming_failures
-
-__all__ = ["Plan", "Provisioning", "Step", "flaws_of"]
 
 WAYS = {
     "formula": "sum",
@@ -35,7 +33,7 @@ counts, would lose usage.
 """
 
 
-class Provisioning:
+class Provisioner:
     """
     Compares the code with an account, and makes the account match.
 
@@ -47,7 +45,7 @@ class Provisioning:
     def __init__(self, client: stripe.StripeClient, *, livemode: bool) -> None:
         self._client = client
         self._livemode = livemode
-        self._writes = Writes(client)
+        self._writes = CatalogWriter(client)
 
     def plan(self, meters: Iterable[Meter], prices: Iterable[Price]) -> Plan:
         """
@@ -64,7 +62,7 @@ class Provisioning:
             for found in self._client.v1.billing.meters.list({"limit": PAGE}).auto_paging_iter():
                 there.setdefault(found.event_name, []).append(found)
             names = {found.id: name for name, of_name in there.items() for found in of_name}
-            selling = Selling(self._client, self._writes, names)
+            selling = PricePlanner(self._client, self._writes, names)
             steps: list[Step] = []
             for meter in meters:
                 own = [price for price in prices if price.meter.name == meter.name]
@@ -89,7 +87,7 @@ class Provisioning:
             if done is not None:
                 done(step)
 
-    def _plan(self, meter: Meter, prices: list[Price], found: list[Any], selling: Selling) -> list[Step]:
+    def _plan(self, meter: Meter, prices: list[Price], found: list[Any], selling: PricePlanner) -> list[Step]:
         """All that concerns *meter*; where something has drifted, nothing of it is touched."""
         step = self._plan_meter(meter, found)
         if step.kind == "drift" or not prices:

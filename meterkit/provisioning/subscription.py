@@ -12,7 +12,7 @@ from meterkit.accounts.accounts import Accounts
 from meterkit.errors import ConfigurationError
 from meterkit.pricing.price import Price
 from meterkit.provisioning.writer import lookup_key_of
-from meterkit.stripe_api.idempotency import send_once
+from meterkit.stripe_api.idempotency import create_once
 from meterkit.stripe_api.outcomes import naming_failures
 
 ENDED = ("canceled", "incomplete_expired")
@@ -20,7 +20,7 @@ ENDED = ("canceled", "incomplete_expired")
 
 
 @dataclass(frozen=True, slots=True)
-class Subscribed:
+class SubscriptionResult:
     """
     What a company has in Stripe now.
 
@@ -44,7 +44,7 @@ def subscribe(
     metadata_key: str,
     about: dict[str, str],
     days_until_due: int | None,
-) -> Subscribed:
+) -> SubscriptionResult:
     """
     Make the customer and the subscription, as far as they are not there. Can be repeated.
 
@@ -81,12 +81,12 @@ def _customer(client: stripe.StripeClient, metadata: dict[str, str]) -> str:
         found = None if made is None else client.v1.customers.retrieve(made.id)
         return None if found is None or getattr(found, "deleted", False) else found
 
-    return str(send_once("customer", client.v1.customers.create, {"metadata": metadata}, look=still_there).id)
+    return str(create_once("customer", client.v1.customers.create, {"metadata": metadata}, look=still_there).id)
 
 
 def _subscription(
     client: stripe.StripeClient, customer: str, prices: list[str], days_until_due: int | None
-) -> Subscribed:
+) -> SubscriptionResult:
     def running(_: Any = None) -> Any:
         for held in client.v1.subscriptions.list({"customer": customer, "limit": 100}).auto_paging_iter():
             if held.status not in ENDED and {item.price.id for item in held["items"].data} & set(prices):
@@ -95,12 +95,12 @@ def _subscription(
 
     held = running()
     if held is not None:
-        return Subscribed(customer, held.id, is_new=False)
+        return SubscriptionResult(customer, held.id, is_new=False)
     params: Any = {"customer": customer, "items": [{"price": price} for price in prices]}
     if days_until_due is not None:
         params |= {"collection_method": "send_invoice", "days_until_due": days_until_due}
-    made = send_once("subscription", client.v1.subscriptions.create, params, look=running)
-    return Subscribed(customer, made.id, is_new=True)
+    made = create_once("subscription", client.v1.subscriptions.create, params, look=running)
+    return SubscriptionResult(customer, made.id, is_new=True)
 
 
 def _price_ids(client: stripe.StripeClient, prices: list[Price]) -> list[str]:

@@ -16,7 +16,7 @@ import stripe
 from meterkit.metering.meter import Meter
 from meterkit.pricing.price import Price
 from meterkit.pricing.stripe_price import costs_the_same, params_of
-from meterkit.stripe_api.idempotency import send_once
+from meterkit.stripe_api.idempotency import create_once
 from meterkit.stripe_api.transport import plain
 
 REPLACES = "meterkit_replaces"
@@ -29,7 +29,7 @@ REPLACED = 12
 """So many ids are kept: Stripe takes 500 characters."""
 
 
-class Writes:
+class CatalogWriter:
     """
     Makes and changes objects.
 
@@ -52,7 +52,7 @@ class Writes:
             "default_aggregation": {"formula": "sum"},
         }
         create = self._v1.billing.meters.create
-        made = send_once("meter", create, params, look=lambda _: self._meter(meter.event_name))
+        made = create_once("meter", create, params, look=lambda _: self._meter(meter.event_name))
         self.meters[meter.event_name] = made.id
 
     def reactivate(self, meter: str) -> None:
@@ -63,7 +63,7 @@ class Writes:
         """What the prices of *meter* belong to."""
         name = meter.name.replace("_", " ")
         params: Any = {"id": product_id_of(meter), "name": name[:1].upper() + name[1:]}
-        send_once("product", self._v1.products.create, params, look=lambda _: self.product(params["id"]))
+        create_once("product", self._v1.products.create, params, look=lambda _: self.product(params["id"]))
 
     def product(self, identity: str) -> Any | None:
         """The product of that id, if there is one."""
@@ -98,7 +98,7 @@ class Writes:
         params |= {"product": product, "lookup_key": key}
         if replaces is not None:
             params |= {"transfer_lookup_key": True, **_passed_on(replaces)}
-        send_once("price", self._v1.prices.create, params, look=lambda _: self._price(price, key))
+        create_once("price", self._v1.prices.create, params, look=lambda _: self._price(price, key))
 
     def _meter(self, event_name: str) -> Any | None:
         active = self._v1.billing.meters.list({"status": "active", "limit": 100}).auto_paging_iter()

@@ -14,12 +14,12 @@ import stripe
 from meterkit.core.windows import hour_of
 from meterkit.ledger.database import Database
 from meterkit.ledger.lease import Lease
-from meterkit.outbox.corrections import Correction, Mending, new_id
+from meterkit.outbox.corrections import Correction, Corrections, new_id
 from meterkit.outbox.outbox import UNKNOWN_SECONDS, Outbox
 from meterkit.outbox.reports import Report, Reports
-from meterkit.reporting.uncertain import Comparison
+from meterkit.reporting.uncertain import UncertaintyResolver
 from meterkit.stripe_api.clock import StripeClock
-from meterkit.stripe_api.outcomes import judge
+from meterkit.stripe_api.outcomes import classify
 
 
 class Corrector:
@@ -36,7 +36,7 @@ class Corrector:
     def __init__(
         self, database: Database, *, client: stripe.StripeClient, told: StripeClock, clock: Callable[[], float]
     ) -> None:
-        self._mending = Mending(database, clock=clock)
+        self._mending = Corrections(database, clock=clock)
         self._outbox = Outbox(database, clock=clock)
         self._reports = Reports(database)
         self._client = client
@@ -71,7 +71,7 @@ class Corrector:
             error="",
         )
         if found is None:
-            self._mending.take_back(lease, correction)
+            self._mending.reverse(lease, correction)
             return correction
         self._mending.plan_cancellation(lease, correction)
         return self._cancel(lease, correction, found)
@@ -94,7 +94,7 @@ class Corrector:
                 else:
                     self._look(lease, correction, report)
             except stripe.StripeError as error:
-                self._mending.note(lease, correction, judge(error).error)
+                self._mending.note(lease, correction, classify(error).error)
 
     def _cancelable(self, company: str, event_name: str, window: int, quantity: int) -> Report | None:
         """A report of just this, which Stripe surely has, and has had for so short that it can be canceled."""
@@ -107,7 +107,7 @@ class Corrector:
 
     def _look(self, lease: Lease, correction: Correction, report: Report) -> None:
         """It is too late to ask again: Stripe's sum tells whether it has the event still."""
-        found = Comparison(self._client).find(self._outbox.doubt_about(report))
+        found = UncertaintyResolver(self._client).find(self._outbox.doubt_about(report))
         if found.uncertain == "pending":
             self._mending.canceled(lease, correction, report)
         elif found.uncertain == "sent":
@@ -123,7 +123,7 @@ class Corrector:
                 options={"idempotency_key": f"cancel-{correction.id}"},
             )
         except stripe.StripeError as error:
-            verdict = judge(error)
+            verdict = classify(error)
             if verdict.state == "rejected" and not correction.error:
                 self._mending.not_canceled(lease, correction)
             else:  # it may have been canceled by an attempt whose answer was lost

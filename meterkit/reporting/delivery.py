@@ -19,13 +19,13 @@ from typing import Any, Protocol
 import stripe
 
 from meterkit.core import threads
-from meterkit.core.threads import Flag
+from meterkit.core.threads import Event
 from meterkit.ledger.lease import Lease
 from meterkit.outbox.outbox import Outbox, Summary
 from meterkit.outbox.reports import Report
-from meterkit.reporting.worker_pool import Lanes
-from meterkit.stripe_api.outcomes import SENT, Verdict
-from meterkit.stripe_api.retry import Patience
+from meterkit.reporting.worker_pool import WorkerPool
+from meterkit.stripe_api.outcomes import SENT, Outcome
+from meterkit.stripe_api.retry import RetryPolicy
 
 FAILURES_BEFORE_STOP = 3
 """So many events in a row that fail on Stripe's side, and it is Stripe that is ill, not the event."""
@@ -46,12 +46,12 @@ class Carrier(Protocol):
     at_once: int
     portion: int
 
-    def send(self, client: stripe.StripeClient, reports: list[Report]) -> list[Verdict]:
+    def send(self, client: stripe.StripeClient, reports: list[Report]) -> list[Outcome]:
         """Send *reports* once, in one request; what became of each."""
         ...
 
 
-class Delivery:
+class ReportDelivery:
     """
     Delivers reports.
 
@@ -67,17 +67,17 @@ class Delivery:
         self,
         outbox: Outbox,
         *,
-        lanes: Lanes,
+        lanes: WorkerPool,
         now: Callable[[], int],
-        tell_time: Callable[[], Verdict | None],
-        stop: Flag,
+        tell_time: Callable[[], Outcome | None],
+        stop: Event,
     ) -> None:
         self._outbox = outbox
         self._lanes = lanes
         self._now = now
         self._tell_time = tell_time
         self._stop = stop
-        self._patiently = Patience(stop)
+        self._patiently = RetryPolicy(stop)
 
     def deliver(self, lease: Lease, reports: Iterable[Report], carrier: Carrier, summary: Summary) -> bool:
         """
@@ -99,16 +99,16 @@ class Delivery:
     def _deliver(self, lease: Lease, portion: list[Report], carrier: Carrier, summary: Summary) -> bool:
         """Send *portion*, again and again as long as some of it gets through; whether to go on with others."""
         verdict, left = SENT, len(portion) + 1
-        while 0 < len(portion) < left and (verdict.retry or not verdict.everyone):
+        while 0 < len(portion) < left and (verdict.retry or not verdict.affects_all):
             left = len(portion)
             verdict = self._patiently(partial(self._send, lease, portion, carrier, summary))
             if self._stop.is_set():
                 return False
         if portion:
             summary.error = verdict.error or summary.error
-        return not verdict.everyone
+        return not verdict.affects_all
 
-    def _send(self, lease: Lease, portion: list[Report], carrier: Carrier, summary: Summary) -> Verdict:
+    def _send(self, lease: Lease, portion: list[Report], carrier: Carrier, summary: Summary) -> Outcome:
         """Send *portion* once, and leave in it what is to be sent again; answer the worst that was said."""
         if any(report.unknown_since is not None for report in portion):  # how long ago, has to be known at this moment
             untold = self._tell_time()
@@ -118,7 +118,7 @@ class Delivery:
         begun = self._outbox.begin(lease, portion, now=self._now())
         attempt = _Attempt(carrier, self._stop)
         self._lanes.run(partial(attempt.send, queue) for queue in _queues(begun, carrier.at_once))
-        if attempt.worst.everyone:
+        if attempt.worst.affects_all:
             self._lanes.narrow()
         portion.clear()
         for report in self._keep(lease, before, begun, attempt.verdicts):
@@ -135,7 +135,7 @@ class Delivery:
         lease: Lease,
         before: dict[int, Report],
         begun: list[Report],
-        verdicts: dict[int, Verdict],
+        verdicts: dict[int, Outcome],
     ) -> Iterator[Report]:
         """Write down what is known now, of all that fared the same at once."""
         alike: dict[tuple[tuple[str, Any], ...], list[Report]] = {}
@@ -165,7 +165,7 @@ def _queues(reports: list[Report], at_once: int) -> list[list[Report]]:
     return queues
 
 
-def _changes(before: Report, begun: Report, verdict: Verdict | None) -> dict[str, Any]:
+def _changes(before: Report, begun: Report, verdict: Outcome | None) -> dict[str, Any]:
     """What *verdict* makes of a report that was as *before* until it was *begun*; None if its turn did not come."""
     if verdict is None:
         names = ("attempts", "attempted_at", "unknown_since")
@@ -190,29 +190,29 @@ def _changes(before: Report, begun: Report, verdict: Verdict | None) -> dict[str
 class _Attempt:
     """One attempt at a portion."""
 
-    def __init__(self, carrier: Carrier, stop: Flag) -> None:
+    def __init__(self, carrier: Carrier, stop: Event) -> None:
         self._carrier = carrier
         self._stop = stop
         self._until = monotonic() + PORTION_SECONDS
         self._lock = threads.lock()
         self._failed_in_a_row = 0
-        self.verdicts: dict[int, Verdict] = {}
+        self.verdicts: dict[int, Outcome] = {}
         self.worst = SENT
 
     def send(self, queue: list[Report], client: stripe.StripeClient) -> bool:
         """Send *queue*, one request after the other; whether all goes well so far."""
         for start in range(0, len(queue), self._carrier.at_once):
-            if self.worst.everyone or self._stop.is_set() or monotonic() > self._until:
+            if self.worst.affects_all or self._stop.is_set() or monotonic() > self._until:
                 break
             reports = queue[start : start + self._carrier.at_once]
             for report, verdict in zip(reports, self._carrier.send(client, reports), strict=True):
                 self._weigh(report, verdict)
         return not self.worst.retry
 
-    def _weigh(self, report: Report, verdict: Verdict) -> None:
+    def _weigh(self, report: Report, verdict: Outcome) -> None:
         with self._lock:
             self.verdicts[report.id] = verdict
             self._failed_in_a_row = self._failed_in_a_row + 1 if verdict.retry else 0
             if self._failed_in_a_row >= FAILURES_BEFORE_STOP:
-                verdict = replace(verdict, everyone=True)
-            self.worst = max(self.worst, verdict, key=lambda each: (each.everyone, each.retry, each.error != ""))
+                verdict = replace(verdict, affects_all=True)
+            self.worst = max(self.worst, verdict, key=lambda each: (each.affects_all, each.retry, each.error != ""))

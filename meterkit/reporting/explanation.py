@@ -16,10 +16,10 @@ from meterkit.accounts.models import Invoice
 from meterkit.core.windows import HOUR
 from meterkit.ledger.database import Database
 from meterkit.ledger.ledger import Ledger, Usage
-from meterkit.outbox.corrections import Correction, Mending
+from meterkit.outbox.corrections import Correction, Corrections
 from meterkit.outbox.reports import Report, Reports
 from meterkit.stripe_api.catalog import Catalog
-from meterkit.stripe_api.outcomes import judge
+from meterkit.stripe_api.outcomes import classify
 
 PAGE = 100
 """Stripe: a page of a list has 100 entries at most."""
@@ -40,7 +40,7 @@ class Event:
 
 
 @dataclass(slots=True)
-class Explained:
+class Explanation:
     """
     A billing period of one company and meter.
 
@@ -63,7 +63,7 @@ class Explained:
 
 def explain(
     database: Database, client: stripe.StripeClient | None, *, company: str, meter: str, start: int, end: int
-) -> list[Explained]:
+) -> list[Explanation]:
     """
     All billing periods that overlap a time, oldest first, and what is on no invoice yet at the end.
 
@@ -80,8 +80,8 @@ def explain(
     """
     accounts = Accounts(database, clock=lambda: end)
     customer = accounts.customer_of(company)
-    found = [Explained(each) for each in accounts.invoices(customer, start, end)] if customer else []
-    rest = Explained(None)
+    found = [Explanation(each) for each in accounts.invoices(customer, start, end)] if customer else []
+    rest = Explanation(None)
     usage: dict[int, list[Usage]] = {}
     for row in Ledger(database, clock=lambda: end).usage(company=company, meter=meter, since=start - HOUR, until=end):
         usage.setdefault(row.window, []).append(row)
@@ -90,7 +90,7 @@ def explain(
     for window, rows in usage.items():
         waiting = [row for row in rows if row.quantity != row.reported]
         _at(found, rest, window).unreported.extend(waiting)
-    for correction in Mending(database, clock=lambda: end).corrections():
+    for correction in Corrections(database, clock=lambda: end).corrections():
         if (correction.company, correction.meter) == (company, meter) and start <= correction.window < end:
             _at(found, rest, correction.window).corrections.append(correction)
     if client is not None:
@@ -98,7 +98,7 @@ def explain(
     return [*found, *([rest] if rest.events or rest.unreported or rest.corrections else [])]
 
 
-def _at(found: list[Explained], rest: Explained, moment: int) -> Explained:
+def _at(found: list[Explanation], rest: Explanation, moment: int) -> Explanation:
     for each in found:
         assert each.invoice is not None
         if each.invoice.period_start <= moment < each.invoice.period_end:
@@ -106,7 +106,7 @@ def _at(found: list[Explained], rest: Explained, moment: int) -> Explained:
     return rest
 
 
-def _add_lines(client: stripe.StripeClient, found: list[Explained]) -> None:
+def _add_lines(client: stripe.StripeClient, found: list[Explanation]) -> None:
     """What Stripe billed of the events' meters: one request for each invoice."""
     catalog = Catalog(client)
     for each in found:
@@ -122,4 +122,4 @@ def _add_lines(client: stripe.StripeClient, found: list[Explained]) -> None:
                 if meter and catalog.event_name(meter) in event_names:
                     each.lines.append((line.description or "", line.quantity or 0, line.amount))
         except stripe.StripeError as error:
-            each.error = judge(error).error
+            each.error = classify(error).error

@@ -16,7 +16,7 @@ import stripe
 
 from meterkit.core import threads
 from meterkit.outbox.reports import Report
-from meterkit.stripe_api.outcomes import SENT, Verdict, judge
+from meterkit.stripe_api.outcomes import SENT, Outcome, classify
 
 AT_ONCE = 100
 """Stripe: a request of the stream has 100 events at most."""
@@ -32,14 +32,14 @@ class Stream:
         self._opening = threads.lock()
         self._token: str | None = None
 
-    def send(self, client: stripe.StripeClient, reports: list[Report]) -> list[Verdict]:
+    def send(self, client: stripe.StripeClient, reports: list[Report]) -> list[Outcome]:
         """Send *reports* once. What is wrong with one of them is told later; so all fare the same."""
         verdict = self._send(client, [_event(report) for report in reports])
         if verdict.state != "sent":  # it waits for a human or for Stripe, under the same identifier
             verdict = replace(verdict, state="pending", refused=False)
         return [verdict] * len(reports)
 
-    def _send(self, client: stripe.StripeClient, events: Any) -> Verdict:
+    def _send(self, client: stripe.StripeClient, events: Any) -> Outcome:
         """A session is good for 15 minutes; when it has expired, another is opened, and the same is sent again."""
         try:
             token, is_new = self._session(client, instead_of=None)
@@ -50,7 +50,7 @@ class Stream:
                     raise
                 _post(client, events, self._session(client, instead_of=token)[0])
         except stripe.StripeError as error:
-            return judge(error)
+            return classify(error)
         return SENT
 
     def _session(self, client: stripe.StripeClient, *, instead_of: str | None) -> tuple[str, bool]:

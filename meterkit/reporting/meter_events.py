@@ -10,7 +10,7 @@ from meterkit.ledger.database import Database
 from meterkit.outbox.late_usage import Late, late_reports
 from meterkit.outbox.reports import Report
 from meterkit.pricing.price import decimals_of
-from meterkit.stripe_api.outcomes import SENT, UNREADABLE, Verdict, judge
+from meterkit.stripe_api.outcomes import SENT, UNREADABLE, Outcome, classify
 
 REPORT_KEY = "meterkit_report"
 """In the metadata of an invoice item: the identifier of the report that it bills."""
@@ -46,19 +46,19 @@ class Sending:
         """Whether *report* was found to be an item of an invoice."""
         return report.id in self._late
 
-    def send(self, client: stripe.StripeClient, reports: list[Report]) -> list[Verdict]:
+    def send(self, client: stripe.StripeClient, reports: list[Report]) -> list[Outcome]:
         """Send the one of *reports* once."""
         (report,) = reports
         try:
             if self.is_late(report):
                 _bill(client, self._late[report.id], report)
-                return [Verdict("invoiced")]
+                return [Outcome("invoiced")]
             return [_send_event(client, report)]
         except stripe.StripeError as error:
-            return [judge(error)]
+            return [classify(error)]
 
 
-def _send_event(client: stripe.StripeClient, report: Report) -> Verdict:
+def _send_event(client: stripe.StripeClient, report: Report) -> Outcome:
     # Stripe replays a stored refusal for as long as it knows the key. The identifier, which stays the same,
     # is what keeps the event from counting twice.
     key = f"{report.sent_as}.{report.refusals}" if report.refusals else report.sent_as

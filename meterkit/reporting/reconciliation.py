@@ -33,7 +33,7 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Reconciled:
+class Reconciliation:
     """
     One customer's use of one meter, on both sides.
 
@@ -65,7 +65,7 @@ class Reconciled:
         return self.ledger == self.stripe
 
 
-def reconcile(reports: Reports, client: stripe.StripeClient, *, start: int, end: int) -> list[Reconciled]:
+def reconcile(reports: Reports, client: stripe.StripeClient, *, start: int, end: int) -> list[Reconciliation]:
     """
     Compare all usage from one whole hour to another.
 
@@ -98,7 +98,7 @@ def reconcile(reports: Reports, client: stripe.StripeClient, *, start: int, end:
         except stripe.StripeError as failure:
             error = str(failure.user_message or failure)[:300]
         found.append(
-            Reconciled(
+            Reconciliation(
                 companies=tuple(sorted({report.company for report in sent})),
                 customer=customer,
                 meter=sent[-1].meter,

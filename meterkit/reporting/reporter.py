@@ -16,24 +16,24 @@ from typing import Any
 import stripe
 
 from meterkit.core import threads
-from meterkit.core.threads import Flag
+from meterkit.core.threads import Event
 from meterkit.errors import LedgerError
 from meterkit.ledger.database import Database
 from meterkit.ledger.lease import Lease, LeaseLostError, acquire, release
-from meterkit.outbox.corrections import Correction, Mending
-from meterkit.outbox.outbox import Doubt, Outbox, Summary
+from meterkit.outbox.corrections import Correction, Corrections
+from meterkit.outbox.outbox import Outbox, Summary, UncertainReports
 from meterkit.outbox.reports import Report
-from meterkit.outbox.retention import let_go
+from meterkit.outbox.retention import prune
 from meterkit.outbox.seal import seal
 from meterkit.reporting.corrections import Corrector
-from meterkit.reporting.delivery import Delivery
+from meterkit.reporting.delivery import ReportDelivery
 from meterkit.reporting.meter_event_stream import Stream
 from meterkit.reporting.meter_events import Sending
-from meterkit.reporting.uncertain import SETTLING_SECONDS, Comparison, Finding
-from meterkit.reporting.worker_pool import Lanes
+from meterkit.reporting.uncertain import SETTLING_SECONDS, Finding, UncertaintyResolver
+from meterkit.reporting.worker_pool import WorkerPool
 from meterkit.stripe_api.clock import StripeClock
-from meterkit.stripe_api.outcomes import Verdict, judge
-from meterkit.stripe_api.retry import Patience
+from meterkit.stripe_api.outcomes import Outcome, classify
+from meterkit.stripe_api.retry import RetryPolicy
 
 COMPARED_AGAIN_SECONDS = 24 * 3600
 """What Stripe's summaries could not tell is looked at once a day: Stripe allows some 10,000 reads a month."""
@@ -62,7 +62,7 @@ class Reporter:
         clock: Callable[[], float],
         api_key: str,
         base: str | None,
-        stop: Flag,
+        stop: Event,
         via: str,
         late: str,
         keep_days: int | None,
@@ -76,12 +76,12 @@ class Reporter:
         self._find_payers = find_payers
         self._holder = f"{os.getpid()}-{uuid.uuid4().hex}"
         self._pass = threads.rlock()  # a signal handler may report
-        self._lanes = Lanes(api_key, base)
+        self._lanes = WorkerPool(api_key, base)
         self._stripe_clock = StripeClock(self._lanes.client, clock=clock)
         self._sending = Sending(bills_late=late == "next_invoice")
         self._stream = Stream() if via == "stream" else None
-        self._patiently = Patience(stop)
-        self._delivery = Delivery(
+        self._patiently = RetryPolicy(stop)
+        self._delivery = ReportDelivery(
             self._outbox, lanes=self._lanes, now=self._stripe_clock.now, tell_time=self._tell_time, stop=stop
         )
         self._corrector = Corrector(database, client=self._lanes.client, told=self._stripe_clock, clock=clock)
@@ -105,7 +105,7 @@ class Reporter:
                 if not self._outbox.idle():
                     self._work(lease, summary)
                 if self._keep_days is not None:
-                    let_go(self._database, lease, days=self._keep_days, clock=self._clock, stop=self._stop)
+                    prune(self._database, lease, days=self._keep_days, clock=self._clock, stop=self._stop)
         except LeaseLostError as error:
             summary.error = str(error)
         return summary
@@ -123,7 +123,7 @@ class Reporter:
             with self._holding_lease() as lease:
                 return self._corrector.correct(lease, **what, at=at, quantity=quantity)
         except stripe.StripeError as error:
-            raise LedgerError(f"nothing was done, for Stripe did not answer: {judge(error).error}") from error
+            raise LedgerError(f"nothing was done, for Stripe did not answer: {classify(error).error}") from error
 
     def retry(self, *, identifier: str | None = None) -> int:
         """
@@ -135,11 +135,11 @@ class Reporter:
         Raises:
             LedgerError: The ledger failed, or another process reports now.
         """
-        mending = Mending(self._database, clock=self._clock)
+        mending = Corrections(self._database, clock=self._clock)
         with self._holding_lease() as lease:
             rejected = self._outbox.reports(state="rejected")
             chosen = [each for each in rejected if identifier in (None, each.identifier, each.sent_as)]
-            return sum(mending.give_back(lease, each, was="rejected") for each in chosen)
+            return sum(mending.requeue(lease, each, was="rejected") for each in chosen)
 
     def decide(self, identifier: str, *, arrived: bool) -> bool:
         """
@@ -156,7 +156,7 @@ class Reporter:
                 if identifier in (each.identifier, each.sent_as):
                     if arrived:
                         return bool(self._outbox.settle(lease, [each], "sent", unknown_since=None))
-                    return Mending(self._database, clock=self._clock).give_back(lease, each, was="uncertain")
+                    return Corrections(self._database, clock=self._clock).requeue(lease, each, was="uncertain")
             return False
 
     @contextmanager
@@ -189,16 +189,16 @@ class Reporter:
             summary.error = untold.error
         summary.postponed = self._outbox.waiting()
 
-    def _tell_time(self) -> Verdict | None:
+    def _tell_time(self) -> Outcome | None:
         """Ask Stripe for the time; answer why that failed, if it did."""
         try:
             self._stripe_clock.ask()
         except stripe.StripeError as error:
-            return judge(error)
+            return classify(error)
         return None
 
     def _settle_doubts(self, lease: Lease, summary: Summary) -> None:
-        comparison = Comparison(self._lanes.client)
+        comparison = UncertaintyResolver(self._lanes.client)
         now = self._stripe_clock.now()
         for doubt in self._outbox.doubts(since=now - COMPARED_AGAIN_SECONDS):
             if doubt.moving or doubt.attempted_at > now - SETTLING_SECONDS:
@@ -208,12 +208,12 @@ class Reporter:
             try:
                 found = comparison.find(doubt)
             except stripe.StripeError as error:
-                summary.error = judge(error).error
+                summary.error = classify(error).error
                 return
             for report in self._settle_doubt(lease, doubt, found, now):
                 summary.enter(report)
 
-    def _settle_doubt(self, lease: Lease, doubt: Doubt, found: Finding, now: int) -> list[Report]:
+    def _settle_doubt(self, lease: Lease, doubt: UncertainReports, found: Finding, now: int) -> list[Report]:
         """Answers those of *doubt* whose fate that is; what is not there is sent in this very pass."""
         again: dict[str, Any] = {"state": "pending", "unknown_since": None, "compared_at": None}
         for report in doubt.uncertain if found.uncertain == "pending" else ():

@@ -13,7 +13,7 @@ from typing import Literal
 import stripe
 
 from meterkit.core.windows import HOUR
-from meterkit.outbox.outbox import Doubt
+from meterkit.outbox.outbox import UncertainReports
 from meterkit.stripe_api.event_summaries import Summaries
 
 SETTLING_SECONDS = 3600
@@ -36,7 +36,7 @@ class Finding:
     error: str = ""
 
 
-class Comparison:
+class UncertaintyResolver:
     """
     Compares, for the length of one pass.
 
@@ -47,7 +47,7 @@ class Comparison:
     def __init__(self, client: stripe.StripeClient) -> None:
         self._summaries = Summaries(client)
 
-    def find(self, doubt: Doubt) -> Finding:
+    def find(self, doubt: UncertainReports) -> Finding:
         """
         Ask Stripe about *doubt*: one request, and one more for the meters of the account.
 

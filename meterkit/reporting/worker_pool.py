@@ -17,7 +17,7 @@ from typing import TypeAlias
 
 import httpx
 
-from meterkit.core.threads import Bell, Worker
+from meterkit.core.threads import DaemonThread, WakeUp
 from meterkit.stripe_api.transport import HTTPXClient, StripeClient, connect
 
 MOST = 32
@@ -33,7 +33,7 @@ Work: TypeAlias = Callable[[StripeClient], bool]
 """Does something, and answers whether all went well."""
 
 
-class Lanes:
+class WorkerPool:
     """
     Does several things at a time.
 
@@ -134,8 +134,8 @@ class _Lane:
         self._client = client
         self._work: Iterator[Work] | None = None
         self._is_last = False
-        self._asked, self._done = Bell(), Bell()
-        self._worker = Worker(self._serve, name="meterkit-lane")
+        self._asked, self._done = WakeUp(), WakeUp()
+        self._worker = DaemonThread(self._serve, name="meterkit-lane")
 
     def begin(self, work: Iterator[Work]) -> None:
         """Take part in *work*, which others take from as well."""

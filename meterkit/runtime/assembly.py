@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from meterkit.core.problems import Problems
 from meterkit.metering.meter import Meter
-from meterkit.metering.recorder import Counting
+from meterkit.metering.recorder import Recorder
 from meterkit.pricing.price import Price
-from meterkit.runtime.supervisor import Processes
+from meterkit.runtime.supervisor import Supervisor
 from meterkit.webhooks.config import Webhook
 
 if TYPE_CHECKING:  # imported by the kits that have such a part
@@ -39,8 +39,8 @@ class Assembly:
     def __init__(
         self,
         *,
-        processes: Processes,
-        counting: Counting,
+        processes: Supervisor,
+        recorder: Recorder,
         meters: Mapping[str, Meter],
         prices: Iterable[Price],
         governance: Governance | None,
@@ -48,7 +48,7 @@ class Assembly:
         clock: Callable[[], float],
     ) -> None:
         self._processes = processes
-        self._counting = counting
+        self._recorder = recorder
         self._meters = meters
         self._prices = tuple(prices)
         self._governance = governance
@@ -77,7 +77,7 @@ class Assembly:
             self._governance,
             meters=self._meters,
             prices=self._prices,
-            counting=self._counting,
+            recorder=self._recorder,
             limits=self._limits,
             begin=lambda: self._processes.flusher(counting=True).begin(),
             problems=self._problems,
@@ -98,10 +98,10 @@ class Assembly:
 
         checked = checked_notify(rules, self._meters, self._prices, self._governance)
         if checked:
-            from meterkit.notices.dispatcher import Notifier
+            from meterkit.notices.dispatcher import Dispatcher
 
             self._processes.notifier = partial(
-                Notifier,
+                Dispatcher,
                 checked,
                 meters=self._meters,
                 prices=self._prices,
@@ -126,7 +126,7 @@ class Assembly:
         return CustomerPage(
             path,
             database=lambda: self._processes.flusher().database(),
-            counting=self._counting,
+            recorder=self._recorder,
             prices=self._prices,
             meters=self._meters,
             limits=self._limits,

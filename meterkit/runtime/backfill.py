@@ -20,9 +20,9 @@ from meterkit.core.usage_key import NOBODY, Counted
 from meterkit.core.validation import OLDEST_SECONDS, checked_id, checked_moment, checked_quantity
 from meterkit.core.windows import Windows
 from meterkit.errors import UsageError
-from meterkit.metering.aggregation import Peak
+from meterkit.metering.aggregation import Aggregation
 from meterkit.metering.meter import Meter
-from meterkit.runtime.process import Flusher
+from meterkit.runtime.process import ProcessRuntime
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ Track = Callable[[Iterable[T], int], Iterable[T]]
 
 
 @dataclass(frozen=True, slots=True)
-class Backfilled:
+class BackfillResult:
     """
     What became of a file.
 
@@ -55,7 +55,9 @@ class Backfilled:
     known: int
 
 
-def backfill(flusher: Flusher, meters: Mapping[str, Meter], path: Path, *, now: float, track: Track[int]) -> Backfilled:
+def backfill(
+    flusher: ProcessRuntime, meters: Mapping[str, Meter], path: Path, *, now: float, track: Track[int]
+) -> BackfillResult:
     """
     Count the rows of a CSV file with the columns ``meter,company,quantity,at`` and, if wanted, ``user``.
 
@@ -82,7 +84,7 @@ def backfill(flusher: Flusher, meters: Mapping[str, Meter], path: Path, *, now: 
         name = hashlib.sha256(f"backfill {digest} {start}".encode()).hexdigest()[:32]
         if ledger.fold(name, _merged(portion)):
             counted += len(portion)
-    return Backfilled(len(cells), counted, len(cells) - counted)
+    return BackfillResult(len(cells), counted, len(cells) - counted)
 
 
 def _cells(data: bytes, meters: Mapping[str, Meter], windows: Windows, now: float) -> list[Counted]:
@@ -120,7 +122,7 @@ def _cell(row: Mapping[str, str | None], meters: Mapping[str, Meter], windows: W
     user = checked_id(row["user"], "user") if row.get("user") else NOBODY
     moment = checked_moment(_moment(row["at"] or ""), now)
     quantity = checked_quantity(_number(row["quantity"] or ""))
-    if isinstance(meter.value, Peak):
+    if isinstance(meter.value, Aggregation):
         quantity, user = 1, meter.value.recorded(quantity, user, user or None)
     return (meter.name, meter.event_name, company, user, windows.of_the_past(moment, company)), quantity, moment
 

@@ -8,7 +8,7 @@ from typing import Any
 from meterkit.core.problems import Problems
 from meterkit.core.validation import OLDEST_SECONDS
 from meterkit.ledger.ledger import Books
-from meterkit.runtime.process import Flusher
+from meterkit.runtime.process import ProcessRuntime
 from meterkit.runtime.settings import Settings
 from meterkit.runtime.stripe_jobs import NO_KEY
 
@@ -16,7 +16,7 @@ SHOWN = 20
 """So many refused reports are listed; the books count all."""
 
 
-def health(flusher: Flusher, settings: Settings, problems: Problems) -> dict[str, Any]:
+def health(flusher: ProcessRuntime, settings: Settings, problems: Problems) -> dict[str, Any]:
     """See `meterkit.MeterKit.health`."""
     attention: list[str] = []
     books: dict[str, Books] | None = None
@@ -62,8 +62,8 @@ def health(flusher: Flusher, settings: Settings, problems: Problems) -> dict[str
         "refused": refused[:SHOWN],
         "problems": found,
         "journal": {"directory": str(settings.data_dir / "journal"), "in_memory": flusher.journal.in_memory},
-        "webhook": {"received": flusher.courier.received_webhooks, "refused": flusher.courier.refused_webhooks},
-        "last_report": None if flusher.courier.last_report is None else asdict(flusher.courier.last_report),
+        "webhook": {"received": flusher.stripe_jobs.received_webhooks, "refused": flusher.stripe_jobs.refused_webhooks},
+        "last_report": None if flusher.stripe_jobs.last_report is None else asdict(flusher.stripe_jobs.last_report),
     }
 
 

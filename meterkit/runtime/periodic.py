@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from meterkit.core.threads import Worker
+from meterkit.core.threads import DaemonThread
 
 FIRST_RETRY_SECONDS = 60.0
 """After something that Stripe did not do; doubled each time, up to the report interval."""
 
 
-class Errand:
+class PeriodicTask:
     """
     Work that is done again and again, in a thread that ends each time.
 
@@ -26,7 +26,7 @@ class Errand:
         self._work = work
         self._name = name
         self._longest = longest
-        self._thread: Worker | None = None
+        self._thread: DaemonThread | None = None
         self._due = time.monotonic()  # at once: a former process may have left something
         self._retry_seconds = FIRST_RETRY_SECONDS
 
@@ -35,7 +35,7 @@ class Errand:
         if time.monotonic() < self._due or (self._thread is not None and self._thread.is_alive):
             return
         with suppress(RuntimeError):  # at interpreter shutdown
-            self._thread = Worker(self._run, name=self._name)
+            self._thread = DaemonThread(self._run, name=self._name)
 
     def hasten(self, seconds: float) -> None:
         """It is due in so many seconds, if not before."""

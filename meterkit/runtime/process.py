@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING
 
 from meterkit.core import threads
 from meterkit.core.problems import Problems
-from meterkit.core.threads import Bell, Flag, Worker
+from meterkit.core.threads import DaemonThread, Event, WakeUp
 from meterkit.core.validation import OLDEST_SECONDS
 from meterkit.core.windows import Windows
 from meterkit.errors import LedgerError
 from meterkit.journal import recovery
 from meterkit.journal.cardinality import MOST_KNOWN
 from meterkit.journal.journal import Journal
-from meterkit.runtime.periodic import Errand
+from meterkit.runtime.periodic import PeriodicTask
 from meterkit.runtime.settings import Settings
-from meterkit.runtime.stripe_commands import Clerk
-from meterkit.runtime.stripe_jobs import NO_KEY, Courier
+from meterkit.runtime.stripe_commands import StripeCommands
+from meterkit.runtime.stripe_jobs import NO_KEY, StripeJobs
 
 if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a call that needs them
     from meterkit.accounts.accounts import Accounts
@@ -35,8 +35,8 @@ if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a cal
     from meterkit.governance.governor import Governor
     from meterkit.ledger.database import Database
     from meterkit.ledger.ledger import Ledger
-    from meterkit.notices.dispatcher import MakeNotifier
-    from meterkit.outbox.corrections import Mending
+    from meterkit.notices.dispatcher import MakeDispatcher
+    from meterkit.outbox.corrections import Corrections
     from meterkit.outbox.late_usage import Late
     from meterkit.outbox.outbox import Outbox
 
@@ -50,7 +50,7 @@ CHORES_SECONDS = 3600.0
 """Between two looks at what need not be remembered any more, and at who is known."""
 
 
-class Flusher:
+class ProcessRuntime:
     """
     Moves usage from the journal to the ledger, and from there to Stripe.
 
@@ -65,12 +65,12 @@ class Flusher:
         windows: Windows,
         *,
         governor: Governor | None = None,
-        notifier: MakeNotifier | None = None,
+        notifier: MakeDispatcher | None = None,
     ) -> None:
         self._settings = settings
         self._problems = problems
         self._windows = windows
-        self._wake = Bell()
+        self._wake = WakeUp()
         self._governor = governor
         self.journal = Journal(
             settings.data_dir / "journal",
@@ -78,19 +78,21 @@ class Flusher:
             wake=self._wake.ring,
             watched=frozenset() if governor is None else governor.watched,
         )
-        self._stop = Flag()
-        self._thread: Worker | None = None
+        self._stop = Event()
+        self._thread: DaemonThread | None = None
         # Both re-entrant, because a signal handler may flush or close.
         self._flushing = threads.rlock()
         self._opening = threads.rlock()
         self._flushing_thread: int | None = None
         self._database: Database | None = None
         self._usage: UsageByPeriod | None = None
-        self.courier = Courier(settings, problems, database=self.database, stop=self._stop, changed=self._wake.ring)
+        self.stripe_jobs = StripeJobs(
+            settings, problems, database=self.database, stop=self._stop, changed=self._wake.ring
+        )
         self.notifier = (
             None if notifier is None else notifier(database=self.database, usage=self.usage, stop=self._stop)
         )
-        self._notifying = Errand(self._notify_in_background, "meterkit-notices", settings.flush_interval)
+        self._notifying = PeriodicTask(self._notify_in_background, "meterkit-notices", settings.flush_interval)
         self._folded: list[str] = []  # generations whose files are removed
         self._next_chores = self._next_look = time.monotonic()
 
@@ -98,7 +100,7 @@ class Flusher:
         """Begin to count, and to flush in the background. The caller holds a lock; `report_trouble` comes after."""
         self.journal.open()
         with suppress(RuntimeError):  # at interpreter shutdown; the next process flushes what is counted now
-            self._thread = Worker(self._run, name="meterkit")
+            self._thread = DaemonThread(self._run, name="meterkit")
 
     @property
     def counts(self) -> bool:
@@ -107,7 +109,7 @@ class Flusher:
 
     def report_trouble(self) -> None:
         """Tell what the start could not."""
-        self.journal.spares.report_trouble()
+        self.journal.pool.report_trouble()
         if self._settings.stripe_key is None:
             self._problems.note("no_stripe_key", NO_KEY)
         if _has_no_threads():
@@ -158,7 +160,7 @@ class Flusher:
 
     def receive(self, payload: bytes | str, signature: str | None) -> bool:
         """See `meterkit.MeterKit.receive`."""
-        is_new = self.courier.receive(payload, signature)
+        is_new = self.stripe_jobs.receive(payload, signature)
         if is_new:
             self._wake.ring()  # to follow it now
         return is_new
@@ -177,7 +179,7 @@ class Flusher:
                 self._flush_in_background()
         elif not thread.is_current and not thread.join(STOP_SECONDS):
             self._note_flush_failed(LedgerError("the last flush takes too long to wait for"))
-        self.courier.close()
+        self.stripe_jobs.close()
         if self.notifier is not None:
             self.notifier.close()
         self.journal.close(flushing=self._flushing_thread is not None)
@@ -204,9 +206,9 @@ class Flusher:
 
         return late_reports(self.database(), "sent", since=int(self._settings.clock()) - OLDEST_SECONDS)
 
-    def commands(self) -> Clerk:
+    def commands(self) -> StripeCommands:
         """Return what runs the operations on Stripe that somebody asks for."""
-        return Clerk(self._settings, database=self.database, courier=self.courier)
+        return StripeCommands(self._settings, database=self.database, stripe_jobs=self.stripe_jobs)
 
     def accounts(self) -> Accounts:
         """Who pays; opened by its first use."""
@@ -214,11 +216,11 @@ class Flusher:
 
         return Accounts(self.database(), clock=self._settings.clock)
 
-    def mending(self) -> Mending:
+    def mending(self) -> Corrections:
         """What was taken back; opened by its first use."""
-        from meterkit.outbox.corrections import Mending
+        from meterkit.outbox.corrections import Corrections
 
-        return Mending(self.database(), clock=self._settings.clock)
+        return Corrections(self.database(), clock=self._settings.clock)
 
     def inbox(self) -> Inbox:
         """The webhook events; opened by its first use."""
@@ -287,7 +289,7 @@ class Flusher:
                 self._wake.wait(self._settings.flush_interval)
                 is_last = self._stop.is_set()  # asked before: a flush that a stop comes upon has not seen all
                 self._flush_in_background()
-                self.courier.tick()
+                self.stripe_jobs.tick()
                 if self.notifier is not None and not self._stop.is_set():
                     self._notifying.start_if_due()
         finally:

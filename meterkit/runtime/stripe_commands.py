@@ -14,19 +14,19 @@ from meterkit.errors import UsageError
 from meterkit.metering.meter import Meter
 from meterkit.pricing.price import Price
 from meterkit.runtime.settings import Settings, is_live, key_of
-from meterkit.runtime.stripe_jobs import Courier
+from meterkit.runtime.stripe_jobs import StripeJobs
 
 if TYPE_CHECKING:
     from meterkit.ledger.database import Database
     from meterkit.outbox.corrections import Correction
     from meterkit.provisioning.plan import Plan, Step
-    from meterkit.provisioning.subscription import Subscribed
-    from meterkit.reporting.explanation import Explained
-    from meterkit.reporting.reconciliation import Reconciled
+    from meterkit.provisioning.subscription import SubscriptionResult
+    from meterkit.reporting.explanation import Explanation
+    from meterkit.reporting.reconciliation import Reconciliation
     from meterkit.stripe_api.transport import StripeClient
 
 
-class Clerk:
+class StripeCommands:
     """
     Runs them; `meterkit.MeterKit` documents each.
 
@@ -36,10 +36,10 @@ class Clerk:
         courier: Makes the reporter and the account sync.
     """
 
-    def __init__(self, settings: Settings, *, database: Callable[[], Database], courier: Courier) -> None:
+    def __init__(self, settings: Settings, *, database: Callable[[], Database], stripe_jobs: StripeJobs) -> None:
         self._settings = settings
         self._database = database
-        self._courier = courier
+        self._stripe_jobs = stripe_jobs
 
     def correct(self, meter: Meter, company: str, quantity: int, *, at: datetime, reason: str) -> Correction:
         """See `meterkit.MeterKit.correct`."""
@@ -47,7 +47,7 @@ class Clerk:
             raise UsageError(
                 f"quantity must be 1 or more units to reverse, not {quantity!r:.50}", reason="quantity_not_positive"
             )
-        return self._courier.reporter().correct(
+        return self._stripe_jobs.reporter().correct(
             company=company,
             meter=meter.name,
             event_name=meter.event_name,
@@ -56,7 +56,7 @@ class Clerk:
             reason=reason,
         )
 
-    def reconcile(self, month: str | None) -> list[Reconciled]:
+    def reconcile(self, month: str | None) -> list[Reconciliation]:
         """See `meterkit.MeterKit.reconcile`."""
         from meterkit.outbox.reports import Reports
         from meterkit.reporting.reconciliation import reconcile
@@ -65,7 +65,7 @@ class Clerk:
         with self._client() as client:
             return reconcile(Reports(self._database()), client, start=start, end=end)
 
-    def explain(self, company: str, meter: str, month: str | None) -> list[Explained]:
+    def explain(self, company: str, meter: str, month: str | None) -> list[Explanation]:
         """See `meterkit.MeterKit.explain`; without a key, from the ledger alone."""
         from meterkit.reporting.explanation import explain
 
@@ -86,10 +86,10 @@ class Clerk:
         on_step: Callable[[Step], object] | None,
     ) -> Plan:
         """See `meterkit.MeterKit.provision`."""
-        from meterkit.provisioning.provisioner import Provisioning
+        from meterkit.provisioning.provisioner import Provisioner
 
         with self._client() as client:
-            provisioner = Provisioning(client, livemode=bool(is_live(self._settings.stripe_key)))
+            provisioner = Provisioner(client, livemode=bool(is_live(self._settings.stripe_key)))
             plan = provisioner.plan(meters.values(), prices)
             if on_plan is not None:
                 on_plan(plan)
@@ -99,7 +99,7 @@ class Clerk:
 
     def subscribe(
         self, company: str, prices: Iterable[Price], *, about: dict[str, str], days_until_due: int | None
-    ) -> Subscribed:
+    ) -> SubscriptionResult:
         """See `meterkit.MeterKit.subscribe`."""
         from meterkit.accounts.accounts import Accounts
         from meterkit.provisioning.subscription import subscribe
@@ -115,7 +115,7 @@ class Clerk:
                 about=about,
                 days_until_due=days_until_due,
             )
-        self._courier.follower().look([("customer", found.customer), ("subscription", found.subscription)])
+        self._stripe_jobs.follower().look([("customer", found.customer), ("subscription", found.subscription)])
         return found
 
     def _so_far(self, month: str | None) -> Period:

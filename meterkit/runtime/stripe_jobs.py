@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 
 from meterkit.core import threads
 from meterkit.core.problems import Problems
-from meterkit.core.threads import Flag
+from meterkit.core.threads import Event
 from meterkit.core.validation import checked_customer
 from meterkit.errors import ConfigurationError, LedgerError, WebhookError
-from meterkit.runtime.periodic import Errand
+from meterkit.runtime.periodic import PeriodicTask
 from meterkit.runtime.settings import Settings, is_live, key_of
 
 if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a call that needs them
     from meterkit.ledger.database import Database
     from meterkit.outbox.outbox import Summary
     from meterkit.reporting.reporter import Reporter
-    from meterkit.webhooks.account_sync import Followed, Follower
+    from meterkit.webhooks.account_sync import AccountSync, SyncResult
 
 NO_KEY = "there is no stripe_key= and no STRIPE_SECRET_KEY: usage is counted and kept, and not reported to Stripe"
 
@@ -31,7 +31,7 @@ STOP_SECONDS = 0.3
 """How long an exit waits for what is under way. An event is asked about again, under the same identifier."""
 
 
-class Courier:
+class StripeJobs:
     """
     Goes to Stripe and back.
 
@@ -54,7 +54,7 @@ class Courier:
         problems: Problems,
         *,
         database: Callable[[], Database],
-        stop: Flag,
+        stop: Event,
         changed: Callable[[], None],
     ) -> None:
         self._changed = changed
@@ -64,9 +64,9 @@ class Courier:
         self._stop = stop
         self._opening = threads.rlock()
         self._reporter: Reporter | None = None
-        self._follower: Follower | None = None
-        self._reporting = Errand(self._report_in_background, "meterkit-report", settings.report_interval)
-        self._following = Errand(self._follow_in_background, "meterkit-follow", settings.report_interval)
+        self._follower: AccountSync | None = None
+        self._reporting = PeriodicTask(self._report_in_background, "meterkit-report", settings.report_interval)
+        self._following = PeriodicTask(self._follow_in_background, "meterkit-follow", settings.report_interval)
         self.last_report: Summary | None = None
         self.received_webhooks = 0
         self.refused_webhooks = 0
@@ -117,7 +117,7 @@ class Courier:
         self._problems.clear("webhook_refused")
         return is_new
 
-    def follow(self) -> Followed:
+    def follow(self) -> SyncResult:
         """
         Look at what webhooks told of.
 
@@ -131,7 +131,7 @@ class Courier:
             self._reporting.hasten(2 * self._settings.flush_interval)
         return found
 
-    def sync(self) -> Followed:
+    def sync(self) -> SyncResult:
         """
         Look at all customers, subscriptions and invoices.
 
@@ -185,7 +185,7 @@ class Courier:
                 )
             return self._reporter
 
-    def follower(self) -> Follower:
+    def follower(self) -> AccountSync:
         """
         What asks Stripe for customers, subscriptions and invoices; made by its first use.
 
@@ -193,13 +193,13 @@ class Courier:
             LedgerError: The ledger's URL cannot be used.
             ConfigurationError: There is no key.
         """
-        from meterkit.webhooks.account_sync import Follower
+        from meterkit.webhooks.account_sync import AccountSync
 
         key = key_of(self._settings)
         database, settings = self._database(), self._settings
         with self._opening:
             if self._follower is None:
-                self._follower = Follower(
+                self._follower = AccountSync(
                     database,
                     clock=settings.clock,
                     api_key=key,
@@ -229,7 +229,7 @@ class Courier:
             except Exception as error:
                 self._problems.note("find_customer_failed", f"find_customer({company!r:.100}) failed: {error!r:.200}")
 
-    def _noted(self, found: Followed) -> Followed:
+    def _noted(self, found: SyncResult) -> SyncResult:
         for company in found.ambiguous:
             self._problems.note(
                 "company_ambiguous",

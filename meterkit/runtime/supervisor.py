@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING
 
 from meterkit.core import threads
 from meterkit.core.problems import Problems
-from meterkit.core.usage_key import Cell, ClosedJournalError, Place, Who
+from meterkit.core.usage_key import ClosedJournalError, MeterWindow, Subject, UsageKey
 from meterkit.core.windows import Windows
 from meterkit.journal.journal import Journal
-from meterkit.runtime.process import Flusher
+from meterkit.runtime.process import ProcessRuntime
 from meterkit.runtime.settings import Settings
 
 if TYPE_CHECKING:
     from meterkit.governance.governor import Governor
-    from meterkit.notices.dispatcher import MakeNotifier
+    from meterkit.notices.dispatcher import MakeDispatcher
 
 
-class Processes:
+class Supervisor:
     """
     Finds, starts and ends the flusher of the process that asks; takes counts to its journal.
 
@@ -45,21 +45,23 @@ class Processes:
         self._settings = settings
         self._problems = problems
         self._windows = windows
-        self._flusher: Flusher | None = None
+        self._flusher: ProcessRuntime | None = None
         self.journal: Journal | _NoJournal = _NoJournal()
         self.governor: Governor | None = None
-        self.notifier: MakeNotifier | None = None
+        self.notifier: MakeDispatcher | None = None
         # One for each process, because a fork may happen while a thread of the parent's holds the parent's.
         # Re-entrant, because a signal handler may count.
         self._starting: dict[int, threading.RLock] = {}
         self._starter: int | None = None  # the thread that is starting or finding the flusher
-        self._early: deque[tuple[list[tuple[Cell, int]], float]] = deque()  # what its signal handlers count meanwhile
+        self._early: deque[tuple[list[tuple[UsageKey, int]], float]] = (
+            deque()
+        )  # what its signal handlers count meanwhile
         _all.add(self)
 
     def close(self) -> None:
         """Flush and stop; a count after that starts again."""
         with self._lock():
-            if self._flusher is not None and not self._flusher.journal.birthmark[0]:
+            if self._flusher is not None and not self._flusher.journal.fork_marker[0]:
                 self.after_fork()
             flusher, self._flusher = self._flusher, None
         if flusher is not None:
@@ -68,14 +70,14 @@ class Processes:
         if self.governor is not None:
             self.governor.leave()
 
-    def count(self, cells: list[tuple[Cell, int]], now: float) -> None:
-        """Put counts into the journal of this process; for `meterkit.metering.recorder.Counting`."""
+    def count(self, cells: list[tuple[UsageKey, int]], now: float) -> None:
+        """Put counts into the journal of this process; for `meterkit.metering.recorder.Recorder`."""
         try:
             self.journal.count(cells, now)
         except ClosedJournalError:
             self._start_and_count(cells, now)
 
-    def _start_and_count(self, cells: list[tuple[Cell, int]], now: float) -> None:
+    def _start_and_count(self, cells: list[tuple[UsageKey, int]], now: float) -> None:
         while True:
             if self._starter == threads.thread_id():
                 self._early.append((cells, now))
@@ -87,17 +89,17 @@ class Processes:
                 continue  # close() came in between; start again
             return
 
-    def flusher(self, *, counting: bool = False) -> Flusher:
+    def flusher(self, *, counting: bool = False) -> ProcessRuntime:
         """The flusher of this process; *counting* starts its journal and thread."""
         started = False
         with self._lock():
-            if self._flusher is not None and not self._flusher.journal.birthmark[0]:
+            if self._flusher is not None and not self._flusher.journal.fork_marker[0]:
                 self.after_fork()  # no fork hook ran, as under uWSGI
             self._starter = threads.thread_id()
             try:
                 flusher = self._flusher
                 if flusher is None:
-                    flusher = self._flusher = Flusher(
+                    flusher = self._flusher = ProcessRuntime(
                         self._settings, self._problems, self._windows, governor=self.governor, notifier=self.notifier
                     )
                     atexit.register(self.close)
@@ -132,16 +134,16 @@ class Processes:
 class _NoJournal:
     """Before the first count."""
 
-    def count(self, _cells: list[tuple[Cell, int]], _now: float) -> None:
+    def count(self, _cells: list[tuple[UsageKey, int]], _now: float) -> None:
         raise ClosedJournalError
 
-    def count_one(self, _place: Place, _who: Who, _now: float) -> bool:
+    def count_one(self, _place: MeterWindow, _who: Subject, _now: float) -> bool:
         return False
 
 
-_all: weakref.WeakSet[Processes] = weakref.WeakSet()
+_all: weakref.WeakSet[Supervisor] = weakref.WeakSet()
 
-_inherited: list[Flusher] = []
+_inherited: list[ProcessRuntime] = []
 """What a forked child got from its parent. Kept for ever: finalising an inherited SQLite connection could harm."""
 
 

@@ -20,7 +20,7 @@ REMEMBERED = 50
 """Answers that are passed over, at most, because Stripe gave them before."""
 
 
-def send_once(what: str, create: Callable[..., Any], params: Any, *, look: Callable[[Any], Any]) -> Any:
+def create_once(what: str, create: Callable[..., Any], params: Any, *, look: Callable[[Any], Any]) -> Any:
     """
     Make something once.
 

@@ -23,7 +23,7 @@ FUTURE = "in the future"
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Outcome:
     """
     What an answer means.
 
@@ -43,36 +43,36 @@ class Verdict:
     retry: bool = False
     unknown: bool = False
     refused: bool = False
-    everyone: bool = False
+    affects_all: bool = False
     duplicate: bool = False
 
 
-SENT = Verdict("sent")
-SENT_BEFORE = Verdict("sent", duplicate=True)
-UNREADABLE = Verdict("pending", "Stripe answered 200, but not with a meter event", retry=True, unknown=True)
+SENT = Outcome("sent")
+SENT_BEFORE = Outcome("sent", duplicate=True)
+UNREADABLE = Outcome("pending", "Stripe answered 200, but not with a meter event", retry=True, unknown=True)
 
 
-def judge(error: stripe.StripeError) -> Verdict:
+def classify(error: stripe.StripeError) -> Outcome:
     """The verdict on a call that raised."""
     status = error.http_status or 0
     text = _describe(error)
     if isinstance(error, stripe.APIConnectionError):
-        return Verdict("pending", text, retry=True, unknown=may_have_arrived(error), everyone=True)
+        return Outcome("pending", text, retry=True, unknown=may_have_arrived(error), affects_all=True)
     if status == 200:
         return UNREADABLE
     if not is_stripes(error):
         cure = "this is not Stripe's answer; look at the proxy or firewall on the way to it"
-        return Verdict("pending", f"{text}: {cure}", retry=True, unknown=True, everyone=True)
+        return Outcome("pending", f"{text}: {cure}", retry=True, unknown=True, affects_all=True)
     if status == 409:  # the same key is in flight, or another event of this customer and meter
-        return Verdict("pending", text, retry=True)
+        return Outcome("pending", text, retry=True)
     if status == 429:
         limited = "stripe-rate-limited-reason" in {name.lower() for name in error.headers or {}}
-        return Verdict("pending", text, retry=True, everyone=limited)
+        return Outcome("pending", text, retry=True, affects_all=limited)
     if status in (401, 403):
         cure = "check stripe_key= (or STRIPE_SECRET_KEY) and what it may do; usage is kept"
-        return Verdict("pending", f"{text}: {cure}", everyone=True)
+        return Outcome("pending", f"{text}: {cure}", affects_all=True)
     if not 400 <= status < 500:
-        return Verdict("pending", text, retry=True, unknown=True, refused=True)
+        return Outcome("pending", text, retry=True, unknown=True, refused=True)
     return _judge_refusal(error, text)
 
 
@@ -88,19 +88,19 @@ def naming_failures(doing: str = "") -> Iterator[None]:
         yield
     except stripe.StripeError as error:
         what = f"{doing}: " if doing else ""
-        raise StripeFailedError(f"{what}{judge(error).error}; run it again to go on") from error
+        raise StripeFailedError(f"{what}{classify(error).error}; run it again to go on") from error
 
 
-def _judge_refusal(error: stripe.StripeError, text: str) -> Verdict:
+def _judge_refusal(error: stripe.StripeError, text: str) -> Outcome:
     """Stripe has understood the event, and does not take it."""
     if DUPLICATE in text:
         return SENT_BEFORE
     if NO_METER in text:
-        return Verdict("pending", f"{text} Create the meter, and it will be sent", refused=True)
+        return Outcome("pending", f"{text} Create the meter, and it will be sent", refused=True)
     if FUTURE in text or (getattr(error, "param", None) == "timestamp" and "future" in text.lower()):
         cure = "a clock is ahead of Stripe's: set it; the event is sent when its time has come"
-        return Verdict("pending", f"{text}: {cure}", refused=True)
-    return Verdict("rejected", text, refused=True)
+        return Outcome("pending", f"{text}: {cure}", refused=True)
+    return Outcome("rejected", text, refused=True)
 
 
 def is_stripes(error: stripe.StripeError) -> bool:

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 import tenacity
 
-from meterkit.core.threads import Flag
-from meterkit.stripe_api.outcomes import Verdict
+from meterkit.core.threads import Event
+from meterkit.stripe_api.outcomes import Outcome
 
 TRIES = 4
 """In a row; after that the next pass goes on."""
@@ -16,10 +16,10 @@ TRIES = 4
 MAX_WAIT = 8.0
 """Seconds between two tries, at most."""
 
-V = TypeVar("V", Verdict, Verdict | None)
+V = TypeVar("V", Outcome, Outcome | None)
 
 
-class Patience:
+class RetryPolicy:
     """
     Calls again what may succeed the next time.
 
@@ -27,7 +27,7 @@ class Patience:
         stop: When set, it tries no more, and waits no longer.
     """
 
-    def __init__(self, stop: Flag) -> None:
+    def __init__(self, stop: Event) -> None:
         self._stop = stop
 
     def __call__(self, call: Callable[[], V]) -> V:

@@ -20,12 +20,12 @@ from meterkit.accounts.accounts import Accounts
 from meterkit.accounts.inbox import Inbox
 from meterkit.accounts.models import Invoice, StripeObject
 from meterkit.core import threads
-from meterkit.core.threads import Flag
+from meterkit.core.threads import Event
 from meterkit.ledger.database import Database
 from meterkit.ledger.lease import Lease, LeaseLostError, acquire, hold, release
-from meterkit.outbox.corrections import Mending
+from meterkit.outbox.corrections import Corrections
 from meterkit.stripe_api.catalog import Catalog
-from meterkit.stripe_api.outcomes import judge
+from meterkit.stripe_api.outcomes import classify
 from meterkit.stripe_api.transport import connect, plain
 from meterkit.webhooks.mapping import customer_of, invoice_of, subscription_of
 
@@ -43,7 +43,7 @@ LATELY_SECONDS = 40 * 24 * 3600
 
 
 @dataclass(slots=True)
-class Followed:
+class SyncResult:
     """
     What was looked up.
 
@@ -64,7 +64,7 @@ class Followed:
     error: str = ""
 
 
-class Follower:
+class AccountSync:
     """
     Keeps up with Stripe.
 
@@ -85,7 +85,7 @@ class Follower:
         api_key: str,
         base: str | None,
         metadata_key: str,
-        stop: Flag,
+        stop: Event,
     ) -> None:
         self._database = database
         self._clock = clock
@@ -93,44 +93,44 @@ class Follower:
         self._stop = stop
         self._accounts = Accounts(database, clock=clock)
         self._inbox = Inbox(database, clock=clock)
-        self._mending = Mending(database, clock=clock)
+        self._mending = Corrections(database, clock=clock)
         self._holder = f"{os.getpid()}-{uuid.uuid4().hex}"
         self._pass = threads.rlock()
         self._stripe, self._http = connect(api_key, base)
         self._catalog = Catalog(self._stripe)
 
-    def follow(self) -> Followed:
+    def follow(self) -> SyncResult:
         """
         Look at what webhook events were about.
 
         Raises:
             LedgerError: The ledger failed; the events wait.
         """
-        found = Followed()
+        found = SyncResult()
         waiting = self._inbox.waiting()
         if waiting and not self._hold_lease(found, lambda lease: self._follow(lease, waiting, found)):
             found.error = ""  # another process looks at them
         return found
 
-    def look(self, objects: Iterable[tuple[str, str]]) -> Followed:
+    def look(self, objects: Iterable[tuple[str, str]]) -> SyncResult:
         """
         Look at some objects, by type and id.
 
         Raises:
             LedgerError: The ledger failed.
         """
-        found = Followed()
+        found = SyncResult()
         self._hold_lease(found, lambda lease: self._follow(lease, {each: [] for each in objects}, found))
         return found
 
-    def sync(self) -> Followed:
+    def sync(self) -> SyncResult:
         """
         Look at all customers, all subscriptions, and the invoices that are open or of the last 40 days.
 
         Raises:
             LedgerError: The ledger failed.
         """
-        found = Followed()
+        found = SyncResult()
         self._hold_lease(found, lambda lease: self._sync(lease, found))
         return found
 
@@ -142,7 +142,7 @@ class Follower:
         """Close the connections to Stripe."""
         self._http.close()
 
-    def _hold_lease(self, found: Followed, work: Callable[[Lease], None]) -> bool:
+    def _hold_lease(self, found: SyncResult, work: Callable[[Lease], None]) -> bool:
         """Do *work*, if no other process follows; whether that is so."""
         with self._pass:
             lease = acquire(self._database, "follower", self._holder, clock=self._clock)
@@ -155,10 +155,10 @@ class Follower:
             except LeaseLostError as error:
                 found.error = str(error)
             except stripe.StripeError as error:
-                found.error = judge(error).error
+                found.error = classify(error).error
         return True
 
-    def _follow(self, lease: Lease, waiting: dict[tuple[str, str], list[str]], found: Followed) -> None:
+    def _follow(self, lease: Lease, waiting: dict[tuple[str, str], list[str]], found: SyncResult) -> None:
         for (kind, identity), events in waiting.items():
             if self._stop.is_set():
                 return
@@ -168,10 +168,10 @@ class Follower:
                     continue
                 said = self._ask(kind, identity)
             except stripe.StripeError as error:
-                verdict = judge(error)
+                verdict = classify(error)
                 self._inbox.postpone(events, verdict.error)
                 found.error = verdict.error
-                if verdict.everyone:
+                if verdict.affects_all:
                     return
                 continue
             self._keep(lease, [] if said is None else [said], found, gone=identity if said is None else "", of=events)
@@ -184,7 +184,7 @@ class Follower:
             for sample in kind.get("sample_errors") or ():
                 request = sample.get("request") or {}
                 sent_as = str(request.get("identifier") or request.get("idempotency_key") or "")
-                self._mending.drop(sent_as, f"{kind.get('code')}: {sample.get('error_message')}")
+                self._mending.mark_rejected(sent_as, f"{kind.get('code')}: {sample.get('error_message')}")
         with self._database.transaction() as connection:
             self._inbox.settle(connection, events)
 
@@ -202,7 +202,7 @@ class Follower:
                 return None
             raise
 
-    def _sync(self, lease: Lease, found: Followed) -> None:
+    def _sync(self, lease: Lease, found: SyncResult) -> None:
         v1, now = self._stripe.v1, int(self._clock())
         for customers in _pages(v1.customers.list({"limit": PAGE}).auto_paging_iter()):
             self._keep(lease, [customer_of(each, self._metadata_key, now) for each in customers], found)
@@ -218,7 +218,7 @@ class Follower:
             self._keep(lease, [] if said is None else [said], found, gone=identity if said is None else "")
 
     def _keep(
-        self, lease: Lease, said: list[Any], found: Followed, *, gone: str = "", of: list[str] | None = None
+        self, lease: Lease, said: list[Any], found: SyncResult, *, gone: str = "", of: list[str] | None = None
     ) -> None:
         with self._database.transaction() as connection:
             hold(lease, connection, clock=self._clock)

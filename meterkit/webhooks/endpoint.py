@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from meterkit.core.problems import Problems
-from meterkit.core.responses import Answer, json_answer
+from meterkit.core.responses import Response, json_response
 from meterkit.errors import LedgerError, WebhookError
 
 
@@ -28,7 +28,7 @@ class WebhookEndpoint:
         self._receive = receive
         self._problems = problems
 
-    def answer(self, method: str, payload: bytes, signature: str | None) -> Answer:
+    def answer(self, method: str, payload: bytes, signature: str | None) -> Response:
         """
         Take the event, and say what came of it. Never raises; waits for the ledger.
 
@@ -38,16 +38,16 @@ class WebhookEndpoint:
             signature: The header ``Stripe-Signature``.
         """
         if method != "POST":
-            return json_answer(405, {"error": "Stripe sends a POST"}, ("Allow", "POST"))
+            return json_response(405, {"error": "Stripe sends a POST"}, ("Allow", "POST"))
         try:
             self._receive(payload, signature)
         except WebhookError as error:  # whose message is for us, not for whoever sent this
             if error.status == 413:
-                return json_answer(413, {"error": "the body is too large"})
-            return json_answer(400, {"error": "no event that is signed with this endpoint's secret"})
+                return json_response(413, {"error": "the body is too large"})
+            return json_response(400, {"error": "no event that is signed with this endpoint's secret"})
         except LedgerError:
-            return json_answer(503, {"error": "the event could not be kept; send it again"})
+            return json_response(503, {"error": "the event could not be kept; send it again"})
         except Exception as error:
             self._problems.internal(error)
-            return json_answer(500, {"error": "the event could not be kept; send it again"})
-        return json_answer(200, {"received": True})
+            return json_response(500, {"error": "the event could not be kept; send it again"})
+        return json_response(200, {"received": True})

@@ -126,9 +126,9 @@ def test_metering_that_fails_changes_nothing(
         monkeypatch.setattr(kit._processes, "count", fail)
     app = stack.make(kit)
     if mistake == "routes":
-        monkeypatch.setattr("meterkit.metering.route_check.RouteWatch.look", fail)
+        monkeypatch.setattr("meterkit.metering.route_check.RouteCheck.look", fail)
     if mistake == "length":
-        monkeypatch.setattr("meterkit.metering.recorder.Counting._complete_at", fail)
+        monkeypatch.setattr("meterkit.metering.recorder.Recorder._complete_at", fail)
 
     bare = stack.call(stack.make(None), path=path)
     metered = stack.call(app, path=path)

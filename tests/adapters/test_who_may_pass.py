@@ -86,7 +86,7 @@ def test_who_does_not_pay_is_stopped_until_it_is_settled(
                 payload = body_of(json.loads(str(event)))
                 signed = {"Stripe-Signature": signature_of(payload, clock())}
                 assert 200 == ask("/stripe", "POST", payload=payload, headers=signed).status
-        ask.kit.process().courier.follow()
+        ask.kit.process().stripe_jobs.follow()
         ask.kit.flush()
 
     customer = api.customers.create({"metadata": {"company": "acme"}}).id

@@ -174,7 +174,7 @@ def step(name: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-class PlannedWorker(threads.Worker):
+class PlannedWorker(threads.DaemonThread):
     """A thread that an operation starts, which is interrupted where that is."""
 
     def __init__(self, work: Callable[[], None], *, name: str) -> None:
@@ -207,7 +207,7 @@ def main(control: Connection) -> None:
     put_steps_around(pathlib.Path, "unlink", "removal")
     put_steps_around(DefaultDialect, "do_commit", "commit")
     put_steps_around(transport.HTTPXClient, "request", "request")
-    worker_pool.Worker = PlannedWorker  # type: ignore[misc]
+    worker_pool.DaemonThread = PlannedWorker  # type: ignore[misc]
     worker_pool.MOST_COMPUTING = 1e9  # as with a Stripe that is far away: many requests at a time
     # The same tries as ever, with shorter waits between them.
     retry.MAX_WAIT, transport.TIMEOUT = 0.001, httpx.Timeout(0.3)

@@ -4,7 +4,7 @@ import pytest
 import stripe as stripe_python
 from stripe_types import wrong_requests
 
-from meterkit.provisioning.provisioner import Provisioning
+from meterkit.provisioning.provisioner import Provisioner
 from meterkit.sandbox import Sandbox
 from meterkit.stripe_api.transport import connect
 
@@ -63,7 +63,7 @@ def meters_of(prices):
 
 
 def provisioning(client):
-    return Provisioning(client, livemode=False)
+    return Provisioner(client, livemode=False)
 
 
 @pytest.fixture

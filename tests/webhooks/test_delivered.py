@@ -52,7 +52,7 @@ def use(api, customer, quantity):
 def standing(kit, stripe, **how):
     """How acme stands, when all that is due has been delivered and looked at."""
     stripe.webhooks.deliver(**how)
-    kit.process().courier.follow()
+    kit.process().stripe_jobs.follow()
     (account,) = kit.customers()
     return account.standing, account.overdue, [status for _, status, _ in account.subscriptions]
 

@@ -282,7 +282,7 @@ def test_what_stripe_drops_later_is_rejected_with_its_reason(make_kit, clock, te
         tell(kit, *told(stripe))
         (refused,) = kit.health()["refused"]
         kit.link("acme", customer)
-        kit.process().courier.reporter().retry()
+        kit.process().stripe_jobs.reporter().retry()
         kit.report()
 
         assert (12, 12) == (sent, stripe.usage("calls", customer))
@@ -318,7 +318,7 @@ def test_while_another_process_follows(make_following_kit, api, price, events, t
     first = threading.Thread(target=tell, args=(kit, *events_of_customer(customer)))
     first.start()
     assert held.wait(30)
-    found = [other.process().courier.follow().error, other.sync().error]
+    found = [other.process().stripe_jobs.follow().error, other.sync().error]
     held.release()
     first.join()
 

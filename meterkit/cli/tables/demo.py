@@ -18,7 +18,7 @@ from meterkit.demo.stripe_account import Invoice
 T = TypeVar("T")
 
 
-class Teller:
+class TerminalNarrator:
     """Tells the story on stdout, with a progress bar where that is a terminal."""
 
     def __init__(self) -> None:

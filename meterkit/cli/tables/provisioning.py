@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 
 from meterkit.cli.tables.usage import add, show, table
-from meterkit.provisioning.provisioner import Plan, Step
+from meterkit.provisioning.plan import Plan, Step
 
 
 def show_plan(plan: Plan, *, dry_run: bool) -> None:
