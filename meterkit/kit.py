@@ -150,17 +150,17 @@ class MeterKit:
         )
         self._problems = Problems()
         windows = Windows()
-        self._processes = Supervisor(self._settings, self._problems, windows)
+        self._supervisor = Supervisor(self._settings, self._problems, windows)
         self.recorder = Recorder(
             rulebook=MeterMatcher(self.meters.values()),
             identify=identify,
-            sink=self._processes,
+            sink=self._supervisor,
             problems=self._problems,
             clock=clock,
             windows=windows,
         )
         assembly = Assembly(
-            processes=self._processes,
+            supervisor=self._supervisor,
             recorder=self.recorder,
             meters=self.meters,
             prices=self.prices,
@@ -266,7 +266,7 @@ class MeterKit:
             WebhookError: The request is not Stripe's; respond with its ``status``.
             LedgerError: The event could not be kept; respond with 503, and Stripe sends it again.
         """
-        return self._processes.flusher(counting=True).receive(payload, signature)
+        return self._supervisor.runtime(counting=True).receive(payload, signature)
 
     def sync(self) -> SyncResult:
         """
@@ -546,11 +546,11 @@ class MeterKit:
 
     def process(self) -> ProcessRuntime:
         """Return the runtime of this process; for meterkit's own parts."""
-        return self._processes.flusher()
+        return self._supervisor.runtime()
 
     def close(self) -> None:
         """Flush and stop. Never raises, and takes some seconds at worst. A later count starts the kit again."""
-        self._processes.close()
+        self._supervisor.close()
 
     def _meter(self, meter: Meter | str) -> Meter:
         name = meter.name if isinstance(meter, Meter) else meter

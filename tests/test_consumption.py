@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from fake_clock import NOON
 
 from meterkit import Meter
-from meterkit.accounts.period_usage import Consumption
+from meterkit.accounts.period_usage import PeriodUsage
 from meterkit.ledger import schema
 
 HOUR, DAY = 3600, 24 * 3600
@@ -25,9 +25,9 @@ def kit(make_kit):
 
 
 @pytest.fixture
-def consumption(kit):
+def usage(kit):
     """It follows the kit's ledger."""
-    return Consumption(kit.process().database())
+    return PeriodUsage(kit.process().database())
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def nonzero(used):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_it_follows_what_happens(kit, consumption, tell, clock, seed):
+def test_it_follows_what_happens(kit, usage, tell, clock, seed):
     """Usage of now and of the past, corrections, and a period that begins amid an hour and ends in the story."""
     chance = random.Random(seed)
     kit.link("globex", "cus_1")
@@ -73,65 +73,90 @@ def test_it_follows_what_happens(kit, consumption, tell, clock, seed):
         kit.record(meter, company, chance.randrange(1, 100), user=chance.choice([None, "ada"]), at=at)
         if chance.random() < 0.5:
             kit.flush()
-            consumption.refresh(int(clock()))
+            usage.refresh(int(clock()))
         clock.advance(chance.choice([1, 60, HOUR, 5 * HOUR]))
     kit.flush()
-    consumption.refresh(int(clock()))
+    usage.refresh(int(clock()))
 
     march = int(datetime(2026, 3, 1, tzinfo=timezone.utc).timestamp())
     begin = ANCHOR if clock() < ANCHOR + 6 * DAY else ANCHOR + 6 * DAY
     begins = {"acme": march, "globex": begin, "cus_1": begin}
-    assert brute(kit, begins) == nonzero(consumption.used)
-    assert nonzero(fresh(kit, clock)) == nonzero(consumption.used)
+    assert brute(kit, begins) == nonzero(usage.used)
+    assert nonzero(fresh(kit, clock)) == nonzero(usage.used)
 
 
 def fresh(kit, clock):
-    other = Consumption(kit.process().database())
+    other = PeriodUsage(kit.process().database())
     other.refresh(int(clock()))
     return other.used
 
 
-def test_only_what_has_changed_is_looked_at(kit, consumption, clock):
+def test_only_what_has_changed_is_looked_at(kit, usage, clock):
     """However much there is."""
     for number in range(20):
         kit.record("calls", f"company {number}", 1)
     kit.flush()
-    first = consumption.refresh(int(clock()))
+    changes = usage.changes()
+    usage.refresh(int(clock()))
+    first = changes.pending()
+    changes.settle(first)
     kit.record("calls", "company 7", 1)
     kit.flush()
+    usage.refresh(int(clock()))
+    second = changes.pending()
+    changes.settle(second)
+    usage.refresh(int(clock()))
 
     assert 20 == len(first)
-    assert {("company 7", "calls")} == consumption.refresh(int(clock()))
-    assert set() == consumption.refresh(int(clock()))
-    assert 2 == consumption.used["company 7", "calls"]
+    assert {("company 7", "calls")} == second.keys()
+    assert {} == changes.pending()
+    assert 2 == usage.used["company 7", "calls"]
 
 
-def test_a_period_that_is_told_anew(kit, consumption, tell, clock):
+def test_what_is_not_settled_stays(kit, usage, clock):
+    """Each asker settles for itself; what has changed again meanwhile is not settled by what was seen before."""
+    kit.record("calls", "acme", 1)
+    kit.flush()
+    usage.refresh(int(clock()))
+    one, other = usage.changes(), usage.changes()
+    seen = one.pending()
+    kit.record("calls", "acme", 1)
+    kit.flush()
+    usage.refresh(int(clock()))
+    one.settle(seen)
+    again = one.pending()
+    one.settle(again)
+
+    assert {("acme", "calls")} == seen.keys() == again.keys() == other.pending().keys()
+    assert {} == one.pending()
+
+
+def test_a_period_that_is_told_anew(kit, usage, tell, clock):
     """The subscription began today: what was used before is not of its period; told in the same second, twice."""
     kit.link("globex", "cus_1")
     kit.record("calls", "globex", 5, at=datetime.fromtimestamp(clock() - 2 * HOUR, timezone.utc))
     kit.record("calls", "globex", 7)
     kit.flush()
-    consumption.refresh(int(clock()))
-    by_month = consumption.used["globex", "calls"]
+    usage.refresh(int(clock()))
+    by_month = usage.used["globex", "calls"]
     tell(int(clock()) - 3 * HOUR, int(clock()) + DAY, now=clock())
-    consumption.refresh(int(clock()))
+    usage.refresh(int(clock()))
     tell(int(clock()) - HOUR, int(clock()) + DAY, now=clock())
-    consumption.refresh(int(clock()))
+    usage.refresh(int(clock()))
 
     assert 12 == by_month
-    assert 7 == consumption.used["globex", "calls"]
+    assert 7 == usage.used["globex", "calls"]
 
 
-def test_what_is_taken_back(kit, consumption, stripe_free_correction, clock):
+def test_what_is_taken_back(kit, usage, stripe_free_correction, clock):
     """A correction lowers the sum."""
     kit.record("calls", "acme", 9)
     kit.flush()
-    consumption.refresh(int(clock()))
+    usage.refresh(int(clock()))
     stripe_free_correction(4)
-    consumption.refresh(int(clock()))
+    usage.refresh(int(clock()))
 
-    assert 5 == consumption.used["acme", "calls"]
+    assert 5 == usage.used["acme", "calls"]
 
 
 @pytest.fixture

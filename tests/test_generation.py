@@ -446,7 +446,7 @@ def test_a_limit_to_the_size_of_files_costs_no_key(tmp_path, limit):
         "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)\n"
         "other.follow(one)\n"
         "for cell in cells: other.count(cell, 2, 0)\n"
-        "assert other.layout is one.layout\n"
+        "assert other.index is one.index\n"
         "assert {cell: 2 for cell in cells} == {cell: n for cell, n, _ in read(other.path.read_bytes())}"
     )
 

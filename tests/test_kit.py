@@ -128,7 +128,7 @@ def test_a_meter_that_has_left_the_code(make_kit):
     """Usage of a meter that the new code does not know is flushed, shown and balanced all the same."""
     old = make_kit(Meter("searches", event_name="api_searches"), Meter("calls"))
     old.record("searches", "acme", 3)
-    old._processes.flusher().journal.close()  # as a kill would, without a flush
+    old._supervisor.runtime().journal.close()  # as a kill would, without a flush
     new = make_kit(Meter("calls"))
 
     assert {("searches", "acme"): 3} == counted(new)

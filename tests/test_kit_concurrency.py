@@ -145,8 +145,8 @@ def test_whatever_happens_in_between(make_kit, tmp_path_factory, clock, actions)
         elif action == "restart":
             kit.close()
             kit = make_kit(data_dir=data_dir)
-        elif action == "kill" and kit._processes._flusher is not None:
-            kit._processes._flusher.journal.close()  # lets go of its files, as the system does for a killed process
+        elif action == "kill" and kit._supervisor._runtime is not None:
+            kit._supervisor._runtime.journal.close()  # lets go of its files, as the system does for a killed process
             kit = make_kit(data_dir=data_dir)
         elif action == "step":
             clock.advance(arguments[0])

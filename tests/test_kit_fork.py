@@ -270,7 +270,7 @@ def test_a_fork_while_a_lock_is_held(make_kit):
     kit.record("calls", "acme", 1)
     kit.report()
     locks = {way: lock for way, lock in locks_of(kit, []).items() if not way.startswith(("Bell.", "Flag."))}
-    locks["Processes._starting"] = kit._processes._lock()
+    locks["Processes._starting"] = kit._supervisor._lock()
     assert {"Journal._lock", "Problems._lock", "Database._lock", "Flusher._flushing", "Reporter._pass"} <= set(locks)
 
     for lock in locks.values():

@@ -27,7 +27,7 @@ class Assembly:
     What the optional parts of one kit share.
 
     Args:
-        processes: Runtime of the kit in each process; its governor and dispatcher are set here.
+        supervisor: Runtime of the kit in each process; its governor and dispatcher are set here.
         counting: Recorder of the kit.
         meters: Meters of the kit, by name.
         prices: Prices of the kit.
@@ -39,7 +39,7 @@ class Assembly:
     def __init__(
         self,
         *,
-        processes: Supervisor,
+        supervisor: Supervisor,
         recorder: Recorder,
         meters: Mapping[str, Meter],
         prices: Iterable[Price],
@@ -47,7 +47,7 @@ class Assembly:
         problems: Problems,
         clock: Callable[[], float],
     ) -> None:
-        self._processes = processes
+        self._supervisor = supervisor
         self._recorder = recorder
         self._meters = meters
         self._prices = tuple(prices)
@@ -73,17 +73,17 @@ class Assembly:
         self._limits = tuple(
             LimitCache(quota, clock=self._clock, problems=self._problems) for quota in self._governance.quotas
         )
-        self._processes.governor = Governor(
+        self._supervisor.governor = Governor(
             self._governance,
             meters=self._meters,
             prices=self._prices,
             recorder=self._recorder,
             limits=self._limits,
-            begin=lambda: self._processes.flusher(counting=True).begin(),
+            begin=lambda: self._supervisor.runtime(counting=True).begin(),
             problems=self._problems,
             clock=self._clock,
         )
-        return self._processes.governor
+        return self._supervisor.governor
 
     def notify(self, rules: Iterable[Notify]) -> tuple[Notify, ...]:
         """
@@ -100,7 +100,7 @@ class Assembly:
         if checked:
             from meterkit.notices.dispatcher import Dispatcher
 
-            self._processes.notifier = partial(
+            self._supervisor.notifier = partial(
                 Dispatcher,
                 checked,
                 meters=self._meters,
@@ -125,7 +125,7 @@ class Assembly:
         check_path(path, None if webhook is None else webhook.path)
         return CustomerPage(
             path,
-            database=lambda: self._processes.flusher().database(),
+            database=lambda: self._supervisor.runtime().database(),
             recorder=self._recorder,
             prices=self._prices,
             meters=self._meters,

@@ -56,13 +56,13 @@ class BackfillResult:
 
 
 def backfill(
-    flusher: ProcessRuntime, meters: Mapping[str, Meter], path: Path, *, now: float, track: Track[int]
+    runtime: ProcessRuntime, meters: Mapping[str, Meter], path: Path, *, now: float, track: Track[int]
 ) -> BackfillResult:
     """
     Count the rows of a CSV file with the columns ``meter,company,quantity,at`` and, if wanted, ``user``.
 
     Args:
-        flusher: Whose ledger it goes to.
+        runtime: Whose ledger it goes to.
         meters: Those that a row may name.
         path: Of the file, in UTF-8.
         now: Unix time in seconds.
@@ -74,10 +74,10 @@ def backfill(
     """
     data = path.read_bytes()
     windows = Windows()
-    windows.past = flusher.accounts().boundaries(since=int(now) - OLDEST_SECONDS)
+    windows.past = runtime.accounts().boundaries(since=int(now) - OLDEST_SECONDS)
     cells = _cells(data, meters, windows, now)
     digest = hashlib.sha256(data).hexdigest()
-    ledger = flusher.ledger()
+    ledger = runtime.ledger()
     counted = 0
     for start in track(range(0, len(cells), PORTION), -(-len(cells) // PORTION)):
         portion = cells[start : start + PORTION]

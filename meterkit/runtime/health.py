@@ -16,21 +16,21 @@ SHOWN = 20
 """So many refused reports are listed; the books count all."""
 
 
-def health(flusher: ProcessRuntime, settings: Settings, problems: Problems) -> dict[str, Any]:
+def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> dict[str, Any]:
     """See `meterkit.MeterKit.health`."""
     attention: list[str] = []
     books: dict[str, Books] | None = None
     refused: list[dict[str, Any]] = []
     try:
         # The journal first: what moves on in the meantime is found in the ledger, and known there by its generation.
-        books = flusher.ledger().books(flusher.journal.totals())
-        attention += _waiting(flusher.accounts().unlinked(), settings.clock())
+        books = runtime.ledger().books(runtime.journal.totals())
+        attention += _waiting(runtime.accounts().unlinked(), settings.clock())
         attention += [
             f"Stripe has not told whether {each.report} is canceled, and is asked again: {each.error}"
-            for each in flusher.mending().corrections(state="canceling")
+            for each in runtime.mending().corrections(state="canceling")
         ]
         attention += [
-            f"{late}: it is on no invoice. Bill it by hand, and see late= for the next time" for late in flusher.late()
+            f"{late}: it is on no invoice. Bill it by hand, and see late= for the next time" for late in runtime.late()
         ]
         refused = [
             {
@@ -42,7 +42,7 @@ def health(flusher: ProcessRuntime, settings: Settings, problems: Problems) -> d
                 "error": report.error,
             }
             for state in ("rejected", "uncertain")
-            for report in flusher.outbox().reports(state=state, limit=SHOWN)
+            for report in runtime.outbox().reports(state=state, limit=SHOWN)
         ]
     except Exception as error:
         attention.append(str(error) or repr(error))
@@ -61,9 +61,9 @@ def health(flusher: ProcessRuntime, settings: Settings, problems: Problems) -> d
         else {meter: {**asdict(of_meter), "balanced": of_meter.balanced} for meter, of_meter in books.items()},
         "refused": refused[:SHOWN],
         "problems": found,
-        "journal": {"directory": str(settings.data_dir / "journal"), "in_memory": flusher.journal.in_memory},
-        "webhook": {"received": flusher.stripe_jobs.received_webhooks, "refused": flusher.stripe_jobs.refused_webhooks},
-        "last_report": None if flusher.stripe_jobs.last_report is None else asdict(flusher.stripe_jobs.last_report),
+        "journal": {"directory": str(settings.data_dir / "journal"), "in_memory": runtime.journal.in_memory},
+        "webhook": {"received": runtime.stripe_jobs.received_webhooks, "refused": runtime.stripe_jobs.refused_webhooks},
+        "last_report": None if runtime.stripe_jobs.last_report is None else asdict(runtime.stripe_jobs.last_report),
     }
 
 

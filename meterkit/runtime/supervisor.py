@@ -1,5 +1,5 @@
 """
-Wiring: the flusher of this process, and of each process that is forked from it.
+Wiring: the runtime of this process, and of each process that is forked from it.
 
 The first count starts it, in a forked child as well, also where no fork hook runs.
 """
@@ -29,12 +29,12 @@ if TYPE_CHECKING:
 
 class Supervisor:
     """
-    Finds, starts and ends the flusher of the process that asks; takes counts to its journal.
+    Finds, starts and ends the runtime of the process that asks; takes counts to its journal.
 
     Args:
         settings: Of the kit.
         problems: Where trouble goes.
-        windows: Kept up to date by the flusher.
+        windows: Kept up to date by the runtime.
 
     Attributes:
         governor: Decides who may pass, and is kept up to date, too; None where everybody may.
@@ -45,14 +45,14 @@ class Supervisor:
         self._settings = settings
         self._problems = problems
         self._windows = windows
-        self._flusher: ProcessRuntime | None = None
+        self._runtime: ProcessRuntime | None = None
         self.journal: Journal | _NoJournal = _NoJournal()
         self.governor: Governor | None = None
         self.notifier: MakeDispatcher | None = None
         # One for each process, because a fork may happen while a thread of the parent's holds the parent's.
         # Re-entrant, because a signal handler may count.
         self._starting: dict[int, threading.RLock] = {}
-        self._starter: int | None = None  # the thread that is starting or finding the flusher
+        self._starter: int | None = None  # the thread that is starting or finding the runtime
         self._early: deque[tuple[list[tuple[UsageKey, int]], float]] = (
             deque()
         )  # what its signal handlers count meanwhile
@@ -61,12 +61,12 @@ class Supervisor:
     def close(self) -> None:
         """Flush and stop; a count after that starts again."""
         with self._lock():
-            if self._flusher is not None and not self._flusher.journal.fork_marker[0]:
+            if self._runtime is not None and not self._runtime.journal.fork_marker[0]:
                 self.after_fork()
-            flusher, self._flusher = self._flusher, None
-        if flusher is not None:
+            runtime, self._runtime = self._runtime, None
+        if runtime is not None:
             atexit.unregister(self.close)
-            flusher.close()
+            runtime.close()
         if self.governor is not None:
             self.governor.leave()
 
@@ -82,41 +82,41 @@ class Supervisor:
             if self._starter == threads.thread_id():
                 self._early.append((cells, now))
                 return
-            self.journal = self.flusher(counting=True).journal
+            self.journal = self.runtime(counting=True).journal
             try:
                 self.journal.count(cells, now)
             except ClosedJournalError:
                 continue  # close() came in between; start again
             return
 
-    def flusher(self, *, counting: bool = False) -> ProcessRuntime:
-        """The flusher of this process; *counting* starts its journal and thread."""
+    def runtime(self, *, counting: bool = False) -> ProcessRuntime:
+        """The runtime of this process; *counting* starts its journal and thread."""
         started = False
         with self._lock():
-            if self._flusher is not None and not self._flusher.journal.fork_marker[0]:
+            if self._runtime is not None and not self._runtime.journal.fork_marker[0]:
                 self.after_fork()  # no fork hook ran, as under uWSGI
             self._starter = threads.thread_id()
             try:
-                flusher = self._flusher
-                if flusher is None:
-                    flusher = self._flusher = ProcessRuntime(
+                runtime = self._runtime
+                if runtime is None:
+                    runtime = self._runtime = ProcessRuntime(
                         self._settings, self._problems, self._windows, governor=self.governor, notifier=self.notifier
                     )
                     atexit.register(self.close)
-                if counting and not flusher.counts:
-                    flusher.start()
+                if counting and not runtime.counts:
+                    runtime.start()
                     started = True
             finally:
                 self._starter = None
         if started:
-            flusher.report_trouble()
+            runtime.report_trouble()
         with suppress(IndexError):
             while self._early:
                 self.count(*self._early.popleft())
-        return flusher
+        return runtime
 
     def _lock(self) -> threading.RLock:
-        """The lock under which this process starts and stops its flusher."""
+        """The lock under which this process starts and stops its runtime."""
         return self._starting.setdefault(os.getpid(), threads.rlock())
 
     def after_fork(self) -> None:
@@ -125,10 +125,10 @@ class Supervisor:
         self._problems.after_fork()
         if self.governor is not None:
             self.governor.leave()
-        flusher, self._flusher = self._flusher, None
-        if flusher is not None:
-            _inherited.append(flusher)
-            flusher.abandon()
+        runtime, self._runtime = self._runtime, None
+        if runtime is not None:
+            _inherited.append(runtime)
+            runtime.abandon()
 
 
 class _NoJournal:

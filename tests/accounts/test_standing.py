@@ -95,6 +95,7 @@ def status_of(kit):
     exchange = PlainExchange("GET", "/calls", headers={"x-company": "acme"})
     exchange.publish(kit)
     response = kit.governor.stop(exchange)
+    kit.recorder.refuse(exchange)
     return 200 if response is None else response.status
 
 
@@ -110,6 +111,7 @@ def test_all_agree(kit, seen, mailbox, objects, standing):
     exchange = PlainExchange("GET", "/billing/usage", headers={"x-company": "acme"})
     exchange.publish(kit)
     page = json.loads(kit.page.answer(exchange).body)
+    kit.recorder.refuse(exchange)
     status = status_of(kit)
     process.notifier.look()
     process.notifier.deliver("mailbox")

@@ -123,7 +123,7 @@ def test_metering_that_fails_changes_nothing(
         identify=fail if mistake == "identify" else lambda exchange: "acme",
     )
     if mistake == "sink":
-        monkeypatch.setattr(kit._processes, "count", fail)
+        monkeypatch.setattr(kit._supervisor, "count", fail)
     app = stack.make(kit)
     if mistake == "routes":
         monkeypatch.setattr("meterkit.metering.route_check.RouteCheck.look", fail)

@@ -132,7 +132,7 @@ class Served:
 
     def books(self) -> dict[str, list[dict[str, object]]]:
         """All rows of usage and all reports."""
-        reports = self.kit._processes.flusher().outbox().reports()
+        reports = self.kit._supervisor.runtime().outbox().reports()
         return {"usage": [asdict(row) for row in self.kit.usage()], "reports": [each._asdict() for each in reports]}
 
     def fork(self, meter: str, company: str, quantity: int, *, flush: bool) -> None:

@@ -77,7 +77,7 @@ def tell(clock):
         for event in events:
             payload = body_of(event)
             kit.receive(payload, signature_of(payload, clock()))
-        return kit._processes.flusher().stripe_jobs.follow()
+        return kit._supervisor.runtime().stripe_jobs.follow()
 
     return tell
 
