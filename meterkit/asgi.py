@@ -46,6 +46,7 @@ class ASGIExchange(Exchange):
 
     __slots__ = ("server_receives", "server_sends", "starting")
 
+    owner: MeterMiddleware
     gone: bool = False
     server_receives: Receive
     server_sends: Send

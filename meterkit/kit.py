@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from meterkit.core.periods import DAY
 from meterkit.core.problems import Problems
 from meterkit.core.validation import checked_customer, checked_id, is_customer_id
 from meterkit.core.windows import Windows
@@ -375,7 +376,7 @@ class MeterKit:
         """
         from meterkit.governance.blocked_requests import stopped
 
-        return stopped(self.process().database(), since=int(self.clock()) - days * 24 * 3600)
+        return stopped(self.process().database(), since=int(self.clock()) - days * DAY)
 
     def health(self) -> dict[str, Any]:
         """

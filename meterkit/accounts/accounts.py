@@ -16,7 +16,7 @@ from meterkit.accounts.models import Customer, Invoice, StripeObject, Subscripti
 from meterkit.core.usage_key import NOBODY
 from meterkit.core.windows import HOUR, hour_of
 from meterkit.ledger import schema
-from meterkit.ledger.database import Database, insert_into, put
+from meterkit.ledger.database import Database, insert_into, put, wrote
 from meterkit.ledger.payers import is_customer, payer_of
 
 Source: TypeAlias = Literal["link", "resolver", "metadata"]
@@ -161,11 +161,7 @@ class Accounts:
         new = {"customer": customer, "linked_at": int(self._clock()), "source": source}
         statement = insert_into(accounts, connection).values(company=company, **new)
         may = accounts.c.source.in_(PRECEDENCE[source])
-        told = {"preserve_rowcount": True}
-        kept = connection.execute(
-            statement.on_conflict_do_update(index_elements=["company"], set_=new, where=may), execution_options=told
-        )
-        return kept.rowcount == 1
+        return wrote(connection, statement.on_conflict_do_update(index_elements=["company"], set_=new, where=may))
 
 
 def _put_subscription(connection: sa.Connection, subscription: Subscription) -> None:

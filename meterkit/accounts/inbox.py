@@ -8,13 +8,11 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from meterkit.ledger import schema
-from meterkit.ledger.database import Database, insert_into
+from meterkit.ledger.bulk import BATCH
+from meterkit.ledger.database import Database, insert_once
 
 KEPT_SECONDS = 30 * 24 * 3600
 """Stripe repeats an event for 3 days, and shows it for 30."""
-
-AT_ONCE = 500
-"""Events that are read in one go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +97,13 @@ class Inbox:
             "reason": event.reason,
             "settled_at": now if event.reason else None,
         }
-        told = {"preserve_rowcount": True}
         with self._database.transaction() as connection:
-            insert = insert_into(schema.webhook_events, connection).values(**row).on_conflict_do_nothing()
-            return connection.execute(insert, execution_options=told).rowcount == 1
+            return insert_once(schema.webhook_events, connection, row)
 
     def waiting(self) -> dict[tuple[str, str], list[str]]:
         """The ids of events that are not applied, by the type and id of the object that they are about."""
         table = schema.webhook_events
-        query = sa.select(table).filter_by(state="received").order_by(table.c.received_at, table.c.id).limit(AT_ONCE)
+        query = sa.select(table).filter_by(state="received").order_by(table.c.received_at, table.c.id).limit(BATCH)
         found: dict[tuple[str, str], list[str]] = {}
         with self._database.snapshot() as connection:
             for row in connection.execute(query):

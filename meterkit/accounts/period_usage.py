@@ -17,10 +17,8 @@ from meterkit.accounts.billing_periods import Calendar, Periods
 from meterkit.core import threads
 from meterkit.core.periods import DAY, day_of, month_of
 from meterkit.ledger import schema
+from meterkit.ledger.bulk import BATCH
 from meterkit.ledger.database import Database
-
-AT_ONCE = 500
-"""Companies that are asked for in one statement."""
 
 Pair: TypeAlias = "tuple[str, str]"
 """A company and the name of a meter."""
@@ -134,8 +132,8 @@ class PeriodUsage:
 
     def _sums(self, connection: sa.Connection, companies: list[str], now: int) -> dict[Pair, int]:
         found: dict[Pair, int] = {}
-        for start in range(0, len(companies), AT_ONCE):
-            begins = {company: self.periods.of(company, now).start for company in companies[start : start + AT_ONCE]}
+        for start in range(0, len(companies), BATCH):
+            begins = {company: self.periods.of(company, now).start for company in companies[start : start + BATCH]}
             found |= used_since(connection, begins)
             self._begins.update(begins)
         return found

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from meterkit.adapters.wsgi_exchange import WSGIExchange
 from meterkit.metering.exchange import Exchange
 from meterkit.metering.recorder import Recorder
-
-if TYPE_CHECKING:
-    from meterkit.wsgi import WSGIExchange
 
 
 def only_piece(body: Any) -> bytes | None:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from meterkit.core.periods import DAY
 from meterkit.ledger import schema
 from meterkit.ledger.bulk import add_to
-from meterkit.ledger.daily_totals import DAY
 from meterkit.ledger.database import Database
 
 

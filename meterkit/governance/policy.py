@@ -13,6 +13,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from meterkit.core.validation import MAX_QUANTITY
 from meterkit.errors import ConfigurationError
 from meterkit.governance.refusal import REASONS, Reason, Refusal
 from meterkit.metering.aggregation import Aggregation
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 Limit: TypeAlias = "int | Callable[[str], int | None]"
 Check: TypeAlias = "Callable[[Exchange, Known], str | None]"
-
-LARGEST = 999_999_999_999_999
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,7 @@ class Quota:
             )
         if callable(self.limit):
             _check_plain(self.limit, f"{self}: limit=")
-        elif isinstance(self.limit, bool) or not isinstance(self.limit, int) or not 0 <= self.limit <= LARGEST:
+        elif isinstance(self.limit, bool) or not isinstance(self.limit, int) or not 0 <= self.limit <= MAX_QUANTITY:
             raise ConfigurationError(f"{self}: the limit is a whole number of units, not {self.limit!r:.200}")
         if self.per not in ("period", "month", "day"):
             raise ConfigurationError(f"{self}: per= is 'period', 'month' or 'day', not {self.per!r:.200}")

@@ -16,12 +16,9 @@ import sqlalchemy as sa
 from meterkit.core.periods import month_of
 from meterkit.core.usage_key import NOBODY, UNIQUE, Counted
 from meterkit.ledger import schema
-from meterkit.ledger.bulk import add_to
+from meterkit.ledger.bulk import BATCH, add_to
 from meterkit.ledger.daily_totals import UsageRow
 from meterkit.ledger.payers import companies_by_customer
-
-AT_ONCE = 500
-"""Values that are asked for in one statement."""
 
 KEPT_SECONDS = 400 * 24 * 3600
 """Longer than the longest billing period."""
@@ -95,8 +92,8 @@ def _boundaries(connection: sa.Connection, companies: set[str]) -> dict[str, lis
     """By company, where its billing periods are known to begin or end, in ascending order."""
     everyone = sorted(companies)
     found: dict[str, set[int]] = {}
-    for start in range(0, len(everyone), AT_ONCE):
-        payers = companies_by_customer(connection, everyone[start : start + AT_ONCE])
+    for start in range(0, len(everyone), BATCH):
+        payers = companies_by_customer(connection, everyone[start : start + BATCH])
         for table in (schema.items, schema.invoices):
             query = sa.select(table.c.customer, table.c.period_start, table.c.period_end)
             query = query.where(table.c.customer.in_(payers))
@@ -118,11 +115,11 @@ def _counted(
         asked.setdefault((meter, company), []).append(value)
     found: dict[tuple[str, str, str], dict[int, int]] = {}
     for (meter, company), values in asked.items():
-        for start in range(0, len(values), AT_ONCE):
+        for start in range(0, len(values), BATCH):
             query = sa.select(table).where(
                 table.c.meter == meter,
                 table.c.company == company,
-                table.c.value.in_(values[start : start + AT_ONCE]),
+                table.c.value.in_(values[start : start + BATCH]),
                 table.c.window >= earliest,
             )
             for row in connection.execute(query):

@@ -16,6 +16,9 @@ import sqlalchemy as sa
 from meterkit.core.threads import yielding
 from meterkit.ledger.database import insert_into
 
+BATCH = 500
+"""Ids or rows that one statement asks for: far below the number of parameters that either database allows."""
+
 
 def add_to(
     table: sa.Table, connection: sa.Connection, rows: Iterable[tuple[Any, ...]], *, add: str, latest: str = ""

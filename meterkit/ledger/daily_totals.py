@@ -12,13 +12,11 @@ from typing import TypeAlias
 
 import sqlalchemy as sa
 
+from meterkit.core.periods import DAY
 from meterkit.core.threads import free_gradually, yielding
 from meterkit.core.usage_key import NOBODY
 from meterkit.ledger import schema
 from meterkit.ledger.bulk import add_to
-
-DAY = 24 * 3600
-
 
 UsageRow: TypeAlias = tuple[str, str, str, str, int, int, int, int]
 """A row of ``schema.usage``: meter, event name, company, user, window, quantity, reported, last used."""

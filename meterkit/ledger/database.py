@@ -213,6 +213,23 @@ def put(table: sa.Table, connection: sa.Connection, row: Mapping[str, Any]) -> N
     connection.execute(statement.on_conflict_do_update(index_elements=keys, set_=rest))
 
 
+def insert_once(table: sa.Table, connection: sa.Connection, row: Mapping[str, Any]) -> bool:
+    """
+    Insert *row* unless its key exists.
+
+    One statement, which waits for a transaction whose commit was sent and whose response was lost.
+
+    Returns:
+        True if the row is new.
+    """
+    return wrote(connection, insert_into(table, connection).values(**row).on_conflict_do_nothing())
+
+
+def wrote(connection: sa.Connection, statement: Any) -> bool:
+    """Execute an INSERT, and return whether it wrote a row; SQLAlchemy keeps that number only if asked."""
+    return connection.execute(statement, execution_options={"preserve_rowcount": True}).rowcount == 1
+
+
 def insert_into(table: sa.Table, connection: sa.Connection) -> Any:
     """An insert that knows what to do on a conflict, which each dialect says in its own way."""
     return (postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert)(table)

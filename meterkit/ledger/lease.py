@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -13,6 +14,8 @@ from meterkit.ledger import schema
 from meterkit.ledger.database import Database, agreed_time
 
 Name: TypeAlias = Literal["reporter", "follower"]
+
+_WORK = {"reporter": "reporting", "follower": "syncing accounts"}
 
 LEASE_SECONDS = 60
 """A lease is renewed by every write; to ask Stripe once takes less than this."""
@@ -36,6 +39,25 @@ class Lease:
     name: Name
     holder: str
     token: int
+
+
+@contextmanager
+def held(database: Database, name: Name, holder: str, *, clock: Callable[[], float]) -> Iterator[Lease]:
+    """
+    Hold the lease *name* for a block of work, and release it at the end.
+
+    Raises:
+        LeaseLostError: Another process holds it.
+        LedgerError: The ledger failed.
+    """
+    lease = acquire(database, name, holder, clock=clock)
+    if lease is None:
+        raise LeaseLostError(f"another process is {_WORK[name]} now")
+    try:
+        yield lease
+    finally:
+        with suppress(LedgerError):  # it expires
+            release(database, lease)
 
 
 def acquire(database: Database, name: Name, holder: str, *, clock: Callable[[], float]) -> Lease | None:

@@ -17,7 +17,7 @@ from meterkit.ledger import schema
 from meterkit.ledger.aggregates import forget_peaks, rises
 from meterkit.ledger.bulk import add_to
 from meterkit.ledger.daily_totals import UsageRow, add_totals
-from meterkit.ledger.database import Database, insert_into
+from meterkit.ledger.database import Database, insert_once
 from meterkit.ledger.payers import customer_of, is_customer
 
 FOLDS_KEPT_SECONDS = 40 * 24 * 3600
@@ -133,10 +133,7 @@ class Ledger:
             else:
                 rows.append((meter, event_name, company, user, window, quantity, 0, last_used))
         with self._database.transaction() as connection:
-            # One statement, which waits for a transaction whose commit was sent and whose answer was lost.
-            mark = insert_into(schema.folds, connection).values(generation=generation, folded_at=now)
-            told = {"preserve_rowcount": True}  # which SQLAlchemy does not for an INSERT, unless asked
-            if connection.execute(mark.on_conflict_do_nothing(), execution_options=told).rowcount != 1:
+            if not insert_once(schema.folds, connection, {"generation": generation, "folded_at": now}):
                 return False
             rows += rises(connection, observations)
             if rows:

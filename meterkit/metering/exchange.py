@@ -14,8 +14,9 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from time import perf_counter
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
+from meterkit.core.problems import Problems
 from meterkit.errors import UsageError
 
 log = logging.getLogger("meterkit.exchange")
@@ -39,6 +40,21 @@ NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 UNREAD = object()
 """Stands for a route that nobody has asked for yet."""
+
+
+class ExchangeRecorder(Protocol):
+    """What an exchange needs of the recorder that counts it."""
+
+    is_timed: bool
+    problems: Problems
+
+
+class ExchangeOwner(Protocol):
+    """The middleware that made an exchange, as the exchange sees it."""
+
+    @property
+    def recorder(self) -> ExchangeRecorder:
+        """The recorder that counts the exchange."""
 
 
 class Exchange:
@@ -97,7 +113,7 @@ class Exchange:
     length: int | None = None
     response_bytes: int = 0
 
-    def begin(self, method: str, path: str, native: Any, headers: Mapping[str, str], owner: Any) -> None:
+    def begin(self, method: str, path: str, native: Any, headers: Mapping[str, str], owner: ExchangeOwner) -> None:
         """
         Fill in what is known on the way in, and let `identify`, `add_usage` and `skip` reach it.
 

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from meterkit.core import threads
+from meterkit.core.periods import DAY
 from meterkit.core.problems import Problems
 from meterkit.core.threads import DaemonThread, Event
 from meterkit.errors import LedgerError
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from meterkit.ledger.database import Database
     from meterkit.notices.evaluator import RuleEvaluator
     from meterkit.notices.store import NoticeStore
-
-DAY = 24 * 3600
 
 TROUBLE = ("flush_failed", "report_failed", "follow_failed", "journal_")
 """What the reasons of problems begin with that are told as trouble."""

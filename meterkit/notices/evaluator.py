@@ -19,7 +19,7 @@ from meterkit.notices.account_notices import overdue, rejected, waiting
 from meterkit.notices.notice import Notice
 from meterkit.notices.rules import Notify
 from meterkit.notices.store import NoticeStore
-from meterkit.notices.usage_notices import AT_ONCE, CompanyUsage, calls, crossed, over_quota
+from meterkit.notices.usage_notices import MOST_CALLS, CompanyUsage, calls, crossed, over_quota
 from meterkit.pricing.cost import CostCalculator, cost_of
 from meterkit.pricing.price import Price
 
@@ -113,7 +113,7 @@ class RuleEvaluator:
             if "calls" in rule.kinds:
                 told = list(calls(usage_of, rule, self._notices.known, now=now))
                 yield from ((rule, notice) for notice in told)
-                if len(told) == AT_ONCE:
+                if len(told) == MOST_CALLS:
                     unfinished.add(usage_of.company)  # the others follow
 
     def _over(self, limits: LimitCache, company: str, usage: PeriodUsage, now: int) -> Iterator[Found]:

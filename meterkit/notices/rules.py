@@ -12,6 +12,7 @@ from dataclasses import KW_ONLY, dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any, TypeAlias
 
+from meterkit.core.validation import MAX_QUANTITY
 from meterkit.errors import ConfigurationError
 from meterkit.governance.policy import Governance
 from meterkit.metering.meter import Meter
@@ -19,8 +20,6 @@ from meterkit.notices.notice import Channel, Kind, Notice, channel_of
 from meterkit.pricing.price import Price, money
 
 To: TypeAlias = "Channel | Callable[[Notice], object] | Iterable[Channel | Callable[[Notice], object]]"
-
-LARGEST = 999_999_999_999_999
 
 
 @dataclass(frozen=True)
@@ -257,7 +256,7 @@ def _tier(tier: Any) -> int | None:
 
 
 def _count(number: Any, what: str) -> int:
-    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= LARGEST:
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= MAX_QUANTITY:
         raise ConfigurationError(f"{what} is a whole number, not {number!r:.200}")
     return number
 

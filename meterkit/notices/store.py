@@ -15,7 +15,7 @@ from typing import Any, cast
 import sqlalchemy as sa
 
 from meterkit.ledger import schema
-from meterkit.ledger.database import Database, insert_into
+from meterkit.ledger.database import Database, insert_once
 from meterkit.notices.notice import Kind, Notice
 
 CLAIM_SECONDS = 120
@@ -79,7 +79,6 @@ class NoticeStore:
         Raises:
             LedgerError: None was written.
         """
-        told = {"preserve_rowcount": True}
         new = 0
         with self._database.transaction() as connection:
             for notice, channels in notices:
@@ -92,8 +91,7 @@ class NoticeStore:
                     "fields": json.dumps(dict(notice.fields)),
                     "created_at": notice.created_at,
                 }
-                insert = insert_into(schema.notices, connection).values(row).on_conflict_do_nothing()
-                new += connection.execute(insert, execution_options=told).rowcount == 1
+                new += insert_once(schema.notices, connection, row)
                 for channel in channels:
                     delivery = {
                         "notice": notice.key,
@@ -103,8 +101,7 @@ class NoticeStore:
                         "next_attempt_at": notice.created_at,
                         "error": "",
                     }
-                    insert = insert_into(schema.deliveries, connection).values(delivery)
-                    connection.execute(insert.on_conflict_do_nothing())
+                    insert_once(schema.deliveries, connection, delivery)
         return new
 
     def claim(self, channel: str) -> NoticeDelivery | None:

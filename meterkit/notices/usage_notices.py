@@ -13,7 +13,7 @@ from meterkit.notices.rules import Notify
 from meterkit.pricing.cost import cost_of
 from meterkit.pricing.price import Price
 
-AT_ONCE = 1000
+MOST_CALLS = 1000
 """Calls that are told in one go; the others follow."""
 
 
@@ -93,7 +93,7 @@ def calls(usage: CompanyUsage, rule: Notify, known: Callable[[list[str]], set[st
     while untold - told > 1:
         middle = (told + untold) // 2
         told, untold = (middle, untold) if known([make(middle).key]) else (told, middle)
-    for number in range(told + 1, min(count, told + AT_ONCE) + 1):
+    for number in range(told + 1, min(count, told + MOST_CALLS) + 1):
         yield make(number)
 
 

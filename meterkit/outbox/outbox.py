@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from meterkit.core.windows import HOUR, hour_of
 from meterkit.ledger import schema
+from meterkit.ledger.bulk import BATCH
 from meterkit.ledger.database import Database
 from meterkit.ledger.lease import Lease, hold
 from meterkit.outbox.reports import COLUMNS, Report, State, report_of
@@ -24,9 +25,6 @@ UNKNOWN_SECONDS = 23 * 3600
 
 STEP_SECONDS = 600
 """Stripe's clocks may differ among themselves, hardly by so much."""
-
-AT_ONCE = 500
-"""Reports that are read in one go, so that a long outage does not fill the memory."""
 
 
 @dataclass(slots=True)
@@ -110,8 +108,8 @@ class Outbox:
             ids = connection.scalars(
                 sa.select(table.c.id).filter_by(state="pending").order_by(table.c.attempts, table.c.id)
             ).all()
-        for start in range(0, len(ids), AT_ONCE):
-            portion = ids[start : start + AT_ONCE]
+        for start in range(0, len(ids), BATCH):
+            portion = ids[start : start + BATCH]
             with self._database.snapshot() as connection:
                 rows = connection.execute(sa.select(*COLUMNS).where(_among(portion), table.c.state == "pending"))
                 found = {row.id: report_of(row) for row in rows.all()}
@@ -161,7 +159,7 @@ class Outbox:
         unsure = unsure.where(sa.or_(table.c.compared_at.is_(None), table.c.compared_at <= since))
         with self._database.snapshot() as connection:
             asked: dict[tuple[str, str, int], None] = {}
-            for row in connection.execute(unsure.order_by(table.c.id).limit(AT_ONCE)):
+            for row in connection.execute(unsure.order_by(table.c.id).limit(BATCH)):
                 asked[row.event_name, row.customer, hour_of(row.window)] = None
             return [self._doubt(connection, *place) for place in asked]
 

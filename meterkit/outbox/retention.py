@@ -14,15 +14,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from meterkit.core.periods import DAY
 from meterkit.core.threads import Event
 from meterkit.ledger import schema
+from meterkit.ledger.bulk import BATCH
 from meterkit.ledger.database import Database
 from meterkit.ledger.lease import Lease, hold
-
-DAY = 24 * 3600
-
-AT_ONCE = 500
-"""Rows of usage in one transaction, for which others who flush have to wait."""
 
 REST_SECONDS = 0.05
 """Between two of them."""
@@ -77,7 +74,7 @@ def _old(connection: sa.Connection, before: int) -> sa.Select[Any]:
     is_growing = sa.exists().where(*(beside.c[name] == usage.c[name] for name in names), unreported)
     keys = [usage.c[key.name] for key in usage.primary_key]
     old = sa.select(*keys).where(usage.c.quantity == usage.c.reported, usage.c.window < before, ~is_open, ~is_growing)
-    old = old.order_by(usage.c.window).limit(AT_ONCE)  # as in the index, so that no more rows are looked at
+    old = old.order_by(usage.c.window).limit(BATCH)  # as in the index, so that no more rows are looked at
     # Those that somebody is adding to just now are for the next time.
     is_shared = connection.dialect.name == "postgresql"
     return old.with_for_update(skip_locked=True, of=usage) if is_shared else old

@@ -20,12 +20,10 @@ from meterkit.core.usage_key import NOBODY
 from meterkit.core.validation import MAX_QUANTITY
 from meterkit.core.windows import HOUR, hour_of
 from meterkit.ledger import bulk, schema
+from meterkit.ledger.bulk import BATCH
 from meterkit.ledger.database import Database
 from meterkit.ledger.lease import Lease, hold
 from meterkit.ledger.payers import customer_of, is_customer
-
-AT_ONCE = 500
-"""Meters and companies in one transaction: some ten milliseconds, for which others who flush have to wait."""
 
 ReportKey = tuple[str, str, str]
 """What is reported together, in one window: meter, event name, company."""
@@ -86,8 +84,8 @@ def _due(database: Database, window: int, newest: int, now: int) -> Iterator[lis
     with database.snapshot() as connection:
         found = [(meter, event_name, company) for meter, event_name, company in connection.execute(query).all()]
     places = sorted(found)
-    for start in range(0, len(places), AT_ONCE):
-        yield places[start : start + AT_ONCE]
+    for start in range(0, len(places), BATCH):
+        yield places[start : start + BATCH]
 
 
 def _has_closed(newest: int, now: int) -> sa.ColumnElement[bool]:

@@ -10,13 +10,11 @@ import sqlalchemy as sa
 
 from meterkit.errors import ConfigurationError
 from meterkit.ledger import schema
+from meterkit.ledger.bulk import BATCH
 from meterkit.ledger.payers import companies_by_customer
 from meterkit.metering.meter import Meter
 from meterkit.pricing.price import EXACT, Price
 from meterkit.pricing.stripe_price import price_of
-
-AT_ONCE = 500
-"""Companies that are asked for in one statement."""
 
 
 class CostCalculator:
@@ -37,8 +35,8 @@ class CostCalculator:
         """By company, the metered prices of its running subscriptions; those of the code where none is known."""
         everyone = sorted(companies)
         found: dict[str, list[Price]] = {}
-        for start in range(0, len(everyone), AT_ONCE):
-            for company, event_name, text in _items(connection, everyone[start : start + AT_ONCE]):
+        for start in range(0, len(everyone), BATCH):
+            for company, event_name, text in _items(connection, everyone[start : start + BATCH]):
                 price = self._price(event_name, text)
                 if price is not None:
                     found.setdefault(company, []).append(price)

@@ -18,11 +18,11 @@ from meterkit.errors import ConfigurationError
 from meterkit.metering.meter import Meter
 from meterkit.pricing.price import Price, Tier
 from meterkit.pricing.stripe_price import costs_the_same, price_of
-from meterkit.provisioning.prices import CONTRADICTED, EXPANDED, PAGE, replaced_by
+from meterkit.provisioning.prices import CONTRADICTED, EXPANDED, replaced_by
 from meterkit.provisioning.provisioner import flaws_of
 from meterkit.provisioning.writer import lookup_key_of
 from meterkit.stripe_api.outcomes import naming_failures
-from meterkit.stripe_api.transport import plain
+from meterkit.stripe_api.transport import PAGE_SIZE, plain
 
 WIDTH = 88
 """Of a line, as formatters have it where nobody told them otherwise."""
@@ -42,8 +42,8 @@ def code_of(client: stripe.StripeClient) -> str:
     """
     v1 = client.v1
     with naming_failures("import"):
-        meters = list(v1.billing.meters.list({"limit": PAGE, "status": "active"}).auto_paging_iter())
-        listed = v1.prices.list({"active": True, "limit": PAGE, "expand": EXPANDED}).auto_paging_iter()
+        meters = list(v1.billing.meters.list({"limit": PAGE_SIZE, "status": "active"}).auto_paging_iter())
+        listed = v1.prices.list({"active": True, "limit": PAGE_SIZE, "expand": EXPANDED}).auto_paging_iter()
         prices = [plain(price) for price in listed]
     left_out: list[str] = []
     known: dict[str, Meter] = {}

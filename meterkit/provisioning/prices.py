@@ -17,10 +17,7 @@ from meterkit.pricing.price import Price
 from meterkit.pricing.stripe_price import costs_the_same
 from meterkit.provisioning.plan import Step
 from meterkit.provisioning.writer import REPLACED_BY, REPLACES, CatalogWriter, lookup_key_of, product_id_of
-from meterkit.stripe_api.transport import plain
-
-PAGE = 100
-"""Stripe: a page of a list has 100 objects at most."""
+from meterkit.stripe_api.transport import PAGE_SIZE, plain
 
 KEYS = 10
 """Stripe: so many lookup keys can be asked for at once."""
@@ -77,7 +74,7 @@ class PricePlanner:
         if identity is not None:
             asked.append({"recurring": {"meter": identity, "usage_type": "metered"}})
         for which in asked:
-            which |= {"limit": PAGE, "expand": EXPANDED}
+            which |= {"limit": PAGE_SIZE, "expand": EXPANDED}
             listed = self._v1.prices.list(which)
             found |= {price.id: plain(price) for price in listed.auto_paging_iter()}
         return sorted(found.values(), key=lambda price: (price["created"], price["id"]))

@@ -17,9 +17,10 @@ from meterkit.errors import ConfigurationError
 from meterkit.metering.meter import Meter
 from meterkit.pricing.price import Price
 from meterkit.provisioning.plan import Plan, Step
-from meterkit.provisioning.prices import PAGE, PricePlanner
+from meterkit.provisioning.prices import PricePlanner
 from meterkit.provisioning.writer import CatalogWriter, lookup_key_of
 from meterkit.stripe_api.outcomes import naming_failures
+from meterkit.stripe_api.transport import PAGE_SIZE
 
 WAYS = {
     "formula": "sum",
@@ -59,7 +60,7 @@ class Provisioner:
         _check_keys(prices)
         with naming_failures():
             there: dict[str, list[Any]] = {}
-            for found in self._client.v1.billing.meters.list({"limit": PAGE}).auto_paging_iter():
+            for found in self._client.v1.billing.meters.list({"limit": PAGE_SIZE}).auto_paging_iter():
                 there.setdefault(found.event_name, []).append(found)
             names = {found.id: name for name, of_name in there.items() for found in of_name}
             selling = PricePlanner(self._client, self._writes, names)

@@ -20,9 +20,7 @@ from meterkit.outbox.corrections import Correction, Corrections
 from meterkit.outbox.reports import Report, Reports
 from meterkit.stripe_api.catalog import Catalog
 from meterkit.stripe_api.outcomes import classify
-
-PAGE = 100
-"""Stripe: a page of a list has 100 entries at most."""
+from meterkit.stripe_api.transport import PAGE_SIZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +112,7 @@ def _add_lines(client: stripe.StripeClient, found: list[Explanation]) -> None:
         if each.invoice is None or not event_names:
             continue
         try:
-            for line in client.v1.invoices.line_items.list(each.invoice.id, {"limit": PAGE}).auto_paging_iter():
+            for line in client.v1.invoices.line_items.list(each.invoice.id, {"limit": PAGE_SIZE}).auto_paging_iter():
                 details: Any = getattr(line.pricing, "price_details", None)
                 if details is None:
                     continue

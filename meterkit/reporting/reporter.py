@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import stripe
@@ -19,7 +19,7 @@ from meterkit.core import threads
 from meterkit.core.threads import Event
 from meterkit.errors import LedgerError
 from meterkit.ledger.database import Database
-from meterkit.ledger.lease import Lease, LeaseLostError, acquire, release
+from meterkit.ledger.lease import Lease, LeaseLostError, held
 from meterkit.outbox.corrections import Correction, Corrections
 from meterkit.outbox.outbox import Outbox, Summary, UncertainReports
 from meterkit.outbox.reports import Report
@@ -161,15 +161,8 @@ class Reporter:
 
     @contextmanager
     def _holding_lease(self) -> Iterator[Lease]:
-        with self._pass:
-            lease = acquire(self._database, "reporter", self._holder, clock=self._clock)
-            if lease is None:
-                raise LeaseLostError("another process is reporting now")
-            try:
-                yield lease
-            finally:
-                with suppress(LedgerError):  # it expires
-                    release(self._database, lease)
+        with self._pass, held(self._database, "reporter", self._holder, clock=self._clock) as lease:
+            yield lease
 
     def hang_up(self) -> None:
         """End a call that takes too long; for a thread that looks after the one that reports."""

@@ -11,8 +11,7 @@ from typing import Any
 
 import stripe
 
-PAGE = 100
-"""Stripe: a page of a list has 100 entries at most."""
+from meterkit.stripe_api.transport import PAGE_SIZE
 
 
 class Summaries:
@@ -47,7 +46,7 @@ class Summaries:
         for meter in self._meters_of(event_name):
             # A single hour is asked for by the hour: without that, an old API refuses whole hours only.
             grouped = not one or end - start == 3600
-            asked: Any = {"customer": customer, "start_time": start, "end_time": end, "limit": PAGE}
+            asked: Any = {"customer": customer, "start_time": start, "end_time": end, "limit": PAGE_SIZE}
             if grouped:
                 asked["value_grouping_window"] = "hour"
             summaries = self._client.v1.billing.meters.event_summaries.list(meter, asked)
@@ -64,6 +63,6 @@ class Summaries:
         """
         if self._meters is None:
             self._meters = {}
-            for meter in self._client.v1.billing.meters.list({"limit": PAGE}).auto_paging_iter():
+            for meter in self._client.v1.billing.meters.list({"limit": PAGE_SIZE}).auto_paging_iter():
                 self._meters.setdefault(meter.event_name, []).append(meter.id)
         return self._meters.get(event_name, [])

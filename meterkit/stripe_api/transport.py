@@ -28,6 +28,9 @@ TIMEOUT = httpx.Timeout(10.0, connect=3.0)
 LONGEST_SECONDS = 30.0
 """For a whole answer, however it trickles in; `meterkit.ledger.lease` relies on an end."""
 
+PAGE_SIZE = 100
+"""Objects per page of a list; the most that Stripe returns."""
+
 LARGEST_BYTES = 10_000_000
 """Of an answer. Stripe's have some thousand."""
 

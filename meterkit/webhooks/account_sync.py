@@ -22,15 +22,12 @@ from meterkit.accounts.models import Invoice, StripeObject
 from meterkit.core import threads
 from meterkit.core.threads import Event
 from meterkit.ledger.database import Database
-from meterkit.ledger.lease import Lease, LeaseLostError, acquire, hold, release
+from meterkit.ledger.lease import Lease, LeaseLostError, held, hold
 from meterkit.outbox.corrections import Corrections
 from meterkit.stripe_api.catalog import Catalog
 from meterkit.stripe_api.outcomes import classify
-from meterkit.stripe_api.transport import connect, plain
+from meterkit.stripe_api.transport import PAGE_SIZE, connect, plain
 from meterkit.webhooks.mapping import customer_of, invoice_of, subscription_of
-
-PAGE = 100
-"""Stripe: a page of a list has 100 objects at most."""
 
 METER_ERRORS = "v2.core.event"
 """What a thin event about meter errors is about: itself, for it has to be asked for what it tells."""
@@ -143,19 +140,18 @@ class AccountSync:
         self._http.close()
 
     def _hold_lease(self, found: SyncResult, work: Callable[[Lease], None]) -> bool:
-        """Do *work*, if no other process follows; whether that is so."""
-        with self._pass:
-            lease = acquire(self._database, "follower", self._holder, clock=self._clock)
-            if lease is None:
-                found.error = "another process is following Stripe now"
-                return False
-            try:
-                work(lease)
-                release(self._database, lease)
-            except LeaseLostError as error:
-                found.error = str(error)
-            except stripe.StripeError as error:
-                found.error = classify(error).error
+        """Do *work*, unless another process syncs; return whether it was done."""
+        try:
+            with self._pass, held(self._database, "follower", self._holder, clock=self._clock) as lease:
+                try:
+                    work(lease)
+                except LeaseLostError as error:
+                    found.error = str(error)
+                except stripe.StripeError as error:
+                    found.error = classify(error).error
+        except LeaseLostError as error:
+            found.error = str(error)
+            return False
         return True
 
     def _follow(self, lease: Lease, waiting: dict[tuple[str, str], list[str]], found: SyncResult) -> None:
@@ -204,12 +200,12 @@ class AccountSync:
 
     def _sync(self, lease: Lease, found: SyncResult) -> None:
         v1, now = self._stripe.v1, int(self._clock())
-        for customers in _pages(v1.customers.list({"limit": PAGE}).auto_paging_iter()):
+        for customers in _pages(v1.customers.list({"limit": PAGE_SIZE}).auto_paging_iter()):
             self._keep(lease, [customer_of(each, self._metadata_key, now) for each in customers], found)
-        for subscriptions in _pages(v1.subscriptions.list({"limit": PAGE, "status": "all"}).auto_paging_iter()):
+        for subscriptions in _pages(v1.subscriptions.list({"limit": PAGE_SIZE, "status": "all"}).auto_paging_iter()):
             self._keep(lease, [subscription_of(each, self._catalog, now) for each in subscriptions], found)
-        unpaid = v1.invoices.list({"limit": PAGE, "status": "open"})
-        lately = v1.invoices.list({"limit": PAGE, "created": {"gte": now - LATELY_SECONDS}})
+        unpaid = v1.invoices.list({"limit": PAGE_SIZE, "status": "open"})
+        lately = v1.invoices.list({"limit": PAGE_SIZE, "created": {"gte": now - LATELY_SECONDS}})
         for invoices in _pages(chain(unpaid.auto_paging_iter(), lately.auto_paging_iter())):
             self._keep(lease, [invoice_of(each, now) for each in invoices], found)
         # What the ledger takes for unsettled, and Stripe does not, has been settled without our hearing of it.
@@ -240,7 +236,7 @@ def _pages(objects: Iterator[Any]) -> Iterator[list[Any]]:
     page: list[Any] = []
     for each in objects:
         page.append(each)
-        if len(page) == PAGE:
+        if len(page) == PAGE_SIZE:
             yield page
             page = []
     if page:

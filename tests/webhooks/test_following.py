@@ -322,6 +322,6 @@ def test_while_another_process_follows(make_following_kit, api, price, events, t
     held.release()
     first.join()
 
-    assert ["", "another process is following Stripe now"] == found
+    assert ["", "another process is syncing accounts now"] == found
     assert "follow_failed" not in other.health()["problems"]
     assert customer == only(kit).customer
