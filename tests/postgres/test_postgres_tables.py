@@ -12,7 +12,7 @@ from postgres_account import billed, make_customers, used
 from meterkit import LedgerError
 
 HOUR = 3600
-VERSION_1 = Path(__file__).parents[1] / "ledgers" / "postgresql-1.sql"
+VERSION_1 = Path(__file__).parents[1] / "ledger" / "postgresql-1.sql"
 """A ledger as the first version left it."""
 
 APPLICATION = """

@@ -6,6 +6,7 @@ import sqlite3
 from decimal import Decimal
 
 import pytest
+from followed_account import api, kit, make_following_kit, price, stripe  # noqa: F401 - fixtures
 
 from meterkit import ConfigurationError, Meter
 

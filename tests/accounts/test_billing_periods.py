@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from followed_account import api, kit, make_following_kit, price, stripe, tell  # noqa: F401 - fixtures
 from signed import snapshot
 
 from meterkit.stripe_api import retry

@@ -1,4 +1,4 @@
-"""Ledgers of older meterkits: upgraded in place, with all that is in them. ``tests/ledgers`` keeps one of each."""
+"""Ledgers of older meterkits: upgraded in place, with all that is in them. One of each is beside this file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from meterkit import Meter
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
 
-LEDGERS = Path(__file__).parent / "ledgers"
+LEDGERS = Path(__file__).parent
 VERSIONS = sorted(int(path.stem.partition("-")[2]) for path in LEDGERS.glob("sqlite-*.sql"))
 COUNTED = {
     "calls": {"counted": 70, "unreported": 19, "unlinked": 11, "unattributed": 13, "rejected": 3},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from test_provision import GRADUATED
+from test_provisioner import GRADUATED
 
 from meterkit.accounts.accounts import Accounts
 from meterkit.ledger.database import Database

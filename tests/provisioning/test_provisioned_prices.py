@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_provision import CALLS, KEY, kinds, price_of
+from test_provisioner import CALLS, KEY, kinds, price_of
 
 from meterkit import Meter, Price, StripeFailedError
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import httpx
 import pytest
+from followed_account import api, kit, make_following_kit, price, stripe  # noqa: F401 - fixtures
 
 from meterkit import ConfigurationError
 from meterkit.stripe_api import retry, transport

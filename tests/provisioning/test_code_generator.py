@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from test_provision import CALLS, GRADUATED, PRICES, kinds
+from test_provisioner import CALLS, GRADUATED, PRICES, kinds
 
 from meterkit import Meter, Price
 from meterkit.provisioning.code_generator import code_of
