@@ -1,5 +1,5 @@
 """
-Faces: the middleware for any ASGI app; Starlette and FastAPI publish their route templates to it.
+The middleware for any ASGI app; Starlette and FastAPI publish their route templates to it.
 
 It hands on every message as the app made it, and counts just before the one that completes the response.
 """

@@ -1,5 +1,5 @@
 """
-Faces: Django's middleware, for WSGI and ASGI: ``MIDDLEWARE = ["meterkit.django.MeterMiddleware", ...]``.
+Django's middleware, for WSGI and ASGI: ``MIDDLEWARE = ["meterkit.django.MeterMiddleware", ...]``.
 
 The kit comes from the settings: ``METERKIT = "billing.kit"``.
 """

@@ -1,5 +1,5 @@
 """
-Words: the errors of meterkit, one tree.
+The errors of meterkit, one tree.
 
 * MeterKitError
   x ConfigurationError   while building a kit; says the cure

@@ -1,4 +1,4 @@
-"""Faces: Flask. `init_app` puts the WSGI middleware around an app; everything else is `meterkit.wsgi`."""
+"""Flask. `init_app` puts the WSGI middleware around an app; everything else is `meterkit.wsgi`."""
 
 from __future__ import annotations
 

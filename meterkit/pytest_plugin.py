@@ -1,5 +1,5 @@
 """
-Faces: a pocket Stripe for other people's tests: the fixture ``stripe_sandbox`` of pytest, which finds it by itself.
+A pocket Stripe for other people's tests: the fixture ``stripe_sandbox`` of pytest, which finds it by itself.
 
 Imports nothing of the sandbox before a test asks for it.
 """

@@ -1,5 +1,5 @@
 """
-Faces: the middleware for any WSGI app; Flask's is `meterkit.flask`.
+The middleware for any WSGI app; Flask's is `meterkit.flask`.
 
 It hands on what the app made, byte for byte, and counts just before the last of it leaves.
 """

@@ -1,5 +1,5 @@
 """
-Keep: who pays. Which Stripe customer a company is, and what Stripe said last of its subscriptions and invoices.
+Store of companies and their Stripe customers, subscriptions and invoices.
 
 `meterkit.webhooks.account_sync` writes what Stripe says; everything else reads it.
 """

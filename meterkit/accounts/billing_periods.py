@@ -1,4 +1,4 @@
-"""Keep: the billing period that is current for a company: its subscription's, or else the calendar month in UTC."""
+"""Each company's current billing period."""
 
 from __future__ import annotations
 

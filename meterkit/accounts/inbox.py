@@ -1,4 +1,4 @@
-"""Keep: the webhook events that came in, each once, until what they are about has been looked at."""
+"""Inbox of webhook events: each is stored once, before Stripe hears 200."""
 
 from __future__ import annotations
 

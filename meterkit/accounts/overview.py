@@ -1,4 +1,4 @@
-"""Keep: how a company stands: who pays for it, whether that is overdue, and what usage of it waits."""
+"""Account overview for `kit.customers()` and the command line."""
 
 from __future__ import annotations
 

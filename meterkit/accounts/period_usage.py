@@ -1,5 +1,5 @@
 """
-Usage per company in the current period, kept in memory and refreshed incrementally.
+Usage per company in the current period, refreshed incrementally.
 
 One process reads it once, however many ask: governance after each flush, and notices in a thread of their own. Each
 asker has its own `Changes`, and settles them only when what follows from them has been written, so that an attempt

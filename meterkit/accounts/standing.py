@@ -1,4 +1,4 @@
-"""Whether a company is in good standing, overdue or unknown. The only definition."""
+"""Whether a company is in good standing, overdue or unknown; the only definition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keep: what a customer may see of itself: usage, its place in the tiers, the next invoice, standing, the last year."""
+"""What a customer may see of itself: usage, tiers, next invoice, standing, twelve months."""
 
 from __future__ import annotations
 

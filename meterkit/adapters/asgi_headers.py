@@ -1,4 +1,4 @@
-"""Faces: the headers of ASGI requests and responses, read-only, with names in any case."""
+"""Header views for ASGI."""
 
 from __future__ import annotations
 

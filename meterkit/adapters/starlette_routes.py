@@ -1,5 +1,5 @@
 """
-Faces: the route templates of Starlette and FastAPI, read from what they leave in the scope.
+Find the route template that Starlette or FastAPI matched.
 
 Nothing of them is imported: a template is looked up in objects that are there, and theirs change from one version to
 the next. Whatever fails here is caught by who asked.

@@ -1,4 +1,4 @@
-"""Faces: the body of a WSGI response, counted before the last of it leaves."""
+"""Count a WSGI response body just before its last chunk leaves."""
 
 from __future__ import annotations
 

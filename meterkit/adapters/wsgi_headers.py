@@ -1,4 +1,4 @@
-"""Faces: the headers of WSGI requests and responses, read-only, with names in any case."""
+"""Header views for WSGI and Django."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Edges: the ways by which notices reach people: ``to=`` of `meterkit.Notify`.
+The ways by which notices reach people: ``to=`` of `meterkit.Notify`.
 
 Each gets one notice at a time, in a background thread, and raises if it could not deliver it; it is tried again then.
 A function that takes a `meterkit.notices.notice.Notice` is a channel, too.

@@ -1,4 +1,4 @@
-"""Edges: notices by e-mail, through Django's own mail settings."""
+"""Notices by e-mail, through Django's own mail settings."""
 
 from __future__ import annotations
 

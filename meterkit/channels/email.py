@@ -1,4 +1,4 @@
-"""Edges: notices by e-mail, over SMTP; through Django's mail settings see `meterkit.channels.django`."""
+"""Notices by e-mail, over SMTP; through Django's mail settings see `meterkit.channels.django`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Edges: a POST that is tried again while that may help, for some seconds."""
+"""A POST that is tried again while that may help, for some seconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Edges: notices in the application's log."""
+"""Notices in the application's log."""
 
 from __future__ import annotations
 

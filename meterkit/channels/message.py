@@ -1,4 +1,4 @@
-"""Edges: what is written in an e-mail about a notice, by default or in the user's own words."""
+"""an e-mail message"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Edges: notices to a channel of Slack, by an incoming webhook."""
+"""Notices to a channel of Slack, by an incoming webhook."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What a channel delivers to: check a URL, and tell two targets apart without disclosing them."""
+"""
+`fingerprint` (from `email.py`) and `check_url` (from `webhook.py`): today Slack imports from e-mail and from webhooks
+"""
 
 from __future__ import annotations
 

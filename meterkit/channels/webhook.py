@@ -1,4 +1,4 @@
-"""Edges: notices to a webhook of yours, signed as Standard Webhooks has it: https://www.standardwebhooks.com."""
+"""Notices to a webhook of yours, signed as Standard Webhooks has it: https://www.standardwebhooks.com."""
 
 from __future__ import annotations
 

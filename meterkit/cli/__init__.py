@@ -1,5 +1,5 @@
 """
-Faces: the command line, ``meterkit usage billing:kit``.
+The command line, ``meterkit usage billing:kit``.
 
 Exit codes: 0 all is well · 1 something needs attention, and is named · 2 the command or the configuration is wrong ·
 130 interrupted. What goes wrong is one line on stderr, with the cure.

@@ -1,4 +1,4 @@
-"""Faces: what the commands that mend and explain usage do. Each answers whether all is well."""
+"""What the commands that mend and explain usage do. Each answers whether all is well."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faces: from ``billing:kit`` to the kit, with the current directory first among the places to look."""
+"""Load the kit that ``billing:kit`` names; the current directory comes first among the places to look."""
 
 from __future__ import annotations
 

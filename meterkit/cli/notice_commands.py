@@ -1,4 +1,4 @@
-"""Faces: what the commands about notices, and about prices that might be, do. Each answers whether all is well."""
+"""What the commands about notices, and about prices that might be, do. Each answers whether all is well."""
 
 from __future__ import annotations
 

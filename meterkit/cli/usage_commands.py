@@ -1,4 +1,4 @@
-"""Faces: what each command does. Each answers whether all is well."""
+"""What each command does. Each answers whether all is well."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Words: whether a directory is on a network file system, whose locks and maps cannot be relied on between hosts."""
+"""Detect network file systems, whose locks do not hold between hosts."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Words: what went wrong, counted by reason and logged at most once in a while.
+Problems seen while serving, counted by reason and logged at most once a minute.
 
 Nothing that happens while serving is raised through a request (promise 4), so it has to be seen here.
 """

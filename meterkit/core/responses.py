@@ -1,4 +1,4 @@
-"""Words: what an adapter sends instead of the app's response."""
+"""HTTP responses that the middleware sends in place of the app's."""
 
 from __future__ import annotations
 

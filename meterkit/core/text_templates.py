@@ -1,4 +1,4 @@
-"""Words: texts of the user's own, with fields such as ``{company}`` that are filled in."""
+"""User-supplied message templates with named fields."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Words: threads and locks of the operating system, also where gevent has put its own in their place.
+Operating-system threads, locks and events, also where gevent has patched the standard ones.
 
 A patched thread is a greenlet: a transaction of the ledger in it would hold up every request of the worker. And a
 patched lock belongs to a greenlet, while ours are shared with real threads. Nothing here holds a lock across a switch.

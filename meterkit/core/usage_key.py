@@ -1,4 +1,4 @@
-"""Aggregate: what a count is, and what takes it."""
+"""The key under which usage is added up: meter, event name, company, user, window."""
 
 from __future__ import annotations
 

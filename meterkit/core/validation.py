@@ -1,5 +1,5 @@
 """
-Words: what can be counted, and for whom.
+Bounds on ids, quantities and timestamps, and the checks that enforce them.
 
 One place for the bounds, so that ``record()``, ``add_usage()``, ``identify=`` and measured values agree.
 """

@@ -1,5 +1,5 @@
 """
-Aggregate: the windows in which usage is added up.
+Hourly usage windows in UTC, split where a billing period ends.
 
 A window is one UTC hour, named by the unix second in which it begins. An hour into which a billing period's boundary
 of a company is known to fall has two for that company, so that each lands on its own invoice.

@@ -1,4 +1,4 @@
-"""Faces: what the demo has to come to, what differs from that, and all of it as data."""
+"""what the demo has to come to"""
 
 from __future__ import annotations
 

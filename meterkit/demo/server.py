@@ -1,5 +1,5 @@
 """
-Faces: the demo's web server: the example app under gunicorn or uvicorn, with two worker processes.
+The demo's web server: the example app under gunicorn or uvicorn, with two worker processes.
 
 It leads a process group of its own, so that all of it can be told from everything else on the machine: only its
 processes are ever killed, and all of them are gone at the end.

@@ -1,5 +1,5 @@
 """
-Faces: what the demo has in its Stripe account, all of it made with stripe-python.
+What the demo has in its Stripe account, all of it made with stripe-python.
 
 A meter, a product, a price, and for each company a customer with a subscription; and, a month later, the invoices.
 """

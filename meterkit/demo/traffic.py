@@ -1,5 +1,5 @@
 """
-Faces: the demo's clients. They send what customers send, one request after the other, and note what came back.
+The demo's clients. They send what customers send, one request after the other, and note what came back.
 
 No connection is used twice, so between two requests none is open, and a worker can be killed without harm to one.
 """

@@ -1,4 +1,4 @@
-"""Keep: how many requests did not pass. No usage, and never billed."""
+"""Daily counts of blocked requests."""
 
 from __future__ import annotations
 

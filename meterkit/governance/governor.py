@@ -1,4 +1,4 @@
-"""Wiring: decides on the way in whether a request may pass, from what was looked at after the last flush."""
+"""Decide, before the app runs, whether a request is blocked."""
 
 from __future__ import annotations
 

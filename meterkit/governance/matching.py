@@ -1,4 +1,4 @@
-"""Rules: what of a `Governance` concerns a request, by its method and path; looked up once for each of them."""
+"""Which quotas and exemptions apply to a method and path; cached."""
 
 from __future__ import annotations
 

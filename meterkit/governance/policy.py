@@ -1,5 +1,5 @@
 """
-Rules: who may pass.
+`Governance` and `Quota`: which companies may use the API, and how much.
 
 A `Governance` says what keeps a company's requests from passing; `meterkit.governance.governor` decides by it,
 before the app runs.

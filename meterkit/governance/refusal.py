@@ -1,5 +1,5 @@
 """
-Rules: what somebody hears who may not pass.
+`Refusal` and `Block`: the 402, 403 and 429 responses.
 
 By default a problem as RFC 9457 has it: ``application/problem+json``, with 429 for a quota, 403 for whom nobody knows,
 and 402 where paying helps.

@@ -1,5 +1,5 @@
 """
-Keep: what the processes may still count of exact quotas, or have counted and not flushed.
+Exact quotas: reserve units in the ledger before a request passes.
 
 Before a request of an exact quota passes, its process takes a unit here, in a transaction of the ledger that all
 others wait for. What it has taken stands under the generation of its journal that is to count it, and goes in the

@@ -1,5 +1,5 @@
 """
-Aggregate: what happens when companies are invented faster than the flusher can take them away.
+Cardinality limit: bound memory when clients invent company ids.
 
 Whoever lets clients choose the id that ``identify=`` answers lets them fill the memory with it. So when too much waits
 to be flushed, companies that are not known yet are counted together, under nobody; known ones are counted one by one

@@ -1,5 +1,5 @@
 """
-Aggregate: the file of a generation, byte by byte.
+Binary format of a journal file.
 
 It is a header, room for so many cells, and then their keys, each of these on an 8-byte boundary::
 

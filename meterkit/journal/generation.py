@@ -1,5 +1,5 @@
 """
-Aggregate: one generation of the journal, a file of counters that outlives its process.
+One journal file that this process owns and counts in.
 
 The file is memory-mapped, so what is stored belongs to the kernel: `SIGKILL` cannot take it back.
 Its bytes are described in `meterkit.journal.file_format`.

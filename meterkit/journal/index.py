@@ -1,5 +1,5 @@
 """
-Aggregate: which cell is where in a generation.
+In-memory index from usage key to counter slot, carried over between generations.
 
 Who comes in one flush interval mostly comes again within the hour. So a generation goes on with the layout of the one
 before it, and what a customer's first request had to write down is there for all that follow.

@@ -1,5 +1,5 @@
 """
-Aggregate: the journal, an in-process aggregator that a kill cannot empty.
+The crash-safe journal: counters in memory-mapped files, rotated at every flush.
 
 Threads count in the current generation. To flush, the flusher swaps in a fresh one, folds the old one into the
 ledger and removes it; then it adopts what dead processes left. A journal belongs to one process: a forked child

@@ -1,4 +1,4 @@
-"""Aggregate: fresh generations, made before they are needed, so that a full one costs a request no disk call."""
+"""Pool of preallocated generations, so that a full one costs a request no disk access."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Aggregate: the generations that dead processes left, and how a living one takes them over.
+Recover the journal files of processes that have died.
 
 A generation's owner holds an ``flock`` on its file. When the lock is free the owner is gone, however it went, and
 whoever takes the lock may fold the file into the ledger.

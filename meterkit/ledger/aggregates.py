@@ -1,5 +1,5 @@
 """
-Keep: which values have been counted in which window, and by how much the highest have risen.
+State of `unique()` and `maximum()` within a billing period.
 
 What a billing period is, is looked up when something is folded, and not written down: a boundary that Stripe tells of
 later changes which windows belong together, and not what has been counted.

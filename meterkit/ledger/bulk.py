@@ -1,5 +1,5 @@
 """
-Keep: many rows in one statement; each is a tuple of the values of the table's columns, in their order.
+Bulk upserts for both dialects.
 
 SQLAlchemy's own way takes three times as long as SQLite for a hundred thousand rows. PostgreSQL gets one array for each
 column, because a statement for each row is a way to the server and back; and it sorts them by their keys, in the same

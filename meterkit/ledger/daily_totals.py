@@ -1,5 +1,5 @@
 """
-Keep: sums of usage by company, meter and day, written with the usage, so that they are the same at any moment.
+Usage per company, meter and day, with a change counter for incremental readers.
 
 Each commit that touches one leaves a number there, which grows. So whoever follows them asks for what has changed
 alone, however much there is: see `meterkit.accounts.period_usage`.

@@ -1,5 +1,5 @@
 """
-Keep: the connection to the ledger's database, SQLite or PostgreSQL.
+Connections and transactions, for SQLite and PostgreSQL.
 
 Imported by the background thread or by a call that asks for the ledger, never on the request path.
 A connection lives for one transaction, in one thread, and no transaction stays open across an HTTP call.

@@ -1,4 +1,4 @@
-"""Keep: the leases, by which one process at a time reports, or follows Stripe, of all that share a ledger."""
+"""Leases: one process at a time may report, or sync accounts."""
 
 from __future__ import annotations
 

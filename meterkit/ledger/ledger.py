@@ -1,5 +1,5 @@
 """
-Keep: the ledger, where usage is after a flush and before and after it is reported.
+Fold journal generations into usage rows, exactly once.
 
 `meterkit.outbox.outbox` is the other half: what of it goes to Stripe.
 """

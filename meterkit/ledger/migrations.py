@@ -1,5 +1,5 @@
 """
-Keep: from no tables, or an older meterkit's, to today's: in place, in one transaction, by one process at a time.
+In-place schema migrations.
 
 The steps are written out, and never changed: what `meterkit.ledger.schema` says today is not what it said then.
 """

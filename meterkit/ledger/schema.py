@@ -1,4 +1,4 @@
-"""Keep: the tables of the ledger, and what each row stands for. All times are unix seconds."""
+"""Table definitions."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Rules: metrics that a sum cannot hold, and what is counted so that a sum does: how much they have risen.
+`unique()` and `maximum()`: aggregations that are not plain sums.
 
 An exchange is sighted with a value; the ledger knows which values a billing period has seen, or the highest of them,
 and what goes to Stripe's sum is the increase. In the journal a sighting is a cell like any other: where the user

@@ -1,4 +1,4 @@
-"""Words: what a view may say about the exchange that it serves, from wherever its context was copied to."""
+"""What a view may say about the current exchange: `identify`, `add_usage`, `add_value`, `skip`."""
 
 from __future__ import annotations
 

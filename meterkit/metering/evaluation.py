@@ -1,4 +1,4 @@
-"""Aggregate: what meters count of an exchange that they match, and what is recorded outside HTTP, into the journal."""
+"""Turn one exchange into quantities for the meters that it matches."""
 
 from __future__ import annotations
 

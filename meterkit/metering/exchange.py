@@ -1,5 +1,5 @@
 """
-Words: one HTTP request and its response, and what a view may say about it.
+One HTTP request and its response, as meters see it.
 
 An adapter makes an `Exchange` on the way in and hands it to `meterkit.metering.recorder.Recorder` on the way out.
 In between, views reach it through `identify`, `add_usage` and `skip`.

@@ -1,4 +1,4 @@
-"""Aggregate: who pays for an exchange, as the view or ``identify=`` says; what they answer is checked here."""
+"""Resolve which company and user an exchange belongs to."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Rules: which of a kit's meters an exchange matches.
+Match exchanges against meters; the static part of every rule is cached.
 
 The static parts of a rule (method, path, route, status) are looked at once for each distinct combination and
 remembered, so that a request pays for the meters it matches, not for those there are.

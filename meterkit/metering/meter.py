@@ -1,5 +1,5 @@
 """
-Rules: which exchanges count, and for how much.
+`Meter`: which exchanges count, and for how much.
 
 A `Meter` is data. `meterkit.metering.matching` decides which meters an exchange matches.
 """

@@ -1,5 +1,5 @@
 """
-Aggregate: from an exchange to the journal, in the request's own time.
+The hot path: notice when a response is complete, and record its usage exactly once.
 
 The adapters call `whole`, or `chunk` (or `sendfile`) and `close` (or `broke`). Nothing here ever raises.
 """

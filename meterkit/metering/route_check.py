@@ -1,5 +1,5 @@
 """
-Rules: a ``route=`` meter that can never match is usage that nobody bills, so it must not be silent.
+Warn about `route=` meters that can never match.
 
 Which templates an app has is known only once it serves, so this is a loud warning, not an error while building.
 """

@@ -1,4 +1,4 @@
-"""Keep: what has happened to customers, invoices and reports, and is to be told."""
+"""Notices about overdue invoices, rejected events and unlinked companies."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Wiring: sees to it that what happens is told, once, by one process of many.
+Deliver notices in the background, one thread per channel.
 
 What is to be told is looked for after each flush, by each process, and becomes rows of the ledger, whose keys keep
 them apart; each channel then has a thread of its own, for as long as there is something to deliver. One that hangs

@@ -1,4 +1,4 @@
-"""Words: what somebody is told about usage, once."""
+"""`Notice` and the `Channel` protocol."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Rules: who is told what.
+`Notify`: rules that say who is notified of what.
 
 A `Notify` names something that may happen, and where it is told; `meterkit.notices.dispatcher` sees to it that each
 is told once.

@@ -1,5 +1,5 @@
 """
-Keep: notices, each a row from before it is told, and one more row for each channel that has to tell it.
+Notices and their deliveries in the ledger, each written once.
 
 A notice is written once, by whoever sees first what it is about: its key says what that is. A delivery is taken by one
 process at a time, and again by another if that one does not come back: it may be told twice, under the same key.

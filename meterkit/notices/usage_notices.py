@@ -1,4 +1,4 @@
-"""Keep: what the usage of a company has come near, reached or crossed in its billing period."""
+"""Notices about tiers, thresholds, quotas and single calls."""
 
 from __future__ import annotations
 

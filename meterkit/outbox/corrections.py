@@ -1,5 +1,5 @@
 """
-Keep: usage that is reported anew, after what stood in the way is mended, and usage that is taken back.
+Take usage back in the ledger, or queue it again.
 
 What is taken back from usage that was reported leaves less than that: the difference, which is negative, is the next
 report of its window. Where Stripe is asked to cancel a meter event, its report and its usage go together.

@@ -1,5 +1,5 @@
 """
-Keep: usage that comes after its invoice is final.
+Usage that arrives after its invoice was finalized.
 
 Stripe takes its meter event, and bills it on no invoice, neither that one nor the next. What it costs is known: the
 price of all that was used in the period, less the price of what was known before. So it can be billed as an item of the

@@ -1,5 +1,5 @@
 """
-Keep: the outbox, where a meter event is from the moment it is written to the moment its fate is known.
+Transactional outbox of meter events: pending, sent, rejected or uncertain.
 
 `meterkit.outbox.seal` writes reports, and nobody changes what they say. One process at a time works here: the one
 with the lease, which every write renews.

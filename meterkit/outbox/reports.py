@@ -1,4 +1,4 @@
-"""Keep: the reports of a ledger, to be looked at: each is one meter event, as it was or will be sent."""
+"""`Report`, one row of the outbox, and read-only queries."""
 
 from __future__ import annotations
 

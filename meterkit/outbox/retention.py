@@ -1,5 +1,5 @@
 """
-Keep: what is let go of, so that a ledger stays as large as the months that are looked at.
+Delete settled usage older than `keep_days`.
 
 Usage goes with its reports, and only when their fate is known. What was summed up by day stays, so quotas, previews and
 the twelve months that a customer sees are as before.

@@ -1,5 +1,5 @@
 """
-Keep: from usage in a window that has closed to the reports that will be sent of it.
+Write the usage of closed windows into the outbox.
 
 A report is written, with its identifier, before it is sent for the first time, and is never changed after that.
 Usage that comes later becomes a further report of the same window.

@@ -1,4 +1,4 @@
-"""Keep: what the usage of a company costs in its current period, by Stripe's prices, or else by the code's."""
+"""What a company's usage costs so far in its current period."""
 
 from __future__ import annotations
 

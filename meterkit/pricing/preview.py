@@ -1,4 +1,4 @@
-"""Keep: the next invoice of a customer as it stands now, from the ledger alone, as Stripe will add it up."""
+"""Preview of the next invoice, computed from the ledger alone."""
 
 from __future__ import annotations
 

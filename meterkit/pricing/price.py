@@ -1,5 +1,5 @@
 """
-Rules: prices and their arithmetic, as Stripe does it.
+`Price` and `Tier`: exact price arithmetic, as Stripe does it.
 
 Amounts are exact decimals in whole currency (``"5.00"`` is five dollars). What Stripe calls ``unit_amount`` is in
 cents; that word is not used here.

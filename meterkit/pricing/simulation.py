@@ -1,4 +1,4 @@
-"""Keep: what a month's usage would cost by other prices, company by company."""
+"""Reprice a past month under other prices."""
 
 from __future__ import annotations
 

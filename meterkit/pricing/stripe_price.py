@@ -1,4 +1,4 @@
-"""Rules: a price of Stripe's, as JSON, in the words of `meterkit.pricing.price`."""
+"""Convert prices from and to Stripe's JSON."""
 
 from __future__ import annotations
 

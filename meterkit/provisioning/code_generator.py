@@ -1,5 +1,5 @@
 """
-Edges: from the meters and prices that a Stripe account has to the code that says the same.
+Generate the code for the meters and prices of an existing account.
 
 What stands in Stripe was written by somebody: it gets into the code as literals, and into comments without line breaks.
 """

@@ -1,4 +1,4 @@
-"""Words: a plan that makes Stripe match the code, step by step."""
+"""`Plan` and `Step`: what provisioning would do."""
 
 from __future__ import annotations
 

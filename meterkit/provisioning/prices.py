@@ -1,5 +1,5 @@
 """
-Edges: plans the product and the prices of a meter.
+Plan the product and the prices of one meter.
 
 A price of Stripe's never changes in what it costs. So a price that changes in the code becomes a new one, which takes
 the lookup key over and names, in its metadata, what it replaces: a later run archives that, once nobody has it.

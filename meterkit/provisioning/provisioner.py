@@ -1,5 +1,5 @@
 """
-Edges: makes Stripe's meters, products and prices match the code.
+Make Stripe's meters, products and prices match the code.
 
 First a plan, then its steps, one after the other. Each can be repeated: what is there is found again, a meter by its
 event name, a product by its id, a price by its lookup key; and until it can be found, Stripe knows the request by its

@@ -1,4 +1,4 @@
-"""Edges: a company becomes a Stripe customer with a subscription to the kit's prices."""
+"""Create a customer and a subscription for a company."""
 
 from __future__ import annotations
 

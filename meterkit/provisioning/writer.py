@@ -1,5 +1,5 @@
 """
-Edges: the requests that make meters, products and prices in Stripe.
+The requests that create and change meters, products and prices.
 
 Each can be repeated: until what it made can be found, Stripe knows the request by its Idempotency-Key.
 """

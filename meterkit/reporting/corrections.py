@@ -1,5 +1,5 @@
 """
-Edges: usage that is taken back at Stripe, too.
+Cancel or offset meter events at Stripe.
 
 Stripe cancels a meter event within 24 hours of its arrival. What is older, or only a part of one, is taken back by a
 negative event, which is a report like any other.

@@ -1,5 +1,5 @@
 """
-Edges: reports, from the outbox to Stripe, in portions.
+Send outbox rows in batches, with a commit before and after each batch.
 
 That a portion is about to be sent is written down in one commit, and what became of it in another. A customer's reports
 go one after the other, for Stripe refuses two at a time for one customer and meter; those of others go beside them, in

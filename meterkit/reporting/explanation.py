@@ -1,5 +1,5 @@
 """
-Edges: from an invoice's lines to the meter events behind them, and from those to the usage that was counted.
+Trace an invoice line to meter events, and those to usage.
 
 The lines are Stripe's; the events and the usage are the ledger's.
 """

@@ -1,5 +1,5 @@
 """
-Edges: reports in Stripe's meter event stream, a hundred at a time.
+Sender for the meter event stream of API v2, a hundred per request.
 
 The stream takes everything, and tells of what is wrong later, by thin events: `meterkit.webhooks.account_sync` hears of
 them. What it has had before it drops, so an event whose outcome is not known is sent again as in the first version of

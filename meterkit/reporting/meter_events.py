@@ -1,4 +1,4 @@
-"""Edges: one report, as one request: a meter event, or an item of the next invoice where its own is final."""
+"""Sender for meter events of API v1, one request each."""
 
 from __future__ import annotations
 

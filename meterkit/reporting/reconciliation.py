@@ -1,5 +1,5 @@
 """
-Edges: whether Stripe and the ledger agree.
+Compare the ledger with Stripe, hour by hour where they differ.
 
 One request for each customer and meter of a month, and by the hour only where they differ: Stripe counts reads.
 """

@@ -1,5 +1,5 @@
 """
-Edges: the reporter, by whom usage becomes meter events of Stripe's, in passes.
+One reporting pass: seal, resolve what is uncertain, send, prune.
 
 A pass seals what is due, looks into what is in doubt, has `meterkit.reporting.delivery` send what is in the outbox, and
 lets go of what is old.

@@ -1,5 +1,5 @@
 """
-Edges: what Stripe's summaries say of events whose outcome is not known, when it is too late to send them again.
+Resolve events of unknown outcome against Stripe's summaries.
 
 Stripe keeps no list of meter events, but tells what a customer used on a meter in an hour. All that was reported for
 that hour stands in the ledger, so the difference says whether what is in doubt is there.

@@ -1,5 +1,5 @@
 """
-Edges: the lanes to Stripe. Each has a connection of its own, and a thread while there is something to send in it.
+Adaptive pool of connections: doubles while all goes well, halves when throttled.
 
 How many are used is found out as TCP does it: one at first, twice as many after each answer as long as all goes well,
 half as many when Stripe says that it is too much. So a sandbox with its 25 requests a second gets few, and a live

@@ -1,4 +1,4 @@
-"""Build the optional parts of a kit: webhook endpoint, governor, dispatcher, customer page."""
+"""Build the optional parts of a kit: governor, dispatcher, customer page."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Wiring: usage of the past, from a CSV file into the ledger.
+Import past usage from a CSV file.
 
 A file is known by its content, and goes in by portions, each of them once: so it can be broken off and begun again, and
 the same file twice counts once. All of it is checked before any of it is counted.

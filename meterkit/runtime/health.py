@@ -1,4 +1,4 @@
-"""Wiring: what ``kit.health()`` says: where all usage is, whether the books balance, and what needs attention."""
+"""`kit.health()`."""
 
 from __future__ import annotations
 

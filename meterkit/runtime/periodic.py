@@ -1,4 +1,4 @@
-"""Wiring: work that a thread of its own does again and again, and less often while it fails."""
+"""A periodic background task with backoff."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Wiring: all of a kit that belongs to one process: its journal, its connection to the ledger, its background threads.
+Runtime of one process: journal, database and the background flush.
 
 One thread flushes every few seconds, and sends the `meterkit.runtime.stripe_jobs` to Stripe. The threads make things
 sooner, never right or wrong: a process without them, or one that is killed, leaves its journal to the next that

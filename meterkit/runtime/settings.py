@@ -1,5 +1,5 @@
 """
-Rules: what a kit is configured with, checked while it is built.
+Settings of a kit, validated while it is built.
 
 Each check answers its argument in the form that the kit uses, or raises a `ConfigurationError` with the cure.
 """

@@ -1,4 +1,4 @@
-"""Operations on Stripe that a developer or the command line asks for, and no thread runs by itself."""
+"""Operations on Stripe that the command line asks for."""
 
 from __future__ import annotations
 

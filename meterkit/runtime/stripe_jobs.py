@@ -1,5 +1,5 @@
 """
-Wiring: all that one process has to do with Stripe: it reports usage, and follows what webhooks tell.
+Background jobs that talk to Stripe: report, and sync accounts.
 
 Each runs in a thread of its own, so that a Stripe that does not answer holds up no flush, nor a long report a webhook.
 """

@@ -1,5 +1,5 @@
 """
-Wiring: the runtime of this process, and of each process that is forked from it.
+One runtime per process, across forks.
 
 The first count starts it, in a forked child as well, also where no fork hook runs.
 """

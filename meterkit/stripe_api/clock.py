@@ -1,5 +1,5 @@
 """
-Edges: the time, as Stripe tells it.
+Stripe's clock, read from its responses.
 
 How long ago an event was sent decides whether it may be sent again, for Stripe forgets identifiers by its own clock.
 This machine's clock may have been set since.

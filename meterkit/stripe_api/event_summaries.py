@@ -1,5 +1,5 @@
 """
-Edges: Stripe's event summaries: what it has added up for a customer and a meter.
+Meter event summaries: the sums that Stripe has.
 
 Stripe keeps no list of meter events; this is all that it tells of them.
 """

@@ -1,4 +1,4 @@
-"""Edges: what Stripe's answers mean for a meter event. The table of retries, as code."""
+"""Classify Stripe's answers: sent, rejected, retry, unknown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Edges: to try again, some seconds apart, while that may help."""
+"""Retry policy for calls to Stripe."""
 
 from __future__ import annotations
 

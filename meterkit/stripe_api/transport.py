@@ -1,5 +1,5 @@
 """
-Edges: stripe-python's HTTP, over httpx.
+httpx transport for stripe-python, with hard time limits.
 
 stripe-python's own httpx client sends what httpx deprecates, and under ``-W error`` fails on every call; its others
 take no separate connect and read time-outs. Here is the one line to change when httpx gets its successor.

@@ -1,5 +1,5 @@
 """
-Edges: what Stripe says of customers, subscriptions and invoices, kept in the ledger.
+Refresh accounts from Stripe, after a webhook event or all at once.
 
 A webhook event tells which object has changed, and Stripe is asked what it is now. So it does not matter in which order
 events come, how often, or how late: what is kept in the end is what Stripe has.

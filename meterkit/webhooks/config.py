@@ -1,4 +1,4 @@
-"""Rules: where Stripe's webhooks come in, and how they are known to be Stripe's."""
+"""`Webhook`: the endpoint's path and signing secrets."""
 
 from __future__ import annotations
 

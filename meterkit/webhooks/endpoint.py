@@ -1,5 +1,5 @@
 """
-Respond to requests to the webhook path, the same in every framework.
+Answer requests to the webhook path.
 
 Stripe gets 200 when the event is in the ledger; anything else makes it send the event again, for three days.
 """

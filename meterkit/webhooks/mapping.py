@@ -1,4 +1,4 @@
-"""Edges: Stripe's customers, subscriptions and invoices in the words of the ledger."""
+"""Map Stripe objects to account models."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-Edges: from the body of a webhook to what it tells to look at.
+Verify the signature of a webhook, and parse what it is about.
 
 Of what an event says, only its id, its type and which object it is about are used: the rest may be old, for events come
 in any order. `meterkit.webhooks.account_sync` asks Stripe for the object as it is now.

@@ -1,4 +1,4 @@
-"""Faces: tables of customers and of webhook events, for people."""
+"""Tables of customers and of webhook events, for people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faces: tables of what was compared and explained, for people."""
+"""Tables of what was compared and explained, for people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faces: the demo, told to people as it goes, and its invoices and books as tables."""
+"""The demo, told to people as it goes, and its invoices and books as tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faces: tables of notices, and of amounts by other prices, for people."""
+"""Tables of notices, and of amounts by other prices, for people."""
 
 from __future__ import annotations
 

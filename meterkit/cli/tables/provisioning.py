@@ -1,4 +1,4 @@
-"""Faces: the plan of a provisioning as a table, for people."""
+"""The plan of a provisioning as a table, for people."""
 
 from __future__ import annotations
 

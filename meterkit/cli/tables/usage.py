@@ -1,4 +1,4 @@
-"""Faces: tables for people. This module, and the others that are called so, are the only ones that need rich."""
+"""Tables for people. This module, and the others that are called so, are the only ones that need rich."""
 
 from __future__ import annotations
 
