@@ -160,7 +160,7 @@ def test_every_problem_is_in_the_reference():
 
 def test_every_place_in_the_books_is_told():
     """What can be lost names every place where usage can be."""
-    from meterkit.ledger.ledger import Books
+    from meterkit.ledger.books import Books
 
     assert [] == [name for name in Books.__slots__ if name not in page("what-can-be-lost.md")]
 

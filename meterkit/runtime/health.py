@@ -7,7 +7,8 @@ from typing import Any
 
 from meterkit.core.problems import Problems
 from meterkit.core.validation import OLDEST_SECONDS
-from meterkit.ledger.ledger import Books
+from meterkit.ledger.books import Books
+from meterkit.ledger.books import books as read_books
 from meterkit.runtime.process import ProcessRuntime
 from meterkit.runtime.settings import Settings
 from meterkit.runtime.stripe_jobs import NO_KEY
@@ -23,7 +24,7 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
     refused: list[dict[str, Any]] = []
     try:
         # The journal first: what moves on in the meantime is found in the ledger, and known there by its generation.
-        books = runtime.ledger().books(runtime.journal.totals())
+        books = read_books(runtime.database(), runtime.journal.totals())
         attention += _waiting(runtime.accounts().unlinked(), settings.clock())
         attention += [
             f"Stripe has not told whether {each.report} is canceled, and is asked again: {each.error}"

@@ -19,7 +19,7 @@ from meterkit.demo.server import Server, ServerError
 from meterkit.demo.stripe_account import Invoice, Line
 from meterkit.demo.traffic import PLAN, Tally, calls
 from meterkit.journal.generation import Generation
-from meterkit.ledger.ledger import Books
+from meterkit.ledger.books import Books
 from meterkit.reporting.reporter import Summary
 
 
