@@ -209,12 +209,12 @@ class MeterMiddleware:
         """What to send instead of the app's response, where None lets it answer; and how it is to send that."""
         page = self._page
         if page is not None and exchange.path == page.path:
-            return await in_thread(lambda: page.answer(exchange)), send
+            return await in_thread(lambda: page.respond(exchange)), send
         governor = self._governor
         if governor is None:
             return None, send
         waits = governor.waits_for(exchange)
-        answer = await in_thread(lambda: governor.stop(exchange)) if waits else governor.stop(exchange)
+        answer = await in_thread(lambda: governor.check(exchange)) if waits else governor.check(exchange)
         return answer, send if exchange.warning is None else _warning(send, exchange.warning)
 
     def _closing(self, send: Send) -> Send:
@@ -247,7 +247,7 @@ async def _answer(endpoint: WebhookEndpoint, scope: Scope, receive: Receive, sen
         if len(payload) <= LARGEST_BYTES:  # what follows is read, and forgotten: a client listens when it has said all
             payload += message.get("body", b"")
     signature = raw_headers(scope["headers"]).get("stripe-signature")
-    answer = await in_thread(lambda: endpoint.answer(scope["method"], bytes(payload), signature))
+    answer = await in_thread(lambda: endpoint.respond(scope["method"], bytes(payload), signature))
     await _send_answer(answer, send, scope["method"])
 
 

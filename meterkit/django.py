@@ -114,7 +114,7 @@ class MeterMiddleware:
         if exchange is None:
             return None
         assert self._governor is not None
-        return self._refused(self._governor.stop(exchange), request, exchange)
+        return self._refused(self._governor.check(exchange), request, exchange)
 
     async def _before_async_view(self, request: HttpRequest, *_view: object) -> HttpResponseBase | None:
         exchange, governor = _exchange_of(request), self._governor
@@ -122,7 +122,7 @@ class MeterMiddleware:
             return None
         assert governor is not None
         waits = governor.waits_for(exchange)
-        answer = await in_thread(lambda: governor.stop(exchange)) if waits else governor.stop(exchange)
+        answer = await in_thread(lambda: governor.check(exchange)) if waits else governor.check(exchange)
         return self._refused(answer, request, exchange)
 
     def _refused(self, answer: Response | None, request: HttpRequest, exchange: Exchange) -> HttpResponseBase | None:
@@ -143,7 +143,7 @@ class MeterMiddleware:
     def _answer(self, request: HttpRequest) -> HttpResponse:
         assert self._endpoint is not None
         payload = request.read(LARGEST_BYTES + 1)  # not request.body, which has a limit of its own, for forms
-        answer = self._endpoint.answer(request.method or "", payload, request.headers.get("Stripe-Signature"))
+        answer = self._endpoint.respond(request.method or "", payload, request.headers.get("Stripe-Signature"))
         return _response(answer, request)
 
     async def _answer_async(self, request: HttpRequest) -> HttpResponse:
@@ -151,7 +151,7 @@ class MeterMiddleware:
 
     def _show(self, request: HttpRequest, exchange: DjangoExchange) -> HttpResponse:
         assert self._page is not None
-        answer = self._page.answer(exchange)
+        answer = self._page.respond(exchange)
         self.recorder.refuse(exchange)
         return _response(answer, request)
 

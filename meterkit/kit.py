@@ -267,7 +267,7 @@ class MeterKit:
             WebhookError: The request is not Stripe's; respond with its ``status``.
             LedgerError: The event could not be kept; respond with 503, and Stripe sends it again.
         """
-        return self._supervisor.runtime(counting=True).receive(payload, signature)
+        return self._supervisor.runtime(counting=True).stripe_jobs.receive(payload, signature)
 
     def sync(self) -> SyncResult:
         """

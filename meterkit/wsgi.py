@@ -91,8 +91,8 @@ class MeterMiddleware:
     def _ask(self, exchange: WSGIExchange, start_response: StartResponse) -> tuple[Response | None, StartResponse]:
         """What to send instead of the app's response, where None lets it answer; and how it is to start that."""
         if self._page is not None and exchange.path == self._page.path:
-            return self._page.answer(exchange), start_response
-        answer = None if self._governor is None else self._governor.stop(exchange)
+            return self._page.respond(exchange), start_response
+        answer = None if self._governor is None else self._governor.check(exchange)
         warning = exchange.warning
         return answer, start_response if warning is None else _warning(start_response, warning)
 
@@ -138,7 +138,7 @@ def _answered(endpoint: WebhookEndpoint, environ: WSGIEnvironment, start_respons
     length = environ.get("CONTENT_LENGTH") or "0"
     size = int(length) if length.isascii() and length.isdigit() else 0
     payload = environ["wsgi.input"].read(min(size, LARGEST_BYTES + 1))
-    answer = endpoint.answer(environ["REQUEST_METHOD"], payload, environ.get("HTTP_STRIPE_SIGNATURE"))
+    answer = endpoint.respond(environ["REQUEST_METHOD"], payload, environ.get("HTTP_STRIPE_SIGNATURE"))
     return _sent(answer, environ, start_response)
 
 

@@ -50,7 +50,7 @@ class CustomerPage:
         self._limits = tuple(limits)
         self._clock = clock
 
-    def answer(self, exchange: Exchange) -> Response:
+    def respond(self, exchange: Exchange) -> Response:
         """What to send for *exchange*, which is no usage. Never raises; reads the ledger."""
         if exchange.method not in ("GET", "HEAD"):
             return json_response(405, {"error": "this can only be read"}, ("Allow", "GET, HEAD"))

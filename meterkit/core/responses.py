@@ -40,7 +40,7 @@ REASONS = {
 }
 
 
-def answer(status: int, body: bytes, *headers: tuple[str, str], media_type: str = "application/json") -> Response:
+def response(status: int, body: bytes, *headers: tuple[str, str], media_type: str = "application/json") -> Response:
     """An answer that nobody may keep: what it says may be otherwise in a moment."""
     about = [("Content-Type", media_type), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
     return Response(status, REASONS.get(status, "Unknown"), [*about, *headers], body)
@@ -48,4 +48,4 @@ def answer(status: int, body: bytes, *headers: tuple[str, str], media_type: str 
 
 def json_response(status: int, content: Any, *headers: tuple[str, str]) -> Response:
     """The same, of what ``json.dumps`` takes."""
-    return answer(status, json.dumps(content).encode(), *headers)
+    return response(status, json.dumps(content).encode(), *headers)

@@ -31,7 +31,7 @@ class BlockedRequests:
     count: int
 
 
-def add_stopped(database: Database, counts: Mapping[tuple[str, str], int], now: int) -> None:
+def add_blocked(database: Database, counts: Mapping[tuple[str, str], int], now: int) -> None:
     """
     Add what was stopped today, by company and reason.
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from meterkit.journal.journal import Journal
     from meterkit.ledger.database import Database
 
-LOOK_SECONDS = 5.0
+READY_SECONDS = 5.0
 """For how long the first requests of an exact quota wait until it is known what is used of it."""
 
 MOST_COMPANIES = 10_000
@@ -52,8 +52,8 @@ class Governor:
 
     Attributes:
         watched: Names of the meters that have a quota.
-        holds: What this process took of exact quotas; None if there are none, or before the first look.
-        looked: Set when it is known who may pass.
+        reservations: What this process took of exact quotas; None if there are none, or before the first look.
+        ready: Set when it is known who may pass.
         total: How many requests did not pass in this process, by reason; with ``warn:`` before it, would not.
     """
 
@@ -82,11 +82,11 @@ class Governor:
         self._is_exact = any(quota.exact for quota in governance.quotas)
         self._has_more = governance.check is not None or governance.unknown == "block"
         self._lock = threads.rlock()
-        self._stopped: dict[tuple[str, str], int] = {}
+        self._blocked: dict[tuple[str, str], int] = {}
         self.total: dict[str, int] = {}
         self._snapshot: Snapshot | None = None
-        self.looked = Event()
-        self.holds: Reservations | None = None
+        self.ready = Event()
+        self.reservations: Reservations | None = None
         self._journal: Journal | None = None
         self._builder: SnapshotBuilder | None = None
 
@@ -95,7 +95,7 @@ class Governor:
         if self._journal is None:
             self._journal = self._begin()
 
-    def stop(self, exchange: Exchange) -> Response | None:
+    def check(self, exchange: Exchange) -> Response | None:
         """
         What to answer instead of the app; None lets *exchange* pass, perhaps with a warning. Never raises.
         """
@@ -110,14 +110,14 @@ class Governor:
             is_hard = is_hard and self._governance.mode == "enforce"
             self._note(block, is_hard=is_hard)
             if is_hard:
-                return self._answer(block)
+                return self._respond(block)
             exchange.warning = block.reason
         except Exception as error:
             self._recorder.problems.internal(error)
         return None
 
     def waits_for(self, exchange: Exchange) -> bool:
-        """Whether `stop` may wait for the ledger: an event loop does not wait for that."""
+        """Whether `check` may wait for the ledger: an event loop does not wait for that."""
         return self._is_exact and self._concerns.of(exchange.method, exchange.path).exact
 
     def _passes(self, exchange: Exchange, concern: RequestScope) -> bool:
@@ -139,7 +139,7 @@ class Governor:
         """Why *exchange* may not pass, and whether that is meant."""
         self.begin()
         if self._snapshot is None and concern.exact:
-            self.looked.wait(LOOK_SECONDS)  # or what passes before the first look is held by nobody
+            self.ready.wait(READY_SECONDS)  # or what passes before the first look is held by nobody
         snapshot = self._snapshot
         company = self._recorder.identity.early(exchange)
         is_known = company is not None and snapshot is not None and company in snapshot.standings.known
@@ -153,7 +153,7 @@ class Governor:
         quotas = concern.of(snapshot.quotas)
         over = [(each, block) for each in quotas if (block := self._over(each, company))]
         hard = next((block for each, block in over if each.quota.hard), None)
-        block = hard or self._check(exchange, company, snapshot) or self._take(exchange, company, quotas)
+        block = hard or self._ask_application(exchange, company, snapshot) or self._take(exchange, company, quotas)
         if block is not None:
             return block, True
         return (over[0][1] if over else None), False
@@ -170,7 +170,7 @@ class Governor:
     def _take(self, exchange: Exchange, company: str, quotas: Iterable[QuotaUsage]) -> Block | None:
         """Reserve the unit that *exchange* needs of each exact quota; why that failed, or None."""
         exact = [each for each in quotas if each.quota.exact]
-        if not exact or self.holds is None:
+        if not exact or self.reservations is None:
             return None
         from meterkit.governance.reservations import ReservationRequest
 
@@ -181,7 +181,7 @@ class Governor:
             if limit is not None:
                 wanted[ReservationRequest(each.meter, limit, each.period(company, now).start)] = each
         try:
-            failed = self.holds.take(exchange, company, wanted) if wanted else None
+            failed = self.reservations.take(exchange, company, wanted) if wanted else None
         except LedgerError as error:
             self._problems.note("quota_not_exact", f"a request passed without its unit of an exact quota: {error}")
             return None
@@ -203,7 +203,7 @@ class Governor:
             retry_after=max(1, each.period(company, now).end - now),
         )
 
-    def _check(self, exchange: Exchange, company: str, snapshot: Snapshot) -> Block | None:
+    def _ask_application(self, exchange: Exchange, company: str, snapshot: Snapshot) -> Block | None:
         if self._governance.check is None:
             return None
         used = {each.meter: each.used.get((company, each.meter), 0) for each in snapshot.quotas}
@@ -221,13 +221,13 @@ class Governor:
         values = {name: getattr(block, name) for name in block.__dataclass_fields__}
         return replace(block, settle_url=fill(url, values))
 
-    def _answer(self, block: Block) -> Response:
+    def _respond(self, block: Block) -> Response:
         refusal = self._governance.refusals.get(block.reason)
         try:
-            return (refusal or Refusal()).answer(block)
+            return (refusal or Refusal()).respond(block)
         except Exception as error:
             self._problems.note("refusal_raised", f"the Refusal of {block.reason!r} raised {error!r:.200}")
-            return Refusal().answer(block)
+            return Refusal().respond(block)
 
     def _note(self, block: Block, *, is_hard: bool) -> None:
         reason = block.reason if is_hard else f"warn:{block.reason}"
@@ -235,8 +235,8 @@ class Governor:
             self.total[reason] = self.total.get(reason, 0) + 1
             if is_hard:
                 company = block.company or NOBODY
-                key = (company if len(self._stopped) < MOST_COMPANIES else NOBODY, reason)
-                self._stopped[key] = self._stopped.get(key, 0) + 1
+                key = (company if len(self._blocked) < MOST_COMPANIES else NOBODY, reason)
+                self._blocked[key] = self._blocked.get(key, 0) + 1
 
     def refresh(self, database: Database, usage: UsageByPeriod, journal: Journal) -> None:
         """
@@ -245,7 +245,7 @@ class Governor:
         Raises:
             LedgerError: The ledger cannot be read; what was known before goes on to decide.
         """
-        from meterkit.governance.blocked_requests import add_stopped
+        from meterkit.governance.blocked_requests import add_blocked
         from meterkit.governance.snapshot import SnapshotBuilder
 
         if self._builder is None:
@@ -262,29 +262,29 @@ class Governor:
         self._journal = journal
         journal.seen()
         if self._is_exact:
-            if self.holds is None:
+            if self.reservations is None:
                 from meterkit.governance.reservations import Reservations
 
-                self.holds = Reservations(database, journal, clock=self._clock)
-            self.holds.requeue()
-        self.looked.set()
+                self.reservations = Reservations(database, journal, clock=self._clock)
+            self.reservations.release_unused()
+        self.ready.set()
         with self._lock:
-            stopped, self._stopped = self._stopped, {}
+            stopped, self._blocked = self._blocked, {}
         if stopped:
             try:
-                add_stopped(database, stopped, now)
+                add_blocked(database, stopped, now)
             except BaseException:
                 with self._lock:
                     for key, count in stopped.items():
-                        self._stopped[key] = self._stopped.get(key, 0) + count
+                        self._blocked[key] = self._blocked.get(key, 0) + count
                 raise
 
-    def leave(self) -> None:
+    def reset(self) -> None:
         """What counts has ended, or is the parent's of this forked child; what was seen is good for a moment more."""
         self._lock = threads.rlock()
-        self._builder = self._journal = self.holds = None
-        self._snapshot, self.looked = (None, Event()) if self._is_exact else (self._snapshot, self.looked)
-        self._stopped, self.total = {}, {}
+        self._builder = self._journal = self.reservations = None
+        self._snapshot, self.ready = (None, Event()) if self._is_exact else (self._snapshot, self.ready)
+        self._blocked, self.total = {}, {}
 
 
 def _unknown(company: str | None, *, looked: bool) -> Block:

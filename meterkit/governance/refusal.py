@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, asdict, dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
-from meterkit.core.responses import Response, answer
+from meterkit.core.responses import Response, response
 from meterkit.core.text_templates import checked_template, fill
 from meterkit.errors import ConfigurationError
 
@@ -124,7 +124,7 @@ class Refusal:
             raise ConfigurationError(f"{what} is a text, not {text!r:.200}")
         checked_template(text, what=what, fields=FIELDS)
 
-    def answer(self, block: Block) -> Response:
+    def respond(self, block: Block) -> Response:
         """
         What to send for *block*.
 
@@ -138,7 +138,7 @@ class Refusal:
         headers = [(name, _header(fill(value, values))) for name, value in self.headers.items()]
         if block.retry_after is not None:
             headers.append(("Retry-After", str(block.retry_after)))
-        return answer(status, self._body(block, values), *headers, media_type=_header(self.media_type))
+        return response(status, self._body(block, values), *headers, media_type=_header(self.media_type))
 
     def _body(self, block: Block, values: dict[str, object]) -> bytes:
         if self.body is None:

@@ -105,7 +105,7 @@ class Reservations:
         for pair in list(self._written):
             self._write(connection, pair)
 
-    def requeue(self) -> None:
+    def release_unused(self) -> None:
         """
         Of requests that turned out to be no usage; after each flush.
 

@@ -182,10 +182,10 @@ class Recorder:
 
     def _look_at_routes(self, exchange: Exchange) -> None:
         try:
-            if self._routes.watching:
-                self._routes.look(exchange)
+            if self._routes.active:
+                self._routes.check(exchange)
         except Exception as error:
-            self._routes.watching = False
+            self._routes.active = False
             self.problems.internal(error)
 
     def _complete_at(self, exchange: Exchange) -> int | None:

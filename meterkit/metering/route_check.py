@@ -31,9 +31,9 @@ class RouteCheck:
         self._problems = problems
         self._compared = False
         self._without = 0
-        self.watching = bool(self._meters)
+        self.active = bool(self._meters)
 
-    def look(self, exchange: Exchange) -> None:
+    def check(self, exchange: Exchange) -> None:
         """Warn if this exchange shows that a meter can never match; call it while ``watching``."""
         if not self._compared:
             known = exchange.known_routes()
@@ -41,12 +41,12 @@ class RouteCheck:
                 self._compared = True
                 self._compare({"/" + route.lstrip("/") for route in known})
         if exchange.route is not None:
-            self.watching = False  # templates are published
+            self.active = False  # templates are published
         elif 200 <= exchange.status < 300:
             self._without += 1
             # What has templates may still answer without one: static files, a health check in a middleware.
             if self._without >= (PATIENCE if self._compared else 1):
-                self.watching = False
+                self.active = False
                 self._warn_missing()
 
     def _compare(self, known: set[str]) -> None:

@@ -102,7 +102,7 @@ class Dispatcher:
             LedgerError: The ledger failed. That itself is told, without it.
         """
         try:
-            self.look()
+            self.evaluate()
         except LedgerError:
             for notice, channels in self._trouble():
                 self._tell_without_ledger(notice, channels)
@@ -112,7 +112,7 @@ class Dispatcher:
             if (worker is None or not worker.is_alive) and not self._stop.is_set():
                 self._workers[name] = DaemonThread(partial(self.deliver, name), name="meterkit-notify")
 
-    def look(self) -> int:
+    def evaluate(self) -> int:
         """
         Write down what is to be told; how much of it is new. What another process has written is told by its key.
 

@@ -100,7 +100,7 @@ class Assembly:
         if checked:
             from meterkit.notices.dispatcher import Dispatcher
 
-            self._supervisor.notifier = partial(
+            self._supervisor.dispatcher = partial(
                 Dispatcher,
                 checked,
                 meters=self._meters,

@@ -65,7 +65,7 @@ class ProcessRuntime:
         windows: Windows,
         *,
         governor: Governor | None = None,
-        notifier: MakeDispatcher | None = None,
+        dispatcher: MakeDispatcher | None = None,
     ) -> None:
         self._settings = settings
         self._problems = problems
@@ -89,8 +89,8 @@ class ProcessRuntime:
         self.stripe_jobs = StripeJobs(
             settings, problems, database=self.database, stop=self._stop, changed=self._wake.ring
         )
-        self.notifier = (
-            None if notifier is None else notifier(database=self.database, usage=self.usage, stop=self._stop)
+        self.dispatcher = (
+            None if dispatcher is None else dispatcher(database=self.database, usage=self.usage, stop=self._stop)
         )
         self._notifying = PeriodicTask(self._notify_in_background, "meterkit-notices", settings.flush_interval)
         self._folded: list[str] = []  # generations whose files are removed
@@ -158,13 +158,6 @@ class ProcessRuntime:
         self._wake.ring()
         return self.journal
 
-    def receive(self, payload: bytes | str, signature: str | None) -> bool:
-        """See `meterkit.MeterKit.receive`."""
-        is_new = self.stripe_jobs.receive(payload, signature)
-        if is_new:
-            self._wake.ring()  # to follow it now
-        return is_new
-
     def close(self) -> None:
         """Stop the threads, after a last flush if that takes but a moment, and let go of all files."""
         if self._database is not None:
@@ -180,8 +173,8 @@ class ProcessRuntime:
         elif not thread.is_current and not thread.join(STOP_SECONDS):
             self._note_flush_failed(LedgerError("the last flush takes too long to wait for"))
         self.stripe_jobs.close()
-        if self.notifier is not None:
-            self.notifier.close()
+        if self.dispatcher is not None:
+            self.dispatcher.close()
         self.journal.close(flushing=self._flushing_thread is not None)
 
     def abandon(self) -> None:
@@ -249,8 +242,10 @@ class ProcessRuntime:
 
     def _fold_retired(self) -> None:
         for generation in self.journal.retired():
-            holds = None if self._governor is None else self._governor.holds
-            self.ledger().fold(generation.id, generation.cells(), folded=None if holds is None else holds.move)
+            reservations = None if self._governor is None else self._governor.reservations
+            self.ledger().fold(
+                generation.id, generation.cells(), folded=None if reservations is None else reservations.move
+            )
             if not generation.is_full:  # or they may be invented, and many
                 self.journal.flood.know(company for (_, _, company, _, _), _, _ in generation.cells())
             self.journal.forget(generation)
@@ -290,7 +285,7 @@ class ProcessRuntime:
                 is_last = self._stop.is_set()  # asked before: a flush that a stop comes upon has not seen all
                 self._flush_in_background()
                 self.stripe_jobs.tick()
-                if self.notifier is not None and not self._stop.is_set():
+                if self.dispatcher is not None and not self._stop.is_set():
                     self._notifying.start_if_due()
         finally:
             self._thread, self.journal.counts = None, False  # by what no flush may raise; the next count starts another
@@ -302,9 +297,9 @@ class ProcessRuntime:
             self._note_flush_failed(error)
 
     def _notify_in_background(self) -> float:
-        assert self.notifier is not None
+        assert self.dispatcher is not None
         try:
-            self.notifier.run()
+            self.dispatcher.run()
         except Exception as error:
             self._problems.note("notify_failed", f"nobody could be told of what happens: {error}", level=logging.ERROR)
         return time.monotonic()

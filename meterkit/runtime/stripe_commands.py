@@ -115,7 +115,7 @@ class StripeCommands:
                 about=about,
                 days_until_due=days_until_due,
             )
-        self._stripe_jobs.follower().look([("customer", found.customer), ("subscription", found.subscription)])
+        self._stripe_jobs.account_sync().refresh([("customer", found.customer), ("subscription", found.subscription)])
         return found
 
     def _so_far(self, month: str | None) -> Period:

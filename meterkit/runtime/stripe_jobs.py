@@ -64,7 +64,7 @@ class StripeJobs:
         self._stop = stop
         self._opening = threads.rlock()
         self._reporter: Reporter | None = None
-        self._follower: AccountSync | None = None
+        self._account_sync: AccountSync | None = None
         self._reporting = PeriodicTask(self._report_in_background, "meterkit-report", settings.report_interval)
         self._following = PeriodicTask(self._follow_in_background, "meterkit-follow", settings.report_interval)
         self.last_report: Summary | None = None
@@ -115,6 +115,8 @@ class StripeJobs:
         is_new = Inbox(self._database(), clock=clock).put(event)
         self.received_webhooks += 1
         self._problems.clear("webhook_refused")
+        if is_new:
+            self._changed()  # to sync the account now
         return is_new
 
     def follow(self) -> SyncResult:
@@ -125,7 +127,7 @@ class StripeJobs:
             LedgerError: The ledger failed; the webhook events wait.
             ConfigurationError: There is no key.
         """
-        found = self._noted(self.follower().follow())
+        found = self._noted(self.account_sync().follow())
         if found.closing:
             # When every process has flushed what it counted before the period's end.
             self._reporting.hasten(2 * self._settings.flush_interval)
@@ -139,11 +141,11 @@ class StripeJobs:
             LedgerError: The ledger failed.
             ConfigurationError: There is no key.
         """
-        return self._noted(self.follower().sync())
+        return self._noted(self.account_sync().sync())
 
     def tick(self) -> None:
         """From time to time, by the thread that flushes: do what is due, and end what takes too long."""
-        for each in (self._reporter, self._follower):
+        for each in (self._reporter, self._account_sync):
             if each is not None:
                 each.hang_up()
         if self._stop.is_set():
@@ -154,7 +156,7 @@ class StripeJobs:
 
     def close(self) -> None:
         """Wait a moment for what is under way, and close the connections."""
-        for errand, worker in ((self._reporting, self._reporter), (self._following, self._follower)):
+        for errand, worker in ((self._reporting, self._reporter), (self._following, self._account_sync)):
             if errand.join(STOP_SECONDS) and worker is not None:
                 worker.close()
 
@@ -185,7 +187,7 @@ class StripeJobs:
                 )
             return self._reporter
 
-    def follower(self) -> AccountSync:
+    def account_sync(self) -> AccountSync:
         """
         What asks Stripe for customers, subscriptions and invoices; made by its first use.
 
@@ -198,8 +200,8 @@ class StripeJobs:
         key = key_of(self._settings)
         database, settings = self._database(), self._settings
         with self._opening:
-            if self._follower is None:
-                self._follower = AccountSync(
+            if self._account_sync is None:
+                self._account_sync = AccountSync(
                     database,
                     clock=settings.clock,
                     api_key=key,
@@ -207,7 +209,7 @@ class StripeJobs:
                     metadata_key=settings.metadata_key,
                     stop=self._stop,
                 )
-            return self._follower
+            return self._account_sync
 
     def _find_payers(self) -> None:
         """Ask the application who pays for companies of which nobody has said it, and remember what it answers."""

@@ -38,7 +38,7 @@ class Supervisor:
 
     Attributes:
         governor: Decides who may pass, and is kept up to date, too; None where everybody may.
-        notifier: Makes what tells of usage; None where nobody is told.
+        dispatcher: Makes what tells of usage; None where nobody is told.
     """
 
     def __init__(self, settings: Settings, problems: Problems, windows: Windows) -> None:
@@ -48,7 +48,7 @@ class Supervisor:
         self._runtime: ProcessRuntime | None = None
         self.journal: Journal | _NoJournal = _NoJournal()
         self.governor: Governor | None = None
-        self.notifier: MakeDispatcher | None = None
+        self.dispatcher: MakeDispatcher | None = None
         # One for each process, because a fork may happen while a thread of the parent's holds the parent's.
         # Re-entrant, because a signal handler may count.
         self._starting: dict[int, threading.RLock] = {}
@@ -68,7 +68,7 @@ class Supervisor:
             atexit.unregister(self.close)
             runtime.close()
         if self.governor is not None:
-            self.governor.leave()
+            self.governor.reset()
 
     def count(self, cells: list[tuple[UsageKey, int]], now: float) -> None:
         """Put counts into the journal of this process; for `meterkit.metering.recorder.Recorder`."""
@@ -100,7 +100,11 @@ class Supervisor:
                 runtime = self._runtime
                 if runtime is None:
                     runtime = self._runtime = ProcessRuntime(
-                        self._settings, self._problems, self._windows, governor=self.governor, notifier=self.notifier
+                        self._settings,
+                        self._problems,
+                        self._windows,
+                        governor=self.governor,
+                        dispatcher=self.dispatcher,
                     )
                     atexit.register(self.close)
                 if counting and not runtime.counts:
@@ -124,7 +128,7 @@ class Supervisor:
         self._starter, self._early = None, deque()
         self._problems.after_fork()
         if self.governor is not None:
-            self.governor.leave()
+            self.governor.reset()
         runtime, self._runtime = self._runtime, None
         if runtime is not None:
             _inherited.append(runtime)

@@ -109,7 +109,7 @@ class AccountSync:
             found.error = ""  # another process looks at them
         return found
 
-    def look(self, objects: Iterable[tuple[str, str]]) -> SyncResult:
+    def refresh(self, objects: Iterable[tuple[str, str]]) -> SyncResult:
         """
         Look at some objects, by type and id.
 

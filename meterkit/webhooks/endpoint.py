@@ -28,7 +28,7 @@ class WebhookEndpoint:
         self._receive = receive
         self._problems = problems
 
-    def answer(self, method: str, payload: bytes, signature: str | None) -> Response:
+    def respond(self, method: str, payload: bytes, signature: str | None) -> Response:
         """
         Take the event, and say what came of it. Never raises; waits for the ledger.
 

@@ -94,7 +94,7 @@ def status_of(kit):
     """What a request of acme is answered with."""
     exchange = PlainExchange("GET", "/calls", headers={"x-company": "acme"})
     exchange.publish(kit)
-    response = kit.governor.stop(exchange)
+    response = kit.governor.check(exchange)
     kit.recorder.refuse(exchange)
     return 200 if response is None else response.status
 
@@ -110,11 +110,11 @@ def test_all_agree(kit, seen, mailbox, objects, standing):
     kit.flush()
     exchange = PlainExchange("GET", "/billing/usage", headers={"x-company": "acme"})
     exchange.publish(kit)
-    page = json.loads(kit.page.answer(exchange).body)
+    page = json.loads(kit.page.respond(exchange).body)
     kit.recorder.refuse(exchange)
     status = status_of(kit)
-    process.notifier.look()
-    process.notifier.deliver("mailbox")
+    process.dispatcher.evaluate()
+    process.dispatcher.deliver("mailbox")
 
     assert [standing] == [account.standing for account in kit.customers()]
     assert standing == page["standing"]

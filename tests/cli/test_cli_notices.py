@@ -78,10 +78,10 @@ def test_what_was_told(telling, shop, monkeypatch):
     monkeypatch.syspath_prepend(shop)
     import telling as module
 
-    notifier = module.kit.process().notifier
-    notifier.look()
+    dispatcher = module.kit.process().dispatcher
+    dispatcher.evaluate()
     for name in ("telling.tell", "telling.fail"):
-        notifier.deliver(name)
+        dispatcher.deliver(name)
     module.kit.close()
     code, out, _ = meterkit("notices", "telling:kit")
     _, rows = data_of("notices", "telling:kit", "--company", "globex")

@@ -34,7 +34,7 @@ def govern(make_kit):
 def looked_once(kit):
     """Begin, and wait until the thread that this wakes has looked; from then on it flushes when told to."""
     kit.governor.begin()
-    assert kit.governor.looked.wait(20)
+    assert kit.governor.ready.wait(20)
     kit.flush()
     return kit
 
@@ -43,7 +43,7 @@ def ask(kit, company="acme", path="/calls", method="GET"):
     """Send a request of *company*; its problem if it does not pass, and else it is answered with 200, and counted."""
     exchange = PlainExchange(method, path, headers={"x-company": company} if company else {})
     exchange.publish(kit)
-    answer = kit.governor.stop(exchange)
+    answer = kit.governor.check(exchange)
     if answer is not None:
         kit.recorder.refuse(exchange)
         return answer.status, json.loads(answer.body)
@@ -137,7 +137,7 @@ def test_an_exact_quota_holds_what_is_under_way(govern):
     """Also over a flush; what is no usage in the end is given back."""
     kit = govern(quotas=[Quota(CALLS, 2, exact=True)])
     under_way = [PlainExchange("GET", "/calls", headers={"x-company": "acme"}) for _ in range(2)]
-    before = [kit.governor.stop(exchange) for exchange in under_way]
+    before = [kit.governor.check(exchange) for exchange in under_way]
     kit.record(CALLS, "bird")  # so that there is something to fold
     kit.flush()
     meanwhile = statuses(kit, 1)
@@ -244,7 +244,7 @@ def test_a_refusal_of_ones_own(govern):
     )
     exchange = PlainExchange("GET", "/calls")
     exchange.publish(kit)
-    answer = kit.governor.stop(exchange)
+    answer = kit.governor.check(exchange)
 
     assert (403, "text/html; charset=utf-8", "a<b>") == (
         answer.status, dict(answer.headers)["Content-Type"], dict(answer.headers)["X-Who"],
@@ -252,7 +252,7 @@ def test_a_refusal_of_ones_own(govern):
     assert answer.body.decode() == (
         "<p>a&lt;b&gt; has used 0 of 0: <a href='https://example.com/pay?c=a&lt;b&gt;'>The quota is used up</a> {}</p>"
     )
-    assert "\r" not in Refusal(headers={"X-Who": "{detail}"}).answer(block(detail=nasty)).headers[-1][1]
+    assert "\r" not in Refusal(headers={"X-Who": "{detail}"}).respond(block(detail=nasty)).headers[-1][1]
 
 
 def block(**about):

@@ -49,10 +49,10 @@ def telling(make_kit):
 def tell(kit, *channels):
     """One flush interval: flush, look, and deliver."""
     kit.flush()
-    notifier = kit.process().notifier
-    notifier.look()
+    dispatcher = kit.process().dispatcher
+    dispatcher.evaluate()
     for channel in channels or ["told"]:
-        notifier.deliver(channel)
+        dispatcher.deliver(channel)
 
 
 def use(kit, quantity, company="acme", **when):
@@ -215,8 +215,8 @@ def test_a_delivery_that_nobody_finished(telling, told, clock):
     kit = telling(Notify.threshold(to=told, meter=CALLS, units=1))
     use(kit, 1)
     kit.flush()
-    kit.process().notifier.look()
-    kit.process().notifier._notices().claim("told")
+    kit.process().dispatcher.evaluate()
+    kit.process().dispatcher._notices().claim("told")
     other = telling(Notify.threshold(to=told, meter=CALLS, units=1))
     tell(other)
     at_once = list(told.notices)
