@@ -170,10 +170,9 @@ def test_a_human_decides(kit, stripe, customer, clock, arrived, events):
     clock.advance(DAY)
     kit.report()
     (refused,) = kit.health()["refused"]
-    reporter = kit.process().stripe_jobs.reporter()
 
-    assert reporter.decide(refused["identifier"], arrived=arrived)
-    assert not reporter.decide(refused["identifier"], arrived=not arrived)
+    assert kit.decide(refused["identifier"], arrived=arrived)
+    assert not kit.decide(refused["identifier"], arrived=not arrived)
     clock.advance(HOUR)
     kit.report()
     assert events == sorted(events_of(stripe))
