@@ -8,10 +8,12 @@ import sys
 import httpx
 import pytest
 from fake_clock import Clock
+from guard import GUARD
+from held import tell_what_is_held, time_out_when_held
 from stripe_account import api, make_meter
 from stripe_types import wrong_requests
 
-from meterkit import Meter, MeterKit, patience, transport
+from meterkit import Meter, MeterKit, courier, database, delivery, flusher, governor, notifier, patience, transport
 from meterkit.sandbox import Sandbox
 
 
@@ -20,6 +22,19 @@ def _own_environment(monkeypatch):
     for name in list(os.environ):
         if name.startswith(("STRIPE_", "METERKIT_")):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _unhurried(monkeypatch):
+    """No limit of time is reached because a machine is slow; a test that is about one sets it, and has it reached."""
+    for module in (courier, flusher, notifier):
+        monkeypatch.setattr(module, "STOP_SECONDS", GUARD)
+    for name in ("PATIENCE", "HURRY", "STATEMENT_SECONDS"):
+        monkeypatch.setattr(database, name, GUARD)
+    monkeypatch.setattr(delivery, "PORTION_SECONDS", GUARD)
+    monkeypatch.setattr(governor, "LOOK_SECONDS", GUARD)
+    monkeypatch.setattr(transport, "LONGEST_SECONDS", GUARD)
+    monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(GUARD))
 
 
 @pytest.fixture
@@ -79,7 +94,9 @@ def customer(stripe):
 
 
 @pytest.fixture
-def impatient(monkeypatch):
-    """A reporter with the same tries as ever, and shorter waits between them."""
+def impatient(monkeypatch, tmp_path_factory):
+    """A reporter with the same tries as ever, and no waits between them, nor for answers that do not come."""
     monkeypatch.setattr(patience, "MAX_WAIT", 0.01)
-    monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(0.5))
+    directory = tmp_path_factory.mktemp("held")
+    tell_what_is_held(directory, "timeout_after", "timeout_before", put=monkeypatch.setattr)
+    time_out_when_held(directory, put=monkeypatch.setattr)

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import pytest
 from faulty_shop import HOUR, Account
+from guard import GUARD
 
 from meterkit.sandbox import Sandbox
 
@@ -74,9 +75,9 @@ def test_bad_answers(start, account, settle, left_behind, fault):
 def test_answers_that_do_not_come(start, account, settle, left_behind, fault):
     """While the reporter waits, requests are served, usage is flushed, and the app can end; all is billed once."""
     held = account.sandbox.fail(fault)
-    app = start(FAULTY_STRIPE_SECONDS=600)
+    app = start()
     app.serve(account.customer)
-    assert held.wait(60)
+    assert held.wait(GUARD)
     app.serve(account.customer, rounds=3)
     app.wait_until_flushed()
     books = app.books()

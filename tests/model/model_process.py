@@ -21,10 +21,12 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 
 import httpx
+from guard import GUARD
+from held import time_out_when_held
 from model_clocks import Clocks
 from sqlalchemy.engine.default import DefaultDialect
 
-from meterkit import Meter, MeterKit, lanes, native, patience, transport
+from meterkit import Meter, MeterKit, database, lanes, native, patience, transport
 from meterkit.wsgi import MeterMiddleware
 
 METERS = ("calls", "egress", "later")
@@ -198,7 +200,7 @@ def put_steps_around(owner: type, method: str, name: str) -> None:
     setattr(owner, method, stepping)
 
 
-def main(control: Connection) -> None:
+def main(control: Connection, held: pathlib.Path) -> None:
     """Fork a process for each connection that is handed in, and wait for each that has ended."""
     put_steps_around(pathlib.Path, "rename", "rename")
     put_steps_around(pathlib.Path, "unlink", "removal")
@@ -206,8 +208,10 @@ def main(control: Connection) -> None:
     put_steps_around(transport.HTTPXClient, "request", "request")
     lanes.Worker = PlannedWorker  # type: ignore[misc]
     lanes.MOST_COMPUTING = 1e9  # as with a Stripe that is far away: many requests at a time
-    # The same tries as ever, with shorter waits between them.
-    patience.MAX_WAIT, transport.TIMEOUT = 0.001, httpx.Timeout(0.3)
+    # The same tries as ever, with shorter waits between them; an answer that is held never comes, any other does.
+    patience.MAX_WAIT, transport.TIMEOUT = 0.001, httpx.Timeout(GUARD)
+    database.PATIENCE = GUARD
+    time_out_when_held(held)
     logging.disable()  # what is wrong is asked for
     while True:
         setting = control.recv()
@@ -225,6 +229,6 @@ def main(control: Connection) -> None:
 
 if __name__ == "__main__":
     try:
-        main(Connection(int(sys.argv[1])))
+        main(Connection(int(sys.argv[1])), pathlib.Path(sys.argv[2]))
     except EOFError:
         os._exit(0)  # the test is over, or whoever commands this process is gone

@@ -6,12 +6,33 @@ import os
 import random
 import time
 
+import psycopg
 import pytest
+from guard import GUARD
 from postgres_account import open_account
 from postgres_hosts import Hosts
 from real_postgres import EXISTING, RealPostgres, drop_database, existing_database
 
+from meterkit import lease
+
 SEED = os.environ.get("METERKIT_TEST_SEED")
+
+
+@pytest.fixture(autouse=True)
+def _long_leases(monkeypatch):
+    """They live by the server's clock, which is the real one: none expires because a machine is slow."""
+    monkeypatch.setattr(lease, "LEASE_SECONDS", GUARD)
+
+
+@pytest.fixture
+def lease_expires(postgres_url):
+    """A function after which whoever holds a lease has not written for longer than it lasts."""
+
+    def expire():
+        with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as connection:
+            connection.execute("UPDATE meterkit_lease SET expires_at = expires_at - %s", [lease.LEASE_SECONDS + 1])
+
+    return expire
 
 
 @pytest.fixture(scope="session")

@@ -7,9 +7,9 @@ import sys
 from contextlib import suppress
 
 import pytest
+from guard import GUARD
 from postgres_account import billed, make_customers, used
 from postgres_proxy import Proxy
-from real_postgres import PATIENCE
 
 from meterkit import LedgerError
 
@@ -126,7 +126,7 @@ def test_a_flush_that_was_given_up_is_not_repeated(make_kit, postgres_server, pr
         assert b"ready\n" == hanging.stdout.readline()
         proxy.hold(b"meterkit_folds")
         tell(hanging)
-        assert proxy.wait_until_held(PATIENCE)
+        assert proxy.wait_until_held(GUARD)
         tell(hanging)
         assert b"closed\n" == hanging.stdout.readline()
         heir = make_kit(ledger=postgres_server.url(database), data_dir=data_dir)

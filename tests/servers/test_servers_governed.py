@@ -9,6 +9,7 @@ import time
 from contextlib import closing, suppress
 
 from figures import note_figure
+from guard import tries
 from served_billing import Billing
 from served_server import GUNICORN, Server
 
@@ -51,7 +52,7 @@ def test_an_exact_quota_through_kills(tmp_path):
                 server.wait_for(chance.randrange(20, 50))
                 with suppress(ProcessLookupError):
                     os.kill(chance.choice(sorted(server.workers)), signal.SIGKILL)
-        for _ in range(20):
+        for _ in tries():
             if used(billing) == QUOTA:
                 break
             ask_until_refused(server)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from guard import GUARD
 from served_billing import Billing
-from served_server import GUARD, GUNICORN, UVICORN, UWSGI, Server
+from served_server import GUNICORN, UVICORN, UWSGI, Server
 from thorough import some
 
 SERVERS = {

@@ -6,6 +6,7 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from guard import GUARD
 from served_billing import Billing
 from served_server import GRANIAN, GUNICORN, HYPERCORN, UVICORN, UWSGI, Server
 
@@ -21,6 +22,9 @@ SERVERS = {
 
 # Not granian: told to stop amidst a request, it never answers that, with or without meterkit.
 GRACEFUL = ["gunicorn sync", "gunicorn gthread", "gunicorn gevent", "uvicorn", "hypercorn"]
+
+# However long it takes them; uvicorn has no limit unless it is told one.
+AS_LONG_AS_IT_TAKES = {name: ["--graceful-timeout", str(GUARD)] for name in GRACEFUL if name != "uvicorn"}
 
 
 @pytest.mark.parametrize("name", SERVERS)
@@ -40,7 +44,7 @@ def test_a_stop_under_load(name, tmp_path):
 def test_a_request_that_is_finished_during_the_stop(name, tmp_path):
     """A response that a server still completes after it was told to stop is billed like any other."""
     with Billing(tmp_path) as billing, ThreadPoolExecutor(1) as client:
-        with Server(SERVERS[name], billing, tmp_path) as server:
+        with Server([*SERVERS[name], *AS_LONG_AS_IT_TAKES.get(name, [])], billing, tmp_path) as server:
             server.load_until_all_work()
             last = client.submit(server.ask, "gate")
             with server.gated():

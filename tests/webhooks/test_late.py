@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import httpx
 import pytest
 
-from meterkit import ConfigurationError, patience, transport
+from meterkit import ConfigurationError, patience
+
+pytestmark = pytest.mark.usefixtures("impatient")
 
 HOUR = 3600
 DAY = 24 * HOUR
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch):
-    """The same tries as ever, with shorter waits between them."""
-    monkeypatch.setattr(patience, "MAX_WAIT", 0.01)
-    monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(0.5))
 
 
 @pytest.fixture
