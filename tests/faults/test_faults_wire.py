@@ -25,7 +25,7 @@ def befall(start, account, settle, left_behind):
 
     def befall(talk):
         with FaultyStripe(talk) as faulty:
-            app = start(METERKIT_STRIPE_BASE=faulty.url, FAULTY_STRIPE_SECONDS=2)
+            app = start(METERKIT_STRIPE_BASE=faulty.url, FAULTY_STRIPE_SECONDS=0.2)
             app.serve(account.customer)
             message = app.wait_for_trouble("report_failed")
             app.serve(account.customer)

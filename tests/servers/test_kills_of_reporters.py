@@ -25,7 +25,7 @@ from served_server import PYTHONPATH
 
 from meterkit.sandbox import Sandbox
 
-KILLS = int(os.environ.get("METERKIT_TEST_KILLS", "25"))
+KILLS = int(os.environ.get("METERKIT_TEST_KILLS", "6"))
 SEED = int(os.environ.get("METERKIT_TEST_SEED", random.randrange(2**32)))
 AFTER_A_LEASE = 61
 """Seconds after which another may report."""

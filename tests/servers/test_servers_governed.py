@@ -8,6 +8,7 @@ import signal
 import time
 from contextlib import closing, suppress
 
+import pytest
 from figures import note_figure
 from guard import tries
 from served_billing import Billing
@@ -40,6 +41,7 @@ def ask_until_refused(server):
     return max(0.0, last - first)
 
 
+@pytest.mark.long
 def test_an_exact_quota_through_kills(tmp_path):
     """What killed workers had taken and did not count is given back, and nobody passes too many."""
     chance = random.Random(11)
