@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 import stripe as stripe_python
 from guard import GUARD, tries
+from warm import Warm
 
 import meterkit
 
@@ -51,15 +52,19 @@ class App:
             "FAULTY_NOW": str(clock.now),
             **(environment or {}),
         }
+        command, environment = [str(APP)], {**os.environ, **variables}
         with log.open("ab") as stderr:
-            self._process = subprocess.Popen(
-                [*wrapper, sys.executable, str(APP)],
-                env={**os.environ, **variables},
-                cwd=log.parent,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-            )
+            if wrapper:
+                self._process = subprocess.Popen(
+                    [*wrapper, sys.executable, *command],
+                    env=environment,
+                    cwd=log.parent,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=stderr,
+                )
+            else:
+                self._process = Warm(command, env=environment, cwd=log.parent, stderr=stderr)
         port = self._process.stdout.readline()
         if not port:
             self.kill()
