@@ -92,11 +92,15 @@ class RealPostgres:
         """A connection of the test's own, in which each statement is a transaction."""
         return psycopg.connect(**self._address(), dbname=database, autocommit=True)
 
-    def new_database(self) -> str:
-        """A fresh database; answers its name."""
+    def new_database(self, *, like: str = "template1") -> str:
+        """A fresh database, or a copy of one that nobody is connected to; answers its name."""
         with self.connect() as connection:
-            self._made.append(_new_database(connection))
+            self._made.append(_new_database(connection, like))
         return self._made[-1]
+
+    def keep(self, name: str) -> None:
+        """Let `drop_databases` leave it alone."""
+        self._made.remove(name)
 
     def drop_databases(self) -> None:
         """Remove all that `new_database` has made; each takes some megabytes."""
@@ -163,6 +167,7 @@ class RealPostgres:
         secret = self._directory / "password"
         secret.write_text(PASSWORD)
         options = ["--no-sync", "--encoding=UTF8", f"--locale={LOCALE}", f"--username={USER}", f"--pwfile={secret}"]
+        options += ["--set=scram_iterations=1"]  # the password is no secret, and every transaction connects
         self._run("initdb", "-D", self._data, *options, "--auth=scram-sha-256")
 
     def _run(self, program: str, *arguments: object) -> None:
@@ -268,9 +273,9 @@ def free_port() -> int:
                 return port
 
 
-def _new_database(connection: psycopg.Connection) -> str:
+def _new_database(connection: psycopg.Connection, like: str = "template1") -> str:
     name = f"meterkit_test_{secrets.token_hex(8)}"
-    connection.execute(f"CREATE DATABASE {name}")
+    connection.execute(f"CREATE DATABASE {name} TEMPLATE {like}")
     return name
 
 
