@@ -7,21 +7,44 @@ import sys
 
 import httpx
 import pytest
+import sqlalchemy as sa
+import trustme
 from fake_clock import Clock
 from guard import GUARD
 from held import tell_what_is_held, time_out_when_held
 from stripe_account import api, make_meter
 from stripe_types import wrong_requests
 
-from meterkit import Meter, MeterKit, courier, database, delivery, flusher, governor, notifier, patience, transport
+from meterkit import (
+    Meter,
+    MeterKit,
+    courier,
+    database,
+    delivery,
+    flusher,
+    governor,
+    notifier,
+    patience,
+    schema,
+    transport,
+)
 from meterkit.sandbox import Sandbox
 
 
+@pytest.fixture(scope="session")
+def one_authority(tmp_path_factory):
+    """A file with a certificate that signs nothing: each client reads those whom it trusts, and 150 take it 30 ms."""
+    path = tmp_path_factory.mktemp("tls") / "authority.pem"
+    trustme.CA().cert_pem.write_to_path(path)
+    return path
+
+
 @pytest.fixture(autouse=True)
-def _own_environment(monkeypatch):
+def _own_environment(monkeypatch, one_authority):
     for name in list(os.environ):
         if name.startswith(("STRIPE_", "METERKIT_")):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("SSL_CERT_FILE", str(one_authority))
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +58,35 @@ def _unhurried(monkeypatch):
     monkeypatch.setattr(governor, "LOOK_SECONDS", GUARD)
     monkeypatch.setattr(transport, "LONGEST_SECONDS", GUARD)
     monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(GUARD))
+
+
+@pytest.fixture(scope="session")
+def tables_of_sqlite():
+    """What SQLAlchemy says to SQLite for a new ledger, each time the same."""
+    said = []
+    engine = sa.create_mock_engine("sqlite://", lambda made, *_: said.append(str(made.compile(dialect=engine.dialect))))
+    schema.metadata.create_all(engine, checkfirst=False)
+    return said
+
+
+@pytest.fixture(autouse=True)
+def _tables_are_written_once(tables_of_sqlite, monkeypatch):
+    """To compile the same statements again for each new ledger took most of the time of many a test."""
+    create_all = sa.MetaData.create_all
+
+    def create(metadata, connection, *args, **options):
+        if metadata is not schema.metadata or connection.dialect.name != "sqlite" or _tables_in(connection):
+            create_all(metadata, connection, *args, **options)
+        else:
+            for statement in tables_of_sqlite:
+                connection.exec_driver_sql(statement)
+
+    monkeypatch.setattr(sa.MetaData, "create_all", create)
+
+
+def _tables_in(connection):
+    """The tables of SQLite that are there already."""
+    return connection.exec_driver_sql("SELECT name FROM sqlite_master").fetchall()
 
 
 @pytest.fixture
