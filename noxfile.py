@@ -79,7 +79,16 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The tests, with the newest frameworks that this Python takes."""
     session.install("-e", ".[test]")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "-m", "", *session.posargs)
+
+
+@nox.session
+def long(session: nox.Session) -> None:
+    """What the README's command leaves out: what is marked as long, and longer runs of what that runs shortly."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "-m", "long", *session.posargs)
+    longer = {"METERKIT_TEST_EXAMPLES": "10", "METERKIT_TEST_KILLS": "25"}
+    session.run("pytest", "tests/model/test_model.py", "tests/servers/test_kills_of_reporters.py", env=longer)
 
 
 @nox.session(python=PYTHONS[0])
@@ -108,7 +117,7 @@ def oldest(session: nox.Session) -> None:
     # Nor the pages, whose examples are written for the newest, and what looks at our own code only.
     ours = [f"test_{each}.py" for each in ("docs", "benchmarks", "public_surface", "architecture", "typing")]
     elsewhere = [] if session.posargs else [f"--ignore-glob=tests/{each}" for each in [*longest, *ours]]
-    session.run("pytest", *elsewhere, *session.posargs)
+    session.run("pytest", "-m", "", *elsewhere, *session.posargs)
 
 
 KILLS = ["tests/servers/test_kills.py", "tests/servers/test_kills_of_reporters.py"]
@@ -119,7 +128,7 @@ def kills(session: nox.Session) -> None:
     """Many kills of real servers' workers, and of reporters: nox -s kills -- 200 for so many of each."""
     session.install("-e", ".[test]")
     times = session.posargs[0] if session.posargs else "20"
-    session.run("pytest", "-n", "0", "-s", *KILLS, env={"METERKIT_TEST_KILLS": times})
+    session.run("pytest", "-m", "", "-n", "0", "-s", *KILLS, env={"METERKIT_TEST_KILLS": times})
 
 
 @nox.session
@@ -130,16 +139,12 @@ def reliability(session: nox.Session) -> None:
     figures.unlink(missing_ok=True)
     long = {"METERKIT_TEST_KILLS": "334", "METERKIT_TEST_EXAMPLES": "300", "METERKIT_TEST_COMPANIES": "1000000"}
     env = {**long, "METERKIT_TEST_THOROUGH": "1", "METERKIT_TEST_FIGURES": str(figures)}
-    session.run("pytest", "-n", "0", "-s", *KILLS, env=env)
-    many_cases = [
-        "tests/faults",
-        "tests/postgres",
-        "tests/kit/test_kit_reentry.py",
-        "tests/kit/test_kit_reentry_logging.py",
-    ]
-    session.run("pytest", "-n", "2", "tests/model", "tests/journal/test_cardinality.py", *many_cases, env=env)
+    session.run("pytest", "-m", "", "-n", "0", "-s", *KILLS, env=env)
+    many_cases = [f"tests/{each}" for each in ("faults", "postgres")]
+    many_cases += [f"tests/kit/test_kit_{each}.py" for each in ("reentry", "reentry_logging")]
+    session.run("pytest", "-m", "", "-n", "2", "tests/model", "tests/journal/test_cardinality.py", *many_cases, env=env)
     # Alone, so that an exit does not wait for the other's.
-    session.run("pytest", "-n", "0", "tests/servers", *(f"--ignore={path}" for path in KILLS), env=env)
+    session.run("pytest", "-m", "", "-n", "0", "tests/servers", *(f"--ignore={path}" for path in KILLS), env=env)
     session.run("python", "tests/figures.py", str(figures), "docs/reliability.md")
 
 

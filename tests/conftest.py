@@ -7,20 +7,80 @@ import sys
 
 import httpx
 import pytest
+import sqlalchemy as sa
+import trustme
 from fake_clock import Clock
+from guard import GUARD
+from held import tell_what_is_held, time_out_when_held
 from stripe_account import api, make_meter
 from stripe_types import wrong_requests
 
 from meterkit import Meter, MeterKit
+from meterkit.governance import governor
+from meterkit.ledger import database, schema
+from meterkit.notices import dispatcher
+from meterkit.reporting import delivery
+from meterkit.runtime import process, stripe_jobs
 from meterkit.sandbox import Sandbox
 from meterkit.stripe_api import retry, transport
 
 
+@pytest.fixture(scope="session")
+def one_authority(tmp_path_factory):
+    """A file with a certificate that signs nothing: each client reads those whom it trusts, and 150 take it 30 ms."""
+    path = tmp_path_factory.mktemp("tls") / "authority.pem"
+    trustme.CA().cert_pem.write_to_path(path)
+    return path
+
+
 @pytest.fixture(autouse=True)
-def _own_environment(monkeypatch):
+def _own_environment(monkeypatch, one_authority):
     for name in list(os.environ):
         if name.startswith(("STRIPE_", "METERKIT_")):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("SSL_CERT_FILE", str(one_authority))
+
+
+@pytest.fixture(autouse=True)
+def _unhurried(monkeypatch):
+    """No limit of time is reached because a machine is slow; a test that is about one sets it, and has it reached."""
+    for module in (stripe_jobs, process, dispatcher):
+        monkeypatch.setattr(module, "STOP_SECONDS", GUARD)
+    for name in ("PATIENCE", "HURRY", "STATEMENT_SECONDS"):
+        monkeypatch.setattr(database, name, GUARD)
+    monkeypatch.setattr(delivery, "PORTION_SECONDS", GUARD)
+    monkeypatch.setattr(governor, "READY_SECONDS", GUARD)
+    monkeypatch.setattr(transport, "LONGEST_SECONDS", GUARD)
+    monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(GUARD))
+
+
+@pytest.fixture(scope="session")
+def tables_of_sqlite():
+    """What SQLAlchemy says to SQLite for a new ledger, each time the same."""
+    said = []
+    engine = sa.create_mock_engine("sqlite://", lambda made, *_: said.append(str(made.compile(dialect=engine.dialect))))
+    schema.metadata.create_all(engine, checkfirst=False)
+    return said
+
+
+@pytest.fixture(autouse=True)
+def _tables_are_written_once(tables_of_sqlite, monkeypatch):
+    """To compile the same statements again for each new ledger took most of the time of many a test."""
+    create_all = sa.MetaData.create_all
+
+    def create(metadata, connection, *args, **options):
+        if metadata is not schema.metadata or connection.dialect.name != "sqlite" or _tables_in(connection):
+            create_all(metadata, connection, *args, **options)
+        else:
+            for statement in tables_of_sqlite:
+                connection.exec_driver_sql(statement)
+
+    monkeypatch.setattr(sa.MetaData, "create_all", create)
+
+
+def _tables_in(connection):
+    """The tables of SQLite that are there already."""
+    return connection.exec_driver_sql("SELECT name FROM sqlite_master").fetchall()
 
 
 @pytest.fixture
@@ -80,7 +140,9 @@ def customer(stripe):
 
 
 @pytest.fixture
-def impatient(monkeypatch):
-    """A reporter with the same tries as ever, and shorter waits between them."""
+def impatient(monkeypatch, tmp_path_factory):
+    """A reporter with the same tries as ever, and no waits between them, nor for answers that do not come."""
     monkeypatch.setattr(retry, "MAX_WAIT", 0.01)
-    monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(0.5))
+    directory = tmp_path_factory.mktemp("held")
+    tell_what_is_held(directory, "timeout_after", "timeout_before", put=monkeypatch.setattr)
+    time_out_when_held(directory, put=monkeypatch.setattr)

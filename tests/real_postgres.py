@@ -23,6 +23,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import psycopg
+from guard import GUARD
 
 EXISTING = os.environ.get("METERKIT_TEST_POSTGRES")
 """The URL of a server that is there already, as psycopg takes it. Tests make databases of their own in it."""
@@ -31,11 +32,9 @@ USER = "meter"
 PASSWORD = "open sesame/42@home"  # with what a URL has to escape
 LOCALE = "en_US.UTF-8"
 NOBODY = 65534
-PATIENCE = 120
-"""Seconds after which a wait that never ends fails the test instead."""
 
 # Ends the server, which may be frozen, when the test process is gone, however it went: that closes the pipe to `cat`.
-GUARD = '"$@" & exec >/dev/null 2>&1; cat; kill -QUIT $!; kill -CONT $!; wait'
+WATCH = '"$@" & exec >/dev/null 2>&1; cat; kill -QUIT $!; kill -CONT $!; wait'
 
 
 class RealPostgres:
@@ -93,11 +92,15 @@ class RealPostgres:
         """A connection of the test's own, in which each statement is a transaction."""
         return psycopg.connect(**self._address(), dbname=database, autocommit=True)
 
-    def new_database(self) -> str:
-        """A fresh database; answers its name."""
+    def new_database(self, *, like: str = "template1") -> str:
+        """A fresh database, or a copy of one that nobody is connected to; answers its name."""
         with self.connect() as connection:
-            self._made.append(_new_database(connection))
+            self._made.append(_new_database(connection, like))
         return self._made[-1]
+
+    def keep(self, name: str) -> None:
+        """Let `drop_databases` leave it alone."""
+        self._made.remove(name)
 
     def drop_databases(self) -> None:
         """Remove all that `new_database` has made; each takes some megabytes."""
@@ -123,10 +126,10 @@ class RealPostgres:
             return
         with suppress(ProcessLookupError):
             os.kill(self._postmaster, signal.SIGINT if mode == "fast" else signal.SIGQUIT)
-        self._reader.join(PATIENCE)  # to the end of what is said: whoever holds the pipe is gone then
+        self._reader.join(GUARD)  # to the end of what is said: whoever holds the pipe is gone then
         assert not self._reader.is_alive(), self.log
         guard.stdin.close()
-        guard.wait(PATIENCE)
+        guard.wait(GUARD)
         guard.stdout.close()
 
     def restart(self, mode: str = "fast", **settings: object) -> None:
@@ -164,6 +167,7 @@ class RealPostgres:
         secret = self._directory / "password"
         secret.write_text(PASSWORD)
         options = ["--no-sync", "--encoding=UTF8", f"--locale={LOCALE}", f"--username={USER}", f"--pwfile={secret}"]
+        options += ["--set=scram_iterations=1"]  # the password is no secret, and every transaction connects
         self._run("initdb", "-D", self._data, *options, "--auth=scram-sha-256")
 
     def _run(self, program: str, *arguments: object) -> None:
@@ -175,7 +179,7 @@ class RealPostgres:
         assert done.returncode == 0, done.stderr
 
     def _address(self) -> dict[str, object]:
-        return {"host": "127.0.0.1", "port": self.port, "user": USER, "password": PASSWORD, "connect_timeout": PATIENCE}
+        return {"host": "127.0.0.1", "port": self.port, "user": USER, "password": PASSWORD, "connect_timeout": GUARD}
 
     def _started(self) -> bool:
         settings = {
@@ -187,7 +191,7 @@ class RealPostgres:
         }
         options = [option for name, value in settings.items() for option in ("-c", f"{name}={value}")]
         self._guard = subprocess.Popen(
-            ["sh", "-c", GUARD, "sh", str(self._programs / "postgres"), "-D", str(self._data), *options],
+            ["sh", "-c", WATCH, "sh", str(self._programs / "postgres"), "-D", str(self._data), *options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -200,7 +204,7 @@ class RealPostgres:
         self._reader = threading.Thread(target=self._read, args=[self._guard.stdout], daemon=True)
         self._reader.start()
         with self._hears:
-            assert self._hears.wait_for(lambda: self._ready(began), PATIENCE), self.log
+            assert self._hears.wait_for(lambda: self._ready(began), GUARD), self.log
         if self._reader.is_alive() and "ready to accept" in self.log:
             self._postmaster = int((self._data / "postmaster.pid").read_text().split()[0])
             return True
@@ -269,9 +273,9 @@ def free_port() -> int:
                 return port
 
 
-def _new_database(connection: psycopg.Connection) -> str:
+def _new_database(connection: psycopg.Connection, like: str = "template1") -> str:
     name = f"meterkit_test_{secrets.token_hex(8)}"
-    connection.execute(f"CREATE DATABASE {name}")
+    connection.execute(f"CREATE DATABASE {name} TEMPLATE {like}")
     return name
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from benchmarks import pages, scale
 from benchmarks.rounds import Cost, compare
 
 
+@pytest.mark.long
 def test_variants_are_measured_in_turns_and_shown():
     """Beside the bare app; what cannot be had for a stack is left out."""
     variants = {name: (name, 1) for name in ("bare again", "counter by hand", "meterkit")}

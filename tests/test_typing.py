@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from mypy import api
 
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.mark.long
 def test_the_types_of_the_public_api():
     """What users may write passes mypy in its strict mode, and what they may not does not."""
     contract = str(ROOT / "tests" / "typing_contract" / "api.py")

@@ -1,10 +1,17 @@
-"""Which of many cases a run of the tests tries: all of them with ``METERKIT_TEST_THOROUGH``, as nox -s reliability."""
+"""
+Which of many cases a run of the tests tries.
+
+The usual ones always, the others that `first` knows with ``nox -s long``, and those that `some` knows with
+``METERKIT_TEST_THOROUGH``, as ``nox -s reliability`` does.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
 from typing import TypeVar
+
+import pytest
 
 T = TypeVar("T")
 
@@ -16,3 +23,10 @@ def some(usual: Iterable[T], *, among: Iterable[T]) -> list[T]:
     every, chosen = list(among), list(usual)
     assert set(map(str, chosen)) <= set(map(str, every))
     return every if IS_THOROUGH else chosen
+
+
+def first(usual: Iterable[T], *, among: Iterable[T]) -> list[object]:
+    """All cases *among* which the *usual* ones are, to be tried first; the others are marked as long."""
+    every, chosen = list(among), list(map(str, usual))
+    assert set(chosen) <= set(map(str, every))
+    return [each if str(each) in chosen else pytest.param(each, marks=pytest.mark.long) for each in every]

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from warm import Warm
 
 COMMAND = [sys.executable, "-W", "error", "-m", "meterkit"]
 
 
 def meterkit(*words):
     """Run a command; answer its exit code, stdout and stderr."""
-    done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout, done.stderr
+    if {"PYTHONPATH", "PYTHONIOENCODING"} & set(os.environ):  # a Python of another kind, which has to begin at nothing
+        done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout, done.stderr
+    command = Warm(["-m", "meterkit", *words], env=dict(os.environ), cwd=Path.cwd())
+    command.stdin.close()
+    with command.stdout as stdout, command.stderr as stderr, ThreadPoolExecutor(1) as reader:
+        err = reader.submit(stderr.read)
+        out = stdout.read()
+        return command.wait(), out.decode(), err.result().decode()
 
 
 def data_of(*words):

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from cli_shell import COMMAND, data_of, meterkit
+from guard import GUARD
 
 from meterkit.cli import parser
 
@@ -55,6 +56,7 @@ def test_a_sandbox_is_served_until_it_is_stopped(served, sign):
     answer = httpx.get(
         f"{variables['METERKIT_STRIPE_BASE']}/v1/customers",
         headers={"Authorization": f"Bearer {variables['STRIPE_SECRET_KEY']}"},
+        timeout=GUARD,
     )
     served.send_signal(sign)
     out, err = served.communicate()

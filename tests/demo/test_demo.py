@@ -11,6 +11,7 @@ import sys
 
 import httpx
 import pytest
+from thorough import first
 
 COMMAND = [sys.executable, "-W", "error", "-m", "meterkit", "demo"]
 
@@ -41,34 +42,39 @@ def scratch(tmp_path, monkeypatch):
     return directory
 
 
-@pytest.mark.parametrize(("framework", "kill_after"), [("flask", 915), ("django", 1), ("fastapi", 1_829)])
-def test_a_month_is_billed(framework, kill_after, scratch):
+MONTHS = [("flask", 915), ("django", 1), ("fastapi", 1_829)]
+"""A framework, and the request after which a worker is killed."""
+
+
+@pytest.mark.parametrize("month", first(MONTHS[:1], among=MONTHS), ids=lambda month: month[0])
+def test_a_month_is_billed(month, scratch):
     """Every figure is right, whenever the worker dies."""
+    framework, kill_after = month
     done = subprocess.run(
         [*COMMAND, "--framework", framework, "--kill-after", str(kill_after), "--json"],
         capture_output=True,
         text=True,
         check=False,
     )
-    month = json.loads(done.stdout)
+    found = json.loads(done.stdout)
 
-    assert ([], 0, "") == (month["differences"], done.returncode, done.stderr)
-    assert (framework, kill_after) == (month["framework"], month["killed"]["after"])
+    assert ([], 0, "") == (found["differences"], done.returncode, done.stderr)
+    assert (framework, kill_after) == (found["framework"], found["killed"]["after"])
     assert {
         ("acme", "succeeded"): 1_500,
         ("acme", "failed"): 200,
         ("globex", "succeeded"): 80,
         (None, "succeeded"): 50,
-    } == {(each["company"], each["outcome"]): each["number"] for each in month["requests"]}
+    } == {(each["company"], each["outcome"]): each["number"] for each in found["requests"]}
     assert {"acme": (ACME, "4200.00", "paid"), "globex": (GLOBEX, "400.00", "paid")} == {
         company: (
             [(str(line["quantity"]), line["amount"]) for line in invoice["lines"]],
             invoice["total"],
             invoice["status"],
         )
-        for company, invoice in month["invoices"].items()
+        for company, invoice in found["invoices"].items()
     }
-    books = month["books"]["credit_scores"]
+    books = found["books"]["credit_scores"]
     assert (1_630, 1_580, 50, True) == (books["counted"], books["sent"], books["unattributed"], books["balanced"])
     assert [] == list(scratch.iterdir())
 

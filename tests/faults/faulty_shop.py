@@ -9,20 +9,18 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from urllib.parse import urlencode
 
 import stripe as stripe_python
+from guard import GUARD, tries
+from warm import Warm
 
 import meterkit
 
 APP = Path(__file__).with_name("faulty_app.py")
-PACKAGE = Path(meterkit.__file__).parents[1]
+PYTHONPATH = os.pathsep.join([str(Path(__file__).parents[1]), str(Path(meterkit.__file__).parents[1])])
 HOUR = 3600
-PATIENCE = 60
-"""Seconds until what never comes is given up."""
-
 ROUND = [("GET", "/score", None), ("GET", "/stream", None), ("POST", "/echo", b"x" * 3000)]
 FREE = [("GET", "/missing", None), ("GET", "/boom", None), ("HEAD", "/missing", None)]
 """Requests that nobody pays for."""
@@ -49,20 +47,24 @@ class App:
         self.counted = 0
         self._log = log
         variables = {
-            "PYTHONPATH": str(PACKAGE),
+            "PYTHONPATH": PYTHONPATH,
             "METERKIT_DATA_DIR": str(data_dir),
             "FAULTY_NOW": str(clock.now),
             **(environment or {}),
         }
+        command, environment = [str(APP)], {**os.environ, **variables}
         with log.open("ab") as stderr:
-            self._process = subprocess.Popen(
-                [*wrapper, sys.executable, str(APP)],
-                env={**os.environ, **variables},
-                cwd=log.parent,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-            )
+            if wrapper:
+                self._process = subprocess.Popen(
+                    [*wrapper, sys.executable, *command],
+                    env=environment,
+                    cwd=log.parent,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=stderr,
+                )
+            else:
+                self._process = Warm(command, env=environment, cwd=log.parent, stderr=stderr)
         port = self._process.stdout.readline()
         if not port:
             self.kill()
@@ -103,12 +105,11 @@ class App:
 
     def wait_for(self, condition):
         """Ask for the kit's health until *condition* holds for it, and answer it."""
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
+        for _ in tries(lambda: f"{json.dumps(self.ask('health'), indent=1)}\n{self.log[-3000:]}"):
             health = self.ask("health")
             if condition(health):
-                return health
-        raise AssertionError(f"it is not so, and will not be: {json.dumps(health, indent=1)}\n{self.log[-3000:]}")
+                break
+        return health
 
     def wait_for_trouble(self, reason):
         """The sentence with which its health tells of *reason*, as soon as it does."""
@@ -129,7 +130,7 @@ class App:
     def stop(self):
         """End it, as a server does that is asked to leave; its own exit code."""
         self._process.stdin.close()
-        code = self._process.wait(PATIENCE)
+        code = self._process.wait(GUARD)
         self._process.stdout.close()
         return code
 
@@ -163,7 +164,7 @@ class App:
         return sum(int(quantity) for quantity in re.findall(r"'calls': (\d+)", told))
 
     def _request(self, method, path, body, headers):
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=GUARD)
         connection.request(method, path, body=body, headers=headers)
         response = connection.getresponse()
         answer = response.status, [pair for pair in response.getheaders() if pair[0] != "Date"], response.read()
@@ -205,5 +206,5 @@ class Meanwhile:
         return self
 
     def __exit__(self, *_):
-        self._thread.join(PATIENCE)
+        self._thread.join(GUARD)
         assert not self._thread.is_alive()

@@ -11,6 +11,8 @@ import json
 import socket
 import threading
 
+from guard import GUARD
+
 PACE = 0.02
 """Seconds between two bytes of a Stripe that drips."""
 
@@ -71,7 +73,7 @@ class FaultyStripe:
 
     def _serve(self, connection):
         with connection, contextlib.suppress(OSError):
-            connection.settimeout(30)
+            connection.settimeout(GUARD)
             self.asked.set()
             self._talk(connection, self._over)
 

@@ -8,9 +8,10 @@ from contextlib import closing, contextmanager
 
 import pytest
 import sqlalchemy as sa
+from guard import GUARD
 from plain_exchange import counted
 
-from meterkit.ledger import database
+from meterkit.runtime import process
 
 
 @contextmanager
@@ -30,22 +31,24 @@ def before_each_transaction(work):
 @pytest.fixture
 def stuck(make_kit, tmp_path, monkeypatch):
     """A kit whose thread is in the midst of a flush and waits for the ledger, and a function that lets it go on."""
-    monkeypatch.setattr(database, "PATIENCE", 60.0)
+    monkeypatch.setattr(process, "STOP_SECONDS", 0.01)
     kit = make_kit(flush_interval=0.001)
     kit.record("calls", "acme", 1)
     kit.flush()
-    with closing(sqlite3.connect(tmp_path / "meterkit" / "ledger.sqlite", isolation_level=None, timeout=60)) as other:
+    with closing(
+        sqlite3.connect(tmp_path / "meterkit" / "ledger.sqlite", isolation_level=None, timeout=GUARD)
+    ) as other:
         other.execute("BEGIN IMMEDIATE")  # so that others may connect, and wait to begin
         waits = threading.Event()
         with before_each_transaction(waits.set):
             kit.record("calls", "acme", 5)
-            assert waits.wait(60)
+            assert waits.wait(GUARD)
         threads = [thread for thread in threading.enumerate() if thread.name == "meterkit"]
 
         def go_on():
             other.execute("ROLLBACK")
             for thread in threads:
-                thread.join(60)
+                thread.join(GUARD)
 
         yield kit, go_on
 
@@ -70,16 +73,16 @@ def test_an_heir_that_adopts_what_such_a_flush_is_folding(make_kit, stuck):
     def hold_the_heir():
         if threading.current_thread() is flushing:
             adopting.set()
-            may_fold.wait(60)
+            may_fold.wait(GUARD)
 
     flushing = threading.Thread(target=heir.flush)
     kit.close()
     with before_each_transaction(hold_the_heir):
         flushing.start()
-        assert adopting.wait(60)
+        assert adopting.wait(GUARD)
         go_on()
         may_fold.set()
-        flushing.join(60)
+        flushing.join(GUARD)
 
     assert {("calls", "acme"): 6} == counted(heir)
     assert heir.health()["books"]["calls"]["balanced"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from thorough import first
 
 TORN = r"Usage after that point is lost"
 COMPANIES = ["anna", "bert", "carl", "dora"]
@@ -41,7 +42,7 @@ DAMAGES = {
 }
 
 
-@pytest.mark.parametrize("victim", range(len(COMPANIES)), ids=COMPANIES)
+@pytest.mark.parametrize("victim", first([0, 3], among=range(len(COMPANIES))), ids=COMPANIES)
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_torn_journal(start, left_behind, data_dir, damage, victim):
     """What stands before the damage is in the ledger, the file is kept, and the log says what to compare."""

@@ -9,6 +9,7 @@ from contextlib import closing
 import pytest
 from faulty_disk import ledger_of
 from faulty_shop import HOUR, Meanwhile
+from guard import GUARD
 
 RESTORE = r"(?i)restore|put it back|backup"
 
@@ -117,11 +118,13 @@ def test_a_ledger_that_another_process_locks(start, account, settle, data_dir):
     app.serve(account.customer)
     app.wait_until_flushed()
 
-    with closing(sqlite3.connect(ledger_of(data_dir), isolation_level=None)) as other:
+    app.ask("wait_for_locks", seconds=0.05)
+    with closing(sqlite3.connect(ledger_of(data_dir), isolation_level=None, timeout=GUARD)) as other:
         other.execute("BEGIN EXCLUSIVE")
         app.serve(account.customer)
         message = app.wait_for_trouble("flush_failed")
         app.serve(account.customer, rounds=3)
+    app.ask("wait_for_locks", seconds=GUARD)
     app.wait_until_flushed()
     settle(app)
 
@@ -132,11 +135,11 @@ def test_a_ledger_that_another_process_locks(start, account, settle, data_dir):
 
 def test_a_ledger_that_another_process_locks_for_a_moment(start, account, settle, data_dir):
     """The flush waits for it, the requests do not, and there is nothing to say."""
-    app = start(FAULTY_FLUSH_INTERVAL=3600, FAULTY_PATIENCE=60)
+    app = start(FAULTY_FLUSH_INTERVAL=3600)
     app.serve(account.customer)
     app.ask("flush")
 
-    with closing(sqlite3.connect(ledger_of(data_dir), isolation_level=None)) as other:
+    with closing(sqlite3.connect(ledger_of(data_dir), isolation_level=None, timeout=GUARD)) as other:
         app.serve(account.customer)
         other.execute("BEGIN EXCLUSIVE")
         with Meanwhile(lambda: app.ask("flush")) as flush:

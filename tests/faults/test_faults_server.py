@@ -10,6 +10,7 @@ import threading
 from contextlib import contextmanager
 
 import pytest
+from guard import GUARD
 from plain_exchange import counted
 
 from meterkit import Meter
@@ -74,7 +75,7 @@ def served(app):
 
 def get(port, path="/"):
     """The response's status and body, as far as it came."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=GUARD)
     connection.request("GET", path)
     response = connection.getresponse()
     answer = response.status, response.read()

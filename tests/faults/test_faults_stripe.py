@@ -9,6 +9,8 @@ from contextlib import suppress
 
 import pytest
 from faulty_shop import HOUR, Account
+from guard import GUARD
+from thorough import first
 
 from meterkit.sandbox import Sandbox
 
@@ -53,7 +55,10 @@ def test_a_key_that_is_revoked_and_renewed(start, account, settle, left_behind, 
     assert "STRIPE_SECRET_KEY" in app.said_of(reason)
 
 
-@pytest.mark.parametrize("fault", ["empty", "html", "500", "502", "502_after", "reset_before", "reset_after", "429"])
+BAD = ["empty", "html", "500", "502", "502_after", "reset_before", "reset_after", "429"]
+
+
+@pytest.mark.parametrize("fault", first(["html", "502_after", "429"], among=BAD))
 def test_bad_answers(start, account, settle, left_behind, fault):
     """Before or after Stripe did its work: the log says what it was, and the sum is right in the end."""
     account.sandbox.fail(fault, times=1000)
@@ -74,9 +79,9 @@ def test_bad_answers(start, account, settle, left_behind, fault):
 def test_answers_that_do_not_come(start, account, settle, left_behind, fault):
     """While the reporter waits, requests are served, usage is flushed, and the app can end; all is billed once."""
     held = account.sandbox.fail(fault)
-    app = start(FAULTY_STRIPE_SECONDS=600)
+    app = start()
     app.serve(account.customer)
-    assert held.wait(60)
+    assert held.wait(GUARD)
     app.serve(account.customer, rounds=3)
     app.wait_until_flushed()
     books = app.books()
@@ -109,7 +114,7 @@ class Away:
         self._sandbox.stop()
 
 
-@pytest.mark.parametrize("absence", ["refused", "broken"])
+@pytest.mark.parametrize("absence", first(["refused"], among=["refused", "broken"]))
 def test_forty_days_without_stripe(start, clock, absence):
     """Connections are refused, or break: what is too old is named with Stripe's words, the rest is billed."""
     with Away(clock) as sandbox:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from faulty_shop import HOUR
 from faulty_stripe import BODIES, DRIPS, REFUSALS, WIRES, FaultyStripe, answer_of, says
+from guard import GUARD
 from thorough import some
 
 
@@ -24,7 +25,7 @@ def befall(start, account, settle, left_behind):
 
     def befall(talk):
         with FaultyStripe(talk) as faulty:
-            app = start(METERKIT_STRIPE_BASE=faulty.url, FAULTY_STRIPE_SECONDS=2)
+            app = start(METERKIT_STRIPE_BASE=faulty.url, FAULTY_STRIPE_SECONDS=0.2)
             app.serve(account.customer)
             message = app.wait_for_trouble("report_failed")
             app.serve(account.customer)
@@ -67,7 +68,7 @@ def test_an_answer_without_an_end(start, account, settle, left_behind, drip):
     with FaultyStripe(DRIPS[drip]) as faulty:
         app = start(METERKIT_STRIPE_BASE=faulty.url)
         app.serve(account.customer)
-        assert faulty.asked.wait(60)
+        assert faulty.asked.wait(GUARD)
         app.serve(account.customer, rounds=3)
         app.wait_until_flushed()
         books = app.books()

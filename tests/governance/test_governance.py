@@ -7,6 +7,7 @@ import os
 from decimal import Decimal
 
 import pytest
+from guard import GUARD
 from plain_exchange import PlainExchange
 
 from meterkit import ConfigurationError, Governance, Meter, Price, Quota, Refusal, Tier, unique
@@ -34,7 +35,7 @@ def govern(make_kit):
 def looked_once(kit):
     """Begin, and wait until the thread that this wakes has looked; from then on it flushes when told to."""
     kit.governor.begin()
-    assert kit.governor.ready.wait(20)
+    assert kit.governor.ready.wait(GUARD)
     kit.flush()
     return kit
 

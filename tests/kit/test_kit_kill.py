@@ -8,9 +8,10 @@ import sys
 import textwrap
 
 import pytest
+from guard import UNHURRIED
 from plain_exchange import counted
 
-PRELUDE = """
+PRELUDE = f"""{UNHURRIED}
 import os, resource, sys, threading
 from meterkit import LedgerError, Meter, MeterKit
 

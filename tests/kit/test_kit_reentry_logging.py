@@ -14,6 +14,7 @@ from functools import partial
 
 import pytest
 import stripe as stripe_python
+from guard import GUARD
 from plain_exchange import counted
 from test_kit_reentry import interrupted
 from thorough import some
@@ -27,9 +28,6 @@ HOUR = 3600
 
 MORE, FAILED = 3, 4
 """Exit codes of a child."""
-
-PATIENCE = 20
-"""Seconds after which a child hangs."""
 
 
 class Recorder(logging.Handler):
@@ -104,7 +102,7 @@ def test_a_handler_that_counts_what_the_kit_says(make_kit, tmp_path, names):
                 kit.record("calls", f"company {number}", 1)
             kit.flush()
 
-    within(120, work)
+    within(GUARD, work)
 
     found = counted(kit)
     assert handler.handled >= 2 * len(names)
@@ -124,7 +122,7 @@ def test_a_handler_that_counts_what_the_database_says(make_kit):
                 kit.flush()
                 kit.health()
 
-    within(120, work)
+    within(GUARD, work)
 
     assert handler.handled > 100
     assert {("calls", "acme"): 20, ("calls", "handler"): handler.handled} == counted(kit)
@@ -150,7 +148,7 @@ def test_a_handler_that_counts_what_a_report_says(make_kit, clock):
                     clock.advance(HOUR)
                     kit.report()
 
-        within(120, work)
+        within(GUARD, work)
         clock.advance(HOUR)
         kit.report()
 
@@ -214,7 +212,7 @@ def in_a_child(work):
     child = os.fork()
     if child == 0:
         code = FAILED
-        signal.alarm(PATIENCE)  # ends it where it hangs
+        signal.alarm(GUARD)  # ends it where it hangs
         try:
             code = MORE if work() else 0
         except BaseException:

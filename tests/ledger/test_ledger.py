@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from guard import UNHURRIED
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -210,7 +211,7 @@ def set_version(path, version):
 
 def test_processes_that_fold_at_once_wait_for_each_other(path):
     """Four processes, the same rows in different order: no error, no loss."""
-    script = (
+    script = UNHURRIED + (
         "import random, sys; from meterkit.ledger.database import Database; from meterkit.ledger.ledger import Ledger\n"
         "ledger = Ledger(Database(f'sqlite:///{sys.argv[1]}'), clock=lambda: 0)\n"
         "companies = [f'company-{n}' for n in range(50)]\n"

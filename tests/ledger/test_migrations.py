@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from guard import UNHURRIED
 
 from meterkit import Meter
 from meterkit.ledger import schema
@@ -72,7 +73,7 @@ def test_an_upgraded_ledger_is_like_a_new_one(path, tmp_path, version):
 def test_processes_that_upgrade_at_once(path):
     """One does it, and the others wait."""
     restore(1, path)
-    script = (
+    script = UNHURRIED + (
         "import sys; from meterkit.ledger.database import Database\n"
         "from meterkit.ledger.ledger import Ledger\n"
         "print(len(Ledger(Database(f'sqlite:///{sys.argv[1]}'), clock=lambda: 0).usage()))"

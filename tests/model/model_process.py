@@ -21,11 +21,14 @@ from multiprocessing.connection import Connection
 from queue import SimpleQueue
 
 import httpx
+from guard import GUARD
+from held import time_out_when_held
 from model_clocks import Clocks
 from sqlalchemy.engine.default import DefaultDialect
 
 from meterkit import Meter, MeterKit
 from meterkit.core import threads
+from meterkit.ledger import database
 from meterkit.reporting import worker_pool
 from meterkit.stripe_api import retry, transport
 from meterkit.wsgi import MeterMiddleware
@@ -201,7 +204,7 @@ def put_steps_around(owner: type, method: str, name: str) -> None:
     setattr(owner, method, stepping)
 
 
-def main(control: Connection) -> None:
+def main(control: Connection, held: pathlib.Path) -> None:
     """Fork a process for each connection that is handed in, and wait for each that has ended."""
     put_steps_around(pathlib.Path, "rename", "rename")
     put_steps_around(pathlib.Path, "unlink", "removal")
@@ -209,8 +212,10 @@ def main(control: Connection) -> None:
     put_steps_around(transport.HTTPXClient, "request", "request")
     worker_pool.DaemonThread = PlannedWorker  # type: ignore[misc]
     worker_pool.MOST_COMPUTING = 1e9  # as with a Stripe that is far away: many requests at a time
-    # The same tries as ever, with shorter waits between them.
-    retry.MAX_WAIT, transport.TIMEOUT = 0.001, httpx.Timeout(0.3)
+    # The same tries as ever, with shorter waits between them; an answer that is held never comes, any other does.
+    retry.MAX_WAIT, transport.TIMEOUT = 0.001, httpx.Timeout(GUARD)
+    database.PATIENCE = GUARD
+    time_out_when_held(held)
     logging.disable()  # what is wrong is asked for
     while True:
         setting = control.recv()
@@ -228,6 +233,6 @@ def main(control: Connection) -> None:
 
 if __name__ == "__main__":
     try:
-        main(Connection(int(sys.argv[1])))
+        main(Connection(int(sys.argv[1])), pathlib.Path(sys.argv[2]))
     except EOFError:
         os._exit(0)  # the test is over, or whoever commands this process is gone

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import stripe as stripe_python
+from guard import GUARD
 from model_clocks import HOUR
 from model_tally import Key
 
@@ -58,7 +59,7 @@ class Stripe(Sandbox):
         """Let what it holds go on to its end, and fail no more."""
         self.heal()
         with self._idle:
-            assert self._idle.wait_for(lambda: not self._in_work, 120), "a request does not end"
+            assert self._idle.wait_for(lambda: not self._in_work, GUARD), "a request does not end"
 
     def billed(self, payer: Callable[[str], str | None]) -> Counter[Key]:
         """What goes on invoices, by meter, payer and hour."""

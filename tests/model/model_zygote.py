@@ -12,10 +12,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from guard import GUARD
 from model_clocks import Clocks
-
-PATIENCE = 120
-"""Seconds after which an operation that never ends fails the test instead."""
 
 NO_PLAN = ("none", "", 0)
 
@@ -83,7 +81,7 @@ class Process:
 
     def _outcome(self, command: str) -> Outcome:
         try:
-            if not self._connection.poll(PATIENCE):
+            if not self._connection.poll(GUARD):
                 raise AssertionError(f"{command} does not come back")
             end, value = self._connection.recv()
         except (EOFError, ConnectionResetError):
@@ -105,16 +103,22 @@ class Process:
 
 
 class Zygote:
-    """The process from which the model's processes are forked; in a with statement."""
+    """
+    The process from which the model's processes are forked; in a with statement.
 
-    def __init__(self) -> None:
+    Args:
+        held: Where the sandbox tells which requests it holds; see `held`.
+    """
+
+    def __init__(self, held: Path) -> None:
         self._control, theirs = Pipe()
         script = Path(__file__).with_name("model_process.py")
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith(("STRIPE_", "METERKIT_"))
         }
+        environment["PYTHONPATH"] = str(script.parents[1])
         self._process = subprocess.Popen(
-            [sys.executable, script, str(theirs.fileno())], pass_fds=[theirs.fileno()], env=environment
+            [sys.executable, script, str(theirs.fileno()), held], pass_fds=[theirs.fileno()], env=environment
         )
         theirs.close()
 
@@ -123,7 +127,7 @@ class Zygote:
 
     def __exit__(self, *_: object) -> None:
         self._control.close()
-        self._process.wait(PATIENCE)
+        self._process.wait(GUARD)
 
     def start(self, clocks: Clocks, host: int, **setting: object) -> Process:
         """A process on *host*; *setting* are the options of its kit."""

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 
 import pytest
 from fake_clock import NOON
+from guard import GUARD
 from stripe_account import api as api_of
 
 from meterkit import ConfigurationError, Governance, Meter, Notify, Price, Quota, Tier
@@ -194,15 +195,15 @@ def test_a_channel_that_hangs_harms_no_other(make_kit, told):
 
         def deliver(self, notice):
             entered.set()
-            hangs.wait(60)
+            hangs.wait(GUARD)
 
     rules = [Notify.threshold(to=[Hanging(), told], meter=CALLS, units=1)]
     kit = make_kit(CALLS, notify=rules, flush_interval=0.01)
     arrived = threading.Event()
     told.deliver = lambda notice: arrived.set()
     use(kit, 1)
-    assert entered.wait(60)
-    assert arrived.wait(60)
+    assert entered.wait(GUARD)
+    assert arrived.wait(GUARD)
     use(kit, 1)
     kit.flush()
 
@@ -353,7 +354,7 @@ def test_trouble_of_the_ledger_is_told_without_it(telling, told, tmp_path):
     for _ in range(2):
         kit.process()._notify_in_background()
 
-    assert arrived.wait(60)
+    assert arrived.wait(GUARD)
     assert ["meterkit is in trouble: flush_failed"] == told.titles
     assert "is gone" in told.notices[0].text
 

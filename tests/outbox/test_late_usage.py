@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import httpx
 import pytest
 from followed_account import api, kit, make_following_kit, price, stripe  # noqa: F401 - fixtures
 
 from meterkit import ConfigurationError
-from meterkit.stripe_api import retry, transport
+from meterkit.stripe_api import retry
+
+pytestmark = pytest.mark.usefixtures("impatient")
 
 HOUR = 3600
 DAY = 24 * HOUR
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch):
-    """The same tries as ever, with shorter waits between them."""
-    monkeypatch.setattr(retry, "MAX_WAIT", 0.01)
-    monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(0.5))
 
 
 @pytest.fixture

@@ -6,12 +6,34 @@ import os
 import random
 import time
 
+import psycopg
 import pytest
+from guard import GUARD
 from postgres_account import open_account
 from postgres_hosts import Hosts
 from real_postgres import EXISTING, RealPostgres, drop_database, existing_database
 
+from meterkit.ledger import lease
+from meterkit.ledger.database import Database
+
 SEED = os.environ.get("METERKIT_TEST_SEED")
+
+
+@pytest.fixture(autouse=True)
+def _long_leases(monkeypatch):
+    """They live by the server's clock, which is the real one: none expires because a machine is slow."""
+    monkeypatch.setattr(lease, "LEASE_SECONDS", GUARD)
+
+
+@pytest.fixture
+def lease_expires(postgres_url):
+    """A function after which whoever holds a lease has not written for longer than it lasts."""
+
+    def expire():
+        with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as connection:
+            connection.execute("UPDATE meterkit_lease SET expires_at = expires_at - %s", [lease.LEASE_SECONDS + 1])
+
+    return expire
 
 
 @pytest.fixture(scope="session")
@@ -28,12 +50,28 @@ def postgres_server(running_postgres):
     running_postgres.drop_databases()
 
 
+@pytest.fixture(scope="session")
+def made_once(running_postgres):
+    """A database with meterkit's tables and nothing in them, to be copied: that is faster than to make them."""
+    name = running_postgres.new_database()
+    running_postgres.keep(name)
+    with Database(running_postgres.url(name)).transaction():
+        pass
+    return name
+
+
+@pytest.fixture
+def like(made_once):
+    """The database that a fresh ledger is a copy of."""
+    return made_once
+
+
 @pytest.fixture
 def postgres_url(request):
-    """A fresh database, on the server that ``METERKIT_TEST_POSTGRES`` names if it is set."""
+    """A fresh ledger, on the server that ``METERKIT_TEST_POSTGRES`` names if it is set."""
     if EXISTING is None:
         server = request.getfixturevalue("postgres_server")
-        yield server.url(server.new_database())
+        yield server.url(server.new_database(like=request.getfixturevalue("like")))
         return
     url, name = existing_database(EXISTING)
     yield url

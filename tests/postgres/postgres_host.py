@@ -13,7 +13,11 @@ import random
 import sys
 import threading
 
+import httpx
+
 from meterkit import LedgerError, Meter, MeterKit
+from meterkit.ledger import database
+from meterkit.stripe_api import transport
 
 
 def say(*what):
@@ -41,6 +45,9 @@ def report(kit):
 
 def main(options):
     chance = random.Random(options["seed"])
+    # A host that is slow, beside many others, waits.
+    database.PATIENCE = database.STATEMENT_SECONDS = transport.LONGEST_SECONDS = options["guard"]
+    transport.TIMEOUT = httpx.Timeout(options["guard"])
     kit = MeterKit(meters=[Meter("calls")], flush_interval=0.01, **options["kit"])
     stopping = threading.Event()
     reporting = threading.Thread(target=lambda: report_until(kit, stopping))

@@ -10,7 +10,7 @@ import threading
 from collections import Counter
 from pathlib import Path
 
-from real_postgres import PATIENCE
+from guard import GUARD
 
 
 class Host:
@@ -48,7 +48,7 @@ class Host:
     def go(self) -> None:
         """Let it count, as soon as it is there."""
         with self._news:
-            assert self._news.wait_for(lambda: self._ready, PATIENCE), "the host does not start"
+            assert self._news.wait_for(lambda: self._ready, GUARD), "the host does not start"
         self._process.stdin.write(b"\n")
         self._process.stdin.flush()
 
@@ -68,8 +68,8 @@ class Host:
 
     def _end(self) -> int:
         process, self._process = self._process, None
-        code = process.wait(PATIENCE)
-        self._reader.join(PATIENCE)
+        code = process.wait(GUARD)
+        self._reader.join(GUARD)
         process.stdin.close()
         process.stdout.close()
         return code
@@ -111,7 +111,7 @@ class Hosts:
         if stripe is not None:
             kit |= {"stripe_key": stripe.api_key, "stripe_base": stripe.url}
         seed = chance.getrandbits(32)
-        options = {"kit": kit, "companies": companies, "seed": seed, "reports": stripe is not None}
+        options = {"kit": kit, "companies": companies, "seed": seed, "reports": stripe is not None, "guard": GUARD}
         host = Host(self._news, data_dir, options)
         self.all.append(host)
         host.start()
@@ -126,14 +126,14 @@ class Hosts:
         """Until so much more has been counted by all together."""
         with self._news:
             goal = self.counted.total() + quantity
-            assert self._news.wait_for(lambda: self.counted.total() >= goal, PATIENCE), "the hosts count no more"
+            assert self._news.wait_for(lambda: self.counted.total() >= goal, GUARD), "the hosts count no more"
 
     def wait_for_trouble(self) -> None:
         """Until every host has met one more error of the ledger."""
         with self._news:
             before = [len(host.trouble) for host in self.all]
             assert self._news.wait_for(
-                lambda: all(len(host.trouble) > known for host, known in zip(self.all, before, strict=True)), PATIENCE
+                lambda: all(len(host.trouble) > known for host, known in zip(self.all, before, strict=True)), GUARD
             ), "the hosts notice nothing"
 
     def stop(self) -> None:

@@ -7,9 +7,10 @@ import sys
 from contextlib import suppress
 
 import pytest
+from guard import GUARD
 from postgres_account import billed, make_customers, used
 from postgres_proxy import Proxy
-from real_postgres import PATIENCE
+from thorough import first
 
 from meterkit import LedgerError
 
@@ -126,7 +127,7 @@ def test_a_flush_that_was_given_up_is_not_repeated(make_kit, postgres_server, pr
         assert b"ready\n" == hanging.stdout.readline()
         proxy.hold(b"meterkit_folds")
         tell(hanging)
-        assert proxy.wait_until_held(PATIENCE)
+        assert proxy.wait_until_held(GUARD)
         tell(hanging)
         assert b"closed\n" == hanging.stdout.readline()
         heir = make_kit(ledger=postgres_server.url(database), data_dir=data_dir)
@@ -146,7 +147,7 @@ def tell(process):
     process.stdin.flush()
 
 
-@pytest.mark.parametrize("number", range(1, 9))
+@pytest.mark.parametrize("number", first([1, 4, 7], among=range(1, 9)))
 @pytest.mark.parametrize("reaches", [True, False], ids=["answer", "commit"])
 def test_whichever_commit_of_a_report_breaks_it_is_billed_once(kit, stripe, proxy, clock, number, reaches):
     """While the tables are read, the outbox is written, an event is noted, or its fate: Stripe gets the sum once."""

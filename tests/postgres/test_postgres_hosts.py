@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 
+import pytest
 from postgres_account import billed, make_customers, used
 
 HOSTS = 4
@@ -43,6 +44,7 @@ class Auditor:
             self.read += bool(books)
 
 
+@pytest.mark.long
 def test_many_hosts_share_a_ledger(postgres_server, make_kit_now, stripe_now, hosts, chance):
     """
     All begin at once, with an empty database, and whoever is killed: nothing is lost, and nothing doubled.

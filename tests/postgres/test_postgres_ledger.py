@@ -72,28 +72,22 @@ def sql(postgres_url):
         yield connection.execute
 
 
-@pytest.fixture
-def minute_passes(sql):
-    """A function after which a lease is a minute older. It lives by the database's clock, which is the real one."""
-    return lambda: sql("UPDATE meterkit_lease SET expires_at = expires_at - 61")
-
-
-def test_a_lease_expires_with_its_holder(take, minute_passes):
+def test_a_lease_expires_with_its_holder(take, lease_expires):
     """A reporter that died is replaced after a minute."""
     take("me")
 
-    minute_passes()
+    lease_expires()
 
     assert take("you") is not None
 
 
-def test_every_write_renews_the_lease(ledger, outbox, lease, clock, sealed, take, minute_passes):
+def test_every_write_renews_the_lease(ledger, outbox, lease, clock, sealed, take, lease_expires):
     """A long pass keeps it for as long as it works."""
     fold(ledger, "g1", 2)
     sealed(lease, include_open=True)
     (report,) = outbox.pending()
     for _ in range(3):
-        minute_passes()
+        lease_expires()
         (report,) = outbox.begin(lease, [report], now=int(clock.now))
 
     assert take("you") is None
@@ -108,12 +102,12 @@ def test_the_clock_of_a_host_does_not_move_the_lease(take, clock):
         assert take("you") is None
 
 
-def test_who_has_lost_the_lease_writes_nothing(ledger, outbox, lease, clock, sealed, take, minute_passes):
+def test_who_has_lost_the_lease_writes_nothing(ledger, outbox, lease, clock, sealed, take, lease_expires):
     """A reporter that slept through its lease cannot overwrite what its successor knows."""
     fold(ledger, "g1", 2)
     sealed(lease, include_open=True)
     (report,) = outbox.pending()
-    minute_passes()
+    lease_expires()
     successor = take("you")
     outbox.settle(successor, outbox.begin(successor, [report], now=int(clock.now)), "sent")
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import threading
 
-import httpx
-import psycopg
 import pytest
-from real_postgres import PATIENCE
+from guard import GUARD
 from test_reporter import (
     test_a_meter_that_has_left_the_code_is_still_reported,
     test_a_quantity_beyond_stripes_digits_is_sent_in_parts,
@@ -21,8 +19,6 @@ from test_reporter import (
     test_usage_waits_for_its_customer,
     test_what_stripe_may_have_is_compared_after_its_dedup_window,
 )
-
-from meterkit.stripe_api import transport
 
 __all__ = [  # what pytest is to find here
     "test_a_meter_that_has_left_the_code_is_still_reported",
@@ -43,17 +39,6 @@ pytestmark = pytest.mark.usefixtures("impatient")
 HOUR = 3600
 
 
-@pytest.fixture
-def minute_passes(postgres_url):
-    """A function after which a lease is a minute older. It lives by the database's clock, which is the real one."""
-
-    def age():
-        with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as connection:
-            connection.execute("UPDATE meterkit_lease SET expires_at = expires_at - 61")
-
-    return age
-
-
 @pytest.mark.parametrize("fault", ["429", "500_after", "reset_after", "timeout_before"])
 def test_whatever_goes_wrong_at_stripe_it_is_billed_once(kit, make_reporting_kit, stripe, customer, clock, fault):
     """The host that goes on with it is another one, and knows from the ledger what has been tried."""
@@ -70,20 +55,19 @@ def test_whatever_goes_wrong_at_stripe_it_is_billed_once(kit, make_reporting_kit
 
 
 def test_a_reporter_that_slept_through_its_lease_does_not_bill_twice(
-    kit, make_reporting_kit, stripe, customer, clock, minute_passes, monkeypatch
+    kit, make_reporting_kit, stripe, customer, clock, lease_expires
 ):
     """Its successor learns from Stripe that the event is there; the sleeper wakes up, and may write nothing."""
-    monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(PATIENCE))  # it sleeps as long as the other takes
     kit.record("calls", customer, 5)
     clock.advance(HOUR)
     kit.flush()
-    held = stripe.fail("timeout_after")
+    held = stripe.fail("timeout_after", seconds=GUARD)
     summaries = []
     sleeper = threading.Thread(target=lambda: summaries.append(kit.report()))
     sleeper.start()
-    assert held.wait(PATIENCE)
+    assert held.wait(GUARD)
 
-    minute_passes()
+    lease_expires()
     successor = make_reporting_kit().report()
     held.release()
     sleeper.join()
@@ -94,9 +78,8 @@ def test_a_reporter_that_slept_through_its_lease_does_not_bill_twice(
     assert 5 == kit.health()["books"]["calls"]["sent"]
 
 
-def test_while_one_reports_all_others_are_told_so(kit, make_reporting_kit, stripe, customer, clock, monkeypatch):
+def test_while_one_reports_all_others_are_told_so(kit, make_reporting_kit, stripe, customer, clock):
     """However many ask, and at the same moment."""
-    monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(PATIENCE))  # the first waits as long as the others take
     kit.record("calls", customer, 5)
     clock.advance(HOUR)
     kit.flush()
@@ -105,7 +88,7 @@ def test_while_one_reports_all_others_are_told_so(kit, make_reporting_kit, strip
     others = [make_reporting_kit() for _ in range(3)]
     reporting = threading.Thread(target=lambda: errors.append(kit.report().error))
     reporting.start()
-    assert held.wait(PATIENCE)
+    assert held.wait(GUARD)
 
     asking = [threading.Thread(target=lambda each=each: errors.append(each.report().error)) for each in others]
     for thread in asking:

@@ -42,6 +42,12 @@ INDEXES = "SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = current
 
 
 @pytest.fixture
+def like():
+    """PostgreSQL's own, which is empty: here, meterkit makes the tables."""
+    return "template1"
+
+
+@pytest.fixture
 def connection(postgres_url):
     """To the database itself."""
     with psycopg.connect(postgres_url.replace("+psycopg", ""), autocommit=True) as connection:

@@ -13,16 +13,20 @@ import sys
 from contextlib import ExitStack, contextmanager
 
 import pytest
+from guard import GUARD
 from postgres_account import used
-from real_postgres import PATIENCE, RealPostgres, free_port
+from real_postgres import RealPostgres, free_port
 
 CONNECTIONS = 8
 REQUESTS = 200
 
-PRELUDE = """
+PRELUDE = f"""
 import json, sys
 from meterkit import LedgerError, Meter, MeterKit
+from meterkit.ledger import database
 from meterkit.wsgi import MeterMiddleware
+
+database.PATIENCE = {GUARD}  # any answer is waited for; where none comes, the URL has its own limit
 
 def make_kit(**options):
     return MeterKit(meters=[Meter("calls")], ledger=sys.argv[1], data_dir=sys.argv[2], **options)
@@ -107,7 +111,7 @@ def no_connection_left(server, database):
 def a_silent_server(server, database):
     """The kernel accepts, and nobody answers."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        yield server.url(database, port=listener.getsockname()[1])
+        yield f"{server.url(database, port=listener.getsockname()[1])}?connect_timeout=2"
 
 
 @contextmanager
@@ -150,7 +154,7 @@ def in_a_process(tmp_path):
 
     def run(script, ledger):
         command = [sys.executable, "-c", PRELUDE + script, ledger, str(tmp_path / "host")]
-        done = subprocess.run(command, capture_output=True, check=False, timeout=PATIENCE)
+        done = subprocess.run(command, capture_output=True, check=False, timeout=GUARD)
         assert 0 == done.returncode, done.stderr.decode()
         return json.loads(done.stdout)
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 
-import httpx
 import pytest
+from guard import GUARD
 
 from meterkit import LedgerError, Meter, UsageError
 from meterkit.reporting import corrections
-from meterkit.stripe_api import transport
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -175,14 +174,13 @@ def test_more_than_was_used(kit, stripe, customer, used, quantity, company):
     assert [] == kept(kit)
 
 
-def test_while_another_process_reports(kit, stripe, customer, used, make_kit, monkeypatch):
+def test_while_another_process_reports(kit, stripe, customer, used, make_kit):
     """Two would be in each other's way."""
-    monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(60))  # the first waits as long as the other takes
     kit.report()
     held = stripe.fail("slow", path="/v1/billing/meter_event_adjustments")
     first = threading.Thread(target=lambda: reverse(kit, 100, used))
     first.start()
-    assert held.wait(30)
+    assert held.wait(GUARD)
     other = make_kit(Meter("calls"), stripe_key=stripe.api_key, stripe_base=stripe.url)
     with pytest.raises(LedgerError, match="another process"):
         reverse(other, 10, used)

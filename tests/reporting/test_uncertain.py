@@ -5,25 +5,20 @@ from __future__ import annotations
 import contextlib
 import threading
 
-import httpx
 import pytest
 import stripe as stripe_python
 from fake_clock import Clock
+from guard import GUARD
 from stripe_types import wrong_requests
 
 from meterkit import Meter
 from meterkit.sandbox import Sandbox
-from meterkit.stripe_api import event_summaries, retry, transport
+from meterkit.stripe_api import event_summaries, retry
+
+pytestmark = pytest.mark.usefixtures("impatient")
 
 HOUR = 3600
 DAY = 24 * HOUR
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch):
-    """The same tries as ever, with shorter waits between them."""
-    monkeypatch.setattr(retry, "MAX_WAIT", 0.01)
-    monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(0.5))
 
 
 @pytest.fixture(params=[{}, {"rejected_consumes_identifier": True}], ids=["", "rejected_consumes_identifier"])
@@ -321,7 +316,7 @@ def test_an_attempt_grows_too_old_within_one_report(make_kit, stripe, customer, 
     stripe.fail("reset_after")
     asked = stripe.fail("slow", path="/v1/billing/meters", after=1)
     with in_background(kit.report):
-        assert asked.wait(30)
+        assert asked.wait(GUARD)
         clock.advance(30 * HOUR)
         asked.release()
 

@@ -8,9 +8,10 @@ import sys
 import threading
 
 import pytest
+from guard import GUARD, UNHURRIED
 
 from meterkit.core import threads
-from meterkit.runtime import periodic
+from meterkit.runtime import periodic, stripe_jobs
 from meterkit.stripe_api import retry
 
 HOUR = 3600
@@ -43,7 +44,7 @@ def test_the_first_count_starts_all_that_is_needed(make_live_kit, stripe, custom
 
     kit.record("calls", customer, 1)
 
-    assert held.wait(30)
+    assert held.wait(GUARD)
     held.release()
     kit.close()
     assert 5 == stripe.usage("calls", customer)
@@ -61,7 +62,7 @@ def test_what_could_not_be_sent_is_tried_again_by_itself(make_live_kit, stripe, 
 
     kit.record("calls", customer, 1)
 
-    assert held.wait(30)
+    assert held.wait(GUARD)
     assert 4 == refused.hits
     held.release()
     kit.close()
@@ -69,12 +70,13 @@ def test_what_could_not_be_sent_is_tried_again_by_itself(make_live_kit, stripe, 
 
 
 @pytest.mark.usefixtures("left_behind")
-def test_a_close_does_not_wait_for_stripe(make_live_kit, stripe, customer):
+def test_a_close_does_not_wait_for_stripe(make_live_kit, stripe, customer, monkeypatch):
     """While Stripe does not answer, close() comes back, and what was counted is in the ledger."""
+    monkeypatch.setattr(stripe_jobs, "STOP_SECONDS", 0.01)
     held = stripe.fail("timeout_before")
     kit = make_live_kit()
     kit.record("calls", customer, 1)
-    assert held.wait(30)
+    assert held.wait(GUARD)
 
     kit.record("calls", customer, 2)
     kit.close()
@@ -90,7 +92,7 @@ def test_a_close_amidst_a_flush_flushes_once_more(make_kit, clock, monkeypatch):
     def clock_that_holds_a_flush() -> float:
         if threading.current_thread().name == "meterkit" and not amidst.is_set():
             amidst.set()
-            closing.wait(30)
+            closing.wait(GUARD)
         return clock()
 
     def join_when_closing(worker: threads.DaemonThread, timeout: float) -> bool:
@@ -101,7 +103,7 @@ def test_a_close_amidst_a_flush_flushes_once_more(make_kit, clock, monkeypatch):
     monkeypatch.setattr(threads.DaemonThread, "join", join_when_closing)
     kit = make_kit(flush_interval=0.01, clock=clock_that_holds_a_flush)
     kit.record("calls", "acme", 1)
-    assert amidst.wait(30)
+    assert amidst.wait(GUARD)
 
     kit.record("calls", "acme", 2)
     kit.close()
@@ -124,7 +126,7 @@ def test_the_thread_ends_with_the_kit(make_live_kit, customer):
 @pytest.mark.parametrize("ending", ["", "sys.exit(3)", "raise RuntimeError", "threading.Thread(target=count).start()"])
 def test_a_process_that_ends_leaves_its_usage_in_the_ledger(make_kit, tmp_path, ending):
     """Its exit flushes; with an exception, too, and with threads that count until the end."""
-    script = f"""
+    script = f"""{UNHURRIED}
 import sys, threading
 from meterkit import Meter, MeterKit
 kit = MeterKit(meters=[Meter("calls")], data_dir=sys.argv[1])
@@ -166,7 +168,7 @@ def test_a_thread_that_dies_is_replaced(make_live_kit, customer):
     (thread,) = [each for each in threading.enumerate() if each.name == "meterkit"]
 
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit))
-    thread.join(30)
+    thread.join(GUARD)
     assert not thread.is_alive()
     kit.record("calls", customer, 10)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import httpx
 import pytest
+from guard import GUARD
 from sandbox_shop import START, Shop
 
 from meterkit.sandbox import Sandbox
@@ -43,6 +44,6 @@ def sandbox(shop):
 def raw(sandbox):
     """An HTTP client for what no library would send."""
     with httpx.Client(
-        base_url=sandbox.url, headers={"Authorization": f"Bearer {sandbox.api_key}"}, timeout=30
+        base_url=sandbox.url, headers={"Authorization": f"Bearer {sandbox.api_key}"}, timeout=GUARD
     ) as client:
         yield client

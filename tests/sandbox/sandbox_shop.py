@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 import pytest
+from guard import GUARD
 from stripe import InvalidRequestError, RequestsClient, StripeClient
 
 START = int(datetime(2026, 3, 1, tzinfo=timezone.utc).timestamp())
@@ -23,7 +24,7 @@ class Shop:
 
     def __init__(self, sandbox):
         self.sandbox = sandbox
-        self.http = RequestsClient(timeout=30)
+        self.http = RequestsClient(timeout=GUARD)
         self.client = StripeClient(
             sandbox.api_key,
             base_addresses={"api": sandbox.url, "meter_events": sandbox.url},

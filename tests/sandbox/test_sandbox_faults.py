@@ -8,6 +8,7 @@ from typing import get_args
 import httpx
 import pytest
 import stripe
+from guard import GUARD
 
 from meterkit.sandbox.faults import Reason
 
@@ -82,7 +83,7 @@ def test_line_11_an_answer_never_comes(shop, sandbox, customer, kind, done):
 
     sender = threading.Thread(target=send)
     sender.start()
-    assert fault.wait(30)
+    assert fault.wait(GUARD)
     assert counted(sandbox) == done
     fault.release()
     sender.join()
@@ -191,7 +192,7 @@ def test_line_28_one_call_at_a_time_for_a_customer_and_meter(shop, sandbox, cust
     fault = sandbox.fail("slow")
     first = threading.Thread(target=shop.send, args=(customer, 1), kwargs={"identifier": "a"})
     first.start()
-    assert fault.wait(30)
+    assert fault.wait(GUARD)
 
     with pytest.raises(stripe.RateLimitError) as caught:
         shop.send(customer, 1, identifier="b")
@@ -212,7 +213,7 @@ def test_line_28_the_conflict_is_a_switch(make_shop, mode, code):
     fault = shop.sandbox.fail("slow")
     first = threading.Thread(target=shop.send, args=(customer, 1))
     first.start()
-    assert fault.wait(30)
+    assert fault.wait(GUARD)
 
     found = None
     try:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import httpx
 import pytest
 import stripe
+from guard import GUARD
 
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer"}, {"Authorization": "Digest sk_test_sandbox"}])
 def test_line_01_a_request_without_a_key_is_refused(sandbox, headers):
     """No key at all is 401 with the text that tells how to send one."""
-    answer = httpx.get(f"{sandbox.url}/v1/customers", headers=headers)
+    answer = httpx.get(f"{sandbox.url}/v1/customers", headers=headers, timeout=GUARD)
 
     assert answer.status_code == 401
     assert answer.json()["error"]["type"] == "invalid_request_error"
@@ -32,14 +33,14 @@ def test_line_01_an_unknown_key_is_refused_and_masked(sandbox):
 
 def test_line_01_basic_authentication_is_let_in(sandbox):
     """The key as a Basic user name works, as curl -u sends it."""
-    answer = httpx.get(f"{sandbox.url}/v1/customers", auth=(sandbox.api_key, ""))
+    answer = httpx.get(f"{sandbox.url}/v1/customers", auth=(sandbox.api_key, ""), timeout=GUARD)
 
     assert answer.status_code == 200
 
 
 def test_line_01_basic_authentication_must_be_readable(sandbox):
     """What is not base64 carries no key."""
-    answer = httpx.get(f"{sandbox.url}/v1/customers", headers={"Authorization": "Basic ***"})
+    answer = httpx.get(f"{sandbox.url}/v1/customers", headers={"Authorization": "Basic ***"}, timeout=GUARD)
 
     assert (answer.status_code, answer.json()["error"]["message"][:7]) == (401, "You did")
 

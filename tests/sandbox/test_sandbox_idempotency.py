@@ -6,6 +6,7 @@ import threading
 
 import pytest
 import stripe
+from guard import GUARD
 from sandbox_shop import (
     DAY,
 )
@@ -83,7 +84,7 @@ def test_line_08_the_same_key_in_flight_is_a_conflict(shop, sandbox):
     fault = sandbox.fail("slow")
     first = threading.Thread(target=shop.send, args=(customer, 1), kwargs={"key": "k"})
     first.start()
-    assert fault.wait(30)
+    assert fault.wait(GUARD)
 
     with pytest.raises(stripe.APIError) as caught:
         shop.send(customer, 1, key="k")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 import stripe
+from guard import GUARD
 
 EVENTS = "/v1/billing/meter_events"
 
@@ -38,7 +39,7 @@ def test_line_12_requests_per_second_are_limited(make_shop, switches, allowed, r
 
 def test_line_12_live_meter_events_have_a_limit_of_their_own(make_shop):
     """1,000 meter events per second in live mode, whatever else is called."""
-    with httpx.Client() as client:
+    with httpx.Client(timeout=GUARD) as client:
         shop = make_shop(rate_limit="stripe", livemode=True)
         answers = [
             client.post(f"{shop.sandbox.url}{EVENTS}", headers={"Authorization": f"Bearer {shop.sandbox.api_key}"})

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from guard import GUARD
 from sandbox_shop import APRIL, START
 
 import meterkit.sandbox
@@ -25,7 +26,7 @@ def threads():
 
 def test_no_thread_outlives_it():
     """Neither the accepting one, nor those of idle connections, nor those of held requests."""
-    with Sandbox() as sandbox, httpx.Client() as idle, httpx.Client() as held:
+    with Sandbox() as sandbox, httpx.Client(timeout=GUARD) as idle, httpx.Client() as held:
         headers = {"Authorization": f"Bearer {sandbox.api_key}"}
         idle.get(f"{sandbox.url}/v1/customers", headers=headers)
         fault = sandbox.fail("timeout_before", path="/v1/products")
@@ -33,13 +34,13 @@ def test_no_thread_outlives_it():
 
         def wait():
             try:
-                held.get(f"{sandbox.url}/v1/products", headers=headers, timeout=30)
+                held.get(f"{sandbox.url}/v1/products", headers=headers, timeout=GUARD)
             except httpx.TransportError as error:
                 outcome.append(error)
 
         waiting = threading.Thread(target=wait)
         waiting.start()
-        assert fault.wait(30)
+        assert fault.wait(GUARD)
         assert threads() == {"meterkit-sandbox", "meterkit-sandbox-connection"}
         sandbox.stop()
         assert threads() == set()
@@ -61,7 +62,7 @@ def test_it_can_be_started_again_and_keeps_its_objects(make_shop):
     sandbox = Sandbox()
     for _ in range(2):
         sandbox.start()
-        answer = httpx.post(f"{sandbox.url}/v1/customers", auth=(sandbox.api_key, ""))
+        answer = httpx.post(f"{sandbox.url}/v1/customers", auth=(sandbox.api_key, ""), timeout=GUARD)
         assert answer.status_code == 200
         sandbox.stop()
     sandbox.stop()
@@ -87,7 +88,7 @@ def test_it_can_serve_in_the_foreground():
     sandbox.start()
     server = threading.Thread(target=sandbox.serve_forever)
     server.start()
-    answer = httpx.get(f"{sandbox.url}/_sandbox/clock")
+    answer = httpx.get(f"{sandbox.url}/_sandbox/clock", timeout=GUARD)
     sandbox.stop()
     server.join()
 
@@ -130,7 +131,7 @@ def test_a_client_that_hangs_up_is_no_news(sandbox, caplog):
     with socket.create_connection(("127.0.0.1", int(sandbox.url.rpartition(":")[2]))) as connection:
         connection.sendall(b"GET /v1/customers HT")
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    httpx.get(sandbox.url)  # it is accepted after the other one, which therefore has been
+    httpx.get(sandbox.url, timeout=GUARD)  # it is accepted after the other one, which therefore has been
     sandbox.stop()
 
     assert [record.levelname for record in caplog.records if "broke" in record.message] == ["DEBUG"]
@@ -272,7 +273,7 @@ def test_keys_and_objects_know_their_mode(make_shop):
 
 def test_other_processes_can_command_the_clock(shop, raw, sandbox):
     """`GET /_sandbox/clock`, `POST /_sandbox/advance`."""
-    assert raw.get("/_sandbox/clock").json() == {"now": START}
+    assert raw.get("/_sandbox/clock", timeout=GUARD).json() == {"now": START}
     assert raw.post("/_sandbox/advance", json={"seconds": 5}).json() == {"now": START + 5}
     assert raw.post("/_sandbox/advance", json={"to": APRIL}).json() == {"now": APRIL}
     assert sandbox.now == APRIL

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import pytest
 import stripe
+from guard import GUARD
 from sandbox_shop import DAY, MINUTE, START, refused
 
 EVENTS = "/v2/billing/meter_events"
@@ -176,7 +177,7 @@ def test_line_28_two_in_flight_are_a_conflict(shop, sandbox, customer, first):
     thread = threading.Thread(target=send, args=(customer,))
     thread.start()
     try:
-        assert fault.wait(30)
+        assert fault.wait(GUARD)
         with pytest.raises(stripe.APIError) as caught:
             shop.send_v2(customer)
         other = shop.send_v2(shop.customer())
@@ -199,7 +200,7 @@ def test_line_28_conflicts_can_be_switched_off(make_shop):
     thread = threading.Thread(target=shop.send_v2, args=(customer,))
     thread.start()
     try:
-        assert fault.wait(30)
+        assert fault.wait(GUARD)
         shop.send_v2(customer)
     finally:
         fault.release()
@@ -317,7 +318,7 @@ def test_an_async_client_does_all_of_it(shop, sandbox, customer):
     """Events, cancellations, session, stream and thin events with stripe-python's async methods."""
 
     async def use():
-        http = stripe.HTTPXClient(timeout=30)
+        http = stripe.HTTPXClient(timeout=GUARD)
         client = stripe.StripeClient(
             sandbox.api_key, base_addresses={"api": sandbox.url, "meter_events": sandbox.url}, http_client=http
         ).v2

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 import stripe
+from guard import GUARD
 
 from meterkit.sandbox import Sandbox
 
@@ -37,7 +38,7 @@ class Receiver:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_address[1]}/hook"
-        self.thread = threading.Thread(target=self.server.serve_forever)
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
         self.thread.start()
 
     def close(self):
@@ -349,9 +350,9 @@ def test_where_time_runs_events_are_delivered_by_themselves(receiver):
     came = threading.Event()
     receiver.on_body = came.set
     with Sandbox() as sandbox:
-        answer = httpx.post(f"{sandbox.url}/_sandbox/webhooks", json={"url": receiver.url}).json()
+        answer = httpx.post(f"{sandbox.url}/_sandbox/webhooks", json={"url": receiver.url}, timeout=GUARD).json()
         client_of(sandbox).customers.create({})
-        assert came.wait(30)
+        assert came.wait(GUARD)
 
     assert "customer.created" == receiver.events(answer["secret"])[0].type
 
@@ -359,8 +360,9 @@ def test_where_time_runs_events_are_delivered_by_themselves(receiver):
 def test_other_processes_let_payments_fail(sandbox):
     """By a request to the sandbox itself."""
     customer, subscription = subscribe(sandbox)
-    answer = httpx.post(f"{sandbox.url}/_sandbox/payments", json={"customer": customer, "outcome": "fail"})
-    wrong = httpx.post(f"{sandbox.url}/_sandbox/payments", json={"customer": customer, "outcome": "maybe"})
+    with httpx.Client(base_url=sandbox.url, timeout=GUARD) as client:
+        answer = client.post("/_sandbox/payments", json={"customer": customer, "outcome": "fail"})
+        wrong = client.post("/_sandbox/payments", json={"customer": customer, "outcome": "maybe"})
     sandbox.advance(seconds=32 * DAY)
 
     assert (200, 400) == (answer.status_code, wrong.status_code)

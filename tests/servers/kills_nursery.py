@@ -11,13 +11,14 @@ import os
 import sys
 
 import httpx
+from guard import GUARD
 
 from meterkit import Meter, MeterKit
 from meterkit.reporting import worker_pool
 from meterkit.stripe_api import retry, transport
 
 data_dir, key, base, acknowledged = sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4])
-retry.MAX_WAIT, transport.TIMEOUT = 0.01, httpx.Timeout(5.0)
+retry.MAX_WAIT, transport.TIMEOUT = 0.01, httpx.Timeout(GUARD)
 worker_pool.MOST_COMPUTING = 1e9  # as with a Stripe that is far away: many requests at a time
 
 

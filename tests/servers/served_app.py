@@ -16,6 +16,7 @@ import socket
 import meterkit.asgi
 import meterkit.wsgi
 from meterkit import Meter, MeterKit
+from meterkit.ledger import database
 
 
 def gate_address() -> tuple[str, int]:
@@ -23,6 +24,7 @@ def gate_address() -> tuple[str, int]:
     return host, int(port)
 
 
+database.PATIENCE = float(os.environ.get("SERVED_LEDGER_SECONDS", database.PATIENCE))
 kit = MeterKit(
     meters=[Meter("calls", path="/")],
     identify=lambda exchange: exchange.headers.get("x-company"),

@@ -24,20 +24,23 @@ from pathlib import Path
 from typing import Any
 
 from figures import note_figure
+from guard import GUARD, tries
 from served_billing import Billing
 
 import meterkit
 
-PYTHONPATH = os.pathsep.join([str(Path(__file__).parent), str(Path(meterkit.__file__).parents[1])])
-
-GUARD = 60
-"""Seconds after which something hangs: far more than anything takes, also on a machine that is busy."""
+PYTHONPATH = os.pathsep.join(
+    [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(meterkit.__file__).parents[1])]
+)
 
 CLIENTS = 3
 
 # A worker that is told to stop in the moment before it listens to signals never hears of it, and is killed after a
 # while: gunicorn's and uWSGI's own gap, which is not to last a minute here.
-GUNICORN = [sys.executable, "-m", "gunicorn", "--bind", "fd://{fd}", "--graceful-timeout", "5", "served_app:wsgi"]
+GUNICORN = [
+    *(sys.executable, "-m", "gunicorn", "--bind", "fd://{fd}"),
+    *("--timeout", str(GUARD), "--graceful-timeout", "5", "served_app:wsgi"),
+]
 UVICORN = [sys.executable, "-m", "uvicorn", "--fd", "{fd}", "served_app:asgi"]
 HYPERCORN = [sys.executable, "-m", "hypercorn", "--bind", "fd://{fd}", "served_app:asgi"]
 GRANIAN = [sys.executable, "-m", "granian", "--interface", "asgi", "--port", "{port}", "served_app:asgi"]
@@ -85,6 +88,7 @@ class Server:
             **self._billing.environment,
             "PYTHONPATH": PYTHONPATH,
             "SERVED_GATE": f"127.0.0.1:{self._gate.getsockname()[1]}",
+            "UVICORN_TIMEOUT_WORKER_HEALTHCHECK": str(GUARD),  # or it kills a worker that is slow
             "XDG_RUNTIME_DIR": str(self._directory),  # gunicorn's control socket
             **self._environment,
         }
@@ -248,9 +252,9 @@ class Server:
         """
         self.gated().close()  # one has loaded the app, so that the rest is a moment
         workers = int(self._command[self._command.index("--workers") + 1])
-        deadline = time.monotonic() + GUARD
-        while self.log.count("Started worker-") < workers:
-            assert time.monotonic() < deadline, "granian does not start"
+        for _ in tries():
+            if self.log.count("Started worker-") >= workers:
+                break
             with suppress(ConnectionRefusedError):
                 socket.create_connection(("127.0.0.1", self._number)).close()
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 from figures import note_figure
+from guard import GUARD
 
 from meterkit import Meter
 from meterkit.demo.server import Server
@@ -42,7 +43,7 @@ class Load:
     def run(self) -> None:
         """Send until `stop`."""
         # A new connection for each request: one that is refused was not sent, one that breaks may have been.
-        with httpx.Client(limits=httpx.Limits(max_keepalive_connections=0), trust_env=False, timeout=60) as client:
+        with httpx.Client(limits=httpx.Limits(max_keepalive_connections=0), trust_env=False, timeout=GUARD) as client:
             while not self._over:
                 with self._lock:
                     self.sent += 1
@@ -59,7 +60,7 @@ class Load:
         """Until so many more responses are complete."""
         with self._answered:
             goal = self.complete + responses
-            assert self._answered.wait_for(lambda: self.complete >= goal, timeout=120), "the server answers no more"
+            assert self._answered.wait_for(lambda: self.complete >= goal, timeout=GUARD), "the server answers no more"
 
     def stop(self) -> None:
         """Let the clients finish the request they are in."""

@@ -20,10 +20,12 @@ import pytest
 import stripe as stripe_python
 from fake_clock import Clock
 from figures import note_figure
+from guard import GUARD
+from served_server import PYTHONPATH
 
 from meterkit.sandbox import Sandbox
 
-KILLS = int(os.environ.get("METERKIT_TEST_KILLS", "25"))
+KILLS = int(os.environ.get("METERKIT_TEST_KILLS", "6"))
 SEED = int(os.environ.get("METERKIT_TEST_SEED", random.randrange(2**32)))
 AFTER_A_LEASE = 61
 """Seconds after which another may report."""
@@ -99,6 +101,7 @@ def nursery(tmp_path, stripe, acknowledged):
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        env={**os.environ, "PYTHONPATH": PYTHONPATH},
         pass_fds=[acknowledged[1].fileno()],
     )
     yield nursery
@@ -132,7 +135,7 @@ class Count(threading.Thread):
         """Until so many more counts have returned."""
         with self._more:
             goal = self.counts + more
-            assert self._more.wait_for(lambda: self.counts >= goal, timeout=120), "the reporter counts no more"
+            assert self._more.wait_for(lambda: self.counts >= goal, timeout=GUARD), "the reporter counts no more"
 
 
 def test_kills_in_mid_send_neither_lose_nor_double(nursery, stripe, clock, acknowledged, make_kit):
@@ -151,7 +154,7 @@ def test_kills_in_mid_send_neither_lose_nor_double(nursery, stripe, clock, ackno
             stripe._kill(pid)
         else:
             stripe.arm(when, chance.randint(1, 20), pid)
-            assert stripe.killed.wait(120), "nothing was reported"
+            assert stripe.killed.wait(GUARD), "nothing was reported"
     clock.advance(AFTER_A_LEASE)
     nursery.communicate()  # the last reporter is gone, too
     acknowledged[1].close()

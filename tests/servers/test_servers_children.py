@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from figures import note_figure
+from guard import GUARD
 from served_billing import Billing
-from served_server import GUARD, PYTHONPATH
+from served_server import PYTHONPATH
 from thorough import some
 
 TASKS = 14

@@ -9,8 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from guard import GUARD
 from served_billing import Billing
-from served_server import GUARD, GUNICORN, PYTHONPATH, Server
+from served_server import GUNICORN, PYTHONPATH, Server
 
 
 def has_open(pid: int, path: Path) -> bool:
@@ -32,7 +33,7 @@ def test_a_worker_answers_while_its_flush_waits_for_the_ledger(preload, tmp_path
     with Billing(tmp_path) as billing:
         billing.use_an_hour_ago(7)
         command = [*GUNICORN, "--workers", "1", "--worker-class", "gevent", *preload]
-        with Server(command, billing, tmp_path) as server:
+        with Server(command, billing, tmp_path, SERVED_LEDGER_SECONDS=str(GUARD)) as server:
             (worker,) = server.ask_times(3)
             with billing.locked_ledger():
                 while not has_open(worker, billing.ledger):

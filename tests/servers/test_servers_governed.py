@@ -8,7 +8,9 @@ import signal
 import time
 from contextlib import closing, suppress
 
+import pytest
 from figures import note_figure
+from guard import tries
 from served_billing import Billing
 from served_server import GUNICORN, Server
 
@@ -39,6 +41,7 @@ def ask_until_refused(server):
     return max(0.0, last - first)
 
 
+@pytest.mark.long
 def test_an_exact_quota_through_kills(tmp_path):
     """What killed workers had taken and did not count is given back, and nobody passes too many."""
     chance = random.Random(11)
@@ -51,7 +54,7 @@ def test_an_exact_quota_through_kills(tmp_path):
                 server.wait_for(chance.randrange(20, 50))
                 with suppress(ProcessLookupError):
                     os.kill(chance.choice(sorted(server.workers)), signal.SIGKILL)
-        for _ in range(20):
+        for _ in tries():
             if used(billing) == QUOTA:
                 break
             ask_until_refused(server)

@@ -9,8 +9,9 @@ import threading
 from contextlib import suppress
 
 import pytest
+from guard import GUARD
 from served_billing import Billing
-from served_server import GUARD, GUNICORN, Server
+from served_server import GUNICORN, Server
 from smtp_server import Mailbox, SMTPServer
 
 from meterkit import Meter, MeterKit

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from guard import GUARD
 from served_billing import Billing
-from served_server import GUARD, GUNICORN, UVICORN, UWSGI, Server
-from thorough import some
+from served_server import GUNICORN, UVICORN, UWSGI, Server
+from thorough import first, some
 
 SERVERS = {
     "gunicorn sync": [*GUNICORN, "--workers", "2"],
@@ -16,7 +17,7 @@ SERVERS = {
 REQUESTS = 12
 
 
-@pytest.fixture(params=SERVERS)
+@pytest.fixture(params=first(["gunicorn gevent", "uvicorn"], among=SERVERS))
 def name(request):
     return request.param
 

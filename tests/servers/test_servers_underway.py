@@ -6,8 +6,10 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from guard import GUARD
 from served_billing import Billing
 from served_server import GRANIAN, GUNICORN, HYPERCORN, UVICORN, UWSGI, Server
+from thorough import first
 
 SERVERS = {
     "gunicorn sync": [*GUNICORN, "--workers", "2"],
@@ -22,8 +24,11 @@ SERVERS = {
 # Not granian: told to stop amidst a request, it never answers that, with or without meterkit.
 GRACEFUL = ["gunicorn sync", "gunicorn gthread", "gunicorn gevent", "uvicorn", "hypercorn"]
 
+# However long it takes them; uvicorn has no limit unless it is told one.
+AS_LONG_AS_IT_TAKES = {name: ["--graceful-timeout", str(GUARD)] for name in GRACEFUL if name != "uvicorn"}
 
-@pytest.mark.parametrize("name", SERVERS)
+
+@pytest.mark.parametrize("name", first(["gunicorn gevent", "uvicorn", "uwsgi"], among=SERVERS))
 def test_a_stop_under_load(name, tmp_path):
     """Whatever a server does with the requests that it has when it is told to stop: what arrived is billed."""
     with Billing(tmp_path) as billing:
@@ -36,11 +41,11 @@ def test_a_stop_under_load(name, tmp_path):
         assert server.complete <= billing.settle() <= server.sent
 
 
-@pytest.mark.parametrize("name", GRACEFUL)
+@pytest.mark.parametrize("name", first(["gunicorn gthread", "uvicorn"], among=GRACEFUL))
 def test_a_request_that_is_finished_during_the_stop(name, tmp_path):
     """A response that a server still completes after it was told to stop is billed like any other."""
     with Billing(tmp_path) as billing, ThreadPoolExecutor(1) as client:
-        with Server(SERVERS[name], billing, tmp_path) as server:
+        with Server([*SERVERS[name], *AS_LONG_AS_IT_TAKES.get(name, [])], billing, tmp_path) as server:
             server.load_until_all_work()
             last = client.submit(server.ask, "gate")
             with server.gated():

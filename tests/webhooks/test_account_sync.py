@@ -9,6 +9,7 @@ import threading
 import httpx
 import pytest
 import stripe as stripe_python
+from guard import GUARD
 from signed import SECRET, snapshot
 
 from meterkit import Meter, UsageError, Webhook
@@ -257,8 +258,10 @@ def test_a_function_that_finds_no_customer(make_following_kit, clock, stripe, ap
 
 def told(stripe):
     """The thin events of the sandbox, as their webhooks deliver them."""
-    listed = httpx.get(f"{stripe.url}/v2/core/events", headers={"Authorization": f"Bearer {stripe.api_key}"}).json()
-    return listed["data"]
+    listed = httpx.get(
+        f"{stripe.url}/v2/core/events", headers={"Authorization": f"Bearer {stripe.api_key}"}, timeout=GUARD
+    )
+    return listed.json()["data"]
 
 
 def test_what_stripe_drops_later_is_rejected_with_its_reason(make_kit, clock, tell, tmp_path):
@@ -317,7 +320,7 @@ def test_while_another_process_follows(make_following_kit, api, price, events, t
     held = stripe.fail("slow", path=f"/v1/customers/{customer}")
     first = threading.Thread(target=tell, args=(kit, *events_of_customer(customer)))
     first.start()
-    assert held.wait(30)
+    assert held.wait(GUARD)
     found = [other.process().stripe_jobs.follow().error, other.sync().error]
     held.release()
     first.join()

@@ -28,7 +28,7 @@ def endpoint(kit, stripe):
     app = flask.Flask("shop")
     meterkit.flask.init_app(app, kit)
     server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
     thread.start()
     yield stripe.webhooks.send_to(f"http://127.0.0.1:{server.port}/stripe/webhook", secret=SECRET)
     server.shutdown()
