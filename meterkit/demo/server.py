@@ -120,19 +120,19 @@ class Server:
         Raises:
             ServerError: No worker has a journal.
         """
-        held: dict[int, int] = {}
+        unflushed: dict[int, int] = {}
         for path in journal.glob(f"*{generation.SUFFIX}"):
             with suppress(FileNotFoundError, ForeignFileError):  # flushed at this moment
                 data = path.read_bytes()
                 counted = sum(quantity for _, quantity, _ in file_format.read(data))
                 pid = file_format.owner(data)
-                held[pid] = held.get(pid, 0) + counted
-        workers = [pid for pid in held if self._is_worker(pid)]
+                unflushed[pid] = unflushed.get(pid, 0) + counted
+        workers = [pid for pid in unflushed if self._is_worker(pid)]
         if not workers:
             raise ServerError(f"no worker has a journal in {journal}; output of the server: {self._output()}")
-        victim = max(workers, key=lambda pid: held[pid])
+        victim = max(workers, key=lambda pid: unflushed[pid])
         os.kill(victim, signal.SIGKILL)
-        return victim, held[victim]
+        return victim, unflushed[victim]
 
     def _is_worker(self, pid: int) -> bool:
         """Whether the process is in the server's group, and is not the one that started the others."""
