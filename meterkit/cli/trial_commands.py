@@ -44,11 +44,11 @@ def demo(arguments: argparse.Namespace) -> bool:
         raise CommandError(f"the demo needs {' and '.join(missing)}: pip install 'meterkit[demo]'")
     _end_on_sigterm()
 
-    from meterkit.demo import Silence, bill_a_month
+    from meterkit.demo import SilentNarrator, bill_a_month
     from meterkit.demo.expectations import as_data, differences
 
     if arguments.json:
-        month = bill_a_month(arguments.framework, Silence(), kill_after=kill_after)
+        month = bill_a_month(arguments.framework, SilentNarrator(), kill_after=kill_after)
         print_json(as_data(month))
     else:
         from meterkit.cli.tables.demo import TerminalNarrator, show_month

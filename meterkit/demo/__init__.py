@@ -48,7 +48,7 @@ class Narrator(Protocol):
         """Yield *things*, and show the progress."""
 
 
-class Silence:
+class SilentNarrator:
     """A narrator that prints nothing, for JSON output."""
 
     def say(self, text: str) -> None:

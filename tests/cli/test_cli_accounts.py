@@ -1,4 +1,4 @@
-"""The commands about Stripe's customers: what there is, how it stands, and what its webhooks told."""
+"""The commands about companies and their Stripe customers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ kit = MeterKit(
 
 @pytest.fixture
 def subscribed(shop, stripe):
-    """A customer of Stripe's whose metadata name acme, and who has a subscription; answers both ids."""
+    """A Stripe customer with acme in its metadata, and a subscription; returns both ids."""
     (shop / "billing.py").write_text(BILLING)
     http = HTTPXClient()
     api = stripe_python.StripeClient(stripe.api_key, base_addresses={"api": stripe.url}, http_client=http).v1

@@ -1,4 +1,4 @@
-"""The commands that compare, take back and report again, as a shell sees them."""
+"""The commands that reconcile, correct, retry and decide, as a shell sees them."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_month_that_is_none(used, stripe, month, complaint):
 
 @pytest.mark.usefixtures("reported")
 def test_a_correction(stripe):
-    """A part is taken back by the next report, a whole event is canceled."""
+    """A part is offset by the next report, a whole event is cancelled."""
     place = ("billing:kit", "acme")
     how = ("--at", "2026-03-01T12:05Z", "--reason", "a load test")
     part = meterkit("correct", *place, "credit_scores", "--quantity", "500", *how)

@@ -218,7 +218,7 @@ def test_something_needs_attention(shop, used):
 
 
 def test_health_is_data(shop, used):
-    """It is what ``kit.health()`` answers."""
+    """It is what ``kit.health()`` returns."""
     used.flush()
 
     code, data = data_of("health", "billing:kit")

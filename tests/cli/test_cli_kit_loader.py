@@ -1,4 +1,4 @@
-"""From an import path to a kit, or to one line that says why there is none."""
+"""From an import path to a kit, or to a one-line error."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from cli_shell import meterkit
     ],
 )
 def test_a_wrong_import_path(shop, path, complaint):
-    """One line that says the cure, and 2."""
+    """One line that says how to fix it, and 2."""
     code, out, err = meterkit("health", path)
 
     assert (2, "") == (code, out)

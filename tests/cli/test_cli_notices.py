@@ -1,4 +1,4 @@
-"""The commands about notices, and about prices that might be, as a shell sees them."""
+"""The commands about notices, and the simulation of prices, as a shell sees them."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def is_empty(invoice: Record) -> bool:
 
 
 def open_draft(account: Account, subscription: Record, invoice: Record) -> None:
-    """Store a draft. In flexible billing mode, an empty draft does not appear until it has a line."""
+    """Store a draft. In flexible billing mode, an empty draft stays hidden until it is no longer empty."""
     account.add(invoice)
     invoice_items.take_pending(account, invoice)
     refresh(account, invoice)

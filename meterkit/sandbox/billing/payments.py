@@ -38,7 +38,7 @@ def collect(account: Account, invoice: Record) -> None:
 
 
 def fall_due(account: Account, invoice: Record) -> None:
-    """Mark the subscription of an invoice that is unpaid on its due date."""
+    """Mark the subscription as past due, because its invoice is unpaid on the due date."""
     invoice["_fell_due"] = True
     _fall_behind(account, invoice, "past_due")
 
