@@ -1,5 +1,5 @@
 """
-What is counted, what it costs and who pays: the same code for every framework.
+The meter, its price and how a company is identified: the same code for every framework.
 
 Every app in this directory imports `kit` from here, and so does the command line: ``meterkit usage billing:kit``.
 """

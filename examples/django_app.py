@@ -43,7 +43,7 @@ def retrieve_credit_score(request: HttpRequest):
     except UnknownPersonError:
         return JsonResponse({"error": "no such person"}, status=404)
     except BureauDownError:
-        return JsonResponse({"error": "the bureau does not answer"}, status=503)
+        return JsonResponse({"error": "the bureau does not respond"}, status=503)
 
 
 urlpatterns = [path("RetrieveCreditScore", retrieve_credit_score)]

@@ -35,4 +35,4 @@ def retrieve_credit_score(question: Question):
     except UnknownPersonError:
         raise HTTPException(404, "no such person") from None
     except BureauDownError:
-        raise HTTPException(503, "the bureau does not answer") from None
+        raise HTTPException(503, "the bureau does not respond") from None

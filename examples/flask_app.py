@@ -30,7 +30,7 @@ def retrieve_credit_score():
     except UnknownPersonError:
         return {"error": "no such person"}, 404
     except BureauDownError:
-        return {"error": "the bureau does not answer"}, 503
+        return {"error": "the bureau does not respond"}, 503
 
 
 meterkit.flask.init_app(app, kit)

@@ -1,4 +1,4 @@
-"""What the commands about Stripe's customers do. Each answers whether all is well."""
+"""Commands about companies and their Stripe customers. Each returns False if something needs attention."""
 
 from __future__ import annotations
 
@@ -7,8 +7,32 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict
 from typing import Any
 
+from meterkit.cli.arguments import Commands, add_command, add_json, add_kit, add_limit
 from meterkit.cli.kit_loader import CommandError, load_kit
 from meterkit.cli.output import instant, print_json, tables_for
+
+
+def add_parsers(commands: Commands) -> None:
+    """Add the commands of this module."""
+    command = add_command(
+        commands, "customers", customers, "show each company's Stripe customer, subscriptions and standing"
+    )
+    add_kit(command)
+    add_json(command)
+
+    command = add_command(commands, "preview", preview, "preview the next invoices")
+    add_kit(command)
+    command.add_argument("company", nargs="?", metavar="COMPANY", help="only this company (default: all)")
+    add_json(command)
+
+    command = add_command(commands, "sync", sync, "read customers, subscriptions and invoices from Stripe")
+    add_kit(command)
+    add_json(command)
+
+    command = add_command(commands, "webhook-events", webhook_events, "show the webhook events that Stripe has sent")
+    add_kit(command)
+    add_limit(command)
+    add_json(command)
 
 
 def sync(arguments: argparse.Namespace) -> bool:
@@ -27,7 +51,7 @@ def sync(arguments: argparse.Namespace) -> bool:
 
 
 def customers(arguments: argparse.Namespace) -> bool:
-    """Show how each company stands."""
+    """Show the standing of each company."""
     tables = tables_for(arguments, "meterkit.cli.tables.account")
     kit = load_kit(arguments.kit)
     with closing(kit):
@@ -47,7 +71,7 @@ def customers(arguments: argparse.Namespace) -> bool:
 
 
 def webhook_events(arguments: argparse.Namespace) -> bool:
-    """Show what came from Stripe."""
+    """Show the webhook events that Stripe has sent."""
     tables = tables_for(arguments, "meterkit.cli.tables.account")
     kit = load_kit(arguments.kit)
     with closing(kit):
@@ -64,7 +88,7 @@ def webhook_events(arguments: argparse.Namespace) -> bool:
 
 
 def preview(arguments: argparse.Namespace) -> bool:
-    """Show the next invoices as they stand."""
+    """Preview the next invoices."""
     tables = tables_for(arguments, "meterkit.cli.tables.account")
     kit = load_kit(arguments.kit)
     with closing(kit):
@@ -72,7 +96,7 @@ def preview(arguments: argparse.Namespace) -> bool:
         found = [asdict(each) for company in companies for each in kit.preview(company)]
     if arguments.company and not found:
         raise CommandError(
-            f"no subscription is known that pays for {arguments.company!r}: see meterkit customers, and meterkit sync"
+            f"no known subscription for {arguments.company!r}; see meterkit customers, or run meterkit sync"
         )
     for each in found:
         for name in ("period_start", "period_end"):
@@ -81,23 +105,4 @@ def preview(arguments: argparse.Namespace) -> bool:
         print_json(found)
     else:
         tables.show_previews(found)
-    return True
-
-
-def simulate(arguments: argparse.Namespace) -> bool:
-    """Price a month by other prices."""
-    tables = tables_for(arguments, "meterkit.cli.tables.notice")
-    kit = load_kit(arguments.kit)
-    former = None if arguments.against is None else load_kit(arguments.against).prices
-    if not kit.prices:
-        raise CommandError("the kit has no prices=, so there is nothing to simulate")
-    with closing(kit):
-        found = kit.simulate(month=arguments.month, former=former)
-    rows = [{**asdict(each), "change": each.change} for each in found]
-    if tables is None:
-        for row in rows:
-            row |= {name: None if row[name] is None else str(row[name]) for name in ("old", "new", "change")}
-        print_json(rows)
-    else:
-        tables.show_simulated(rows)
     return True

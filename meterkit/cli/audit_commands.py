@@ -1,4 +1,4 @@
-"""What the commands that mend and explain usage do. Each answers whether all is well."""
+"""Commands that add, correct, compare and explain usage. Each returns False if something needs attention."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from meterkit.cli.arguments import Commands, add_command, add_company_and_meter, add_json, add_kit, add_month
 from meterkit.cli.kit_loader import CommandError, load_kit
 from meterkit.cli.output import instant, print_json, tables_for
 
-MOMENTS = frozenset(
+TIMES = frozenset(
     (
         "window",
         "timestamp",
@@ -29,78 +30,122 @@ MOMENTS = frozenset(
         "next_attempt_at",
     )
 )
-"""Names of unix seconds, which people read as text."""
+"""Names of fields that hold Unix seconds, and are printed as text."""
+
+
+def add_parsers(commands: Commands) -> None:
+    """Add the commands of this module."""
+    command = add_command(commands, "backfill", backfill, "record past usage from a CSV file")
+    add_kit(command)
+    command.add_argument(
+        "file", metavar="usage.csv", help="CSV file with the columns meter,company,quantity,at and, optionally, user"
+    )
+    add_json(command)
+
+    command = add_command(commands, "reconcile", reconcile, "compare a month in the ledger with Stripe's sums")
+    add_kit(command)
+    add_month(command)
+    add_json(command)
+
+    command = add_command(commands, "explain", explain, "show the usage behind the lines of an invoice")
+    add_kit(command)
+    add_company_and_meter(command)
+    add_month(command)
+    add_json(command)
+
+    command = add_command(commands, "correct", correct, "reverse usage that was counted by mistake")
+    add_kit(command)
+    add_company_and_meter(command)
+    command.add_argument("--quantity", type=int, required=True, metavar="N", help="how many units to reverse")
+    command.add_argument(
+        "--at", required=True, metavar="TIME", help="when they were used, with a time zone: 2026-03-01T12:00Z"
+    )
+    command.add_argument("--reason", required=True, metavar="TEXT", help="why; kept in the ledger")
+    add_json(command)
+
+    command = add_command(commands, "retry", retry, "report rejected usage again")
+    add_kit(command)
+    command.add_argument("--identifier", metavar="mk_...", help="only this event (default: all rejected events)")
+    add_json(command)
+
+    command = add_command(commands, "decide", decide, "record whether Stripe has an uncertain event")
+    add_kit(command)
+    command.add_argument("identifier", metavar="mk_...", help="identifier of the event, as meterkit health shows it")
+    command.add_argument(
+        "decision", choices=["arrived", "lost"], help="arrived: mark it as sent; lost: report its usage again"
+    )
+    add_json(command)
 
 
 def backfill(arguments: argparse.Namespace) -> bool:
-    """Count the usage in a file."""
+    """Record past usage from a CSV file."""
     tables = tables_for(arguments)
     path = Path(arguments.file)
     if not path.is_file():
-        raise CommandError(f"there is no file {arguments.file}; give a CSV with meter,company,quantity,at")
+        raise CommandError(f"no such file: {arguments.file}; give a CSV with the columns meter,company,quantity,at")
     kit = load_kit(arguments.kit)
     with closing(kit):
         found = asdict(kit.backfill(path) if tables is None else kit.backfill(path, track=tables.track))
     if tables is None:
         print_json(found)
     else:
-        again = f" {found['known']:,} had been counted before." if found["known"] else ""
-        print(f"{found['counted']:,} of {found['rows']:,} rows counted.{again}")
+        known = f" {found['known']:,} had been recorded before." if found["known"] else ""
+        print(f"{found['counted']:,} of {found['rows']:,} rows recorded.{known}")
     return True
 
 
 def correct(arguments: argparse.Namespace) -> bool:
-    """Reverse usage."""
-    at = _moment(arguments.at)
+    """Reverse usage that was counted by mistake."""
+    at = _time_of(arguments.at)
     kit = load_kit(arguments.kit)
     with closing(kit):
         found = kit.correct(arguments.meter, arguments.company, arguments.quantity, at=at, reason=arguments.reason)
     if arguments.json:
         print_json(asdict(found))
     elif found.state == "canceling":
-        print(f"Stripe has not confirmed that the meter event is canceled, and is asked again: {found.error}")
+        print(f"Stripe has not confirmed that the meter event is cancelled; the next report asks again: {found.error}")
     elif found.report:
-        print(f"{found.quantity:,} reversed: Stripe has canceled the meter event {found.report}.")
+        print(f"{found.quantity:,} reversed: Stripe has cancelled the meter event {found.report}.")
     else:
         print(f"{found.quantity:,} reversed. Units already reported to Stripe will be offset in the next report.")
     return found.state == "done"
 
 
 def retry(arguments: argparse.Namespace) -> bool:
-    """Let rejected usage be reported anew."""
+    """Report rejected usage again."""
     kit = load_kit(arguments.kit)
     with closing(kit):
         number = kit.retry(arguments.identifier)
     if arguments.identifier is not None and not number:
-        raise CommandError(f"there is no rejected event {arguments.identifier!r}; see meterkit health")
+        raise CommandError(f"no rejected event {arguments.identifier!r}; see meterkit health")
     if arguments.json:
         print_json({"retried": number})
     else:
-        print(f"The usage of {number:,} rejected events goes out with the next report.")
+        print(f"The usage of {number:,} rejected events will be sent with the next report.")
     return True
 
 
 def decide(arguments: argparse.Namespace) -> bool:
-    """Say whether Stripe has an event of which it cannot be told."""
+    """Record whether Stripe has an uncertain event."""
     kit = load_kit(arguments.kit)
     with closing(kit):
-        done = kit.decide(arguments.identifier, arrived=arguments.what == "arrived")
+        done = kit.decide(arguments.identifier, arrived=arguments.decision == "arrived")
     if not done:
-        raise CommandError(f"no event {arguments.identifier!r} is uncertain; see meterkit health")
+        raise CommandError(f"no uncertain event {arguments.identifier!r}; see meterkit health")
     if arguments.json:
-        print_json({"identifier": arguments.identifier, "decided": arguments.what})
-    elif arguments.what == "arrived":
-        print(f"{arguments.identifier} counts as sent.")
+        print_json({"identifier": arguments.identifier, "decided": arguments.decision})
+    elif arguments.decision == "arrived":
+        print(f"{arguments.identifier} is marked as sent.")
     else:
-        print(f"The usage of {arguments.identifier} goes out with the next report, as another event.")
+        print(f"The usage of {arguments.identifier} will be sent with the next report, under a new identifier.")
     return True
 
 
 def reconcile(arguments: argparse.Namespace) -> bool:
-    """Compare the ledger with Stripe."""
+    """Compare the ledger with Stripe's sums."""
     tables = tables_for(arguments, "meterkit.cli.tables.audit")
     kit = load_kit(arguments.kit)
-    waiting: AbstractContextManager[Any] = nullcontext() if tables is None else tables.waiting("Asking Stripe")
+    waiting: AbstractContextManager[Any] = nullcontext() if tables is None else tables.waiting("Querying Stripe")
     with closing(kit), waiting:
         found = kit.reconcile(month=arguments.month)
     rows = [{**asdict(each), "agree": each.agree} for each in found]
@@ -115,14 +160,14 @@ def reconcile(arguments: argparse.Namespace) -> bool:
 
 
 def explain(arguments: argparse.Namespace) -> bool:
-    """Show where an invoice's line comes from."""
+    """Show the usage behind the lines of an invoice."""
     tables = tables_for(arguments, "meterkit.cli.tables.audit")
     kit = load_kit(arguments.kit)
     with closing(kit):
         found = kit.explain(arguments.company, arguments.meter, month=arguments.month)
     if not found:
         raise CommandError(
-            f"nothing is known of {arguments.company!r} and {arguments.meter!r} in that month; see meterkit usage"
+            f"no usage of {arguments.meter!r} by {arguments.company!r} in that month; see meterkit usage"
         )
     periods = [_readable(asdict(each)) for each in found]
     if tables is None:
@@ -133,18 +178,18 @@ def explain(arguments: argparse.Namespace) -> bool:
 
 
 def _readable(value: Any, name: str = "") -> Any:
-    """Moments as text; and named tuples by name, which `asdict` leaves as they are."""
+    """Return *value* with times as text, and named tuples, which `asdict` does not convert, as dicts."""
     if hasattr(value, "_asdict"):
         value = value._asdict()
     if isinstance(value, dict):
         return {key: _readable(inner, key) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_readable(inner) for inner in value]
-    return instant(value) if name in MOMENTS and isinstance(value, int) else value
+    return instant(value) if name in TIMES and isinstance(value, int) else value
 
 
-def _moment(text: str) -> datetime:
+def _time_of(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
-        raise CommandError(f"--at is a time with its zone, such as 2026-03-01T12:00Z, not {text!r}") from None
+        raise CommandError(f"--at must be a time with a time zone, such as 2026-03-01T12:00Z, not {text!r}") from None

@@ -1,4 +1,4 @@
-"""What the commands about notices, and about prices that might be, do. Each answers whether all is well."""
+"""Commands about notices, and the simulation of prices. Each returns False if something needs attention."""
 
 from __future__ import annotations
 
@@ -7,12 +7,35 @@ from contextlib import closing
 from dataclasses import asdict
 from typing import Any, get_args
 
+from meterkit.cli.arguments import Commands, add_command, add_json, add_kit, add_limit, add_month
 from meterkit.cli.kit_loader import CommandError, load_kit
 from meterkit.cli.output import instant, print_json, tables_for
 
 
+def add_parsers(commands: Commands) -> None:
+    """Add the commands of this module."""
+    command = add_command(commands, "notices", notices, "show the notices that were sent")
+    add_kit(command)
+    command.add_argument("--company", metavar="ID", help="only this company")
+    add_limit(command)
+    add_json(command)
+
+    command = add_command(commands, "notify", notify_test, "test the channels of notify=")
+    add_kit(command)
+    command.add_argument("--test", action="store_true", required=True, help="send one test notice of each kind")
+    add_json(command)
+
+    command = add_command(commands, "simulate", simulate, "price a month's usage with other prices")
+    add_kit(command)
+    add_month(command)
+    command.add_argument(
+        "--against", metavar="MODULE:KIT", help="kit with the old prices (default: prices as Stripe reported them)"
+    )
+    add_json(command)
+
+
 def notices(arguments: argparse.Namespace) -> bool:
-    """Show what was told to whom."""
+    """Show the notices that were sent."""
     tables = tables_for(arguments, "meterkit.cli.tables.notice")
     kit = load_kit(arguments.kit)
     with closing(kit):
@@ -30,14 +53,14 @@ def notices(arguments: argparse.Namespace) -> bool:
 
 
 def notify_test(arguments: argparse.Namespace) -> bool:
-    """Tell one notice of each kind through every channel that would get it, now."""
+    """Send one test notice of each kind through every channel that would receive it."""
     from meterkit.notices.notice import Kind, Notice
 
     kit = load_kit(arguments.kit)
     now = int(kit.clock())
     with closing(kit):
         if not kit.notify:
-            raise CommandError("this kit has no notify=, so nobody is told anything")
+            raise CommandError("this kit has no notify=, so it sends no notices; add notify= to the kit")
         results: list[dict[str, Any]] = []
         for kind in get_args(Kind):
             channels = {channel.name: channel for rule in kit.notify if kind in rule.kinds for channel in rule.to}
@@ -46,8 +69,8 @@ def notify_test(arguments: argparse.Namespace) -> bool:
                     key=f"test:{kind}:{now}",
                     kind=kind,
                     company="Example & Sons",
-                    title=f"A test of {kind}",
-                    text="This is a test: nothing has happened.",
+                    title=f"Test of {kind}",
+                    text="This is a test. Nothing has happened.",
                     created_at=now,
                     fields={"meter": next(iter(kit.meters)), "used": 101, "limit": 100},
                 )
@@ -63,3 +86,22 @@ def notify_test(arguments: argparse.Namespace) -> bool:
         for each in results:
             print(f"{each['kind']} by {each['channel']}: {each['error'] or 'delivered'}")
     return not any(each["error"] for each in results)
+
+
+def simulate(arguments: argparse.Namespace) -> bool:
+    """Price a month's usage with other prices."""
+    tables = tables_for(arguments, "meterkit.cli.tables.notice")
+    kit = load_kit(arguments.kit)
+    old_prices = None if arguments.against is None else load_kit(arguments.against).prices
+    if not kit.prices:
+        raise CommandError("this kit has no prices=, so there is nothing to simulate; add prices= to the kit")
+    with closing(kit):
+        found = kit.simulate(month=arguments.month, former=old_prices)
+    rows = [{**asdict(each), "change": each.change} for each in found]
+    if tables is None:
+        for row in rows:
+            row |= {name: None if row[name] is None else str(row[name]) for name in ("old", "new", "change")}
+        print_json(rows)
+    else:
+        tables.show_simulated(rows)
+    return True

@@ -1,4 +1,4 @@
-"""What every command prints with: JSON, tables, points in time."""
+"""Output of all commands: JSON, tables, times."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from meterkit.cli.kit_loader import CommandError
 
 
 def instant(moment: int) -> str:
-    """A moment to the minute, such as ``2026-03-01T10:00Z``."""
+    """Return *moment*, in Unix seconds, as text to the minute, such as ``2026-03-01T10:00Z``."""
     return datetime.fromtimestamp(moment, tz=timezone.utc).strftime("%Y-%m-%dT%H:%MZ")
 
 
 def tables_for(arguments: argparse.Namespace, module: str = "meterkit.cli.tables.usage") -> ModuleType | None:
-    """What renders for people; None where data is asked for."""
+    """Return the module that prints tables, or None with ``--json``."""
     if arguments.json:
         return None
     try:
@@ -28,15 +28,15 @@ def tables_for(arguments: argparse.Namespace, module: str = "meterkit.cli.tables
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "rich":
             raise
-        raise CommandError("tables need rich: pip install 'meterkit[cli]', or ask for --json") from None
+        raise CommandError("tables need rich: pip install 'meterkit[cli]', or use --json") from None
 
 
 def print_json(data: Any) -> None:
-    """On stdout, and nothing else there."""
+    """Print *data* as JSON on stdout."""
     json.dump(data, sys.stdout, indent=2, default=_exact)
     print()
 
 
 def _exact(value: Any) -> int | str:
-    """A decimal: whole ones are numbers, others text, so that no reader makes a float of them."""
+    """Return a whole decimal as a number, any other as text, so that no reader turns it into a float."""
     return int(value) if value == value.to_integral_value() else f"{value:f}"

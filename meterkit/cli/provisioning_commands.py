@@ -1,4 +1,4 @@
-"""What the commands about Stripe's meters, prices and subscriptions do. Each answers whether all is well."""
+"""Commands about Stripe's meters, prices and subscriptions. Each returns False if something needs attention."""
 
 from __future__ import annotations
 
@@ -9,12 +9,36 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from meterkit.cli.arguments import Commands, add_command, add_json, add_kit
 from meterkit.cli.kit_loader import CommandError, load_kit
 from meterkit.cli.output import print_json, tables_for
 
 
+def add_parsers(commands: Commands) -> None:
+    """Add the commands of this module."""
+    command = add_command(commands, "provision", provision, "make Stripe's meters and prices match the code")
+    add_kit(command)
+    command.add_argument("--dry-run", action="store_true", help="only show the plan")
+    add_json(command)
+
+    add_command(commands, "import", import_code, "print the code for the meters and prices of a Stripe account")
+
+    command = add_command(commands, "subscribe", subscribe, "create a company's Stripe customer and subscription")
+    add_kit(command)
+    command.add_argument("company", metavar="COMPANY", help="company id, as the application knows it")
+    command.add_argument("--name", metavar="TEXT", help="the customer's name, as it appears on invoices")
+    command.add_argument("--email", metavar="ADDRESS", help="the address that invoices are sent to")
+    command.add_argument(
+        "--days-until-due",
+        type=int,
+        metavar="N",
+        help="send invoices, due after N days (default: charge the payment method on file)",
+    )
+    add_json(command)
+
+
 def provision(arguments: argparse.Namespace) -> bool:
-    """Make Stripe match the code."""
+    """Make Stripe's meters, products and prices match the code."""
     tables = tables_for(arguments, "meterkit.cli.tables.provisioning")
     kit = load_kit(arguments.kit)
     with closing(kit):
@@ -32,14 +56,14 @@ def provision(arguments: argparse.Namespace) -> bool:
     return not plan.drift
 
 
-def import_code(arguments: argparse.Namespace) -> bool:  # noqa: ARG001 - every command takes them
-    """Print the code for what an account has."""
+def import_code(arguments: argparse.Namespace) -> bool:  # noqa: ARG001 - every command gets them
+    """Print the code for the meters and prices of a Stripe account."""
     from meterkit.provisioning.code_generator import code_of
     from meterkit.stripe_api.transport import connect
 
     key = os.environ.get("STRIPE_SECRET_KEY")
     if not key:
-        raise CommandError("STRIPE_SECRET_KEY is not set: it says which account to read")
+        raise CommandError("no Stripe key: set STRIPE_SECRET_KEY to a key of the account to import")
     client, http = connect(key, os.environ.get("METERKIT_STRIPE_BASE") or None)
     try:
         print(code_of(client), end="")
@@ -49,7 +73,7 @@ def import_code(arguments: argparse.Namespace) -> bool:  # noqa: ARG001 - every 
 
 
 def subscribe(arguments: argparse.Namespace) -> bool:
-    """Make a company a customer with a subscription."""
+    """Create the Stripe customer and the subscription of a company, if they do not exist."""
     kit = load_kit(arguments.kit)
     with closing(kit):
         found = kit.subscribe(
@@ -58,6 +82,6 @@ def subscribe(arguments: argparse.Namespace) -> bool:
     if arguments.json:
         print_json(asdict(found))
     else:
-        how = "has subscribed" if found.is_new else "had subscribed before"
-        print(f"{arguments.company} {how}: {found.customer}, {found.subscription}.")
+        how = "is subscribed" if found.is_new else "was already subscribed"
+        print(f"{arguments.company} {how}: customer {found.customer}, subscription {found.subscription}.")
     return True

@@ -1,29 +1,49 @@
-"""What each command does. Each answers whether all is well."""
+"""Commands that show, flush and report usage, and check its health. Each returns False if something needs attention."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict
-from typing import Any, TypeAlias
+from typing import Any
 
+from meterkit.cli.arguments import Commands, add_command, add_json, add_kit
 from meterkit.cli.kit_loader import CommandError, load_kit
 from meterkit.cli.output import instant, print_json, tables_for
 from meterkit.errors import LedgerError
 
-Command: TypeAlias = Callable[[argparse.Namespace], bool]
+
+def add_parsers(commands: Commands) -> None:
+    """Add the commands of this module."""
+    command = add_command(commands, "usage", usage, "show usage by meter, company and hour")
+    add_kit(command)
+    command.add_argument("--company", metavar="ID", help="only this company")
+    command.add_argument("--meter", metavar="NAME", help="only this meter")
+    add_json(command)
+
+    command = add_command(commands, "flush", flush, "move what dead processes have counted into the ledger")
+    add_kit(command)
+    add_json(command)
+
+    command = add_command(commands, "report", report, "send the usage of all hours that have ended to Stripe")
+    add_kit(command)
+    command.add_argument("--open", action="store_true", help="include the hour that is still open")
+    add_json(command)
+
+    command = add_command(commands, "health", health, "show what needs attention, and where all usage is")
+    add_kit(command)
+    add_json(command)
 
 
 def usage(arguments: argparse.Namespace) -> bool:
-    """Show what was used."""
+    """Show usage."""
     tables = tables_for(arguments)
     kit = load_kit(arguments.kit)
     with closing(kit):
-        kit.flush()  # so that it does not matter which process came to an end, and how
+        kit.flush()  # so that usage of processes that were killed is included
         found = kit.usage(company=arguments.company, meter=arguments.meter)
     if not found and arguments.meter is not None and arguments.meter not in kit.meters:
-        raise CommandError(f"this kit has no meter {arguments.meter!r}, only {', '.join(kit.meters)}")
+        raise CommandError(f"this kit has no meter {arguments.meter!r}; choose from {', '.join(kit.meters)}")
     rows = [{**asdict(each), "window": instant(each.window)} for each in found]
     totals: dict[str, dict[str, int]] = {}
     for each in found:
@@ -38,7 +58,7 @@ def usage(arguments: argparse.Namespace) -> bool:
 
 
 def flush(arguments: argparse.Namespace) -> bool:
-    """Move into the ledger what dead processes have counted."""
+    """Move what dead processes have counted into the ledger."""
     kit = load_kit(arguments.kit)
     with closing(kit):
         kit.flush()
@@ -51,14 +71,14 @@ def flush(arguments: argparse.Namespace) -> bool:
     if arguments.json:
         print_json({"counted": counted, "ledger": counted - journal, "journal": journal})
     else:
-        print(f"{counted - journal:,} of {counted:,} counted are in the ledger.")
+        print(f"{counted - journal:,} of {counted:,} counted units are in the ledger.")
         if journal:
             print(f"{journal:,} are in the journals of running processes, which flush every few seconds.")
     return True
 
 
 def report(arguments: argparse.Namespace) -> bool:
-    """Send usage to Stripe."""
+    """Report usage to Stripe."""
     tables = tables_for(arguments)
     kit = load_kit(arguments.kit)
     waiting: AbstractContextManager[Any] = nullcontext() if tables is None else tables.waiting("Reporting to Stripe")
@@ -72,7 +92,7 @@ def report(arguments: argparse.Namespace) -> bool:
 
 
 def health(arguments: argparse.Namespace) -> bool:
-    """Show whether all is well."""
+    """Show what needs attention, and the books."""
     tables = tables_for(arguments)
     kit = load_kit(arguments.kit)
     with closing(kit):

@@ -1,11 +1,11 @@
 """
-Faces: ``meterkit demo`` bills a month: real requests to a real server, a killed worker, and the invoices.
+``meterkit demo``: bill a month, with real requests to a real server, a killed worker, and the invoices.
 
 Nothing is faked but Stripe itself::
 
     traffic ──HTTP──▶ server: the example app in two processes ──▶ journal ──▶ ledger ──HTTP──▶ meterkit.sandbox
                          ▲ SIGKILL to one of them, half-way                                        │
-    figures: is it what it has to be? ◀── stripe_account: the invoices, a month later ◀────────────┘
+    expectations: is every figure right? ◀── stripe_account: the invoices, a month later ◀─────────┘
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from meterkit.sandbox import Sandbox
 COMPANIES = ("acme", "globex")
 
 FOREIGN = ("GUNICORN_", "METERKIT_", "STRIPE_", "UVICORN_", "WEB_CONCURRENCY")
-"""Variables that begin so are the user's own, and are kept from the demo: it must not touch a real ledger."""
+"""Prefixes of environment variables that the demo removes, so that it never touches the user's ledger or account."""
 
 DAY = 24 * 3600
 
@@ -39,35 +39,35 @@ T = TypeVar("T")
 
 
 class Narrator(Protocol):
-    """Tells what is going on."""
+    """Reports the progress of the demo."""
 
     def say(self, text: str) -> None:
-        """Tell that something was done."""
+        """Report that something was done."""
 
     def track(self, things: Iterable[T], total: int) -> Iterable[T]:
-        """Go through *things*, and show how far it is."""
+        """Yield *things*, and show the progress."""
 
 
-class Silence:
-    """A narrator that tells nothing, for programs that wait for the data."""
+class SilentNarrator:
+    """A narrator that prints nothing, for JSON output."""
 
     def say(self, text: str) -> None:
-        """Keep quiet."""
+        """Do nothing."""
 
     def track(self, things: Iterable[T], total: int) -> Iterable[T]:  # noqa: ARG002 - the protocol's
-        """Go through *things*."""
+        """Return *things* unchanged."""
         return things
 
 
 @dataclass(frozen=True)
 class Kill:
     """
-    The end of a worker.
+    The kill of a worker.
 
     Attributes:
-        pid: Of the worker.
-        after: How many requests had been answered.
-        held: How much usage was in its journal, and not in the ledger yet.
+        pid: Process id of the worker.
+        after: Number of requests that had been completed before the kill.
+        held: Quantity of usage that was in its journal, but not in the ledger yet.
     """
 
     pid: int
@@ -78,16 +78,16 @@ class Kill:
 @dataclass(frozen=True)
 class Month:
     """
-    What a month came to.
+    The result of a demo.
 
     Attributes:
-        framework: The example's.
-        meter: The meter's name.
-        requests: How many came back, by company and outcome.
-        kill: The worker that was killed.
-        reported: What the report did.
-        books: Where the usage is.
-        invoices: By company.
+        framework: Framework of the example, such as ``flask``.
+        meter: Name of the meter.
+        requests: Number of requests, by company and outcome.
+        kill: The kill of a worker, or None if it did not happen.
+        reported: Result of the report: ``sent``, ``rejected``, ``postponed``, ``error``.
+        books: The books of the meter.
+        invoices: Invoices by company.
     """
 
     framework: str
@@ -101,12 +101,12 @@ class Month:
 
 def bill_a_month(framework: str, narrator: Narrator, *, kill_after: int = traffic.TOTAL // 2) -> Month:
     """
-    Play a month of usage, and see it billed.
+    Generate a month of usage, and bill it.
 
     Args:
         framework: One of `meterkit.demo.server.FRAMEWORKS`.
-        narrator: Who tells of it.
-        kill_after: The worker is killed when so many requests have been answered.
+        narrator: Reports the progress.
+        kill_after: Number of requests after which a worker is killed.
 
     Raises:
         ServerError: The web server did not start.
@@ -128,7 +128,7 @@ def bill_a_month(framework: str, narrator: Narrator, *, kill_after: int = traffi
                 for company, customer in account.customers.items():
                     kit.link(company, customer)
                 narrator.say(
-                    f"A pocket Stripe listens on {sandbox.url}, with a price, two customers and subscriptions."
+                    f"The sandbox listens on {sandbox.url}, with a price and two customers with subscriptions."
                 )
 
                 requests, kill = _serve(framework, narrator, billing, Path(directory), kill_after)
@@ -139,7 +139,7 @@ def bill_a_month(framework: str, narrator: Narrator, *, kill_after: int = traffi
                 narrator.say(f"Flushed the journal and reported the usage: {reported['sent']} meter events.")
 
                 sandbox.advance(to=account.period_end + DAY)
-                narrator.say("A month later, the subscriptions' invoices are final.")
+                narrator.say("A month later, the invoices are finalised.")
                 invoices = {company: account.invoice(company) for company in COMPANIES}
     return Month(framework, price.meter.name, requests, kill, reported, books, invoices)
 
@@ -147,24 +147,26 @@ def bill_a_month(framework: str, narrator: Narrator, *, kill_after: int = traffi
 def _serve(
     framework: str, narrator: Narrator, billing: ModuleType, directory: Path, kill_after: int
 ) -> tuple[dict[tuple[str | None, str], int], Kill | None]:
-    """Start the example, send it everything, and kill one of its workers on the way."""
+    """Start the example, send it all requests, and kill one of its workers on the way."""
     api_keys = {company: key for key, company in billing.API_KEYS.items()}
     tally = traffic.Tally()
     kill = None
     with Server(framework, examples=_examples(), directory=directory) as server:
         narrator.say(f"{server.name} serves {framework}_app.py on {server.url}, with {WORKERS} workers.")
-        answers = narrator.track(traffic.send(server.url, api_keys), traffic.TOTAL)
-        for number, (call, status) in enumerate(answers, 1):
+        responses = narrator.track(traffic.send(server.url, api_keys), traffic.TOTAL)
+        for number, (call, status) in enumerate(responses, 1):
             tally.enter(call, status)
             if number == kill_after:
                 pid, held = server.kill_worker(directory / "data" / "journal")
                 kill = Kill(pid, number, held)
-                narrator.say(f"kill -9 {pid}: a worker died after {number} requests, with {held} in its journal only.")
+                narrator.say(
+                    f"kill -9 {pid}: worker killed after {number} requests, with {held} units in its journal only."
+                )
     return dict(tally.counts), kill
 
 
 def _report(kit: MeterKit) -> dict[str, Any]:
-    """Report everything; if the killed worker died while it reported, when its lease has run out."""
+    """Report everything; if the killed worker was reporting, once its lease has expired."""
     deadline = time.monotonic() + LEASE_SECONDS + 5
     sent = 0
     while True:
@@ -177,13 +179,13 @@ def _report(kit: MeterKit) -> dict[str, Any]:
 
 
 def _examples() -> Path:
-    """The examples: in a wheel they are in this package, in a checkout at its top."""
+    """Return the directory of the examples: in a wheel, inside this package; in a checkout, at its top."""
     packaged = Path(__file__).parent / "examples"
     return packaged if packaged.is_dir() else Path(__file__).parents[2] / "examples"
 
 
 def _example(name: str) -> ModuleType:
-    """An example's module, made anew, because it reads the environment."""
+    """Import an example anew, because it reads the environment."""
     spec = importlib.util.spec_from_file_location(f"meterkit.demo.examples.{name}", _examples() / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -194,7 +196,7 @@ def _example(name: str) -> ModuleType:
 
 @contextmanager
 def _environment(**variables: str) -> Iterator[None]:
-    """For this process and its children: *variables*, and none that would lead out of the demo."""
+    """Set *variables* for this process and its children, and remove those in `FOREIGN`."""
     before = dict(os.environ)
     for name in before:
         if name.startswith(FOREIGN):

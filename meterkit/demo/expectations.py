@@ -1,4 +1,4 @@
-"""what the demo has to come to"""
+"""The figures that the demo must produce."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ BILLED = {
     "acme": ([(100, "500.00"), (900, "2700.00"), (500, "1000.00")], "4200.00"),
     "globex": ([(80, "400.00")], "400.00"),
 }
-"""By company: the quantity and amount of each line, and the total. 1-100 at $5, 101-1,000 at $3, the rest at $2."""
+"""By company: quantity and amount of each line, and the total. 1-100 at $5, 101-1,000 at $3, the rest at $2."""
 
 BOOKS = {"counted": 1_630, "sent": 1_580, "unattributed": 50, "balanced": True}
-"""What the books have to say; everything else in them is 0."""
+"""The books; every entry that is not listed is 0."""
 
 
 def differences(month: Month) -> list[str]:
-    """A sentence for each figure that is not what it has to be; none if all are right."""
+    """Return a sentence for each figure that is wrong."""
     return [
-        f"{name} should be {_shown(expected)}, and is {_shown(actual)}"
+        f"{name}: expected {_shown(expected)}, got {_shown(actual)}"
         for name, expected, actual in _figures(month)
         if expected != actual
     ]
 
 
 def as_data(month: Month) -> dict[str, Any]:
-    """All of *month*, ready for ``json.dumps``."""
+    """Return *month* as data for ``json.dumps``."""
     wrong = differences(month)
     return {
         "framework": month.framework,
@@ -57,7 +57,7 @@ def as_data(month: Month) -> dict[str, Any]:
 def _figures(month: Month) -> Iterator[tuple[str, Any, Any]]:
     planned = {(company, str(outcome)): number for (company, outcome), number in traffic.PLAN.items()}
     for company, outcome in {**planned, **month.requests}:
-        name = f"requests of {company or 'nobody'} that {outcome}"
+        name = f"requests ({company or 'no company'}, {outcome})"
         yield name, planned.get((company, outcome), 0), month.requests.get((company, outcome), 0)
     yield "workers killed", 1, 0 if month.kill is None else 1
     for column, figure in month.books.items():

@@ -1,8 +1,8 @@
 """
 The demo's web server: the example app under gunicorn or uvicorn, with two worker processes.
 
-It leads a process group of its own, so that all of it can be told from everything else on the machine: only its
-processes are ever killed, and all of them are gone at the end.
+It has a process group of its own, so that only its processes are ever killed, and all of them have ended when the
+demo ends.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ if TYPE_CHECKING:
 WORKERS = 2
 
 START_SECONDS = 60.0
-"""How long the first answer may take; a machine under load imports a framework slowly."""
+"""Seconds until the first response, at most; a machine under load imports a framework slowly."""
 
 STOP_SECONDS = 30.0
-"""How long the server may take to leave before it is killed."""
+"""Seconds that the server may take to exit before it is killed."""
 
 FRAMEWORKS = {"flask": "gunicorn", "django": "gunicorn", "fastapi": "uvicorn"}
-"""The examples, and what serves each."""
+"""Framework of each example, and the server that runs it."""
 
 
 class ServerError(MeterKitError):
-    """The server did not start, or answered nothing; the message ends with what it said."""
+    """The server did not start, or did not respond; the message ends with its output."""
 
 
 class Server:
@@ -50,8 +50,8 @@ class Server:
 
     Args:
         framework: One of `FRAMEWORKS`.
-        examples: The directory of the examples.
-        directory: Where the server may write.
+        examples: Directory of the examples.
+        directory: Directory that the server may write to.
     """
 
     def __init__(self, framework: str, *, examples: Path, directory: Path) -> None:
@@ -65,12 +65,12 @@ class Server:
 
     def __enter__(self) -> Self:
         with socket.create_server(("127.0.0.1", 0)) as listener, self._log.open("wb") as log:
-            # Inherited by the connections. uvicorn does not know that what it gets is TCP, and would not set it.
+            # Connections inherit it. uvicorn does not recognise the socket as TCP, and would not set it.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            # Held by every process that inherits the log, until the last of them is gone; see `stop`.
+            # Held by every process that inherits the log, until the last of them has ended; see `stop`.
             fcntl.flock(log, fcntl.LOCK_EX)
-            # The listening socket is handed over, so that nobody takes the port between finding and using it.
+            # The listening socket is handed over, so that no other process takes the port in between.
             self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, and names from a fixed table
                 self._command(listener.fileno()),
                 cwd=self._examples,
@@ -82,7 +82,7 @@ class Server:
                 stderr=log,
             )
         try:
-            self._wait_for_answer()
+            self._wait_for_response()
         except BaseException:
             self.stop()
             raise
@@ -94,14 +94,14 @@ class Server:
         self.stop()
 
     def stop(self) -> None:
-        """Ask the server to leave, and see that none of its processes stays. Without effect the second time."""
+        """Stop the server, and wait until all its processes have ended. Does nothing the second time."""
         process, self._process = self._process, None
         if process is None:
             return
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(STOP_SECONDS)
-        with suppress(ProcessLookupError, PermissionError):  # macOS answers the latter for a group of zombies
+        with suppress(ProcessLookupError, PermissionError):  # macOS raises the latter for a group of zombies
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         with self._log.open() as log:
@@ -109,33 +109,33 @@ class Server:
 
     def kill_worker(self, journal: Path) -> tuple[int, int]:
         """
-        Kill, with SIGKILL, the worker that has most to lose: the most usage that is in its journal only.
+        Kill, with SIGKILL, the worker with the most usage that is in its journal only.
 
         Args:
-            journal: The directory of the journal that the workers write.
+            journal: Directory of the journal that the workers write.
 
         Returns:
-            The worker's pid, and how much usage was in its journal only.
+            Process id of the worker, and the quantity of usage that was in its journal only.
 
         Raises:
             ServerError: No worker has a journal.
         """
-        held: dict[int, int] = {}
+        unflushed: dict[int, int] = {}
         for path in journal.glob(f"*{generation.SUFFIX}"):
-            with suppress(FileNotFoundError, ForeignFileError):  # flushed in this moment
+            with suppress(FileNotFoundError, ForeignFileError):  # flushed at this moment
                 data = path.read_bytes()
                 counted = sum(quantity for _, quantity, _ in file_format.read(data))
                 pid = file_format.owner(data)
-                held[pid] = held.get(pid, 0) + counted
-        workers = [pid for pid in held if self._is_worker(pid)]
+                unflushed[pid] = unflushed.get(pid, 0) + counted
+        workers = [pid for pid in unflushed if self._is_worker(pid)]
         if not workers:
-            raise ServerError(f"no worker has a journal in {journal}; the server said: {self._said()}")
-        victim = max(workers, key=lambda pid: held[pid])
+            raise ServerError(f"no worker has a journal in {journal}; output of the server: {self._output()}")
+        victim = max(workers, key=lambda pid: unflushed[pid])
         os.kill(victim, signal.SIGKILL)
-        return victim, held[victim]
+        return victim, unflushed[victim]
 
     def _is_worker(self, pid: int) -> bool:
-        """The process is of our server's group, and not the one that started the others."""
+        """Whether the process is in the server's group, and is not the one that started the others."""
         assert self._process is not None
         try:
             return os.getpgid(pid) == self._process.pid != pid
@@ -149,21 +149,21 @@ class Server:
             options = ["--workers", str(WORKERS), "--fd", str(fd), "--no-access-log"]
         return [sys.executable, "-m", self.name, *options, self._app]
 
-    def _wait_for_answer(self) -> None:
-        """Poll: the socket listens from the start, so only an answer tells that a worker is up."""
+    def _wait_for_response(self) -> None:
+        """Poll: the socket listens from the start, so only a response proves that a worker is running."""
         assert self._process is not None
         deadline = time.monotonic() + START_SECONDS
         with httpx.Client(trust_env=False, timeout=1.0) as client:
             while time.monotonic() < deadline:
                 if self._process.poll() is not None:
-                    raise ServerError(f"{self.name} ended with {self._process.returncode}: {self._said()}")
+                    raise ServerError(f"{self.name} ended with {self._process.returncode}: {self._output()}")
                 with suppress(httpx.TransportError):
                     client.get(f"{self.url}/")
                     return
                 time.sleep(0.05)
-        raise ServerError(f"{self.name} answered nothing within {START_SECONDS:.0f} seconds: {self._said()}")
+        raise ServerError(f"{self.name} did not respond within {START_SECONDS:.0f} seconds: {self._output()}")
 
-    def _said(self) -> str:
-        """The end of what the server wrote, on one line."""
+    def _output(self) -> str:
+        """Return the last lines of the server's log, on one line."""
         lines = self._log.read_text(errors="replace").splitlines()
         return " | ".join(line.strip() for line in lines[-8:] if line.strip()) or "nothing"

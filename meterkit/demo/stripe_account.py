@@ -1,7 +1,7 @@
 """
-What the demo has in its Stripe account, all of it made with stripe-python.
+The demo's Stripe account, through stripe-python.
 
-A meter, a product, a price, and for each company a customer with a subscription; and, a month later, the invoices.
+It has a meter, a product, a price, and a customer with a subscription for each company; a month later, the invoices.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from meterkit.stripe_api.transport import HTTPXClient
 @dataclass(frozen=True)
 class Line:
     """
-    One line of an invoice, as Stripe made it.
+    One line of an invoice, as Stripe returned it.
 
     Attributes:
-        description: Stripe's words.
-        quantity: Units.
-        amount: In dollars.
+        description: Stripe's text.
+        quantity: Number of units.
+        amount: Amount in dollars.
     """
 
     description: str
@@ -40,10 +40,10 @@ class Invoice:
     A month's invoice.
 
     Attributes:
-        number: As the customer sees it.
-        status: ``paid`` in a sandbox where every payment succeeds.
-        total: In dollars.
-        lines: In Stripe's order.
+        number: Invoice number, as the customer sees it.
+        status: Stripe's status; ``paid`` in a sandbox in which every payment succeeds.
+        total: Total in dollars.
+        lines: Lines in Stripe's order.
     """
 
     number: str
@@ -57,17 +57,17 @@ class StripeAccount:
     Creates the objects, and reads the invoices.
 
     Args:
-        api_key: Stripe's secret key.
-        base: Stripe's base address: the sandbox's.
+        api_key: Stripe secret key.
+        base: Base URL of the Stripe API: the sandbox's.
     """
 
     def __init__(self, api_key: str, base: str) -> None:
         self._http = HTTPXClient()
         self._v1 = stripe.StripeClient(api_key, base_addresses={"api": base}, http_client=self._http).v1
         self.customers: dict[str, str] = {}
-        """By company: ``cus_...``."""
+        """Stripe customer ids (``cus_...``) by company."""
         self.period_end = 0
-        """When the month of the last subscription is over, in unix seconds."""
+        """Unix second at which the last subscription's billing period ends."""
 
     def sell(self, price: Price, companies: Iterable[str]) -> None:
         """Create the meter, the product and the price, and a customer with a subscription for each of *companies*."""
@@ -81,7 +81,7 @@ class StripeAccount:
             self.period_end = max(self.period_end, end)
 
     def invoice(self, company: str) -> Invoice:
-        """The invoice over the month's usage of *company*."""
+        """Return the invoice for the month's usage of *company*."""
         of_customer = self._v1.invoices.list({"customer": self.customers[company]})
         invoice = next(each for each in of_customer.auto_paging_iter() if each.billing_reason == "subscription_cycle")
         lines = tuple(
@@ -99,7 +99,7 @@ class StripeAccount:
             {
                 "display_name": meter.name,
                 "event_name": meter.event_name,
-                "default_aggregation": {"formula": "sum"},  # "count" would bill an hour of 120 queries as 1
+                "default_aggregation": {"formula": "sum"},  # "count" would bill an hour with 120 queries as 1
             }
         )
         return created.id

@@ -1,7 +1,7 @@
 """
-The demo's clients. They send what customers send, one request after the other, and note what came back.
+The demo's clients: they send one request after the other, and count the responses by outcome.
 
-No connection is used twice, so between two requests none is open, and a worker can be killed without harm to one.
+No connection is used twice, so none is open between two requests, and killing a worker then breaks none.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FAILURES: tuple[tuple[dict[str, Any], tuple[int, ...]], ...] = (
     ({"persona": "ada"}, (400, 422)),
     ({"person": "nobody@home"}, (503,)),
 )
-"""Requests that the examples cannot serve, and the statuses that say so."""
+"""Requests that fail, and the statuses that each may get."""
 
 PEOPLE = ("ada", "grace", "linus")
 
@@ -31,9 +31,9 @@ class Call:
     One request to be sent.
 
     Attributes:
-        company: Who sends it; None for somebody without an API key.
-        body: The JSON.
-        statuses: What may be answered.
+        company: Company that sends it; None for a client without an API key.
+        body: JSON body.
+        statuses: Expected statuses.
     """
 
     company: str | None
@@ -42,7 +42,7 @@ class Call:
 
     @property
     def outcome(self) -> Outcome:
-        """What is to come of it."""
+        """Expected outcome."""
         return "succeeded" if self.statuses == (200,) else "failed"
 
 
@@ -52,13 +52,13 @@ PLAN: dict[tuple[str | None, Outcome], int] = {
     ("globex", "succeeded"): 80,
     (None, "succeeded"): 50,
 }
-"""How many requests of each kind are sent."""
+"""Number of requests of each kind."""
 
 TOTAL = sum(PLAN.values())
 
 
 def calls() -> list[Call]:
-    """All requests, each kind spread evenly over the whole."""
+    """Return all requests, with each kind evenly spread."""
     kinds = [
         ((number + 0.5) / count, order, _call(company, outcome, number))
         for order, ((company, outcome), count) in enumerate(PLAN.items())
@@ -69,11 +69,11 @@ def calls() -> list[Call]:
 
 def send(url: str, api_keys: Mapping[str, str]) -> Iterator[tuple[Call, int]]:
     """
-    Send all requests to *url*, and answer each with its status as it comes; 0 where none came.
+    Send all requests to *url*, and yield each with its status; 0 if there was no response.
 
     Args:
-        url: The API's base address.
-        api_keys: By company.
+        url: Base URL of the API.
+        api_keys: API keys by company.
     """
     limits = httpx.Limits(max_keepalive_connections=0)
     with httpx.Client(base_url=url, headers={"Connection": "close"}, limits=limits, trust_env=False) as client:
@@ -87,14 +87,14 @@ def send(url: str, api_keys: Mapping[str, str]) -> Iterator[tuple[Call, int]]:
 
 
 class Tally:
-    """What came back, by company and outcome; a status that was not expected is an outcome of its own."""
+    """Number of requests by company and outcome; an unexpected status is an outcome of its own."""
 
     def __init__(self) -> None:
         self.counts: collections.Counter[tuple[str | None, str]] = collections.Counter()
 
     def enter(self, call: Call, status: int) -> None:
-        """Add one answer."""
-        outcome = call.outcome if status in call.statuses else f"answered {status}" if status else "not answered"
+        """Add one response."""
+        outcome = call.outcome if status in call.statuses else f"status {status}" if status else "no response"
         self.counts[call.company, outcome] += 1
 
 

@@ -1,17 +1,23 @@
 """
-A pocket Stripe: real HTTP on the loopback, stateful, with a clock that can be advanced and faults on demand.
+A local Stripe double: real HTTP on the loopback interface, with state, a clock to advance, and faults on demand.
 
     with Sandbox() as stripe:
         client = StripeClient(stripe.api_key, base_addresses={"api": stripe.url, "meter_events": stripe.url})
 
-It knows customers, products, prices, billing meters, meter events of v1 and v2, alerts, subscriptions and invoices, and
-answers 404 or 400 to the rest. It imports nothing of the rest of meterkit: a double that shares code with what it tests
-confirms its bugs.
+It supports customers, products, prices, billing meters, meter events of v1 and v2, alerts, subscriptions, invoices and
+webhooks, and responds with 404 or 400 to anything else. It imports nothing from the rest of meterkit: a double that
+shares code with what it tests confirms its bugs.
 
-    server ─▶ gateway ─▶ routes ─▶ customers products prices meters meter_events(_v2) summaries subscriptions invoices …
-                 │                     │     intake: what is wrong with an event ─▶ reports ─▶ thin
-                 │                     └──────────────▶ account (records, usage, clock) ◀── cycle
-                 └── faults limits idempotency params
+    server ─▶ gateway    checks the request (`protocol`: keys, parameters, idempotency, rate limits), applies `faults`
+                 ▼
+              cycle      runs whatever is due by now
+                 ▼
+              billing    customers, products, prices, subscriptions, invoices, payments
+              metering   meters, meter events, summaries, alerts, error reports, webhook delivery
+                 ▼
+              state      account, usage, clock, switches
+
+`Sandbox` puts them together; `control` serves ``/_sandbox/``, for other processes.
 """
 
 from __future__ import annotations

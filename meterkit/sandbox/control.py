@@ -1,4 +1,4 @@
-"""The sandbox's own endpoints, `/_sandbox/…`: clock, faults and records for processes other than the one it runs in."""
+"""The sandbox's own endpoints, `/_sandbox/…`: clock, faults and records, for other processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FAULT_OPTIONS = ("path", "times", "after", "seconds", "reason")
 
 
 class Controlled(Protocol):
-    """What of a sandbox other processes may command."""
+    """The part of a sandbox that other processes may control."""
 
     webhooks: Webhooks
 
@@ -51,7 +51,7 @@ class Controlled(Protocol):
 
 
 class Control:
-    """Answers `/_sandbox/…`. No key is needed; a request that was not addressed to the loopback is refused."""
+    """Serves `/_sandbox/…`. No key is needed; requests that are not addressed to the loopback are refused."""
 
     def __init__(self, sandbox: Controlled) -> None:
         self._sandbox = sandbox
@@ -68,18 +68,24 @@ class Control:
             ("POST", "payments"): self._payments,
         }
 
-    def answer(self, request: Request) -> Reply:
-        """The answer: 200 with JSON, 400 with what was wrong, 404 for what there is not."""
-        # No web page commands this: neither across origins, nor through a name of its own for the loopback.
+    def respond(self, request: Request) -> Reply:
+        """Return the response: 200 with JSON, 400 with the error, or 404 for an unknown endpoint."""
+        # No web page may use this: neither from another origin, nor through a host name that resolves to the loopback.
         if "origin" in request.headers or request.headers.get("host", "").partition(":")[0] not in _LOOPBACK:
-            return json_reply(403, {"error": "The sandbox answers only requests addressed to 127.0.0.1."})
+            return json_reply(
+                403, {"error": "Requests must be addressed to 127.0.0.1 or localhost, and not come from a web page."}
+            )
         run = self._routes.get((request.method, request.path.removeprefix(PREFIX)))
         if run is None:
-            known = ", ".join(f"{method} {PREFIX}{name}" for method, name in self._routes)
-            return json_reply(404, {"error": f"There is no {request.method} {request.path}; there are: {known}."})
+            available = ", ".join(f"{method} {PREFIX}{name}" for method, name in self._routes)
+            return json_reply(
+                404, {"error": f"Unknown endpoint: {request.method} {request.path}; available: {available}."}
+            )
         try:
             return json_reply(200, run(_object(request.body)))
-        except (TypeError, ValueError, KeyError) as error:
+        except KeyError as error:
+            return json_reply(400, {"error": f"The field {error} is missing."})
+        except (TypeError, ValueError) as error:
             return json_reply(400, {"error": str(error)})
 
     def _clock(self, _: dict[str, Any]) -> Any:
@@ -92,7 +98,8 @@ class Control:
         options = {name: body[name] for name in _FAULT_OPTIONS if name in body}
         unknown = sorted(set(body) - {"kind", *_FAULT_OPTIONS})
         if unknown or "kind" not in body:
-            raise ValueError(f"A fault is made of kind, {', '.join(_FAULT_OPTIONS)}; not of {unknown or 'no kind'}.")
+            wrong = f"unknown: {', '.join(unknown)}" if unknown else "kind is missing"
+            raise ValueError(f"A fault has the fields kind, {', '.join(_FAULT_OPTIONS)}; {wrong}.")
         self._sandbox.fail(body["kind"], **options)
         return {"planned": body}
 

@@ -1,10 +1,10 @@
-"""The billing cycle: what falls due as time passes, run in its order."""
+"""The billing cycle: what becomes due as time passes, run in order."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from meterkit.sandbox.billing.invoices import finalize, follow_usage
+from meterkit.sandbox.billing.invoices import finalize, update_from_usage
 from meterkit.sandbox.billing.payments import collect, fall_due
 from meterkit.sandbox.billing.subscriptions import roll
 from meterkit.sandbox.metering import alerts, error_reports
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 Step = tuple[int, int, "Callable[[Account, Record], None]", "Record"]
 
 
-def settle(account: Account, until: int) -> None:
+def run_due(account: Account, until: int) -> None:
     """
-    Run everything that is due up to a moment.
+    Run everything that is due by *until*, in Unix seconds.
 
-    Each step sees the clock at the moment at which it was due, so an invoice that a long jump passes over is created
-    and finalised with the right times.
+    Each step runs with the clock at the second at which it was due, so invoices that one long advance covers are
+    created and finalised with the right times.
     """
     while True:
         steps = list(_steps(account))
@@ -39,19 +39,19 @@ def settle(account: Account, until: int) -> None:
 
 
 def next_due(account: Account) -> int | None:
-    """When the next thing falls due, unix seconds."""
+    """Return the Unix second at which the next step is due, or None."""
     return min((step[0] for step in _steps(account)), default=None)
 
 
-def follow(account: Account) -> None:
-    """Bring the drafts up to date with the usage."""
+def update_drafts(account: Account) -> None:
+    """Update all draft invoices from the usage."""
     for invoice in list(account.tables["invoice"].values()):
         if invoice["status"] == "draft":
-            follow_usage(account, invoice)
+            update_from_usage(account, invoice)
 
 
 def _steps(account: Account) -> Iterator[Step]:
-    # Of two things due at the same moment, an invoice is finalised before a period ends.
+    # If both are due at the same second, an invoice is finalised before a period ends.
     for invoice in account.tables["invoice"].values():
         if invoice["status"] == "draft" and invoice["id"] not in account.blocked:
             yield invoice["automatically_finalizes_at"], 0, finalize, invoice
@@ -63,4 +63,4 @@ def _steps(account: Account) -> Iterator[Step]:
         if subscription["status"] != "canceled":
             yield subscription["items"]["data"][0]["current_period_end"], 1, roll, subscription
     yield from ((moment, 2, error_reports.report, window) for moment, window in error_reports.ends(account))
-    yield from ((moment, 3, alerts.look, seen) for moment, seen in alerts.looks(account))
+    yield from ((moment, 3, alerts.evaluate, check) for moment, check in alerts.pending(account))

@@ -1,4 +1,4 @@
-"""Fault injection: what networks, proxies and Stripe itself do on a bad day, on demand."""
+"""Fault injection: failures of the network, of proxies and of Stripe itself, on demand."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ Reason = Literal["global-concurrency", "global-rate", "endpoint-concurrency", "e
 @dataclass
 class Fault:
     """
-    One planned fault; `Sandbox.fail` makes it and describes the kinds.
+    One scheduled fault; `Sandbox.fail` creates it and describes the kinds.
 
     Attributes:
-        kind: What goes wrong.
-        path: Requests to this path are hit, or to any path where it is None.
-        times: How many requests are hit.
-        after: How many matching requests pass unharmed before.
-        seconds: How long a slow request is held, or one that times out, in real time; None: until `release()`.
-        reason: The limiter that a 429 names.
-        hits: How many requests have been hit so far.
+        kind: Kind of fault.
+        path: Path of the requests that are affected; None for all paths.
+        times: Number of requests that are affected.
+        after: Number of matching requests that still get through before.
+        seconds: Real-time seconds for which a slow or timed-out request is held; None: until `release()`.
+        reason: Rate limiter that a 429 names.
+        hits: Number of requests affected so far.
 
     """
 
@@ -56,49 +56,49 @@ class Fault:
 
     def __post_init__(self) -> None:
         """
-        Check what was asked for.
+        Check the values.
 
         Raises:
-            ValueError: An unknown kind or reason, or a number that makes no sense.
+            ValueError: The kind or reason is unknown, or a number is out of range.
 
         """
         if self.kind not in get_args(Kind):
-            raise ValueError(f"There is no fault {self.kind!r}; there are: {', '.join(get_args(Kind))}.")
+            raise ValueError(f"Unknown fault {self.kind!r}; choose from {', '.join(get_args(Kind))}.")
         if self.reason not in get_args(Reason):
-            raise ValueError(f"There is no reason {self.reason!r}; there are: {', '.join(get_args(Reason))}.")
+            raise ValueError(f"Unknown reason {self.reason!r}; choose from {', '.join(get_args(Reason))}.")
         if self.times < 1 or self.after < 0 or (self.seconds is not None and self.seconds < 0):
             raise ValueError("times must be at least 1; after and seconds must not be negative.")
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until a request is being held; False if none is after `timeout` seconds."""
+        """Block until a request is held; return False if none is within *timeout* seconds."""
         return self._held.wait(timeout)
 
     def release(self) -> None:
-        """Let the held request go on, and those still to come pass without being held."""
+        """Release the held request, and do not hold later ones."""
         self._released.set()
 
     def hold(self) -> None:
-        """Keep the calling thread until released or until the seconds are over."""
+        """Block the calling thread until `release()`, or for `seconds`."""
         self._held.set()
         self._released.wait(self.seconds)
 
     @property
     def holds(self) -> bool:
-        """Whether it keeps a request in flight for a while."""
+        """Whether this kind holds a request in flight."""
         return self.kind in ("slow", "timeout_before", "timeout_after")
 
     @property
     def breaks(self) -> bool:
-        """Whether the client gets no answer at all."""
+        """Whether the client gets no response at all."""
         return self.kind.startswith(("reset", "timeout"))
 
     @property
     def early(self) -> bool:
-        """Whether the API never sees the request."""
+        """Whether the request never reaches the API."""
         return self.kind in ("502", "reset_before", "timeout_before")
 
     def refusal(self, key: str) -> ApiError | None:
-        """The error that the API answers instead of working; None for a fault of another sort."""
+        """Return the error that the API responds with instead of the operation; None for other kinds."""
         if self.kind == "409":
             return key_in_use(key)
         if self.kind == "429":
@@ -106,7 +106,7 @@ class Fault:
         return lock_timeout() if self.kind == "lock_timeout" else None
 
     def spoil(self, reply: Reply) -> Reply:
-        """What the client gets to see of an answer that was good."""
+        """Return the response that the client receives in place of a successful one."""
         if self.kind.startswith("502"):
             return html_reply(502, "502 Bad Gateway")
         if self.kind == "empty":
@@ -117,20 +117,20 @@ class Fault:
 
 
 class Faults:
-    """The planned faults, in the order in which they were planned."""
+    """The scheduled faults, in the order in which they were scheduled."""
 
     def __init__(self) -> None:
         self._planned: list[Fault] = []
         self._lock = threading.Lock()
 
     def plan(self, fault: Fault) -> Fault:
-        """Add one."""
+        """Schedule a fault."""
         with self._lock:
             self._planned.append(fault)
         return fault
 
-    def strike(self, path: str) -> Fault | None:
-        """The fault that hits a request to this path, if one does."""
+    def take(self, path: str) -> Fault | None:
+        """Return the fault that affects a request to this path, if any, and count the request."""
         with self._lock:
             for fault in self._planned:
                 if fault.path not in (None, path) or fault.hits >= fault.times:
@@ -143,7 +143,7 @@ class Faults:
         return None
 
     def clear(self) -> None:
-        """Forget all of them and let every held request go."""
+        """Cancel all faults, and release every held request."""
         with self._lock:
             planned, self._planned = self._planned, []
         for fault in planned:

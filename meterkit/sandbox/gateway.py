@@ -1,4 +1,4 @@
-"""The gateway: what every request passes, in Stripe's order: key, limits, faults, idempotency, parameters, work."""
+"""The gateway: handles every request in Stripe's order: key, limits, faults, idempotency, parameters, operation."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from meterkit.sandbox.protocol.idempotency import Keys
 from meterkit.sandbox.protocol.rate_limits import Limiter
 from meterkit.sandbox.protocol.rendering import render
 from meterkit.sandbox.protocol.routes import Call, Route, locate
-from meterkit.sandbox.state.account import NOBODY, fresh_id
+from meterkit.sandbox.state.account import NO_REQUEST, fresh_id
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,7 +71,7 @@ ROUTES = [
     *thin_events.ROUTES,
 ]
 METERED = (meter_events.EVENTS, meter_events_v2.EVENTS)  # one call at a time for each customer and meter
-INTAKES = (*METERED, meter_events_v2.STREAM)
+EVENT_ROUTES = (*METERED, meter_events_v2.STREAM)
 FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
 LOG_LENGTH = 100_000  # requests; a sandbox may run for weeks
@@ -84,7 +84,7 @@ _NO_KEY = (
 
 
 class Gateway:
-    """Answers requests; called by many threads at once."""
+    """Responds to requests; called by many threads at once."""
 
     def __init__(self, account: Account, api_key: str) -> None:
         self.account = account
@@ -97,35 +97,35 @@ class Gateway:
 
     @property
     def log(self) -> list[Received]:
-        """The requests so far, oldest first."""
+        """Requests so far, oldest first."""
         with self._log_lock:
             return list(self._log)
 
-    def answer(self, request: Request) -> Reply | Reset:
-        """The answer to one request, or the order to break its connection."""
+    def respond(self, request: Request) -> Reply | Reset:
+        """Return the response to one request, or `Reset` to break its connection."""
         request_id = fresh_id("req_")
         entry = Received(request.method, request.path, {}, request.headers, request_id=request_id)
         with self._log_lock:
             self._log.append(entry)
         try:
-            outcome = self._pass(request, entry)
+            outcome = self._handle(request, entry)
         except ApiError as error:
             outcome = _refusal(error, entry)
         except Exception:
-            logger.exception("The sandbox failed at %s %s; this is a bug in it.", request.method, request.path)
+            logger.exception("The sandbox failed at %s %s; this is a bug in the sandbox.", request.method, request.path)
             outcome = _refusal(server_error(), entry)
         if isinstance(outcome, Reply):
             outcome = self._framed(request, outcome, request_id)
             entry.status = outcome.status
         return outcome
 
-    def _pass(self, request: Request, entry: Received) -> Reply | Reset:
+    def _handle(self, request: Request, entry: Received) -> Reply | Reset:
         self._authenticate(request)
         _check_frame(request)
         sent = _sent(request, entry)
         with self.account.lock:
             self._limiter.admit(request.path)
-        fault = self.faults.strike(request.path)
+        fault = self.faults.take(request.path)
         if fault is None:
             return self._remembered(request, entry, sent, None)
         refusal = fault.refusal(request.headers.get("idempotency-key", ""))
@@ -146,7 +146,7 @@ class Gateway:
                 key = ""
         if not key or scheme.lower() not in ("basic", "bearer"):
             raise unauthorized(_NO_KEY)
-        if request.path == meter_events_v2.STREAM.path:  # the stream takes a session's token, and no key
+        if request.path == meter_events_v2.STREAM.path:  # the stream takes a session's token instead of a key
             with self.account.lock:
                 known = meter_events_v2.check_token(self.account, key)
         else:
@@ -155,7 +155,7 @@ class Gateway:
             raise unauthorized(f"Invalid API Key provided: {key[:8]}{'*' * max(len(key) - 12, 0)}{key[-4:]}")
 
     def _remembered(self, request: Request, entry: Received, sent: Sent, fault: Fault | None) -> Reply:
-        """Answer from the idempotency key's memory, or work and remember."""
+        """Replay the response stored for the idempotency key, or carry out the request and store its response."""
         key = request.headers.get("idempotency-key", "") if request.method == "POST" else ""
         if not key:
             return self._attempt(entry, sent, fault)[0]
@@ -178,26 +178,26 @@ class Gateway:
 
     def _attempt(self, entry: Received, sent: Sent, fault: Fault | None) -> tuple[Reply, Reply | None]:
         """
-        Work.
+        Carry out the request.
 
         Returns:
-            The answer, and what an idempotency key is to remember: in v1 the answer of all that began to execute, in
-            v2 that of what was done; what failed is tried again there.
+            The response, and the one to store for an idempotency key, or None. v1 stores the response of every request
+            that began to execute; v2 stores successes only, and attempts a failed request again.
 
         """
-        tries_again = is_v2(entry.path)
+        only_success = is_v2(entry.path)
         try:
-            done = self._worked(entry, sent, fault)
+            done = self._execute(entry, sent, fault)
         except ApiError as error:
             reply = _refusal(error, entry)
-            return reply, reply if error.stored and not tries_again else None
+            return reply, reply if error.stored and not only_success else None
         if fault is not None and fault.kind == "500_after":
             reply = _refusal(server_error(), entry)
-            return reply, done if tries_again else reply
+            return reply, done if only_success else reply
         return done, done
 
-    def _worked(self, entry: Received, sent: Sent, fault: Fault | None) -> Reply:
-        """Find the endpoint, read the parameters, do the work."""
+    def _execute(self, entry: Received, sent: Sent, fault: Fault | None) -> Reply:
+        """Find the endpoint, read the parameters, and run the operation."""
         route, identity = locate(ROUTES, entry.method, entry.path)
         call = Call(entry.path, identity, route.read(sent))
         with self.account.lock:
@@ -211,11 +211,11 @@ class Gateway:
             return json_reply(200, self._run(route, call, entry))
 
     def _run(self, route: Route, call: Call, entry: Received) -> Record:
-        """Let the endpoint work, on an account that is up to date."""
+        """Bring the account up to date, and run the endpoint."""
         with self.account.lock:
-            cycle.settle(self.account, self.account.now)
-            if route not in INTAKES:  # those come in thousands, and none of them reads a draft
-                cycle.follow(self.account)
+            cycle.run_due(self.account, self.account.now)
+            if route not in EVENT_ROUTES:  # there may be thousands of events, and none reads a draft
+                cycle.update_drafts(self.account)
             self.account.origin = {
                 "id": entry.request_id,
                 "idempotency_key": entry.headers.get("idempotency-key"),
@@ -223,10 +223,10 @@ class Gateway:
             try:
                 return render(self.account, route.run(self.account, call), call.params.get("expand", ()))
             finally:
-                self.account.origin = NOBODY
+                self.account.origin = NO_REQUEST
 
     def _framed(self, request: Request, reply: Reply, request_id: str) -> Reply:
-        """The answer with the headers that all have."""
+        """Return the response with the headers that all responses have."""
         version = request.headers.get("stripe-version", API_VERSION)
         headers = {
             "Date": formatdate(self.account.now, usegmt=True),
@@ -252,7 +252,7 @@ def _check_frame(request: Request) -> None:
 
 
 def _sent(request: Request, entry: Received) -> Sent:
-    """What was sent, for the endpoint and, as a person wants to read it, for the log."""
+    """Return the parameters for the endpoint, and store them in readable form in the log."""
     if not is_v2(request.path) or not request.body:
         form = decode(request.form)
         entry.params = plain(form)

@@ -1,4 +1,4 @@
-"""The sandbox itself: a Stripe account behind an HTTP server, with a clock and faults that tests command."""
+"""`Sandbox`: a Stripe account behind an HTTP server, with a clock and faults that tests control."""
 
 from __future__ import annotations
 
@@ -30,36 +30,37 @@ if TYPE_CHECKING:
 
 class Sandbox:
     """
-    A pocket Stripe on the loopback.
+    A local Stripe double on the loopback interface.
 
     Args:
-        port: TCP port; 0 for any free one.
-        api_key: The only key that is let in; None: `sk_test_sandbox`, with `livemode` `sk_live_sandbox`.
-        now: The clock. None: real time. A datetime with a time zone, or unix seconds: time stands still there until
-            it is advanced. A callable: asked for unix seconds each time.
-        livemode: What objects say in `livemode`.
-        rate_limit: Requests per second of sandbox time; "stripe" for Stripe's own numbers; None for no limit.
-        event_lag: Seconds until summaries and previews see a meter event.
+        port: TCP port; 0 for any free port.
+        api_key: The only API key that is accepted; by default `sk_test_sandbox`, or `sk_live_sandbox` with `livemode`.
+        now: The clock. None: real time. A datetime with a time zone, or Unix seconds: time stands still there until
+            it is advanced. A callable that returns Unix seconds: called each time.
+        livemode: Value of `livemode` in objects.
+        rate_limit: Requests per second of sandbox time; "stripe" for Stripe's own limits; None for no limit.
+        event_lag: Seconds until summaries and previews include a meter event.
         invoice_grace: Seconds between a cycle's draft invoice and its finalisation, 0 to 72 hours.
-        identifier_scope: Within what a meter event's identifier is unique. Unverified.
+        identifier_scope: Scope in which a meter event's identifier is unique. Unverified.
         duplicate_window: Seconds for which an identifier is remembered. Stripe promises at least 24 hours.
-        rejected_consumes_identifier: Whether a refused event uses its identifier up. Unverified.
-        unknown_customer: A v1 event for no customer is refused ("sync", observed), or accepted and dropped ("async").
-        bad_payload: The same for a payload without customer or value, or with a bad value. Unverified.
+        rejected_consumes_identifier: Whether a refused event uses up its identifier. Unverified.
+        unknown_customer: Whether a v1 event for an unknown customer is refused ("sync", observed), or accepted and
+            dropped ("async").
+        bad_payload: Whether a payload without customer or value, or with a bad value, is refused ("sync"), or
+            accepted and dropped ("async"). Unverified.
         exponents: Whether a value may be written `1e-7`. Unverified.
-        concurrency: What two calls in flight for the same customer and meter get. Unverified for v1; 409 in v2.
-        inactive_frees_name: Whether a deactivated meter's event name may be taken by a new one. Unverified.
-        summary_end: Whether a summary's end bound belongs to it. Stripe's documentation says both.
+        concurrency: Error of a second call in flight for the same customer and meter. Unverified for v1; 409 in v2.
+        inactive_frees_name: Whether a new meter may use the event name of a deactivated one. Unverified.
+        summary_end: Whether the end bound of a summary is included. Stripe's documentation says both.
         empty_buckets: Whether hourly and daily summaries list hours and days without usage. Unverified.
         rounding: How half a cent is rounded. Both fit what was observed.
-        after_retries: What becomes of a subscription when the last retry of a payment has failed, as an account may
-            set it.
+        after_retries: Status of a subscription after the last retry of a payment has failed; a setting of the account.
 
     Attributes:
-        webhooks: Where events go, and what was delivered.
+        webhooks: Webhook endpoints, and what was delivered to them.
 
     Raises:
-        ValueError: A switch out of bounds, or a datetime without a time zone.
+        ValueError: A switch is out of bounds, or a datetime has no time zone.
 
     """
 
@@ -125,10 +126,10 @@ class Sandbox:
     @property
     def url(self) -> str:
         """
-        Where it listens, `http://127.0.0.1:PORT`: what Stripe's libraries call the API's base address.
+        Base address for Stripe's libraries, `http://127.0.0.1:PORT`.
 
         Raises:
-            RuntimeError: It is not running.
+            RuntimeError: The sandbox is not running.
 
         """
         if self._server is None:
@@ -137,21 +138,21 @@ class Sandbox:
 
     def start(self) -> None:
         """
-        Listen and answer in background threads.
+        Listen and respond in background threads.
 
         Raises:
-            OSError: The port is taken.
-            RuntimeError: It is running already.
+            OSError: The port is in use.
+            RuntimeError: The sandbox is running already.
 
         """
         if self._server is not None:
             raise RuntimeError("The sandbox is running already.")
         self._stopped.clear()
-        self._server = Server(self._port, self._answer)
+        self._server = Server(self._port, self._respond)
         self._server.start()
 
     def stop(self) -> None:
-        """End all connections, threads and held requests; objects stay. Without effect when it is not running."""
+        """End all connections, threads and held requests; keep the objects. Does nothing if it is not running."""
         server, self._server = self._server, None
         self.webhooks.stop()
         if server is not None:
@@ -160,7 +161,7 @@ class Sandbox:
         self._stopped.set()
 
     def serve_forever(self) -> None:
-        """Start, unless that has been done, and stay until `stop()` or Ctrl-C."""
+        """Start if necessary, and block until `stop()` or Ctrl-C."""
         if self._server is None:
             self.start()
         try:
@@ -171,57 +172,57 @@ class Sandbox:
 
     @property
     def now(self) -> int:
-        """Sandbox time, unix seconds."""
+        """Sandbox time in Unix seconds."""
         with self._account.lock:
             return self._account.now
 
     def advance(self, *, seconds: int | None = None, to: datetime | float | None = None) -> int:
         """
-        Move time forward and run all that falls due on the way, in order: invoices are created and finalised.
+        Move time forward, and run whatever is due on the way, in order: invoices are created and finalised.
 
         Args:
-            seconds: How far; or
-            to: until when, a datetime with a time zone or unix seconds.
+            seconds: Number of seconds to advance by.
+            to: Time to advance to: a datetime with a time zone, or Unix seconds.
 
         Returns:
-            The time that it is now, unix seconds.
+            Sandbox time after that, in Unix seconds.
 
         Raises:
-            ValueError: Not exactly one of both is given, or it would go back.
+            ValueError: Not exactly one of the two is given, or the time lies in the past.
 
         """
         if (seconds is None) == (to is None):
-            raise ValueError("Say either how many seconds or until when.")
+            raise ValueError("Give either seconds= or to=.")
         with self._account.lock:
             step = seconds if seconds is not None else seconds_of(to or 0) - self.now
             if step < 0:
-                raise ValueError(f"The clock stands at {self.now} and cannot go back by {-step} seconds.")
+                raise ValueError(f"The clock is at {self.now} and cannot go back by {-step} seconds.")
             until = self.now + step
         self.webhooks.deliver()
-        while self._go(until):
+        while self._advance_to_next(until):
             self.webhooks.deliver()
         return self.now
 
-    def _go(self, until: int) -> bool:
-        """Move time to the next thing that is due, and run it; whether there may be more until then."""
+    def _advance_to_next(self, until: int) -> bool:
+        """Advance to the next thing that is due, and run it; return whether more may be due by *until*."""
         with self._account.lock:
-            soon = [cycle.next_due(self._account), self.webhooks.next_due()]
-            moment = min([until, *(max(each, self.now) for each in soon if each is not None)])
-            more = moment < until or any(each is not None and each <= until for each in soon)
-            cycle.settle(self._account, moment)
+            due = [cycle.next_due(self._account), self.webhooks.next_due()]
+            moment = min([until, *(max(each, self.now) for each in due if each is not None)])
+            more = moment < until or any(each is not None and each <= until for each in due)
+            cycle.run_due(self._account, moment)
             self._account.clock.skip(moment - self.now)
             return more
 
     def payments(self, customer: str, outcome: Literal["succeed", "fail"]) -> None:
         """
-        From now on, what is charged to a customer succeeds, or fails.
+        Make a customer's payments succeed or fail from now on.
 
         Raises:
-            ValueError: It is neither.
+            ValueError: *outcome* is neither "succeed" nor "fail".
 
         """
         if outcome not in ("succeed", "fail"):
-            raise ValueError(f"Payments succeed or fail, not {outcome!r}.")
+            raise ValueError(f"outcome must be 'succeed' or 'fail', not {outcome!r}.")
         with self._account.lock:
             self._account.outcomes[customer] = f"{outcome}s"
 
@@ -236,58 +237,58 @@ class Sandbox:
         reason: Reason = "endpoint-rate",
     ) -> Fault:
         """
-        Plan a fault.
+        Schedule a fault.
 
         ================== ==========================================================================================
-        500                an API error that the idempotency key remembers; nothing was done
-        500_after          the same, but the work was done
-        502, 502_after     a proxy's HTML page, before or after the work; the key does not remember it
-        reset_before       the connection breaks before the request is looked at
-        reset_after        the work is done, then the connection breaks
-        timeout_before     no answer, for `seconds` or until `release()`; nothing was done
-        timeout_after      the work is done, but no answer comes
-        slow               the request is held while it is worked on, then answered
+        500                an API error that the idempotency key remembers; the operation is not carried out
+        500_after          an API error that the idempotency key remembers; the operation is carried out
+        502, 502_after     a proxy's HTML page, before or after the operation; the key does not remember it
+        reset_before       the connection breaks before the request is read
+        reset_after        the operation is carried out, then the connection breaks
+        timeout_before     no response, for `seconds` or until `release()`; the operation is not carried out
+        timeout_after      the operation is carried out, but there is no response
+        slow               the request is held before the operation, then gets a response
         409                `idempotency_key_in_use`
-        429                a limiter's refusal; `reason` names the limiter
-        lock_timeout       a 429 that is no limiter's, with `Stripe-Should-Retry: true`
-        empty, html        the work is done, but the 200 has an empty body or is a web page
+        429                a rate limiter's refusal; `reason` names the limiter
+        lock_timeout       a 429 that does not come from a rate limiter, with `Stripe-Should-Retry: true`
+        empty, html        the operation is carried out, but the 200 has an empty body or is a web page
         ================== ==========================================================================================
 
         Args:
-            kind: One of the above.
-            path: Which requests it hits; None: all.
-            times: How many of them.
-            after: How many of them pass unharmed before.
-            seconds: For how long requests are held, in real time; None: until `release()` or `stop()`.
-            reason: What `Stripe-Rate-Limited-Reason` says.
+            kind: Kind of fault, from the table above.
+            path: Path of the requests that are affected; None for all requests.
+            times: Number of requests that are affected.
+            after: Number of matching requests that get through before.
+            seconds: Real-time seconds for which requests are held; None: until `release()` or `stop()`.
+            reason: Value of the header `Stripe-Rate-Limited-Reason`.
 
         Returns:
-            The fault: `wait()` for a request to be held, then `release()` it.
+            The fault: `wait()` until it holds a request, then `release()` it.
 
         Raises:
-            ValueError: There is no such kind or reason, or a number makes no sense.
+            ValueError: The kind or reason is unknown, or a number is out of range.
 
         """
         return self._gateway.faults.plan(Fault(kind, path, times, after, seconds, reason))
 
     def heal(self) -> None:
-        """Forget all planned faults and release every held request."""
+        """Cancel all faults, and release every held request."""
         self._gateway.faults.clear()
 
     @property
     def requests(self) -> list[Received]:
-        """What was received (of very many the last 100,000), in order, whatever was answered."""
+        """Requests received (at most the last 100,000), in order, whatever the response."""
         return self._gateway.log
 
     @property
     def meter_events(self) -> list[MeterEvent]:
-        """The accepted meter events, in order."""
+        """Accepted meter events, in order."""
         with self._account.lock:
             return list(self._account.usage.events)
 
     @property
     def adjustments(self) -> list[dict[str, Any]]:
-        """The accepted cancellations, in order, with the status that they have by now."""
+        """Accepted cancellations, in order, with their current status."""
         with self._account.lock:
             return [
                 {
@@ -298,7 +299,7 @@ class Sandbox:
             ]
 
     def usage(self, event_name: str, customer: str) -> Decimal:
-        """All that a customer ever used on the meters of that event name, by their formula; 0 if nothing."""
+        """Return a customer's total usage on the meters with that event name, by their formula."""
         with self._account.lock:
             return sum(
                 (
@@ -309,7 +310,7 @@ class Sandbox:
                 Decimal(0),
             )
 
-    def _answer(self, request: Request) -> Reply | Reset:
+    def _respond(self, request: Request) -> Reply | Reset:
         if request.path.startswith(PREFIX):
-            return self._control.answer(request)
-        return self._gateway.answer(request)
+            return self._control.respond(request)
+        return self._gateway.respond(request)

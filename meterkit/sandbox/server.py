@@ -1,4 +1,4 @@
-"""The HTTP server: HTTP/1.1 with keep-alive on the loopback, a thread for each connection, none left behind."""
+"""The HTTP server: HTTP/1.1 with keep-alive on the loopback, with a thread for each connection."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("meterkit.sandbox")
 
-POLL = 0.02  # seconds between two looks at whether to stop
+POLL = 0.02  # seconds between two checks whether to stop
 
 
 class Server(ThreadingHTTPServer):
     """
-    A server that knows its connections, so that it can end them.
+    A server that keeps track of its connections, so that it can end them.
 
     Args:
-        port: 0 for any free one.
-        answer: From request to reply; called by many threads at once.
+        port: TCP port; 0 for any free port.
+        respond: Function that maps a request to a reply; called by many threads at once.
 
     """
 
@@ -34,10 +34,10 @@ class Server(ThreadingHTTPServer):
     allow_reuse_address = True
     request_queue_size = 128
 
-    def __init__(self, port: int, answer: Callable[[Request], Reply | Reset]) -> None:
-        self.answer = answer
+    def __init__(self, port: int, respond: Callable[[Request], Reply | Reset]) -> None:
+        self.respond = respond
         self._connections: set[socket.socket] = set()
-        self._workers: list[threading.Thread] = []  # a thread that is just about to end is still joined
+        self._workers: list[threading.Thread] = []  # includes threads that are about to end
         self._connections_lock = threading.Lock()
         super().__init__(("127.0.0.1", port), _Handler)
         self._accepting = threading.Thread(
@@ -45,11 +45,11 @@ class Server(ThreadingHTTPServer):
         )
 
     def start(self) -> None:
-        """Begin to answer."""
+        """Start to accept connections."""
         self._accepting.start()
 
     def stop(self) -> None:
-        """End every connection and thread. Whoever holds a request must have let go of it before."""
+        """End every connection and thread. Held requests must have been released before."""
         self.shutdown()
         self._accepting.join()
         self.server_close()
@@ -76,7 +76,7 @@ class Server(ThreadingHTTPServer):
         self._workers.append(thread)
 
     def shutdown_request(self, request: Any) -> None:
-        """End a connection; one that lingers for 0 seconds is reset and says no goodbye."""
+        """End a connection; one whose linger time is 0 seconds is reset."""
         with self._connections_lock:
             self._connections.discard(request)
         if _is_reset(request):
@@ -85,7 +85,7 @@ class Server(ThreadingHTTPServer):
             super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - socketserver's signature
-        """Say nothing of clients that hang up."""
+        """Log clients that disconnect at debug level only."""
         logger.debug("A connection from %s broke.", client_address)
 
 
@@ -95,7 +95,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: Server
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    wbufsize = -1  # head and body leave in one packet
+    wbufsize = -1  # headers and body are sent in one packet
 
     def _serve(self) -> None:
         length = self.headers.get("Content-Length", "0")
@@ -104,12 +104,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(411)
             return
         body = self.rfile.read(int(length))
-        if len(body) < int(length):  # the client broke off; what came so far may look like a whole request
+        if len(body) < int(length):  # the client disconnected; the part received may look like a whole request
             self.close_connection = True
             return
         path, _, query = self.path.partition("?")
         headers = {name.lower(): value for name, value in self.headers.items()}
-        outcome = self.server.answer(Request(self.command, path, query, headers, body))
+        outcome = self.server.respond(Request(self.command, path, query, headers, body))
         if isinstance(outcome, Reset):
             self.close_connection = True
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -125,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_DELETE = do_GET = do_PATCH = do_POST = do_PUT = _serve  # noqa: N815 - the names that http.server looks for
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server's signature
-        """Go to the debug log: a sandbox in a test-suite is quiet."""
+        """Log at debug level, so that a test suite's output stays clean."""
         logger.debug(format, *args)
 
 

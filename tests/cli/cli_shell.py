@@ -16,7 +16,7 @@ COMMAND = [sys.executable, "-W", "error", "-m", "meterkit"]
 
 
 def meterkit(*words):
-    """Run a command; answer its exit code, stdout and stderr."""
+    """Run a command; return its exit code, stdout and stderr."""
     if {"PYTHONPATH", "PYTHONIOENCODING"} & set(os.environ):  # a Python of another kind, which has to begin at nothing
         done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False)
         return done.returncode, done.stdout, done.stderr
@@ -29,7 +29,7 @@ def meterkit(*words):
 
 
 def data_of(*words):
-    """Run a command with ``--json``, which is quiet on stderr; answer its exit code and data."""
+    """Run a command with ``--json``, which prints nothing to stderr; return its exit code and data."""
     code, out, err = meterkit(*words, "--json")
     assert not err
     return code, json.loads(out)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import stripe as stripe_python
 from fake_clock import NOON
@@ -65,4 +67,4 @@ def without_rich(shop, monkeypatch):
     """An interpreter in which rich cannot be imported."""
     hook = "import sys; sys.modules['rich'] = None"
     (shop / "sitecustomize.py").write_text(hook)
-    monkeypatch.setenv("PYTHONPATH", str(shop))
+    monkeypatch.setenv("PYTHONPATH", str(shop), prepend=os.pathsep)

@@ -1,4 +1,4 @@
-"""The commands about Stripe's customers: what there is, how it stands, and what its webhooks told."""
+"""The commands about companies and their Stripe customers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ kit = MeterKit(
 
 @pytest.fixture
 def subscribed(shop, stripe):
-    """A customer of Stripe's whose metadata name acme, and who has a subscription; answers both ids."""
+    """A Stripe customer with acme in its metadata, and a subscription; returns both ids."""
     (shop / "billing.py").write_text(BILLING)
     http = HTTPXClient()
     api = stripe_python.StripeClient(stripe.api_key, base_addresses={"api": stripe.url}, http_client=http).v1
@@ -81,7 +81,7 @@ def test_the_tables(shop, used, stripe, subscribed):
             "1,500 credit_scores, 7 egress",
             "2026-03-01T12:00Z",
         ],
-        ["globex", "waits for kit.link()", "", "unknown", "", "80 credit_scores", "2026-03-01T12:00Z"],
+        ["globex", "unlinked: call kit.link()", "", "unknown", "", "80 credit_scores", "2026-03-01T12:00Z"],
     ] == tables[1]
     assert [] == tables[2]
 
@@ -112,6 +112,6 @@ def test_a_preview(shop, used, stripe, subscribed):
         ["credit_scores", "", "1,500", "0.05", "75.00"],
         ["total", "", "", "", "75.00 usd"],
     ] == cells(said[1])
-    assert "It assumes:\n* no tax" in said[1]
+    assert "Assumptions:\n* no tax" in said[1]
     assert (2, "") == nobody[:2]
-    assert "see meterkit customers, and meterkit sync" in nobody[2]
+    assert "see meterkit customers, or run meterkit sync" in nobody[2]

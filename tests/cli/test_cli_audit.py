@@ -1,4 +1,4 @@
-"""The commands that compare, take back and report again, as a shell sees them."""
+"""The commands that reconcile, correct, retry and decide, as a shell sees them."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_month_that_is_none(used, stripe, month, complaint):
 
 @pytest.mark.usefixtures("reported")
 def test_a_correction(stripe):
-    """A part is taken back by the next report, a whole event is canceled."""
+    """A part is offset by the next report, a whole event is cancelled."""
     place = ("billing:kit", "acme")
     how = ("--at", "2026-03-01T12:05Z", "--reason", "a load test")
     part = meterkit("correct", *place, "credit_scores", "--quantity", "500", *how)
@@ -96,7 +96,7 @@ def test_a_correction(stripe):
     too_much = meterkit("correct", *place, "egress", "--quantity", "1", *how)
 
     assert (0, "500 reversed. Units already reported to Stripe will be offset in the next report.\n", "") == part
-    assert (0, "7 reversed: Stripe has canceled the meter event mk_") == (whole[0], whole[1][:51])
+    assert (0, "7 reversed: Stripe has cancelled the meter event mk_") == (whole[0], whole[1][:52])
     assert (1000, 0) == (stripe.usage("credit_scores", stripe.customer), stripe.usage("egress", stripe.customer))
     assert (1, "", "meterkit: only 0 of 1 are there\n") == too_much
 
@@ -106,7 +106,7 @@ def test_a_correction(stripe):
     [
         (("acme", "calls", "--quantity", "1", "--at", "2026-03-01T12:05Z"), "no meter 'calls'"),
         (("acme", "egress", "--quantity", "0", "--at", "2026-03-01T12:05Z"), "1 or more"),
-        (("acme", "egress", "--quantity", "1", "--at", "noon"), "--at is a time with its zone"),
+        (("acme", "egress", "--quantity", "1", "--at", "noon"), "--at must be a time with a time zone"),
     ],
 )
 def test_a_correction_that_makes_no_sense(used, stripe, words, complaint):
@@ -138,4 +138,4 @@ def test_nothing_to_decide():
     code, out, err = meterkit("decide", "billing:kit", "mk_unknown", "lost")
 
     assert (2, "") == (code, out)
-    assert "no event 'mk_unknown' is uncertain; see meterkit health" in err
+    assert "no uncertain event 'mk_unknown'; see meterkit health" in err

@@ -52,8 +52,8 @@ def test_the_words(write):
     said = [meterkit("backfill", "billing:kit", "usage.csv")[1] for _ in range(2)]
 
     assert [
-        "3 of 3 rows counted.\n",
-        "0 of 3 rows counted. 3 had been counted before.\n",
+        "3 of 3 rows recorded.\n",
+        "0 of 3 rows recorded. 3 had been recorded before.\n",
     ] == said
 
 
@@ -131,6 +131,6 @@ def test_a_wrong_line_is_named_and_nothing_is_counted(write, text, complaint):
 
 def test_a_file_that_is_not_there(shop):
     """The message says what is wanted."""
-    assert (2, "", "meterkit: there is no file usage.csv; give a CSV with meter,company,quantity,at\n") == meterkit(
-        "backfill", "billing:kit", "usage.csv"
-    )
+    complaint = "meterkit: no such file: usage.csv; give a CSV with the columns meter,company,quantity,at\n"
+
+    assert (2, "", complaint) == meterkit("backfill", "billing:kit", "usage.csv")

@@ -23,9 +23,9 @@ def test_usage_is_a_table(shop, used):
     assert (0, "") == (code, err)
     assert [
         ["meter", "company", "customer", "hour", "quantity", "reported"],
-        ["credit_scores", "acme", "waits for kit.link()", "2026-03-01T12:00Z", "1,500", "0"],
+        ["credit_scores", "acme", "unlinked: call kit.link()", "2026-03-01T12:00Z", "1,500", "0"],
         ["credit_scores", "globex / ada", "cus_globex", "2026-03-01T12:00Z", "80", "0"],
-        ["egress", "acme", "waits for kit.link()", "2026-03-01T12:00Z", "7", "0"],
+        ["egress", "acme", "unlinked: call kit.link()", "2026-03-01T12:00Z", "7", "0"],
         ["credit_scores", "total", "", "", "1,580", "0"],
         ["egress", "total", "", "", "7", "0"],
     ] == cells(out)
@@ -64,7 +64,7 @@ def test_usage_includes_what_a_dead_process_left(shop):
 
 def test_no_usage(shop):
     """Nothing is all well, too."""
-    assert (0, "Nothing was used.\n", "") == meterkit("usage", "billing:kit")
+    assert (0, "No usage.\n", "") == meterkit("usage", "billing:kit")
 
 
 @pytest.mark.parametrize("company", ["[red]acme[/]", "[/nonsense]", "Ünïcode 株式会社", "a" * 255, ":smile:"])
@@ -82,7 +82,7 @@ def test_a_name_is_only_a_name(shop, used, company, monkeypatch):
 
 def test_a_meter_that_there_is_not(shop):
     """A typo is not an empty table."""
-    assert (2, "", "meterkit: this kit has no meter 'egres', only credit_scores, egress\n") == meterkit(
+    assert (2, "", "meterkit: this kit has no meter 'egres'; choose from credit_scores, egress\n") == meterkit(
         "usage", "billing:kit", "--meter", "egres"
     )
 
@@ -120,7 +120,7 @@ def test_flush(shop, used):
 
     assert (0, "") == (code, err)
     assert [
-        "1,587 of 1,590 counted are in the ledger.",
+        "1,587 of 1,590 counted units are in the ledger.",
         "3 are in the journals of running processes, which flush every few seconds.",
     ] == out.splitlines()
     assert (0, {"counted": 1_590, "ledger": 1_587, "journal": 3}) == data_of("flush", "billing:kit")
@@ -218,7 +218,7 @@ def test_something_needs_attention(shop, used):
 
 
 def test_health_is_data(shop, used):
-    """It is what ``kit.health()`` answers."""
+    """It is what ``kit.health()`` returns."""
     used.flush()
 
     code, data = data_of("health", "billing:kit")

@@ -1,4 +1,4 @@
-"""From an import path to a kit, or to one line that says why there is none."""
+"""From an import path to a kit, or to a one-line error."""
 
 from __future__ import annotations
 
@@ -11,21 +11,24 @@ from cli_shell import meterkit
 @pytest.mark.parametrize(
     ("path", "complaint"),
     [
-        ("billing", "'billing' names no kit; write module:attribute, such as billing:kit"),
-        ("billing.kit", "'billing.kit' names no kit; write module:attribute, such as billing:kit"),
-        (":kit", "':kit' names no kit; write module:attribute, such as billing:kit"),
-        ("billing.py:kit", "there is no module 'billing.py' in {here} or among the installed packages"),
-        ("./billing:kit", "'./billing:kit' names no kit; write module:attribute, such as billing:kit"),
-        ("bulling:kit", "there is no module 'bulling' in {here} or among the installed packages; change to the"),
-        ("shop.billing:kit", "there is no module 'shop' in {here}"),
+        ("billing", "'billing' is not an import path; write module:attribute, such as billing:kit"),
+        ("billing.kit", "'billing.kit' is not an import path; write module:attribute, such as billing:kit"),
+        (":kit", "':kit' is not an import path; write module:attribute, such as billing:kit"),
+        ("billing.py:kit", "no module 'billing.py' in {here} or among the installed packages"),
+        (
+            "./billing:kit",
+            "'./billing:kit' is not an import path; write module:attribute, such as billing:kit",
+        ),
+        ("bulling:kit", "no module 'bulling' in {here} or among the installed packages; run the command in"),
+        ("shop.billing:kit", "no module 'shop' in {here}"),
         ("billing:kot", "billing has no 'kot'; did you mean billing:kit?"),
         ("billing:kit.kit", "billing has no 'kit.kit'; did you mean billing:kit?"),
-        ("billing:Meter", "billing:Meter is of type type, and not a MeterKit; did you mean billing:kit?"),
-        ("json:dumps", "json:dumps is of type function, and not a MeterKit; there is no MeterKit in json, so name the"),
+        ("billing:Meter", "billing:Meter is of type type, not MeterKit; did you mean billing:kit?"),
+        ("json:dumps", "json:dumps is of type function, not MeterKit; json contains no MeterKit, so name the"),
     ],
 )
 def test_a_wrong_import_path(shop, path, complaint):
-    """One line that says the cure, and 2."""
+    """One line that says how to fix it, and 2."""
     code, out, err = meterkit("health", path)
 
     assert (2, "") == (code, out)

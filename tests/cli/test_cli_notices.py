@@ -1,4 +1,4 @@
-"""The commands about notices, and about prices that might be, as a shell sees them."""
+"""The commands about notices, and the simulation of prices, as a shell sees them."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_other_prices(shop, used):
         ["company", "used", "currency", "old", "new", "change"],
         ["acme", "1,500 credit_scores, 7 egress", "usd", "4,200.00", "3,950.00", "-250.00"],
         ["globex", "80 credit_scores", "usd", "400.00", "400.00", "0.00"],
-        ["all that have both", "", "usd", "4,600.00", "4,350.00", "-250.00"],
+        ["total, if both are known", "", "usd", "4,600.00", "4,350.00", "-250.00"],
     ] == cells(out)
     assert [("acme", None, "3950.00"), ("globex", None, "400.00")] == [
         (row["company"], row["old"], row["new"]) for row in rows

@@ -94,7 +94,7 @@ def test_the_plan(empty):
     assert ["done: create meter credit_scores", "done: create product meterkit_credit_scores"] == [
         line for line in out.splitlines() if line.startswith("done")
     ][:2]
-    assert "There is nothing to do." in meterkit("provision", "billing:kit")[1]
+    assert "Nothing to do." in meterkit("provision", "billing:kit")[1]
 
 
 def test_a_dry_run(empty):
@@ -103,7 +103,7 @@ def test_a_dry_run(empty):
     _, data = data_of("provision", "billing:kit", "--dry-run")
 
     assert 0 == code
-    assert "3 steps would be taken; this was a dry run." in out
+    assert "Dry run; steps that would be executed: 3." in out
     assert (False, False, ["create"] * 3) == (
         data["livemode"],
         data["applied"],
@@ -122,7 +122,7 @@ def test_drift(empty, api):
     assert 1 == code
     assert "formula is 'count', not 'sum'; Stripe cannot change that" in out
     assert "* meter credit_scores: give the meter another event_name= in the code" in out
-    assert "There is nothing else to do." in out
+    assert "Nothing else to do." in out
 
 
 def test_subscribing_twice(empty, api):
@@ -179,7 +179,7 @@ def test_import(empty, shop):
     (shop / "imported.py").write_text(out)
 
     assert (0, "") == (code, err)
-    assert "There is nothing to do." in meterkit("provision", "imported:kit")[1]
+    assert "Nothing to do." in meterkit("provision", "imported:kit")[1]
 
 
 def test_an_invoice_is_explained(empty, api, shop):

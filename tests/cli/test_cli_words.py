@@ -21,7 +21,7 @@ from meterkit.cli import parser
 @pytest.mark.parametrize("verb", ["usage", "report", "health"])
 def test_tables_need_rich(used, verb):
     """The complaint says how to install it, or what to do without."""
-    assert (2, "", "meterkit: tables need rich: pip install 'meterkit[cli]', or ask for --json\n") == meterkit(
+    assert (2, "", "meterkit: tables need rich: pip install 'meterkit[cli]', or use --json\n") == meterkit(
         verb, "billing:kit"
     )
 
@@ -51,7 +51,7 @@ def served(shop):
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_a_sandbox_is_served_until_it_is_stopped(served, sign):
     """It says how to use it; what it says works."""
-    said = "".join(iter(served.stdout.readline, "To stop it:     Ctrl-C\n"))
+    said = "".join(iter(served.stdout.readline, "Stop:            Ctrl-C\n"))
     variables = dict(re.findall(r"export (\w+)=(\S+)", said))
     answer = httpx.get(
         f"{variables['METERKIT_STRIPE_BASE']}/v1/customers",
@@ -73,7 +73,7 @@ def test_a_port_that_cannot_be_had(shop, stripe, port):
     code, out, err = meterkit("sandbox", "--port", port)
 
     assert (2, "", 1) == (code, out, err.count("\n"))
-    assert err.startswith(f"meterkit: port {port} cannot be had (")
+    assert err.startswith(f"meterkit: port {port} is not available (")
     assert "choose another with --port" in err
 
 

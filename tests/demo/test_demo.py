@@ -94,10 +94,10 @@ def test_it_is_told_to_people():
         "│ total                                              │          │ $4,200.00 │",
         "│ 80 query × Credit score (Tier 1 at $5.00 / month) │       80 │ $400.00 │",
         "│ balanced     │           yes │",
-        "Every figure is what it has to be: nothing was lost, and nothing was billed twice.",
+        "Every figure is as expected: nothing was lost, and nothing was billed twice.",
     ):
         assert line in story
-    assert re.search(r"kill -9 \d+: a worker died after 915 requests, with \d+ in its journal only\.", story)
+    assert re.search(r"kill -9 \d+: worker killed after 915 requests, with \d+ units in its journal only\.", story)
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])

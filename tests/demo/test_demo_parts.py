@@ -57,21 +57,21 @@ def test_all_figures_are_right():
     [
         (
             {"requests": {**PLAN, ("acme", "succeeded"): 1_499}},
-            "requests of acme that succeeded should be 1,500, and is",
+            "requests (acme, succeeded): expected 1,500, got 1,499",
         ),
         (
-            {"requests": {**PLAN, (None, "not answered"): 1}},
-            "requests of nobody that not answered should be 0, and is 1",
+            {"requests": {**PLAN, (None, "no response"): 1}},
+            "requests (no company, no response): expected 0, got 1",
         ),
-        ({"kill": None}, "workers killed should be 1, and is 0"),
-        ({"books": {**RIGHT.books, "sent": 1_579}}, "sent in the books should be 1,580, and is 1,579"),
-        ({"books": {**RIGHT.books, "unattributed": 49}}, "unattributed in the books should be 50, and is 49"),
-        ({"books": {**RIGHT.books, "journal": 1}}, "journal in the books should be 0, and is 1"),
-        ({"books": {**RIGHT.books, "balanced": False}}, "balanced in the books should be True, and is False"),
-        ({"reported": {**RIGHT.reported, "error": "no"}}, "the report's error should be '', and is 'no'"),
+        ({"kill": None}, "workers killed: expected 1, got 0"),
+        ({"books": {**RIGHT.books, "sent": 1_579}}, "sent in the books: expected 1,580, got 1,579"),
+        ({"books": {**RIGHT.books, "unattributed": 49}}, "unattributed in the books: expected 50, got 49"),
+        ({"books": {**RIGHT.books, "journal": 1}}, "journal in the books: expected 0, got 1"),
+        ({"books": {**RIGHT.books, "balanced": False}}, "balanced in the books: expected True, got False"),
+        ({"reported": {**RIGHT.reported, "error": "no"}}, "the report's error: expected '', got 'no'"),
         (
             {"invoices": {**RIGHT.invoices, "acme": RIGHT.invoices["globex"]}},
-            "the total of acme's invoice should be 4,200.00, and is 400.00",
+            "the total of acme's invoice: expected 4,200.00, got 400.00",
         ),
     ],
 )
@@ -91,7 +91,7 @@ def test_a_wrong_figure_is_an_exit_code(words, monkeypatch, capsys):
         assert 1 == main(words)
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert "workers killed should be 1, and is 0" in capsys.readouterr().out
+    assert "workers killed: expected 1, got 0" in capsys.readouterr().out
 
 
 def test_a_month_is_data():
@@ -127,7 +127,7 @@ def test_an_answer_that_was_not_expected():
     for status in (200, 500, 0):
         tally.enter(calls()[0], status)
 
-    assert {("acme", "succeeded"): 1, ("acme", "answered 500"): 1, ("acme", "not answered"): 1} == tally.counts
+    assert {("acme", "succeeded"): 1, ("acme", "status 500"): 1, ("acme", "no response"): 1} == tally.counts
 
 
 # the report

@@ -202,7 +202,7 @@ def test_a_failure_of_its_own_is_a_500_and_in_the_log(shop, raw, caplog, monkeyp
     monkeypatch.undo()
 
     assert answer.status_code == 500
-    assert "this is a bug in it" in caplog.text
+    assert "this is a bug in the sandbox" in caplog.text
     assert raw.post("/v1/customers", headers={"Idempotency-Key": "k"}).status_code == 200
 
 

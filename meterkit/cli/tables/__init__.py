@@ -1,1 +1,1 @@
-"""The output of each group of commands, as tables for people. Imported only where ``rich`` is installed."""
+"""The output of each group of commands, as tables. These are the only modules that need ``rich``."""

@@ -1,4 +1,4 @@
-"""Tables of what was compared and explained, for people."""
+"""Tables of reconciliations and explanations."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["show_explained", "show_reconciled", "waiting"]
 
 
 def show_reconciled(rows: list[dict[str, Any]]) -> None:
-    """Each customer and meter on both sides, and the hours in which they differ."""
+    """Show both sums for each customer and meter, and the hours in which they differ."""
     if not rows:
-        show("Nothing was reported for that time.")
+        show("Nothing was reported for that month.")
         return
     columns = dict.fromkeys(("company", "customer", "meter"), "left")
-    made = table("", **columns, ledger="right", Stripe="right", waiting="right", rejected="right", agree="left")
+    grid = table("", **columns, ledger="right", Stripe="right", waiting="right", rejected="right", agree="left")
     for row in rows:
         add(
-            made,
+            grid,
             ", ".join(row["companies"]),
             row["customer"],
             row["meter"],
@@ -35,14 +35,14 @@ def show_reconciled(rows: list[dict[str, Any]]) -> None:
         for hour in row["hours"]:
             add(hours, row["customer"], row["meter"], hour["hour"], _figure(hour["ledger"]), _figure(hour["stripe"]))
     errors = [Text(f"{row['customer']}, {row['meter']}: {row['error']}") for row in rows if row["error"]]
-    show(made, *([hours] if hours.row_count else []), *errors)
+    show(grid, *([hours] if hours.row_count else []), *errors)
 
 
 def show_explained(periods: list[dict[str, Any]]) -> None:
-    """Each invoice with its lines, the meter events behind them, and the usage behind those."""
+    """Show each invoice with its lines, the meter events behind them, and the usage behind those."""
     for period in periods:
         invoice = period["invoice"]
-        title = "On no invoice yet"
+        title = "Not on an invoice yet"
         if invoice is not None:
             title = (
                 f"Invoice {invoice['number'] or invoice['id']}, {invoice['status']}, "
@@ -51,21 +51,21 @@ def show_explained(periods: list[dict[str, Any]]) -> None:
         lines = [Text(title)]
         currency = "" if invoice is None else invoice["currency"]
         lines += [Text(f"  {description}: {money(amount, currency)}") for description, _, amount in period["lines"]]
-        lines += [Text(f"  Stripe did not show its lines: {period['error']}")] if period["error"] else []
-        made = table("", hour="left", user="left", used="right", event="left", sent="right", state="left")
+        lines += [Text(f"  Stripe did not return its lines: {period['error']}")] if period["error"] else []
+        grid = table("", hour="left", user="left", used="right", event="left", sent="right", state="left")
         for event in period["events"]:
             report = event["report"]
             for number, usage in enumerate(event["usage"] or [{"user": None, "quantity": 0}]):
                 first = (report["identifier"], report["quantity"], report["state"]) if number == 0 else ("", "", "")
-                add(made, report["window"], usage["user"] or "", usage["quantity"], *first)
+                add(grid, report["window"], usage["user"] or "", usage["quantity"], *first)
         for usage in period["unreported"]:
-            open_ = usage["quantity"] - usage["reported"]
-            add(made, usage["window"], usage["user"] or "", usage["quantity"], "not reported yet", open_, "")
+            unreported = usage["quantity"] - usage["reported"]
+            add(grid, usage["window"], usage["user"] or "", usage["quantity"], "not reported yet", unreported, "")
         notes = [
-            Text(f"  {each['quantity']:,} taken back in {each['window']}: {each['reason']}")
+            Text(f"  {each['quantity']:,} reversed in {each['window']}: {each['reason']}")
             for each in period["corrections"]
         ]
-        show(*lines, *([made] if made.row_count else []), *notes)
+        show(*lines, *([grid] if grid.row_count else []), *notes)
 
 
 def _figure(value: Any) -> str:

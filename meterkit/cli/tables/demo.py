@@ -1,4 +1,4 @@
-"""The demo, told to people as it goes, and its invoices and books as tables."""
+"""The progress of the demo, and its invoices and books as tables."""
 
 from __future__ import annotations
 
@@ -19,53 +19,53 @@ T = TypeVar("T")
 
 
 class TerminalNarrator:
-    """Tells the story on stdout, with a progress bar where that is a terminal."""
+    """Prints what happens to stdout, with a progress bar if that is a terminal."""
 
     def __init__(self) -> None:
         self._console = Console(highlight=False)
 
     def say(self, text: str) -> None:
-        """Print a line; above the bar, while there is one."""
+        """Print a line, above the progress bar if there is one."""
         self._console.print(Text(text), soft_wrap=True)
 
     def track(self, things: Iterable[T], total: int) -> Iterable[T]:
-        """Show a bar while *things* come."""
+        """Yield *things*, and show a progress bar meanwhile."""
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=self._console) as progress:
             yield from progress.track(things, total=total, description="requests")
 
 
 def show_month(month: Month) -> None:
-    """The requests, both invoices line by line, the books, and whether all is as it has to be."""
+    """Show the requests, both invoices line by line, the books, and whether every figure is as expected."""
     print()
     show(
         _requests(month),
         *(_invoice(company, invoice) for company, invoice in month.invoices.items()),
         books({month.meter: month.books}),
-        _verdict(month),
+        _conclusion(month),
     )
 
 
 def _requests(month: Month) -> Table:
-    made = table("Requests, as the clients saw them", company="left", outcome="left", number="right")
+    grid = table("Requests, as the clients saw them", company="left", outcome="left", number="right")
     for (company, outcome), number in month.requests.items():
-        add(made, company or "(nobody)", outcome, number)
-    return made
+        add(grid, company or "(nobody)", outcome, number)
+    return grid
 
 
 def _invoice(company: str, invoice: Invoice) -> Table:
-    made = table(
+    grid = table(
         f"Invoice {invoice.number} to {company}, {invoice.status}", line="left", quantity="right", amount="right"
     )
     for line in invoice.lines:
-        add(made, line.description, line.quantity, f"${line.amount:,}")
-    made.add_section()
-    add(made, "total", "", f"${invoice.total:,}")
-    return made
+        add(grid, line.description, line.quantity, f"${line.amount:,}")
+    grid.add_section()
+    add(grid, "total", "", f"${invoice.total:,}")
+    return grid
 
 
-def _verdict(month: Month) -> Text:
+def _conclusion(month: Month) -> Text:
     wrong = differences(month)
     if not wrong:
-        return Text("Every figure is what it has to be: nothing was lost, and nothing was billed twice.")
+        return Text("Every figure is as expected: nothing was lost, and nothing was billed twice.")
     return Text("\n".join(["These figures are wrong:", *(f"* {each}" for each in wrong)]))

@@ -1,4 +1,4 @@
-"""The plan of a provisioning as a table, for people."""
+"""The provisioning plan as a table."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from meterkit.provisioning.plan import Plan, Step
 
 
 def show_plan(plan: Plan, *, dry_run: bool) -> None:
-    """What is there, what will be done, and what has to be decided."""
+    """Show what exists, what will be done, and what you need to decide."""
     mode = "LIVE MODE" if plan.livemode else "test mode"
-    made = table(f"Stripe, {mode}", **dict.fromkeys(("step", "object", "name", "why"), "left"))
+    grid = table(f"Stripe, {mode}", **dict.fromkeys(("step", "object", "name", "why"), "left"))
     for step in plan.steps:
-        add(made, step.kind, step.what, step.name, step.why)
+        add(grid, step.kind, step.what, step.name, step.why)
     choices = [f"{step.what} {step.name}: {choice}" for step in plan.steps for choice in step.choices]
-    said = []
+    remarks = []
     if choices:
-        said.append(Text("\n".join(["To decide:", *(f"* {each}" for each in choices)])))
+        remarks.append(Text("\n".join(["Please decide:", *(f"* {each}" for each in choices)])))
     if plan.drift:
-        said.append(Text("What has drifted is not touched, nor what hangs on it."))
+        remarks.append(Text("Objects that have drifted, and those that depend on them, are left unchanged."))
     if not plan.changes:
-        said.append(Text("There is nothing to do." if not plan.drift else "There is nothing else to do."))
+        remarks.append(Text("Nothing to do." if not plan.drift else "Nothing else to do."))
     elif dry_run:
-        said.append(Text(f"{len(plan.changes)} steps would be taken; this was a dry run."))
-    show(made, *said)
+        remarks.append(Text(f"Dry run; steps that would be executed: {len(plan.changes)}."))
+    show(grid, *remarks)
 
 
 def show_done(step: Step) -> None:
-    """One step is taken."""
+    """Report that a step is done."""
     print(f"done: {step.kind} {step.what} {step.name}", flush=True)

@@ -28,7 +28,7 @@ FIELDS = {
 
 
 def create(account: Account, call: Call) -> Record:
-    """A new customer."""
+    """Create a customer."""
     record: Record = {
         "id": account.new_id("customer"),
         "object": "customer",
@@ -69,7 +69,7 @@ def create(account: Account, call: Call) -> Record:
 
 
 def retrieve(account: Account, call: Call) -> Record:
-    """One customer; of a deleted one only that it is deleted."""
+    """Return one customer; a deleted one is returned as a stub."""
     record = account.find("customer", call.id)
     if record is None:
         raise no_such("customer", call.id)
@@ -77,7 +77,7 @@ def retrieve(account: Account, call: Call) -> Record:
 
 
 def update(account: Account, call: Call) -> Record:
-    """Change what was sent, leave the rest."""
+    """Change the fields that were sent."""
     record = account.get("customer", call.id)
     values = {key: value for key, value in call.params.items() if key in FIELDS}
     if "metadata" in values:
@@ -87,7 +87,7 @@ def update(account: Account, call: Call) -> Record:
 
 
 def delete(account: Account, call: Call) -> Record:
-    """Delete a customer; the subscriptions end at once."""
+    """Delete a customer; its subscriptions end at once."""
     record = account.get("customer", call.id)
     for subscription in account.all("subscription"):
         if subscription["customer"] == call.id and subscription["status"] != "canceled":
@@ -98,7 +98,7 @@ def delete(account: Account, call: Call) -> Record:
 
 
 def list_all(account: Account, call: Call) -> Record:
-    """Customers, newest first, filtered by exact email."""
+    """Return customers, newest first, filtered by exact email."""
     email = call.params.get("email")
     records = [
         customer

@@ -25,7 +25,7 @@ CREATE: dict[str, Rule] = {
 
 
 def create(account: Account, call: Call) -> Record:
-    """An amount for the next invoice of a customer, or of one of its subscriptions."""
+    """Create an item for the next invoice of a customer, or of one of its subscriptions."""
     params = call.params
     account.get("customer", params["customer"], param="customer")
     if "subscription" in params:
@@ -66,12 +66,12 @@ def create(account: Account, call: Call) -> Record:
 
 
 def retrieve(account: Account, call: Call) -> Record:
-    """One item."""
+    """Return one item."""
     return account.get("invoiceitem", call.id)
 
 
 def list_all(account: Account, call: Call) -> Record:
-    """Items, newest first."""
+    """Return items, newest first."""
     params = call.params
     records = [
         each
@@ -84,7 +84,7 @@ def list_all(account: Account, call: Call) -> Record:
 
 
 def take_pending(account: Account, invoice: Record) -> None:
-    """Put on a draft what waits for it."""
+    """Add the pending items to a draft."""
     for item in account.all("invoiceitem"):
         fits = (item["customer"], item["currency"]) == (invoice["customer"], invoice["currency"])
         if fits and item["invoice"] is None and item["_subscription"] in (None, invoice["_subscription"]):
@@ -92,7 +92,7 @@ def take_pending(account: Account, invoice: Record) -> None:
 
 
 def lines(account: Account, invoice: Record) -> list[Record]:
-    """The lines of an invoice that are items."""
+    """Return the lines of an invoice that are items."""
     return [_line(invoice, item) for item in account.all("invoiceitem") if item["invoice"] == invoice["id"]]
 
 

@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Charge:
     """
-    What one subscription item owes for one period.
+    The charge for one subscription item and one period.
 
     Attributes:
-        subscription: The subscription's id; "" in a preview of one that does not exist.
-        item: The subscription item's id.
-        price: The price's id.
-        start: First second of the period.
-        end: First second after it.
-        quantity: How many were licensed; None: what the meter counted in the period.
+        subscription: Id of the subscription; "" in a preview of one that does not exist.
+        item: Id of the subscription item.
+        price: Id of the price.
+        start: Unix second at which the period begins.
+        end: Unix second at which the period ends, exclusive.
+        quantity: Licensed quantity; None for the usage that the meter counted in the period.
 
     """
 
@@ -42,10 +42,10 @@ class Part:
     One line of a charge: a quantity in one tier, or a tier's flat fee.
 
     Attributes:
-        description: The line's text.
-        quantity: How many units; 0 for a flat fee.
-        unit: Minor units of currency for one of them, exactly.
-        amount: Minor units, before rounding.
+        description: Text of the line.
+        quantity: Number of units; 0 for a flat fee.
+        unit: Exact price of one unit, in minor units.
+        amount: Amount in minor units, before rounding.
 
     """
 
@@ -56,7 +56,7 @@ class Part:
 
 
 def quantity_of(account: Account, customer: str, charge: Charge, *, lagging: bool) -> Decimal:
-    """How much a charge is for; usage that was corrected below zero is none."""
+    """Return the quantity of a charge; usage corrected below zero is 0."""
     if charge.quantity is not None:
         return Decimal(charge.quantity)
     price = account.tables["price"][charge.price]
@@ -66,7 +66,7 @@ def quantity_of(account: Account, customer: str, charge: Charge, *, lagging: boo
 
 
 def parts(price: Record, product: Record, quantity: Decimal) -> list[Part]:
-    """The lines of a quantity at a price, in Stripe's words and order."""
+    """Return the lines for a quantity at a price, with Stripe's texts and in its order."""
     label = f"{_count(quantity, product)}{product['name']}"
     every = _every(price["recurring"])
     if price["billing_scheme"] == "tiered":
@@ -88,7 +88,7 @@ def _graduated(price: Record, product: Record, quantity: Decimal) -> list[Part]:
     lines: list[Part] = []
     below = Decimal(0)
     for number, tier in enumerate(price["tiers"], start=1):
-        # The first tier is always reached: zero usage still pays its flat fee. The others start above their floor.
+        # The first tier always applies: zero usage still pays its flat fee. The others start above their lower bound.
         if number > 1 and quantity <= below:
             break
         top = quantity if tier["up_to"] is None else min(quantity, Decimal(tier["up_to"]))
@@ -98,12 +98,12 @@ def _graduated(price: Record, product: Record, quantity: Decimal) -> list[Part]:
 
 
 def _volume(price: Record, product: Record, quantity: Decimal) -> list[Part]:
-    bounds = [tier["up_to"] for tier in price["tiers"][:-1]]  # the last one has none
+    bounds = [tier["up_to"] for tier in price["tiers"][:-1]]  # the last one has no bound
     return _tier_parts(price, product, 1 + sum(quantity > bound for bound in bounds), quantity)
 
 
 def _tier_parts(price: Record, product: Record, number: int, quantity: Decimal) -> list[Part]:
-    """The unit line of a tier and, where it has a flat amount (0 included), its flat line."""
+    """Return the unit line of a tier and, if it has a flat amount (even 0), its flat line."""
     tier = price["tiers"][number - 1]
     every = _every(price["recurring"])
 
@@ -129,7 +129,7 @@ def _every(recurring: dict[str, Any]) -> str:
 
 
 def line_items(account: Account, invoice: Record, *, lagging: bool) -> list[Record]:
-    """All lines of an invoice, computed from what is counted now."""
+    """Return all lines of an invoice, computed from the current usage."""
     lines: list[Record] = []
     for charge in invoice["_charges"]:
         price = account.tables["price"][charge.price]
@@ -143,7 +143,7 @@ def line_items(account: Account, invoice: Record, *, lagging: bool) -> list[Reco
 def _line(account: Account, invoice: Record, charge: Charge, part: Part, place: int) -> Record:
     price = account.tables["price"][charge.price]
     amount = rounded(part.amount, account.switches.rounding)
-    # A line keeps its id while usage comes in: it is the same line with another quantity.
+    # A line keeps its id while its quantity changes.
     identity = invoice["_line_ids"].setdefault((charge.item, charge.start, place), fresh_id("il_1", 23))
     return {
         "id": identity,

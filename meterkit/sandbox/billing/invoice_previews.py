@@ -1,4 +1,4 @@
-"""Invoice previews: what the next invoice would say if the period ended now."""
+"""Invoice previews: the next invoice as it would be if the period ended now."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FIELDS: dict[str, Rule] = {
 
 
 def create(account: Account, call: Call) -> Record:
-    """The next invoice of a subscription, or of one that does not exist yet."""
+    """Return the next invoice of a subscription, or of one that does not exist yet."""
     subscription = _subject(account, call.params)
     first = subscription["items"]["data"][0]
     start, end = first["current_period_start"], first["current_period_end"]

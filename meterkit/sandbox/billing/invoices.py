@@ -36,7 +36,7 @@ def draft(
     period: tuple[int, int],
     identity: str | None = None,
 ) -> Record:
-    """The record of a draft invoice; it is not kept yet."""
+    """Return the record of a draft invoice, without storing it."""
     record = _blank(account, subscription)
     record.update(
         id=identity or account.new_id("invoice"),
@@ -52,7 +52,7 @@ def draft(
 
 
 def refresh(account: Account, invoice: Record, *, lagging: bool = True) -> None:
-    """Compute a draft's lines and totals anew."""
+    """Recompute the lines and totals of a draft."""
     lines = [*line_items(account, invoice, lagging=lagging), *invoice_items.lines(account, invoice)]
     total = sum(line["amount"] for line in lines)
     invoice["_lines"] = lines
@@ -71,12 +71,12 @@ def refresh(account: Account, invoice: Record, *, lagging: bool = True) -> None:
 
 
 def is_empty(invoice: Record) -> bool:
-    """Whether there is nothing on it: no quantity and no amount."""
+    """Return whether the invoice has no quantity and no amount."""
     return all(line["quantity_decimal"] == "0" and line["amount"] == 0 for line in invoice["_lines"])
 
 
 def open_draft(account: Account, subscription: Record, invoice: Record) -> None:
-    """Keep a draft. In flexible billing mode an empty one is not generated before something is on it."""
+    """Store a draft. In flexible billing mode, an empty draft stays hidden until it is no longer empty."""
     account.add(invoice)
     invoice_items.take_pending(account, invoice)
     refresh(account, invoice)
@@ -86,15 +86,15 @@ def open_draft(account: Account, subscription: Record, invoice: Record) -> None:
     _publish(account, invoice)
 
 
-def follow_usage(account: Account, invoice: Record) -> None:
-    """Bring a draft up to date, and let it appear if there is something on it by now."""
+def update_from_usage(account: Account, invoice: Record) -> None:
+    """Update a draft from the usage, and let it appear if it is no longer empty."""
     refresh(account, invoice)
     if invoice.get("_hidden") and not is_empty(invoice):
         _publish(account, invoice)
 
 
 def finalize(account: Account, invoice: Record) -> None:
-    """Freeze a draft with all usage received until now, and collect it."""
+    """Finalise a draft with all usage received so far, and collect it."""
     refresh(account, invoice, lagging=False)
     if invoice.get("_hidden"):
         if is_empty(invoice):
@@ -116,17 +116,17 @@ def finalize(account: Account, invoice: Record) -> None:
 
 
 def retrieve(account: Account, call: Call) -> Record:
-    """One invoice."""
+    """Return one invoice."""
     return account.get("invoice", call.id)
 
 
 def list_lines(account: Account, call: Call) -> Record:
-    """The lines of an invoice, in their order on it."""
+    """Return the lines of an invoice, in order."""
     return page(call, account.get("invoice", call.id)["_lines"], "line item")
 
 
 def list_all(account: Account, call: Call) -> Record:
-    """Invoices, newest first."""
+    """Return invoices, newest first."""
     params = call.params
     exact = [key for key in ("collection_method", "customer", "status") if key in params]
     records = [

@@ -1,4 +1,4 @@
-"""Payments: what becomes of an invoice that is final. Each customer's payments succeed, or fail on demand."""
+"""Payments of finalised invoices. Each customer's payments succeed, or fail on demand."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 DAY = 24 * 3600
 
 RETRIES = (3 * DAY, 5 * DAY, 7 * DAY)
-"""After a failed payment, each counted from the last: a stand-in for Smart Retries, which try within two weeks."""
+"""Seconds between a failed payment and the next attempt. Stands in for Smart Retries, which take up to two weeks."""
 
 BEHIND = ("past_due", "unpaid")
 
@@ -38,13 +38,13 @@ def collect(account: Account, invoice: Record) -> None:
 
 
 def fall_due(account: Account, invoice: Record) -> None:
-    """An invoice that was sent is not paid by its due date."""
+    """Mark the subscription as past due, because its invoice is unpaid on the due date."""
     invoice["_fell_due"] = True
     _fall_behind(account, invoice, "past_due")
 
 
 def settle(account: Account, invoice: Record, *, attempts: int, out_of_band: bool = False) -> None:
-    """The invoice is paid; its subscription goes on, if nothing else is behind."""
+    """Mark an invoice as paid; its subscription becomes active unless another invoice is overdue."""
     invoice.update(
         status="paid",
         amount_paid=0 if out_of_band else invoice["total"],
@@ -62,7 +62,7 @@ def settle(account: Account, invoice: Record, *, attempts: int, out_of_band: boo
 
 
 def pay(account: Account, call: Call) -> Record:
-    """Pay now: by what the customer has on file, or by what came another way."""
+    """Pay with the payment method on file, or record an outside payment."""
     invoice = _open(account, call)
     if call.params.get("paid_out_of_band"):
         settle(account, invoice, attempts=invoice["attempt_count"], out_of_band=True)
@@ -74,12 +74,12 @@ def pay(account: Account, call: Call) -> Record:
 
 
 def void(account: Account, call: Call) -> Record:
-    """It is not asked for any more, and was a mistake."""
+    """Void an invoice: it was a mistake."""
     return _close(account, call, "void", "voided_at", "invoice.voided")
 
 
 def write_off(account: Account, call: Call) -> Record:
-    """It is not asked for any more, for it will not be paid."""
+    """Mark an invoice as uncollectible: it will not be paid."""
     return _close(account, call, "uncollectible", "marked_uncollectible_at", "invoice.marked_uncollectible")
 
 

@@ -83,7 +83,7 @@ LIST: dict[str, Rule] = {
 
 
 def create(account: Account, call: Call) -> Record:
-    """A new price."""
+    """Create a price."""
     params = call.params
     scheme = params.get("billing_scheme", "per_unit")
     recurring = _recurring(account, params.get("recurring"))
@@ -117,12 +117,12 @@ def create(account: Account, call: Call) -> Record:
 
 
 def retrieve(account: Account, call: Call) -> Record:
-    """One price."""
+    """Return one price."""
     return account.get("price", call.id)
 
 
 def update(account: Account, call: Call) -> Record:
-    """Change what may change about a price; never its amounts."""
+    """Change the fields that can change; amounts cannot."""
     record = account.get("price", call.id)
     _claim_lookup_key(account, call.params, besides=record)
     values = {key: value for key, value in call.params.items() if key in record and key in UPDATE}
@@ -133,7 +133,7 @@ def update(account: Account, call: Call) -> Record:
 
 
 def list_all(account: Account, call: Call) -> Record:
-    """Prices, newest first."""
+    """Return prices, newest first."""
     params = call.params
     exact = [key for key in ("active", "currency", "product", "type") if key in params]
     periodic = params.get("recurring", {})
@@ -183,7 +183,7 @@ def _recurring(account: Account, params: dict[str, Any] | None) -> Record | None
 
 
 def _amounts(params: dict[str, Any], name: str) -> Record:
-    """`unit_amount` and `unit_amount_decimal` of whichever was sent: the integer is null for fractions of a cent."""
+    """Return `unit_amount` and `unit_amount_decimal`, from either; the integer is None for fractions of a cent."""
     decimal = f"{name}_decimal"
     if name in params and decimal in params:
         raise invalid(f"You may only specify one of these parameters: {name}, {decimal}.", param=name)
@@ -196,7 +196,7 @@ def _amounts(params: dict[str, Any], name: str) -> Record:
 
 
 def _currency_options(params: dict[str, Any], own: Record) -> Record | None:
-    """Amounts in further currencies; kept and shown, and never billed by. The price's own is listed among them."""
+    """Return the amounts by currency, including the price's own; the others are stored and shown, but never billed."""
     if "currency_options" not in params:
         return None
     others = {currency.lower(): _amounts(each, "unit_amount") for currency, each in params["currency_options"].items()}
@@ -237,7 +237,7 @@ def _tiers(params: dict[str, Any]) -> list[Record]:
 
 
 def _claim_lookup_key(account: Account, params: dict[str, Any], besides: Record | None = None) -> None:
-    """Free a lookup key that another price holds, if the caller asked for that; inactive prices hold theirs, too."""
+    """Release a lookup key that another price has, even an inactive one, if the caller requests a transfer."""
     key = params.get("lookup_key")
     for price in account.all("price"):
         if key is None or price is besides or price["lookup_key"] != key:

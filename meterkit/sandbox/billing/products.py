@@ -1,4 +1,4 @@
-"""Products: what is sold; their unit label and name make up the text of an invoice line."""
+"""Products; their unit label and name make up the text of an invoice line."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ UPDATE: dict[str, Rule] = {
 
 
 def create(account: Account, call: Call) -> Record:
-    """A new product, with an id of the caller's choice if there is one."""
+    """Create a product, with the caller's id if given."""
     return build(account, call.params)
 
 
 def build(account: Account, params: dict[str, Any]) -> Record:
     """
-    Make and keep a product.
+    Create and store a product.
 
     Raises:
         ApiError: 400 `resource_already_exists`.
@@ -75,12 +75,12 @@ def build(account: Account, params: dict[str, Any]) -> Record:
 
 
 def retrieve(account: Account, call: Call) -> Record:
-    """One product."""
+    """Return one product."""
     return account.get("product", call.id)
 
 
 def update(account: Account, call: Call) -> Record:
-    """Change what was sent, leave the rest."""
+    """Change the fields that were sent."""
     record = account.get("product", call.id)
     values = {key: value for key, value in call.params.items() if key in UPDATE}
     if "metadata" in values:
@@ -94,7 +94,7 @@ def update(account: Account, call: Call) -> Record:
 
 
 def list_all(account: Account, call: Call) -> Record:
-    """Products, newest first."""
+    """Return products, newest first."""
     params = call.params
     records = [
         product

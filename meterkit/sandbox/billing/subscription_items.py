@@ -1,4 +1,4 @@
-"""Subscription items: one price each, and the period it is billed for."""
+"""Subscription items: one price each, with its current billing period."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ ITEM = Object({"price": Text(required=True), "quantity": Integer(0), "metadata":
 
 def chosen_prices(account: Account, items: Sequence[dict[str, Any]]) -> list[Record]:
     """
-    The prices of a new subscription's items.
+    Return the prices of a new subscription's items.
 
     Raises:
-        ApiError: 400 for what cannot stand together on one subscription.
+        ApiError: 400 if the prices cannot be combined in one subscription.
 
     """
     if len(items) > MOST_ITEMS:
@@ -49,7 +49,7 @@ def chosen_prices(account: Account, items: Sequence[dict[str, Any]]) -> list[Rec
 def new_item(
     account: Account, subscription: str, price: Record, params: dict[str, Any], period: tuple[int, int]
 ) -> Record:
-    """The record of an item; it is not kept yet."""
+    """Return the record of an item, without storing it."""
     metered = price["recurring"]["usage_type"] == "metered"
     return {
         "id": account.new_id("subscription_item"),
@@ -63,7 +63,7 @@ def new_item(
         "discounts": [],
         "metadata": merged({}, params.get("metadata")),
         "plan": _plan(price),
-        "price": price,  # the very record: an item shows what its price is now
+        "price": price,  # not a copy: an item shows the current state of its price
         "quantity": None if metered else params.get("quantity", 1),
         "subscription": subscription,
         "tax_rates": [],
@@ -71,12 +71,12 @@ def new_item(
 
 
 def retrieve(account: Account, call: Call) -> Record:
-    """One subscription item."""
+    """Return one subscription item."""
     return account.get("subscription_item", call.id)
 
 
 def list_all(account: Account, call: Call) -> Record:
-    """The items of one subscription."""
+    """Return the items of one subscription."""
     subscription = account.get("subscription", call.params["subscription"], param="subscription")
     return page(call, subscription["items"]["data"], "subscription item")
 
@@ -118,7 +118,7 @@ def _rhythm(price: Record) -> tuple[str, int]:
 
 
 def _plan(price: Record) -> Record:
-    """The price in the shape of its predecessor, which items still carry."""
+    """Return the price as a plan, its predecessor, which items still contain."""
     recurring = price["recurring"]
     return {
         "id": price["id"],

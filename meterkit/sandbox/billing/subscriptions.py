@@ -1,4 +1,4 @@
-"""Subscriptions and their items: who pays which prices, from when to when."""
+"""Subscriptions: which customer pays which prices, and in which billing periods."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ LIST: dict[str, Rule] = {
 
 
 def create(account: Account, call: Call) -> Record:
-    """A new subscription, active at once; licensed items are paid in advance, metered ones at the period's end."""
+    """Create a subscription, active at once; licensed items are billed in advance, metered ones in arrears."""
     subscription = build(account, call.params)
     account.add(subscription)
     for item in subscription["items"]["data"]:
@@ -72,7 +72,7 @@ def create(account: Account, call: Call) -> Record:
 
 
 def build(account: Account, params: dict[str, Any]) -> Record:
-    """The record of a subscription; neither it nor its items are kept yet."""
+    """Return the record of a subscription, without storing it or its items."""
     customer = account.get("customer", params["customer"], param="customer")
     prices = chosen_prices(account, params["items"])
     if "currency" in params and params["currency"].lower() != prices[0]["currency"]:
@@ -104,7 +104,7 @@ def build(account: Account, params: dict[str, Any]) -> Record:
 
 
 def update(account: Account, call: Call) -> Record:
-    """Change what was sent, leave the rest. Items cannot be changed here."""
+    """Change the fields that were sent. Items cannot be changed here."""
     record = account.get("subscription", call.id)
     if record["status"] == "canceled":
         raise invalid("A canceled subscription can only update its cancellation_details and metadata.")
@@ -121,12 +121,12 @@ def update(account: Account, call: Call) -> Record:
 
 
 def retrieve(account: Account, call: Call) -> Record:
-    """One subscription, also an ended one."""
+    """Return one subscription, even if it has ended."""
     return account.get("subscription", call.id)
 
 
 def cancel(account: Account, call: Call) -> Record:
-    """End a subscription at once. Its metered usage is billed only with `invoice_now`, and lost else."""
+    """End a subscription at once. Without `invoice_now`, its metered usage is not billed."""
     record = account.get("subscription", call.id)
     if record["status"] == "canceled":
         raise invalid(f"No such subscription: '{call.id}'", code="resource_missing", param="id")
@@ -148,7 +148,7 @@ def end_now(account: Account, subscription: Record, *, invoice_now: bool = False
 
 
 def list_all(account: Account, call: Call) -> Record:
-    """Subscriptions, newest first, without the canceled ones unless asked for."""
+    """Return subscriptions, newest first, without cancelled ones unless requested."""
     params = call.params
     status = params.get("status")
     records = [
@@ -186,7 +186,7 @@ def roll(account: Account, subscription: Record) -> None:
 
 
 def arrears_charges(subscription: Record, *, until: int) -> list[Charge]:
-    """What metered items owe for the current period."""
+    """Return the charges of metered items for the current period."""
     return [
         Charge(subscription["id"], item["id"], item["price"]["id"], item["current_period_start"], until, None)
         for item in subscription["items"]["data"]
@@ -195,7 +195,7 @@ def arrears_charges(subscription: Record, *, until: int) -> list[Charge]:
 
 
 def advance_charges(subscription: Record) -> list[Charge]:
-    """What licensed items owe for the period that begins."""
+    """Return the charges of licensed items for the period that begins."""
     return [
         Charge(
             subscription["id"],
@@ -210,17 +210,17 @@ def advance_charges(subscription: Record) -> list[Charge]:
     ]
 
 
-def _has_status(subscription: Record, wanted: str | None) -> bool:
-    if wanted == "all":
+def _has_status(subscription: Record, status: str | None) -> bool:
+    if status == "all":
         return True
     canceled = subscription["status"] == "canceled"
-    if wanted is None or wanted == "ended":
-        return canceled is (wanted == "ended")
-    return wanted == str(subscription["status"])
+    if status is None or status == "ended":
+        return canceled is (status == "ended")
+    return status == str(subscription["status"])
 
 
 def _no_proration(param: str) -> ApiError:
-    # Honest about a gap: a made-up amount would be worse than none.
+    # An error is better than a made-up amount.
     return invalid("This sandbox does not prorate licensed prices.", param=param)
 
 

@@ -1,1 +1,1 @@
-"""Stripe's meters, their events in both versions, and what it tells of them by webhook."""
+"""Stripe's meters, meter events of both versions, alerts, and the delivery of webhook events."""

@@ -1,4 +1,4 @@
-"""Billing alerts: an event once a customer's usage of a meter has reached a threshold, once per customer for ever."""
+"""Billing alerts: an event when a customer's usage of a meter reaches a threshold, once per customer, ever."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from meterkit.sandbox.state.account import Account, Record
     from meterkit.sandbox.state.usage import MeterEvent
 
-MOST = 25  # of one meter that look at one customer
+MOST = 25  # alerts for one meter and one customer
 _TYPES = ("usage_threshold",)
 CREATE = {
     "alert_type": Choice(_TYPES, required=True),
@@ -35,7 +35,7 @@ CREATE = {
 
 
 def create(account: Account, call: Call) -> Record:
-    """A new alert, active from now on: for one customer, or for each."""
+    """Create an alert, active from now on, for one customer or for all."""
     threshold = call.params["usage_threshold"]
     account.get("billing.meter", threshold["meter"], param="usage_threshold[meter]")
     filters = [{"customer": None, **each} for each in threshold.get("filters", ())]
@@ -55,19 +55,19 @@ def create(account: Account, call: Call) -> Record:
             "meter": threshold["meter"],
             "recurrence": threshold["recurrence"],
         },
-        "_triggered": set(),  # the customers for whom it has been
+        "_triggered": set(),  # customers for whom it has triggered
     }
     _check_number(account, record)
     return account.add(record)
 
 
 def retrieve(account: Account, call: Call) -> Record:
-    """One alert."""
+    """Return one alert."""
     return account.get("billing.alert", call.id)
 
 
 def list_all(account: Account, call: Call) -> Record:
-    """Alerts, newest first, without the archived, of one meter or of all."""
+    """Return alerts of one meter or of all, newest first, without archived ones."""
     meter = call.params.get("meter")
     records = [
         alert for alert in reversed(account.all("billing.alert")) if meter in (None, alert["usage_threshold"]["meter"])
@@ -76,43 +76,43 @@ def list_all(account: Account, call: Call) -> Record:
 
 
 def activate(account: Account, call: Call) -> Record:
-    """Let it trigger again, for those for whom it never has."""
+    """Reactivate an alert, for customers for whom it has never triggered."""
     return _turn(account, call, "active")
 
 
 def deactivate(account: Account, call: Call) -> Record:
-    """Keep it from triggering."""
+    """Deactivate an alert, so that it does not trigger."""
     return _turn(account, call, "inactive")
 
 
 def archive(account: Account, call: Call) -> Record:
-    """Take it out of lists and API for ever."""
+    """Remove an alert from lists and from the API, permanently."""
     record = account.get("billing.alert", call.id)
     record.update(status="archived", _hidden=True)
     return record
 
 
 def watch(account: Account, event: MeterEvent) -> None:
-    """Look at an event that was just accepted, once summaries see it."""
+    """Schedule a check of the alerts for an accepted event, for when summaries include it."""
     if not any(True for _ in _open(account, event.meter, event.customer)):
         return
     moment = account.now + account.switches.event_lag
-    seen: Record = {"moment": moment, "meter": event.meter, "customer": event.customer}
-    account.watched[moment, event.meter, event.customer] = seen
+    check: Record = {"moment": moment, "meter": event.meter, "customer": event.customer}
+    account.watched[moment, event.meter, event.customer] = check
     if moment <= account.now:
-        look(account, seen)
+        evaluate(account, check)
 
 
-def looks(account: Account) -> Iterator[tuple[int, Record]]:
-    """What is still to be looked at, each with its second."""
-    for seen in account.watched.values():
-        yield seen["moment"], seen
+def pending(account: Account) -> Iterator[tuple[int, Record]]:
+    """Yield each scheduled check, with the Unix second at which it is due."""
+    for check in account.watched.values():
+        yield check["moment"], check
 
 
-def look(account: Account, seen: Record) -> None:
-    """Trigger the alerts whose threshold the customer's usage has reached, all of it ever."""
-    meter, customer = account.get("billing.meter", seen["meter"]), seen["customer"]
-    del account.watched[seen["moment"], seen["meter"], customer]
+def evaluate(account: Account, check: Record) -> None:
+    """Trigger the alerts whose threshold the customer's total usage has reached."""
+    meter, customer = account.get("billing.meter", check["meter"]), check["customer"]
+    del account.watched[check["moment"], check["meter"], customer]
     total = aggregate(meter, account.usage.counted(meter, customer, lagging=True))
     for alert in list(_open(account, meter["id"], customer)):
         if total >= alert["usage_threshold"]["gte"]:
@@ -129,7 +129,7 @@ def look(account: Account, seen: Record) -> None:
 
 
 def _open(account: Account, meter: str, customer: str) -> Iterator[Record]:
-    """The alerts that may still trigger for a customer."""
+    """Yield the alerts that may still trigger for a customer."""
     for alert in account.all("billing.alert"):
         if (
             alert["status"] == "active"
@@ -151,9 +151,9 @@ def _check_number(account: Account, record: Record) -> None:
     numbers = Counter(
         _filter(alert) for alert in account.all("billing.alert") if alert["usage_threshold"]["meter"] == meter
     )
-    everybody, customer = numbers.pop(None, 0), _filter(record)
+    general, customer = numbers.pop(None, 0), _filter(record)
     own = numbers[customer] if customer is not None else max(numbers.values(), default=0)
-    if everybody + own >= MOST:
+    if general + own >= MOST:
         raise invalid(f"You can create a maximum of {MOST} alerts for each combination of a meter and a customer.")
 
 

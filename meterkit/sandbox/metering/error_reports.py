@@ -1,4 +1,4 @@
-"""Error reports: what asynchronous checks found, told in one thin event per meter and ten seconds."""
+"""Error reports: one thin event per meter and ten seconds, with the errors that asynchronous checks found."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from meterkit.sandbox.state.usage import MeterEvent
 
 WINDOW = 10  # seconds
-SAMPLES = 10  # of each code; Stripe does not say how many it lists, only that these are samples
+SAMPLES = 10  # per code; Stripe documents only that these are samples, not how many it lists
 
 
 def collect(account: Account, event: MeterEvent, message: str) -> None:
-    """Remember why an event that was answered with success is not counted, until its window ends."""
+    """Record why an accepted event does not count, until its window is reported."""
     start = account.now // WINDOW * WINDOW
     window = account.reports.setdefault((event.meter, start), {"meter": event.meter, "start": start, "codes": {}})
     code = window["codes"].setdefault(event.error_code, {"count": 0, "samples": []})
@@ -28,13 +28,13 @@ def collect(account: Account, event: MeterEvent, message: str) -> None:
 
 
 def ends(account: Account) -> Iterator[tuple[int, Record]]:
-    """The open windows, each with the second at which it is reported."""
+    """Yield the open windows, each with the Unix second at which it is reported."""
     for window in account.reports.values():
         yield window["start"] + WINDOW, window
 
 
 def report(account: Account, window: Record) -> None:
-    """Close a window: `no_meter_found`, or `error_report_triggered` about its meter."""
+    """Close a window, and announce `no_meter_found`, or `error_report_triggered` for its meter."""
     meter, start = window["meter"], window["start"]
     del account.reports[meter, start]
     count = sum(code["count"] for code in window["codes"].values())

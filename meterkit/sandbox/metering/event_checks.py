@@ -1,4 +1,4 @@
-"""Intake: what is wrong with a meter event, if anything. Three endpoints take events, and each says it in its way."""
+"""Checks of meter events. Three endpoints accept events, and each reports errors in its own way."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING
 
 from meterkit.sandbox.metering import alerts, error_reports
-from meterkit.sandbox.metering.meters import archived, listening
+from meterkit.sandbox.metering.meters import active_meter, inactive_meter
 from meterkit.sandbox.state.usage import MeterEvent
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ class Offer:
     A meter event as it was sent.
 
     Attributes:
-        event_name: The name that a meter may listen to.
-        payload: Customer, value, and what else was put in.
-        identifier: The sender's, or one that was made up.
-        timestamp: Unix seconds.
+        event_name: Event name of the meter that it is for.
+        payload: Payload, with the customer and the value.
+        identifier: Identifier from the sender, or a random one.
+        timestamp: Unix second of the usage.
 
     """
 
@@ -41,14 +41,14 @@ class Offer:
 
 
 @dataclass(eq=False)
-class Problem(Exception):  # noqa: N818 - a verdict; whether it becomes an error is the endpoint's business
+class Problem(Exception):  # noqa: N818 - the endpoint decides whether it becomes an error
     """
-    Why an event cannot count.
+    The reason why an event does not count.
 
     Attributes:
-        code: What an error report calls it, as stripe-python lists the codes.
-        sync_code: What v2 calls it in an answer.
-        message: The text a developer reads.
+        code: Code in error reports; stripe-python lists them.
+        sync_code: Code in responses of v2.
+        message: Text for developers.
 
     """
 
@@ -57,21 +57,21 @@ class Problem(Exception):  # noqa: N818 - a verdict; whether it becomes an error
     message: str
 
 
-def made_up() -> str:
-    """An identifier for an event that came without one."""
+def random_identifier() -> str:
+    """Return a random identifier, for an event that has none."""
     return secrets.token_hex(16)
 
 
 def customer_of(account: Account, event_name: str, payload: dict[str, str]) -> str:
-    """The customer id in a payload, under the key that the meter looks at; "" if there is none."""
-    meter = listening(account, event_name)
+    """Return the customer id in a payload, under the key that the meter defines; "" if there is none."""
+    meter = active_meter(account, event_name)
     key = meter["customer_mapping"]["event_payload_key"] if meter is not None else "stripe_customer_id"
     return payload.get(key, "")
 
 
 def examine(account: Account, offer: Offer) -> tuple[MeterEvent, Problem | None]:
-    """The event, and the first problem with it; duplicates are not looked for."""
-    meter = listening(account, offer.event_name) or archived(account, offer.event_name)
+    """Return the event and the first problem with it, if any; duplicates are not checked."""
+    meter = active_meter(account, offer.event_name) or inactive_meter(account, offer.event_name)
     customer = customer_of(account, offer.event_name, offer.payload)
     event = MeterEvent(
         offer.event_name,
@@ -89,7 +89,7 @@ def examine(account: Account, offer: Offer) -> tuple[MeterEvent, Problem | None]
 
 
 def accept(account: Account, event: MeterEvent, problem: Problem | None) -> None:
-    """Take an event that is answered with success; a problem with it is reported later."""
+    """Store an event whose request succeeds; a problem with it is reported later."""
     account.usage.keep(event)
     if problem is not None:
         error_reports.collect(account, event, problem.message)
@@ -140,7 +140,7 @@ def _value(account: Account, meter: Record, payload: dict[str, str]) -> Decimal:
         return Decimal(1)
     key = meter["value_settings"]["event_payload_key"]
     text = payload.get(key)
-    if text is None:  # the report has had no code of its own for it since meter_event_value_not_found was dropped
+    if text is None:  # reports have had no code for this since meter_event_value_not_found was dropped
         raise Problem("meter_event_invalid_value", "payload_no_value_defined", f"Value key {key} not found in payload.")
     return _number(text, exponents=account.switches.exponents)
 

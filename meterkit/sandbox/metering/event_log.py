@@ -1,4 +1,4 @@
-"""Stripe's event log (`billing.meter.created`, `invoice.finalized`, …), to be read; nothing is delivered yet."""
+"""Stripe's event log (`billing.meter.created`, `invoice.finalized`, …); `webhook_delivery` delivers the events."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 
 def retrieve(account: Account, call: Call) -> Record:
-    """One event."""
+    """Return one event."""
     return account.get("event", call.id)
 
 
 def list_all(account: Account, call: Call) -> Record:
-    """Events, newest first, of one type or of several."""
-    wanted = set(call.params.get("types", ()))
+    """Return events of one or more types, newest first."""
+    types = set(call.params.get("types", ()))
     if "type" in call.params:
-        wanted.add(call.params["type"])
+        types.add(call.params["type"])
     records = [
         event
         for event in reversed(account.all("event"))
-        if (not wanted or event["type"] in wanted) and within(event["created"], call.params.get("created"))
+        if (not types or event["type"] in types) and within(event["created"], call.params.get("created"))
     ]
     return page(call, records, "event")
 

@@ -1,4 +1,4 @@
-"""Meter event summaries: what a customer used, per hour, per day or over a whole range."""
+"""Meter event summaries: a customer's usage per hour, per day or over a whole range."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FIELDS: dict[str, Rule] = {
 
 
 def list_all(account: Account, call: Call) -> Record:
-    """The summaries of one customer on one meter, latest first."""
+    """Return the summaries for one customer and one meter, latest first."""
     params = call.params
     meter = account.get("billing.meter", call.id)
     customer = account.get("customer", params["customer"], param="customer")["id"]
@@ -68,7 +68,7 @@ def _check_alignment(start: int, end: int, window: str | None) -> None:
 
 
 def _summary(account: Account, meter: Record, customer: str, value: Decimal, *, start: int, length: int) -> Record:
-    # The same range is the same summary: a cursor must still name it when the next page is asked for.
+    # The same range has the same id, so that a cursor is still valid when the next page is requested.
     name = f"{meter['id']} {customer} {start} {length}".encode()
     return {
         "id": f"mtrusg_test_61{hashlib.sha256(name).hexdigest()[:30]}",

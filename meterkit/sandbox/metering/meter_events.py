@@ -1,10 +1,10 @@
-"""Meter events of v1 and their cancellation: where usage comes in."""
+"""Meter events of v1, and their cancellation."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from meterkit.sandbox.metering.event_checks import Offer, Problem, accept, customer_of, examine, made_up
+from meterkit.sandbox.metering.event_checks import Offer, Problem, accept, customer_of, examine, random_identifier
 from meterkit.sandbox.protocol.errors import ApiError, invalid, no_such
 from meterkit.sandbox.protocol.params import Choice, Dictionary, Integer, Object, Text
 from meterkit.sandbox.protocol.routes import Call, Route
@@ -27,12 +27,12 @@ CANCEL = {
 
 
 def create(account: Account, call: Call) -> Record:
-    """Take one event, or say at once why not."""
+    """Accept one event, or refuse it at once."""
     params = call.params
     offer = Offer(
         params["event_name"],
         params["payload"],
-        params.get("identifier") or made_up(),
+        params.get("identifier") or random_identifier(),
         params.get("timestamp", account.now),
     )
     event, problem = examine(account, offer)
@@ -58,7 +58,7 @@ def create(account: Account, call: Call) -> Record:
 
 def check_new(account: Account, event: MeterEvent, code: str | None = None) -> None:
     """
-    See that no event of that identifier came lately.
+    Check that no recent event has the same identifier.
 
     Raises:
         ApiError: 400; v1 has no code for it.
@@ -74,7 +74,7 @@ def check_new(account: Account, event: MeterEvent, code: str | None = None) -> N
 
 
 def slot(account: Account, call: Call) -> tuple[str, str]:
-    """The meter and customer for which only one call may be in flight."""
+    """Return the event name and the customer for which only one call may be in flight."""
     name = call.params["event_name"]
     return name, customer_of(account, name, call.params["payload"])
 
@@ -99,7 +99,7 @@ def adjust(account: Account, call: Call) -> Record:
 
 
 def not_cancelable(identifier: str) -> str:
-    """What is said of an event that cannot be taken back."""
+    """Return the message about an event that cannot be cancelled."""
     return (
         f"No cancelable meter event found with identifier {identifier}. Only events received within the past "
         "24 hours can be canceled."
@@ -107,7 +107,7 @@ def not_cancelable(identifier: str) -> str:
 
 
 def _refuse(account: Account, event: MeterEvent, problem: Problem) -> None:
-    """Raise what v1 says at once; what a switch leaves to be found out later passes."""
+    """Raise the error of v1, unless a switch says that it is found later."""
     switches = account.switches
     if problem.code in ("no_meter", "archived_meter"):
         raise invalid(f'No active meter found for event name "{event.event_name}".')

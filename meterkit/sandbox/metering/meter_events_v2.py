@@ -1,4 +1,4 @@
-"""Meter events of v2: one at a time and checked at once, or a hundred in a stream, of which one hears later."""
+"""Meter events of v2: single events, checked at once, or streams of up to a hundred, checked later."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import secrets
 from typing import TYPE_CHECKING, Any
 
 from meterkit.sandbox.metering import error_reports
-from meterkit.sandbox.metering.event_checks import Offer, Problem, accept, examine, made_up
+from meterkit.sandbox.metering.event_checks import Offer, Problem, accept, examine, random_identifier
 from meterkit.sandbox.metering.meter_events import check_new, not_cancelable
 from meterkit.sandbox.protocol.errors import ApiError
 from meterkit.sandbox.protocol.params import Array, Choice, Dictionary, Object, Rule, Text
@@ -32,7 +32,7 @@ CANCEL: dict[str, Rule] = {
 
 
 def create(account: Account, call: Call) -> Record:
-    """Take one event, or say at once why not; only whether there is such a customer is found out later."""
+    """Accept one event, or refuse it at once; only the customer is checked later."""
     offer = _offer(account, call.params)
     event, problem = examine(account, offer)
     try:
@@ -77,8 +77,8 @@ def adjust(account: Account, call: Call) -> Record:
     return record
 
 
-def open_session(account: Account, call: Call) -> Record:  # noqa: ARG001 - it takes nothing
-    """A token for the stream, good for 15 minutes."""
+def open_session(account: Account, call: Call) -> Record:  # noqa: ARG001 - it has no parameters
+    """Return a token for the stream, valid for 15 minutes."""
     return account.add(
         {
             "id": account.new_id(SESSION),
@@ -94,10 +94,10 @@ def open_session(account: Account, call: Call) -> Record:  # noqa: ARG001 - it t
 
 def check_token(account: Account, token: str) -> bool:
     """
-    Whether a session has that token.
+    Return whether a session has that token.
 
     Raises:
-        ApiError: 401, it had; the session is over.
+        ApiError: 401 if the session has expired.
 
     """
     for session in account.all(SESSION):
@@ -115,7 +115,7 @@ def check_token(account: Account, token: str) -> bool:
 
 
 def stream(account: Account, call: Call) -> Record:
-    """Take them all; what is wrong with one is said by an event, and of a duplicate nothing is said."""
+    """Accept all events; invalid ones are reported by a thin event, duplicates are ignored."""
     for params in call.params["events"]:
         event, problem = examine(account, _offer(account, params))
         if account.usage.remembers(event.event_name, event.customer, event.identifier):
@@ -133,7 +133,7 @@ def _offer(account: Account, params: dict[str, Any]) -> Offer:
     return Offer(
         params["event_name"],
         params["payload"],
-        params.get("identifier") or made_up(),
+        params.get("identifier") or random_identifier(),
         account.now if moment is None else int(moment.timestamp() // 1),
     )
 

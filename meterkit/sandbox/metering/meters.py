@@ -26,7 +26,7 @@ CREATE = {
 
 
 def create(account: Account, call: Call) -> Record:
-    """A new meter; its event name must not be taken by another active one."""
+    """Create a meter; no other active meter may have the same event name."""
     params = call.params
     _claim(account, params["event_name"])
     record: Record = {
@@ -51,12 +51,12 @@ def create(account: Account, call: Call) -> Record:
 
 
 def retrieve(account: Account, call: Call) -> Record:
-    """One meter."""
+    """Return one meter."""
     return account.get("billing.meter", call.id)
 
 
 def update(account: Account, call: Call) -> Record:
-    """Change the display name, the only thing about a meter that can be changed."""
+    """Change the display name, the only field that can be changed."""
     record = account.get("billing.meter", call.id)
     if "display_name" in call.params:
         account.change(record, "billing.meter.updated", display_name=call.params["display_name"], updated=account.now)
@@ -64,7 +64,7 @@ def update(account: Account, call: Call) -> Record:
 
 
 def deactivate(account: Account, call: Call) -> Record:
-    """Take no more events and no more prices."""
+    """Deactivate a meter, so that it accepts no more events and no more prices."""
     record = account.get("billing.meter", call.id)
     if record["status"] == "inactive":
         raise invalid(f"The meter {record['id']} is already inactive.")
@@ -79,7 +79,7 @@ def deactivate(account: Account, call: Call) -> Record:
 
 
 def reactivate(account: Account, call: Call) -> Record:
-    """Undo a deactivation."""
+    """Reactivate a meter."""
     record = account.get("billing.meter", call.id)
     if record["status"] == "active":
         raise invalid(f"The meter {record['id']} is already active.")
@@ -95,22 +95,22 @@ def reactivate(account: Account, call: Call) -> Record:
 
 
 def list_all(account: Account, call: Call) -> Record:
-    """Meters, newest first, of one status or of both."""
+    """Return meters of one status or of both, newest first."""
     status = call.params.get("status")
     records = [meter for meter in reversed(account.all("billing.meter")) if status in (None, meter["status"])]
     return page(call, records, "billing meter")
 
 
-def listening(account: Account, event_name: str) -> Record | None:
-    """The active meter that takes events of that name."""
+def active_meter(account: Account, event_name: str) -> Record | None:
+    """Return the active meter with that event name, or None."""
     for meter in account.all("billing.meter"):
         if meter["event_name"] == event_name and meter["status"] == "active":
             return meter
     return None
 
 
-def archived(account: Account, event_name: str) -> Record | None:
-    """The latest of the inactive meters that took events of that name."""
+def inactive_meter(account: Account, event_name: str) -> Record | None:
+    """Return the latest inactive meter with that event name, or None."""
     for meter in reversed(account.all("billing.meter")):
         if meter["event_name"] == event_name and meter["status"] != "active":
             return meter

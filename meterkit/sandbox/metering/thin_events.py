@@ -1,4 +1,4 @@
-"""Thin events of v2: small, unversioned notices; what they are about is fetched, `data` included."""
+"""Thin events of v2: small and unversioned; the receiver fetches the object, and `data`, from the API."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ FIELDS: dict[str, Rule] = {
 
 def announce(account: Account, name: str, data: Record, related: Record | None) -> None:
     """
-    Keep a thin event, and hand it to who delivers events; `body_of` is what they deliver.
+    Store a thin event, and deliver it; `body_of` is the body that is delivered.
 
     Args:
-        account: Where it happened.
-        name: Its type, `v1.billing.meter.error_report_triggered`.
-        data: What only those see who fetch it.
-        related: `id`, `type` and `url` of the object it is about; None: it is about none.
+        account: Account in which it happened.
+        name: Type of the event, such as `v1.billing.meter.error_report_triggered`.
+        data: Data of the event, which is included only when it is fetched.
+        related: `id`, `type` and `url` of the related object, or None.
 
     """
     event: Record = {
@@ -43,7 +43,7 @@ def announce(account: Account, name: str, data: Record, related: Record | None) 
         "context": None,
         "created": rfc3339(account.now),
         "livemode": account.switches.livemode,
-        "reason": None,  # time itself closes a window, no request
+        "reason": None,  # time closes a window, not a request
         "snapshot_event": None,
         "type": name,
         "data": data,
@@ -57,12 +57,12 @@ def announce(account: Account, name: str, data: Record, related: Record | None) 
 
 
 def body_of(event: Record) -> Record:
-    """What is delivered of a thin event: who wants to know what changed, and how, asks for it."""
+    """Return the body of a thin event as it is delivered, without what the receiver fetches."""
     return {name: item for name, item in event.items() if name not in ("data", "changes") and not name.startswith("_")}
 
 
 def retrieve(account: Account, call: Call) -> Record:
-    """One event, for 30 days."""
+    """Return one event, if it is at most 30 days old."""
     event = account.get(KIND, call.id)
     if not _remembered(account, event):
         raise no_such("event", call.id)
@@ -70,7 +70,7 @@ def retrieve(account: Account, call: Call) -> Record:
 
 
 def list_all(account: Account, call: Call) -> Record:
-    """Events of 30 days, newest first; `next_page_url` leads on."""
+    """Return the events of the last 30 days, newest first; `next_page_url` is the next page."""
     params = call.params
     types, about = params.get("types"), params.get("object_id")
     created = {bound: moment.timestamp() for bound, moment in params.get("created", {}).items()}
@@ -85,8 +85,8 @@ def list_all(account: Account, call: Call) -> Record:
     limit = params.get("limit", DEFAULT_LIMIT)
     start = _start(records, params.get("page"))
     pages = {"next_page_url": start + limit, "previous_page_url": max(start - limit, 0)}
-    there = {"next_page_url": start + limit < len(records), "previous_page_url": start > 0}
-    urls = {name: _url(call, records[place]["id"]) if there[name] else None for name, place in pages.items()}
+    exists = {"next_page_url": start + limit < len(records), "previous_page_url": start > 0}
+    urls = {name: _url(call, records[place]["id"]) if exists[name] else None for name, place in pages.items()}
     return {"data": records[start : start + limit], **urls}
 
 
@@ -95,7 +95,7 @@ def _remembered(account: Account, event: Record) -> bool:
 
 
 def _start(records: list[Record], page: str | None) -> int:
-    """A page is named after its first event, so that new events do not shift it."""
+    """Return the index of a page's first event; a page has that event's id, so new events do not shift it."""
     if page is None:
         return 0
     for place, event in enumerate(records):

@@ -1,4 +1,4 @@
-"""Webhooks: endpoints, and the delivery of events to them over real HTTP, signed, repeated until they are taken."""
+"""Webhook endpoints, and the delivery of signed events over real HTTP, retried until they are accepted."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ RETRIES = (3600, 3 * 3600)
 LIVE_RETRIES = tuple(2**number * 3600 for number in range(6))
 
 POLL = 0.1
-"""Seconds between two looks at what is due, where time runs."""
+"""Seconds between two checks for due deliveries, in real time."""
 
 TIMEOUT = 10.0
-"""Seconds, real ones, that an endpoint has to answer."""
+"""Real-time seconds within which an endpoint must respond."""
 
 
 @dataclass
 class Endpoint:
     """
-    Where events go.
+    A webhook endpoint.
 
     Attributes:
-        url: Which is called.
-        secrets: Sign each delivery; two while one is rolled.
-        events: Types of events, or ``*``.
-        thin: Whether it gets thin events, or snapshots.
-        id: ``we_...``.
+        url: URL that events are sent to.
+        secrets: Secrets that sign each delivery, newest first; two while one is being rolled.
+        events: Event types that are sent, or ``*`` for all.
+        thin: Whether thin events are sent, instead of snapshots.
+        id: Id of the endpoint, ``we_...``.
 
     """
 
@@ -53,20 +53,20 @@ class Endpoint:
 
     @property
     def secret(self) -> str:
-        """The newest of its secrets, ``whsec_...``."""
+        """The newest secret, ``whsec_...``."""
         return self.secrets[0]
 
     def roll(self) -> str:
-        """Make a new secret; the old one signs, too, until `retire`."""
+        """Add a new secret, and return it; the old one also signs until `retire`."""
         self.secrets.insert(0, fresh_id("whsec_", 32))
         return self.secret
 
     def retire(self) -> None:
-        """Sign with the newest secret alone."""
+        """Remove all secrets but the newest."""
         del self.secrets[1:]
 
     def wants(self, event: Record) -> bool:
-        """Whether it gets that event."""
+        """Return whether the event is sent to this endpoint."""
         kinds = ("*", event["type"])
         return self.thin is (event["object"] == "v2.core.event") and any(kind in self.events for kind in kinds)
 
@@ -74,14 +74,14 @@ class Endpoint:
 @dataclass(frozen=True)
 class Delivery:
     """
-    One attempt.
+    One attempt to deliver an event.
 
     Attributes:
-        endpoint: Where it went.
-        event: Its id.
-        type: The event's.
-        attempt: From 1.
-        status: What was answered; None if nothing was.
+        endpoint: Id of the endpoint.
+        event: Id of the event.
+        type: Type of the event.
+        attempt: Number of the attempt, from 1.
+        status: Status of the response; None if there was none.
 
     """
 
@@ -102,14 +102,14 @@ class _Waiting:
 
 class Webhooks:
     """
-    Delivers what happens in an account.
+    Delivers the events of an account.
 
     Args:
-        account: Whose events they are.
+        account: Account whose events are delivered.
 
     Attributes:
-        endpoints: Where events go.
-        delivered: The attempts so far, in order.
+        endpoints: Webhook endpoints.
+        delivered: Attempts so far, in order.
 
     """
 
@@ -124,7 +124,7 @@ class Webhooks:
         account.on_event = self._enqueue
 
     def stop(self) -> None:
-        """Deliver nothing any more."""
+        """Stop delivering events."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
@@ -134,15 +134,15 @@ class Webhooks:
         self, url: str, *, secret: str | None = None, events: Iterable[str] = ("*",), thin: bool = False
     ) -> Endpoint:
         """
-        Let events go to an endpoint, from now on.
+        Create an endpoint, which is sent events from now on.
 
-        Where time stands still, `deliver()` delivers; `Sandbox.advance()` does so on the way, each at its moment.
+        If time stands still, call `deliver()`; `Sandbox.advance()` also delivers events, each at its own time.
 
         Args:
-            url: Which is called.
-            secret: ``whsec_...``; by default a new one.
-            events: Types of events, such as ``invoice.paid``; by default all.
-            thin: Thin events instead of snapshots.
+            url: URL that events are sent to.
+            secret: Signing secret, ``whsec_...``; by default a new one.
+            events: Event types, such as ``invoice.paid``; by default all.
+            thin: Whether to send thin events instead of snapshots.
 
         Returns:
             The endpoint, with its `secret`, which can be rolled.
@@ -151,27 +151,28 @@ class Webhooks:
         endpoint = Endpoint(url, [secret or fresh_id("whsec_", 32)], tuple(events), thin)
         with self._account.lock:
             self.endpoints.append(endpoint)
-        if self._account.clock.runs and self._thread is None:  # else somebody says when
+        if self._account.clock.runs and self._thread is None:  # otherwise, the caller delivers
             self._stop.clear()
             self._thread = threading.Thread(target=self._run, name="meterkit-sandbox-webhooks", daemon=True)
             self._thread.start()
         return endpoint
 
     def next_due(self) -> int | None:
-        """When the next delivery is due, unix seconds."""
+        """Return the Unix second at which the next delivery is due, or None."""
         with self._account.lock:
             return min((each.due for each in self._waiting), default=None)
 
     def deliver(self, *, times: int = 1, order: Any = None) -> list[Delivery]:
         """
-        Deliver what is due now, and what that causes, until nothing is.
+        Deliver whatever is due, including events that the deliveries cause.
 
         Args:
-            times: How often each is delivered: Stripe may repeat an event.
-            order: Sorts a list of events in place, such as ``random.Random(1).shuffle``: Stripe keeps none.
+            times: Number of times that each event is delivered: Stripe may repeat one.
+            order: Function that reorders a list of events in place, such as ``random.Random(1).shuffle``: Stripe
+                guarantees no order.
 
         Returns:
-            The attempts.
+            The attempts, in order.
 
         """
         done: list[Delivery] = []
@@ -189,17 +190,17 @@ class Webhooks:
         self, endpoint: Endpoint, event: str, *, secret: str | None = None, at: int | None = None, **changed: Any
     ) -> int | None:
         """
-        Deliver an event of the past again, perhaps with a wrong signature, an old one, or *changed* fields.
+        Deliver a past event again, with a wrong or an old signature or with *changed* fields if necessary.
 
         Args:
-            endpoint: Where to.
-            event: Its id.
-            secret: Signs it instead of the endpoint's own.
-            at: When it was signed, unix seconds; by default now.
-            changed: Fields of the event, such as ``livemode=True`` or ``account="acct_other"``.
+            endpoint: Endpoint to deliver to.
+            event: Id of the event.
+            secret: Secret that signs it instead of the endpoint's own.
+            at: Unix second of the signature; by default now.
+            changed: Fields to change, such as ``livemode=True`` or ``account="acct_other"``.
 
         Returns:
-            The status that was answered; None if nothing was.
+            Status of the response; None if there was none.
 
         """
         with self._account.lock:
@@ -235,7 +236,7 @@ class Webhooks:
         return due
 
     def _attempt(self, each: _Waiting) -> Delivery:
-        # Without the account's lock: whoever gets a webhook may well ask the API about it.
+        # Without the account's lock, because the receiver of a webhook event may call the API.
         event = {**each.event, "pending_webhooks": 1} if "pending_webhooks" in each.event else each.event
         status = self._send(each.endpoint, event)
         return Delivery(each.endpoint.id, each.event["id"], each.event["type"], each.attempt + 1, status)
@@ -251,7 +252,7 @@ class Webhooks:
                     self._release(about["id"])
                 return
             if is_draft:
-                self._account.blocked.add(about["id"])  # its finalisation waits for the endpoint
+                self._account.blocked.add(about["id"])  # not finalised until the endpoint accepts it
             each.due = self._account.now + retries[each.attempt]
             each.attempt += 1
             self._waiting.append(each)
@@ -266,7 +267,7 @@ class Webhooks:
 
 
 def signature(body: bytes, at: int, secrets: list[str]) -> str:
-    """The header ``Stripe-Signature``: a time, and one signature for each secret."""
+    """Return the header ``Stripe-Signature``: a time, and one signature for each secret."""
     signed = f"{at}.".encode() + body
     digests = [hmac.new(secret.encode(), signed, hashlib.sha256).hexdigest() for secret in secrets]
     return ",".join([f"t={at}", *(f"v1={digest}" for digest in digests)])
@@ -283,10 +284,10 @@ def _post(url: str, body: bytes, signed: str) -> int | None:
     }
     try:
         connection.request("POST", parts.path or "/", body, headers)
-        answer = connection.getresponse()
-        answer.read()
+        response = connection.getresponse()
+        response.read()
     except (OSError, http.client.HTTPException):
         return None
     finally:
         connection.close()
-    return answer.status
+    return response.status

@@ -1,1 +1,1 @@
-"""HTTP as Stripe speaks it: requests, parameters, errors, lists, idempotency, rate limits."""
+"""HTTP as Stripe uses it: requests, parameters, errors, lists, idempotency, rate limits."""

@@ -1,26 +1,26 @@
-"""The error envelope: what Stripe says when it says no, with the texts of the real service where they are known."""
+"""The error envelope, with Stripe's own texts where they are known."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any
 
-_CODES_V2 = {"resource_missing": "not_found"}  # what v2 calls by another name
+_CODES_V2 = {"resource_missing": "not_found"}  # codes that v2 names differently
 
 
 @dataclass
 class ApiError(Exception):
     """
-    One error answer of the API.
+    One error response of the API.
 
     Attributes:
-        status: HTTP status.
+        status: HTTP status code.
         type: `invalid_request_error`, `idempotency_error`, `api_error`, ...
-        message: The text a developer reads.
-        code: Machine-readable code; many of Stripe's errors have none.
+        message: Text for developers.
+        code: Machine-readable code; None for many of Stripe's errors.
         param: The parameter at fault, in bracket form: `tiers[0][up_to]`.
-        headers: Further response headers, for example `Stripe-Should-Retry`.
-        stored: Whether an idempotency key of v1 remembers this answer. Only what went wrong *while executing* is.
+        headers: Additional response headers, for example `Stripe-Should-Retry`.
+        stored: Whether an idempotency key of v1 remembers this response: only if the request had begun to *execute*.
 
     """
 
@@ -33,7 +33,7 @@ class ApiError(Exception):
     stored: bool = True
 
     def body(self, request_id: str) -> dict[str, Any]:
-        """The JSON envelope; absent fields are left out, as Stripe does."""
+        """Return the JSON envelope; absent fields are omitted, as in Stripe's."""
         error: dict[str, Any] = {}
         if self.code is not None:
             error["code"] = self.code
@@ -47,10 +47,10 @@ class ApiError(Exception):
 
     def body_v2(self) -> dict[str, Any]:
         """
-        The envelope of v2: a code and a message; a type where the code has one of its own.
+        Return the envelope of v2: a code and a message, and a type if the code has one of its own.
 
-        Stripe's description of v2 gives the errors of an endpoint no type. What stands before all endpoints (keys,
-        limits, paths) answers both versions alike.
+        In Stripe's description of v2, the errors of an endpoint have no type. Errors raised before the endpoint (keys,
+        limits, paths) are the same in both versions.
         """
         code = _CODES_V2.get(self.code or self.type, self.code or self.type)
         error = {"code": code, "message": self.message}
@@ -63,17 +63,17 @@ class ApiError(Exception):
 
 
 def invalid(message: str, *, param: str | None = None, code: str | None = None) -> ApiError:
-    """A request that was understood and refused: 400, remembered by its idempotency key."""
+    """Return a 400 for a request that was parsed and refused; its idempotency key remembers it."""
     return ApiError(400, message, code=code, param=param)
 
 
 def malformed(message: str, *, param: str | None = None, code: str | None = None) -> ApiError:
-    """A parameter that does not parse: 400, *not* remembered, for nothing began to execute."""
+    """Return a 400 for a parameter that cannot be parsed; *not* remembered, because nothing began to execute."""
     return ApiError(400, message, code=code, param=param, stored=False)
 
 
 def unknown_parameters(names: list[str]) -> ApiError:
-    """Parameters that the endpoint does not take."""
+    """Return the error for parameters that the endpoint does not accept."""
     plural = "s" if len(names) > 1 else ""
     return malformed(
         f"Received unknown parameter{plural}: {', '.join(names)}", param=names[0], code="parameter_unknown"
@@ -81,12 +81,12 @@ def unknown_parameters(names: list[str]) -> ApiError:
 
 
 def missing_parameter(name: str) -> ApiError:
-    """A required parameter that was not sent."""
+    """Return the error for a required parameter that was not sent."""
     return malformed(f"Missing required param: {name}.", param=name, code="parameter_missing")
 
 
 def empty_parameter(name: str) -> ApiError:
-    """An empty string where nothing can be unset."""
+    """Return the error for an empty string in a parameter that cannot be unset."""
     return malformed(
         f"You passed an empty string for '{name}'. We assume empty values are an attempt to unset a parameter; "
         f"however '{name}' cannot be unset. You should remove '{name}' from your request or supply a non-empty value.",
@@ -96,13 +96,13 @@ def empty_parameter(name: str) -> ApiError:
 
 
 def no_such(noun: str, identity: str, *, param: str = "id") -> ApiError:
-    """An id that names nothing: 404 when the path carries it, 400 when a parameter does."""
+    """Return the error for an unknown id: 404 if it is in the path, 400 if it is in a parameter."""
     status = 404 if param == "id" else 400
     return ApiError(status, f"No such {noun}: '{identity}'", code="resource_missing", param=param)
 
 
 def unrecognized_url(method: str, path: str) -> ApiError:
-    """A path that no endpoint serves."""
+    """Return the error for a path without an endpoint."""
     return ApiError(
         404,
         f"Unrecognized request URL ({method}: {path}). Please see https://stripe.com/docs or we can help at "
@@ -112,12 +112,12 @@ def unrecognized_url(method: str, path: str) -> ApiError:
 
 
 def unauthorized(message: str) -> ApiError:
-    """No key, or one that is not ours."""
+    """Return the error for a missing or unknown key."""
     return ApiError(401, message, headers={"WWW-Authenticate": 'Bearer realm="Stripe"'}, stored=False)
 
 
 def rate_limited(reason: str) -> ApiError:
-    """A limiter said no; `reason` goes to the header that tells a limiter's 429 from any other."""
+    """Return a rate limiter's 429; only such a 429 has the header that *reason* goes into."""
     return ApiError(
         429,
         "Request rate limit exceeded. Learn more about rate limits here https://stripe.com/docs/rate-limits.",
@@ -128,7 +128,7 @@ def rate_limited(reason: str) -> ApiError:
 
 
 def lock_timeout() -> ApiError:
-    """Another request held the object for too long: a 429 that is no limiter's, and may be retried."""
+    """Return the 429 for an object locked for too long; it does not come from a rate limiter, and may be retried."""
     return ApiError(
         429,
         "This object cannot be accessed right now because another API request or Stripe process is currently "
@@ -142,7 +142,7 @@ def lock_timeout() -> ApiError:
 
 
 def too_many_concurrent_requests() -> ApiError:
-    """What v2 says while another event of the same customer and meter is being worked on."""
+    """Return v2's error while another event for the same customer and meter is being processed."""
     return ApiError(
         409,
         "Cannot create multiple usage events for the same customer, meter concurrently.",
@@ -152,7 +152,7 @@ def too_many_concurrent_requests() -> ApiError:
 
 
 def key_in_use(key: str) -> ApiError:
-    """The same idempotency key is being worked on at this moment."""
+    """Return the error for an idempotency key whose first request is still in progress."""
     return ApiError(
         409,
         "There is currently another in-progress request using this Stripe-Idempotency-Key "
@@ -165,7 +165,7 @@ def key_in_use(key: str) -> ApiError:
 
 
 def server_error() -> ApiError:
-    """Stripe broke. An idempotency key remembers that, too."""
+    """Return a 500. An idempotency key of v1 remembers it, too."""
     return ApiError(
         500,
         "Sorry, there was an error. We've already been notified of the problem, but if you need any additional "

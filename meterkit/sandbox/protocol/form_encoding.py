@@ -1,4 +1,4 @@
-"""The form encoding of v1: `items[0][price]=…` and `expand[]=…` to nested dictionaries and back to plain values."""
+"""The form encoding of v1: `items[0][price]=…` and `expand[]=…` as nested dictionaries and as plain values."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from urllib.parse import parse_qsl
 
 from meterkit.sandbox.protocol.errors import malformed
 
-# A list is a dictionary with the keys "0", "1", …: only the endpoint knows whether it wants a list or a
-# dictionary whose keys look like numbers (metadata), so that decision is left to its parameter table.
+# A list is a dictionary with the keys "0", "1", …: only the endpoint's parameter table can tell a list from a
+# dictionary whose keys look like numbers (metadata).
 Node = Union[str, "dict[str, Node]"]
 
 
 def decode(text: str) -> dict[str, Node]:
     """
-    The parameters of a query string or a form body.
+    Return the parameters of a query string or a form body.
 
     Raises:
-        ApiError: 400, if one name is used both for a value and for an object, or brackets do not match.
+        ApiError: 400 if a name is used both for a value and for an object, or if brackets do not match.
 
     """
     tree: dict[str, Node] = {}
@@ -27,7 +27,7 @@ def decode(text: str) -> dict[str, Node]:
 
 
 def plain(node: Node) -> Any:
-    """The same parameters with lists as lists: what a person wants to read in a request log."""
+    """Return the parameters with lists as lists, for the request log."""
     if isinstance(node, str):
         return node
     values = {key: plain(value) for key, value in node.items()}
@@ -60,7 +60,7 @@ def _put(tree: dict[str, Node], path: list[str], value: str, name: str) -> None:
 
 
 def _element(items: dict[str, Node], following: str | None) -> str:
-    """Which list element `[]` means: the last one while it still lacks the field that follows, else a new one."""
+    """Return the key of the list element for `[]`: the last one if it lacks the next field, else a new one."""
     if items and following is not None:
         key = str(len(items) - 1)
         last = items.get(key)

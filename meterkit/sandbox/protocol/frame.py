@@ -1,4 +1,4 @@
-"""One HTTP exchange without the HTTP: what came in, what goes out, and what the sandbox's log keeps of both."""
+"""Requests and replies as data, and the entries of the request log."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ API_VERSION = "2026-10-28.endive"
 @dataclass(frozen=True)
 class Request:
     """
-    A request as it arrived.
+    A request as received.
 
     Attributes:
-        method: In capitals.
-        path: Without the query string.
-        query: The raw query string.
-        headers: Names in lower case.
-        body: The raw body.
+        method: HTTP method, in upper case.
+        path: Path without the query string.
+        query: Raw query string.
+        headers: Headers; names are in lower case.
+        body: Raw body.
 
     """
 
@@ -34,14 +34,14 @@ class Request:
 
     @property
     def form(self) -> str:
-        """The encoded parameters: the query string of a GET or DELETE, the body of a POST."""
+        """Encoded parameters: the query string of a GET or DELETE, the body of a POST."""
         text = self.body.decode("utf-8", "replace")
         return "&".join(part for part in (self.query, text) if part)
 
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer; `headers` are those beside Content-Length and Date."""
+    """A response; `headers` lacks Content-Length and Date."""
 
     status: int
     body: bytes
@@ -49,21 +49,21 @@ class Reply:
 
 
 class Reset:
-    """Not an answer: the connection breaks."""
+    """Instead of a response: break the connection."""
 
 
 @dataclass
 class Received:
     """
-    One line of the sandbox's request log.
+    One entry of the sandbox's request log.
 
     Attributes:
-        method: In capitals.
-        path: Without the query string.
-        params: Decoded: nested dictionaries and lists of strings; of a JSON body, what it says.
-        headers: Names in lower case; the Authorization header is kept, for the key is a fake one.
-        status: What was answered; None while in flight and when the connection was broken instead.
-        request_id: The `req_…` that the answer carried.
+        method: HTTP method, in upper case.
+        path: Path without the query string.
+        params: Decoded parameters: nested dictionaries and lists of strings, or the JSON body.
+        headers: Headers; names are in lower case. Includes Authorization, because the key is not a real one.
+        status: Status of the response; None while in flight, or if the connection was broken instead.
+        request_id: Request id in the response, `req_…`.
 
     """
 
@@ -76,17 +76,17 @@ class Received:
 
 
 def is_v2(path: str) -> bool:
-    """Whether a path belongs to v2, which speaks JSON and has errors of another shape."""
+    """Return whether a path belongs to v2, which uses JSON and another error format."""
     return path.startswith("/v2/")
 
 
 def json_reply(status: int, value: Any, headers: Mapping[str, str] | None = None) -> Reply:
-    """An answer with a JSON body, indented as Stripe's are."""
+    """Return a response with a JSON body, indented like Stripe's."""
     body = json.dumps(value, indent=2).encode()
     return Reply(status, body, {"Content-Type": "application/json", **(headers or {})})
 
 
 def html_reply(status: int, title: str) -> Reply:
-    """What a proxy in front of the API says when it cannot reach it."""
+    """Return a web page, as a proxy sends it if it cannot reach the API."""
     page = f"<html><head><title>{title}</title></head><body><h1>{title}</h1></body></html>"
     return Reply(status, page.encode(), {"Content-Type": "text/html"})

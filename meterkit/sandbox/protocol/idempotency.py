@@ -1,4 +1,4 @@
-"""Idempotency keys of v1: the first answer that began to execute is kept for 24 hours and played back."""
+"""Idempotency keys: the first response is kept for 24 hours and replayed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _Entry:
 
 
 class Keys:
-    """The idempotency keys that were used, each with its answer once there is one."""
+    """The idempotency keys that were used, each with its response once there is one."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -36,10 +36,10 @@ class Keys:
         Claim a key.
 
         Returns:
-            None for the first use; for a repeated one the stored answer and the id of the request that got it.
+            None for the first use; afterwards, the stored response and the id of the request that received it.
 
         Raises:
-            ApiError: 400 for other parameters or another path than before; 409 while the first is in flight.
+            ApiError: 400 if the parameters or the path differ from the first use; 409 while that is in flight.
 
         """
         if len(key) > LONGEST:
@@ -65,11 +65,11 @@ class Keys:
         return entry.reply, entry.request_id
 
     def finish(self, key: str, reply: Reply) -> None:
-        """Keep the answer for those who ask again."""
+        """Store the response for replays."""
         self._entries[key].reply = reply
 
     def abandon(self, key: str) -> None:
-        """Forget a key whose request never began to execute."""
+        """Release a key whose request has no response to store."""
         del self._entries[key]
 
 

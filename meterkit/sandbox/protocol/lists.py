@@ -17,15 +17,15 @@ DEFAULT_LIMIT = 10
 
 def page(call: Call, records: Sequence[Record], noun: str) -> Record:
     """
-    One page of a list.
+    Return one page of a list.
 
     Args:
-        call: With the cursors among its parameters.
-        records: All that match, in the order in which they are listed.
-        noun: What the error about a cursor that names nothing calls it.
+        call: Request, with the cursors among its parameters.
+        records: All matching records, in the order in which they are listed.
+        noun: Name of the object in the error about an unknown cursor.
 
     Raises:
-        ApiError: 400 for a cursor that is not in the list, and for two cursors at once.
+        ApiError: 400 if a cursor is not in the list, or if there are two.
 
     """
     limit = call.params.get("limit", DEFAULT_LIMIT)
@@ -42,7 +42,7 @@ def page(call: Call, records: Sequence[Record], noun: str) -> Record:
 
 
 def listing(url: str, data: Sequence[Record], *, has_more: bool = False) -> Record:
-    """The list object."""
+    """Return a list object."""
     return {"object": "list", "data": list(data), "has_more": has_more, "url": url}
 
 

@@ -1,7 +1,7 @@
 """
-Parameter tables: each endpoint declares what it takes, and every 400 about parameters comes from here.
+Parameter tables: each endpoint declares its parameters, and every 400 about parameters is raised here.
 
-A form of v1 brings strings and dictionaries of them; a JSON body of v2 may bring anything.
+A form of v1 contains strings and dictionaries of strings; a JSON body of v2 may contain anything.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class Rule:
     """
-    What one parameter may be.
+    The rule for one parameter.
 
     Attributes:
-        required: Whether leaving it out is an error.
-        nullable: Whether an empty string unsets it (it then reads as None); else an empty string is an error.
+        required: Whether omitting it is an error.
+        nullable: Whether an empty string unsets it (its value is then None); otherwise, an empty string is an error.
 
     """
 
@@ -31,7 +31,7 @@ class Rule:
     nullable: bool = False
 
     def read(self, value: object, name: str) -> Any:
-        """The parameter's value, or the error that Stripe would answer."""
+        """Return the parameter's value, or raise the error that Stripe would return."""
         if value == "":
             if self.nullable:
                 return None
@@ -39,7 +39,7 @@ class Rule:
         return self.parse(value, name)
 
     def parse(self, value: object, name: str) -> Any:
-        """The value of a parameter that is not empty."""
+        """Return the value of a parameter that is not empty."""
         raise NotImplementedError
 
 
@@ -56,7 +56,7 @@ class Text(Rule):
     longest: int = 5000
 
     def parse(self, value: object, name: str) -> str:
-        """The string itself."""
+        """Return the string itself."""
         text = _scalar(value, name)
         if len(text) > self.longest:
             shown = f"{text[:10]}...{text[-10:]}"
@@ -70,12 +70,12 @@ class Text(Rule):
 
 @dataclass(frozen=True)
 class Choice(Rule):
-    """One of a few words."""
+    """One of a fixed set of words."""
 
     options: tuple[str, ...]
 
     def parse(self, value: object, name: str) -> str:
-        """The word."""
+        """Return the word."""
         text = _scalar(value, name)
         if text not in self.options:
             *most, last = self.options
@@ -86,13 +86,13 @@ class Choice(Rule):
 
 @dataclass(frozen=True)
 class Integer(Rule):
-    """A whole number within bounds, both included."""
+    """A whole number within bounds, both inclusive."""
 
     least: int | None = None
     most: int | None = None
 
     def parse(self, value: object, name: str) -> int:
-        """The number."""
+        """Return the number."""
         text = _scalar(value, name)
         digits = text[1:] if text[:1] == "-" else text
         if not (digits.isascii() and digits.isdigit()):
@@ -120,7 +120,7 @@ class Number(Rule):
     places: int = 12
 
     def parse(self, value: object, name: str) -> Decimal:
-        """The exact number."""
+        """Return the exact number."""
         text = _scalar(value, name)
         try:
             number = Decimal(text)
@@ -141,7 +141,7 @@ class Boolean(Rule):
     """`true` or `false`."""
 
     def parse(self, value: object, name: str) -> bool:
-        """The truth."""
+        """Return the value."""
         text = _scalar(value, name)
         if text not in ("true", "false"):
             raise malformed(f"Invalid boolean: {text}", param=name)
@@ -150,10 +150,10 @@ class Boolean(Rule):
 
 @dataclass(frozen=True)
 class UpTo(Rule):
-    """A tier's upper bound: a positive whole number or `inf`, which reads as None."""
+    """A tier's upper bound: a positive whole number, or `inf`, whose value is None."""
 
     def parse(self, value: object, name: str) -> int | None:
-        """The bound."""
+        """Return the bound."""
         return None if value == "inf" else Integer(least=1).parse(value, name)
 
 
@@ -164,7 +164,7 @@ class Object(Rule):
     fields: Mapping[str, Rule]
 
     def parse(self, value: object, name: str) -> dict[str, Any]:
-        """The values of those that were sent."""
+        """Return the values of the parameters that were sent."""
         if not isinstance(value, dict):
             raise malformed("Invalid object", param=name)
         unknown = [_join(name, key) for key in value if key not in self.fields]
@@ -185,8 +185,8 @@ class Array(Rule):
     shortest: int = 0
 
     def parse(self, value: object, name: str) -> list[Any]:
-        """The elements in the order of their indices."""
-        if isinstance(value, list):  # as JSON has it
+        """Return the elements in the order of their indices."""
+        if isinstance(value, list):  # from JSON
             value = {str(index): element for index, element in enumerate(value)}
         elif not isinstance(value, dict) or not all(key.isdigit() for key in value):
             raise malformed("Invalid array", param=name)
@@ -199,14 +199,14 @@ class Array(Rule):
 
 @dataclass(frozen=True)
 class Dictionary(Rule):
-    """Free keys to strings. An empty string as a value is kept: it means "remove this key" in metadata."""
+    """Arbitrary keys with string values. An empty value is kept: in metadata, it means "remove this key"."""
 
     longest_key: int = 40
     longest_value: int = 500
     most: int = 50
 
     def parse(self, value: object, name: str) -> dict[str, str]:
-        """The mapping."""
+        """Return the mapping."""
         if not isinstance(value, dict):
             raise malformed("Invalid object", param=name)
         if len(value) > self.most:
@@ -221,12 +221,12 @@ class Dictionary(Rule):
 
 @dataclass(frozen=True)
 class Table(Rule):
-    """Free keys to nested tables that all have the same fields."""
+    """Arbitrary keys with nested tables that all have the same fields."""
 
     fields: Mapping[str, Rule]
 
     def parse(self, value: object, name: str) -> dict[str, Any]:
-        """The tables by key."""
+        """Return the tables by key."""
         if not isinstance(value, dict):
             raise malformed("Invalid object", param=name)
         return {key: Object(self.fields).read(child, _join(name, key)) for key, child in value.items()}
@@ -234,10 +234,10 @@ class Table(Rule):
 
 @dataclass(frozen=True)
 class Span(Rule):
-    """A filter on a moment: the moment itself, or any of `gt`, `gte`, `lt`, `lte`; unix seconds."""
+    """A filter on a time in Unix seconds: the time itself, or any of `gt`, `gte`, `lt`, `lte`."""
 
     def parse(self, value: object, name: str) -> dict[str, int]:
-        """The bounds; a single moment reads as `gte` and `lte`."""
+        """Return the bounds; a single time becomes `gte` and `lte`."""
         if isinstance(value, str):
             moment = Integer().parse(value, name)
             return {"gte": moment, "lte": moment}
@@ -246,7 +246,7 @@ class Span(Rule):
 
 
 def within(moment: float, bounds: Mapping[str, float] | None) -> bool:
-    """Whether a moment lies in a `Span`; no span holds everything."""
+    """Return whether a time lies within the bounds of a `Span`; None has no bounds."""
     if bounds is None:
         return True
     return (
@@ -258,7 +258,7 @@ def within(moment: float, bounds: Mapping[str, float] | None) -> bool:
 
 
 def merged(metadata: Mapping[str, str], change: Mapping[str, str] | None) -> dict[str, str]:
-    """Metadata after an update: None clears it, an empty value removes its key."""
+    """Return metadata after an update: None clears it, an empty value removes its key."""
     if change is None:
         return {}
     return {key: value for key, value in {**metadata, **change}.items() if value != ""}

@@ -1,4 +1,4 @@
-"""Limiters: requests per second of sandbox time, and one call at a time for each customer and meter."""
+"""Rate limits: requests per second of sandbox time, and one call at a time for each customer and meter."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from meterkit.sandbox.state.account import Account
 
-# In live mode these have limits of their own, per second. (Of the stream, Stripe says both requests and events.)
+# Paths with a limit of their own in live mode, per second. (For the stream, Stripe says both requests and events.)
 OWN = {
     "/v1/billing/meter_events": 1000,
     "/v2/billing/meter_events": 1000,
@@ -21,7 +21,7 @@ OWN = {
 
 
 class Limiter:
-    """Says no to what comes too fast. Time stands still in a sandbox whose clock does: then advance it."""
+    """Refuses requests that exceed a limit. If the clock stands still, advance it to get through again."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
@@ -55,10 +55,10 @@ class Limiter:
     @contextmanager
     def alone(self, slot: tuple[str, str] | None, *, v2: bool) -> Iterator[None]:
         """
-        Be the only request in flight for a (meter's event name, customer); None asks for nothing.
+        Hold a slot (the meter's event name, and the customer) while the request is in flight; None needs no slot.
 
         Raises:
-            ApiError: 429, if another one is; in v2 409.
+            ApiError: 429, or 409 in v2, if another request holds the slot.
 
         """
         mode = self._account.switches.concurrency

@@ -1,4 +1,4 @@
-"""Records to answers: what is only for the sandbox goes away, what `expand[]` names is filled in."""
+"""From records to responses: internal fields are removed, and those named in `expand[]` are expanded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from meterkit.sandbox.state.account import Account, Record
 
-# Which fields hold an id that can be expanded, and of what.
+# Fields with an id that can be expanded, and the kind of object.
 REFERENCES = {
     "customer": "customer",
     "default_price": "price",
@@ -21,7 +21,7 @@ REFERENCES = {
     "product": "product",
     "subscription": "subscription",
 }
-# Fields that are there only when asked for.
+# Fields that are included only if requested with `expand[]`.
 ON_DEMAND = {("price", "tiers"), ("price", "currency_options")}
 DEEPEST = 4
 
@@ -30,10 +30,10 @@ Tree = dict[str, Any]
 
 def render(account: Account, record: Record, expand: Iterable[str] = ()) -> Record:
     """
-    The answer for a record.
+    Return the response for a record.
 
     Raises:
-        ApiError: 400 for a path that names nothing expandable.
+        ApiError: 400 if a path cannot be expanded.
 
     """
     tree: Tree = {}
@@ -44,8 +44,8 @@ def render(account: Account, record: Record, expand: Iterable[str] = ()) -> Reco
         here = tree
         for name in names:
             here = here.setdefault(name, {})
-    answer: Record = _value(account, record, tree, "")
-    return answer
+    response: Record = _value(account, record, tree, "")
+    return response
 
 
 def _value(account: Account, value: Any, tree: Tree, path: str) -> Any:
@@ -53,7 +53,7 @@ def _value(account: Account, value: Any, tree: Tree, path: str) -> Any:
         return [_value(account, item, tree, path) for item in value]
     if not isinstance(value, dict):
         return value
-    kind = str(value.get("object"))  # in an event's data, "object" is no name but the object itself
+    kind = str(value.get("object"))  # in an event's data, "object" is the object itself, not its name
     for name in tree:
         if name not in value:
             raise invalid(f"This property cannot be expanded ({path}{name}).", param="expand")

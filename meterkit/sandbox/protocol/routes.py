@@ -1,4 +1,4 @@
-"""The endpoints: what a route is, and the table of all of them."""
+"""Routes: which endpoint handles a request."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Call:
     """
-    One request as an endpoint sees it.
+    One request, parsed for an endpoint.
 
     Attributes:
-        path: The path, for the `url` of lists.
-        id: The id in the path; "" where it has none.
-        params: The parsed parameters that were sent.
+        path: Path of the request, for the `url` of lists.
+        id: Id in the path; "" if there is none.
+        params: Parsed parameters that were sent.
 
     """
 
@@ -38,10 +38,10 @@ class Route:
     One endpoint.
 
     Attributes:
-        method: GET, POST or DELETE.
-        path: With `{id}` where the id stands.
-        run: Does the work, under the account's lock.
-        fields: What it takes; in v1, beside `expand`.
+        method: HTTP method: GET, POST or DELETE.
+        path: Path, with `{id}` in the place of the id.
+        run: Function that carries out the request, under the account's lock.
+        fields: Parameters by name; in v1, `expand` is added.
 
     """
 
@@ -51,14 +51,14 @@ class Route:
     fields: Mapping[str, Rule] = field(default_factory=dict)
 
     def match(self, method: str, path: str) -> str | None:
-        """The id in the path, "" where there is none; None if this is another endpoint's request."""
+        """Return the id in the path, or "" if it has none; None if the request does not match."""
         if method != self.method:
             return None
-        ours, theirs = self.path.split("/"), path.split("/")
-        if len(ours) != len(theirs):
+        pattern, parts = self.path.split("/"), path.split("/")
+        if len(pattern) != len(parts):
             return None
         identity = ""
-        for expected, given in zip(ours, theirs, strict=True):
+        for expected, given in zip(pattern, parts, strict=True):
             if expected == "{id}" and given:
                 identity = given
             elif expected != given:
@@ -67,10 +67,10 @@ class Route:
 
     def read(self, sent: Mapping[str, Any]) -> dict[str, Any]:
         """
-        The parameters.
+        Return the parsed parameters.
 
         Raises:
-            ApiError: 400 for what this endpoint does not take.
+            ApiError: 400 for parameters that this endpoint does not accept.
 
         """
         fields = self.fields if is_v2(self.path) else {**self.fields, "expand": EXPAND}
@@ -80,13 +80,13 @@ class Route:
 
 def locate(routes: Sequence[Route], method: str, path: str) -> tuple[Route, str]:
     """
-    The endpoint of a request and the id in its path.
+    Return the endpoint of a request, and the id in its path.
 
     Raises:
-        ApiError: 404, never a made-up success.
+        ApiError: 404 if there is no such endpoint; success is never faked.
 
     """
-    # A fixed path wins over one with an id: /v1/invoices/create_preview is no invoice.
+    # A fixed path wins over one with an id: /v1/invoices/create_preview is not an invoice.
     for route in sorted(routes, key=lambda route: "{id}" in route.path):
         identity = route.match(method, path)
         if identity is not None:

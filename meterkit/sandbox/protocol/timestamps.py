@@ -1,4 +1,4 @@
-"""Moments of v2: RFC 3339 strings in, the same in UTC with milliseconds out; v1 has unix seconds."""
+"""Timestamps of v2: RFC 3339 strings; those in responses are in UTC, with milliseconds. v1 uses Unix seconds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _RFC_3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d+))?([Zz]|
 
 
 def rfc3339(moment: datetime | int) -> str:
-    """A moment, or unix seconds, as v2 writes it: `2026-03-01T00:00:00.000Z`."""
+    """Return a datetime, or Unix seconds, as v2 writes it: `2026-03-01T00:00:00.000Z`."""
     if not isinstance(moment, datetime):
         moment = datetime.fromtimestamp(moment, timezone.utc)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -24,7 +24,7 @@ class Moment(Rule):
     """An RFC 3339 string with its offset from UTC."""
 
     def parse(self, value: object, name: str) -> datetime:
-        """The moment, in UTC."""
+        """Return the time, in UTC."""
         text = Text().parse(value, name)
         match = _RFC_3339.fullmatch(text)
         try:
@@ -33,16 +33,16 @@ class Moment(Rule):
                 zone = "+00:00" if zone in "Zz" else zone
                 exact = f"{date}T{time}.{(fraction or '')[:6]:0<6}{zone}"
                 return datetime.fromisoformat(exact).astimezone(timezone.utc)
-        except (ValueError, OverflowError):  # the 30th of February, 25 o'clock, before the year 1
+        except (ValueError, OverflowError):  # 30 February, 25 o'clock, before the year 1
             pass
         raise malformed(f"Invalid timestamp: {text}; must be an RFC 3339 string, for example {rfc3339(0)}", param=name)
 
 
 @dataclass(frozen=True)
 class MomentSpan(Rule):
-    """A filter on a moment: any of `gt`, `gte`, `lt`, `lte`."""
+    """A filter on a time: any of `gt`, `gte`, `lt`, `lte`."""
 
     def parse(self, value: object, name: str) -> dict[str, datetime]:
-        """The bounds."""
+        """Return the bounds."""
         bounds: dict[str, datetime] = Object(dict.fromkeys(("gt", "gte", "lt", "lte"), Moment())).parse(value, name)
         return bounds

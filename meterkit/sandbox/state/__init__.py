@@ -1,1 +1,1 @@
-"""What an account holds between two requests: records, usage, money, periods and the clock."""
+"""The state of an account: records, usage, money, periods and the clock."""

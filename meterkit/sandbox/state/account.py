@@ -1,4 +1,4 @@
-"""The Stripe account: every object that exists, the clock, the switches. All of it is guarded by one lock."""
+"""The Stripe account: every object, the clock and the switches, guarded by one lock."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 
-# object name -> (how its ids begin, how many characters follow, what an error calls it)
+# object name -> (prefix of its ids, number of characters that follow, name in error messages)
 KINDS: dict[str, tuple[str, int, str]] = {
     "customer": ("cus_", 14, "customer"),
     "product": ("prod_", 14, "product"),
@@ -36,12 +36,12 @@ KINDS: dict[str, tuple[str, int, str]] = {
     "v2.billing.meter_event_session": ("mtr_event_ses_test_61", 30, "meter event session"),
     "v2.core.event": ("evt_test_65", 42, "event"),
 }
-NOBODY: Record = {"id": None, "idempotency_key": None}  # what time itself does, no request asked for
+NO_REQUEST: Record = {"id": None, "idempotency_key": None}  # of events that time causes, not a request
 _ALPHABET = string.ascii_letters + string.digits
 
 
 def fresh_id(prefix: str, length: int = 14) -> str:
-    """A random id in Stripe's style."""
+    """Return a random id in Stripe's style."""
     return prefix + "".join(secrets.choice(_ALPHABET) for _ in range(length))
 
 
@@ -50,14 +50,14 @@ class Account:
     The state of one sandbox.
 
     Attributes:
-        lock: Held while anything here is read or written; never across a wait.
-        tables: Object name to id to record, in order of creation. Keys that begin with `_` are never shown.
-        usage: The meter events.
-        outcomes: By customer, whether payments succeed or fail.
-        blocked: Drafts that are not finalised while an endpoint does not take their event.
-        reports: What asynchronous checks found and no event has reported yet; see `reports.py`.
-        watched: What alerts look at once the processing lag is over; see `alerts.py`.
-        on_event: Called with each new event, snapshot or thin, while the lock is held.
+        lock: Lock held while anything here is read or written, but never while waiting.
+        tables: Records by object name and id, in order of creation. Keys that begin with `_` are never shown.
+        usage: Meter events.
+        outcomes: Whether payments succeed or fail, by customer.
+        blocked: Ids of drafts that are not finalised until an endpoint accepts their event.
+        reports: Errors found by asynchronous checks and not reported yet; see `metering/error_reports.py`.
+        watched: Checks of alerts that are due after the processing lag; see `metering/alerts.py`.
+        on_event: Function called with each new event, snapshot or thin, while the lock is held.
 
     """
 
@@ -73,35 +73,35 @@ class Account:
         self.reports: dict[tuple[str, int], Record] = {}
         self.watched: dict[tuple[int, str, str], Record] = {}
         self.on_event: Callable[[Record], None] | None = None
-        self.origin = NOBODY  # the request being worked on, which the events name
+        self.origin = NO_REQUEST  # the current request, which events refer to
 
     @property
     def now(self) -> int:
-        """Unix seconds of sandbox time."""
+        """Sandbox time in Unix seconds."""
         return self.clock.now
 
     def new_id(self, kind: str) -> str:
-        """An id for an object of that kind that names nothing yet."""
+        """Return a new id for an object of that kind."""
         prefix, length, _ = KINDS[kind]
         if self.switches.livemode:
             prefix = prefix.replace("test_", "")
         return fresh_id(prefix, length)
 
     def add(self, record: Record) -> Record:
-        """Keep a new object."""
+        """Store a new object, and return it."""
         self.tables[record["object"]][record["id"]] = record
         return record
 
     def find(self, kind: str, identity: str) -> Record | None:
-        """The object, also a deleted one; None where there is none."""
+        """Return the object, even if it is deleted, or None."""
         return self.tables[kind].get(identity)
 
     def get(self, kind: str, identity: str, *, param: str = "id") -> Record:
         """
-        The object of that id.
+        Return the object with that id.
 
         Raises:
-            ApiError: `resource_missing`; 404 when the path names it, 400 when `param` does.
+            ApiError: `resource_missing`; 404 if the id is in the path, 400 if it is in *param*.
 
         """
         record = self.find(kind, identity)
@@ -110,13 +110,13 @@ class Account:
         return record
 
     def all(self, kind: str) -> list[Record]:
-        """All objects of a kind, oldest first, without the deleted and the not yet existing ones."""
+        """Return all objects of a kind, oldest first, without deleted and hidden ones."""
         return [
             record for record in self.tables[kind].values() if not record.get("deleted") and not record.get("_hidden")
         ]
 
     def announce(self, name: str, record: Record, previous: Record | None = None) -> None:
-        """Append an event (`billing.meter.created`, …) to the account's event log, with a snapshot of the object."""
+        """Append an event (`billing.meter.created`, …) with a snapshot of the object to the event log."""
         data: Record = {"object": _snapshot(record)}
         if previous is not None:
             data["previous_attributes"] = copy.deepcopy(previous)
@@ -139,7 +139,7 @@ class Account:
             self.on_event(event)
 
     def change(self, record: Record, event: str, /, **values: Any) -> None:
-        """Set fields and announce the change with the values they had before; no change, no event."""
+        """Set fields, and announce the change with their previous values, unless nothing changes."""
         previous = {key: record[key] for key, value in values.items() if record[key] != value}
         if previous:
             record.update(values)
@@ -147,7 +147,7 @@ class Account:
 
 
 def _snapshot(value: Any) -> Any:
-    """A copy of what the API shows of a record: without the sandbox's own fields and without expandable tiers."""
+    """Return a copy of a record as the API shows it: without internal fields and expandable tiers."""
     if isinstance(value, dict):
         hidden = {"tiers", "currency_options"} if value.get("object") == "price" else set()
         return {key: _snapshot(item) for key, item in value.items() if not key.startswith("_") and key not in hidden}

@@ -1,4 +1,4 @@
-"""The sandbox's time: the real one plus an offset, or one that stands still until it is advanced."""
+"""Sandbox time: real time plus an offset, or a time that stands still until it is advanced."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ if TYPE_CHECKING:
 
 def seconds_of(moment: datetime | float) -> int:
     """
-    A moment as unix seconds.
+    Return a time as Unix seconds.
 
     Raises:
-        ValueError: A datetime without a time zone, which could mean any of 25 hours.
+        ValueError: A datetime has no time zone, so it could mean any of 25 hours.
 
     """
     if isinstance(moment, datetime):
         if moment.tzinfo is None:
-            raise ValueError("A moment needs a time zone, for example datetime(2026, 1, 1, tzinfo=timezone.utc).")
+            raise ValueError("A datetime must have a time zone, for example datetime(2026, 1, 1, tzinfo=timezone.utc).")
         return int(moment.timestamp())
     return int(moment)
 
 
 class Clock:
     """
-    A source of unix seconds that can be moved forward, never back.
+    A source of Unix seconds that can be advanced, but never set back.
 
     Args:
-        start: None: real time. A datetime or a number: time stands still there. A callable: asked each time.
+        start: None: real time. A datetime or Unix seconds: time stands still there. A callable: called each time.
 
     Attributes:
-        runs: It is real time, which passes by itself.
+        runs: Whether this is real time, which passes by itself.
 
     """
 
@@ -45,23 +45,23 @@ class Clock:
 
     @property
     def now(self) -> int:
-        """Unix seconds."""
+        """Current time in Unix seconds."""
         return self._pinned if self._pinned is not None else int(self._source()) + self._offset
 
     def pin(self, moment: int | None) -> None:
-        """Hold time at a moment while what is due then runs; None lets it go."""
+        """Set the time to *moment* while whatever is due then runs; None ends that."""
         self._pinned = moment
 
     def skip(self, seconds: int) -> None:
         """
-        Go that many seconds ahead.
+        Advance by that many seconds.
 
         Raises:
             ValueError: The number is negative.
 
         """
         if seconds < 0:
-            raise ValueError(f"The clock stands at {self.now} and cannot go back by {-seconds} seconds.")
+            raise ValueError(f"The clock is at {self.now} and cannot go back by {-seconds} seconds.")
         self._offset += seconds
 
 

@@ -13,18 +13,18 @@ _ROUNDINGS = {"half_up": ROUND_HALF_UP, "half_even": ROUND_HALF_EVEN}
 
 
 def rounded(amount: Decimal, rounding: str) -> int:
-    """The whole minor unit nearest to an amount; halves as the switch says."""
+    """Return an amount rounded to whole minor units; *rounding* decides about halves."""
     return int(amount.quantize(Decimal(1), rounding=_ROUNDINGS[rounding]))
 
 
 def text(number: Decimal) -> str:
-    """A decimal as Stripe writes it: no exponent, no zeros at the end."""
+    """Return a decimal as Stripe writes it: without an exponent or trailing zeros."""
     shown = format(number, "f")
     return shown.rstrip("0").rstrip(".") if "." in shown else shown
 
 
 def shown(minor: Decimal, currency: str) -> str:
-    """An amount of minor units for people: 3.6 cents are `$0.036`, 500 are `$5.00`."""
+    """Return an amount in minor units as readable text: 3.6 cents are `$0.036`, 500 are `$5.00`."""
     symbol = SYMBOLS.get(currency, f"{currency.upper()} ")
     if currency in ZERO_DECIMAL:
         return f"{symbol}{text(minor)}"

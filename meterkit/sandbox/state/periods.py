@@ -11,7 +11,7 @@ _MONTHS = {"month": 1, "year": 12}
 
 def boundary(anchor: int, interval: str, count: int, steps: int) -> int:
     """
-    The moment `steps` periods after the anchor, unix seconds.
+    Return the Unix second *steps* periods after the anchor.
 
     Months are counted from the anchor itself, not from the last boundary: 31 January is followed by 28 February
     and then by 31 March.
@@ -26,9 +26,9 @@ def boundary(anchor: int, interval: str, count: int, steps: int) -> int:
 
 
 def following(anchor: int, interval: str, count: int, moment: int) -> int:
-    """The first boundary after a moment."""
+    """Return the first boundary after *moment*, in Unix seconds."""
     longest = 86400 * (_DAYS[interval] if interval in _DAYS else 31 * _MONTHS[interval]) * count
-    steps = (moment - anchor) // longest  # never too far, for no period is longer than the longest
+    steps = (moment - anchor) // longest  # never too many, because no period is longer
     while boundary(anchor, interval, count, steps) <= moment:
         steps += 1
     return boundary(anchor, interval, count, steps)

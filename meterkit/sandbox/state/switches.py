@@ -1,4 +1,4 @@
-"""What nobody outside Stripe knows for certain, and what an account may configure: one switch each."""
+"""Switches: behaviour that is unknown outside Stripe, or that an account may configure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Rounding = Literal["half_up", "half_even"]
 
 @dataclass(frozen=True, kw_only=True)
 class Switches:
-    """How one sandbox behaves; `Sandbox` describes each switch and has its default."""
+    """The behaviour of one sandbox; `Sandbox` describes each switch and has the defaults."""
 
     livemode: bool
     rate_limit: RateLimit
@@ -39,10 +39,10 @@ class Switches:
 
     def __post_init__(self) -> None:
         """
-        Check what cannot be right.
+        Check the values.
 
         Raises:
-            ValueError: With what can be.
+            ValueError: A switch is out of bounds; the message says what is allowed.
 
         """
         for name, hint in get_type_hints(Switches).items():

@@ -1,4 +1,4 @@
-"""Meter events at rest, and what they add up to: the arithmetic of meters, in exact decimals."""
+"""The accepted meter events, and their sums by each meter's formula, in exact decimals."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class MeterEvent:
     A meter event that Stripe has accepted.
 
     Attributes:
-        event_name: The name that the meter listens to.
-        identifier: Unique for 24 hours.
-        customer: The Stripe customer id in its payload; "" if an asynchronous check found none.
-        value: The quantity, exactly; 1 where a counting meter got none.
-        timestamp: When the usage happened, unix seconds.
-        received_at: When Stripe got it, unix seconds.
-        meter: The id of the meter that took it; "" where an asynchronous check found none.
-        error_code: Why an asynchronous check dropped it after the 200; None for an event that counts.
+        event_name: Event name of the meter.
+        identifier: Identifier, unique for 24 hours.
+        customer: Stripe customer id in the payload; "" if an asynchronous check found none.
+        value: Exact quantity; 1 for a meter that counts events.
+        timestamp: Unix second at which the usage happened.
+        received_at: Unix second at which the event was received.
+        meter: Id of the meter; "" if an asynchronous check found none.
+        error_code: Code of the error for which an asynchronous check dropped it; None if the event counts.
 
     """
 
@@ -44,7 +44,7 @@ class MeterEvent:
 
 
 class Usage:
-    """All accepted meter events, and the sums over them."""
+    """All accepted meter events, and their sums."""
 
     def __init__(self, clock: Clock, switches: Switches) -> None:
         self._clock = clock
@@ -55,33 +55,33 @@ class Usage:
         self._canceled: dict[int, int] = {}  # place in events -> when the cancellation takes effect
 
     def remembers(self, event_name: str, customer: str, identifier: str) -> bool:
-        """Whether an event with that identifier came within the duplicate window."""
+        """Return whether an event with that identifier was received within the duplicate window."""
         received_at = self._identifiers.get(self._scope(event_name, customer, identifier))
         return received_at is not None and self._clock.now < received_at + self._switches.duplicate_window
 
     def consume(self, event_name: str, customer: str, identifier: str) -> None:
-        """Remember an identifier from now on."""
+        """Mark an identifier as used."""
         self._identifiers[self._scope(event_name, customer, identifier)] = self._clock.now
 
     def keep(self, event: MeterEvent) -> None:
-        """Accept an event."""
+        """Store an accepted event."""
         if event.error_code is None:
             self._counted[event.meter, event.customer].append(len(self.events))
         self.events.append(event)
         self.consume(event.event_name, event.customer, event.identifier)
 
     def drop(self, event: MeterEvent) -> None:
-        """Have received an event of which nothing comes; what becomes of its identifier is a switch."""
+        """Store an event that does not count; a switch decides whether its identifier is used up."""
         self.events.append(event)
         if self._switches.rejected_consumes_identifier:
             self.consume(event.event_name, event.customer, event.identifier)
 
     def cancel(self, event_name: str, identifier: str) -> int | None:
         """
-        Take the latest event of that identifier back, if it was received within the last 24 hours.
+        Cancel the latest event with that identifier, if it was received within the last 24 hours.
 
         Returns:
-            When that takes effect, unix seconds; None where there is no such event.
+            Unix second at which the cancellation takes effect; None if there is no such event.
 
         """
         now = self._clock.now
@@ -96,12 +96,12 @@ class Usage:
 
     def counted(self, meter: dict[str, Any], customer: str, *, lagging: bool) -> list[MeterEvent]:
         """
-        The events of a customer that count on a meter, in the order of their receipt.
+        Return the events of a customer that count on a meter, in the order of receipt.
 
         Args:
-            meter: The meter's record.
-            customer: The customer's id.
-            lagging: Whether events and cancellations younger than the processing lag are still out of sight.
+            meter: Record of the meter.
+            customer: Id of the customer.
+            lagging: Whether to ignore events and cancellations that are younger than the processing lag.
 
         """
         now, lag = self._clock.now, self._switches.event_lag
@@ -114,7 +114,7 @@ class Usage:
         window = WINDOWS.get(meter["event_time_window"] or "")
         if window is None:
             return events
-        # A pre-aggregated meter keeps what was received last in each UTC hour or day, whatever its timestamp.
+        # A pre-aggregated meter keeps the event received last in each UTC hour or day, whatever its timestamp.
         survivors = {event.timestamp // window: event for event in events}
         return list(survivors.values())
 
@@ -124,18 +124,18 @@ class Usage:
         return (*within, identifier)
 
     def total(self, meter: dict[str, Any], customer: str, *, start: int, end: int, lagging: bool = True) -> Decimal:
-        """What a customer used in `start <= timestamp < end`, by the meter's formula."""
+        """Return a customer's usage in `start <= timestamp < end`, by the meter's formula."""
         events = self.counted(meter, customer, lagging=lagging)
         return aggregate(meter, (event for event in events if start <= event.timestamp < end))
 
 
 def aggregate(meter: dict[str, Any], events: Iterable[MeterEvent]) -> Decimal:
-    """The meter's formula over events in the order of their receipt; 0 for none."""
+    """Apply the meter's formula to events in the order of receipt; 0 if there are none."""
     formula = meter["default_aggregation"]["formula"]
     chosen = list(events)
     if formula == "count":
         return Decimal(len(chosen))
     if formula == "last":
-        # max keeps the first of equals, and the event received later wins a tie: so look from the end.
+        # On equal timestamps, the event received last wins; max() returns the first, so go through them backwards.
         return max(reversed(chosen), key=lambda event: event.timestamp).value if chosen else Decimal(0)
     return sum((event.value for event in chosen), Decimal(0))

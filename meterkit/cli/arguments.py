@@ -1,0 +1,58 @@
+"""What the commands' parsers have in common."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TypeAlias
+
+Command: TypeAlias = Callable[[argparse.Namespace], bool]
+"""Runs a command; returns False if something needs attention."""
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no public name
+
+
+def add_command(commands: Commands, name: str, run: Command, summary: str) -> argparse.ArgumentParser:
+    """
+    Add a command.
+
+    Args:
+        commands: The subparsers of the root parser.
+        name: Name of the command, such as ``usage``.
+        run: Function that runs the command.
+        summary: Help text, in lower case and without a full stop.
+
+    Returns:
+        The parser of the command, without arguments.
+    """
+    command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+    command.set_defaults(run=run)
+    return command
+
+
+def add_kit(command: argparse.ArgumentParser) -> None:
+    """Add the import path of the kit."""
+    command.add_argument("kit", metavar="module:attribute", help="import path of the kit, such as billing:kit")
+
+
+def add_company_and_meter(command: argparse.ArgumentParser) -> None:
+    """Add a company and a meter, both required."""
+    command.add_argument("company", metavar="COMPANY", help="company id, as the application knows it")
+    command.add_argument("meter", metavar="METER", help="name of the meter")
+
+
+def add_month(command: argparse.ArgumentParser) -> None:
+    """Add ``--month``."""
+    command.add_argument("--month", metavar="YYYY-MM", help="calendar month in UTC (default: this month)")
+
+
+def add_limit(command: argparse.ArgumentParser) -> None:
+    """Add ``--limit``."""
+    command.add_argument(
+        "--limit", type=int, default=100, metavar="N", help="show at most N, newest first (default: 100)"
+    )
+
+
+def add_json(command: argparse.ArgumentParser) -> None:
+    """Add ``--json``."""
+    command.add_argument("--json", action="store_true", help="print JSON instead of tables")
