@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tarfile
+import tempfile
 from pathlib import Path
 
 import nox
@@ -117,7 +118,7 @@ def oldest(session: nox.Session) -> None:
     # Nor the pages, whose examples are written for the newest, and what looks at our own code only.
     ours = [f"test_{each}.py" for each in ("docs", "benchmarks", "public_surface", "architecture", "typing")]
     elsewhere = [] if session.posargs else [f"--ignore-glob=tests/{each}" for each in [*longest, *ours]]
-    session.run("pytest", "-m", "", *elsewhere, *session.posargs)
+    session.run("pytest", "-m", "", *elsewhere, *session.posargs, env={"TMPDIR": tempfile.gettempdir()})  # on the disk
 
 
 KILLS = ["tests/servers/test_kills.py", "tests/servers/test_kills_of_reporters.py"]

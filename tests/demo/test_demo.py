@@ -79,6 +79,7 @@ def test_a_month_is_billed(month, scratch):
     assert [] == list(scratch.iterdir())
 
 
+@pytest.mark.long
 def test_it_is_told_to_people():
     """As it goes; then the invoices line by line, the books, and the verdict."""
     done = subprocess.run(COMMAND, capture_output=True, text=True, check=False)

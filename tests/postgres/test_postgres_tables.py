@@ -125,6 +125,7 @@ def test_a_ledger_of_a_newer_meterkit_is_refused(make_kit, connection, tmp_path)
     assert [7] == [row.quantity for row in older.usage()]
 
 
+@pytest.mark.long
 def test_a_ledger_of_the_first_version_is_upgraded_by_many_hosts_at_once(
     make_kit_now, connection, postgres_url, hosts, chance
 ):

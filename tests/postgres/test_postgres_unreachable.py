@@ -16,6 +16,7 @@ import pytest
 from guard import GUARD
 from postgres_account import used
 from real_postgres import RealPostgres, free_port
+from thorough import first
 
 CONNECTIONS = 8
 REQUESTS = 200
@@ -136,7 +137,10 @@ TROUBLES = {
 """What happens, and what health says of it: PostgreSQL's own words, or, where those vary, the cure."""
 
 
-@pytest.fixture(params=TROUBLES, ids=lambda trouble: trouble.__name__)
+USUAL = [nothing_listens, wrong_password, no_connection_left, a_silent_server]
+
+
+@pytest.fixture(params=first(USUAL, among=TROUBLES), ids=lambda trouble: trouble.__name__)
 def trouble(request):
     """One of them."""
     return request.param

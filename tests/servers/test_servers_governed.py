@@ -64,6 +64,7 @@ def test_an_exact_quota_through_kills(tmp_path):
         assert used(billing) == QUOTA >= server.complete
 
 
+@pytest.mark.long
 def test_a_quota_reaches_all_workers(tmp_path):
     """Within a flush interval, or hardly later where the machine is busy: the time is noted, as is the overrun."""
     with Billing(tmp_path) as billing, Server(COMMAND, billing, tmp_path, SERVED_QUOTA=str(QUOTA)) as server:

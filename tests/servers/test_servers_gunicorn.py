@@ -28,7 +28,7 @@ CASES = [(preload, worker) for preload in ("preload", "own") for worker in WORKE
 USUAL = [("own", "sync"), ("preload", "gthread"), ("own", "gevent")]
 
 
-@pytest.fixture(params=some(USUAL, among=CASES), ids="-".join)
+@pytest.fixture(params=first(USUAL[:2], among=some(USUAL, among=CASES)), ids="-".join)
 def case(request):
     """Whether the app is loaded before the fork, and the worker class."""
     return request.param

@@ -46,6 +46,7 @@ def smtp(mailbox):
     server.stop()
 
 
+@pytest.mark.long
 def test_one_email_and_exact_figures(mailbox, smtp, tmp_path):
     """Whatever happens to the workers: a request without an answer is sent again, so the clients know what was used."""
     chance = random.Random(7)
