@@ -1,25 +1,28 @@
 """
 Usage-based billing for Python web APIs, in process.
 
-How a request becomes a line of an invoice, and which file does it::
+From a request to a line of an invoice, and the package that does each step::
 
-    before                                   make Stripe match the code             provision, stripe_writes
-    request --> wsgi, asgi, flask, django    make an `Exchange` of it               exchange
-                                             match it with each `Meter`             meter, rulebook, counting
-                                             count it where no kill can take it     journal, generation, flood
-    every few seconds                        move the counts into the ledger        flusher, orphans, ledger, database
-    every hour                               write meter events                     sealing, outbox
-                                             send them, many at a time              reporter, delivery, lanes, verdict
-                                             ask Stripe for what is uncertain       comparison
-    when Stripe calls                        keep the event and answer              endpoint, receiving, inbox
-                                             ask Stripe what has changed            following, accounts, standing
-    when you ask                             the invoice as it stands               previewing, stripe_price
-                                             whether both agree                     reconciling, summaries
-                                             where a line comes from                explaining
-                                             what was missed, or is wrong           backfill, correcting, mending
+    request      adapters       turn a WSGI, ASGI or Django request into an `Exchange`
+                 metering       find the meters that match, and how much each counts
+                 journal        count it in memory-mapped files that survive a kill
+    seconds      ledger         fold the counts into usage rows
+    hour         outbox         write the usage of closed hours as meter events
+                 reporting      send them to Stripe, and verify what is uncertain
+                 stripe_api     the HTTP client, the retry policy and what Stripe's responses mean
 
-A `MeterKit` holds it together. `meterkit.sandbox` is a Stripe to try it on.
-Nothing is imported before it is used: no framework, no stripe, no SQLAlchemy, and of this package what is asked for.
+    webhook      webhooks       verify the event, and read from Stripe what has changed
+                 accounts       customers, subscriptions, invoices; who is overdue
+                 governance     allow or block the next request
+                 notices        notify customers and operators, once
+                 channels       by e-mail, Slack, a signed webhook, a log or a function
+
+    on demand    pricing        what usage costs: preview, simulation
+                 provisioning   make Stripe's meters and prices match the code
+
+`runtime` runs all of this in each process; `core` holds what the packages share.
+`MeterKit` is the only object that an application builds. `meterkit.sandbox` is a local Stripe double for tests.
+Importing this package imports nothing else: no framework, no stripe, no SQLAlchemy.
 """
 
 from __future__ import annotations
@@ -81,9 +84,9 @@ __all__ = [
 ]
 
 
-# Which module has which name. Each is imported when it is first asked for: a process that needs one class, or none
-# (pytest finds the plugin in every project), does not pay for governance, notices and the rest.
-_HOMES = {
+# Names by the module that defines them. Each module is imported on first use: a process that needs one class, or none
+# (pytest loads the plugin in every project), does not pay for governance, notices and the rest.
+_NAMES_BY_MODULE = {
     "errors": ("ConfigurationError", "LedgerError", "MeterKitError", "StripeFailedError", "UsageError", "WebhookError"),
     "governance.policy": ("Governance", "Known", "Quota"),
     "governance.refusal": ("Block", "Refusal"),
@@ -99,12 +102,12 @@ _HOMES = {
 }
 
 
-if not TYPE_CHECKING:  # or else type checkers would take a misspelt name for one of ours
+if not TYPE_CHECKING:  # otherwise, type checkers would accept misspelt names
 
     def __getattr__(name: str) -> object:
-        for home, names in _HOMES.items():
+        for module, names in _NAMES_BY_MODULE.items():
             if name in names:
-                found = globals()[name] = getattr(import_module(f"meterkit.{home}"), name)
+                found = globals()[name] = getattr(import_module(f"meterkit.{module}"), name)
                 return found
         if name == "__version__":
             from importlib.metadata import version

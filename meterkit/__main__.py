@@ -1,4 +1,4 @@
-"""Faces: ``python -m meterkit``, the same as ``meterkit``."""
+"""``python -m meterkit`` runs the same command line as ``meterkit``."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """
 The middleware for any ASGI app; Starlette and FastAPI publish their route templates to it.
 
-It hands on every message as the app made it, and counts just before the one that completes the response.
+It passes every message on as the app made it, and counts just before the one that completes the response.
 """
 
 from __future__ import annotations
@@ -37,11 +37,13 @@ class ASGIExchange(Exchange):
     """
     An exchange of an ASGI app; its ``native`` is the scope.
 
-    ``route`` is what Starlette or FastAPI matched, from the outermost router on; other apps publish none.
+    ``route`` is the template that Starlette or FastAPI matched, including mounts; other apps publish none.
 
     Attributes:
-        gone: The client is: the server said so, or could not send.
-        starting: What the server made of the response's start.
+        gone: Whether the client has disconnected: the server reported it, or could not send.
+        server_receives: The server's ``receive``.
+        server_sends: The server's ``send``.
+        starting: The awaitable that the server's ``send`` returned for the start of the response.
     """
 
     __slots__ = ("server_receives", "server_sends", "starting")
@@ -54,26 +56,26 @@ class ASGIExchange(Exchange):
 
     @property
     def response_headers(self) -> Mapping[str, str]:
-        """The response's headers."""
+        """Response headers: read-only, case-insensitive names."""
         return raw_headers(self._response_headers)
 
     def _read_route(self) -> str | None:
         return self.owner.templates.matched(self.native) if self.native is not None else None
 
     def known_routes(self) -> Iterable[str] | None:
-        """The templates of the outermost router, and of what it mounts and includes."""
+        """Return the templates of the outermost router and of the apps and routers that it mounts and includes."""
         known: Iterable[str] | None = self.owner.templates.known(self.native)
         return known
 
     async def receive(self) -> Message:
-        """What the app calls instead of the server's; a method of this, which costs less than a closure."""
+        """Stand in for the server's ``receive``. A method, which costs less than a closure."""
         message = await self.server_receives()
         if message["type"] == "http.disconnect":
             self.gone = True
         return message
 
     def send(self, message: Message) -> Awaitable[None]:
-        """The same; and no coroutine for the message that completes the response: then nothing is to be learnt."""
+        """Stand in for the server's ``send``. The message that completes the response is sent without a coroutine."""
         if self.closed:
             return self.server_sends(message)
         kind = message["type"]
@@ -82,26 +84,26 @@ class ASGIExchange(Exchange):
         if kind == "http.response.body" and self.status and not self.begun and not message.get("more_body", False):
             self.owner.recorder.whole(self, message.get("body", b""))
             return self.server_sends(message)
-        if self.status:  # what comes before the start is the app's mistake, and the server's to tell
+        if self.status:  # a message before the start is the app's mistake; the server reports it
             self._count(kind, message)
         return self.server_sends(message) if self.closed else self._watched(message)
 
     def _start(self, message: Message) -> Awaitable[None]:
-        """Take down the status, the headers and the route, and send *message* on."""
+        """Record the status, the headers and the route, and pass *message* on."""
         headers: Any = ()
         try:
             headers = message.get("headers", ())
             if type(headers) is not list and not isinstance(headers, tuple):
-                headers = list(headers)  # it may be readable but once
+                headers = list(headers)  # may be an iterator, which can be read only once
                 message = {**message, "headers": headers}
             self.status = message["status"]
             self._response_headers = headers
             self._route = UNREAD
         except Exception as error:
             self.owner.recorder.problems.internal(error)
-        # It may be all there is. Otherwise nothing else is looked at yet: most send their body in one piece.
+        # The response may be complete already. Otherwise wait for the body, which mostly comes in one piece.
         if (_EMPTY in headers or self.status in _BODILESS or self.method == "HEAD") and self.status >= 200:
-            self.owner.recorder.chunk(self, b"")  # after a 103 the real one comes
+            self.owner.recorder.chunk(self, b"")  # a 103 is followed by the actual response
         try:
             sending = self.server_sends(message)
         except BaseException:
@@ -109,7 +111,7 @@ class ASGIExchange(Exchange):
             raise
         if type(sending) is not CoroutineType:
             return self._watched(message, sending)
-        # Every response has a start, and a coroutine around each would take a thirtieth of all that metering does.
+        # Every response has a start, and a coroutine around each would take a thirtieth of metering's time.
         self.starting = sending  # for `could_not_start`
         return sending
 
@@ -129,10 +131,10 @@ class ASGIExchange(Exchange):
             raise
 
     def could_not_start(self, error: BaseException | None) -> bool:
-        """Whether *error*, or what led to it, came out of what the server made of the response's start."""
+        """Return whether *error*, or one of its causes, was raised while the server sent the response's start."""
         code = getattr(getattr(self, "starting", None), "cr_code", None)
         return code is not None and any(
-            frame.f_code is code for each in _led_to(error) for frame, _ in walk_tb(each.__traceback__)
+            frame.f_code is code for each in _causes(error) for frame, _ in walk_tb(each.__traceback__)
         )
 
 
@@ -145,11 +147,11 @@ class MeterMiddleware:
     """
     Meters an ASGI app: ``app.add_middleware(MeterMiddleware, kit=kit)``, or ``app = MeterMiddleware(app, kit)``.
 
-    WebSockets pass untouched. When the app shuts down, so does the kit.
+    WebSockets pass through unchanged. The kit is closed when the app shuts down.
 
     Args:
-        app: The app.
-        kit: What counts.
+        app: ASGI app to meter.
+        kit: Kit that counts the app's usage.
 
     Raises:
         ConfigurationError: *kit* is not a MeterKit.
@@ -162,7 +164,7 @@ class MeterMiddleware:
         self._endpoint = kit.endpoint
         self._governor = kit.governor
         self._page = kit.page
-        self._asks_first = self._governor is not None or self._page is not None
+        self._checks_first = self._governor is not None or self._page is not None
         self.templates = Templates()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -174,18 +176,18 @@ class MeterMiddleware:
             await self.app(scope, receive, send)
             return
         if self._endpoint is not None and scope["path"] == self._endpoint.path:
-            await _answer(self._endpoint, scope, receive, send)
+            await _serve_webhook(self._endpoint, scope, receive, send)
             return
         exchange = ASGIExchange()
         headers = RawHeaders()
         headers.pairs = scope.get("headers", ())
         exchange.begin(scope["method"], scope["path"], scope, headers, self)
         scope[MARK] = exchange
-        if self._asks_first:
-            answer, send = await self._ask(exchange, send)
-            if answer is not None:
+        if self._checks_first:
+            response, send = await self._check(exchange, send)
+            if response is not None:
                 self.recorder.refuse(exchange)
-                await _send_answer(answer, send, scope["method"])
+                await _send_response(response, send, scope["method"])
                 return
         exchange.server_receives = receive
         exchange.server_sends = send
@@ -198,15 +200,15 @@ class MeterMiddleware:
             if not exchange.closed:
                 _ended(exchange, self.recorder, None)
         finally:
-            # Servers keep the context for a while, and with it the exchange; what is theirs must not hang on that: only
-            # the garbage collector would find it.
-            exchange.server_receives, exchange.server_sends = _is_gone, _is_over
-            # Here, not when the last byte left: that may have been in a copy of this context.
+            # Servers keep the context for a while, and with it the exchange. If it still referred to their objects,
+            # only the garbage collector could free them.
+            exchange.server_receives, exchange.server_sends = _receive_after_end, _send_after_end
+            # Here, not when the last byte leaves: that may happen in a copy of this context.
             if exchange.outer is not None:
                 exchange.retract()
 
-    async def _ask(self, exchange: ASGIExchange, send: Send) -> tuple[Response | None, Send]:
-        """What to send instead of the app's response, where None lets it answer; and how it is to send that."""
+    async def _check(self, exchange: ASGIExchange, send: Send) -> tuple[Response | None, Send]:
+        """Return a response to send instead of the app's, or None; and the ``send`` to use."""
         page = self._page
         if page is not None and exchange.path == page.path:
             return await in_thread(lambda: page.respond(exchange)), send
@@ -214,13 +216,13 @@ class MeterMiddleware:
         if governor is None:
             return None, send
         waits = governor.waits_for(exchange)
-        answer = await in_thread(lambda: governor.check(exchange)) if waits else governor.check(exchange)
-        return answer, send if exchange.warning is None else _warning(send, exchange.warning)
+        response = await in_thread(lambda: governor.check(exchange)) if waits else governor.check(exchange)
+        return response, send if exchange.warning is None else _warning(send, exchange.warning)
 
     def _closing(self, send: Send) -> Send:
         async def closing_send(message: Message) -> None:
             if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
-                self._kit.close()  # some servers leave by a signal next, and no exit hook runs
+                self._kit.close()  # some servers then end by a signal, and no exit hook runs
             await send(message)
 
         return closing_send
@@ -236,7 +238,7 @@ def _warning(send: Send, warning: str) -> Send:
     return warned
 
 
-async def _answer(endpoint: WebhookEndpoint, scope: Scope, receive: Receive, send: Send) -> None:
+async def _serve_webhook(endpoint: WebhookEndpoint, scope: Scope, receive: Receive, send: Send) -> None:
     payload = bytearray()
     more = True
     while more:
@@ -244,29 +246,29 @@ async def _answer(endpoint: WebhookEndpoint, scope: Scope, receive: Receive, sen
         if message["type"] == "http.disconnect":
             return
         more = message.get("more_body", False)
-        if len(payload) <= LARGEST_BYTES:  # what follows is read, and forgotten: a client listens when it has said all
+        if len(payload) <= LARGEST_BYTES:  # the rest is read and dropped: a client reads only after it has sent all
             payload += message.get("body", b"")
     signature = raw_headers(scope["headers"]).get("stripe-signature")
-    answer = await in_thread(lambda: endpoint.respond(scope["method"], bytes(payload), signature))
-    await _send_answer(answer, send, scope["method"])
+    response = await in_thread(lambda: endpoint.respond(scope["method"], bytes(payload), signature))
+    await _send_response(response, send, scope["method"])
 
 
-async def _send_answer(answer: Response, send: Send, method: str) -> None:
-    headers = [(name.lower().encode(), value.encode()) for name, value in answer.headers]
-    await send({"type": "http.response.start", "status": answer.status, "headers": headers})
-    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else answer.body})
+async def _send_response(response: Response, send: Send, method: str) -> None:
+    headers = [(name.lower().encode(), value.encode()) for name, value in response.headers]
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+    await send({"type": "http.response.body", "body": b"" if method == "HEAD" else response.body})
 
 
-async def _is_gone() -> Message:
+async def _receive_after_end() -> Message:
     return {"type": "http.disconnect"}
 
 
-async def _is_over(_message: Message) -> None:
-    raise RuntimeError("this app has returned, and its response is over")
+async def _send_after_end(_message: Message) -> None:
+    raise RuntimeError("this app has returned, so its response is complete")
 
 
 def _ended(exchange: ASGIExchange, recorder: Recorder, error: BaseException | None) -> None:
-    """The app returned or raised; what is not complete by now never will be."""
+    """Count *exchange* after the app returned or raised, complete or not."""
     if exchange.closed:
         return
     if not exchange.status:
@@ -278,21 +280,21 @@ def _ended(exchange: ASGIExchange, recorder: Recorder, error: BaseException | No
         recorder.broke(exchange)
 
 
-def _led_to(error: BaseException | None) -> Iterator[BaseException]:
-    """*error*, and all that it came from, or holds."""
-    seen: set[int] = set()  # an app may make a circle of them
-    led = [error]
-    while led:
-        error = led.pop()
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield *error*, its causes and contexts, and the members of exception groups."""
+    seen: set[int] = set()  # an app may create a cycle
+    queue = [error]
+    while queue:
+        error = queue.pop()
         if error is None or id(error) in seen:
             continue
         seen.add(id(error))
         yield error
-        # Python 3.10 has groups by a package, so they are known by their name.
+        # In Python 3.10, groups come from a package, so they are recognised by name.
         is_group = any(kind.__name__ == "BaseExceptionGroup" for kind in type(error).__mro__)
-        led += [error.__cause__, error.__context__, *(error.exceptions if is_group else ())]  # type: ignore[attr-defined]
+        queue += [error.__cause__, error.__context__, *(error.exceptions if is_group else ())]  # type: ignore[attr-defined]
 
 
 def _is_cancellation(error: BaseException | None) -> bool:
-    # trio's is known by its name: only who uses trio has it installed.
+    # trio's is recognised by name: trio may not be installed.
     return isinstance(error, CancelledError | GeneratorExit) or type(error).__name__ == "Cancelled"

@@ -37,22 +37,22 @@ class DjangoExchange(Exchange):
     """
     An exchange of a Django project; its ``native`` is the HttpRequest.
 
-    ``route`` is a slash and what the URL resolver matched: ``path()`` and ``re_path()`` as they are written.
+    ``route`` is a slash and the pattern that the URL resolver matched, as written in ``path()`` or ``re_path()``.
     """
 
     __slots__ = ()
 
     @property
     def response_headers(self) -> Mapping[str, str]:
-        """The response's headers."""
+        """Response headers: read-only, case-insensitive names."""
         return MappingProxyType(self._response_headers or {})
 
     def known_routes(self) -> Iterable[str] | None:
-        """The templates of the URLconf."""
+        """Return the templates of the URLconf; None if they depend on the language."""
         return _routes_in(get_resolver(getattr(self.native, "urlconf", None)), "")
 
     def start(self, response: HttpResponseBase) -> None:
-        """Take down the status and the headers; and the URL resolver has matched, if it ever will."""
+        """Record the status and the headers, and allow the route to be looked up: the URL resolver has run by now."""
         self.status = response.status_code
         self._response_headers = response.headers
         self._route = UNREAD
@@ -64,13 +64,13 @@ class DjangoExchange(Exchange):
 
 class MeterMiddleware:
     """
-    Meters a Django project, with the kit of ``settings.METERKIT``; the first place in ``MIDDLEWARE`` sees the most.
+    Meters a Django project with the kit in ``settings.METERKIT``. Put it first in ``MIDDLEWARE``, to meter the most.
 
     Args:
-        get_response: The rest of the project, as Django hands it over.
+        get_response: Next middleware or view, from Django.
 
     Raises:
-        ImproperlyConfigured: ``METERKIT`` is missing or is not a MeterKit.
+        ImproperlyConfigured: ``METERKIT`` is missing, or is not a MeterKit.
     """
 
     sync_capable = True
@@ -86,13 +86,13 @@ class MeterMiddleware:
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)
-        if self._governor is not None:  # or Django would call it for nothing
+        if self._governor is not None:  # otherwise, Django would call it for nothing
             self.process_view = self._before_async_view if self._is_async else self._before_view
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         """Serve one request."""
         if self._endpoint is not None and request.path == self._endpoint.path:
-            return self._answer_async(request) if self._is_async else self._answer(request)
+            return self._serve_webhook_async(request) if self._is_async else self._serve_webhook(request)
         exchange = self._open(request)
         if exchange is None:
             return self.get_response(request)  # type: ignore[no-any-return]
@@ -105,16 +105,16 @@ class MeterMiddleware:
         except BaseException:
             self._broke(exchange)
             raise
-        self._answered(response, exchange)
+        self._responded(response, exchange)
         return response  # type: ignore[no-any-return]
 
     def _before_view(self, request: HttpRequest, *_view: object) -> HttpResponseBase | None:
-        """Let the view run, or answer instead of it: what the project's other middleware found out is known by now."""
+        """Return a response that blocks the request, or None; the project's other middleware has run by now."""
         exchange = _exchange_of(request)
         if exchange is None:
             return None
         assert self._governor is not None
-        return self._refused(self._governor.check(exchange), request, exchange)
+        return self._blocked(self._governor.check(exchange), request, exchange)
 
     async def _before_async_view(self, request: HttpRequest, *_view: object) -> HttpResponseBase | None:
         exchange, governor = _exchange_of(request), self._governor
@@ -122,14 +122,14 @@ class MeterMiddleware:
             return None
         assert governor is not None
         waits = governor.waits_for(exchange)
-        answer = await in_thread(lambda: governor.check(exchange)) if waits else governor.check(exchange)
-        return self._refused(answer, request, exchange)
+        response = await in_thread(lambda: governor.check(exchange)) if waits else governor.check(exchange)
+        return self._blocked(response, request, exchange)
 
-    def _refused(self, answer: Response | None, request: HttpRequest, exchange: Exchange) -> HttpResponseBase | None:
-        if answer is None:
+    def _blocked(self, response: Response | None, request: HttpRequest, exchange: Exchange) -> HttpResponseBase | None:
+        if response is None:
             return None
         self.recorder.refuse(exchange)
-        return _response(answer, request)
+        return _response(response, request)
 
     async def _serve(self, request: HttpRequest, exchange: DjangoExchange) -> HttpResponseBase:
         try:
@@ -137,40 +137,40 @@ class MeterMiddleware:
         except BaseException:
             self._broke(exchange)
             raise
-        self._answered(response, exchange)
+        self._responded(response, exchange)
         return response  # type: ignore[no-any-return]
 
-    def _answer(self, request: HttpRequest) -> HttpResponse:
+    def _serve_webhook(self, request: HttpRequest) -> HttpResponse:
         assert self._endpoint is not None
-        payload = request.read(LARGEST_BYTES + 1)  # not request.body, which has a limit of its own, for forms
-        answer = self._endpoint.respond(request.method or "", payload, request.headers.get("Stripe-Signature"))
-        return _response(answer, request)
+        payload = request.read(LARGEST_BYTES + 1)  # not request.body, which has its own limit, meant for forms
+        response = self._endpoint.respond(request.method or "", payload, request.headers.get("Stripe-Signature"))
+        return _response(response, request)
 
-    async def _answer_async(self, request: HttpRequest) -> HttpResponse:
-        return await in_thread(lambda: self._answer(request))
+    async def _serve_webhook_async(self, request: HttpRequest) -> HttpResponse:
+        return await in_thread(lambda: self._serve_webhook(request))
 
     def _show(self, request: HttpRequest, exchange: DjangoExchange) -> HttpResponse:
         assert self._page is not None
-        answer = self._page.respond(exchange)
+        response = self._page.respond(exchange)
         self.recorder.refuse(exchange)
-        return _response(answer, request)
+        return _response(response, request)
 
     async def _show_async(self, request: HttpRequest, exchange: DjangoExchange) -> HttpResponse:
         return await in_thread(lambda: self._show(request, exchange))
 
     def _open(self, request: HttpRequest) -> DjangoExchange | None:
-        # The scope under ASGI, the environ under WSGI: what meterkit.asgi and meterkit.wsgi mark, too.
+        # The scope under ASGI, the environ under WSGI: meterkit.asgi and meterkit.wsgi store their mark there, too.
         carrier = getattr(request, "scope", None) or request.META
         if MARK in carrier and self.recorder.counts_already(carrier[MARK]):
             return None
         exchange = DjangoExchange()
-        headers = EnvironHeaders()  # Django's own first makes a dict of them all
+        headers = EnvironHeaders()  # Django's own would copy all headers into a dict first
         headers.environ = request.META
         exchange.begin(request.method or "", request.path, request, headers, self)
         carrier[MARK] = exchange
         return exchange
 
-    def _answered(self, response: Any, exchange: DjangoExchange) -> None:
+    def _responded(self, response: Any, exchange: DjangoExchange) -> None:
         if exchange.closed:
             return
         try:
@@ -180,7 +180,7 @@ class MeterMiddleware:
             if not response.streaming:
                 self.recorder.whole(exchange, response.content)
             elif getattr(response, "file_to_stream", None) is not None:
-                self.recorder.sendfile(exchange)  # it has to stay a file, for servers that send files themselves
+                self.recorder.sendfile(exchange)  # it must stay a file, for servers that send files themselves
             else:
                 self.recorder.chunk(exchange, b"")
                 if not exchange.closed:
@@ -193,7 +193,7 @@ class MeterMiddleware:
         exchange.retract()
 
     def _broke(self, exchange: DjangoExchange) -> None:
-        # Only what is no Exception comes here: Django makes a response of the others.
+        # Only a BaseException that is not an Exception gets here: Django turns the others into responses.
         exchange.find_route()
         self.recorder.broke(exchange)
         exchange.retract()
@@ -201,9 +201,9 @@ class MeterMiddleware:
 
 class Body:
     """
-    A streamed body: an iterator, so that nothing is fetched before it is asked for.
+    A streamed body: an iterator, so that no chunk is fetched before it is needed.
 
-    Django calls its `close` among the response's closers, also when the client went away.
+    Django calls its `close` with the response's other closers, also after a client has disconnected.
     """
 
     __slots__ = ("_exchange", "_inner", "_recorder")
@@ -229,7 +229,7 @@ class Body:
         return data
 
     def close(self) -> None:
-        """The body is complete, or the client is gone."""
+        """Count the exchange: the body is complete, or the client has disconnected."""
         self._recorder.close(self._exchange)
         self._exchange.retract()
 
@@ -238,16 +238,16 @@ class Body:
         self._exchange.retract()
 
     def __del__(self) -> None:
-        # Django's ASGI handler forgets to close a response when the server cannot send.
+        # Django's ASGI handler does not close a response if the server cannot send it.
         self._recorder.close(self._exchange)
 
 
 class AsyncBody(Body):
-    """A body streamed from an async iterator."""
+    """A streamed body that is an async iterator."""
 
     __slots__ = ()
 
-    __iter__ = None  # type: ignore[assignment]  # so that Django sees which kind it is
+    __iter__ = None  # type: ignore[assignment]  # so that Django recognises it as async
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -269,20 +269,22 @@ class AsyncBody(Body):
 
 
 def _exchange_of(request: HttpRequest) -> DjangoExchange | None:
-    """What this very request was opened as; not what another middleware counts, or a view that calls a view."""
+    """Return the exchange of exactly this request, not of another middleware or of a view that calls a view."""
     exchange = (getattr(request, "scope", None) or request.META).get(MARK)
     return exchange if isinstance(exchange, DjangoExchange) and exchange.native is request else None
 
 
-def _response(answer: Response, request: HttpRequest) -> HttpResponse:
-    body = b"" if request.method == "HEAD" else answer.body
-    return HttpResponse(body, status=answer.status, headers=dict(answer.headers))
+def _response(response: Response, request: HttpRequest) -> HttpResponse:
+    body = b"" if request.method == "HEAD" else response.body
+    return HttpResponse(body, status=response.status, headers=dict(response.headers))
 
 
 def _configured() -> MeterKit:
     kit = getattr(settings, "METERKIT", None)
     if kit is None:
-        raise ImproperlyConfigured('METERKIT is missing in the settings: set it to your kit, METERKIT = "billing.kit"')
+        raise ImproperlyConfigured(
+            'METERKIT is missing from the settings; set it to the dotted path of your kit, METERKIT = "billing.kit"'
+        )
     try:
         if isinstance(kit, str):
             kit = import_string(kit.replace(":", "."))
@@ -296,7 +298,7 @@ def _configured() -> MeterKit:
 
 
 def _routes_in(resolver: URLResolver, prefix: str) -> list[str] | None:
-    """The templates below *resolver*, joined as Django joins them; None where they depend on the language."""
+    """Return the templates below *resolver*, joined as Django joins them; None if they depend on the language."""
     routes: list[str] = []
     for pattern in resolver.url_patterns:
         if type(pattern.pattern).__name__ == "LocalePrefixPattern":

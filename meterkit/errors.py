@@ -1,38 +1,38 @@
 """
-The errors of meterkit, one tree.
+The exceptions that meterkit raises.
 
 * MeterKitError
-  x ConfigurationError   while building a kit; says the cure
-  x UsageError           ``record()`` got something that cannot be counted
+  x ConfigurationError   the kit is configured wrongly; the message says how to fix it
+  x UsageError           a call such as ``record()`` has an invalid argument
   x LedgerError          the ledger cannot be opened, read or written now
-  x WebhookError         what came in as a webhook is not Stripe's
-  x StripeFailedError    Stripe did not answer, or refuses, what a command asked for
+  x WebhookError         the request is not a valid webhook event from Stripe
+  x StripeFailedError    Stripe did not respond to a command, or refused it
 """
 
 from __future__ import annotations
 
 
 class MeterKitError(Exception):
-    """Catch this to catch everything that meterkit raises on purpose."""
+    """Base class of all exceptions that meterkit raises on purpose."""
 
 
 class ConfigurationError(MeterKitError, ValueError):
     """
-    The configuration is wrong, and the message says how to mend it.
+    The configuration is invalid; the message says how to fix it.
 
-    Raised while meters, prices and the kit are built, never while serving.
+    Raised while meters, prices and the kit are built, never while serving requests.
     """
 
 
 class UsageError(MeterKitError, ValueError):
     """
-    A company, user or quantity cannot be counted.
+    An argument, such as a company, user or quantity, is invalid.
 
     Raised by direct calls such as ``kit.record()``.
-    Inside a request the same mistake is logged and counted in ``kit.health()`` instead.
+    Inside a request, the same mistake is logged, and counted in ``kit.health()`` instead.
 
     Attributes:
-        reason: The name under which ``kit.health()`` counts this mistake.
+        reason: Name under which ``kit.health()`` counts this mistake.
     """
 
     def __init__(self, message: str, *, reason: str) -> None:
@@ -41,15 +41,15 @@ class UsageError(MeterKitError, ValueError):
 
 
 class LedgerError(MeterKitError):
-    """The ledger cannot be opened, read or written; usage stays in the journal meanwhile."""
+    """The ledger cannot be opened, read or written; meanwhile, usage stays in the journal."""
 
 
 class WebhookError(MeterKitError):
     """
-    What came in as a webhook is not Stripe's, or cannot be read; nothing was done.
+    The request is not a webhook event from Stripe, or cannot be read; nothing was stored.
 
     Attributes:
-        status: To answer the request with: 400, or 413.
+        status: HTTP status to respond with: 400 or 413.
     """
 
     def __init__(self, message: str, *, status: int) -> None:
@@ -58,4 +58,4 @@ class WebhookError(MeterKitError):
 
 
 class StripeFailedError(MeterKitError):
-    """Stripe did not answer, or refuses, what a command asked for; the message says what to do."""
+    """Stripe did not respond to a command, or refused it; the message says what to do."""

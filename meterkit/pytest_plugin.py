@@ -1,7 +1,7 @@
 """
-A pocket Stripe for other people's tests: the fixture ``stripe_sandbox`` of pytest, which finds it by itself.
+The pytest fixture ``stripe_sandbox``: a local Stripe double for an application's own tests.
 
-Imports nothing of the sandbox before a test asks for it.
+Pytest loads this module by itself. The sandbox is imported only when a test uses the fixture.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
-    config.addinivalue_line("markers", "stripe_sandbox(**switches): what the fixture's Sandbox is made with")
+    """Register the marker."""
+    config.addinivalue_line("markers", "stripe_sandbox(**switches): arguments for the fixture's Sandbox")
 
 
 @pytest.fixture
 def stripe_sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
     """
-    A pocket Stripe whose time stands still until it is advanced, and to which kits of the test report.
+    Yield a sandbox to which the test's kits report. Its clock stands still until the test advances it.
 
-    ``STRIPE_SECRET_KEY`` and ``METERKIT_STRIPE_BASE`` name it. ``@pytest.mark.stripe_sandbox(event_lag=60)`` sets its
-    switches.
+    ``STRIPE_SECRET_KEY`` and ``METERKIT_STRIPE_BASE`` point to it. ``@pytest.mark.stripe_sandbox(event_lag=60)`` passes
+    arguments to it.
     """
     from meterkit.sandbox import Sandbox
 

@@ -1,7 +1,7 @@
 """
 The middleware for any WSGI app; Flask's is `meterkit.flask`.
 
-It hands on what the app made, byte for byte, and counts just before the last of it leaves.
+It passes the app's response on, byte for byte, and counts just before the last byte leaves.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class MeterMiddleware:
     Meters a WSGI app: ``app = MeterMiddleware(app, kit)``.
 
     Args:
-        app: The app.
-        kit: What counts.
+        app: WSGI app to meter.
+        kit: Kit that counts the app's usage.
 
     Raises:
         ConfigurationError: *kit* is not a MeterKit.
@@ -43,7 +43,7 @@ class MeterMiddleware:
         self._endpoint = kit.endpoint
         self._governor = kit.governor
         self._page = kit.page
-        self._asks_first = self._governor is not None or self._page is not None
+        self._checks_first = self._governor is not None or self._page is not None
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
@@ -54,7 +54,7 @@ class MeterMiddleware:
         path = mounted_at + path
         path = path if path.isascii() else _decoded(path)
         if self._endpoint is not None and path == self._endpoint.path:
-            return _answered(self._endpoint, environ, start_response)
+            return _serve_webhook(self._endpoint, environ, start_response)
         if MARK in environ and self.recorder.counts_already(environ[MARK]):
             return self.app(environ, start_response)
         exchange = WSGIExchange()
@@ -63,18 +63,18 @@ class MeterMiddleware:
         exchange.begin(environ["REQUEST_METHOD"], path, environ, headers, self)
         environ[MARK] = exchange
         exchange.mounted_at = mounted_at
-        if self._asks_first:
-            answer, start_response = self._ask(exchange, start_response)
-            if answer is not None:
+        if self._checks_first:
+            response, start_response = self._check(exchange, start_response)
+            if response is not None:
                 self.recorder.refuse(exchange)
-                return _sent(answer, environ, start_response)
+                return _send_response(response, environ, start_response)
         exchange.server_starts = start_response
         app, files = self.app, environ.get("wsgi.file_wrapper")
         try:
             if files is None or isinstance(files, type):
                 body = app(environ, exchange.start_response)
             else:
-                body, files = _remembering(app, environ, exchange.start_response, files)
+                body, files = _tracking_files(app, environ, exchange.start_response, files)
         except BaseException:
             self.recorder.broke(exchange)
             exchange.over()
@@ -83,22 +83,22 @@ class MeterMiddleware:
         if piece is None or exchange.begun or not exchange.status:
             return counted(body, exchange, self.recorder, is_file=files is not None and isinstance(body, files))
         self.recorder.whole(exchange, piece)
-        exchange.server_starts = exchange.server_writes = exchange.matched = None  # what `over` does
+        exchange.server_starts = exchange.server_writes = exchange.matched = None  # inlined from `over`
         if exchange.outer is not None:
             exchange.retract()
         return body
 
-    def _ask(self, exchange: WSGIExchange, start_response: StartResponse) -> tuple[Response | None, StartResponse]:
-        """What to send instead of the app's response, where None lets it answer; and how it is to start that."""
+    def _check(self, exchange: WSGIExchange, start_response: StartResponse) -> tuple[Response | None, StartResponse]:
+        """Return a response to send instead of the app's, or None; and the ``start_response`` to use."""
         if self._page is not None and exchange.path == self._page.path:
             return self._page.respond(exchange), start_response
-        answer = None if self._governor is None else self._governor.check(exchange)
+        response = None if self._governor is None else self._governor.check(exchange)
         warning = exchange.warning
-        return answer, start_response if warning is None else _warning(start_response, warning)
+        return response, start_response if warning is None else _warning(start_response, warning)
 
 
 def _decoded(path: str) -> str:
-    """*path*, whose bytes come as if they were Latin-1."""
+    """Return *path* decoded as UTF-8; WSGI passes its bytes as Latin-1."""
     return path.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
@@ -109,15 +109,15 @@ def _warning(start_response: Any, warning: str) -> StartResponse:
     return warned
 
 
-def _remembering(
+def _tracking_files(
     app: WSGIApplication, environ: WSGIEnvironment, start_response: StartResponse, files: Any
 ) -> tuple[Iterable[bytes], type | None]:
     """
-    What *app* answers, and its type if the server knows it as a file: by its identity, if its wrapper is a function.
+    Return the body of *app*, and its type if the server treats it as a file.
 
-    uWSGI's is such a function.
+    Used if ``wsgi.file_wrapper`` is a function, as uWSGI's is; then the server knows the file by its identity.
     """
-    if not callable(files):  # a server says that it has none
+    if not callable(files):  # the server has no file wrapper
         return app(environ, start_response), None
     made: list[object] = []
 
@@ -134,14 +134,14 @@ def _remembering(
     return body, type(body) if any(body is each for each in made) else None
 
 
-def _answered(endpoint: WebhookEndpoint, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+def _serve_webhook(endpoint: WebhookEndpoint, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
     length = environ.get("CONTENT_LENGTH") or "0"
     size = int(length) if length.isascii() and length.isdigit() else 0
     payload = environ["wsgi.input"].read(min(size, LARGEST_BYTES + 1))
-    answer = endpoint.respond(environ["REQUEST_METHOD"], payload, environ.get("HTTP_STRIPE_SIGNATURE"))
-    return _sent(answer, environ, start_response)
+    response = endpoint.respond(environ["REQUEST_METHOD"], payload, environ.get("HTTP_STRIPE_SIGNATURE"))
+    return _send_response(response, environ, start_response)
 
 
-def _sent(answer: Response, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-    start_response(f"{answer.status} {answer.reason}", answer.headers)
-    return [] if environ["REQUEST_METHOD"] == "HEAD" else [answer.body]
+def _send_response(response: Response, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+    start_response(f"{response.status} {response.reason}", response.headers)
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]

@@ -1,1 +1,1 @@
-"""What the public adapters `meterkit.wsgi`, `meterkit.asgi`, `meterkit.flask` and `meterkit.django` share."""
+"""The parts of `meterkit.wsgi`, `meterkit.asgi`, `meterkit.flask` and `meterkit.django` that are not public."""

@@ -8,10 +8,11 @@ from typing import Any
 
 class RawHeaders(Mapping[str, str]):
     """
-    Headers as ASGI has them: pairs of bytes, in order; several of one name are joined with a comma.
+    Headers in ASGI's format. The values of headers with the same name are joined with a comma.
 
     Attributes:
-        pairs: Filled in by who makes this. No ``__init__``, which Python 3.11 calls in a roundabout way.
+        pairs: Header names and values as bytes, in order. Set by the creator, because an ``__init__`` is slow to call
+            in Python 3.11.
     """
 
     __slots__ = ("pairs",)
@@ -25,11 +26,11 @@ class RawHeaders(Mapping[str, str]):
         return value
 
     def get(self, name: str, default: Any = None) -> Any:
-        """A header's value, or *default*. Mapping's own takes longer, and ``identify=`` calls this."""
+        """Return a header's value, or *default*. Faster than Mapping's own, because ``identify=`` calls this."""
         key = _KEYS[name]
         found = None
         for each, value in self.pairs:
-            if each == key:  # servers are to make them small letters; for those that do not, it is looked up again
+            if each == key:  # names should be in lower case; for servers that do not comply, see below
                 found = value if found is None else found + b", " + value
         if found is None:
             values = [value for each, value in self.pairs if each.lower() == key]
@@ -44,14 +45,14 @@ class RawHeaders(Mapping[str, str]):
 
 
 def raw_headers(pairs: Iterable[tuple[bytes, bytes]]) -> RawHeaders:
-    """*pairs*, to be looked up by name."""
+    """Return *pairs* as a mapping."""
     headers = RawHeaders()
     headers.pairs = pairs
     return headers
 
 
 class _Keys(dict[str, bytes]):
-    """By the name of a header, as it stands in a scope."""
+    """Header names as they stand in a scope, by name in any case."""
 
     def __missing__(self, name: str) -> bytes:
         key = name.lower().encode("latin-1", "replace")
@@ -61,6 +62,6 @@ class _Keys(dict[str, bytes]):
 
 
 MOST_NAMES = 1000
-"""Names of headers remembered. They stand in code; but who knows what code does."""
+"""Header names in the cache. They come from code, which could still make up any number of them."""
 
 _KEYS = _Keys()

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 class CustomerPage:
     """
-    Responds to requests to a path, each with what the company that it is identified as may see.
+    Responds to requests for one path with the usage of the company that ``identify=`` returns.
 
     Args:
-        path: Path as clients see it.
-        database: Opens the ledger.
-        counting: Recorder that identifies the company.
+        path: Path of the page, as clients see it.
+        database: Function that opens the ledger.
+        recorder: Recorder that identifies the company.
         prices: Prices of the kit, for companies without a known subscription.
         meters: Meters of the kit, by name.
         limits: Limit caches of the quotas to show.
@@ -51,13 +51,13 @@ class CustomerPage:
         self._clock = clock
 
     def respond(self, exchange: Exchange) -> Response:
-        """What to send for *exchange*, which is no usage. Never raises; reads the ledger."""
+        """Return the response to *exchange*, which is not metered. Reads the ledger; never raises."""
         if exchange.method not in ("GET", "HEAD"):
-            return json_response(405, {"error": "this can only be read"}, ("Allow", "GET, HEAD"))
+            return json_response(405, {"error": "only GET and HEAD are allowed"}, ("Allow", "GET, HEAD"))
         try:
             company = self._recorder.identity.early(exchange)
             if company is None:
-                return json_response(401, {"error": "this request has no company"})
+                return json_response(401, {"error": "no company was identified for this request"})
             from meterkit.accounts.statement import Limit, statement
 
             limits = [Limit(each.quota.meter.name, each.quota.per, each.get(company)) for each in self._limits]
@@ -70,21 +70,25 @@ class CustomerPage:
                 now=int(self._clock()),
             )
         except LedgerError:
-            return json_response(503, {"error": "it cannot be read now"}, ("Retry-After", "10"))
+            return json_response(503, {"error": "usage is temporarily unavailable"}, ("Retry-After", "10"))
         except Exception as error:
             self._recorder.problems.internal(error)
-            return json_response(500, {"error": "it cannot be shown"})
+            return json_response(500, {"error": "usage could not be computed"})
         return json_response(200, found)
 
 
 def check_path(path: Any, webhook: str | None) -> None:
     """
-    It is a path that the page can have, beside the *webhook*'s.
+    Check ``customer_page=``, the path of the customer page.
+
+    Args:
+        path: Path to check.
+        webhook: Path of the webhook endpoint; None if there is none.
 
     Raises:
-        ConfigurationError: It is not.
+        ConfigurationError: *path* is not a plain path, or is the webhook's.
     """
     if not isinstance(path, str) or not path.startswith("/") or set(path) & set("?#*{<"):
-        raise ConfigurationError(f"customer_page= is one path such as '/billing/usage', not {path!r:.200}")
+        raise ConfigurationError(f"customer_page= must be a plain path such as '/billing/usage', not {path!r:.200}")
     if path == webhook:
-        raise ConfigurationError(f"customer_page= and the webhook have the same path {path!r}: give one another")
+        raise ConfigurationError(f"customer_page= and webhook= have the same path, {path!r}; change one of them")

@@ -1,8 +1,8 @@
 """
 Find the route template that Starlette or FastAPI matched.
 
-Nothing of them is imported: a template is looked up in objects that are there, and theirs change from one version to
-the next. Whatever fails here is caught by who asked.
+Neither is imported: templates are found by inspecting existing objects, which change from version to version. Callers
+catch any exception.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from collections.abc import Iterable, Iterator, MutableMapping
 from typing import Any
 
 MAX_MOUNTS = 1024
-"""Concrete mount prefixes remembered. A templated mount takes them from clients, so the memory has to have an end."""
+"""Concrete mount prefixes in the cache. Those of a templated mount come from clients, so the cache must be bounded."""
 
 
 class Templates:
-    """The templates of the app inside one middleware. Holds no request, only what mounts were found to be."""
+    """Finds route templates of the app inside one middleware. Stores no requests, only the templates of mounts."""
 
     def __init__(self) -> None:
         self._mounts: dict[tuple[int, str], str | None] = {}
 
     def matched(self, scope: MutableMapping[str, Any]) -> str | None:
-        """The template that the app's routers matched, with the templates of mounts before it."""
+        """Return the template that the app's routers matched, preceded by those of its mounts; None if unknown."""
         path = _endpoint_path(scope)
         if path is None or "app_root_path" not in scope:
             return path
-        # A router adds what a mount matched to the root_path, and keeps what the server said as app_root_path.
+        # A router appends what a mount matched to root_path, and keeps the server's value as app_root_path.
         prefix = scope["root_path"][len(scope["app_root_path"]) :]
         if not prefix:
             return path
@@ -34,12 +34,12 @@ class Templates:
         return None if mount is None else mount + path
 
     def known(self, scope: MutableMapping[str, Any]) -> list[str] | None:
-        """All templates there are; None where something hides them."""
+        """Return all templates of the app; None if some cannot be found."""
         root = scope.get("router") or scope.get("app")
         if not hasattr(root, "routes"):
             return None
         if "endpoint" in scope and "route" not in scope and not hasattr(root, "include_router"):
-            return None  # Starlette before 1.7: it matched, but does not say what
+            return None  # Starlette before 1.7 does not publish the route that it matched
         return _all_in(root, "")
 
     def _mount(self, router: Any, prefix: str) -> str | None:
@@ -52,7 +52,7 @@ class Templates:
 
 
 def _endpoint_path(scope: MutableMapping[str, Any]) -> str | None:
-    # FastAPI 0.137 and newer keeps the prefix of include_router() apart from the route.
+    # FastAPI 0.137 and newer keeps the prefix of include_router() separate from the route.
     context = scope["fastapi"].get("effective_route_context") if "fastapi" in scope else None
     if context is not None:
         included: Any
@@ -64,7 +64,7 @@ def _endpoint_path(scope: MutableMapping[str, Any]) -> str | None:
 
 
 def _mount_in(app: Any, path: str) -> str | None:
-    """The template of the mounts that lead to *path*, which is a concrete prefix and a slash."""
+    """Return the template of the mounts that lead to *path*, a concrete prefix followed by a slash."""
     for route, _ in _flat(app):
         if _is_endpoint(route):
             continue
@@ -104,7 +104,7 @@ def _all_in(app: Any, prefix: str) -> list[str] | None:
 
 
 def _flat(app: Any) -> Iterator[tuple[Any, bool]]:
-    """The routes of *app*, those of included routers too, and whether a match of them is published."""
+    """Yield the routes of *app* and of included routers, each with whether its matches are published."""
     publishes = _publishes_plain_routes(getattr(app, "router", app))
     routes: Iterable[Any] = getattr(app, "routes", ())
     for route in routes:
@@ -116,16 +116,16 @@ def _flat(app: Any) -> Iterator[tuple[Any, bool]]:
 
 
 def _publishes_plain_routes(router: Any) -> bool:
-    """Whether *router* tells of routes that are not FastAPI's own kind, which publishes itself."""
+    """Return whether *router* publishes matches of routes other than FastAPI's own, which publish themselves."""
     serve = getattr(type(router), "app", None)
     if getattr(serve, "__module__", "").startswith("fastapi"):
-        return False  # FastAPI 0.137 and newer routes by itself, and keeps those of add_route() to itself
+        return False  # FastAPI 0.137 and newer has its own routing, and does not publish routes of add_route()
     version = getattr(sys.modules.get("starlette"), "__version__", "")
     return not version or tuple(int(part) for part in version.split(".")[:2]) >= (1, 7)
 
 
 def _unwrapped(route: Any) -> Any:
-    """The app of a mount, out of the middleware around it."""
+    """Return the app of a mount, without the middleware around it."""
     app = route.app
     while not hasattr(app, "routes") and hasattr(app, "app"):
         app = app.app
@@ -133,5 +133,5 @@ def _unwrapped(route: Any) -> Any:
 
 
 def _is_endpoint(route: Any) -> bool:
-    """Whether *route* ends in a view; a mount or host goes on in another app."""
+    """Return whether *route* leads to a view, unlike a mount or host, which leads to another app."""
     return getattr(route, "endpoint", None) is not None

@@ -13,16 +13,16 @@ from meterkit.metering.recorder import Recorder
 
 def only_piece(body: Any) -> bytes | None:
     """
-    All that will come out of *body*, if that is a response of werkzeug's, and so of Flask's, and is there already.
+    Return the only piece of *body*, if that is a werkzeug (or Flask) response of one piece; otherwise None.
 
-    They make an iterator of every response. To wrap another around it, just to see the one piece of most come by, took
-    a third of what metering took. So this looks what the iterator would close: what it iterates over, and the response
-    whose that is. At a stranger's it looks no further.
+    Werkzeug makes an iterator of every response, and wrapping it only to see a single piece took a third of metering's
+    time. So this inspects the callbacks with which the iterator closes its source and its response. Bodies of any other
+    type are not inspected.
     """
     if type(body).__name__ != "ClosingIterator":
         return None
     try:
-        iterated, response = body._callbacks  # noqa: SLF001 - in no other way does it tell
+        iterated, response = body._callbacks  # noqa: SLF001 - there is no public way
         pieces = response.__self__.response if iterated.__self__.__name__ == "_iter_encoded" else None
     except (AttributeError, ValueError):
         return None
@@ -30,10 +30,10 @@ def only_piece(body: Any) -> bytes | None:
 
 
 def counted(body: Any, exchange: WSGIExchange, recorder: Recorder, *, is_file: bool) -> Iterable[bytes]:
-    """*body*, and it is counted before it leaves."""
+    """Return *body*, or a wrapper around it; either way, the exchange is counted before the last chunk leaves."""
     if type(body) is list or type(body) is tuple:
         if not exchange.status:
-            recorder.broke(exchange)  # the app forgot start_response, which the server will answer with a 500
+            recorder.broke(exchange)  # the app did not call start_response, so the server will send a 500
         for data in body[:-1]:
             recorder.chunk(exchange, data)
         recorder.chunk(exchange, body[-1] if body else b"", last=True)
@@ -50,9 +50,9 @@ def counted(body: Any, exchange: WSGIExchange, recorder: Recorder, *, is_file: b
 
 class Body:
     """
-    A response's body that is made while it is sent: an iterator, so that nothing is fetched before it is asked for.
+    A streamed response body: an iterator, so that no chunk is fetched before it is needed.
 
-    Never a generator: closing one that was not started would skip the app's own ``close()``.
+    Not a generator: closing one that was not started would skip the app's own ``close()``.
     """
 
     __slots__ = ("_body", "_exchange", "_next", "_recorder")
@@ -76,7 +76,7 @@ class Body:
             iter(self)
             assert self._next is not None
         if self._exchange.closed:
-            return self._next()  # there is nothing to learn any more
+            return self._next()  # already counted
         try:
             data = self._next()
         except StopIteration:
@@ -89,15 +89,15 @@ class Body:
         return data
 
     def close(self) -> None:
-        """The server is done; if that is early, the client is gone, and the exchange counts as what it was."""
+        """Count the exchange and close the app's body; an early close means that the client has left."""
         self._end(self._recorder.close)
         body, self._body = self._body, ()
         if hasattr(body, "close"):
             body.close()
 
     def __del__(self) -> None:
-        # A server that has sent what it wanted to send may forget the rest, and that it should call close(). It is
-        # counted all the same; the app's body is not closed, which nobody would do without us either.
+        # A server may drop the body without reading the rest or calling close(). The exchange is counted all the same.
+        # The app's body is not closed, as it would not be without meterkit.
         if not self._exchange.closed:
             with suppress(Exception):
                 self._end(self._recorder.close)
@@ -109,7 +109,7 @@ class Body:
 
 
 class SizedBody(Body):
-    """A body that tells how many chunks it has, from which servers derive a Content-Length."""
+    """A body with a ``len()``, its number of chunks, from which servers derive a Content-Length."""
 
     __slots__ = ()
 

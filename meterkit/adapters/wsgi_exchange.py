@@ -11,7 +11,7 @@ from meterkit.metering.recorder import Recorder
 
 
 class WSGIMiddleware(Protocol):
-    """The middleware that made an exchange, as the exchange sees it."""
+    """The part of the middleware that its exchanges use."""
 
     app: Any
     recorder: Recorder
@@ -21,16 +21,16 @@ class WSGIExchange(Exchange):
     """
     An exchange of a WSGI app; its ``native`` is the environ.
 
-    ``route`` is what Flask matched, with the prefix of mounts inside the middleware; other apps publish none.
+    ``route`` is the rule that Flask matched, with the prefix of mounts inside the middleware; other apps publish none.
 
-    It is also the ``write`` that `start_response` answers: hardly any app calls that, and a method would have to be
-    bound to each.
+    The exchange itself is the ``write`` that `start_response` returns: hardly any app calls that, and a bound method
+    would have to be created for each request.
 
     Attributes:
-        mounted_at: The prefix of mounts outside the middleware.
+        mounted_at: Path prefix of mounts outside the middleware.
         server_starts: The server's ``start_response``.
-        server_writes: What that answered.
-        matched: The request as werkzeug has it, and Flask its rule in it.
+        server_writes: The ``write`` that the server's ``start_response`` returned.
+        matched: Werkzeug's request object, in which Flask stores the rule that it matched.
     """
 
     __slots__ = ("matched", "mounted_at", "server_starts", "server_writes")
@@ -43,12 +43,12 @@ class WSGIExchange(Exchange):
 
     @property
     def response_headers(self) -> Mapping[str, str]:
-        """The response's headers."""
+        """Response headers: read-only, case-insensitive names."""
         return HeaderPairs(self._response_headers)
 
     @property
     def declared_bytes(self) -> int | None:
-        """The Content-Length; without a `HeaderPairs`, which takes longer."""
+        """Content-Length of the response, bytes; None if missing or invalid. Without `HeaderPairs`, which is slower."""
         for name, value in self._response_headers:
             if name == "Content-Length" or (len(name) == 14 and name.lower() == "content-length"):
                 return int(value) if value.isascii() and value.isdigit() else None
@@ -56,29 +56,29 @@ class WSGIExchange(Exchange):
 
     @property
     def is_bodiless(self) -> bool:
-        """The head of the response is all that leaves."""
+        """Whether the server sends no body."""
         headers = self._response_headers
         return self.method == "HEAD" or self.status in (204, 304) or ("Content-Length", "0") in headers
 
     def known_routes(self) -> Iterable[str] | None:
-        """The templates of a Flask app, and of those that a ``DispatcherMiddleware`` mounts."""
+        """Return the rules of a Flask app, and of apps that a ``DispatcherMiddleware`` mounts; None for other apps."""
         return _routes_of(self.owner.app, "")
 
     def start_response(
         self, status: str, response_headers: list[tuple[str, str]], exc_info: Any = None
     ) -> Callable[[bytes], object]:
-        """What the app calls instead of the server's; a method of this, which costs less than a closure."""
+        """Stand in for the server's ``start_response``. A method, which costs less than a closure."""
         starts = self.server_starts
         if exc_info is None:
             self.server_writes = starts(status, response_headers)
         else:
             self.server_writes = starts(status, response_headers, exc_info)
-            self.begun = False  # an app may start again, as long as nothing has left
+            self.begun = False  # an app may start again as long as nothing has been sent
         if not self.closed:
             try:
                 self.status = _CODES[status]
                 self._response_headers = response_headers
-                if "werkzeug.request" in self.native:  # Flask forgets it when its app returns
+                if "werkzeug.request" in self.native:  # Flask removes it when its app returns
                     self.matched = self.native["werkzeug.request"]
                     self._route = UNREAD
             except Exception as error:
@@ -95,23 +95,24 @@ class WSGIExchange(Exchange):
 
     def over(self) -> None:
         """
-        No code of the app's is left to run.
+        Clean up when none of the app's code is left to run.
 
-        What is the server's may hold the environ, which holds this: only the garbage collector would find them.
+        The server's objects may refer to the environ, which refers to this exchange: without this, only the garbage
+        collector could free them.
         """
         self.server_starts = self.server_writes = self.matched = None
         if self.outer is not None:
             self.retract()
 
     def __call__(self, data: bytes) -> object:
-        """Send *data* at once: what the oldest apps do."""
+        """Send *data* at once, as WSGI's legacy ``write``."""
         self.owner.recorder.chunk(self, data)
         self.begun = True
         return self.server_writes(data)
 
 
 class _Codes(dict[str, int]):
-    """By status line: to look it up takes a quarter of the time to read it."""
+    """Status codes by status line: a look-up takes a quarter of the time of parsing."""
 
     def __missing__(self, status: str) -> int:
         code = int(status[:3])
@@ -121,13 +122,13 @@ class _Codes(dict[str, int]):
 
 
 MOST_CODES = 1000
-"""Status lines remembered: an app may make its own."""
+"""Status lines in the cache, which must be bounded: apps may make up their own."""
 
 _CODES = _Codes()
 
 
 def _routes_of(app: Any, prefix: str) -> list[str] | None:
-    app = getattr(app, "__self__", app)  # of the bound method app.wsgi_app
+    app = getattr(app, "__self__", app)  # the app of the bound method app.wsgi_app
     rules = getattr(app, "url_map", None)
     if rules is not None:
         return [prefix + rule.rule for rule in rules.iter_rules()]

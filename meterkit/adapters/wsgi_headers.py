@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class HeaderPairs(Mapping[str, str]):
-    """Headers as WSGI responses have them: pairs, in order; several of one name are joined with a comma."""
+    """Headers in the format of WSGI responses. The values of headers with the same name are joined with a comma."""
 
     __slots__ = ("_pairs",)
 
@@ -33,10 +33,10 @@ class HeaderPairs(Mapping[str, str]):
 
 class EnvironHeaders(Mapping[str, str]):
     """
-    The request's headers, looked up in the environ, or in the ``META`` of a Django request.
+    Request headers from the environ, or from the ``META`` of a Django request.
 
     Attributes:
-        environ: Filled in by who makes this. No ``__init__``, which Python 3.11 calls in a roundabout way.
+        environ: The WSGI environ. Set by the creator, because an ``__init__`` is slow to call in Python 3.11.
     """
 
     __slots__ = ("environ",)
@@ -50,12 +50,12 @@ class EnvironHeaders(Mapping[str, str]):
         return value
 
     def get(self, name: str, default: Any = None) -> Any:
-        """A header's value, or *default*. Mapping's own takes four times as long, and ``identify=`` calls this."""
+        """Return a header's value, or *default*. Four times as fast as Mapping's own; ``identify=`` calls this."""
         key = _KEYS[name]
         value = self.environ.get(key)
         if value:
             return value
-        # Servers leave a Content-Type or Content-Length empty where the client sent none.
+        # Servers set an empty Content-Type or Content-Length if the client sent none.
         return default if value is None or key in _WITHOUT_PREFIX else value
 
     def __iter__(self) -> Iterator[str]:
@@ -70,7 +70,7 @@ class EnvironHeaders(Mapping[str, str]):
 
 
 class _Keys(dict[str, str]):
-    """By the name of a header, its key in an environ."""
+    """Keys in an environ, by header name."""
 
     def __missing__(self, name: str) -> str:
         key = name.upper().replace("-", "_")
@@ -82,7 +82,7 @@ class _Keys(dict[str, str]):
 
 
 MOST_NAMES = 1000
-"""Names of headers remembered. They stand in code; but who knows what code does."""
+"""Header names in the cache. They come from code, which could still make up any number of them."""
 
 _KEYS = _Keys()
 

@@ -12,11 +12,11 @@ DAY = 24 * 3600
 
 class Period(NamedTuple):
     """
-    A time for which an invoice is made.
+    A period that one invoice covers.
 
     Attributes:
-        start: The unix second in which it begins.
-        end: The unix second in which the next begins.
+        start: Unix second at which the period begins.
+        end: Unix second at which the next period begins.
     """
 
     start: int
@@ -24,14 +24,14 @@ class Period(NamedTuple):
 
 
 def month_of(moment: int) -> Period:
-    """The calendar month in UTC."""
+    """Return the calendar month in UTC that contains *moment*, Unix seconds."""
     first = datetime.fromtimestamp(moment, timezone.utc).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     after = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
     return Period(int(first.timestamp()), int(after.timestamp()))
 
 
 def day_of(moment: int) -> Period:
-    """The day in UTC."""
+    """Return the UTC day that contains *moment*, Unix seconds."""
     return Period(moment - moment % DAY, moment - moment % DAY + DAY)
 
 
@@ -51,4 +51,4 @@ def parse_month(text: str | None, now: float) -> Period:
     try:
         return month_of(int(datetime.strptime(text, "%Y-%m").replace(tzinfo=timezone.utc).timestamp()))
     except (TypeError, ValueError):
-        raise UsageError(f"a month is written as 2026-03, not {text!r:.50}", reason="month_wrong") from None
+        raise UsageError(f"{text!r:.50} is not a month; write it as 2026-03", reason="month_wrong") from None

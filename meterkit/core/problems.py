@@ -1,7 +1,7 @@
 """
 Problems seen while serving, counted by reason and logged at most once a minute.
 
-Nothing that happens while serving is raised through a request (promise 4), so it has to be seen here.
+Nothing that goes wrong while serving is raised into a request (promise 4), so it must be visible here.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from meterkit.core import threads
 log = logging.getLogger("meterkit")
 
 QUIET_SECONDS = 60.0
-"""How long one reason stays silent in the log after it was logged; it is counted all the while."""
+"""Shortest time between two log records of the same reason, seconds. Occurrences in between are still counted."""
 
 
 @dataclass(slots=True)
 class Problem:
     """
-    One kind of trouble.
+    One kind of problem.
 
     Attributes:
-        count: How often since this process started.
-        message: The latest occurrence, with the cure.
-        logged_at: ``time.monotonic()`` when it was last logged.
+        count: Number of occurrences in this process.
+        message: Message of the latest occurrence, with the cure.
+        logged_at: Time when the problem was last logged, ``time.monotonic()`` seconds.
     """
 
     count: int
@@ -36,18 +36,18 @@ class Problem:
 
 
 class Problems:
-    """Counts trouble by reason; safe from any thread, signal handler or logging handler."""
+    """Counts problems by reason. Safe to use from any thread, signal handler or logging handler."""
 
     def __init__(self) -> None:
-        # Re-entrant, because a signal handler or finaliser may note something while this thread notes something.
+        # Re-entrant, because a signal handler or finaliser may note a problem while its thread is noting one.
         self._lock = threads.rlock()
         self._by_reason: dict[str, Problem] = {}
 
     def note(self, reason: str, message: str, *, level: int = logging.WARNING) -> None:
         """
-        Count *reason*, and log *message* unless the same reason was logged a minute ago.
+        Count *reason*, and log *message* unless the same reason was logged within the last minute.
 
-        The log call stands outside the lock: a handler may be slow, or count usage itself. It may also raise.
+        Logging happens outside the lock: a handler may be slow, count usage itself, or raise.
         """
         now = time.monotonic()
         with self._lock:
@@ -64,22 +64,22 @@ class Problems:
             log.log(level, "%s (%s, %d so far)", message, reason, count)
 
     def internal(self, error: Exception) -> None:
-        """Metering itself failed with *error*, which goes no further."""
-        told = f"metering failed with {shown(error)}; the response is unchanged. Please report this"
-        self.note("internal_error", told)
+        """Count and log *error*, with which metering itself failed."""
+        message = f"metering failed with {shown(error)}; the response is unchanged. Please report this"
+        self.note("internal_error", message)
 
     def clear(self, reason: str) -> None:
-        """Forget *reason*: what it stood for works again."""
+        """Forget *reason*: the problem is solved."""
         with self._lock:
             self._by_reason.pop(reason, None)
 
     def after_fork(self) -> None:
-        """Replace the lock, which another thread may have held at the fork, and start from nothing."""
+        """Start empty, with a new lock, because another thread may have held the old one during the fork."""
         self._lock = threads.rlock()
         self._by_reason = {}
 
     def as_dict(self) -> dict[str, dict[str, str | int]]:
-        """The problems so far: ``{reason: {"count": ..., "message": ...}}``."""
+        """Return the problems so far: ``{reason: {"count": ..., "message": ...}}``."""
         with self._lock:
             return {
                 reason: {"count": problem.count, "message": problem.message}
@@ -88,7 +88,7 @@ class Problems:
 
 
 def shown(error: Exception) -> str:
-    """*error* as text; it is the application's code that shows it, and may fail at that, too."""
+    """Return *error* as text. Its ``__repr__`` is the application's code, so it may raise, too."""
     try:
         return f"{error!r:.200}"
     except Exception:

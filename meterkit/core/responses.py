@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 class Response(NamedTuple):
     """
-    What an adapter sends.
+    A complete HTTP response.
 
     Attributes:
-        status: The HTTP status.
-        reason: Its words.
-        headers: As pairs of text.
-        body: As it is sent.
+        status: HTTP status code.
+        reason: Reason phrase of the status.
+        headers: Header names and values, in order.
+        body: Response body, bytes.
     """
 
     status: int
@@ -24,7 +24,7 @@ class Response(NamedTuple):
 
 
 WARNING = "X-Meterkit-Warning"
-"""The header of a response that would not have been let pass, with the reason."""
+"""Response header with the reason for which the request would have been blocked."""
 
 REASONS = {
     200: "OK",
@@ -41,11 +41,11 @@ REASONS = {
 
 
 def response(status: int, body: bytes, *headers: tuple[str, str], media_type: str = "application/json") -> Response:
-    """An answer that nobody may keep: what it says may be otherwise in a moment."""
-    about = [("Content-Type", media_type), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
-    return Response(status, REASONS.get(status, "Unknown"), [*about, *headers], body)
+    """Return a response that must not be cached: it may be out of date within seconds."""
+    standard = [("Content-Type", media_type), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
+    return Response(status, REASONS.get(status, "Unknown"), [*standard, *headers], body)
 
 
 def json_response(status: int, content: Any, *headers: tuple[str, str]) -> Response:
-    """The same, of what ``json.dumps`` takes."""
+    """Return a `response` with *content* as JSON."""
     return response(status, json.dumps(content).encode(), *headers)

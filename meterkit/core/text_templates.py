@@ -10,29 +10,29 @@ from meterkit.errors import ConfigurationError
 
 def checked_template(text: str, *, what: str, fields: Collection[str]) -> str:
     """
-    A text whose fields are all known.
+    Return *text* if all of its fields are known.
 
     Args:
-        text: As ``str.format`` reads it, but names alone: neither attributes nor formats.
-        what: Names it in the error.
-        fields: The names that it may use.
+        text: Template as for ``str.format``, with plain field names only: no attributes, no formats.
+        what: Name of the template in error messages.
+        fields: Names of the fields that the template may use.
 
     Raises:
-        ConfigurationError: It uses another field, or cannot be read.
+        ConfigurationError: *text* uses an unknown field, or is not a valid template.
     """
-    known = f"it may use {', '.join('{' + field + '}' for field in sorted(fields))}, and {{{{ for a brace"
+    available = f"available: {', '.join('{' + field + '}' for field in sorted(fields))}; write {{{{ for a brace"
     try:
         parts = list(string.Formatter().parse(text))
     except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"{what} cannot be read as a text with fields: {error}; {known}") from None
+        raise ConfigurationError(f"{what} is not a valid template: {error}; {available}") from None
     for _, field, spec, conversion in parts:
         if field is not None and (field not in fields or spec or conversion):
-            raise ConfigurationError(f"{what} has the field {{{field}}}, which there is not; {known}")
+            raise ConfigurationError(f"{what} has an unknown field {{{field}}}; {available}")
     return text
 
 
 def fill(text: str, values: Mapping[str, object], *, escape: Callable[[str], str] = str) -> str:
-    """A text that was checked, with its fields filled in; what is not known, or None, is empty."""
+    """Return a checked template with its fields filled in; a value that is missing or None becomes empty."""
     filled = []
     for literal, field, _, _ in string.Formatter().parse(text):
         filled.append(literal)

@@ -1,8 +1,8 @@
 """
 Operating-system threads, locks and events, also where gevent has patched the standard ones.
 
-A patched thread is a greenlet: a transaction of the ledger in it would hold up every request of the worker. And a
-patched lock belongs to a greenlet, while ours are shared with real threads. Nothing here holds a lock across a switch.
+A patched thread is a greenlet: a ledger transaction in it would block every request of the worker. And a patched lock
+belongs to a greenlet, whereas meterkit's are shared with real threads. No lock is held across a greenlet switch.
 """
 
 from __future__ import annotations
@@ -20,19 +20,20 @@ T = TypeVar("T")
 
 SWITCHES_AT_CALLS = (
     sys.implementation.name == "cpython"
-    and sys.version_info < (3, 14)  # as far as has been looked at
+    and sys.version_info < (3, 14)  # not verified in later versions
     and getattr(sys, "_is_gil_enabled", lambda: True)()
 )
 """
-This Python lets other threads and signal handlers run where a function begins, after a call, and where it jumps back.
+Whether this Python switches to other threads and signal handlers only where a function starts, after a call, and where
+code jumps back.
 
-Between other instructions it does not (ceval.c: the "eval breaker"), so a few of them in a row need no lock; except
-under a debugger whose own function is called for each line.
+Never between other instructions (ceval.c: the "eval breaker"), so a few of those in a row need no lock, except under a
+debugger, whose trace function is called for each line.
 """
 
 
 def original(module: str, name: str) -> Any:
-    """What *module* calls *name*, or called so before gevent patched it."""
+    """Return the attribute *name* of *module*, as it was before gevent patched it."""
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None:
         return monkey.get_original(module, name)
@@ -40,41 +41,41 @@ def original(module: str, name: str) -> Any:
 
 
 def lock() -> threading.Lock:
-    """A lock between threads."""
+    """Return a lock for operating-system threads."""
     made: threading.Lock = original("_thread", "allocate_lock")()
     return made
 
 
 def rlock() -> threading.RLock:
-    """A lock that its thread can take again, in a signal handler or a finaliser for example."""
+    """Return a lock that its thread can acquire again, for example in a signal handler or a finaliser."""
     made: threading.RLock = original("_thread", "RLock")()
     return made
 
 
 def thread_id() -> int:
-    """Which thread this is."""
+    """Return the id of the current thread."""
     found: int = original("_thread", "get_ident")()
     return found
 
 
 def fork_marker() -> memoryview | _Pid:
     """
-    What has something true at 0 in this process, and not in one that is forked off it, by whatever means.
+    Return an object whose item 0 is true in this process, and false in any process forked from it, in whatever way.
 
-    The kernel gives a forked child zeros for such a page, so that nobody need ask for the process id, which takes
-    longer than to count a request.
+    The kernel zeroes such a page in a forked child, so there is no need to get the process id, which takes longer than
+    counting a request.
     """
     page = mmap.mmap(-1, mmap.PAGESIZE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     try:
         page.madvise(_WIPE_ON_FORK)
-    except (OSError, ValueError):  # no Linux, or one before 4.14
+    except (OSError, ValueError):  # not Linux, or older than 4.14
         return _Pid()
     page[0] = 1
     return memoryview(page)
 
 
 _WIPE_ON_FORK = 18
-"""Linux: MADV_WIPEONFORK, which Python has no name for."""
+"""Linux: MADV_WIPEONFORK, for which Python has no constant."""
 
 
 class _Pid:
@@ -87,83 +88,84 @@ class _Pid:
 
 def yielding(items: Iterable[T]) -> Iterator[T]:
     """
-    *items*, with pauses in which other threads get the interpreter.
+    Yield *items*, with pauses in which other threads get the interpreter.
 
-    A thread that computes keeps it for 5 ms at a time (``sys.getswitchinterval()``), which requests would wait for.
+    A thread that computes keeps the interpreter for 5 ms at a time (``sys.getswitchinterval()``), and requests would
+    have to wait.
     """
     pause = original("time", "sleep")
     for number, item in enumerate(items, 1):
-        if not number % _IN_A_ROW:
+        if not number % _ITEMS_PER_PAUSE:
             pause(_PAUSE_SECONDS)
         yield item
 
 
 def free_gradually(items: list[Any]) -> None:
-    """Empty *items*, with such pauses: to free a hundred thousand takes some milliseconds, too."""
-    for _ in yielding(range(0, len(items), _FREED)):
-        del items[-_FREED:]
+    """Empty *items* with the same pauses: freeing a hundred thousand items takes milliseconds, too."""
+    for _ in yielding(range(0, len(items), _FREED_AT_ONCE)):
+        del items[-_FREED_AT_ONCE:]
 
 
-_FREED = 10
-"""Items: in the time of one that is worked at."""
+_FREED_AT_ONCE = 10
+"""Items that are freed in the time that processing one item takes."""
 
-_IN_A_ROW = 1500
-"""Items: a millisecond's work."""
+_ITEMS_PER_PAUSE = 1500
+"""Items that take about a millisecond to process."""
 
 _PAUSE_SECONDS = 1e-5
-"""With what the system adds, enough for another thread to wake up; for a hundred thousand items, 10 ms."""
+"""Long enough, with the system's overhead, for another thread to wake up; 10 ms in total per hundred thousand items."""
 
 
 class WakeUp:
-    """Wakes one waiter. To ring it is safe in a signal handler, which ``threading.Event.set()`` is not."""
+    """Wakes one waiting thread. `ring` is safe in a signal handler, unlike ``threading.Event.set()``."""
 
     def __init__(self) -> None:
         self._lock = lock()
         self._lock.acquire()
 
     def ring(self) -> None:
-        """Wake who waits, or the next who will."""
-        with suppress(RuntimeError):  # it has been rung, and nobody has come yet
+        """Wake the thread that waits, or the next one that will."""
+        with suppress(RuntimeError):  # already rung, and no thread has waited since
             self._lock.release()
 
     def wait(self, timeout: float) -> bool:
-        """Whether it rang within so many seconds."""
+        """Wait for `ring`, at most *timeout* seconds; return whether it was called."""
         return self._lock.acquire(timeout=timeout)
 
 
 class Event:
-    """Once set, it stays so, and nobody waits for it any more."""
+    """A flag that threads can wait for. Once set, it stays set."""
 
     def __init__(self) -> None:
-        self._bell = WakeUp()
+        self._wake_up = WakeUp()
         self._is_set = False
 
     def set(self) -> None:
-        """Let all go on."""
+        """Set the flag, and wake all waiting threads."""
         self._is_set = True
-        self._bell.ring()
+        self._wake_up.ring()
 
     def is_set(self) -> bool:
-        """Whether it is."""
+        """Return whether the flag is set."""
         return self._is_set
 
     def wait(self, timeout: float) -> bool:
-        """Whether it was set within so many seconds."""
-        if self._bell.wait(timeout):
-            self._bell.ring()  # for the next
+        """Wait for `set`, at most *timeout* seconds; return whether the flag is set."""
+        if self._wake_up.wait(timeout):
+            self._wake_up.ring()  # pass it on to the next thread
         return self._is_set
 
 
 class DaemonThread:
     """
-    A thread that an exit does not wait for.
+    A thread that does not keep the process from exiting.
 
     Args:
-        work: What it does.
-        name: For debuggers.
+        work: Function that the thread runs.
+        name: Name of the thread, for debuggers.
 
     Raises:
-        RuntimeError: No thread can be started, as in some Pythons while the interpreter ends.
+        RuntimeError: No thread can be started, as in some Python versions while the interpreter shuts down.
     """
 
     def __init__(self, work: Callable[[], None], *, name: str) -> None:
@@ -178,16 +180,16 @@ class DaemonThread:
 
     @property
     def is_alive(self) -> bool:
-        """It has not ended."""
+        """Whether the thread has not ended."""
         return not self._ended.is_set()
 
     @property
     def is_current(self) -> bool:
-        """This very thread is it."""
+        """Whether this is the calling thread."""
         return self._id == thread_id()
 
     def join(self, timeout: float) -> bool:
-        """Whether it ended within so many seconds."""
+        """Wait for the thread to end, at most *timeout* seconds; return whether it has ended."""
         return self._ended.wait(timeout)
 
     def _run(self) -> None:
@@ -199,7 +201,7 @@ class DaemonThread:
 
 
 async def in_thread(call: Callable[[], T]) -> T:
-    """Return what *call* returns, while the event loop, asyncio's or trio's, serves others."""
-    from anyio import to_thread  # which httpx requires; a WSGI app never gets here
+    """Run *call* in a thread without blocking the event loop, asyncio's or trio's, and return its result."""
+    from anyio import to_thread  # installed with httpx; only async apps get here
 
     return await to_thread.run_sync(call)

@@ -5,63 +5,63 @@ from __future__ import annotations
 from typing import Protocol, TypeAlias
 
 NOBODY = ""
-"""Stands for no company, or no user. An id is never empty, so it cannot be mistaken for one."""
+"""The id for no company or no user. Real ids are never empty."""
 
 CAPPED = "capped"
-"""The user of nobody under which a flood of unknown companies is counted: nobody has no other."""
+"""The user, with `NOBODY` as the company, under which usage beyond the cardinality limit is counted."""
 
 UNIQUE = "\x01"
 HIGHEST = "\x02"
-"""What a cell's user begins with that is a value."""
+"""First character in place of a user: what follows is an observed value."""
 
 UsageKey: TypeAlias = "tuple[str, str, str, str, int]"
-"""What is counted apart: meter name, Stripe event name, company, user, window."""
+"""Meter name, Stripe event name, company, user, window."""
 
 
 Counted: TypeAlias = "tuple[UsageKey, int, int]"
-"""A cell, its quantity, and the unix second of its last usage."""
+"""Usage key, quantity, and Unix second of the last usage."""
 
 MeterWindow: TypeAlias = "tuple[str, str, int]"
-"""The part of a cell that many customers share: meter name, Stripe event name, window."""
+"""The part of a usage key that many companies share: meter name, Stripe event name, window."""
 
 Subject: TypeAlias = "str | tuple[str, str]"
-"""The rest of it: the company, with the user if there is one."""
+"""The rest of a usage key: the company, or company and user."""
 
 
 def usage_key_of(place: MeterWindow, who: Subject) -> UsageKey:
-    """The cell of that place and customer."""
+    """Return the usage key made of *place* and *who*."""
     meter, event_name, window = place
     company, user = both_of(who)
     return (meter, event_name, company, user, window)
 
 
 def both_of(who: Subject) -> tuple[str, str]:
-    """Company and user; empty without one."""
+    """Return company and user; the user is `NOBODY` if there is none."""
     return (who, "") if isinstance(who, str) else who
 
 
 class ClosedJournalError(Exception):
-    """The journal was closed before this count reached it; count in the next one."""
+    """The journal was closed before this count reached it; count in the next journal."""
 
 
 class OneByOne(Protocol):
-    """A journal, for the shortest way to it."""
+    """The part of a journal that the hot path calls directly."""
 
     def count_one(self, place: MeterWindow, who: Subject, now: float) -> bool:
-        """Add 1 to the cell of *place* and *who*, if it is there already and open; whether that was so."""
+        """Add 1 to the usage of *place* and *who* if it has a counter already; return whether it was added."""
 
 
 class Sink(Protocol):
-    """What keeps the counts."""
+    """Destination of counts."""
 
     @property
     def journal(self) -> OneByOne:
-        """What counts in this process."""
+        """Journal of this process."""
 
     def count(self, cells: list[tuple[UsageKey, int]], now: float) -> None:
-        """Add each quantity to its cell, whatever has to be started for that; *now* is the unix second of the usage."""
+        """Add each quantity to its usage key, starting what is needed; *now* is the time of the usage, Unix seconds."""
 
 
 def is_observation(user: str) -> bool:
-    """The user of a cell is a value."""
+    """Return whether *user*, from a usage key, is an observed value instead of a user."""
     return (user[:1] == UNIQUE and len(user) > 1) or (user[:1] == HIGHEST and user[1:].isdecimal())

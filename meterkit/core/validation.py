@@ -1,7 +1,7 @@
 """
 Bounds on ids, quantities and timestamps, and the checks that enforce them.
 
-One place for the bounds, so that ``record()``, ``add_usage()``, ``identify=`` and measured values agree.
+They are shared by ``record()``, ``add_usage()``, ``identify=`` and measured values.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ MAX_QUANTITY = 999_999_999_999_999
 """Stripe: the value of a meter event has at most 15 significant digits."""
 
 MAX_ID_LENGTH = 255
-"""Characters in a company or user id. Longer than any Stripe id; short enough to keep a journal small."""
+"""Characters in a company or user id: longer than any Stripe id, and short enough to keep a journal small."""
 
 MAX_ID_BYTES = 3 * MAX_ID_LENGTH
-"""In UTF-8, where an emoji takes four: a row of an index of PostgreSQL has 2,704, for two ids and two names."""
+"""Bytes of an id in UTF-8, where an emoji takes four. PostgreSQL: an index row has 2,704, for two ids and two names."""
 
 MAX_EVENT_NAME_LENGTH = 100
 """Stripe: ``event_name`` has at most 100 characters."""
@@ -31,47 +31,55 @@ OLDEST_SECONDS = 35 * 24 * 3600
 
 def checked_quantity(value: Any) -> int:
     """
-    *value* as an int from 0 to `MAX_QUANTITY`.
+    Return *value* as an int from 0 to `MAX_QUANTITY`.
 
     Raises:
-        UsageError: It is not an int (a float or bool is none), is negative, or has over 15 digits.
+        UsageError: *value* is not an int (floats and bools are not), is negative, or has more than 15 digits.
     """
     if type(value) is not int:
         if isinstance(value, bool):
-            raise UsageError(f"a quantity is an int, not the bool {value}", reason="quantity_not_int")
+            raise UsageError(f"quantity must be an int, not the bool {value}", reason="quantity_not_int")
         try:
-            value = operator.index(value)  # also takes the ints of numpy and the like
+            value = operator.index(value)  # also accepts the ints of numpy and the like
         except Exception:
             raise UsageError(
-                f"a quantity is an int, not {type(value).__name__}; count in a smaller unit, "
+                f"quantity must be an int, not {type(value).__name__}; count in a smaller unit, "
                 "such as milliseconds instead of seconds",
                 reason="quantity_not_int",
             ) from None
     if value < 0:
-        raise UsageError("a quantity is 0 or more; usage is corrected, not subtracted", reason="quantity_negative")
+        raise UsageError(
+            "quantity must not be negative; to reverse usage, use `meterkit correct`", reason="quantity_negative"
+        )
     if value > MAX_QUANTITY:
-        raise UsageError("a quantity has at most 15 digits; count in a larger unit", reason="quantity_too_large")
+        raise UsageError("quantity must have at most 15 digits; count in a larger unit", reason="quantity_too_large")
     return int(value)
 
 
-def checked_id(value: Any, what: str) -> str:
+def checked_id(value: Any, kind: str) -> str:
     """
-    *value* as the id of a company or user: 1 to `MAX_ID_LENGTH` printable characters.
+    Return *value* as an id: a str of 1 to `MAX_ID_LENGTH` printable characters.
+
+    Args:
+        value: Id to check.
+        kind: What the id stands for, such as ``company``; used in the message and in the reason.
 
     Raises:
-        UsageError: It is not such a string. *what* names it in the message and in the reason.
+        UsageError: *value* is not such a string.
     """
     if not isinstance(value, str):
-        raise UsageError(f"a {what} id is a str, not {type(value).__name__}", reason=f"{what}_not_str")
+        raise UsageError(f"{kind} id must be a str, not {type(value).__name__}", reason=f"{kind}_not_str")
     if not value or value.isspace():
-        raise UsageError(f"a {what} id is empty; answer None for nobody", reason=f"{what}_empty")
+        raise UsageError(f"{kind} id must not be empty; return None if the {kind} is unknown", reason=f"{kind}_empty")
     if len(value) > MAX_ID_LENGTH:
-        raise UsageError(f"a {what} id has {len(value)} characters, over {MAX_ID_LENGTH}", reason=f"{what}_too_long")
+        raise UsageError(
+            f"{kind} id must have at most {MAX_ID_LENGTH} characters, not {len(value)}", reason=f"{kind}_too_long"
+        )
     if not value.isprintable():
-        raise UsageError(f"a {what} id has unprintable characters", reason=f"{what}_unprintable")
+        raise UsageError(f"{kind} id must not contain unprintable characters", reason=f"{kind}_unprintable")
     if not value.isascii() and len(value.encode()) > MAX_ID_BYTES:
-        raise UsageError(f"a {what} id has over {MAX_ID_BYTES} bytes in UTF-8", reason=f"{what}_too_long")
-    return str.__str__(value)  # of a subclass, such as an enum's, too
+        raise UsageError(f"{kind} id must have at most {MAX_ID_BYTES} bytes in UTF-8", reason=f"{kind}_too_long")
+    return str.__str__(value)  # a plain str, even if *value* is of a subclass such as an enum's
 
 
 def is_customer_id(company: str) -> bool:
@@ -81,38 +89,40 @@ def is_customer_id(company: str) -> bool:
 
 def checked_customer(value: Any) -> str:
     """
-    *value* as the id of a Stripe customer.
+    Return *value* as the id of a Stripe customer.
 
     Raises:
-        UsageError: It is none.
+        UsageError: *value* is not such an id.
     """
     customer = checked_id(value, "customer")
     if not is_customer_id(customer):
         raise UsageError(
-            f"a Stripe customer id begins with cus_, unlike {customer!r:.60}", reason="customer_not_stripe"
+            f"customer must be a Stripe customer id (cus_...), not {customer!r:.60}", reason="customer_not_stripe"
         )
     return customer
 
 
 def checked_moment(value: Any, now: float) -> int:
     """
-    *value*, a moment of the last `OLDEST_SECONDS`, in unix seconds.
+    Return *value*, a time within the last `OLDEST_SECONDS`, in Unix seconds.
 
     Raises:
-        UsageError: It is no datetime with a time zone, is older, or lies ahead.
+        UsageError: *value* is not a datetime with a time zone, is older, or is in the future.
     """
     if not isinstance(value, datetime) or value.utcoffset() is None:
         raise UsageError(
-            f"at= is a datetime with a time zone, such as datetime.now(timezone.utc), not {value!r:.100}",
+            f"at= must be a datetime with a time zone, such as datetime.now(timezone.utc), not {value!r:.100}",
             reason="at_not_aware",
         )
     moment = int(value.timestamp())
     if moment < now - OLDEST_SECONDS:
         raise UsageError(
-            f"{value:%Y-%m-%d %H:%M} is over 35 days ago, and Stripe takes no usage that old; bill it by an invoice "
-            "item instead",
+            f"{value:%Y-%m-%d %H:%M} is more than 35 days ago, and Stripe does not accept usage that old; bill it with "
+            "an invoice item",
             reason="at_too_old",
         )
     if moment > now:
-        raise UsageError(f"{value:%Y-%m-%d %H:%M} lies ahead; count usage when it happens", reason="at_in_future")
+        raise UsageError(
+            f"{value:%Y-%m-%d %H:%M} is in the future; record usage when it happens", reason="at_in_future"
+        )
     return moment

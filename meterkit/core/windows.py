@@ -1,8 +1,8 @@
 """
 Hourly usage windows in UTC, split where a billing period ends.
 
-A window is one UTC hour, named by the unix second in which it begins. An hour into which a billing period's boundary
-of a company is known to fall has two for that company, so that each lands on its own invoice.
+A window is one UTC hour, identified by the Unix second at which it begins. An hour in which a company's billing period
+is known to end has two windows for that company, so that each part lands on its own invoice.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from collections.abc import Mapping
 HOUR = 3600
 
 WINDOW_SECONDS = HOUR
-"""The longest that a window may be."""
+"""Longest duration of a window, seconds."""
 
 
 class Windows:
     """
-    Tells which window a moment belongs to.
+    Finds the window that a moment belongs to.
 
     Attributes:
-        boundaries: By company, the seconds in which a billing period ends and the next begins, in ascending order;
-            only those of now and the next hours. Replaced as a whole, by the thread that flushes.
-        past: The same of the last 35 days, for usage of the past; looked up every hour.
+        boundaries: By company, the Unix seconds at which a billing period ends and the next begins, in ascending order;
+            only those of the current and the next hours. Replaced as a whole, by the thread that flushes.
+        past: By company, the boundaries of the last 35 days, Unix seconds, for past usage; updated every hour.
     """
 
     __slots__ = ("boundaries", "past")
@@ -32,7 +32,7 @@ class Windows:
         self.past: Mapping[str, tuple[int, ...]] = {}
 
     def at(self, moment: int, company: str) -> int:
-        """The begin of the window of *company* into which the second *moment* falls."""
+        """Return the start of *company*'s window that contains the Unix second *moment*."""
         begin = moment - moment % HOUR
         if self.boundaries:
             for boundary in self.boundaries.get(company, ()):
@@ -41,11 +41,11 @@ class Windows:
         return begin
 
     def of_the_past(self, moment: int, company: str) -> int:
-        """The same, of a moment that may be long ago."""
+        """Return the start of *company*'s window that contains *moment*, which may be up to 35 days ago."""
         edges = (*self.past.get(company, ()), *self.boundaries.get(company, ()))
         return max([moment - moment % HOUR, *(edge for edge in edges if moment - moment % HOUR < edge <= moment)])
 
 
 def hour_of(window: int) -> int:
-    """The hour in which *window* lies: Stripe's summaries know only whole ones."""
+    """Return the start of the hour that contains *window*: Stripe's summaries are by whole hours."""
     return window - window % HOUR

@@ -1,6 +1,6 @@
 """
 Counts that survive a kill: counters in memory-mapped files, folded into the ledger every few seconds.
 
-It knows files, and no rules. In reading order: `file_format`, `index`, `generation`, `pool`, `journal`; then `recovery`
-for the files of dead processes, and `cardinality` for the bound on memory.
+No meters, no SQL and no Stripe. In reading order: `file_format`, `index`, `generation`, `pool`, `journal`; then
+`recovery` for the files of dead processes, and `cardinality` for the bound on memory.
 """

@@ -1,9 +1,9 @@
 """
 Cardinality limit: bound memory when clients invent company ids.
 
-Whoever lets clients choose the id that ``identify=`` answers lets them fill the memory with it. So when too much waits
-to be flushed, companies that are not known yet are counted together, under nobody; known ones are counted one by one
-all the while, their users together.
+If clients can choose the id that ``identify=`` returns, they can fill the memory with ids. So when too much waits to be
+flushed, unknown companies are counted together, under no company. Known companies are still counted one by one, each
+with its users together.
 """
 
 from __future__ import annotations
@@ -16,50 +16,50 @@ from meterkit.core.usage_key import CAPPED, NOBODY, UsageKey
 from meterkit.journal.generation import Generation
 
 MOST_IN_MEMORY = 16 << 20
-"""Bytes of generations without a file; four times as many with the look-up tables of their cells."""
+"""Bytes of generations without a file. With their indexes, they take four times as much memory."""
 
 MOST_WAITING = 256 << 20
-"""Bytes of generations, for over four million different companies, users and meters."""
+"""Bytes of all generations: over four million combinations of company, user and meter."""
 
 MOST_KNOWN = 200_000
-"""Companies: some 25 MB. Further ones are unknown to this process when a flood comes."""
+"""Companies that are known to this process, some 25 MB. Further ones count as unknown while the limit applies."""
 
 
 class CardinalityLimit:
     """
-    Whether there is one, and who is let through.
+    Decides whether the limit applies, and which companies are still counted separately.
 
-    The journal holds its lock around every call but `know` and `report`.
+    The journal holds its lock around every call except `know` and `report`.
 
     Attributes:
-        is_high: There is one.
+        is_active: Whether the limit applies now.
     """
 
     def __init__(self) -> None:
-        self.is_high = False
+        self.is_active = False
         self._known: set[str] = set()
         self._capped = 0
 
     def know(self, companies: Iterable[str]) -> None:
-        """These exist. From one thread; others look at the set meanwhile, which sees one or does not yet."""
-        if not self.is_high:
+        """Remember *companies* as known. To be called from one thread; others may read the set at the same time."""
+        if not self.is_active:
             for company in companies:
                 if len(self._known) >= MOST_KNOWN:
                     return
                 self._known.add(company)
 
-    def rise(self, waiting: list[Generation]) -> None:
-        """A generation more waits to be flushed."""
+    def engage(self, waiting: list[Generation]) -> None:
+        """Apply the limit if *waiting*, the generations to be flushed, have become too large."""
         in_memory = sum(each.size for each in waiting if each.path is None)
-        waits = sum(each.size for each in waiting)
-        self.is_high = self.is_high or in_memory >= MOST_IN_MEMORY or waits >= MOST_WAITING
+        total = sum(each.size for each in waiting)
+        self.is_active = self.is_active or in_memory >= MOST_IN_MEMORY or total >= MOST_WAITING
 
-    def recede(self, waiting: list[Generation]) -> None:
-        """A generation less does."""
-        self.is_high = self.is_high and 2 * sum(each.size for each in waiting) >= MOST_IN_MEMORY
+    def release(self, waiting: list[Generation]) -> None:
+        """Lift the limit if *waiting*, the generations to be flushed, have become small enough."""
+        self.is_active = self.is_active and 2 * sum(each.size for each in waiting) >= MOST_IN_MEMORY
 
     def admit(self, cell: UsageKey, quantity: int, current: Generation) -> UsageKey:
-        """Where to count what is asked for *cell*, which may be new."""
+        """Return the usage key under which to count usage of *cell*, which may be new."""
         meter, event_name, company, _, window = cell
         if current.has(cell) or company == NOBODY:
             return cell
@@ -69,10 +69,10 @@ class CardinalityLimit:
         return (meter, event_name, NOBODY, CAPPED, window)
 
     def report(self, problems: Problems) -> None:
-        """Tell what has been capped so far, and the cure."""
+        """Report how much has been capped so far, and the cure."""
         message = (
-            f"companies are invented faster than they can be flushed: the usage of unknown ones is counted together, "
-            f"under no company, {self._capped} so far; that of known ones exactly. Answer from identify= only what you "
-            "have authenticated, and see that the ledger works"
+            f"new companies appear faster than they can be flushed: the usage of unknown ones is counted together, "
+            f"under no company, {self._capped} so far; known ones are counted exactly. Return only authenticated "
+            "companies from identify=, and check that the ledger works"
         )
         problems.note("journal_capped", message, level=logging.ERROR)

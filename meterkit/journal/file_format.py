@@ -1,17 +1,17 @@
 """
 Binary format of a journal file.
 
-It is a header, room for so many cells, and then their keys, each of these on an 8-byte boundary::
+A header, room for a fixed number of cells, and then the keys of the cells, each on an 8-byte boundary::
 
     header   magic 8 | version u32 | pid u32 | id 16 | created u64 | size u64 | cells u64 | crc32 of these u32 | zeros
     cell     quantity                  u64
              last used, unix seconds   f64
-    key      crc32 << 32 | length      u64      stored last: a key without it is not there yet
+    key      crc32 << 32 | length      u64      stored last: without it, the key does not exist yet
              canonical JSON, padded to 8
 
-A key is that of a place, ``[number,meter,event name,window]``, or of a cell in such a place, ``[number,company]`` or
-``[number,company,user]``; the first of those is the first cell's. So the keys can be copied into the next generation as
-they are, where all cells are zero.
+A key is either that of a place, ``[number,meter,event name,window]``, or that of a cell in a place,
+``[number,company]`` or ``[number,company,user]``. The nth cell key belongs to the nth cell. So the keys can be copied
+unchanged into the next generation, in which all cells are zero.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ _HEADER_BYTES = 64
 ID_BYTES = 16
 
 FIRST_CELL = _HEADER_BYTES // 8
-"""In words of eight bytes."""
+"""Position of the first cell, in words of eight bytes."""
 
 CELL_WORDS = 2
 
 _KEY_BYTES = 40
-"""Of a key, on average, as far as can be known beforehand: where they are shorter, some room is left over."""
+"""Estimated average size of a key, bytes. If keys are shorter, some room is left over."""
 
 
 class ForeignFileError(Exception):
@@ -47,7 +47,7 @@ class ForeignFileError(Exception):
 
 def generation_id(data: bytes) -> str:
     """
-    The id in a generation's header.
+    Return the id in a generation's header.
 
     Raises:
         ForeignFileError: *data* is not a generation of this version.
@@ -59,7 +59,7 @@ def generation_id(data: bytes) -> str:
     if magic != _MAGIC:
         raise ForeignFileError("it was not written by meterkit")
     if version != _VERSION:
-        raise ForeignFileError(f"it has format version {version}, and this meterkit reads {_VERSION}")
+        raise ForeignFileError(f"it has format version {version}; this meterkit reads version {_VERSION}")
     if crc != zlib.crc32(data[: _HEADER.size]):
         raise ForeignFileError("its header is damaged")
     if size % 8:
@@ -68,16 +68,16 @@ def generation_id(data: bytes) -> str:
 
 
 def owner(data: bytes) -> int:
-    """The pid of the process that made the generation."""
+    """Return the pid of the process that created the generation."""
     return int(_HEADER.unpack_from(data)[2])
 
 
 def read(data: bytes) -> list[Counted]:
     """
-    What a generation holds, which its owner may still be writing.
+    Return the counts in a generation, to which its owner may still be writing.
 
     Raises:
-        ForeignFileError: *data* is not a generation, or torn.
+        ForeignFileError: *data* is not a generation, or is torn.
     """
     generation_id(data)
     return list(records(data))
@@ -85,10 +85,10 @@ def read(data: bytes) -> list[Counted]:
 
 def records(data: bytes) -> Iterator[Counted]:
     """
-    The cells in *data*, whose header is sound, one by one.
+    Yield the counts in *data*, whose header is valid.
 
     Raises:
-        ForeignFileError: From here on it is torn.
+        ForeignFileError: *data* is torn after the last count that was yielded.
     """
     declared, cells = _HEADER.unpack_from(data)[5:]
     whole = memoryview(data)[: len(data) // 8 * 8]
@@ -104,23 +104,23 @@ def records(data: bytes) -> Iterator[Counted]:
         if words[at]:
             number, company, *user = found
             place, last = places[number], seconds[at + 1]
-            # A damaged time costs nobody the count: it was some time in the window.
+            # A count is kept even if its time is damaged: its window is known.
             when = int(last) if 0 <= last <= _LATEST else place[2]
             yield usage_key_of(place, (company, *user) if user else company), words[at], when
         at += CELL_WORDS
     if len(data) < declared:
-        raise ForeignFileError(f"it was cut from {declared} to {len(data)} bytes")
-    if places and any(words[at : keys_at(cells)]):  # a power cut, before all of it was on the disk
+        raise ForeignFileError(f"it was truncated from {declared} to {len(data)} bytes")
+    if places and any(words[at : keys_at(cells)]):  # a power failure before everything was on the disk
         raise ForeignFileError("it has counts whose keys are missing")
 
 
 _PLACE_FIELDS = 4
 
-_LATEST = 2**53  # what a float holds to the second
+_LATEST = 2**53  # above this, a float cannot represent every second
 
 
 def _key(data: bytes, mark: int, at: int) -> tuple[list[Any], int]:
-    """The key whose first word is *mark*, at *at*; and where the next one is."""
+    """Return the key at the word *at*, whose first word is *mark*, and the position of the next key."""
     crc, length = mark >> 32, mark & 0xFFFFFFFF
     start = (at + 1) * 8
     key = data[start : start + length]
@@ -130,31 +130,31 @@ def _key(data: bytes, mark: int, at: int) -> tuple[list[Any], int]:
 
 
 def room_for_cells(size: int) -> int:
-    """How many cells a generation of so many bytes has room for."""
+    """Return for how many cells a generation of *size* bytes has room."""
     return (size - _HEADER_BYTES) // (8 * CELL_WORDS + _KEY_BYTES)
 
 
 def keys_at(cells: int) -> int:
-    """The word at which the keys begin, where there is room for so many cells."""
+    """Return the position, in words, of the first key in a generation with room for *cells* cells."""
     return FIRST_CELL + CELL_WORDS * cells
 
 
 def clear(fd: int) -> None:
-    """Have nothing in the file at *fd*, should it stay, or come back."""
+    """Empty the generation in *fd*, in case the file cannot be removed, or is restored."""
     cells = int(_HEADER.unpack(os.pread(fd, _HEADER.size, 0))[6])
     os.pwrite(fd, bytes(8), 8 * keys_at(cells))
 
 
 def header(generation_id: bytes, size: int) -> bytes:
-    """The first bytes of a new one, which belongs to this process."""
+    """Return the header of a new generation of *size* bytes that belongs to this process."""
     head = _HEADER.pack(_MAGIC, _VERSION, os.getpid(), generation_id, int(time.time()), size, room_for_cells(size))
     return head + struct.pack("<I", zlib.crc32(head))
 
 
 def by_meter(cells: Iterable[Counted]) -> dict[str, int]:
-    """What *cells* come to, by meter."""
+    """Return the total of *cells* by meter, without observations."""
     totals: dict[str, int] = {}
     for (meter, _, _, user, _), quantity, _last in cells:
-        if not is_observation(user):  # it is not known yet what that adds
+        if not is_observation(user):  # how much those add is not known yet
             totals[meter] = totals.get(meter, 0) + quantity
     return totals

@@ -1,8 +1,8 @@
 """
 In-memory index from usage key to counter slot, carried over between generations.
 
-Who comes in one flush interval mostly comes again within the hour. So a generation goes on with the layout of the one
-before it, and what a customer's first request had to write down is there for all that follow.
+The companies of one flush interval are mostly those of the next. So a generation takes over the index of the one before
+it, and only a company's first request in an hour has to write a key.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from meterkit.core.usage_key import MeterWindow, Subject
 from meterkit.core.windows import HOUR
 
 Shared: TypeAlias = tuple[dict[Subject, int], list[Subject], str]
-"""By customer, the word at which the cell begins; the customers, as they came; and what begins the keys of all."""
+"""Position of the cell, in words, by subject; the subjects in order of arrival; and the common start of their keys."""
 
-_json = json.encoder.encode_basestring_ascii  # as ``json.dumps()`` does, in a tenth of its time
+_json = json.encoder.encode_basestring_ascii  # same result as ``json.dumps()``, ten times as fast
 
 
 class Index:
     """
-    The cells of generations that follow each other. They only become more.
+    The cells of successive generations. Cells are added, never removed.
 
     Attributes:
-        places: What the cells of each place share.
-        tip: How many words the keys take, and how many cells there are. In one, so that both change in one step,
-            whatever a signal handler raises.
-        watched_at: By company and watched meter, where that is counted.
+        places: Subjects and their cells, by place.
+        tip: Size of the keys in words, and number of cells. A tuple, so that both change in one step, whatever a signal
+            handler raises.
+        watched_at: Positions of the cells, in words, by company and watched meter.
     """
 
     def __init__(self) -> None:
@@ -37,37 +37,37 @@ class Index:
         self.watched_at: dict[tuple[str, str], list[int]] = {}
 
     @property
-    def is_worn(self) -> bool:
-        """Most of its cells are of hours before the last one: nobody will come to them any more."""
+    def is_stale(self) -> bool:
+        """Whether most of the cells belong to hours before the latest one, so that they will not be used again."""
         hours: dict[int, int] = {}
-        for (_, _, window), (theirs, _, _) in list(self.places.items()):
+        for (_, _, window), (slots, _, _) in list(self.places.items()):
             hour = window // HOUR
-            hours[hour] = hours.get(hour, 0) + len(theirs)
+            hours[hour] = hours.get(hour, 0) + len(slots)
         return bool(hours) and 2 * hours[max(hours)] < sum(hours.values())
 
     def share(self, place: MeterWindow, end: int) -> Shared:
-        """Begin with a place, whose key ends at the word *end* of the keys."""
+        """Add *place*, whose key ends at the word *end* of the keys, and return its entry."""
         shared: Shared = ({}, [], f"[{len(self.places)},")
         self.tip = (end, self.tip[1])
         self.places[place] = shared
         return shared
 
-    def let_go(self) -> None:
-        """Nobody needs it any more: free it without keeping requests waiting."""
-        for theirs, everyone, _ in self.places.values():
-            free_gradually(everyone)
-            for _ in yielding(range(len(theirs))):
-                theirs.popitem()
+    def free(self) -> None:
+        """Free the index, which is no longer used, without making requests wait."""
+        for slots, subjects, _ in self.places.values():
+            free_gradually(subjects)
+            for _ in yielding(range(len(slots))):
+                slots.popitem()
 
 
 def place_key(number: int, place: MeterWindow) -> bytes:
-    """What stands in the file for the place of that number."""
+    """Return the key of *place*, numbered *number*, as it is stored in the file."""
     meter, event_name, window = place
     return f"[{number},{_json(meter)},{_json(event_name)},{window}]".encode()
 
 
 def cell_key(head: str, who: Subject) -> bytes:
-    """What stands in the file for a customer's cell."""
+    """Return the key of the cell of *who*, as it is stored in the file; *head* is the common start for its place."""
     if isinstance(who, str):
         return f"{head}{_json(who)}]".encode()
     return f"{head}{_json(who[0])},{_json(who[1])}]".encode()

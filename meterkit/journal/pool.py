@@ -10,42 +10,42 @@ from meterkit.core.problems import Problems
 from meterkit.journal.generation import Generation
 
 MOST = 8
-"""At a time. One is enough, unless new customers come faster than they are flushed."""
+"""Most spare generations. One is enough unless new companies appear faster than they are flushed."""
 
 LARGEST = 8 << 20
-"""Bytes: some 150,000 cells, which the ledger takes in a second. A full generation is followed by larger ones."""
+"""Largest size of a generation, bytes: some 150,000 cells, which fold in a second. Sizes grow when one is full."""
 
 
 class GenerationPool:
     """
-    Makes them, and hands them out.
+    Creates generations and hands them out.
 
-    One thread at a time may `fill`; any may `take`, one at a time.
+    One thread at a time may call `fill`. Any thread may call `take`, one at a time.
 
     Args:
-        directory: Where the files are; made when the first is.
-        size: Bytes of a generation, at first and in memory.
-        problems: Where trouble goes.
+        directory: Directory of the files; created with the first one.
+        size: Initial size of a generation, and the size of one in memory, bytes.
+        problems: Collector of problems.
 
     Attributes:
-        ready: Each has a file.
-        coming: The next one, while it is made ready to follow the current one.
+        ready: Spare generations, each with a file.
+        upcoming: Next generation while it is being prepared; otherwise None.
     """
 
     def __init__(self, directory: Path, *, size: int, problems: Problems) -> None:
         self._directory = directory
         self._size = self._smallest = size
         self._problems = problems
-        self._wanted = 1
+        self._target = 1
         self._no_file = ""
         self.ready: list[Generation] = []
-        self.coming: Generation | None = None
+        self.upcoming: Generation | None = None
 
     def make(self) -> Generation:
-        """A new one: a file, or in memory where none can be had, which `report_trouble` tells."""
+        """Return a new generation, in memory if no file can be created; `report_trouble` then says why."""
         network = network_type(self._directory)
         if network is not None:
-            self._no_file = f"it is on a network file system, {network}, whose locks do not keep hosts apart"
+            self._no_file = f"it is on a network file system, {network}, whose locks do not work between hosts"
             return Generation.in_memory(self._smallest)
         try:
             made = Generation.create(self._directory, self._size)
@@ -56,34 +56,34 @@ class GenerationPool:
         return made
 
     def take(self) -> Generation:
-        """The next one, without a disk call: in memory, if none is ready."""
+        """Return the next generation without disk access: one in memory if none is ready."""
         try:
             return self.ready.pop()
         except IndexError:
-            self._wanted = min(2 * self._wanted, MOST)
+            self._target = min(2 * self._target, MOST)
             return Generation.in_memory(self._smallest)
 
     def follow(self, current: Generation, coming: Generation) -> bool:
-        """Prepare *coming* to go on with the layout of *current*, while that is in use; whether it should."""
+        """Prepare *coming* to take over the index of *current*, which is still in use; return whether it should."""
         try:
-            return not current.index.is_worn and coming.copy_keys(current)
-        except ValueError:  # it has been let go of: the journal is closed
+            return not current.index.is_stale and coming.copy_keys(current)
+        except ValueError:  # it has been released: the journal is closed
             return False
 
     def grow(self) -> None:
-        """One was too small for a flush interval."""
+        """Double the size of future generations: one was too small for a flush interval."""
         self._size = min(2 * self._size, max(LARGEST, self._smallest))
 
     def fill(self, current: Generation) -> None:
-        """Make as many as are used up between two calls, each with room for twice of what is in *current*."""
-        if current.is_gone:
+        """Create as many spares as are used up between two calls, each with twice the room that *current* uses."""
+        if current.is_deleted:
             self.report_deleted()
         while 2 * current.bytes_used > self._size < LARGEST:
             self.grow()
         for each in list(self.ready):
-            if each.is_gone:
+            if each.is_deleted:
                 self._drop(each)
-        while sum(each.size >= self._size for each in self.ready) < self._wanted:
+        while sum(each.size >= self._size for each in self.ready) < self._target:
             made = self.make()
             self.report_trouble()
             if made.path is None:
@@ -94,51 +94,51 @@ class GenerationPool:
                 self._drop(each)
 
     def relax(self, used: int) -> None:
-        """All is flushed, of the last so many bytes: one will do, and a smaller one if that was hardly used."""
-        self._wanted = 1
+        """Keep a single spare now that all is flushed, and a smaller one if the last generation *used* few bytes."""
+        self._target = 1
         if 4 * used < self._size:
             self._size = max(self._size // 2, self._smallest)
 
     def report_trouble(self) -> None:
-        """Tell whether files can be had. Not under a lock: logging handlers are the application's code."""
+        """Report whether files can be created. Not to be called under a lock: logging handlers are application code."""
         if not self._no_file:
             self._problems.clear("journal_in_memory")
         else:
             self._problems.note(
                 "journal_in_memory",
-                f"no journal can be kept in {self._directory} ({self._no_file}): counting in memory, so a kill of this "
-                "process loses what is not flushed. Make the directory writable, free space, or set data_dir= to a "
-                "local disk",
+                f"cannot create journal files in {self._directory} ({self._no_file}): counting in memory, so killing "
+                "this process loses what is not flushed. Make the directory writable, free disk space, or set "
+                "data_dir= to a local disk",
                 level=logging.ERROR,
             )
 
     def report_full(self) -> None:
-        """There was none left, and the flusher has been woken."""
+        """Report that the pool is empty. An early flush has been requested."""
         self._problems.note(
             "journal_full",
-            "more new customers than the journal has room for: counting in memory until the next flush, a moment "
-            "from now; only a kill before it would lose this usage",
+            "more new companies than the journal has room for: counting in memory until the next flush, which starts "
+            "now; only a kill before it would lose this usage",
         )
 
     def report_deleted(self) -> None:
-        """Somebody else removed a file of ours: what is counted in it would die with the process."""
+        """Report that something else deleted a journal file: what is counted in it would be lost with the process."""
         self._problems.note(
             "journal_deleted",
-            f"somebody deleted files in {self._directory}, of a journal that is in use. New ones are made, and nothing "
-            "is lost unless a kill came before. Keep what tidies up away from data_dir=",
+            f"files of a journal in use were deleted from {self._directory}. New ones are created, and nothing is lost "
+            "unless the process was killed first. Exclude data_dir= from whatever cleans up there",
             level=logging.ERROR,
         )
 
     def report_lost(self, lost: list[dict[str, int]]) -> None:
-        """By meter, what was counted and is nowhere."""
-        told = f"usage that neither a file nor the ledger would take is lost: {lost}"
-        self._problems.note("journal_lost", told, level=logging.ERROR)
+        """Report *lost*, quantities by meter that could not be stored anywhere."""
+        message = f"usage that neither a journal file nor the ledger could store is lost: {lost}"
+        self._problems.note("journal_lost", message, level=logging.ERROR)
 
     def _drop(self, each: Generation) -> None:
         try:
             self.ready.remove(each)
         except ValueError:
-            return  # it has just been taken, and is looked at in its place
-        if each.is_gone:
+            return  # it has just been taken, and is now checked as the current one
+        if each.is_deleted:
             self.report_deleted()
         each.discard()

@@ -1,8 +1,8 @@
 """
 Recover the journal files of processes that have died.
 
-A generation's owner holds an ``flock`` on its file. When the lock is free the owner is gone, however it went, and
-whoever takes the lock may fold the file into the ledger.
+A generation's owner holds an ``flock`` on its file. If the lock is free, the owner has ended, in whatever way, and the
+process that takes the lock may fold the file into the ledger.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from meterkit.journal.file_format import ForeignFileError, by_meter, clear, gene
 from meterkit.journal.generation import SUFFIX, UNFINISHED
 
 HALF_MADE_SECONDS = 3600
-"""It takes a moment to make a generation; after that, nobody is at it any more."""
+"""Age at which an unfinished file is abandoned, seconds: creating a generation takes only a moment."""
 
 
 class Orphan:
     """
-    A generation whose owner is gone, locked by us and read.
+    A generation whose owner has ended, locked by this process and read.
 
     Attributes:
-        id: As its owner named it.
-        cells: What its owner had counted.
-        torn: Where the file stops making sense; None when it is sound to the end.
+        path: Path of the file.
+        id: Id of the generation.
+        cells: Counts in the file, as far as it is intact.
+        torn: Description of the damage; None if the file is intact.
     """
 
     def __init__(self, path: Path, fd: int, data: bytes) -> None:
@@ -46,29 +47,29 @@ class Orphan:
             self.torn = str(error)
 
     def discard(self) -> None:
-        """Remove the file: the ledger has what was in it. Emptied first, in case that it cannot be removed."""
+        """Remove the file, whose counts are in the ledger. It is emptied first, in case it cannot be removed."""
         clear(self._fd)
         self.path.unlink(missing_ok=True)
         self.release()
 
     def keep_torn(self, problems: Problems) -> None:
-        """The ledger has what was sound: keep the file as evidence, under a name that nobody adopts."""
+        """Keep a torn file as evidence, under a name that is never adopted. Its intact part is in the ledger."""
         aside = set_aside(self.path)
         self.release()
         problems.note(
             "journal_torn",
-            f"{self.torn}; what stood before that is in the ledger, and the file is kept as {aside}. "
-            "Usage after that point is lost; compare it with your access log",
+            f"{self.torn}; everything before the damage is in the ledger, and the file is kept as {aside}. "
+            "Usage after that point is lost; compare the ledger with your access log",
             level=logging.ERROR,
         )
 
     def release(self) -> None:
-        """Let others adopt it."""
+        """Release the lock, so that other processes can adopt the file."""
         os.close(self._fd)
 
 
 def orphans(directory: Path, *, own: set[Path | None], problems: Problems) -> Iterator[Orphan]:
-    """Adopt, one by one, the generations in *directory* whose owners are gone. What is no generation is set aside."""
+    """Adopt and yield the generations in *directory* whose owners have ended. Files of other kinds are set aside."""
     for path in sorted(directory.glob(f"*{SUFFIX}")):
         if path in own:
             continue
@@ -85,11 +86,11 @@ def orphans(directory: Path, *, own: set[Path | None], problems: Problems) -> It
 
 def adopt(path: Path) -> Orphan | None:
     """
-    Take over the generation at *path*; None if its owner lives, or another process was faster.
+    Take over the generation at *path*; return None if its owner is alive, or another process was faster.
 
     Raises:
-        ForeignFileError: It is no generation, or one of another version.
-        OSError: It cannot be read.
+        ForeignFileError: The file is not a generation, or is one of another version.
+        OSError: The file cannot be read.
     """
     try:
         fd = os.open(path, os.O_RDWR)
@@ -98,7 +99,7 @@ def adopt(path: Path) -> Orphan | None:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not path.exists() or path.stat().st_ino != os.fstat(fd).st_ino:
-            os.close(fd)  # it was folded and removed while we waited to look
+            os.close(fd)  # it was folded and removed after it was opened
             return None
         with os.fdopen(os.dup(fd), "rb") as file:
             return Orphan(path, fd, file.read())
@@ -111,11 +112,11 @@ def adopt(path: Path) -> Orphan | None:
 
 
 def totals_in(directory: Path, *, skip: Collection[Path | None]) -> dict[str, dict[str, int]]:
-    """What the files of living and dead processes hold, but for those to *skip*: by generation and meter."""
+    """Return what is in the files of live and dead processes, without those to *skip*, by generation id and meter."""
     totals = {}
     for path in sorted(directory.glob(f"*{SUFFIX}")):
         if path not in skip:
-            # Else it is folded in the meantime, or to be set aside by the next flush.
+            # Otherwise it has been folded in the meantime, or the next flush will set it aside.
             with suppress(ForeignFileError, OSError):
                 data = path.read_bytes()
                 totals[generation_id(data)] = by_meter(read(data))
@@ -123,7 +124,7 @@ def totals_in(directory: Path, *, skip: Collection[Path | None]) -> dict[str, di
 
 
 def sync(directory: Path) -> bool:
-    """See that files which were removed stay so, even if the power fails; whether that is certain."""
+    """Make the removal of files survive a power failure; return whether that succeeded."""
     try:
         fd = os.open(directory, os.O_RDONLY)
         try:
@@ -136,15 +137,15 @@ def sync(directory: Path) -> bool:
 
 
 def sweep(directory: Path) -> None:
-    """Remove the files in *directory* whose makers were killed before they could count anything in them."""
+    """Remove unfinished files from *directory*: their processes were killed before they could count anything."""
     for path in directory.glob(f"*{UNFINISHED}"):
-        with suppress(OSError):  # another was faster
+        with suppress(OSError):  # another process was faster
             if time.time() - path.stat().st_mtime > HALF_MADE_SECONDS:
                 path.unlink()
 
 
 def set_aside(path: Path) -> Path:
-    """Rename *path* so that nobody adopts it again; answer the new name."""
+    """Rename *path* so that it is not adopted again; return the new path."""
     aside = path.with_name(f"{path.name}.set-aside")
     path.rename(aside)
     return aside
@@ -159,6 +160,6 @@ def _set_foreign_aside(path: Path, why: str, problems: Problems) -> None:
         problems.note(
             "journal_foreign",
             f"{path.name} is not a journal that this meterkit can read: {why}. It is kept as {aside}; if another "
-            "meterkit wrote it, install that version and take the ending .set-aside off again, to have it flushed",
+            "meterkit wrote it, install that version and remove the suffix .set-aside to flush it",
             level=logging.ERROR,
         )

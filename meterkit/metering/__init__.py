@@ -1,6 +1,6 @@
 """
-What runs inside the user's request, and nothing else: which meters match an exchange, how much each counts, for whom.
+The part that runs inside the user's request: which meters match an exchange, how much each counts, and who pays.
 
-It knows no file, no SQL and no Stripe. In reading order: `exchange`, `meter`, `aggregation`, `matching`,
-`identification`, `evaluation`, `recorder`; `context` is what a view calls, `route_check` a warning on the side.
+No files, no SQL, no Stripe. In reading order: `exchange`, `meter`, `aggregation`, `matching`, `identification`,
+`evaluation`, `recorder`; then `context`, which views call, and `route_check`, which warns of routes that never match.
 """

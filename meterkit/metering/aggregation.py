@@ -1,9 +1,9 @@
 """
 `unique()` and `maximum()`: aggregations that are not plain sums.
 
-An exchange is sighted with a value; the ledger knows which values a billing period has seen, or the highest of them,
-and what goes to Stripe's sum is the increase. In the journal a sighting is a cell like any other: where the user
-stands, it has the value, after a character that no id has.
+An exchange is an observation of a value. The ledger stores which values were observed in a billing period, or the
+highest of them, and Stripe is sent the increase, so that its sum is right. In the journal an observation has a usage
+key like any other usage: in place of the user it has the value, after a character that no id contains.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ Of: TypeAlias = "str | Callable[[Exchange], Any]"
 @dataclass(frozen=True, slots=True)
 class Aggregation:
     """
-    How a value is found, and whether different ones are counted, or the highest. Made by `unique` and `maximum`.
+    How to find a value, and whether to count distinct values or the highest. Created by `unique` and `maximum`.
 
     Attributes:
         mark: `UNIQUE` or `HIGHEST`.
-        of: ``user``, the name of what views add, or a function of the exchange.
+        of: ``user``, a name that views pass to ``add_value`` or ``add_usage``, or a function of the exchange.
     """
 
     mark: str
@@ -39,10 +39,10 @@ class Aggregation:
 
     def observation(self, value: Any) -> str:
         """
-        What stands for *value* in a cell.
+        Return the observation of *value*, as it stands in a usage key.
 
         Raises:
-            UsageError: It cannot be counted.
+            UsageError: *value* cannot be counted.
         """
         if self.mark == UNIQUE:
             return UNIQUE + checked_id(value, "value")
@@ -50,25 +50,25 @@ class Aggregation:
 
     def recorded(self, quantity: int, user: str, value: str | None) -> str:
         """
-        What stands in a cell for what ``kit.record()`` was given.
+        Return the observation for a call of ``kit.record()``, as it stands in a usage key.
 
         Raises:
-            UsageError: There is no value, or it cannot be counted.
+            UsageError: The value is missing, or cannot be counted.
         """
         if self.mark == HIGHEST:
             return self.observation(quantity)
         found = value or (user if self.of == "user" else "")
         if not found:
-            what = "user=" if self.of == "user" else "value="
-            raise UsageError(f"this meter counts unique values: give record() {what}", reason="value_missing")
+            argument = "user=" if self.of == "user" else "value="
+            raise UsageError(f"this meter counts unique values: pass {argument} to record()", reason="value_missing")
         return self.observation(found)
 
     def found(self, exchange: Exchange, user: str | None) -> Any:
         """
-        The value that *exchange* has; None for none.
+        Return the value of *exchange*, or None if it has none.
 
         Raises:
-            Exception: The user's function did.
+            Exception: The user's function raised it.
         """
         if callable(self.of):
             return self.of(exchange)
@@ -79,33 +79,33 @@ class Aggregation:
 
 def unique(of: Of) -> Aggregation:
     """
-    Count each value once in a billing period.
+    Count each value once per billing period.
 
     Args:
-        of: ``"user"``: the user that ``identify=`` or ``identify()`` names. Another name: what the view said with
-            ``add_value(name, ...)``. Or a function of the `Exchange` that answers a str, or None for none.
+        of: ``"user"`` for the user that ``identify=`` returns or ``identify()`` sets; another name for the value that
+            the view passes to ``add_value(name, ...)``; or a function of the `Exchange` that returns a str or None.
 
     Raises:
-        ConfigurationError: *of* is neither.
+        ConfigurationError: *of* is neither a name nor a plain function.
     """
     return Aggregation(UNIQUE, _checked(of, "unique"))
 
 
 def maximum(of: Of) -> Aggregation:
     """
-    Count the highest value of a billing period: seats, or stored gigabytes.
+    Count the highest value of a billing period, such as seats or stored gigabytes.
 
     Args:
-        of: The name of what the view said with ``add_usage(name, ...)``; or a function of the `Exchange` that answers
-            an int, or None for none.
+        of: Name under which the view passes quantities to ``add_usage(name, ...)``; or a function of the `Exchange`
+            that returns an int or None.
 
     Raises:
-        ConfigurationError: *of* is neither.
+        ConfigurationError: *of* is neither a name nor a plain function.
     """
     return Aggregation(HIGHEST, _checked(of, "maximum"))
 
 
-def _checked(of: Any, what: str) -> Of:
+def _checked(of: Any, function: str) -> Of:
     if (isinstance(of, str) and of.strip()) or (callable(of) and not inspect.iscoroutinefunction(of)):
         return of  # type: ignore[no-any-return]
-    raise ConfigurationError(f"{what}() takes a name, or a plain function of an Exchange, not {of!r:.200}")
+    raise ConfigurationError(f"{function}() needs a name or a plain function of an Exchange, not {of!r:.200}")

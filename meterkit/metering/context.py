@@ -1,4 +1,4 @@
-"""What a view may say about the current exchange: `identify`, `add_usage`, `add_value`, `skip`."""
+"""What a view may call about the current exchange: `identify`, `add_usage`, `add_value`, `skip`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ log = logging.getLogger("meterkit.exchange")
 
 def identify(company: str, user: str | None = None) -> None:
     """
-    Say from within a view who pays for this exchange; the last call counts, and outranks ``identify=``.
+    Set the company that pays for this exchange. The last call wins, and takes precedence over ``identify=``.
 
-    Call it with what you have authenticated, never with what a header merely claims.
-    Works in sync and async views, in streamed bodies, and wherever the context was copied to
+    Pass an id that you have authenticated, never one that a header merely claims.
+    Works in sync and async views, in streamed bodies, and wherever the context is copied to
     (``asyncio.to_thread``, ``run_in_threadpool``).
     Never raises: a mistake is logged, and counted in ``kit.health()``.
 
     Args:
-        company: The id of the company, 1 to 255 printable characters.
-        user: The id of the user within the company.
+        company: Company id, 1 to 255 printable characters.
+        user: Id of the user within the company, 1 to 255 printable characters; None if there is none.
     """
     exchange = _open_exchange("identify()")
     if exchange is not None:
@@ -35,20 +35,20 @@ def identify(company: str, user: str | None = None) -> None:
 
 def add_usage(name: str, quantity: int) -> None:
     """
-    Add to what this exchange used, for the meters that have ``value=name``; several calls sum up.
+    Add usage to this exchange for the meters with ``value=name``; several calls add up.
 
     Never raises: a mistake is logged, and counted in ``kit.health()``.
 
     Args:
         name: The ``value=`` of a meter.
-        quantity: 0 to 999,999,999,999,999, in the meter's own unit.
+        quantity: Units used, 0 to 999,999,999,999,999, in the meter's own unit.
     """
     exchange = _open_exchange("add_usage()")
     if exchange is None:
         return
     if not isinstance(name, str):
-        what = type(name).__name__
-        exchange.note("usage_name_not_str", f"add_usage() takes the value= of a meter, a str, not {what}; not counted")
+        kind = type(name).__name__
+        exchange.note("usage_name_not_str", f"add_usage() needs a meter's value=, a str, not {kind}; not counted")
     else:
         try:
             exchange.say(name, checked_quantity(quantity))
@@ -58,20 +58,20 @@ def add_usage(name: str, quantity: int) -> None:
 
 def add_value(name: str, value: str) -> None:
     """
-    Say what this exchange has to do with, for the meters that have ``value=unique(name)``: a device, a document.
+    Set the value that this exchange concerns, such as a device or a document, for meters with ``value=unique(name)``.
 
     Never raises: a mistake is logged, and counted in ``kit.health()``.
 
     Args:
-        name: What `unique` was given.
-        value: 1 to 255 printable characters. Kept in the ledger until the billing period is long over: no secret.
+        name: The name passed to `unique`.
+        value: 1 to 255 printable characters. No secret: it stays in the ledger long after the billing period.
     """
     exchange = _open_exchange("add_value()")
     if exchange is None:
         return
     if not isinstance(name, str):
-        what = type(name).__name__
-        exchange.note("value_name_not_str", f"add_value() takes the name that unique() has, a str, not {what}")
+        kind = type(name).__name__
+        exchange.note("value_name_not_str", f"add_value() needs the name passed to unique(), a str, not {kind}")
     else:
         try:
             exchange.say(name, checked_id(value, "value"))
@@ -80,7 +80,7 @@ def add_value(name: str, value: str) -> None:
 
 
 def skip() -> None:
-    """Count nothing for this exchange: a health check, a trial, a cached answer. Never raises."""
+    """Count nothing for this exchange: a health check, a trial, a cached response. Never raises."""
     exchange = _open_exchange("skip()")
     if exchange is not None:
         exchange.touched = True
@@ -95,7 +95,7 @@ def _open_exchange(call: str) -> Exchange | None:
     if exchange.closed:
         exchange.note(
             "after_response",
-            f"meterkit.{call} was called after the response was complete and did nothing; call it before the "
+            f"meterkit.{call} was called after the response was complete, and did nothing; call it before the "
             "last byte, or use kit.record() in background tasks",
         )
         return None
@@ -112,7 +112,7 @@ def _warn_outside(call: str) -> None:
         _warned_at = now
         with suppress(Exception):  # a logging handler is the application's code
             log.warning(
-                "meterkit.%s was called outside an exchange and did nothing: is the middleware installed, and the "
+                "meterkit.%s was called outside an exchange, and did nothing. Is the middleware installed, and the "
                 "context copied to this thread (contextvars.copy_context().run)? Outside HTTP, use kit.record().",
                 call,
             )

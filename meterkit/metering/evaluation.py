@@ -19,15 +19,15 @@ from meterkit.metering.meter import Meter
 
 class Evaluator:
     """
-    Asks meters what they count, and puts that into the journal. Nothing but `record` ever raises.
+    Computes what meters count, and adds it to the journal. Only `record` raises.
 
     Args:
-        rulebook: The kit's meters.
-        identifying: Who pays for an exchange.
-        sink: Where the counts go.
-        problems: Where mistakes go.
-        clock: Unix time in seconds.
-        windows: In which a company's usage is added up.
+        rulebook: Matcher for the kit's meters.
+        identity: Resolver of the company and user.
+        sink: Destination of the counts.
+        problems: Collector of mistakes.
+        clock: Function that returns Unix seconds.
+        windows: Windows in which usage is added up.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Evaluator:
         self._windows = windows
 
     def measure(self, exchange: Exchange, match: Match) -> None:
-        """Count *exchange* with all meters that it matches."""
+        """Count *exchange* for all meters of *match*."""
         for name in exchange.usage:
             if name not in self._rulebook.usage_names:
                 message = f"add_usage({name!r:.100}): no meter has this value=; not counted"
@@ -58,12 +58,12 @@ class Evaluator:
             quantity = self._quantity(meter, exchange)
             if quantity:
                 counted.append((meter, quantity))
-        peaks = [meter for meter in match.peaks if self._is_wanted(meter, exchange)]
-        if counted or peaks:
-            company, user = both_of(self._identity.who(exchange))
+        observing = [meter for meter in match.observing if self._when_holds(meter, exchange)]
+        if counted or observing:
+            company, user = both_of(self._identity.subject(exchange))
             if counted:
                 self._put(counted, company, user)
-            for meter in peaks:
+            for meter in observing:
                 self._observe(meter, exchange, company, user)
 
     def record(
@@ -77,10 +77,10 @@ class Evaluator:
         at: datetime | None = None,
     ) -> None:
         """
-        Count outside HTTP, now or *at* a moment of the last 35 days.
+        Count usage outside HTTP, now or *at* a time in the last 35 days.
 
         Raises:
-            UsageError: An argument cannot be counted.
+            UsageError: An argument is invalid.
         """
         quantity, company, user = checked_quantity(quantity), checked_id(company, "company"), checked_user(user)
         moment = None if at is None else checked_moment(at, self._clock())
@@ -88,11 +88,11 @@ class Evaluator:
             observation = meter.value.recorded(quantity, user, value)
             self._put([(meter, 1)], company, observation, moment)
         elif value is not None:
-            raise UsageError(f"{meter} does not count values: value= is for one with unique()", reason="value_unwanted")
+            raise UsageError(f"{meter} does not count values: value= needs a unique() meter", reason="value_unwanted")
         elif quantity:
             self._put([(meter, quantity)], company, user, moment)
 
-    def _is_wanted(self, meter: Meter, exchange: Exchange) -> bool:
+    def _when_holds(self, meter: Meter, exchange: Exchange) -> bool:
         try:
             return meter.when is None or bool(meter.when(exchange))
         except Exception as error:
@@ -100,12 +100,12 @@ class Evaluator:
             return False
 
     def _observe(self, meter: Meter, exchange: Exchange, company: str, user: str) -> None:
-        """Count that a value was there; how much that adds to its billing period, the ledger knows."""
+        """Count an observation of a value. The ledger decides how much it adds to the billing period."""
         assert isinstance(meter.value, Aggregation)
         try:
             value = meter.value.found(exchange, user or None)
             if value is None and meter.value.of == "user":
-                message = f"{meter}: nobody has said which user this is; identify= answers Identity(company, user)"
+                message = f"{meter}: the user is unknown; return Identity(company, user) from identify="
                 self._problems.note("no_user", message)
             if value is not None:
                 self._put([(meter, 1)], company, meter.value.observation(value))
@@ -115,14 +115,14 @@ class Evaluator:
             self._problems.note("value_raised", f"{meter}: value= raised {shown(error)}; nothing was counted")
 
     def _quantity(self, meter: Meter, exchange: Exchange) -> int:
-        if meter.when is not None and not self._is_wanted(meter, exchange):
+        if meter.when is not None and not self._when_holds(meter, exchange):
             return 0
         try:
             return meter.quantity(exchange)
         except UsageError as error:
             self._problems.note(error.reason, f"{meter}: {error}; nothing was counted")
         except Exception as error:
-            self._problems.internal(error)  # of this meter; the others still count
+            self._problems.internal(error)  # concerns this meter only; the others still count
         return 0
 
     def _put(self, counted: list[tuple[Meter, int]], company: str, user: str, at: int | None = None) -> None:

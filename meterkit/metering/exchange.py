@@ -1,7 +1,7 @@
 """
 One HTTP request and its response, as meters see it.
 
-An adapter makes an `Exchange` on the way in and hands it to `meterkit.metering.recorder.Recorder` on the way out.
+An adapter creates an `Exchange` on the way in and hands it to `meterkit.metering.recorder.Recorder` on the way out.
 In between, views reach it through `identify`, `add_usage` and `skip`.
 """
 
@@ -25,11 +25,11 @@ log = logging.getLogger("meterkit.exchange")
 @dataclass(frozen=True, slots=True)
 class Identity:
     """
-    Who made an exchange.
+    The company and the user that an exchange belongs to.
 
     Attributes:
-        company: The id of the company that pays, as your application knows it, or a Stripe id (``cus_...``).
-        user: The id of the user within the company, kept beside the company for breakdowns.
+        company: Id of the company that pays, as your application knows it, or a Stripe customer id (``cus_...``).
+        user: Id of the user within the company, kept for breakdowns; None if there is none.
     """
 
     company: str
@@ -39,18 +39,18 @@ class Identity:
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 UNREAD = object()
-"""Stands for a route that nobody has asked for yet."""
+"""Marks a route that has not been looked up yet."""
 
 
 class ExchangeRecorder(Protocol):
-    """What an exchange needs of the recorder that counts it."""
+    """The part of `Recorder` that an exchange uses."""
 
     is_timed: bool
     problems: Problems
 
 
 class ExchangeOwner(Protocol):
-    """The middleware that made an exchange, as the exchange sees it."""
+    """The part of the middleware that its exchanges use."""
 
     @property
     def recorder(self) -> ExchangeRecorder:
@@ -59,30 +59,30 @@ class ExchangeOwner(Protocol):
 
 class Exchange:
     """
-    What one HTTP exchange looked like.
+    One HTTP request and its response.
 
-    Adapters derive from it and fill it in; ``identify=``, ``when=`` and meters read it.
+    Adapters subclass it and fill it in; ``identify=``, ``when=`` and meters read it.
 
     Attributes:
-        method: In capitals, such as ``"POST"``.
-        path: As the client sent it, percent-decoded, with the prefix of mounts and without the query string.
-        headers: The request's: read-only, names in any case; none once the exchange is over.
-        status: The status code; 0 until the response starts, 500 when the app breaks off.
+        method: HTTP method in upper case, such as ``"POST"``.
+        path: Path as the client sent it, percent-decoded, with the prefix of mounts, without the query string.
+        headers: Request headers: read-only, case-insensitive names; empty once the exchange is over.
+        status: Status code of the response; 0 until the response starts, 500 if the app aborts it.
         response_bytes: Body bytes handed to the server so far.
-        owner: The middleware that made it, whose ``counting`` counts it.
-        native: The WSGI environ, the ASGI scope, or Django's HttpRequest. None once the exchange is over.
-        identity: What the view said with `identify`; None where it said nothing.
-        identified: The company, with the user if there is one, where ``identify=`` was asked on the way in, and knew.
-        warning: Why this exchange would not pass, where nobody wants to be stopped; for a header of the response.
-        skipped: The view said `skip`.
-        begun: Something of the response was about to leave, so that its status and headers are settled.
-        closed: The exchange was counted, or found to need no counting.
-        body: The response's body so far, kept only where a meter reads it (``value=response_json(...)``).
-        body_cap: Bytes of the body that the meters need to see.
-        length: Body bytes that complete the response; None where only the end of the stream tells.
-        outer: The exchange in whose view this one was made, for apps that call themselves in process.
-        said: What the view added: a name, and a quantity or a value.
-        touched: The view said something.
+        owner: The middleware that created the exchange; its ``recorder`` counts it.
+        native: The WSGI environ, the ASGI scope, or Django's HttpRequest; None once the exchange is over.
+        identity: Identity that the view set with `identify`; None if it did not.
+        identified: Company, or company and user, that ``identify=`` returned before the app ran; None if not known.
+        warning: Why the exchange would be blocked if blocking were on, for a response header; None if it would not.
+        skipped: Whether the view called `skip`.
+        begun: Whether part of the response has been sent, so that its status and headers are final.
+        closed: Whether the exchange has been counted, or found not to need counting.
+        body: Response body so far, kept only if a meter reads it (``value=response_json(...)``); otherwise None.
+        body_cap: Longest response body that the meters read, bytes.
+        length: Length of the complete response body, bytes; None if only the end of the stream shows it.
+        outer: The exchange whose view made this one, in apps that call themselves in process; otherwise None.
+        said: Names that the view added, each with its quantity or value.
+        touched: Whether the view called any of meterkit's functions.
     """
 
     __slots__ = (
@@ -103,7 +103,7 @@ class Exchange:
         "touched",
     )
 
-    # What only some exchanges have. Every request pays for a slot that is filled, and none for these.
+    # Only some exchanges have these: class attributes cost a request nothing, and a slot that is filled does.
     identity: Identity | None = None
     skipped: bool = False
     warning: str | None = None
@@ -115,9 +115,9 @@ class Exchange:
 
     def begin(self, method: str, path: str, native: Any, headers: Mapping[str, str], owner: ExchangeOwner) -> None:
         """
-        Fill in what is known on the way in, and let `identify`, `add_usage` and `skip` reach it.
+        Fill in what is known on the way in, and make this the exchange that `identify`, `add_usage` and `skip` change.
 
-        No ``__init__``, which Python 3.11 calls in a roundabout way.
+        Not an ``__init__``, which is slow to call in Python 3.11.
         """
         self.method = method
         self.path = path
@@ -128,22 +128,22 @@ class Exchange:
         self.begun = self.closed = self.touched = False
         self.identified: str | tuple[str, str] | None = None
         self._route: Any = None
-        self._response_headers: Any = ()  # as the adapter has them
+        self._response_headers: Any = ()  # in the adapter's own format
         if owner.recorder.is_timed:
             self._started = perf_counter()
         outer = current.set(self).old_value
         self.outer = None if outer is _NEVER_SET or outer.closed else outer
 
     def end(self) -> None:
-        """Let go of the request: what carries this may outlive it, and what hangs on this must not."""
+        """Drop the request: whatever holds this exchange may outlive the request, which must not stay in memory."""
         self.native, self.headers, self.body = None, NO_HEADERS, None
 
     @property
     def route(self) -> str | None:
         """
-        The template that the framework matched, such as ``"/items/{id}"``. Known only after the app has run.
+        Route template that the framework matched, such as ``"/items/{id}"``. Known only after the app has run.
 
-        None where nothing matched or the framework publishes none. Always with a leading slash.
+        Always with a leading slash. None if nothing matched, or if the framework publishes no template.
         """
         if self._route is UNREAD:
             self._route = None
@@ -159,28 +159,28 @@ class Exchange:
         self._route = route
 
     def find_route(self) -> None:
-        """The framework has matched, if it ever will."""
+        """Allow `route` to be looked up: by now the framework has matched, if it ever will."""
         self._route = UNREAD
 
     def _read_route(self) -> str | None:
-        """Adapters that leave `UNREAD` look it up here: few rules ask for it, and it may take a while."""
+        """Look the route up, in adapters that set `UNREAD`: few meters need it, and the look-up takes time."""
         return None
 
     @property
     @abstractmethod
     def response_headers(self) -> Mapping[str, str]:
-        """The response's headers: read-only, names in any case; empty until the response starts."""
+        """Response headers: read-only, case-insensitive names; empty until the response starts."""
         raise NotImplementedError
 
     @property
     def declared_bytes(self) -> int | None:
-        """How long the response's body will be, by its Content-Length; None without one, or with one that cannot be."""
+        """Length of the response body by its Content-Length, bytes; None if that is missing or invalid."""
         length = self.response_headers.get("content-length", "")
         return int(length) if length.isascii() and length.isdigit() else None
 
     @property
     def request_bytes(self) -> int:
-        """Body bytes of the request, by its Content-Length; 0 without one, or with one that cannot be."""
+        """Length of the request body by its Content-Length, bytes; 0 if that is missing or invalid."""
         length = self.headers.get("content-length", "")
         return int(length) if length.isascii() and length.isdigit() and len(length) < 16 else 0
 
@@ -190,20 +190,20 @@ class Exchange:
         Seconds since the request reached the middleware.
 
         Raises:
-            UsageError: No meter of the kit can ask for it, so the time was not taken.
+            UsageError: No meter of the kit can need the duration, so it was not measured.
         """
         try:
             return perf_counter() - self._started
         except AttributeError:
             raise UsageError(
-                "durations are taken for meters with when=, value='duration_ms', or a function in unique() or "
-                "maximum(), and this kit has none: take it yourself, or give one of them a when=",
+                "durations are measured only if a meter has when=, value='duration_ms', or a function in unique() or "
+                "maximum(), and none of this kit's has: measure it yourself, or give a meter a when=",
                 reason="duration_untaken",
             ) from None
 
     @property
     def usage(self) -> dict[str, int]:
-        """What the view added with `add_usage`, summed by name."""
+        """Quantities that the view added with `add_usage`, totalled by name."""
         total: dict[str, int] = {}
         for name, quantity in self.said:
             if isinstance(quantity, int):
@@ -212,35 +212,35 @@ class Exchange:
 
     @property
     def values(self) -> dict[str, str]:
-        """What the view said with `add_value`, by name; of several, the last."""
+        """Values that the view set with `add_value`, by name; the last one for each name."""
         return {name: value for name, value in self.said if isinstance(value, str)}
 
     def highest(self, name: str) -> int | None:
-        """The highest that the view added under *name* with `add_usage`; None if it added nothing."""
+        """Return the highest quantity that the view added under *name* with `add_usage`; None if it added none."""
         return max((said for key, said in self.said if key == name and isinstance(said, int)), default=None)
 
     def say(self, name: str, said: int | str) -> None:
-        """Add what the view says: safe from any thread, as ``setdefault`` and ``append`` are."""
+        """Add a quantity or a value from the view. Safe from any thread, as ``setdefault`` and ``append`` are."""
         self.touched = True
         self.__dict__.setdefault("said", []).append((name, said))
 
     def known_routes(self) -> Iterable[str] | None:
-        """All templates that `route` can take in this app; None where it does not tell."""
+        """Return all templates that `route` can have in this app; None if the app does not publish them."""
         return None
 
     def retract(self) -> None:
         """
-        Give the view around this one its exchange back; adapters call it when no code of the app's is left to run.
+        Make the outer exchange current again; adapters call this when none of the app's code is left to run.
 
-        Never a ``ContextVar.reset``: a streamed body may end in another context than it began in.
-        Where there is no view around, the closed exchange stays, and tells latecomers so.
+        Not with ``ContextVar.reset``: a streamed body may end in a different context from the one it began in.
+        If there is no outer exchange, the closed one stays current, so that late calls are recognised as late.
         """
         outer, self.outer = self.outer, None
         if outer is not None and not outer.closed:
             current.set(outer)
 
     def note(self, reason: str, message: str) -> None:
-        """Count and log a mistake that must not be raised through the request."""
+        """Count and log a mistake that must not be raised into the request."""
         self.owner.recorder.problems.note(reason, message)
 
 
@@ -248,8 +248,8 @@ current: ContextVar[Exchange | None] = ContextVar("meterkit.exchange", default=N
 """
 The exchange being served.
 
-A mutable carrier: what a view sets on it is seen by the middleware, also where the view runs in a copy of
-the context (sync views in thread pools, ``BaseHTTPMiddleware``), from which no ContextVar comes back.
+It is mutable, so the middleware sees what a view sets on it even if the view runs in a copy of the context
+(sync views in thread pools, ``BaseHTTPMiddleware``), whose changes to a ContextVar are lost.
 """
 
 _NEVER_SET = Token.MISSING

@@ -16,19 +16,19 @@ Identify: TypeAlias = Callable[[Exchange], "str | Identity | None"]
 
 class IdentityResolver:
     """
-    Finds out whose an exchange is.
+    Resolves the company and user of exchanges.
 
     Args:
-        identify: Who pays, where the view has not said so.
-        problems: Where mistakes go.
+        identify: The kit's ``identify=``, called unless the view has identified the company; None if there is none.
+        problems: Collector of mistakes.
     """
 
     def __init__(self, identify: Identify | None, problems: Problems) -> None:
-        self._identify = _nobody if identify is None else identify
+        self._identify = _unidentified if identify is None else identify
         self._problems = problems
 
     def early(self, exchange: Exchange) -> str | None:
-        """Ask ``identify=`` on the way in; the company, or None where it cannot tell yet. It is asked again then."""
+        """Return the company by ``identify=`` before the app runs; None if not known yet, so it is called again."""
         if exchange.identified is not None:
             return both_of(exchange.identified)[0] or None
         try:
@@ -36,8 +36,9 @@ class IdentityResolver:
         except Exception as error:
             self._problems.note(
                 "identify_early_raised",
-                f"identify= raised {shown(error)} before the app ran, where governance= needs it; such requests pass. "
-                "Read what is there on the way in, or install the middleware inside the one that authenticates",
+                f"identify= raised {shown(error)} before the app ran, when governance= or customer_page= needs it; "
+                "such requests are not blocked. Use only what is known before the app runs, or install this "
+                "middleware inside the one that authenticates",
             )
             return None
         if (who.company if isinstance(who, Identity) else who) is None:
@@ -45,41 +46,43 @@ class IdentityResolver:
         exchange.identified = self._checked(who)
         return both_of(exchange.identified)[0] or None
 
-    def who(self, exchange: Exchange) -> Subject:
-        """Company, and user if there is one, when *exchange* is answered; `NOBODY` where nobody has said."""
+    def subject(self, exchange: Exchange) -> Subject:
+        """Return the company, and the user if there is one, of an *exchange* with a response; `NOBODY` if unknown."""
         if exchange.touched and exchange.identity is not None:
-            return self._settled(exchange.identity, exchange)
-        return self.sound(self.asked(exchange)) if exchange.identified is None else exchange.identified
+            return self._checked_or_nobody(exchange.identity, exchange)
+        if exchange.identified is not None:
+            return exchange.identified
+        return self.checked_subject(self.unchecked_subject(exchange))
 
-    def asked(self, exchange: Exchange) -> Subject:
+    def unchecked_subject(self, exchange: Exchange) -> Subject:
         """
-        The same, where the view has not said so, and nobody has asked yet.
+        Call ``identify=``, for an exchange that neither the view nor `early` has identified, and return the subject.
 
-        A company alone may still be unsound. Whoever counts something new for it asks `sound`; what there is already
-        is of sound ones only.
+        A company without a user is not validated yet: callers that create a usage key for it must call
+        `checked_subject`. Existing usage keys have valid ids only.
         """
         identify = self._identify
         try:
             who: Any = identify(exchange)
         except Exception as error:
             self._problems.note(
-                "identify_raised", f"identify= raised {shown(error)}; its usage is kept under no company"
+                "identify_raised", f"identify= raised {shown(error)}; the usage is kept under no company"
             )
             return NOBODY
         if type(who) is str and who:
             return who
-        return self._settled(who, exchange)
+        return self._checked_or_nobody(who, exchange)
 
-    def sound(self, who: Subject) -> Subject:
-        """What `asked` answered; `NOBODY`, and a note, where that is no id."""
+    def checked_subject(self, who: Subject) -> Subject:
+        """Return what `unchecked_subject` returned; `NOBODY`, and note a problem, if it is not a valid id."""
         return self._checked(who) if isinstance(who, str) and who else who
 
-    def _settled(self, who: Any, exchange: Exchange) -> Subject:
+    def _checked_or_nobody(self, who: Any, exchange: Exchange) -> Subject:
         if (who.company if isinstance(who, Identity) else who) is None:
             self._problems.note(
                 "no_company",
-                f"{exchange.method} {exchange.path!r:.100} matched a meter, but nobody said which company pays; "
-                "its usage is kept under no company. Answer one from identify=, or call meterkit.skip()",
+                f"{exchange.method} {exchange.path!r:.100} matched a meter, but no company was identified; the usage "
+                "is kept under no company. Return a company from identify=, or call meterkit.skip()",
             )
             return NOBODY
         return self._checked(who)
@@ -89,25 +92,25 @@ class IdentityResolver:
         try:
             company = checked_id(company, "company")
         except UsageError as error:
-            self._problems.note(error.reason, f"identify: {error}; its usage is kept under no company")
+            self._problems.note(error.reason, f"identify: {error}; the usage is kept under no company")
             return NOBODY
         try:
             user = checked_user(user)
         except UsageError as error:
-            self._problems.note(error.reason, f"identify: {error}; its usage is kept under no user")
+            self._problems.note(error.reason, f"identify: {error}; the usage is kept under no user")
             return company
         return (company, user) if user else company
 
 
-def _nobody(_exchange: Exchange) -> None:
-    """What stands for ``identify=`` where there is none."""
+def _unidentified(_exchange: Exchange) -> None:
+    """Stand in for ``identify=`` in a kit without one."""
 
 
 def checked_user(user: str | None) -> str:
     """
-    The id of a user, or `NOBODY`.
+    Return *user* as a valid user id, or `NOBODY` for None.
 
     Raises:
-        UsageError: It is no such id.
+        UsageError: *user* is not a valid id.
     """
     return NOBODY if user is None else checked_id(user, "user")

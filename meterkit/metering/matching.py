@@ -1,8 +1,8 @@
 """
 Match exchanges against meters; the static part of every rule is cached.
 
-The static parts of a rule (method, path, route, status) are looked at once for each distinct combination and
-remembered, so that a request pays for the meters it matches, not for those there are.
+The static filters of a meter (method, path, route, status) are evaluated once per distinct combination, and the result
+is cached, so a request's cost depends on the meters that it matches, not on how many there are.
 """
 
 from __future__ import annotations
@@ -17,28 +17,29 @@ from meterkit.metering.aggregation import Aggregation
 from meterkit.metering.meter import MEASURED, Meter, ResponseJson, StatusFilter
 
 MAX_REMEMBERED = 4096
-"""Distinct combinations kept. Clients choose paths, so the memory has to have an end."""
+"""Distinct combinations in the cache. Clients choose paths, so the cache must be bounded."""
 
 Shape: TypeAlias = "tuple[str, str, int] | tuple[str, str, int, str]"
-"""Method, path, status; and the route where there is one, of a kit whose meters ask for it."""
+"""Method, path, status; and the route, if there is one and one of the kit's meters has ``route=``."""
 
 
 @dataclass(slots=True)
 class Match:
     """
-    What the static parts of the rules say about an exchange.
+    The meters whose static filters match an exchange; ``when=`` is still to be evaluated.
 
     Attributes:
-        meters: Those that match, but for ``when=``, and sum something up.
-        peaks: Those that match, but for ``when=``, and look for what is unique, or the highest.
-        body_bytes: How much of the response's body they need to see.
-        has_body: The server sends what the app makes: it does not for HEAD, 204 and 304.
-        one: Name and event name of the only one that matches, if it counts 1, whatever the exchange is like.
-        hour: When the present hour begins and ends, and where `one` is counted in it; kept by who counts.
+        meters: Matching meters that add up quantities.
+        observing: Matching meters with `unique` or `maximum`.
+        body_bytes: Longest response body that these meters read, bytes.
+        has_body: Whether the server sends the body that the app returns; it does not for HEAD, 204 and 304.
+        one: Name and event name of the meter, if exactly one matches and it counts 1 unconditionally; otherwise None.
+        hour: Start and end of the current hour, Unix seconds, and the `MeterWindow` of `one` in it; a cache that the
+            recorder keeps.
     """
 
     meters: tuple[Meter, ...]
-    peaks: tuple[Meter, ...]
+    observing: tuple[Meter, ...]
     body_bytes: int
     has_body: bool
     one: tuple[str, str] | None
@@ -47,11 +48,13 @@ class Match:
 
 class MeterMatcher:
     """
-    All meters of a kit, ready to be matched.
+    Finds the meters of a kit that match an exchange.
 
     Attributes:
-        remembered: What `match` answered; for who would save the call.
-        is_timed: A meter may ask how long an exchange took.
+        meters: Meters of the kit, in the order of their declaration.
+        remembered: Cache of `match`, for callers that want to save the call.
+        usage_names: Names that views may pass to ``add_usage``.
+        is_timed: Whether a meter may need the duration of an exchange.
     """
 
     def __init__(self, meters: Iterable[Meter]) -> None:
@@ -59,35 +62,35 @@ class MeterMatcher:
         self._rules = [(meter, _matcher(meter)) for meter in self.meters]
         self.remembered: dict[Shape, Match] = {}
         self.usage_names = {meter.value for meter in self.meters if isinstance(meter.value, str)} - MEASURED.keys()
-        self.is_timed = any(_may_ask_for_duration(meter) for meter in self.meters)
-        peaks = [meter.value for meter in self.meters if isinstance(meter.value, Aggregation)]
-        self.usage_names |= {peak.of for peak in peaks if isinstance(peak.of, str) and peak.mark == HIGHEST}
+        self.is_timed = any(_may_need_duration(meter) for meter in self.meters)
+        aggregations = [meter.value for meter in self.meters if isinstance(meter.value, Aggregation)]
+        self.usage_names |= {each.of for each in aggregations if isinstance(each.of, str) and each.mark == HIGHEST}
 
     def match(self, method: str, path: str, route: str | None, status: int) -> Match:
-        """The meters that match, in the order of their declaration."""
+        """Return the meters that match, in the order of their declaration."""
         shape: Shape = (method, path, status) if route is None else (method, path, status, route)
         match = self.remembered.get(shape)
         if match is None:
-            match = self._look(method, path, route, status)
+            match = self._evaluate(method, path, route, status)
             if len(self.remembered) >= MAX_REMEMBERED:
                 self.remembered.clear()
             self.remembered[shape] = match
         return match
 
-    def _look(self, method: str, path: str, route: str | None, status: int) -> Match:
+    def _evaluate(self, method: str, path: str, route: str | None, status: int) -> Match:
         meters = tuple(meter for meter, matches in self._rules if matches(method, path, route, status))
         caps = [meter.value.max_bytes for meter in meters if isinstance(meter.value, ResponseJson)]
         plain = len(meters) == 1 and meters[0].value is None and meters[0].when is None
         return Match(
             meters=tuple(meter for meter in meters if not isinstance(meter.value, Aggregation)),
-            peaks=tuple(meter for meter in meters if isinstance(meter.value, Aggregation)),
+            observing=tuple(meter for meter in meters if isinstance(meter.value, Aggregation)),
             body_bytes=max(caps, default=0),
             has_body=method != "HEAD" and status not in (204, 304),
             one=(meters[0].name, meters[0].event_name) if plain else None,
         )
 
 
-def _may_ask_for_duration(meter: Meter) -> bool:
+def _may_need_duration(meter: Meter) -> bool:
     is_function = isinstance(meter.value, Aggregation) and callable(meter.value.of)
     return meter.value == "duration_ms" or meter.when is not None or is_function
 
@@ -110,9 +113,9 @@ def _matcher(meter: Meter) -> Callable[[str, str, str | None, int], bool]:
 
 def may_match(meter: Meter) -> Callable[[str, str], bool]:
     """
-    Whether an exchange of a method and a path may turn out to match *meter*, before it is known how it is answered.
+    Return a function of a method and a path: whether such an exchange may match *meter*, before the app has run.
 
-    Of a route, the parts that are not variable have to stand in the path; an expression says nothing.
+    The fixed parts of a ``route=`` must occur in the path; a regular expression as ``route=`` may match any path.
     """
     methods = meter.method
     globbed = None if meter.path is None else glob(meter.path)
@@ -131,14 +134,14 @@ def may_match(meter: Meter) -> Callable[[str, str], bool]:
 def _glob_of_route(route: str) -> Callable[[str], bool]:
     if set(route) & set("^$()[]\\?+*|"):
         return lambda _: True
-    return glob("*" + re.sub(r"\{[^{}]*\}|<[^<>]*>", "*", route))  # whatever it is mounted at
+    return glob("*" + re.sub(r"\{[^{}]*\}|<[^<>]*>", "*", route))  # wherever the app is mounted
 
 
 def glob(pattern: str) -> Callable[[str], bool]:
     """
-    Whether a path matches *pattern*, in which ``*`` stands for any characters.
+    Return a function of a path: whether it matches *pattern*, in which ``*`` matches any characters.
 
-    No regular expression: clients choose paths, and one that makes ``.*`` backtrack would hold up the app for seconds.
+    Not a regular expression: clients choose paths, and one that makes ``.*`` backtrack would block the app for seconds.
     """
     if "*" not in pattern:
         return pattern.__eq__

@@ -23,20 +23,20 @@ MEASURED: dict[str, Callable[[Exchange], int]] = {
     "response_bytes": lambda exchange: exchange.response_bytes,
     "duration_ms": lambda exchange: round(exchange.duration * 1000),
 }
-"""The values that an exchange brings along; every other name is what the view adds with ``add_usage``."""
+"""Values measured on every exchange; any other name is one that the view passes to ``add_usage``."""
 
 StatusFilter: TypeAlias = int | str
 _STATUS_CLASS = re.compile(r"[1-5]xx")
 
 _NOT_A_SUM = {
-    "max": "an invoice adds the hours up; use value=maximum(...)",
-    "min": "the minimum of an hour says nothing about the month's once hours are added up",
-    "last": "which of two workers was last is not known, and an invoice adds the hours up",
+    "max": "an invoice adds up the hours; use value=maximum(...)",
+    "min": "an invoice adds up the hours, and a sum of minimums is not the minimum of the month",
+    "last": "nobody knows which of two workers was last, and an invoice adds up the hours",
     "avg": "the average of averages is not the average",
     "average": "the average of averages is not the average",
     "mean": "the average of averages is not the average",
     "median": "the median of medians is not the median",
-    "percentile": "percentiles of parts do not give the percentile of the whole",
+    "percentile": "percentiles of the parts do not give the percentile of the whole",
     "unique": "the same user in two hours would be billed twice; use value=unique(...)",
     "distinct": "the same user in two hours would be billed twice; use value=unique(...)",
 }
@@ -45,11 +45,11 @@ _NOT_A_SUM = {
 @dataclass(frozen=True)
 class ResponseJson:
     """
-    A number in the response's JSON body; made by `response_json`.
+    A number in the response's JSON body; created by `response_json`.
 
     Attributes:
         path: Keys and list indexes joined with dots, such as ``"meta.rows"`` or ``"choices.0.tokens"``.
-        max_bytes: A longer body is not read, and counts as a mistake.
+        max_bytes: Longest body that is read, bytes; a longer one is not counted.
     """
 
     path: str
@@ -57,14 +57,14 @@ class ResponseJson:
 
     def read(self, body: bytes | bytearray, encoding: str) -> int:
         """
-        The number at the path.
+        Return the number at `path` in *body*.
 
         Raises:
-            UsageError: The body is too long, compressed, not JSON, or has no countable number there.
+            UsageError: The body is too long, compressed, not JSON, or has no countable number at `path`.
         """
         if encoding not in ("", "identity"):
             raise UsageError(
-                f"the response body is {encoding}-encoded: install the middleware inside the one that compresses",
+                f"the response body is {encoding}-encoded: install this middleware inside the one that compresses",
                 reason="body_encoded",
             )
         if len(body) > self.max_bytes:
@@ -86,19 +86,20 @@ class ResponseJson:
 
 def response_json(path: str, *, max_bytes: int = 1_000_000) -> ResponseJson:
     """
-    Count a number that stands in the response's JSON body. Only then is a body read at all.
+    Count a number from the response's JSON body. Without this, bodies are never read.
 
     Args:
         path: Keys and list indexes joined with dots, such as ``"meta.rows"``.
-        max_bytes: A longer body is not read; its exchange is not counted, and ``kit.health()`` says so.
+        max_bytes: Longest body that is read, bytes. The exchange of a longer one is not counted, and ``kit.health()``
+            reports it.
 
     Raises:
-        ConfigurationError: *path* is not dotted keys, or *max_bytes* is not positive.
+        ConfigurationError: *path* is not a dotted path, or *max_bytes* is not positive.
     """
     if not isinstance(path, str) or not all(path.split(".")):
-        raise ConfigurationError(f"response_json() takes keys joined with dots, such as 'meta.rows', not {path!r}")
+        raise ConfigurationError(f"response_json() needs keys joined with dots, such as 'meta.rows', not {path!r}")
     if not isinstance(max_bytes, int) or max_bytes <= 0:
-        raise ConfigurationError(f"response_json(max_bytes=...) is a positive number of bytes, not {max_bytes!r}")
+        raise ConfigurationError(f"response_json(max_bytes=...) must be a positive number of bytes, not {max_bytes!r}")
     return ResponseJson(path, max_bytes)
 
 
@@ -108,21 +109,22 @@ class Meter:
     Which exchanges count, and for how much. Every meter that matches counts.
 
     Attributes:
-        name: Unique in the kit, at most 100 characters.
-        path: A glob over the whole path, such as ``"/v1/*"``; ``*`` stands for any characters, slashes too.
-        route: The framework's own template, such as ``"/items/{id}"`` (FastAPI), ``"/items/<int:id>"`` (Flask),
+        name: Name of the meter, unique in the kit, at most 100 characters.
+        path: Glob for the whole path, such as ``"/v1/*"``; ``*`` matches any characters, including slashes.
+        route: The framework's route template, such as ``"/items/{id}"`` (FastAPI), ``"/items/<int:id>"`` (Flask) or
             ``"items/<int:id>/"`` (Django); a leading slash makes no difference.
-        method: One method or several. By default every method but OPTIONS, which browsers send on their own.
+        method: One method or several. By default every method except OPTIONS, which browsers send on their own.
         status: A code, a class such as ``"2xx"``, ``"*"``, or several. By default ``"2xx"``: failures are free.
-        value: None counts 1 for each exchange. ``"request_bytes"``, ``"response_bytes"`` and ``"duration_ms"``
-            sum what was measured, `response_json` a field of the body, and any other name what the view added
-            under it with ``add_usage``. `unique` counts each value once in a billing period, `maximum` the highest.
-        when: A last condition, ``Exchange -> bool``, for what the others cannot say.
+        value: What is added up. None counts 1 per exchange; ``"request_bytes"``, ``"response_bytes"`` and
+            ``"duration_ms"`` add up that measurement, `response_json` a field of the body, and any other name the
+            quantities that the view passes to ``add_usage`` under that name. `unique` counts each value once per
+            billing period; `maximum` counts the highest value.
+        when: Further condition, ``Exchange -> bool``, for what the other filters cannot express.
         event_name: The Stripe meter's ``event_name``; by default the meter's name.
-        aggregation: Only ``"sum"``: usage of many processes and hours has to merge into one figure.
+        aggregation: Only ``"sum"``: usage from many processes and hours must merge into one figure.
 
     Raises:
-        ConfigurationError: An attribute is wrong; the message says the cure.
+        ConfigurationError: An attribute is invalid; the message says how to fix it.
     """
 
     name: str
@@ -150,7 +152,7 @@ class Meter:
         object.__setattr__(self, "status", _statuses(self.status, self))
         _check_value(self.value, self)
         if self.when is not None and (not callable(self.when) or inspect.iscoroutinefunction(self.when)):
-            raise ConfigurationError(f"{self}: when= is a plain function that takes an Exchange, not {self.when!r}")
+            raise ConfigurationError(f"{self}: when= must be a plain function of an Exchange, not {self.when!r}")
         _check_aggregation(self.aggregation, self)
 
     def __str__(self) -> str:
@@ -158,10 +160,10 @@ class Meter:
 
     def quantity(self, exchange: Exchange) -> int:
         """
-        How much *exchange* counts for this meter, given that it matches.
+        Return how much *exchange* counts for this meter, assuming that it matches.
 
         Raises:
-            UsageError: What was found is not countable.
+            UsageError: The value found is not a countable quantity.
         """
         if self.value is None:
             return 1
@@ -173,25 +175,25 @@ class Meter:
         return checked_quantity(exchange.usage.get(self.value, 0) if measure is None else measure(exchange))
 
 
-def _check_name(name: Any, what: str) -> None:
+def _check_name(name: Any, field: str) -> None:
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
-        raise ConfigurationError(f"a meter's {what} is a non-empty printable str, not {name!r}")
+        raise ConfigurationError(f"a meter's {field} must be a non-empty printable str, not {name!r}")
     if len(name) > MAX_EVENT_NAME_LENGTH:
         raise ConfigurationError(
-            f"a meter's {what} has at most {MAX_EVENT_NAME_LENGTH} characters (Stripe's limit), not {len(name)}: "
-            f"{name[:40]!r}..."
+            f"a meter's {field} must have at most {MAX_EVENT_NAME_LENGTH} characters (Stripe's limit), "
+            f"not {len(name)}: {name[:40]!r}..."
         )
 
 
 def _check_glob(path: Any, meter: Meter) -> None:
     if not isinstance(path, str) or not path.startswith(("/", "*")):
-        raise ConfigurationError(f"{meter}: path= is a str that begins with '/', such as '/v1/*', not {path!r}")
+        raise ConfigurationError(f"{meter}: path= must be a str that begins with '/', such as '/v1/*', not {path!r}")
     for sign, cure in {
-        "?": "a path has no query string; use when= to look at it",
-        "{": "path= matches what the client sent; a template goes into route=",
-        "<": "path= matches what the client sent; a template goes into route=",
-        "[": "the only wildcard is *; give each alternative a meter, or use when=",
-        "**": "one * already stands for any characters, slashes too",
+        "?": "a path has no query string; use when= to check it",
+        "{": "path= matches the path that the client sent; use route= for a template",
+        "<": "path= matches the path that the client sent; use route= for a template",
+        "[": "the only wildcard is *; use one meter per alternative, or when=",
+        "**": "a single * already matches any characters, including slashes",
     }.items():
         if sign in path:
             raise ConfigurationError(f"{meter}: path={path!r} contains {sign!r}: {cure}")
@@ -199,9 +201,11 @@ def _check_glob(path: Any, meter: Meter) -> None:
 
 def _normal_route(route: Any, meter: Meter) -> str:
     if not isinstance(route, str) or not route:
-        raise ConfigurationError(f"{meter}: route= is the framework's template, such as '/items/{{id}}', not {route!r}")
+        raise ConfigurationError(
+            f"{meter}: route= must be the framework's route template, such as '/items/{{id}}', not {route!r}"
+        )
     if "*" in route and "{" not in route and "(" not in route:
-        raise ConfigurationError(f"{meter}: route={route!r} is compared as it is, not as a glob; use path=")
+        raise ConfigurationError(f"{meter}: route={route!r} is compared literally, not as a glob; use path=")
     return "/" + route.lstrip("/")
 
 
@@ -210,23 +214,23 @@ def _methods(method: Any, meter: Meter) -> frozenset[str] | None:
         return None
     methods = [method] if isinstance(method, str) else method
     if not isinstance(methods, Iterable) or not (methods := list(methods)):
-        raise ConfigurationError(f"{meter}: method= is a method such as 'POST', or several, not {method!r}")
+        raise ConfigurationError(f"{meter}: method= must be a method such as 'POST', or several, not {method!r}")
     for each in methods:
         if not isinstance(each, str) or not each.isascii() or not each.isalpha():
-            raise ConfigurationError(f"{meter}: method= is a method such as 'POST', not {each!r}")
+            raise ConfigurationError(f"{meter}: method= must be a method such as 'POST', not {each!r}")
     return frozenset(each.upper() for each in methods)
 
 
 def _statuses(status: Any, meter: Meter) -> tuple[StatusFilter, ...]:
     statuses = [status] if isinstance(status, int | str) else status
     if not isinstance(statuses, Iterable) or not (statuses := list(statuses)):
-        raise ConfigurationError(f"{meter}: status= is a code, a class such as '2xx', or several, not {status!r}")
+        raise ConfigurationError(f"{meter}: status= must be a code, a class such as '2xx', or several, not {status!r}")
     for each in statuses:
         is_code = isinstance(each, int) and not isinstance(each, bool) and 100 <= each <= 599
         is_class = isinstance(each, str) and (each == "*" or _STATUS_CLASS.fullmatch(each))
         if not is_code and not is_class:
             raise ConfigurationError(
-                f"{meter}: status= is a code from 100 to 599 (an int), a class such as '2xx', or '*', not {each!r}"
+                f"{meter}: status= must be a code from 100 to 599 (an int), a class such as '2xx', or '*', not {each!r}"
             )
     return tuple(statuses)
 
@@ -237,11 +241,11 @@ def _check_value(value: Any, meter: Meter) -> None:
     known = ", ".join(repr(name) for name in MEASURED)
     if not isinstance(value, str) or not value.strip():
         raise ConfigurationError(
-            f"{meter}: value= is {known}, response_json(...), unique(...), maximum(...) or a name that views pass to "
-            f"add_usage(), not {value!r}"
+            f"{meter}: value= must be {known}, response_json(...), unique(...), maximum(...) or a name that views pass "
+            f"to add_usage(), not {value!r}"
         )
     if value == "count":
-        raise ConfigurationError(f"{meter}: leave value= out to count exchanges")
+        raise ConfigurationError(f"{meter}: to count exchanges, leave value= out")
     import difflib
 
     close = difflib.get_close_matches(value, MEASURED, n=1, cutoff=0.8)
@@ -253,9 +257,9 @@ def _check_aggregation(aggregation: Any, meter: Meter) -> None:
     if aggregation == "sum":
         return
     if aggregation == "count":
-        raise ConfigurationError(f"{meter}: to count exchanges, leave value= and aggregation= out; the ones are summed")
-    why = _NOT_A_SUM.get(aggregation, "it is not known") if isinstance(aggregation, str) else "it is not known"
+        raise ConfigurationError(f"{meter}: to count exchanges, leave out value= and aggregation=")
+    why = _NOT_A_SUM.get(aggregation, "it is unknown") if isinstance(aggregation, str) else "it is unknown"
     raise ConfigurationError(
-        f"{meter}: aggregation={aggregation!r} cannot be merged as sums over processes and hours: {why}. "
-        "Use 'sum' and let value= say what is added up."
+        f"{meter}: aggregation={aggregation!r} cannot be added up across processes and hours: {why}. "
+        "Use 'sum', and let value= choose what is added up."
     )

@@ -21,23 +21,23 @@ from meterkit.metering.matching import Match, MeterMatcher
 from meterkit.metering.route_check import RouteCheck
 
 MARK = "meterkit.exchange"
-"""The key in an environ or scope under which the outermost middleware leaves its exchange."""
+"""Key in an environ or scope under which the outermost middleware stores its exchange."""
 
 
 class Recorder:
     """
-    Applies the rules to exchanges, and puts what they count into the journal.
+    Matches exchanges against the meters, and counts their usage in the journal.
 
     Args:
-        rulebook: The kit's meters.
-        identify: Who pays for an exchange, where the view has not said so.
-        sink: Where the counts go.
-        problems: Where mistakes go.
-        clock: Unix time in seconds.
-        windows: In which a company's usage is added up.
+        rulebook: Matcher for the kit's meters.
+        identify: The kit's ``identify=``; None if there is none.
+        sink: Destination of the counts.
+        problems: Collector of mistakes.
+        clock: Function that returns Unix seconds.
+        windows: Windows in which usage is added up.
 
     Attributes:
-        is_timed: A meter may ask how long an exchange took.
+        is_timed: Whether a meter may need the duration of an exchange.
     """
 
     def __init__(
@@ -71,33 +71,33 @@ class Recorder:
 
     def counts_already(self, mark: Any) -> bool:
         """
-        Whether *mark*, found under `MARK`, is an exchange that a middleware further out counts.
+        Return whether *mark*, found under `MARK`, is an exchange that a middleware further out counts.
 
-        A closed one is none: the app made a second request out of the first one's environ or scope.
+        A closed exchange does not count: the app made a second request with the environ or scope of the first.
         """
         if not isinstance(mark, Exchange) or mark.closed:
             return False
         if mark.owner.recorder is not self:
             self.problems.note(
                 "two_kits",
-                "two kits stand around one exchange, and only the outer one counts it: install the middleware with "
-                "one kit, and give that one the meters of both",
+                "two kits meter the same exchange, and only the outer one counts it: install the middleware with a "
+                "single kit that has the meters of both",
                 level=logging.ERROR,
             )
         return True
 
     def refuse(self, exchange: Exchange) -> None:
-        """*exchange* does not reach the app: it is no usage."""
+        """Close *exchange* without counting it, because it does not reach the app."""
         exchange.closed = True
         exchange.end()
         exchange.retract()
 
     def chunk(self, exchange: Exchange, data: bytes, *, last: bool = False) -> None:
         """
-        *data* is about to leave. Call it before handing it on, so that usage is counted before it is delivered.
+        Take note of *data* before it is handed on, and count the exchange if it completes the response.
 
-        *last* says that nothing follows. Otherwise the Content-Length tells whether this completes the response;
-        where there is none, only the end of the stream does.
+        *last* means that nothing follows. Otherwise *data* completes the response if it reaches the Content-Length;
+        without one, only the end of the stream shows that the response is complete.
         """
         if exchange.closed:
             return
@@ -111,7 +111,7 @@ class Recorder:
                 body_bytes = self._match(exchange).body_bytes
                 if body_bytes:
                     exchange.body, exchange.body_cap = bytearray(), body_bytes
-            if exchange.length != 0:  # the server keeps the body of a HEAD, 204 or 304 to itself
+            if exchange.length != 0:  # the server does not send the body of a HEAD, 204 or 304
                 exchange.response_bytes += len(data)
                 if exchange.body is not None:
                     exchange.body += data[: max(0, exchange.body_cap + 1 - len(exchange.body))]
@@ -122,37 +122,37 @@ class Recorder:
 
     def whole(self, exchange: Exchange, body: bytes) -> None:
         """
-        All of the response is about to leave at once, and *exchange* is not closed.
+        Count an open *exchange* whose complete response is about to be sent in one piece.
 
-        This is the way of most requests, so nothing is called here that can be said here.
+        Most requests take this path, so whatever can be inlined here is.
         """
         exchange.closed = True
         try:
             match = self._remembered.get((exchange.method, exchange.path, exchange.status))
             if match is None:
-                self._look_at_routes(exchange)
+                self._check_routes(exchange)
                 match = self._match(exchange)
             if match.one is not None and not exchange.touched:
                 who = exchange.identified
                 if who is None:
-                    who = self.identity.asked(exchange)
+                    who = self.identity.unchecked_subject(exchange)
                 clock = self._clock
-                now = clock()  # not yet an int: that would take as long as this
+                now = clock()  # int() would double the cost of this line
                 begin, end, place = match.hour
                 boundaries = self._windows.boundaries
                 if not begin <= now < end or (boundaries and both_of(who)[0] in boundaries):
                     place = self._place_of(match, int(now), both_of(who)[0])
                 if not self._sink.journal.count_one(place, who, now):
-                    self._sink.count([(usage_key_of(place, self.identity.sound(who)), 1)], now)
+                    self._sink.count([(usage_key_of(place, self.identity.checked_subject(who)), 1)], now)
             elif not exchange.skipped:
                 self._count_whole(exchange, match, body)
         except Exception as error:
             self.problems.internal(error)
-        exchange.native = None  # what `end` does
+        exchange.native = None  # inlined from `end`
         exchange.headers = NO_HEADERS
 
     def sendfile(self, exchange: Exchange) -> None:
-        """The server is about to send a file past the middleware: count it now, its bytes by the Content-Length."""
+        """Count *exchange* before the server sends a file past the middleware; its bytes, by the Content-Length."""
         if exchange.closed:
             return
         try:
@@ -162,11 +162,11 @@ class Recorder:
         self.close(exchange)
 
     def close(self, exchange: Exchange) -> None:
-        """Count *exchange*, once, however often it is called: it is complete, or the client is gone."""
+        """Count *exchange*, which is complete or whose client has disconnected. Further calls do nothing."""
         if exchange.closed:
             return
         exchange.closed = True
-        self._look_at_routes(exchange)
+        self._check_routes(exchange)
         try:
             if not exchange.skipped:
                 self.evaluator.measure(exchange, self._match(exchange))
@@ -175,12 +175,12 @@ class Recorder:
         exchange.end()
 
     def broke(self, exchange: Exchange) -> None:
-        """The app raised, or ended without completing its response: that is a 500, whatever it had promised."""
+        """Count *exchange* as a 500: the app raised, or returned without completing its response."""
         if not exchange.closed:
             exchange.status = 500
             self.close(exchange)
 
-    def _look_at_routes(self, exchange: Exchange) -> None:
+    def _check_routes(self, exchange: Exchange) -> None:
         try:
             if self._routes.active:
                 self._routes.check(exchange)
@@ -196,7 +196,7 @@ class Recorder:
         return self._rulebook.match(exchange.method, exchange.path, route, exchange.status)
 
     def _place_of(self, match: Match, now: int, company: str) -> MeterWindow:
-        """Where *match* counts in the window of *company*; for all companies that have the whole hour, the same."""
+        """Return the meter's window for *company*, which is the same for all companies whose hour is not split."""
         assert match.one is not None
         name, event_name = match.one
         window, hour = self._windows.at(now, company), now - now % HOUR
@@ -212,7 +212,7 @@ class Recorder:
         if match.has_body:
             exchange.response_bytes = len(body)
             if match.body_bytes:
-                # One byte over the cap is enough to tell that the body is too long.
+                # One byte over the cap is enough to see that the body is too long.
                 exchange.body = bytearray(body[: match.body_bytes + 1])
         try:
             self.evaluator.measure(exchange, match)
@@ -222,12 +222,12 @@ class Recorder:
 
 def recorder_of(kit: Any) -> Recorder:
     """
-    What *kit* counts with; the adapters ask while they are built.
+    Return the recorder of *kit*, for an adapter that is being built.
 
     Raises:
         ConfigurationError: *kit* is not a MeterKit.
     """
     recorder = getattr(kit, "recorder", None)
     if not isinstance(recorder, Recorder):
-        raise ConfigurationError(f"the middleware takes a MeterKit, such as billing.kit, not {kit!r:.200}")
+        raise ConfigurationError(f"the middleware needs a MeterKit, such as billing.kit, not {kit!r:.200}")
     return recorder

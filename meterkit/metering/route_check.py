@@ -1,7 +1,7 @@
 """
 Warn about `route=` meters that can never match.
 
-Which templates an app has is known only once it serves, so this is a loud warning, not an error while building.
+An app's route templates are known only once it serves, so this logs an error instead of raising one at build time.
 """
 
 from __future__ import annotations
@@ -13,17 +13,20 @@ from meterkit.core.problems import Problems
 from meterkit.metering.exchange import Exchange
 from meterkit.metering.meter import Meter
 
-PATIENCE = 100
-"""Successes without a template until an app that does have templates is said to hide them."""
+MAX_WITHOUT_ROUTE = 100
+"""Successful exchanges without a template before an app that has templates is reported as not publishing them."""
 
 
 class RouteCheck:
     """
-    Compares the ``route=`` meters with the templates that the app publishes, at its first exchanges.
+    Compares the ``route=`` of meters with the templates that the app publishes, during its first exchanges.
 
     Args:
-        meters: The kit's meters that have a ``route=``.
-        problems: Where the warning goes.
+        meters: Meters of the kit; those without ``route=`` are ignored.
+        problems: Collector of the warnings.
+
+    Attributes:
+        active: Whether `check` still has something to find out.
     """
 
     def __init__(self, meters: Iterable[Meter], problems: Problems) -> None:
@@ -34,7 +37,7 @@ class RouteCheck:
         self.active = bool(self._meters)
 
     def check(self, exchange: Exchange) -> None:
-        """Warn if this exchange shows that a meter can never match; call it while ``watching``."""
+        """Warn if this exchange shows that a meter can never match; call it while `active`."""
         if not self._compared:
             known = exchange.known_routes()
             if known is not None:
@@ -44,8 +47,8 @@ class RouteCheck:
             self.active = False  # templates are published
         elif 200 <= exchange.status < 300:
             self._without += 1
-            # What has templates may still answer without one: static files, a health check in a middleware.
-            if self._without >= (PATIENCE if self._compared else 1):
+            # An app with templates may respond without one: static files, a health check in a middleware.
+            if self._without >= (MAX_WITHOUT_ROUTE if self._compared else 1):
                 self.active = False
                 self._warn_missing()
 
@@ -58,7 +61,7 @@ class RouteCheck:
                 close = difflib.get_close_matches(str(meter.route), known, n=1)
                 hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(sorted(known)[:10])}"
                 unknown.append(f"{meter}: the app has no route {meter.route!r}, so it counts nothing; {hint}")
-        if unknown:  # in one warning, because of one reason only the first is logged
+        if unknown:  # in one warning, because only the first of each reason is logged
             self._warn("route_unknown", "\n".join(unknown))
 
     def _warn_missing(self) -> None:
@@ -66,8 +69,8 @@ class RouteCheck:
         self._warn(
             "route_missing",
             f"the meters {names} have route=, but this app publishes no route templates, so they count nothing. "
-            "Use path=, or the middleware made for your framework (meterkit.flask, meterkit.django, "
-            "meterkit.asgi with starlette 1.7 or newer)",
+            "Use path=, or the middleware for your framework (meterkit.flask, meterkit.django, or meterkit.asgi with "
+            "starlette 1.7 or newer)",
         )
 
     def _warn(self, reason: str, message: str) -> None:

@@ -65,7 +65,7 @@ def test_init_app_twice(kit: MeterKit, make_kit: MakeKit, counted: Counted) -> N
     meterkit.flask.init_app(app, kit)
 
     assert installed is app.wsgi_app
-    with pytest.raises(ConfigurationError, match="use one kit"):
+    with pytest.raises(ConfigurationError, match="use a single kit"):
         meterkit.flask.init_app(app, make_kit(Meter("calls")))
 
 

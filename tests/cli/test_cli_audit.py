@@ -75,7 +75,8 @@ def test_what_was_rejected_is_shown(used, stripe):
 
 
 @pytest.mark.parametrize(
-    ("month", "complaint"), [("2026-13", "a month is written as 2026-03"), ("2026-04", "2026-04 has not begun yet")]
+    ("month", "complaint"),
+    [("2026-13", "is not a month; write it as 2026-03"), ("2026-04", "2026-04 has not begun yet")],
 )
 def test_a_month_that_is_none(used, stripe, month, complaint):
     """The message says what is."""

@@ -140,7 +140,7 @@ def test_subscribing_twice(empty, api):
     ("words", "complaint"),
     [
         (("subscribe", "billing:kit", "acme"), "run meterkit provision first"),
-        (("subscribe", "billing:kit", " "), "a company id is empty"),
+        (("subscribe", "billing:kit", " "), "company id must not be empty"),
     ],
 )
 def test_a_subscription_that_cannot_be(empty, words, complaint):

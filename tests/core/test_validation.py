@@ -120,4 +120,4 @@ def test_the_message_does_not_repeat_a_long_id():
     with pytest.raises(UsageError) as caught:
         checked_id("x" * 10_000, "user")
 
-    assert "a user id has 10000 characters, over 255" == str(caught.value)
+    assert "user id must have at most 255 characters, not 10000" == str(caught.value)

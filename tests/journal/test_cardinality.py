@@ -105,7 +105,7 @@ def test_when_nothing_flows_off_the_unknown_are_counted_together(dammed):
     assert f"{books['capped']} so far" in capped
     assert 20_000 == sum(row.quantity for row in kit.usage(company="linked"))
     assert [1 + 5] == [row.quantity for row in kit.usage(company="seen before")]
-    assert "what you have authenticated" in capped
+    assert "only authenticated companies" in capped
     assert any("one by one" in sentence for sentence in kit.health()["attention"])
 
 

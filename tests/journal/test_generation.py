@@ -274,7 +274,7 @@ def test_a_cut_file_is_torn(tmp_path):
     assert 3 == sum(quantity for _cell, quantity, _last in orphan.cells)
     assert "damaged" in orphan.torn
     os.truncate(path, 4096)
-    assert "cut" in recovery.Orphan(path, -1, path.read_bytes()).torn
+    assert "truncated" in recovery.Orphan(path, -1, path.read_bytes()).torn
     orphan.release()
 
 

@@ -167,7 +167,7 @@ def test_outside_an_exchange(call, caplog):
     context.run(call)
 
     assert ["meterkit.exchange"] == [record.name for record in caplog.records]
-    assert "is the middleware installed" in caplog.text
+    assert "Is the middleware installed" in caplog.text
 
 
 def test_after_the_response(tokens):

@@ -25,17 +25,17 @@ async def slow(_exchange):
         ({"name": None}, "non-empty printable str"),
         ({"name": "x" * 101}, "at most 100 characters (Stripe's limit), not 101"),
         ({"event_name": "x" * 101}, "at most 100 characters (Stripe's limit), not 101"),
-        ({"event_name": 5}, "event_name is a non-empty printable str"),
+        ({"event_name": 5}, "event_name must be a non-empty printable str"),
         ({"path": "v1/score"}, "begins with '/'"),
         ({"path": ""}, "begins with '/'"),
         ({"path": 5}, "begins with '/'"),
         ({"path": "/v1/score?full=1"}, "use when="),
-        ({"path": "/v1/{model}"}, "goes into route="),
-        ({"path": "/v1/<model>"}, "goes into route="),
+        ({"path": "/v1/{model}"}, "use route= for a template"),
+        ({"path": "/v1/<model>"}, "use route= for a template"),
         ({"path": "/v[12]/score"}, "the only wildcard is *"),
-        ({"path": "/v1/**"}, "slashes too"),
-        ({"route": ""}, "the framework's template"),
-        ({"route": 5}, "the framework's template"),
+        ({"path": "/v1/**"}, "including slashes"),
+        ({"route": ""}, "the framework's route template"),
+        ({"route": 5}, "the framework's route template"),
         ({"route": "/v1/*"}, "use path="),
         ({"method": ""}, "such as 'POST'"),
         ({"method": []}, "or several"),
@@ -57,18 +57,18 @@ async def slow(_exchange):
         ({"value": "count"}, "leave value= out"),
         ({"value": "response_byte"}, "did you mean 'response_bytes'?"),
         ({"value": "duration-ms"}, "did you mean 'duration_ms'?"),
-        ({"when": True}, "a plain function that takes an Exchange"),
-        ({"when": slow}, "a plain function that takes an Exchange"),
-        ({"aggregation": "count"}, "leave value= and aggregation= out"),
-        ({"aggregation": "max"}, "an invoice adds the hours up"),
-        ({"aggregation": "min"}, "says nothing about the month"),
-        ({"aggregation": "last"}, "which of two workers was last is not known"),
+        ({"when": True}, "a plain function of an Exchange"),
+        ({"when": slow}, "a plain function of an Exchange"),
+        ({"aggregation": "count"}, "leave out value= and aggregation="),
+        ({"aggregation": "max"}, "an invoice adds up the hours"),
+        ({"aggregation": "min"}, "not the minimum of the month"),
+        ({"aggregation": "last"}, "nobody knows which of two workers was last"),
         ({"aggregation": "avg"}, "the average of averages is not the average"),
         ({"aggregation": "median"}, "the median of medians is not the median"),
         ({"aggregation": "percentile"}, "do not give the percentile of the whole"),
         ({"aggregation": "unique"}, "would be billed twice"),
-        ({"aggregation": "Sum"}, "it is not known"),
-        ({"aggregation": None}, "it is not known"),
+        ({"aggregation": "Sum"}, "it is unknown"),
+        ({"aggregation": None}, "it is unknown"),
     ],
 )
 def test_a_wrong_meter(options, cure):
@@ -198,7 +198,7 @@ def test_where_nobody_may_ask_for_the_duration_it_is_not_taken(make_kit):
     serve(kit)
 
     assert {("calls", None): 1} == counted(kit)
-    assert "give one of them a when=" in kit.health()["problems"]["identify_raised"]["message"]
+    assert "give a meter a when=" in kit.health()["problems"]["identify_raised"]["message"]
 
 
 def read(body, path="rows", *, encoding="", **options):
@@ -257,7 +257,7 @@ def test_no_number_in_the_body(body, reason):
 
 def test_a_compressed_body():
     """A compressed body is not read, and the cure is said."""
-    with pytest.raises(UsageError, match="install the middleware inside the one that compresses"):
+    with pytest.raises(UsageError, match="install this middleware inside the one that compresses"):
         read({"rows": 3}, encoding="gzip")
 
 

@@ -134,7 +134,7 @@ def test_logged_once_and_counted_always(make_kit, caplog):
         serve(kit)
 
     assert [
-        "identify= raised KeyError('x-company-id'); its usage is kept under no company (identify_raised, 1 so far)"
+        "identify= raised KeyError('x-company-id'); the usage is kept under no company (identify_raised, 1 so far)"
     ] == [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert 50 == kit.health()["problems"]["identify_raised"]["count"]
 
@@ -243,7 +243,7 @@ def test_record_nothing(kit):
 
 def test_record_with_a_wrong_user(kit):
     """Half an identity is not counted by a direct call."""
-    with pytest.raises(UsageError, match="a user id is a str"):
+    with pytest.raises(UsageError, match="user id must be a str"):
         kit.record("calls", "acme", user=5)
 
     assert {} == counted(kit)
@@ -252,5 +252,5 @@ def test_record_with_a_wrong_user(kit):
 @pytest.mark.parametrize("kit", [None, "billing:kit", object()])
 def test_a_middleware_without_a_kit(kit):
     """A middleware asks for its kit while it is built."""
-    with pytest.raises(ConfigurationError, match="the middleware takes a MeterKit"):
+    with pytest.raises(ConfigurationError, match="the middleware needs a MeterKit"):
         recorder_of(kit)

@@ -6,7 +6,7 @@ import pytest
 from plain_exchange import PlainExchange, serve
 
 from meterkit import Meter
-from meterkit.metering.route_check import PATIENCE
+from meterkit.metering.route_check import MAX_WITHOUT_ROUTE
 
 ROUTES = ["/items/{id}", "/users"]
 
@@ -90,7 +90,7 @@ def test_static_files_show_nothing(make_kit):
     """An app with templates may answer a while without one; for ever, and something hides them."""
     kit = make_kit(Meter("users", route="/users"))
 
-    for _ in range(PATIENCE - 1):
+    for _ in range(MAX_WITHOUT_ROUTE - 1):
         serve(kit, PlainExchange(routes=ROUTES))
     patient = warnings(kit)
     serve(kit, PlainExchange(routes=ROUTES))
