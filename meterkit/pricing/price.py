@@ -39,7 +39,7 @@ class Tier:
     """
     One tier of a graduated or volume price.
 
-    Amounts are in whole currency, as a str, `Decimal` or int: ``"5.00"``. A float is refused, because it is inexact.
+    Amounts are in whole currency, as a str, `Decimal` or int: ``"5.00"``. A float is refused, because it is not exact.
 
     Attributes:
         up_to: Last unit of the tier, inclusive; None in the last tier, which has no upper bound.
@@ -277,7 +277,9 @@ def money(value: Any, name: str) -> Decimal:
         ConfigurationError: *value* is a float, not an amount, negative, or not under `MAX_PRICE`.
     """
     if isinstance(value, float):
-        raise ConfigurationError(f"{name} must not be a float, which is inexact: write {str(value)!r}, with quotes")
+        raise ConfigurationError(
+            f"{name} must be a str or Decimal, because a float is not exact: write {str(value)!r}, with quotes"
+        )
     if isinstance(value, bool) or not isinstance(value, str | Decimal | int):
         raise ConfigurationError(f"{name} must be a str or Decimal such as '5.00', not {value!r}")
     try:
