@@ -120,7 +120,9 @@ class Price:
         if self.interval not in _INTERVALS:
             raise ConfigurationError(f"{self}: interval= must be one of {', '.join(_INTERVALS)}, not {self.interval!r}")
         if self.lookup_key is not None and not (isinstance(self.lookup_key, str) and 0 < len(self.lookup_key) <= 200):
-            raise ConfigurationError(f"{self}: lookup_key= must be 1 to 200 characters, not {self.lookup_key!r:.250}")
+            raise ConfigurationError(
+                f"{self}: lookup_key= must be a str of 1 to 200 characters, not {self.lookup_key!r:.250}"
+            )
         if self.round not in ("up", "down"):
             raise ConfigurationError(f"{self}: round= must be 'up' or 'down', not {self.round!r}")
         if not isinstance(self.size, int) or isinstance(self.size, bool) or self.size < 1:
@@ -154,7 +156,11 @@ class Price:
         interval: str = "month",
         lookup_key: str | None = None,
     ) -> Price:
-        """Return a price at which each unit is charged at the rate of its own tier, as income tax brackets are."""
+        """
+        Return a price at which each unit costs what its own tier says, as in a tax table.
+
+        *tiers* are in ascending order of `up_to`, and the last one has none.
+        """
         return cls(meter, "graduated", tiers, currency=currency, interval=interval, lookup_key=lookup_key)
 
     @classmethod
@@ -166,7 +172,11 @@ class Price:
         interval: str = "month",
         lookup_key: str | None = None,
     ) -> Price:
-        """Return a price at which all units are charged at the rate of the tier that the total reaches."""
+        """
+        Return a price at which all units cost what the tier of the last unit says.
+
+        *tiers* are in ascending order of `up_to`, and the last one has none.
+        """
         return cls(meter, "volume", tiers, currency=currency, interval=interval, lookup_key=lookup_key)
 
     @classmethod
@@ -182,16 +192,9 @@ class Price:
         lookup_key: str | None = None,
     ) -> Price:
         """
-        Return a price for packages of units.
+        Return a price at which each package of *size* units costs *price*, in whole currency.
 
-        Args:
-            meter: Meter whose usage is priced.
-            price: Price of one package, in whole currency.
-            size: Units per package.
-            round: ``up`` to charge a started package in full, ``down`` not to charge it.
-            currency: Three-letter currency code, such as ``usd``.
-            interval: Billing interval: ``day``, ``week``, ``month`` or ``year``.
-            lookup_key: Lookup key of the price in Stripe; None derives it from meter, currency and interval.
+        With ``round="up"``, a started package is charged in full; with ``"down"``, it is not charged.
         """
         tiers = (Tier(unit_price=price),)
         return cls(
