@@ -67,7 +67,7 @@ class Ledger:
     def fold(
         self,
         generation: str,
-        cells: Iterable[Counted],
+        counts: Iterable[Counted],
         *,
         folded: Callable[[sa.Connection, str], None] | None = None,
     ) -> bool:
@@ -76,7 +76,7 @@ class Ledger:
 
         Args:
             generation: Id of the generation.
-            cells: Counts of the generation.
+            counts: Counts of the generation.
             folded: Function called at the end of the transaction, with the connection and the id.
 
         Returns:
@@ -88,7 +88,7 @@ class Ledger:
         now = int(self._clock())
         rows: list[UsageRow] = []
         observations: list[Counted] = []
-        for each in yielding(cells):
+        for each in yielding(counts):
             (meter, event_name, company, user, window), quantity, last_used = each
             if user and is_observation(user):
                 observations.append(each)

@@ -155,11 +155,13 @@ class Outbox:
     def uncertain_groups(self, *, since: int) -> list[UncertainReports]:
         """Return the groups with reports to verify that were not compared with Stripe's sums after *since*."""
         table = schema.reports
-        unsure = sa.select(*COLUMNS).where(table.c.unknown_since.is_not(None), table.c.state.in_(["uncertain", "sent"]))
-        unsure = unsure.where(sa.or_(table.c.compared_at.is_(None), table.c.compared_at <= since))
+        unverified = sa.select(*COLUMNS).where(
+            table.c.unknown_since.is_not(None), table.c.state.in_(["uncertain", "sent"])
+        )
+        unverified = unverified.where(sa.or_(table.c.compared_at.is_(None), table.c.compared_at <= since))
         with self._database.snapshot() as connection:
             places: dict[tuple[str, str, int], None] = {}
-            for row in connection.execute(unsure.order_by(table.c.id).limit(BATCH)):
+            for row in connection.execute(unverified.order_by(table.c.id).limit(BATCH)):
                 places[row.event_name, row.customer, hour_of(row.window)] = None
             return [self._group(connection, *place) for place in places]
 

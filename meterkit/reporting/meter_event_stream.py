@@ -34,9 +34,7 @@ class StreamSender:
     def send(self, client: stripe.StripeClient, reports: list[Report]) -> list[Outcome]:
         """Send *reports* once. All have the same outcome, because errors of single events are reported later."""
         outcome = self._send(client, [_event(report) for report in reports])
-        if (
-            outcome.state != "sent"
-        ):  # it stays pending under the same identifier, until a human or Stripe resolves the problem
+        if outcome.state != "sent":  # pending, under the same identifier, until the problem is resolved
             outcome = replace(outcome, state="pending", refused=False)
         return [outcome] * len(reports)
 

@@ -67,7 +67,7 @@ class UncertaintyResolver:
             return Finding("pending", "sent")
         if found == group.sent:
             return Finding("pending", "pending")
-        return _inconclusive(f"Stripe's sum for this customer and hour is {found}, of which the ledger knows {claimed}")
+        return _inconclusive(f"Stripe's sum for this customer and hour is {found}; the ledger accounts for {claimed}")
 
 
 def _inconclusive(why: str) -> Finding:

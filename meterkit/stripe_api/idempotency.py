@@ -19,7 +19,7 @@ REMEMBERED = 50
 """The most replayed responses that are skipped before giving up."""
 
 
-def create_once(what: str, create: Callable[..., Any], params: Any, *, look: Callable[[Any], Any]) -> Any:
+def create_once(kind: str, create: Callable[..., Any], params: Any, *, look: Callable[[Any], Any]) -> Any:
     """
     Create an object exactly once, and return it.
 
@@ -27,7 +27,7 @@ def create_once(what: str, create: Callable[..., Any], params: Any, *, look: Cal
     object is looked up, and if it does not exist, the request is sent under the next key.
 
     Args:
-        what: Stripe's name for the kind of object.
+        kind: Kind of object, by Stripe's name.
         create: Method of stripe-python that creates it.
         params: Parameters of the object; the Idempotency-Key is derived from them.
         look: Function that looks the object up, and returns it or None; its argument is the object in the response, or
@@ -39,7 +39,7 @@ def create_once(what: str, create: Callable[..., Any], params: Any, *, look: Cal
     """
     failures = 0
     canonical = json.dumps(params, sort_keys=True)
-    key = f"meterkit-{what}-{hashlib.sha256(canonical.encode()).hexdigest()[:40]}"
+    key = f"meterkit-{kind}-{hashlib.sha256(canonical.encode()).hexdigest()[:40]}"
     for number in range(REMEMBERED):
         refusal = created = None
         try:
@@ -59,7 +59,7 @@ def create_once(what: str, create: Callable[..., Any], params: Any, *, look: Cal
             failures += 1
             if (refusal.http_status or 0) < 500 or failures == TRIES:
                 raise refusal
-    raise StripeFailedError(f"Stripe replayed {REMEMBERED} earlier responses for this {what}; try again in a day")
+    raise StripeFailedError(f"Stripe replayed {REMEMBERED} earlier responses for this {kind}; try again in a day")
 
 
 def _is_repeated(headers: Any) -> bool:

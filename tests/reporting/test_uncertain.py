@@ -156,7 +156,7 @@ def test_what_cannot_be_told_is_held(kit, stripe, customer, clock):
     assert (1, 0) == (summary.uncertain, summary.sent)
     assert {"counted": 5, "uncertain": 5, "balanced": True} == books(kit)
     (refused,) = kit.health()["refused"]
-    assert "Stripe's sum for this customer and hour is 3, of which the ledger knows 0" in refused["error"]
+    assert "Stripe's sum for this customer and hour is 3; the ledger accounts for 0" in refused["error"]
 
 
 @pytest.mark.parametrize(("arrived", "events"), [(True, [3]), (False, [3, 5])])
