@@ -1,6 +1,6 @@
 """
-The database and the usage in it. The only package that defines tables.
+The database and the usage in it. No other package defines tables.
 
 In reading order: `schema`, `database`, `bulk`, `ledger`, `books`, `daily_totals`, `aggregates`, `payers`; `migrations`
-brings an older ledger up to date, `lease` gives one process at a time the right to report.
+upgrades an older ledger, and `lease` makes sure that one process at a time reports or syncs accounts.
 """

@@ -15,20 +15,20 @@ from meterkit.ledger.payers import is_customer
 @dataclass(frozen=True, slots=True)
 class Books:
     """
-    Where one meter's usage is. It balances when `counted` is the sum of all the others.
+    Where one meter's usage is, in the meter's unit. `counted` must equal the sum of all the others.
 
     Attributes:
-        counted: All that was ever counted, from a column of its own; without what ``keep_days=`` has let go of.
-        journal: Counted, and not flushed yet.
-        unreported: In the ledger, to be reported when its window has closed.
-        unlinked: In the ledger, waiting for ``kit.link()``: the company has no Stripe customer.
-        unattributed: In the ledger under no company; nobody can be billed for it.
-        capped: The same, because companies were invented faster than they could be flushed.
-        pending: In the outbox, to be sent.
-        uncertain: In the outbox; whether Stripe has it is not known, so it is not sent again.
-        sent: Stripe has it.
-        invoiced: Stripe has it as an item of an invoice, because it came after its own was final.
-        rejected: Stripe refuses it; see the report's error.
+        counted: Units ever counted, from a table of their own; without those deleted because of ``keep_days=``.
+        journal: Units counted, but not flushed yet.
+        unreported: Units in the ledger, to be reported once their window has closed.
+        unlinked: Units in the ledger whose company is not linked to a Stripe customer.
+        unattributed: Units in the ledger without a company; they cannot be billed.
+        capped: Units in the ledger without a company, because the cardinality limit was reached.
+        pending: Units in the outbox, to be sent.
+        uncertain: Units in the outbox that Stripe may or may not have, so they are not sent again.
+        sent: Units that Stripe has as meter events.
+        invoiced: Units that Stripe has as invoice items, because their own invoice was already final.
+        rejected: Units that Stripe refused; the reason is the report's `error`.
     """
 
     counted: int = 0
@@ -45,7 +45,7 @@ class Books:
 
     @property
     def balanced(self) -> bool:
-        """Nothing is missing, and nothing is there twice."""
+        """Whether no unit is missing or counted twice."""
         placed = self.journal + self.unreported + self.unlinked + self.unattributed + self.capped
         return self.counted == placed + self.pending + self.uncertain + self.sent + self.invoiced + self.rejected
 
@@ -56,7 +56,7 @@ def books(database: Database, journal: dict[str, dict[str, int]]) -> dict[str, B
 
     Args:
         database: Database of the ledger.
-        journal: What the journal holds, ``{generation id: {meter: quantity}}``, read before this call.
+        journal: Contents of the journal, ``{generation id: {meter: quantity}}``, read before this call.
 
     Raises:
         LedgerError: The ledger cannot be read.
@@ -91,7 +91,7 @@ def _unreported(connection: sa.Connection) -> list[tuple[str, str, int]]:
     query = (
         sa.select(table.c.meter, place, sa.func.sum(table.c.quantity - table.c.reported).label("open"))
         .join_from(table, accounts, table.c.company == accounts.c.company, isouter=True)
-        .where(table.c.quantity != table.c.reported)  # as in the index
+        .where(table.c.quantity != table.c.reported)  # the condition of the index
         .group_by(table.c.meter, sa.text("place"))
     )
     return [(str(row.meter), str(row.place), int(row.open)) for row in connection.execute(query)]
@@ -100,6 +100,8 @@ def _unreported(connection: sa.Connection) -> list[tuple[str, str, int]]:
 def _reported(connection: sa.Connection) -> list[tuple[str, str, int]]:
     table = schema.reports
     query = sa.select(table.c.meter, table.c.state, sa.func.sum(table.c.quantity).label("total"))
-    standing = query.where(table.c.state.not_in(["returned", "canceled"]))  # whose usage is elsewhere, or no more
-    rows = connection.execute(standing.group_by(table.c.meter, table.c.state))
+    current = query.where(
+        table.c.state.not_in(["returned", "canceled"])
+    )  # their usage is counted elsewhere, or was reversed
+    rows = connection.execute(current.group_by(table.c.meter, table.c.state))
     return [(str(row.meter), str(row.state), int(row.total)) for row in rows]

@@ -1,9 +1,9 @@
 """
 Bulk upserts for both dialects.
 
-SQLAlchemy's own way takes three times as long as SQLite for a hundred thousand rows. PostgreSQL gets one array for each
-column, because a statement for each row is a way to the server and back; and it sorts them by their keys, in the same
-way for every process, so that two never wait for each other crosswise.
+For a hundred thousand rows, SQLAlchemy's own way takes three times as long as SQLite itself. PostgreSQL gets one array
+per column, because a statement per row would cost a round trip each; and rows are written in the order of their keys,
+so that two processes never deadlock.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from meterkit.core.threads import yielding
 from meterkit.ledger.database import insert_into
 
 BATCH = 500
-"""Ids or rows that one statement asks for: far below the number of parameters that either database allows."""
+"""Ids or rows per statement: far below the number of parameters that either database allows."""
 
 
 def add_to(
     table: sa.Table, connection: sa.Connection, rows: Iterable[tuple[Any, ...]], *, add: str, latest: str = ""
 ) -> None:
-    """Insert *rows*; where one exists, add to its column *add* and raise its column *latest*."""
+    """Insert *rows*; if one exists, add to its column *add* and raise its column *latest* to the higher value."""
     statement = insert_into(table, connection)
     values = {add: table.c[add] + statement.excluded[add]}
     if latest:
@@ -34,16 +34,16 @@ def add_to(
 
 
 def overwrite(table: sa.Table, connection: sa.Connection, rows: Iterable[tuple[Any, ...]], *, column: str) -> None:
-    """Set *column* of *rows*, which exist."""
+    """Set *column* of existing *rows*."""
     statement = insert_into(table, connection)
-    # An UPDATE that joins would lock them in the order that it finds best.
+    # An upsert locks rows in the given order; a joining UPDATE would choose its own, and might deadlock.
     values = {column: statement.excluded[column]}
     statement = statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=values)
     _write(table, connection, statement, table.columns.keys(), rows)
 
 
 def insert(table: sa.Table, connection: sa.Connection, names: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
-    """Insert *rows*, which have values for the columns *names* only; those are in the order of the table's."""
+    """Insert *rows*, which have values for the columns *names* only, in the order of the table's columns."""
     _write(table, connection, insert_into(table, connection), names, rows)
 
 
@@ -57,15 +57,15 @@ def _write(
     add: str = "",
 ) -> None:
     if connection.dialect.name == "postgresql":
-        connection.execute(statement.from_select(names, _given(table, names, list(rows), add)))
+        connection.execute(statement.from_select(names, _sorted_select(table, names, list(rows), add)))
     else:
         compiled = statement.compile(dialect=connection.dialect, column_keys=names)
         assert compiled.positiontup == list(names), "the names are not in the order of the table's columns"
         connection.exec_driver_sql(str(compiled), list(rows))
 
 
-def _given(table: sa.Table, names: Sequence[str], rows: list[tuple[Any, ...]], add: str) -> sa.Select[Any]:
-    """*rows* in the order of their keys, one for each: a statement of PostgreSQL must not touch a row twice."""
+def _sorted_select(table: sa.Table, names: Sequence[str], rows: list[tuple[Any, ...]], add: str) -> sa.Select[Any]:
+    """Return *rows* as a SELECT, merged and sorted by key: PostgreSQL must not touch a row twice in one statement."""
     types = [sa.ARRAY(table.c[name].type) for name in names]
     arrays = [sa.cast([row[at] for row in yielding(rows)], each) for at, each in enumerate(types)]
     given = sa.func.unnest(*arrays).table_valued(*names).render_derived()

@@ -1,8 +1,8 @@
 """
 Usage per company, meter and day, with a change counter for incremental readers.
 
-Each commit that touches one leaves a number there, which grows. So whoever follows them asks for what has changed
-alone, however much there is: see `meterkit.accounts.period_usage`.
+Each commit gives the rows that it touches a higher change number. So a reader can query only the rows that have changed
+since its last query: see `meterkit.accounts.period_usage`.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ UsageRow: TypeAlias = tuple[str, str, str, str, int, int, int, int]
 
 def add_totals(connection: sa.Connection, rows: Iterable[UsageRow]) -> dict[str, int]:
     """
-    Add usage *rows*, which were written in this transaction, to the sums of their days.
+    Add usage *rows*, which this transaction has written, to the daily totals.
 
     Returns:
-        Their sums by meter, of all companies and nobody.
+        Quantity by meter, including usage without a company.
     """
     sums: dict[tuple[str, int], dict[str, int]] = {}
-    theirs: dict[str, int] = {}
-    same_meter, same_window = "", -1  # mostly they are: to see that takes less time than to look up a pair
+    by_company: dict[str, int] = {}
+    same_meter, same_window = "", -1  # mostly the same as before: comparing is faster than looking up the pair
     for meter, _, company, _, window, quantity, _, _ in yielding(rows):
         if meter != same_meter or window != same_window:
             same_meter, same_window = meter, window
-            theirs = sums.setdefault((meter, window - window % DAY), {})
-        theirs[company] = theirs.get(company, 0) + quantity
+            by_company = sums.setdefault((meter, window - window % DAY), {})
+        by_company[company] = by_company.get(company, 0) + quantity
     by_meter: dict[str, int] = {}
-    for (meter, _), theirs in sums.items():
-        by_meter[meter] = by_meter.get(meter, 0) + sum(theirs.values())
-        theirs.pop(NOBODY, None)
+    for (meter, _), by_company in sums.items():
+        by_meter[meter] = by_meter.get(meter, 0) + sum(by_company.values())
+        by_company.pop(NOBODY, None)
     if any(sums.values()):
         change = _next_change(connection)
         written = [
             (company, meter, day, quantity, change)
-            for (meter, day), theirs in sums.items()
-            for company, quantity in yielding(theirs.items())
+            for (meter, day), by_company in sums.items()
+            for company, quantity in yielding(by_company.items())
         ]
         add_to(schema.totals, connection, written, add="quantity", latest="change")
         free_gradually(written)
@@ -54,12 +54,12 @@ def add_totals(connection: sa.Connection, rows: Iterable[UsageRow]) -> dict[str,
 
 
 def lock_totals(connection: sa.Connection) -> None:
-    """Wait until nobody else's transaction changes any, and keep them as they are until this one commits."""
+    """Lock the totals against changes by other transactions until this one commits."""
     connection.execute(sa.select(schema.meta.c.value).where(schema.meta.c.key == "change").with_for_update())
 
 
 def _next_change(connection: sa.Connection) -> int:
-    """One more than of any commit before: the row stays locked until this one commits, so they come in order."""
+    """Return the next change number. Its row stays locked until the commit, so numbers grow in commit order."""
     mine = schema.meta.c.key == "change"
     value = sa.cast(schema.meta.c.value, sa.BigInteger)
     connection.execute(sa.update(schema.meta).where(mine).values(value=sa.cast(value + 1, sa.Text)))

@@ -18,22 +18,22 @@ Name: TypeAlias = Literal["reporter", "follower"]
 _WORK = {"reporter": "reporting", "follower": "syncing accounts"}
 
 LEASE_SECONDS = 60
-"""A lease is renewed by every write; to ask Stripe once takes less than this."""
+"""Seconds after which a lease expires unless a write renews it; longer than any single call to Stripe."""
 
 
 class LeaseLostError(LedgerError):
-    """Another process has it now; what this one was about to write was not written."""
+    """Another process holds the lease; nothing was written."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
     """
-    The right to report, or to follow.
+    The exclusive right to report, or to sync accounts.
 
     Attributes:
-        name: ``reporter`` or ``follower``.
-        holder: Who has it.
-        token: Grows with each new holder, so that the writes of a former one are told apart.
+        name: ``reporter`` to report, ``follower`` to sync accounts.
+        holder: Id of the process that holds the lease.
+        token: Number that grows with each new holder, so that writes of a former holder are refused.
     """
 
     name: Name
@@ -56,12 +56,12 @@ def held(database: Database, name: Name, holder: str, *, clock: Callable[[], flo
     try:
         yield lease
     finally:
-        with suppress(LedgerError):  # it expires
+        with suppress(LedgerError):  # it expires anyway
             release(database, lease)
 
 
 def acquire(database: Database, name: Name, holder: str, *, clock: Callable[[], float]) -> Lease | None:
-    """The lease *name*, if nobody else has it; it expires `LEASE_SECONDS` after the holder's last write."""
+    """Return the lease *name*, or None if another process holds it. It expires `LEASE_SECONDS` after each renewal."""
     table = schema.lease
     with database.transaction() as connection:
         now = agreed_time(connection, clock)
@@ -70,7 +70,7 @@ def acquire(database: Database, name: Name, holder: str, *, clock: Callable[[], 
             table.c.expires_at <= now,
             table.c.expires_at > now + LEASE_SECONDS,  # the clock was ahead when it was written
         )
-        # One statement: whoever comes second waits, looks again, and finds it taken.
+        # A single statement: a second process waits for it, evaluates the condition again, and updates no row.
         take = sa.update(table).where(table.c.name == name, is_free)
         taken = take.values(holder=holder, token=table.c.token + 1, expires_at=now + LEASE_SECONDS)
         if connection.execute(taken).rowcount == 0:
@@ -82,19 +82,19 @@ def acquire(database: Database, name: Name, holder: str, *, clock: Callable[[], 
 
 def hold(lease: Lease, connection: sa.Connection, *, clock: Callable[[], float]) -> None:
     """
-    Renew *lease* within the transaction that relies on it; nobody can take it until that has ended.
+    Renew *lease* within the transaction that relies on it; no process can take it before that transaction ends.
 
     Raises:
-        LeaseLostError: Another process has it now.
+        LeaseLostError: Another process holds it now.
     """
     own = sa.update(schema.lease).filter_by(name=lease.name, token=lease.token)
     renewed = own.values(expires_at=agreed_time(connection, clock) + LEASE_SECONDS)
     if connection.execute(renewed).rowcount == 0:
-        raise LeaseLostError(f"another process has taken the lease and is the {lease.name} now")
+        raise LeaseLostError(f"another process has taken the lease and is {_WORK[lease.name]} now")
 
 
 def release(database: Database, lease: Lease) -> None:
-    """Let another process have it at once."""
+    """Release *lease*, so that another process can acquire it at once."""
     with database.transaction() as connection:
         own = sa.update(schema.lease).filter_by(name=lease.name, token=lease.token)
         connection.execute(own.values(expires_at=0))

@@ -1,7 +1,7 @@
 """
 Fold journal generations into usage rows, exactly once.
 
-`meterkit.outbox.outbox` is the other half: what of it goes to Stripe.
+`meterkit.outbox` writes the meter events that report these rows to Stripe.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from meterkit.core.threads import free_gradually, yielding
 from meterkit.core.usage_key import Counted, is_observation
 from meterkit.ledger import schema
-from meterkit.ledger.aggregates import forget_peaks, rises
+from meterkit.ledger.aggregates import increments, prune_peaks
 from meterkit.ledger.bulk import add_to
 from meterkit.ledger.daily_totals import UsageRow, add_totals
 from meterkit.ledger.database import Database, insert_once
@@ -22,8 +22,8 @@ from meterkit.ledger.payers import customer_of
 
 FOLDS_KEPT_SECONDS = 40 * 24 * 3600
 """
-How long it is remembered that a generation is folded whose process could not say that its file is gone for good.
-If the file of a host that was away for longer comes back, its usage is too old for Stripe: 35 days.
+Seconds for which a folded generation is remembered if its process never confirmed that the file was deleted.
+If a host comes back later than that with the file, its usage is too old for Stripe: 35 days.
 """
 
 
@@ -33,13 +33,13 @@ class Usage:
     What one company, or one of its users, used in one window.
 
     Attributes:
-        meter: The meter's name.
-        company: As identified; None where nobody said who pays.
-        user: None where nobody said who.
-        window: The unix second in which the window, one UTC hour, begins.
-        quantity: In the meter's unit.
-        reported: How much of the quantity has been handed to the reporter.
-        customer: The Stripe customer who pays; None while the company has no link.
+        meter: Name of the meter.
+        company: Company id, as the application knows it; None for unattributed usage.
+        user: User id within the company; None if no user was identified.
+        window: Unix second at which the window begins.
+        quantity: Usage in the meter's unit.
+        reported: Part of the quantity that is already in the outbox.
+        customer: Id of the Stripe customer that pays; None while the company is not linked.
     """
 
     meter: str
@@ -53,11 +53,11 @@ class Usage:
 
 class Ledger:
     """
-    Usage, and who pays for it.
+    Usage, and which customer pays for it.
 
     Args:
-        database: Where it is kept.
-        clock: Unix time in seconds.
+        database: Database of the ledger.
+        clock: Function that returns Unix seconds.
     """
 
     def __init__(self, database: Database, *, clock: Callable[[], float]) -> None:
@@ -67,28 +67,28 @@ class Ledger:
     def fold(
         self,
         generation: str,
-        cells: Iterable[Counted],
+        counts: Iterable[Counted],
         *,
         folded: Callable[[sa.Connection, str], None] | None = None,
     ) -> bool:
         """
-        Add what a journal generation counted, once, however often it is folded.
+        Add the counts of a journal generation, exactly once, however often it is folded.
 
         Args:
-            generation: Its id.
-            cells: What it counted.
-            folded: Called at the end of the transaction, with the id.
+            generation: Id of the generation.
+            counts: Counts of the generation.
+            folded: Function called at the end of the transaction, with the connection and the id.
 
         Returns:
-            False if it had been folded before.
+            False if the generation had been folded before.
 
         Raises:
-            LedgerError: Nothing was added, or it cannot be told; fold again.
+            LedgerError: Nothing was added, or the outcome of the commit is unknown; fold again.
         """
         now = int(self._clock())
         rows: list[UsageRow] = []
         observations: list[Counted] = []
-        for each in yielding(cells):
+        for each in yielding(counts):
             (meter, event_name, company, user, window), quantity, last_used = each
             if user and is_observation(user):
                 observations.append(each)
@@ -97,28 +97,28 @@ class Ledger:
         with self._database.transaction() as connection:
             if not insert_once(schema.folds, connection, {"generation": generation, "folded_at": now}):
                 return False
-            rows += rises(connection, observations)
+            rows += increments(connection, observations)
             if rows:
                 add_to(schema.usage, connection, rows, add="quantity", latest="last_used")
                 counted = add_totals(connection, rows)
                 add_to(schema.counted, connection, counted.items(), add="quantity")
-            release(connection, generation)
+            release_reservations(connection, generation)
             if folded is not None:
                 folded(connection, generation)
         free_gradually(rows)
         return True
 
     def forget(self, generations: Iterable[str]) -> None:
-        """Folded *generations* can never come back, so there is no need to know them; nor those of long ago."""
-        gone = [{"gone": generation} for generation in sorted(generations)]
+        """Delete the records of *generations*, whose files are deleted, and all records that have expired."""
+        deleted = [{"deleted": generation} for generation in sorted(generations)]
         outdated = schema.folds.c.folded_at < int(self._clock()) - FOLDS_KEPT_SECONDS
         with self._database.transaction() as connection:
-            if gone:
-                mark = schema.folds.c.generation == sa.bindparam("gone")
-                connection.execute(sa.delete(schema.folds).where(mark), gone)
-            forget_peaks(connection, int(self._clock()))
-            forget_holds(connection, int(self._clock()) - FOLDS_KEPT_SECONDS)
-            # Only rows that nobody else is deleting: two hosts must not wait for each other crosswise.
+            if deleted:
+                mine = schema.folds.c.generation == sa.bindparam("deleted")
+                connection.execute(sa.delete(schema.folds).where(mine), deleted)
+            prune_peaks(connection, int(self._clock()))
+            prune_reservations(connection, int(self._clock()) - FOLDS_KEPT_SECONDS)
+            # Skip rows that another host is deleting: two hosts must not deadlock.
             old = sa.select(schema.folds.c.generation).where(outdated).with_for_update(skip_locked=True)
             connection.execute(sa.delete(schema.folds).where(schema.folds.c.generation.in_(old)))
 
@@ -130,7 +130,18 @@ class Ledger:
         since: int | None = None,
         until: int | None = None,
     ) -> list[Usage]:
-        """Usage by meter, company, user and window; *since* and *until* (excluded) bound the window's begin."""
+        """
+        Return usage by meter, company, user and window.
+
+        Args:
+            company: Only usage of this company id.
+            meter: Only usage of the meter of this name.
+            since: Only windows that begin at this Unix second or later.
+            until: Only windows that begin before this Unix second.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
         table = schema.usage
         query = sa.select(table, schema.accounts.c.customer).join_from(
             table, schema.accounts, table.c.company == schema.accounts.c.company, isouter=True
@@ -159,11 +170,11 @@ class Ledger:
             ]
 
 
-def release(connection: sa.Connection, generation: str) -> None:
-    """*generation* is folded: its usage is in the ledger."""
+def release_reservations(connection: sa.Connection, generation: str) -> None:
+    """Release the reservations of *generation*, whose usage is now in the ledger."""
     connection.execute(sa.delete(schema.holds).filter_by(generation=generation))
 
 
-def forget_holds(connection: sa.Connection, before: int) -> None:
-    """Those of journals that never came back, older than the second *before*."""
+def prune_reservations(connection: sa.Connection, before: int) -> None:
+    """Delete reservations from before the Unix second *before*, whose journal was never folded."""
     connection.execute(sa.delete(schema.holds).where(schema.holds.c.held_at < before))

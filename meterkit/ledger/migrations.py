@@ -1,7 +1,7 @@
 """
 In-place schema migrations.
 
-The steps are written out, and never changed: what `meterkit.ledger.schema` says today is not what it said then.
+The steps are plain SQL, and never change: today's `meterkit.ledger.schema` may differ from the one they lead to.
 """
 
 from __future__ import annotations
@@ -14,19 +14,23 @@ from meterkit.errors import LedgerError
 from meterkit.ledger import schema
 
 TABLES_OF_1 = ("accounts", "counted", "folds", "lease", "meta", "reports", "usage")
-"""Without a prefix; the application may have tables of these names, too, but hardly all of them."""
+"""Table names of version 1, which had no prefix. An application may have some of these names, but hardly all."""
 
-_LOCK = 0x6D65746572  # "meter": a number that nobody else takes an advisory lock on
+_LOCK = 0x6D65746572  # "meter": key of an advisory lock that no other program takes
 
 
 def prepare(connection: sa.Connection, name: str) -> None:
     """
-    See that the tables of this version are there.
+    Create the tables, or upgrade them to this version.
+
+    Args:
+        connection: Connection in a transaction.
+        name: Name of the ledger, for the error message.
 
     Raises:
-        LedgerError: A newer meterkit has written the ledger *name*.
+        LedgerError: The ledger was written by a newer meterkit.
     """
-    if connection.dialect.name == "postgresql":  # SQLite's transaction is alone from its beginning
+    if connection.dialect.name == "postgresql":  # SQLite's transaction is exclusive from its beginning
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
     version = _version(connection)
     if version is None:
@@ -34,8 +38,8 @@ def prepare(connection: sa.Connection, name: str) -> None:
         return
     if version > schema.VERSION:
         raise LedgerError(
-            f"the ledger {name} has schema version {version}, written by a newer meterkit; this one knows "
-            f"{schema.VERSION}. Install that version again; usage stays in the journal meanwhile"
+            f"the ledger {name} has schema version {version}, written by a newer meterkit; this one supports "
+            f"{schema.VERSION}. Install the newer version again; usage stays in the journal meanwhile"
         )
     for step in range(version, schema.VERSION):
         for statement in _STEPS[step]:
@@ -46,7 +50,7 @@ def prepare(connection: sa.Connection, name: str) -> None:
 
 
 def _version(connection: sa.Connection) -> int | None:
-    """The version of the ledger in the database; None where there is none."""
+    """Return the schema version of the ledger in the database; None if there is no ledger."""
     inspector = sa.inspect(connection)
     names = set(inspector.get_table_names())
     meta = schema.meta.name
@@ -56,7 +60,7 @@ def _version(connection: sa.Connection) -> int | None:
         }:
             return None
         meta = "meta"
-    version = sa.text(f"SELECT value FROM {meta} WHERE key = 'schema_version'")  # noqa: S608 - one of two names of ours
+    version = sa.text(f"SELECT value FROM {meta} WHERE key = 'schema_version'")  # noqa: S608 - one of two constants
     found = connection.scalar(version)
     return None if found is None else int(found)
 
@@ -172,4 +176,4 @@ _STEPS = {
     3: _TO_4.split(";\n"),
     4: ['CREATE INDEX meterkit_usage_reported ON meterkit_usage ("window") WHERE quantity = reported'],
 }
-"""What leads from a version to the next."""
+"""SQL statements that lead from each version to the next."""

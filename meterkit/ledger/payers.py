@@ -11,17 +11,17 @@ from meterkit.ledger import schema
 
 
 def customer_of(company: str, linked: str | None) -> str | None:
-    """Return the Stripe customer that pays for *company*: itself if it is one, else the linked one, or None."""
+    """Return the Stripe customer that pays for *company*: the id itself if it is a customer id, else the linked one."""
     return company if is_customer_id(company) else linked
 
 
 def is_customer(company: sa.Column[str]) -> sa.ColumnElement[bool]:
-    """Return `is_customer_id` in SQL, whose LIKE may ignore case."""
+    """Return `is_customer_id` as SQL. Not by LIKE, which may ignore case."""
     return sa.func.substr(company, 1, 4) == "cus_"
 
 
 def payer_of(connection: sa.Connection, company: str) -> str | None:
-    """Return the Stripe customer that pays for *company*, as the ledger has it linked; None if nobody does."""
+    """Return the Stripe customer that pays for *company* according to the ledger; None if it is not linked."""
     return customer_of(company, connection.scalar(sa.select(schema.accounts.c.customer).filter_by(company=company)))
 
 
@@ -31,16 +31,15 @@ def companies_by_customer(connection: sa.Connection, companies: Iterable[str] | 
 
     Args:
         connection: Connection to the ledger.
-        companies: Company ids to look up; None looks up all linked companies. An id that is itself a Stripe customer
-            pays for itself.
+        companies: Company ids to look up; None looks up all linked companies. A Stripe customer id pays for itself.
     """
     accounts = schema.accounts
     query = sa.select(accounts.c.company, accounts.c.customer)
     found: dict[str, set[str]] = {}
     if companies is not None:
-        asked = list(companies)
-        query = query.where(accounts.c.company.in_(asked))
-        found = {company: {company} for company in asked if is_customer_id(company)}
+        requested = list(companies)
+        query = query.where(accounts.c.company.in_(requested))
+        found = {company: {company} for company in requested if is_customer_id(company)}
     for row in connection.execute(query):
         found.setdefault(row.customer, set()).add(row.company)
     return found

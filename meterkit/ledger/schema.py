@@ -17,13 +17,13 @@ from sqlalchemy import (
 )
 
 VERSION = 5
-"""Of the schema. A ledger with a higher one is refused; `meterkit.ledger.migrations` upgrades a lower one in place."""
+"""Schema version. A ledger with a higher one is refused; `meterkit.ledger.migrations` upgrades a lower one in place."""
 
 PREFIX = "meterkit_"
-"""Of every table and index, because the application may have an ``accounts`` of its own in the same database."""
+"""Prefix of every table and index, because the application may have its own ``accounts`` in the same database."""
 
 LEASES = ("reporter", "follower")
-"""What one process does at a time."""
+"""Names of the leases: for reporting, and for syncing accounts."""
 
 metadata = MetaData()
 
@@ -45,16 +45,16 @@ usage = Table(
     f"{PREFIX}usage",
     metadata,
     Column("meter", Text, primary_key=True),
-    Column("event_name", Text, primary_key=True),  # kept, so that a meter that has left the code is still reported
-    Column("company", Text, primary_key=True),  # "" where nobody said who pays
-    Column("user", Text, primary_key=True),  # "" where nobody said who
-    Column("window", BigInteger, primary_key=True),  # the second in which it begins
+    Column("event_name", Text, primary_key=True),  # stored, so that a meter removed from the code is still reported
+    Column("company", Text, primary_key=True),  # "" if unattributed
+    Column("user", Text, primary_key=True),  # "" if not identified
+    Column("window", BigInteger, primary_key=True),  # the Unix second at which it begins
     Column("quantity", BigInteger, nullable=False),
-    Column("reported", BigInteger, nullable=False),  # how much of the quantity stands in reports
+    Column("reported", BigInteger, nullable=False),  # the part of the quantity that is in reports
     Column("last_used", BigInteger, nullable=False),
-    # What waits to be reported is looked for every hour, among all there ever was.
+    # Unreported rows are looked up every hour, among all rows ever written.
     Index(f"{PREFIX}usage_unreported", "window", sqlite_where=_UNREPORTED, postgresql_where=_UNREPORTED),
-    # What may be let go of one day. It is left alone by flushes, which write what is not reported yet.
+    # Rows that may be pruned. Flushes do not touch this index, because they write unreported rows.
     Index(f"{PREFIX}usage_reported", "window", sqlite_where=_REPORTED, postgresql_where=_REPORTED),
     Index(f"{PREFIX}usage_company", "company", "window"),
 )
@@ -62,10 +62,10 @@ usage = Table(
 totals = Table(
     f"{PREFIX}totals",
     metadata,
-    # The sums of `usage` by day, written with it: what a company has used in a period is asked for all the time.
+    # Sums of `usage` by day, written with it: a company's usage in a period is read all the time.
     Column("company", Text, primary_key=True),
     Column("meter", Text, primary_key=True),
-    Column("day", BigInteger, primary_key=True),  # the second in which it begins, in UTC
+    Column("day", BigInteger, primary_key=True),  # the Unix second at which the UTC day begins
     Column("quantity", BigInteger, nullable=False),
     Column("change", BigInteger, nullable=False),  # grows with each commit that touches a row
     Index(f"{PREFIX}totals_change", "change"),
@@ -74,19 +74,19 @@ totals = Table(
 peaks = Table(
     f"{PREFIX}peaks",
     metadata,
-    # What a sum cannot hold: which values of unique() were counted, and by how much those of maximum() have risen.
+    # What a sum does not show: which values unique() has counted, and by how much maximum() has risen.
     Column("meter", Text, primary_key=True),
     Column("company", Text, primary_key=True),
-    Column("value", Text, primary_key=True),  # a unique one; "" for the highest
-    Column("window", BigInteger, primary_key=True),  # in which it was counted
-    Column("quantity", BigInteger, nullable=False),  # 1, or the rise
+    Column("value", Text, primary_key=True),  # of unique(); "" for maximum()
+    Column("window", BigInteger, primary_key=True),  # the one in which it was counted
+    Column("quantity", BigInteger, nullable=False),  # 1 for unique(), the increment for maximum()
     Index(f"{PREFIX}peaks_window", "window"),
 )
 
 counted = Table(
     f"{PREFIX}counted",
     metadata,
-    # The other side of the books: what was folded in, by meter, independent of the usage rows.
+    # The other side of the books: quantity folded by meter, independent of the usage rows.
     Column("meter", Text, primary_key=True),
     Column("quantity", BigInteger, nullable=False),
 )
@@ -111,10 +111,10 @@ accounts = Table(
 customers = Table(
     f"{PREFIX}customers",
     metadata,
-    # This one and the next three are what Stripe said last, by its own ids. `checked_at` is when it said so.
+    # This table and the next three hold what Stripe last returned, by its ids. `checked_at` is when that was.
     Column("id", String(255), primary_key=True),  # "cus_..."
     Column("name", Text, nullable=False),
-    Column("company", Text),  # of the metadata
+    Column("company", Text),  # from the metadata
     Column("deleted", Boolean, nullable=False),
     Column("checked_at", BigInteger, nullable=False),
     Index(f"{PREFIX}customers_company", "company"),
@@ -136,14 +136,14 @@ subscriptions = Table(
 items = Table(
     f"{PREFIX}items",
     metadata,
-    Column("id", String(255), primary_key=True),  # of a subscription
+    Column("id", String(255), primary_key=True),  # of the subscription item
     Column("subscription", String(255), nullable=False),
     Column("customer", String(255), nullable=False),
-    Column("event_name", Text),  # of the meter; a licensed price has none
+    Column("event_name", Text),  # of the meter; NULL for a licensed price
     Column("quantity", BigInteger),  # of a licensed price
     Column("period_start", BigInteger, nullable=False),
     Column("period_end", BigInteger, nullable=False),
-    Column("price", Text, nullable=False),  # Stripe's, as JSON
+    Column("price", Text, nullable=False),  # Stripe's price as JSON
     Index(f"{PREFIX}items_subscription", "subscription"),
     Index(f"{PREFIX}items_customer", "customer"),
     Index(f"{PREFIX}items_period_end", "period_end"),
@@ -160,7 +160,7 @@ invoices = Table(
     Column("billing_reason", String(40)),
     Column("collection_method", String(40), nullable=False),
     Column("currency", String(3), nullable=False),
-    Column("total", BigInteger, nullable=False),  # in the currency's minor unit, as all of Stripe's amounts
+    Column("total", BigInteger, nullable=False),  # in the currency's minor unit, as are all of Stripe's amounts
     Column("amount_remaining", BigInteger, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("created", BigInteger, nullable=False),
@@ -169,7 +169,7 @@ invoices = Table(
     Column("due_at", BigInteger),
     Column("next_attempt_at", BigInteger),
     Column("finalized_at", BigInteger),
-    Column("url", Text),  # where the customer can pay it
+    Column("url", Text),  # at which the customer can pay
     Column("checked_at", BigInteger, nullable=False),
     Index(f"{PREFIX}invoices_customer", "customer", "status"),
     Index(f"{PREFIX}invoices_open", "customer", sqlite_where=_OPEN, postgresql_where=_OPEN),
@@ -178,7 +178,7 @@ invoices = Table(
 webhook_events = Table(
     f"{PREFIX}webhook_events",
     metadata,
-    # Nothing of its body: what an event says may be old by now, so it only tells what to look at.
+    # The body is not stored: it may be outdated by now, so an event only says which object to read.
     Column("id", String(255), primary_key=True),  # "evt_..."
     Column("type", Text, nullable=False),
     Column("created", BigInteger, nullable=False),
@@ -186,7 +186,7 @@ webhook_events = Table(
     Column("object_id", String(255)),
     Column("received_at", BigInteger, nullable=False),
     Column("state", String(10), nullable=False),  # received, applied, ignored
-    Column("reason", Text, nullable=False),  # why it was ignored, or could not be applied yet
+    Column("reason", Text, nullable=False),  # for ignoring it, or for not applying it yet
     Column("settled_at", BigInteger),
     Index(f"{PREFIX}webhook_events_waiting", "received_at", sqlite_where=_RECEIVED, postgresql_where=_RECEIVED),
     Index(f"{PREFIX}webhook_events_received_at", "received_at"),
@@ -195,7 +195,7 @@ webhook_events = Table(
 reports = Table(
     f"{PREFIX}reports",
     metadata,
-    # One row is one meter event. All above the line is immutable once written, and written before the first attempt.
+    # One row is one meter event. Columns above the line are written before the first attempt, and never change.
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     Column("identifier", String(100), nullable=False, unique=True),
     Column("meter", Text, nullable=False),
@@ -203,24 +203,26 @@ reports = Table(
     Column("company", Text, nullable=False),
     Column("customer", Text, nullable=False),
     Column("window", BigInteger, nullable=False),
-    Column("sequence", Integer, nullable=False),  # 0, and one more for each further delta of the same window
+    Column("sequence", Integer, nullable=False),  # from 0: the number of the increment within its window
     Column("quantity", BigInteger, nullable=False),
     Column("timestamp", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     # ---
-    # pending, sent, rejected, uncertain; returned: its usage is to be reported anew; canceled: its usage was taken back
+    # pending, sent, rejected, uncertain, invoiced; returned: its usage is reported again; canceled: it was reversed
     Column("state", String(10), nullable=False),
     Column("attempts", Integer, nullable=False),
-    Column("revision", Integer, nullable=False, server_default="0"),  # refusals after which Stripe surely had it not
-    Column("refusals", Integer, nullable=False),  # answers that a repetition with the same Idempotency-Key would replay
-    Column("attempted_at", BigInteger),  # the latest attempt
-    Column("unknown_since", BigInteger),  # the first attempt of unknown outcome; of one that is sent: to be verified
-    Column("compared_at", BigInteger),  # when Stripe's summaries could not tell either
+    Column(
+        "revision", Integer, nullable=False, server_default="0"
+    ),  # refusals after which Stripe certainly did not have it
+    Column("refusals", Integer, nullable=False),  # responses that the same Idempotency-Key would replay
+    Column("attempted_at", BigInteger),  # of the latest attempt
+    Column("unknown_since", BigInteger),  # first attempt of unknown outcome; if sent: to be verified
+    Column("compared_at", BigInteger),  # when Stripe's summaries were inconclusive
     Column("error", Text, nullable=False),
     Column("settled_at", BigInteger),
     UniqueConstraint("meter", "event_name", "company", "window", "sequence"),
     Index(f"{PREFIX}reports_state", "state"),
-    # What has to be looked into is looked for every hour, among all there ever was.
+    # Rows of unknown outcome are looked up every hour, among all rows ever written.
     Index(f"{PREFIX}reports_unknown", "unknown_since", sqlite_where=_UNKNOWN, postgresql_where=_UNKNOWN),
     Index(f"{PREFIX}reports_place", "customer", "event_name", "window"),
 )
@@ -228,7 +230,7 @@ reports = Table(
 corrections = Table(
     f"{PREFIX}corrections",
     metadata,
-    # Usage that was taken back, and why. Its quantity is gone from `usage` and `counted`, once it is "done".
+    # Reversed usage, and why. Once "done", its quantity has been subtracted from `usage` and `counted`.
     Column("id", String(32), primary_key=True),
     Column("meter", Text, nullable=False),
     Column("event_name", Text, nullable=False),
@@ -237,7 +239,7 @@ corrections = Table(
     Column("quantity", BigInteger, nullable=False),
     Column("reason", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
-    Column("report", String(100)),  # the identifier of the meter event that Stripe is asked to cancel
+    Column("report", String(100)),  # identifier of the meter event to cancel in Stripe
     Column("state", String(10), nullable=False),  # canceling, done
     Column("error", Text, nullable=False),
     Index(f"{PREFIX}corrections_place", "company", "meter", "window"),
@@ -247,7 +249,7 @@ corrections = Table(
 notices = Table(
     f"{PREFIX}notices",
     metadata,
-    # Written once for each crossing and period, by whoever sees it first.
+    # Written once per event and period, by the first process that detects it.
     Column("key", String(500), primary_key=True),
     Column("kind", String(40), nullable=False),
     Column("company", Text),
@@ -261,7 +263,7 @@ notices = Table(
 deliveries = Table(
     f"{PREFIX}deliveries",
     metadata,
-    # Of a notice, through one channel.
+    # One notice through one channel.
     Column("notice", String(500), primary_key=True),
     Column("channel", String(255), primary_key=True),
     Column("state", String(10), nullable=False),  # waiting, delivered, given_up
@@ -275,7 +277,7 @@ deliveries = Table(
 blocked = Table(
     f"{PREFIX}blocked",
     metadata,
-    # How many requests were not let pass; not usage, and never billed.
+    # Number of blocked requests; not usage, and never billed.
     Column("company", Text, primary_key=True),
     Column("reason", String(40), primary_key=True),
     Column("day", BigInteger, primary_key=True),
@@ -285,7 +287,7 @@ blocked = Table(
 holds = Table(
     f"{PREFIX}holds",
     metadata,
-    # Of an exact quota: what a process has let pass and not flushed yet. Goes when that journal is folded.
+    # Reservations of exact quotas: units allowed, but not flushed yet. Deleted when their generation is folded.
     Column("generation", String(32), primary_key=True),
     Column("company", Text, primary_key=True),
     Column("meter", Text, primary_key=True),
@@ -297,8 +299,10 @@ holds = Table(
 lease = Table(
     f"{PREFIX}lease",
     metadata,
-    Column("name", String(40), primary_key=True),  # one of LEASES; the rows are there from the beginning
+    Column("name", String(40), primary_key=True),  # one of LEASES; the rows are created with the table
     Column("holder", Text, nullable=False),
-    Column("token", BigInteger, nullable=False),  # grows with each new holder: an old one's writes are refused by it
+    Column(
+        "token", BigInteger, nullable=False
+    ),  # grows with each new holder, so that a former one's writes are refused
     Column("expires_at", BigInteger, nullable=False),
 )

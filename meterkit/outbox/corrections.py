@@ -1,8 +1,8 @@
 """
-Take usage back in the ledger, or queue it again.
+Reverse usage in the ledger, or queue it again.
 
-What is taken back from usage that was reported leaves less than that: the difference, which is negative, is the next
-report of its window. Where Stripe is asked to cancel a meter event, its report and its usage go together.
+Reversing reported usage leaves less usage than was reported, so the next report of the window is the negative
+difference. If Stripe cancels the meter event instead, its report and its usage are reversed together.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from meterkit.outbox.reports import Report
 @dataclass(frozen=True, slots=True)
 class Correction:
     """
-    Usage that was taken back.
+    Usage that was reversed.
 
     Attributes:
-        id: Of the correction.
-        meter: The meter's name.
-        event_name: Stripe's name for it.
-        company: Whose usage it was.
-        window: The unix second in which the window begins.
-        quantity: How much was taken back.
-        reason: Why, as it was given.
-        created_at: When, unix seconds.
-        report: The identifier of the meter event that was cancelled as a whole; None where a negative one follows.
-        state: ``done``, or ``canceling`` while Stripe has not answered.
-        error: Why it has not.
+        id: Id of the correction.
+        meter: Name of the meter.
+        event_name: Event name of the meter in Stripe.
+        company: Company id, as the application knows it.
+        window: Unix second at which the window of the usage begins.
+        quantity: Reversed quantity, in the meter's unit.
+        reason: Reason given by the operator.
+        created_at: Unix second at which the correction was made.
+        report: Identifier of the meter event that is cancelled as a whole; None if a negative event follows.
+        state: ``done``, or ``canceling`` while it is unknown whether Stripe has cancelled the event.
+        error: Why that is unknown; empty if it is not.
     """
 
     id: str
@@ -59,11 +59,11 @@ class Correction:
 
 class Corrections:
     """
-    Changes what was counted and reported. One process at a time, with the reporter's lease.
+    Changes what was counted and reported. Only the process that holds the reporter's lease may do so.
 
     Args:
-        database: Where the ledger is kept.
-        clock: Unix time in seconds.
+        database: Database of the ledger.
+        clock: Function that returns Unix seconds.
     """
 
     def __init__(self, database: Database, *, clock: Callable[[], float]) -> None:
@@ -72,34 +72,38 @@ class Corrections:
 
     def requeue(self, lease: Lease, report: Report, *, was: str) -> bool:
         """
-        Let the usage of *report*, which Stripe has not, be reported anew: to whom pays by then.
+        Queue the usage of *report*, which Stripe does not have, again: for the customer that pays by then.
 
         Args:
-            lease: The reporter's.
-            report: Refused by Stripe.
-            was: The state that it still has to be in.
+            lease: Lease of the reporter.
+            report: Report that Stripe refused or never received.
+            was: State that the report must still be in.
 
         Returns:
-            False if it is in another by now.
+            False if the report is in another state by now.
 
         Raises:
-            LeaseLostError: Another process reports now.
+            LeaseLostError: Another process holds the lease now.
         """
         with self._database.transaction() as connection:
             hold(lease, connection, clock=self._clock)
-            if not _leave(connection, report.id, was, "returned"):
+            if not _change_state(connection, report.id, was, "returned"):
                 return False
-            _lower(connection, report, report.quantity, "reported")
+            _subtract(connection, report, report.quantity, "reported")
         return True
 
     def mark_rejected(self, sent_as: str, error: str) -> bool:
         """
-        Stripe had taken the event of that identifier, and has found it wrong since: it is rejected.
+        Mark a sent event as rejected, because Stripe accepted it and found an error afterwards.
+
+        Args:
+            sent_as: Identifier of the meter event, or the idempotency key it was sent with.
+            error: Error as Stripe describes it.
 
         Returns:
-            False if the ledger knows no such event, or does not take it for sent.
+            False if the ledger has no such event, or not as sent.
         """
-        # Or of that Idempotency-Key, which has another number after a refusal.
+        # An Idempotency-Key has one more number after a refusal.
         named = re.fullmatch(r"(mk_[0-9a-f]+)(?:-(\d{1,9}))?(?:\.\d+)?", sent_as, re.ASCII)
         if named is None:
             return False
@@ -113,47 +117,47 @@ class Corrections:
 
     def reverse(self, lease: Lease, correction: Correction) -> None:
         """
-        Take the quantity of *correction* from the usage of its window.
+        Subtract the quantity of *correction* from the usage of its window.
 
         Raises:
-            UsageError: So much was not used.
-            LeaseLostError: Another process reports now.
+            UsageError: The window has less usage than that.
+            LeaseLostError: Another process holds the lease now.
         """
         with self._database.transaction() as connection:
             hold(lease, connection, clock=self._clock)
-            _lower(connection, correction, correction.quantity, "quantity")
+            _subtract(connection, correction, correction.quantity, "quantity")
             connection.execute(sa.insert(schema.corrections).values(**_row(correction)))
 
     def plan_cancellation(self, lease: Lease, correction: Correction) -> None:
-        """Write down that Stripe is about to be asked to cancel the meter event of *correction*."""
+        """Record, before Stripe is called, that the meter event of *correction* is to be cancelled."""
         with self._database.transaction() as connection:
             hold(lease, connection, clock=self._clock)
             connection.execute(sa.insert(schema.corrections).values(**_row(correction)))
 
     def canceled(self, lease: Lease, correction: Correction, report: Report) -> None:
-        """Stripe has canceled *report*: it goes, and its usage with it."""
+        """Record that Stripe has cancelled *report*, and reverse its usage."""
         with self._database.transaction() as connection:
             hold(lease, connection, clock=self._clock)
-            if _leave(connection, report.id, "sent", "canceled"):
-                _lower(connection, report, report.quantity, "reported")
-                _lower(connection, correction, correction.quantity, "quantity")
+            if _change_state(connection, report.id, "sent", "canceled"):
+                _subtract(connection, report, report.quantity, "reported")
+                _subtract(connection, correction, correction.quantity, "quantity")
             _settle(connection, correction, report=correction.report)
 
     def not_canceled(self, lease: Lease, correction: Correction) -> None:
-        """Stripe will not cancel it: a negative meter event follows instead."""
+        """Record that Stripe has not cancelled the event: a negative meter event follows instead."""
         with self._database.transaction() as connection:
             hold(lease, connection, clock=self._clock)
-            _lower(connection, correction, correction.quantity, "quantity")
+            _subtract(connection, correction, correction.quantity, "quantity")
             _settle(connection, correction, report=None)
 
     def note(self, lease: Lease, correction: Correction, error: str) -> None:
-        """Write down why it is not known yet whether Stripe has canceled."""
+        """Record why it is unknown whether Stripe has cancelled the event."""
         with self._database.transaction() as connection:
             hold(lease, connection, clock=self._clock)
             connection.execute(sa.update(schema.corrections).filter_by(id=correction.id).values(error=error))
 
     def used(self, company: str, meter: str, hour: int) -> dict[int, int]:
-        """By window, what *company* used of *meter* in an hour, as it stands now."""
+        """Return the quantity that *company* has used of *meter*, by window of the hour that begins at *hour*."""
         table = schema.usage
         query = (
             sa.select(table.c.window, sa.func.sum(table.c.quantity).label("quantity"))
@@ -165,7 +169,7 @@ class Corrections:
             return {row.window: int(row.quantity) for row in connection.execute(query)}
 
     def corrections(self, *, state: str | None = None) -> list[Correction]:
-        """All of them, or those in one state, oldest first."""
+        """Return all corrections, or those in one state, oldest first."""
         query = sa.select(schema.corrections).order_by(schema.corrections.c.created_at, schema.corrections.c.id)
         if state is not None:
             query = query.filter_by(state=state)
@@ -174,11 +178,11 @@ class Corrections:
 
 
 def new_id() -> str:
-    """Of a correction."""
+    """Return a new id for a correction."""
     return uuid.uuid4().hex
 
 
-def _leave(connection: sa.Connection, report: int, was: str, becomes: str) -> bool:
+def _change_state(connection: sa.Connection, report: int, was: str, becomes: str) -> bool:
     table = schema.reports
     moved = sa.update(table).where(table.c.id == report, table.c.state == was).values(state=becomes, unknown_since=None)
     return connection.execute(moved).rowcount == 1
@@ -189,8 +193,8 @@ def _settle(connection: sa.Connection, correction: Correction, *, report: str | 
     connection.execute(mine.values(state="done", error="", report=report))
 
 
-def _lower(connection: sa.Connection, place: Report | Correction, by: int, column: str) -> None:
-    """Take *by* from a column of the usage rows of a window, and what is taken from the quantity from all counted."""
+def _subtract(connection: sa.Connection, place: Report | Correction, by: int, column: str) -> None:
+    """Subtract *by* from *column* of a window's usage rows; for the quantity, also from the totals and the books."""
     table = schema.usage
     rows: list[Any] = list(
         connection.execute(
@@ -208,7 +212,7 @@ def _lower(connection: sa.Connection, place: Report | Correction, by: int, colum
             keys = {key.name: getattr(row, key.name) for key in table.primary_key}
             connection.execute(sa.update(table).filter_by(**keys).values({column: table.c[column] - taken}))
     if left:
-        raise UsageError(f"only {by - left:,} of {by:,} are there", reason="correction_too_large")
+        raise UsageError(f"only {by - left:,} of {by:,} units can be reversed", reason="correction_too_large")
     if column == "quantity":
         add_totals(connection, [(place.meter, place.event_name, place.company, NOBODY, place.window, -by, 0, 0)])
         counted = schema.counted

@@ -1,9 +1,9 @@
 """
 Usage that arrives after its invoice was finalized.
 
-Stripe takes its meter event, and bills it on no invoice, neither that one nor the next. What it costs is known: the
-price of all that was used in the period, less the price of what was known before. So it can be billed as an item of the
-customer's next invoice instead.
+Stripe accepts its meter event, but bills it on no invoice, neither that one nor the next. Its cost is known: the price
+of all usage in the period, less the price of what was reported before. So it can be billed as an item of the customer's
+next invoice instead.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from meterkit.pricing.price import EXACT, Price
 from meterkit.pricing.stripe_price import price_of
 
 COUNTED = ("pending", "sent", "uncertain", "invoiced")
-"""States of reports whose usage is billed, or will be."""
+"""States of reports whose usage has been billed, or will be."""
 
 
 @dataclass(frozen=True, slots=True)
 class Late:
     """
-    A report that came too late.
+    A report that is too late for its invoice.
 
     Attributes:
-        report: It.
-        invoice: The id of the invoice that it missed.
-        number: As the customer sees that invoice.
-        subscription: Whose it is.
-        period_start: Of that invoice's usage, unix seconds.
-        period_end: The same.
-        currency: Three letters.
-        amount: What it costs, in whole currency; None if the price is not known any more.
+        report: Late report.
+        invoice: Id of the invoice that it missed.
+        number: Number of that invoice, as the customer sees it; its id if it has no number.
+        subscription: Id of the subscription of that invoice.
+        period_start: Unix second at which the invoice's billing period begins.
+        period_end: Unix second at which the invoice's billing period ends.
+        currency: Three-letter currency code.
+        amount: Cost of the late usage in whole currency; None if its price cannot be computed.
     """
 
     report: Report
@@ -53,19 +53,19 @@ class Late:
     amount: Decimal | None
 
     def __str__(self) -> str:
-        what = f"{self.report.quantity} {self.report.meter} of {self.report.company}"
+        usage = f"{self.report.quantity} {self.report.meter} of {self.report.company}"
         cost = "" if self.amount is None else f", {self.amount} {self.currency},"
-        return f"{what}{cost} came after invoice {self.number} was final"
+        return f"{usage}{cost} arrived after invoice {self.number} was final"
 
 
 def late_reports(database: Database, state: State, *, since: int | None = None) -> list[Late]:
     """
-    The reports in a state that reached, or would reach, Stripe after their invoice was final.
+    Return the reports that reached Stripe, or would reach it, after their invoice was final.
 
     Args:
-        database: Where the ledger is kept.
-        state: ``pending`` or ``sent``.
-        since: Only those that were sent at this unix second or later.
+        database: Database of the ledger.
+        state: State of the reports: ``pending`` or ``sent``.
+        since: Only reports that were settled at this Unix second or later.
 
     Raises:
         LedgerError: The ledger cannot be read.
@@ -111,7 +111,7 @@ def late_reports(database: Database, state: State, *, since: int | None = None) 
 
 
 def _amount(connection: sa.Connection, row: Any) -> Decimal | None:
-    """What all that was reported of the period until this report costs, less what it costs without this one."""
+    """Return the cost of the period's usage up to and including this report, less the cost without it."""
     try:
         price: Price = price_of(json.loads(row.price), Meter(row.event_name))
     except (ConfigurationError, KeyError):

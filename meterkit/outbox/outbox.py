@@ -1,8 +1,8 @@
 """
 Transactional outbox of meter events: pending, sent, rejected or uncertain.
 
-`meterkit.outbox.seal` writes reports, and nobody changes what they say. One process at a time works here: the one
-with the lease, which every write renews.
+`meterkit.outbox.seal` writes reports, whose contents never change. Only the process that holds the reporter's lease
+writes here, and every write renews that lease.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from meterkit.ledger.lease import Lease, hold
 from meterkit.outbox.reports import COLUMNS, Report, State, report_of
 
 UNKNOWN_SECONDS = 23 * 3600
-"""Stripe: identifiers are unique for at least 24 h. After that, sending again what may be there could bill twice."""
+"""Seconds for which resending is safe. Stripe: identifiers are unique for at least 24 h; later, it could bill twice."""
 
 STEP_SECONDS = 600
-"""Stripe's clocks may differ among themselves, hardly by so much."""
+"""Seconds by which Stripe's own clocks may differ at most."""
 
 
 @dataclass(slots=True)
 class Summary:
     """
-    What one pass of the reporter did.
+    The result of one reporting pass.
 
     Attributes:
-        sealed: Meter events written into the outbox.
-        sent: Events that Stripe has.
-        invoiced: Usage that came after its invoice was final, and is an item of the next one.
-        rejected: Events that Stripe refuses for good; kept, and shown by ``kit.health()``.
-        uncertain: Events of which it is not known, for 23 hours now, whether Stripe has them.
-        postponed: Events to be sent in the next pass.
+        sealed: Number of meter events written into the outbox.
+        sent: Number of events that Stripe has confirmed.
+        invoiced: Number of events that were too late for their invoice, and are items of the next one.
+        rejected: Number of events that Stripe refuses for good; kept, and shown by ``kit.health()``.
+        uncertain: Number of events that became or stayed uncertain: it is unknown whether Stripe has them.
+        postponed: Number of events left for the next pass.
         error: Why events were postponed, or why nothing could be reported; empty if all went well.
     """
 
@@ -52,11 +52,11 @@ class Summary:
 
     @property
     def trouble(self) -> str:
-        """Why not all that could be sent was; empty if it was, or is another process's to send."""
+        """Why not every event could be sent; empty if all were, or if another process is sending them."""
         return self.error if self.postponed or self.rejected or self.uncertain else ""
 
-    def enter(self, report: Report) -> None:
-        """Add what became of *report*."""
+    def add(self, report: Report) -> None:
+        """Add the outcome of *report*."""
         if report.state != "pending":
             setattr(self, report.state, getattr(self, report.state) + 1)
         self.error = report.error or self.error
@@ -65,17 +65,17 @@ class Summary:
 @dataclass(frozen=True, slots=True)
 class UncertainReports:
     """
-    Reports that Stripe may have or not, for one customer, meter and hour.
+    Reports of one customer, meter and hour, some of which Stripe may or may not have.
 
     Attributes:
-        event_name: Stripe's name for the meter.
-        customer: The Stripe customer.
-        hour: The unix second in which it begins.
-        uncertain: Reports whose outcome is not known.
-        claimed: Reports of which Stripe said that it has had the identifier, after an attempt without an answer.
-        sent: The quantity of all other reports of this place, which Stripe has.
-        attempted_at: The latest attempt at any of them.
-        moving: One of the place was attempted lately, and its outcome is not known either.
+        event_name: Event name of the meter in Stripe.
+        customer: Id of the Stripe customer.
+        hour: Unix second at which the hour begins.
+        uncertain: Reports whose outcome is unknown.
+        claimed: Reports that Stripe called duplicates after an attempt without a response.
+        sent: Total quantity of all other reports of this group, which Stripe has.
+        attempted_at: Unix second of the latest attempt at any report of the group.
+        in_flight: Whether a pending report of the group was attempted, with an outcome that is unknown too.
     """
 
     event_name: str
@@ -85,16 +85,16 @@ class UncertainReports:
     claimed: tuple[Report, ...]
     sent: int
     attempted_at: int
-    moving: bool
+    in_flight: bool
 
 
 class Outbox:
     """
-    The reports of a ledger.
+    The outbox of a ledger.
 
     Args:
-        database: Where the ledger is kept.
-        clock: Unix time in seconds.
+        database: Database of the ledger.
+        clock: Function that returns Unix seconds.
     """
 
     def __init__(self, database: Database, *, clock: Callable[[], float]) -> None:
@@ -102,7 +102,7 @@ class Outbox:
         self._clock = clock
 
     def pending(self) -> Iterator[Report]:
-        """What is to be sent; what failed least comes first, so that one bad event holds up no other."""
+        """Yield the reports to be sent, those with the fewest attempts first, so that a bad event delays no other."""
         table = schema.reports
         with self._database.snapshot() as connection:
             ids = connection.scalars(
@@ -111,18 +111,18 @@ class Outbox:
         for start in range(0, len(ids), BATCH):
             portion = ids[start : start + BATCH]
             with self._database.snapshot() as connection:
-                rows = connection.execute(sa.select(*COLUMNS).where(_among(portion), table.c.state == "pending"))
+                rows = connection.execute(sa.select(*COLUMNS).where(_has_id(portion), table.c.state == "pending"))
                 found = {row.id: report_of(row) for row in rows.all()}
             yield from (found[each] for each in portion if each in found)
 
     def waiting(self) -> int:
-        """How many reports are to be sent."""
+        """Return the number of reports that are pending."""
         with self._database.snapshot() as connection:
             query = sa.select(sa.func.count()).select_from(schema.reports).filter_by(state="pending")
             return connection.scalar(query) or 0
 
     def reports(self, *, state: State | None = None, limit: int | None = None) -> list[Report]:
-        """All reports, or those in one state, oldest first, so many at most."""
+        """Return all reports, or those in one state, oldest first, *limit* at most."""
         query = sa.select(*COLUMNS).order_by(schema.reports.c.id).limit(limit)
         if state is not None:
             query = query.filter_by(state=state)
@@ -130,40 +130,42 @@ class Outbox:
             return [report_of(row) for row in connection.execute(query)]
 
     def idle(self) -> bool:
-        """There is nothing to send, and nothing to look into."""
+        """Return whether there is nothing to send, and nothing of unknown outcome."""
         table = schema.reports
         work = sa.select(table.c.id).where(sa.or_(table.c.state == "pending", table.c.unknown_since.is_not(None)))
         with self._database.snapshot() as connection:
             return connection.scalar(work.limit(1)) is None
 
-    def doubt_old_attempts(self, lease: Lease, *, now: int) -> None:
+    def mark_old_uncertain(self, lease: Lease, *, now: int) -> None:
         """
-        Hold what may be at Stripe, and has been for too long to be sent again: make it ``uncertain``.
+        Mark reports as ``uncertain`` whose first attempt of unknown outcome is too old for sending them again.
 
-        Also what was sent in a future, by a clock that was wrong: then it cannot be told how long that is.
+        Also attempts with a timestamp in the future: the clock was wrong, so their age is unknown.
 
         Raises:
-            LeaseLostError: Another process reports now.
+            LeaseLostError: Another process holds the lease now.
         """
         since = schema.reports.c.unknown_since
-        untold = sa.or_(since <= now - UNKNOWN_SECONDS, since > now + STEP_SECONDS)
-        aged = sa.update(schema.reports).where(schema.reports.c.state == "pending", untold)
+        is_old = sa.or_(since <= now - UNKNOWN_SECONDS, since > now + STEP_SECONDS)
+        aged = sa.update(schema.reports).where(schema.reports.c.state == "pending", is_old)
         with self._database.transaction() as connection:
             hold(lease, connection, clock=self._clock)
             connection.execute(aged.values(state="uncertain"))
 
-    def doubts(self, *, since: int) -> list[UncertainReports]:
-        """Where reports are ``uncertain`` or to be verified, and were not compared with Stripe's sums after *since*."""
+    def uncertain_groups(self, *, since: int) -> list[UncertainReports]:
+        """Return the groups with reports to verify that were not compared with Stripe's sums after *since*."""
         table = schema.reports
-        unsure = sa.select(*COLUMNS).where(table.c.unknown_since.is_not(None), table.c.state.in_(["uncertain", "sent"]))
-        unsure = unsure.where(sa.or_(table.c.compared_at.is_(None), table.c.compared_at <= since))
+        unverified = sa.select(*COLUMNS).where(
+            table.c.unknown_since.is_not(None), table.c.state.in_(["uncertain", "sent"])
+        )
+        unverified = unverified.where(sa.or_(table.c.compared_at.is_(None), table.c.compared_at <= since))
         with self._database.snapshot() as connection:
-            asked: dict[tuple[str, str, int], None] = {}
-            for row in connection.execute(unsure.order_by(table.c.id).limit(BATCH)):
-                asked[row.event_name, row.customer, hour_of(row.window)] = None
-            return [self._doubt(connection, *place) for place in asked]
+            places: dict[tuple[str, str, int], None] = {}
+            for row in connection.execute(unverified.order_by(table.c.id).limit(BATCH)):
+                places[row.event_name, row.customer, hour_of(row.window)] = None
+            return [self._group(connection, *place) for place in places]
 
-    def _doubt(self, connection: sa.Connection, event_name: str, customer: str, hour: int) -> UncertainReports:
+    def _group(self, connection: sa.Connection, event_name: str, customer: str, hour: int) -> UncertainReports:
         window = schema.reports.c.window
         place = sa.select(*COLUMNS).filter_by(event_name=event_name, customer=customer)
         reports = [report_of(row) for row in connection.execute(place.where(window >= hour, window < hour + HOUR))]
@@ -175,23 +177,25 @@ class Outbox:
             claimed=tuple(each for each in reports if each.state == "sent" and each.unknown_since is not None),
             sent=sum(each.quantity for each in reports if each.state == "sent" and each.unknown_since is None),
             attempted_at=max((each.attempted_at or each.unknown_since or 0) for each in reports),
-            moving=any(each.state == "pending" and each.unknown_since is not None for each in reports),
+            in_flight=any(each.state == "pending" and each.unknown_since is not None for each in reports),
         )
 
-    def doubt_about(self, report: Report) -> UncertainReports:
-        """The question whether Stripe has *report*, which was sent, still."""
+    def uncertain_group_of(self, report: Report) -> UncertainReports:
+        """Return the group of *report*, with this sent report as uncertain."""
         with self._database.snapshot() as connection:
-            doubt = self._doubt(connection, report.event_name, report.customer, hour_of(report.window))
-        return replace(doubt, uncertain=(*doubt.uncertain, report), sent=doubt.sent - report.quantity)
+            group = self._group(connection, report.event_name, report.customer, hour_of(report.window))
+        return replace(group, uncertain=(*group.uncertain, report), sent=group.sent - report.quantity)
 
     def begin(self, lease: Lease, reports: list[Report], *, now: int) -> list[Report]:
         """
-        Note that *reports* are about to be sent: from now on, their outcome is unknown until they are settled.
+        Record that *reports* are about to be sent: from now on, their outcome is unknown until they are settled.
 
-        Where that has become too long ago in the meantime, it is ``uncertain``, and must not be sent.
+        Returns:
+            The reports as they are now. Those that became ``uncertain``, because an earlier attempt of unknown outcome
+            is too old, must not be sent.
 
         Raises:
-            LeaseLostError: Another process reports now; nothing was noted.
+            LeaseLostError: Another process holds the lease now; nothing was recorded.
         """
         old = [each for each in reports if each.unknown_since and now - each.unknown_since >= UNKNOWN_SECONDS]
         held = self.note(lease, old, state="uncertain") if old else []
@@ -213,35 +217,35 @@ class Outbox:
         }
         with self._database.transaction() as connection:
             hold(lease, connection, clock=self._clock)
-            mine = sa.update(table).where(_among([each.id for each in begun]))
+            mine = sa.update(table).where(_has_id([each.id for each in begun]))
             connection.execute(mine.values(changes))
         return [*held, *begun]
 
     def settle(
         self, lease: Lease, reports: Iterable[Report], state: State, *, error: str = "", **changes: Any
     ) -> list[Report]:
-        """The fate of *reports* is known: Stripe has them, or refuses them for good, or nobody can tell."""
+        """Record the final outcome of *reports*: sent, invoiced, rejected or uncertain. Raises what `note` raises."""
         return self.note(lease, reports, state=state, error=error, settled_at=int(self._clock()), **changes)
 
     def note(
         self, lease: Lease, reports: Iterable[Report], *, settled_at: int | None = None, **changes: Any
     ) -> list[Report]:
         """
-        Write down what is known of *reports* now, all or nothing.
+        Record *changes* to *reports*, all or nothing, and return the changed reports.
 
         Raises:
-            LeaseLostError: Another process reports now.
+            LeaseLostError: Another process holds the lease now.
         """
         changed = [report._replace(**changes) for report in reports]
-        row = sa.update(schema.reports).where(_among([report.id for report in changed]))
+        row = sa.update(schema.reports).where(_has_id([report.id for report in changed]))
         with self._database.transaction() as connection:
             hold(lease, connection, clock=self._clock)
             connection.execute(row.values(settled_at=settled_at, **changes))
         return changed
 
 
-def _among(ids: Sequence[int]) -> sa.ColumnElement[bool]:
-    """The reports *ids*. They mostly follow each other, and to name a thousand takes longer than to find them."""
+def _has_id(ids: Sequence[int]) -> sa.ColumnElement[bool]:
+    """Return the condition for the reports *ids*: a range if they are consecutive, which is faster than a list."""
     column = schema.reports.c.id
-    follow_each_other = len(ids) > 1 and max(ids) - min(ids) == len(set(ids)) - 1
-    return column.between(min(ids), max(ids)) if follow_each_other else column.in_(ids)
+    are_consecutive = len(ids) > 1 and max(ids) - min(ids) == len(set(ids)) - 1
+    return column.between(min(ids), max(ids)) if are_consecutive else column.in_(ids)

@@ -18,25 +18,24 @@ class Report(NamedTuple):
     One meter event, as it was or will be sent.
 
     Attributes:
-        id: Of the row.
-        identifier: A digest of the ledger's id and what the row stands for; Stripe gets it as `sent_as`.
-        meter: The meter's name.
-        event_name: Stripe's name for the meter.
-        company: Whose usage it is.
-        customer: The Stripe customer who pays.
-        window: The unix second in which the window begins.
-        quantity: In the meter's unit.
-        timestamp: The last usage known in the window, unix seconds.
-        state: ``pending``, ``sent``, ``rejected`` or ``uncertain``; ``returned``, where its usage is to be reported
-            anew, ``canceled``, where its usage was taken back, or ``invoiced``, where it came too late and is an item
-            of the customer's next invoice.
-        attempts: How often it was sent.
-        revision: How often Stripe refused it when it surely did not have it yet.
-        refusals: How many answers a repetition with the same Idempotency-Key would merely replay.
-        attempted_at: The latest attempt.
-        unknown_since: The first attempt whose outcome is not known.
-        compared_at: When Stripe's summaries could not tell whether it is there.
-        error: Why it is not sent yet; empty where nothing went wrong.
+        id: Id of the row.
+        identifier: Digest of the ledger's id and what the row stands for; Stripe receives it as `sent_as`.
+        meter: Name of the meter.
+        event_name: Event name of the meter in Stripe.
+        company: Company id, as the application knows it.
+        customer: Id of the Stripe customer that pays.
+        window: Unix second at which the window begins.
+        quantity: Usage in the meter's unit; negative after a correction.
+        timestamp: Unix second of the last usage in the window when the report was sealed.
+        state: ``pending``, ``sent``, ``rejected`` or ``uncertain``; ``returned`` if its usage is to be reported again,
+            ``canceled`` if its usage was reversed, ``invoiced`` if it was late and is an item of the next invoice.
+        attempts: Number of times it was sent.
+        revision: Number of refusals after which Stripe certainly did not have it.
+        refusals: Number of responses that the same Idempotency-Key would merely replay.
+        attempted_at: Unix second of the latest attempt; None before the first.
+        unknown_since: Unix second of the first attempt whose outcome is unknown; None if all outcomes are known.
+        compared_at: Unix second at which Stripe's summaries were last inconclusive; None if never.
+        error: Why it has not been sent yet; empty if nothing went wrong.
     """
 
     id: int
@@ -60,45 +59,45 @@ class Report(NamedTuple):
     @property
     def sent_as(self) -> str:
         """
-        Stripe's deduplication key. Each refusal makes it another.
+        Identifier that Stripe receives. It changes with each refusal.
 
-        Whether a refused event uses its identifier up is not documented; if it does, the same one would be taken for
-        a duplicate ever after, and the event for delivered.
+        Whether a refused event uses up its identifier is undocumented. If it does, sending the same one again would be
+        taken for a duplicate, and the event for delivered.
         """
         return f"{self.identifier}-{self.revision}" if self.revision else self.identifier
 
 
 COLUMNS = tuple(schema.reports.c[name] for name in Report._fields)
-"""With which the rows begin of which `report_of` makes reports."""
+"""First columns of any row that `report_of` turns into a report."""
 
 
 class Reports:
     """
-    Finds reports.
+    Read-only queries for reports.
 
     Args:
-        database: Where the ledger is kept.
+        database: Database of the ledger.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def find(self, identifier: str) -> Report | None:
-        """The report of that identifier, or of the identifier that Stripe got."""
+        """Return the report of *identifier*, which may be the one that Stripe received; None if there is none."""
         query = sa.select(*COLUMNS).filter_by(identifier=identifier.partition("-")[0])
         with self._database.snapshot() as connection:
             row = connection.execute(query).one_or_none()
             return None if row is None else report_of(row)
 
     def sent(self, company: str, event_name: str, window: int) -> list[Report]:
-        """What was sent of one window, latest first."""
+        """Return the sent reports of one window, latest first."""
         place = {"company": company, "event_name": event_name, "window": window, "state": "sent"}
         query = sa.select(*COLUMNS).filter_by(**place).order_by(schema.reports.c.id.desc())
         with self._database.snapshot() as connection:
             return [report_of(row) for row in connection.execute(query)]
 
     def of(self, company: str, meter: str, start: int, end: int) -> list[Report]:
-        """What was reported of a company's usage of a meter from *start* to *end* (excluded), oldest first."""
+        """Return the reports of a company's usage from *start* to *end* (excluded), Unix seconds, oldest first."""
         table = schema.reports
         query = sa.select(*COLUMNS).filter_by(company=company, meter=meter)
         query = query.where(table.c.timestamp >= start, table.c.timestamp < end).order_by(table.c.window, table.c.id)
@@ -106,7 +105,7 @@ class Reports:
             return [report_of(row) for row in connection.execute(query)]
 
     def by_customer(self, start: int, end: int) -> dict[tuple[str, str], list[Report]]:
-        """All reports of usage from *start* to *end* (excluded), by customer and event name, oldest first."""
+        """Return all reports of usage from *start* to *end* (excluded), by customer and event name, oldest first."""
         table = schema.reports
         query = sa.select(*COLUMNS).where(table.c.timestamp >= start, table.c.timestamp < end)
         found: dict[tuple[str, str], list[Report]] = {}
@@ -117,5 +116,5 @@ class Reports:
 
 
 def report_of(row: Sequence[Any]) -> Report:
-    """A row that begins with `COLUMNS`."""
+    """Return the report in a row that begins with `COLUMNS`."""
     return Report(*row[: len(COLUMNS)])

@@ -1,8 +1,8 @@
 """
 Write the usage of closed windows into the outbox.
 
-A report is written, with its identifier, before it is sent for the first time, and is never changed after that.
-Usage that comes later becomes a further report of the same window.
+A report is written, with its identifier, before it is first sent, and its contents never change.
+Usage that arrives later becomes a further report of the same window.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from meterkit.ledger.lease import Lease, hold
 from meterkit.ledger.payers import customer_of, is_customer
 
 ReportKey = tuple[str, str, str]
-"""What is reported together, in one window: meter, event name, company."""
+"""Meter, event name and company: usage that is reported together within a window."""
 
 
 def seal(database: Database, lease: Lease, *, clock: Callable[[], float], include_open: bool = False) -> int:
@@ -34,30 +34,30 @@ def seal(database: Database, lease: Lease, *, clock: Callable[[], float], includ
     Write reports for the usage of closed windows whose company has a Stripe customer.
 
     Args:
-        database: Where the ledger is kept.
-        lease: The right to do so.
-        clock: Unix time in seconds.
-        include_open: Take the window that is still open too; its later usage becomes a further report.
+        database: Database of the ledger.
+        lease: Lease of the reporter.
+        clock: Function that returns Unix seconds.
+        include_open: Whether to seal the open window too; its later usage becomes a further report.
 
     Returns:
-        How many reports were written.
+        Number of reports written.
 
     Raises:
-        LeaseLostError: Another process reports now.
+        LeaseLostError: Another process holds the lease now.
     """
     now = int(clock())
     newest = now if include_open else hour_of(now) - 1
     written = 0
     for window in _windows(database, newest, now):
-        for places in _due(database, window, newest, now):
+        for keys in _due(database, window, newest, now):
             with database.transaction() as connection:
                 hold(lease, connection, clock=clock)
-                written += _seal(connection, window, places, now)
+                written += _seal(connection, window, keys, now)
     return written
 
 
 def _windows(database: Database, newest: int, now: int) -> list[int]:
-    """The windows that have closed, as far as there is something to report."""
+    """Return the closed windows that have unreported usage, oldest first."""
     usage, accounts = schema.usage, schema.accounts
     query = (
         sa.select(usage.c.window)
@@ -71,7 +71,7 @@ def _windows(database: Database, newest: int, now: int) -> list[int]:
 
 
 def _due(database: Database, window: int, newest: int, now: int) -> Iterator[list[ReportKey]]:
-    """The places of *window* with something to report, in handy portions."""
+    """Yield the keys of *window* with usage to report, in batches."""
     usage, accounts = schema.usage, schema.accounts
     query = (
         sa.select(usage.c.meter, usage.c.event_name, usage.c.company)
@@ -83,13 +83,13 @@ def _due(database: Database, window: int, newest: int, now: int) -> Iterator[lis
     )
     with database.snapshot() as connection:
         found = [(meter, event_name, company) for meter, event_name, company in connection.execute(query).all()]
-    places = sorted(found)
-    for start in range(0, len(places), BATCH):
-        yield places[start : start + BATCH]
+    keys = sorted(found)
+    for start in range(0, len(keys), BATCH):
+        yield keys[start : start + BATCH]
 
 
 def _has_closed(newest: int, now: int) -> sa.ColumnElement[bool]:
-    """A window closes with its hour, and for a customer whose billing period has ended within it, at that moment."""
+    """Return the condition for closed windows: the hour, or the customer's billing period within it, has ended."""
     window, items = schema.usage.c.window, schema.items
     payer = sa.case((is_customer(schema.usage.c.company), schema.usage.c.company), else_=schema.accounts.c.customer)
     ended = [sa.and_(edge > window, edge <= now) for edge in (items.c.period_start, items.c.period_end)]
@@ -97,54 +97,54 @@ def _has_closed(newest: int, now: int) -> sa.ColumnElement[bool]:
     return sa.or_(window <= newest, sa.and_(window >= hour_of(now), of_customer))
 
 
-def _seal(connection: sa.Connection, window: int, places: list[ReportKey], now: int) -> int:
-    deltas = _deltas(connection, window, places)
-    sequences = _next_sequences(connection, window, places)
+def _seal(connection: sa.Connection, window: int, keys: list[ReportKey], now: int) -> int:
+    deltas = _deltas(connection, window, keys)
+    sequences = _next_sequences(connection, window, keys)
     ledger_id = _ledger_id(connection)
     reports: list[dict[str, Any]] = []
-    for place, rows in deltas.items():
-        reports += _reports_of(ledger_id, place, window, rows, sequence=sequences.get(place, 0), now=now)
+    for key, rows in deltas.items():
+        reports += _reports_of(ledger_id, key, window, rows, sequence=sequences.get(key, 0), now=now)
     if reports:
         rows_of = itemgetter(*reports[0])
         bulk.insert(schema.reports, connection, list(reports[0]), map(rows_of, reports))
-    if deltas:  # those, too, that cancel each other out, after a correction
-        # What was read, not what is there, for more may have been folded in since.
+    if deltas:  # even if they cancel each other out after a correction
+        # Mark the quantity that was read: more may have been folded in the meantime.
         marked = itemgetter(*["quantity" if each.name == "reported" else each.name for each in schema.usage.columns])
         marks = [marked(row) for rows in deltas.values() for row in rows]
         bulk.overwrite(schema.usage, connection, marks, column="reported")
     return len(reports)
 
 
-def _deltas(connection: sa.Connection, window: int, places: list[ReportKey]) -> dict[ReportKey, list[dict[str, Any]]]:
+def _deltas(connection: sa.Connection, window: int, keys: list[ReportKey]) -> dict[ReportKey, list[dict[str, Any]]]:
     usage, accounts = schema.usage, schema.accounts
     query = (
         sa.select(usage, accounts.c.customer)
         .join_from(usage, accounts, usage.c.company == accounts.c.company, isouter=True)
         .where(usage.c.window == window, usage.c.quantity != usage.c.reported)
-        .where(usage.c.company.in_({company for _, _, company in places}))
+        .where(usage.c.company.in_({company for _, _, company in keys}))
     )
-    deltas: dict[ReportKey, list[dict[str, Any]]] = {place: [] for place in places}
+    deltas: dict[ReportKey, list[dict[str, Any]]] = {key: [] for key in keys}
     found = connection.execute(query)
     names = list(found.keys())
     for values in found.all():
         row = dict(zip(names, values, strict=True))
-        place = (row["meter"], row["event_name"], row["company"])
-        if place in deltas:  # and not another meter of the company
-            deltas[place].append(row)
-    return {place: rows for place, rows in deltas.items() if rows}
+        key = (row["meter"], row["event_name"], row["company"])
+        if key in deltas:  # not another meter of the company
+            deltas[key].append(row)
+    return {key: rows for key, rows in deltas.items() if rows}
 
 
 def _reports_of(
-    ledger_id: str, place: ReportKey, window: int, rows: list[dict[str, Any]], *, sequence: int, now: int
+    ledger_id: str, key: ReportKey, window: int, rows: list[dict[str, Any]], *, sequence: int, now: int
 ) -> list[dict[str, Any]]:
-    meter, event_name, company = place
+    meter, event_name, company = key
     customer = customer_of(company, rows[0]["customer"])
-    # Inside the window, so that it is billed in the right period; and not in the future, which Stripe refuses.
+    # Within the window, so that it is billed in the right period; and not in the future, which Stripe refuses.
     timestamp = max(window, min(max(row["last_used"] for row in rows), hour_of(window) + HOUR - 1, now))
-    left = sum(row["quantity"] - row["reported"] for row in rows)
+    remaining = sum(row["quantity"] - row["reported"] for row in rows)
     reports = []
-    while left:
-        quantity = min(left, MAX_QUANTITY)
+    while remaining:
+        quantity = min(remaining, MAX_QUANTITY)
         reports.append(
             {
                 "identifier": _identifier([ledger_id, meter, event_name, company, customer or "", window, sequence]),
@@ -163,18 +163,18 @@ def _reports_of(
                 "error": "",
             }
         )
-        left, sequence = left - quantity, sequence + 1
+        remaining, sequence = remaining - quantity, sequence + 1
     return reports
 
 
-def _next_sequences(connection: sa.Connection, window: int, places: list[ReportKey]) -> dict[ReportKey, int]:
+def _next_sequences(connection: sa.Connection, window: int, keys: list[ReportKey]) -> dict[ReportKey, int]:
     table = schema.reports
     found: dict[ReportKey, int] = {}
-    for (meter, event_name), those in groupby(places, key=itemgetter(0, 1)):
+    for (meter, event_name), group in groupby(keys, key=itemgetter(0, 1)):
         query = (
             sa.select(table.c.company, sa.func.max(table.c.sequence))
             .filter_by(meter=meter, event_name=event_name, window=window)
-            .where(table.c.company.in_([company for _, _, company in those]))
+            .where(table.c.company.in_([company for _, _, company in group]))
             .group_by(table.c.company)
         )
         for company, last in connection.execute(query):
@@ -183,12 +183,12 @@ def _next_sequences(connection: sa.Connection, window: int, places: list[ReportK
 
 
 def _ledger_id(connection: sa.Connection) -> str:
-    """Read each time: the file may be another than a moment ago, restored from a backup or begun anew."""
+    """Return the ledger's id. Read each time, because the file may have been replaced by a backup or a new one."""
     return str(connection.scalars(sa.select(schema.meta.c.value).filter_by(key="ledger_id")).one())
 
 
 def _identifier(parts: list[str | int]) -> str:
-    """Derived from what the row is, never random, and never by joining: ``("a/b", "c")`` is not ``("a", "b/c")``."""
+    """Return a digest of what the row stands for. As JSON: joined, ``("a/b", "c")`` would equal ``("a", "b/c")``."""
     return "mk_" + hashlib.sha256(_canonical(parts).encode()).hexdigest()[:48]
 
 

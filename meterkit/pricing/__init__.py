@@ -1,5 +1,5 @@
 """
-What usage costs: the arithmetic, and what reads the ledger to apply it.
+What usage costs: the arithmetic, and its application to the usage in the ledger.
 
 In reading order: `price`, `stripe_price`, `cost`, `preview`, `simulation`.
 """

@@ -19,42 +19,49 @@ from meterkit.pricing.stripe_price import price_of
 
 class CostCalculator:
     """
-    Prices usage.
+    Computes what usage costs.
 
     Args:
-        prices: Of the kit, for companies of whose subscription Stripe has not told.
-        meters: Of the kit, by name.
+        prices: Prices of the kit, for companies without a known subscription.
+        meters: Meters of the kit, by name.
     """
 
     def __init__(self, prices: Iterable[Price], meters: Mapping[str, Meter]) -> None:
         self._prices = list(prices)
         self._meters = {meter.event_name: meter for meter in meters.values()}
-        self._read: dict[tuple[str, str], Price | None] = {}
+        self._parsed: dict[tuple[str, str], Price | None] = {}
 
     def prices_of(self, connection: sa.Connection, companies: Iterable[str]) -> dict[str, list[Price]]:
-        """By company, the metered prices of its running subscriptions; those of the code where none is known."""
-        everyone = sorted(companies)
+        """Return the metered prices of each company's running subscriptions, or the kit's prices if none is known."""
+        ids = sorted(companies)
         found: dict[str, list[Price]] = {}
-        for start in range(0, len(everyone), BATCH):
-            for company, event_name, text in _items(connection, everyone[start : start + BATCH]):
+        for start in range(0, len(ids), BATCH):
+            for company, event_name, text in _items(connection, ids[start : start + BATCH]):
                 price = self._price(event_name, text)
                 if price is not None:
                     found.setdefault(company, []).append(price)
-        return {company: found.get(company, self._prices) for company in everyone}
+        return {company: found.get(company, self._prices) for company in ids}
 
     def _price(self, event_name: str, text: str) -> Price | None:
-        """Stripe's *text*, read once however many have it; None where it cannot be computed."""
+        """Return the price in Stripe's JSON *text*, parsed once per text; None if it cannot be computed here."""
         key = (event_name, text)
-        if key not in self._read:
+        if key not in self._parsed:
             try:
-                self._read[key] = price_of(json.loads(text), self._meters.get(event_name) or Meter(event_name))
+                self._parsed[key] = price_of(json.loads(text), self._meters.get(event_name) or Meter(event_name))
             except (ConfigurationError, KeyError):
-                self._read[key] = None
-        return self._read[key]
+                self._parsed[key] = None
+        return self._parsed[key]
 
 
 def cost_of(prices: Iterable[Price], used: Mapping[str, int], currency: str) -> Decimal:
-    """What usage, by meter, costs in whole *currency*; of several prices for a meter, by the first in it."""
+    """
+    Return what usage costs, in whole *currency*.
+
+    Args:
+        prices: Prices to apply; of several for one meter, the first in *currency* counts.
+        used: Quantity by meter name.
+        currency: Three-letter currency code; prices in other currencies are ignored.
+    """
     amounts: dict[str, Decimal] = {}
     with localcontext(EXACT):
         for price in prices:
@@ -65,7 +72,7 @@ def cost_of(prices: Iterable[Price], used: Mapping[str, int], currency: str) -> 
 
 
 def _items(connection: sa.Connection, companies: list[str]) -> Iterator[tuple[str, str, str]]:
-    """Company, event name and Stripe's price as JSON, of each metered item of a running subscription."""
+    """Yield company, event name and Stripe's price as JSON for each metered item of a running subscription."""
     items, subscriptions = schema.items, schema.subscriptions
     payers = companies_by_customer(connection, companies)
     running = (

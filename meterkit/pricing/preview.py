@@ -19,14 +19,14 @@ from meterkit.pricing.price import EXACT, Line
 from meterkit.pricing.stripe_price import price_of
 
 BILLED = ("pending", "sent", "uncertain")
-"""States of reports that Stripe has, or will have."""
+"""States of reports that Stripe has received, or will receive."""
 
 ASSUMED = (
-    "no tax, no discount, no credit and no balance of the customer",
-    "no invoice items besides the subscription's prices, and no change of them within the period",
-    "nobody else writes meter events for this customer",
+    "there is no tax, discount, credit or customer balance",
+    "there are no invoice items besides the subscription's prices, and these do not change within the period",
+    "only meterkit sends meter events for this customer",
 )
-"""What a preview leaves out: Stripe applies it when the invoice becomes final."""
+"""Assumptions of every preview: Stripe applies what they leave out when it finalises the invoice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,12 @@ class PreviewLine:
     One line of an invoice.
 
     Attributes:
-        price: Stripe's price, by id.
-        event_name: Of the meter; None for a licensed price, which is billed ahead.
+        price: Id of the Stripe price.
+        event_name: Event name of the meter; None for a licensed price, which is billed in advance.
         quantity: Units on this line; 0 for a flat fee.
-        unit_price: Of one unit, one package, or the flat fee, in whole currency.
-        amount: Rounded to the minor unit, in whole currency.
-        tier: From 1 in tiered prices; 0 otherwise.
+        unit_price: Price of one unit or one package, or the flat fee, in whole currency.
+        amount: Line total in whole currency, rounded to the minor unit.
+        tier: Number of the tier, from 1; 0 if the price has no tiers.
     """
 
     price: str
@@ -54,19 +54,19 @@ class PreviewLine:
 @dataclass(frozen=True, slots=True)
 class Preview:
     """
-    An invoice as it stands.
+    The next invoice of one subscription, as far as usage is known.
 
     Attributes:
-        company: For whom.
-        customer: Who pays.
-        subscription: What for.
-        status: The subscription's, in Stripe's word.
-        currency: Three letters.
-        period_start: Of the usage, unix seconds.
-        period_end: The same.
-        lines: In the order of the subscription's prices.
-        total: Their sum, in whole currency.
-        assumed: What it leaves out.
+        company: Company id, as the application knows it.
+        customer: Id of the Stripe customer that pays.
+        subscription: Id of the Stripe subscription.
+        status: Stripe's status of the subscription.
+        currency: Three-letter currency code.
+        period_start: Unix second at which the billing period of the usage begins.
+        period_end: Unix second at which the billing period of the usage ends.
+        lines: Invoice lines, in the order of the subscription's prices.
+        total: Sum of the lines, in whole currency.
+        assumed: Assumptions that the amounts rest on, one sentence each.
     """
 
     company: str
@@ -83,11 +83,11 @@ class Preview:
 
 def previews(database: Database, company: str, *, clock: Callable[[], float]) -> list[Preview]:
     """
-    The next invoice of each subscription that pays for *company*, with usage that is not reported yet.
+    Return the next invoice of each subscription that pays for *company*, including usage that is not reported yet.
 
     Raises:
         LedgerError: The ledger cannot be read.
-        ConfigurationError: A price cannot be computed; the message says which, and why.
+        ConfigurationError: A price cannot be computed; the message names it and says why.
     """
     found = []
     with database.snapshot() as connection:
@@ -114,15 +114,15 @@ def _preview(
         known = json.loads(item.price)
         currency = known["currency"]
         if item.event_name is None and subscription.cancel_at is not None and subscription.cancel_at <= end:
-            continue  # it is billed ahead, and there is no next period
+            continue  # billed in advance, and there is no next period
         used = item.quantity or 0
         if item.event_name is not None:
             used = max(0, _used(connection, customer, item.event_name, item.period_start, item.period_end))
         lines += [_line(known["id"], item.event_name, line) for line in _lines(known, item.event_name, used)]
     if subscription.status == "trialing":
-        assumed.append("the trial is over: while it lasts, Stripe bills nothing")
+        assumed.append("the trial is over; Stripe bills nothing while it lasts")
     if end <= now:
-        assumed.append("the period has ended, and Stripe has not told of the next yet: see meterkit sync")
+        assumed.append("the period has ended, and the next one is not known yet: run meterkit sync")
     with localcontext(EXACT):
         total = sum((line.amount for line in lines), Decimal(0))
     return Preview(
@@ -143,7 +143,7 @@ def _lines(known: dict[str, Any], event_name: str | None, used: int) -> list[Lin
     try:
         return price_of(known, Meter(event_name or "licensed")).lines(used)
     except (ConfigurationError, KeyError) as error:
-        raise ConfigurationError(f"the price {known.get('id')} of Stripe cannot be computed here: {error}") from error
+        raise ConfigurationError(f"Stripe's price {known.get('id')} cannot be computed here: {error}") from error
 
 
 def _line(price: str, event_name: str | None, line: Line) -> PreviewLine:
@@ -151,7 +151,7 @@ def _line(price: str, event_name: str | None, line: Line) -> PreviewLine:
 
 
 def _used(connection: sa.Connection, customer: str, event_name: str, start: int, end: int) -> int:
-    """What the invoice of a period will have of a meter: what is reported of it, and what is to be."""
+    """Return the quantity that the invoice of a period will bill for a meter: reported, or still to be reported."""
     reports, usage, accounts = schema.reports, schema.usage, schema.accounts
     reported = (
         sa.select(sa.func.sum(reports.c.quantity))

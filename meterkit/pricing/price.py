@@ -1,8 +1,8 @@
 """
 `Price` and `Tier`: exact price arithmetic, as Stripe does it.
 
-Amounts are exact decimals in whole currency (``"5.00"`` is five dollars). What Stripe calls ``unit_amount`` is in
-cents; that word is not used here.
+Amounts are exact decimals in whole currency: ``"5.00"`` is five dollars. Stripe's ``unit_amount`` is in cents, so that
+word is not used here.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from meterkit.metering.meter import Meter
 Money: TypeAlias = "str | Decimal | int"
 
 MAX_DECIMALS = 12
-"""Stripe: ``unit_amount_decimal`` has at most 12 decimal places, counted in the currency's minor unit."""
+"""Stripe: the most decimal places of ``unit_amount_decimal``, which is in the currency's minor unit."""
 
 MAX_PRICE = Decimal(10**12)
-"""Far more than Stripe takes; it keeps the arithmetic within `EXACT`."""
+"""Exclusive upper bound of amounts in whole currency: far more than Stripe accepts, and exact within `EXACT`."""
 
 EXACT = Context(prec=60)
-"""Of our own, because the application may have set another precision or rounding for its thread."""
+"""Decimal context of all price arithmetic, because the application may have changed that of its thread."""
 
 _NO_MINOR_UNIT = frozenset(
     ("bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "ugx", "vnd", "vuv", "xaf", "xof", "xpf")
@@ -37,12 +37,14 @@ _INTERVALS = ("day", "week", "month", "year")
 @dataclass(frozen=True)
 class Tier:
     """
-    One step of a price.
+    One tier of a graduated or volume price.
+
+    Amounts are in whole currency, as a str, `Decimal` or int: ``"5.00"``. A float is refused, because it is not exact.
 
     Attributes:
-        up_to: The last unit of the tier; None for the last tier, which has no end.
-        unit_price: Of each unit in the tier, in whole currency.
-        flat_price: Due once the tier is reached; None for none. In a first tier it is due without any usage, too.
+        up_to: Last unit of the tier, inclusive; None in the last tier, which has no upper bound.
+        unit_price: Price of each unit in the tier, in whole currency.
+        flat_price: Fee for reaching the tier, in whole currency, or None. The first tier charges it even without usage.
     """
 
     _: KW_ONLY
@@ -55,7 +57,7 @@ class Tier:
             not isinstance(self.up_to, int) or isinstance(self.up_to, bool) or self.up_to < 1
         ):
             raise ConfigurationError(
-                f"Tier(up_to=...) is a positive int, or left out in the last tier, not {self.up_to!r}"
+                f"Tier(up_to=...) must be a positive int, or left out in the last tier, not {self.up_to!r}"
             )
         object.__setattr__(self, "unit_price", money(self.unit_price, "Tier(unit_price=...)"))
         if self.flat_price is not None:
@@ -69,9 +71,9 @@ class Line:
 
     Attributes:
         quantity: Units on this line; 0 for a flat fee.
-        price: Of one unit (or of one package), or the flat fee.
-        amount: Rounded to the currency's minor unit, half up, as Stripe rounds each line.
-        tier: From 1 in tiered prices; 0 otherwise.
+        price: Price of one unit or one package, or the flat fee, in whole currency.
+        amount: Line total in whole currency, rounded half up to the minor unit, as Stripe rounds each line.
+        tier: Number of the tier, from 1; 0 if the price has no tiers.
     """
 
     quantity: int
@@ -83,18 +85,20 @@ class Line:
 @dataclass(frozen=True)
 class Price:
     """
-    What a meter's usage costs in one billing interval. Made by the class methods.
+    What the usage of one meter costs in a billing interval.
+
+    Create it with `Price.per_unit`, `Price.graduated`, `Price.volume` or `Price.package`.
 
     Attributes:
-        meter: Whose usage it prices.
-        scheme: ``per_unit``, ``graduated``, ``volume`` or ``package``.
-        tiers: In the order of their bounds; a price without tiers has one.
-        size: Units in a package; 1 otherwise.
-        round: Which way a started package goes.
-        currency: Three letters.
-        interval: ``day``, ``week``, ``month`` or ``year``.
-        lookup_key: Under which ``meterkit provision`` finds it in Stripe; None for one of its meter, currency and
-            interval, which is enough unless two prices share these.
+        meter: Meter whose usage is priced.
+        scheme: Pricing scheme: ``per_unit``, ``graduated``, ``volume`` or ``package``.
+        tiers: Tiers in ascending order of `up_to`; exactly one for ``per_unit`` and ``package``.
+        size: Units per package; 1 for the other schemes.
+        round: ``up`` to charge a started package in full, ``down`` not to charge it.
+        currency: Three-letter currency code in lower case, such as ``usd``.
+        interval: Billing interval: ``day``, ``week``, ``month`` or ``year``.
+        lookup_key: Lookup key by which ``meterkit provision`` finds the price in Stripe, 1 to 200 characters; None
+            derives it from meter, currency and interval, which is enough unless two prices share these.
     """
 
     meter: Meter
@@ -109,18 +113,20 @@ class Price:
 
     def __post_init__(self) -> None:
         if not isinstance(self.meter, Meter):
-            raise ConfigurationError(f"a price is for a Meter, not {self.meter!r}")
+            raise ConfigurationError(f"meter= must be a Meter, not {self.meter!r}")
         if not isinstance(self.currency, str) or len(self.currency) != 3 or not self.currency.isalpha():
-            raise ConfigurationError(f"{self}: currency= is three letters such as 'usd', not {self.currency!r}")
+            raise ConfigurationError(f"{self}: currency= must be three letters such as 'usd', not {self.currency!r}")
         object.__setattr__(self, "currency", self.currency.lower())
         if self.interval not in _INTERVALS:
-            raise ConfigurationError(f"{self}: interval= is one of {', '.join(_INTERVALS)}, not {self.interval!r}")
+            raise ConfigurationError(f"{self}: interval= must be one of {', '.join(_INTERVALS)}, not {self.interval!r}")
         if self.lookup_key is not None and not (isinstance(self.lookup_key, str) and 0 < len(self.lookup_key) <= 200):
-            raise ConfigurationError(f"{self}: lookup_key= has 1 to 200 characters, unlike {self.lookup_key!r:.250}")
+            raise ConfigurationError(
+                f"{self}: lookup_key= must be a str of 1 to 200 characters, not {self.lookup_key!r:.250}"
+            )
         if self.round not in ("up", "down"):
-            raise ConfigurationError(f"{self}: round= is 'up' or 'down', not {self.round!r}")
+            raise ConfigurationError(f"{self}: round= must be 'up' or 'down', not {self.round!r}")
         if not isinstance(self.size, int) or isinstance(self.size, bool) or self.size < 1:
-            raise ConfigurationError(f"{self}: size= is a positive int, not {self.size!r}")
+            raise ConfigurationError(f"{self}: size= must be a positive int, not {self.size!r}")
         _check_tiers(self.tiers, self)
         _check_decimals(self.tiers, self)
 
@@ -137,7 +143,7 @@ class Price:
         interval: str = "month",
         lookup_key: str | None = None,
     ) -> Price:
-        """Each unit costs the same."""
+        """Return a price at which every unit costs *unit_price*, in whole currency."""
         tiers = (Tier(unit_price=unit_price),)
         return cls(meter, "per_unit", tiers, currency=currency, interval=interval, lookup_key=lookup_key)
 
@@ -150,7 +156,11 @@ class Price:
         interval: str = "month",
         lookup_key: str | None = None,
     ) -> Price:
-        """Each unit costs what its own tier says, as in a tax table."""
+        """
+        Return a price at which each unit costs what its own tier says, as in a tax table.
+
+        *tiers* are in ascending order of `up_to`, and the last one has none.
+        """
         return cls(meter, "graduated", tiers, currency=currency, interval=interval, lookup_key=lookup_key)
 
     @classmethod
@@ -162,7 +172,11 @@ class Price:
         interval: str = "month",
         lookup_key: str | None = None,
     ) -> Price:
-        """All units cost what the tier of the last one says."""
+        """
+        Return a price at which all units cost what the tier of the last unit says.
+
+        *tiers* are in ascending order of `up_to`, and the last one has none.
+        """
         return cls(meter, "volume", tiers, currency=currency, interval=interval, lookup_key=lookup_key)
 
     @classmethod
@@ -177,7 +191,11 @@ class Price:
         interval: str = "month",
         lookup_key: str | None = None,
     ) -> Price:
-        """Each package of *size* units costs *price*; a started one counts in full, or not at all."""
+        """
+        Return a price at which each package of *size* units costs *price*, in whole currency.
+
+        With ``round="up"``, a started package is charged in full; with ``"down"``, it is not charged.
+        """
         tiers = (Tier(unit_price=price),)
         return cls(
             meter,
@@ -192,7 +210,7 @@ class Price:
 
     def lines(self, quantity: int) -> list[Line]:
         """
-        The invoice lines for a billing interval's usage, in Stripe's order.
+        Return the invoice lines for the usage of a billing interval, in Stripe's order.
 
         Raises:
             UsageError: *quantity* is not a non-negative int.
@@ -203,7 +221,7 @@ class Price:
 
     def amount(self, quantity: int) -> Decimal:
         """
-        What a billing interval's usage costs, in whole currency.
+        Return what the usage of a billing interval costs, in whole currency.
 
         Raises:
             UsageError: *quantity* is not a non-negative int.
@@ -223,7 +241,7 @@ class Price:
         return [line for number, units in self._split(quantity) for line in self._tier_lines(number, units)]
 
     def _split(self, quantity: int) -> Iterable[tuple[int, int]]:
-        """The reached tiers, and the units in each."""
+        """Yield the number of each tier that *quantity* reaches, and the units in it."""
         below = 0
         for number, tier in enumerate(self.tiers, 1):
             if number > 1 and quantity <= below:
@@ -246,48 +264,56 @@ class Price:
 
 
 def decimals_of(currency: str) -> int:
-    """How many decimals the currency's amounts have: 2, unless Stripe lists it otherwise."""
+    """Return the decimal places of amounts in *currency*: 2, unless Stripe lists it as an exception."""
     return 0 if currency in _NO_MINOR_UNIT else 3 if currency in _THREE_DECIMALS else 2
 
 
-def money(value: Any, what: str) -> Decimal:
+def money(value: Any, name: str) -> Decimal:
     """
-    An amount in whole currency.
+    Return *value*, an amount in whole currency, as an exact decimal.
+
+    Args:
+        value: Amount as a str, `Decimal` or int.
+        name: Name of the argument, for the error message.
 
     Raises:
-        ConfigurationError: It is a float, or no amount from 0 to under `MAX_PRICE`.
+        ConfigurationError: *value* is a float, not an amount, negative, or not under `MAX_PRICE`.
     """
     if isinstance(value, float):
-        raise ConfigurationError(f"{what} is money, and a float is not exact: write {str(value)!r}, with quotes")
+        raise ConfigurationError(
+            f"{name} must be a str or Decimal, because a float is not exact: write {str(value)!r}, with quotes"
+        )
     if isinstance(value, bool) or not isinstance(value, str | Decimal | int):
-        raise ConfigurationError(f"{what} is a str or Decimal such as '5.00', not {value!r}")
+        raise ConfigurationError(f"{name} must be a str or Decimal such as '5.00', not {value!r}")
     try:
         amount = EXACT.create_decimal(value)
     except InvalidOperation:
-        raise ConfigurationError(f"{what} is an amount such as '5.00', not {value!r}") from None
+        raise ConfigurationError(f"{name} must be an amount such as '5.00', not {value!r}") from None
     if not amount.is_finite() or amount < 0:
-        raise ConfigurationError(f"{what} is an amount of 0 or more, not {value!r}")
+        raise ConfigurationError(f"{name} must be an amount of 0 or more, not {value!r}")
     if amount >= MAX_PRICE:
-        raise ConfigurationError(f"{what} is under {MAX_PRICE:,}, not {value!r}")
+        raise ConfigurationError(f"{name} must be under {MAX_PRICE:,}, not {value!r}")
     return amount
 
 
 def _check_tiers(tiers: Any, price: Price) -> None:
     if not tiers or not all(isinstance(tier, Tier) for tier in tiers):
-        raise ConfigurationError(f"{price}: give one Tier or more, such as Tier(unit_price='5.00')")
+        raise ConfigurationError(f"{price}: pass at least one Tier, such as Tier(unit_price='5.00')")
     *bounded, last = tiers
     if last.up_to is not None:
         raise ConfigurationError(
-            f"{price}: the last tier ends at {last.up_to}, so usage beyond has no price; leave its up_to= out"
+            f"{price}: the last tier ends at {last.up_to}, so usage beyond it has no price; leave out its up_to="
         )
     bounds = [tier.up_to for tier in bounded]
     if None in bounds or bounds != sorted(set(bounds)):
-        raise ConfigurationError(f"{price}: tiers go up, each with a higher up_to= than the one before; not {bounds}")
+        raise ConfigurationError(f"{price}: each tier must have a higher up_to= than the one before it, not {bounds}")
 
 
 def _check_decimals(tiers: Iterable[Tier], price: Price) -> None:
     most = MAX_DECIMALS + decimals_of(price.currency)
     for tier in tiers:
-        for money in (tier.unit_price, tier.flat_price):
-            if money is not None and -int(Decimal(money).as_tuple().exponent) > most:
-                raise ConfigurationError(f"{price}: {money} has more decimals than the {most} that Stripe takes")
+        for amount in (tier.unit_price, tier.flat_price):
+            if amount is not None and -int(Decimal(amount).as_tuple().exponent) > most:
+                raise ConfigurationError(
+                    f"{price}: {amount} has more than the {most} decimal places that Stripe accepts"
+                )

@@ -18,14 +18,14 @@ from meterkit.pricing.price import Price
 @dataclass(frozen=True, slots=True)
 class SimulatedBill:
     """
-    A company's month by two lists of prices.
+    One company's month under two lists of prices.
 
     Attributes:
-        company: As identified.
-        used: By meter.
-        currency: Of both amounts.
-        old: What it costs by the prices that the company has; None if it is not known which these are.
-        new: What it would cost.
+        company: Company id, as the application knows it.
+        used: Quantity by meter name.
+        currency: Three-letter currency code of both amounts.
+        old: Cost at the company's present prices, in whole currency; None if these are not known.
+        new: Cost at the new prices, in whole currency.
     """
 
     company: str
@@ -36,7 +36,7 @@ class SimulatedBill:
 
     @property
     def change(self) -> Decimal | None:
-        """By how much the new amount is higher."""
+        """`new` minus `old`, in whole currency; None if `old` is not known."""
         return None if self.old is None else self.new - self.old
 
 
@@ -50,18 +50,18 @@ def simulate(
     former: Iterable[Price] | None = None,
 ) -> list[SimulatedBill]:
     """
-    Price the usage of a calendar month in UTC. Only reads.
+    Return what the usage of a calendar month in UTC costs each company. Changes nothing.
 
-    Each list is applied as if the month were a billing period. Flat fees without usage count as Stripe counts them;
-    licensed prices are in neither amount.
+    Each list is applied as if the month were a billing period. Flat fees without usage are charged as Stripe charges
+    them; licensed prices are in neither amount.
 
     Args:
-        database: Where the ledger is kept.
-        start: The unix second in which the month begins.
-        end: The one in which the next begins.
-        meters: By name.
-        prices: The new ones.
-        former: The old ones; None takes, for each company, those of its subscriptions as Stripe has told them.
+        database: Database of the ledger.
+        start: Unix second at which the month begins.
+        end: Unix second at which the next month begins.
+        meters: Meters by name.
+        prices: New prices.
+        former: Present prices; None takes those of each company's subscriptions, as last read from Stripe.
 
     Raises:
         LedgerError: The ledger cannot be read.

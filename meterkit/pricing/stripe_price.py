@@ -13,14 +13,14 @@ from meterkit.pricing.price import EXACT, Price, Tier, decimals_of
 
 def price_of(known: Mapping[str, Any], meter: Meter) -> Price:
     """
-    The price that Stripe bills by.
+    Return Stripe's price as a `Price`.
 
     Args:
-        known: Stripe's price, with its tiers; amounts are in the minor unit, as Stripe writes them.
-        meter: Whose usage it prices; for a licensed price, one of the name of its product.
+        known: Stripe's price as JSON, including its tiers; amounts are in the minor unit.
+        meter: Meter whose usage is priced; for a licensed price, one named after its product.
 
     Raises:
-        ConfigurationError: It cannot be expressed.
+        ConfigurationError: The price cannot be expressed as a `Price`.
     """
     currency = str(known["currency"])
     options = {"currency": currency, "interval": str((known.get("recurring") or {}).get("interval", "month"))}
@@ -30,7 +30,7 @@ def price_of(known: Mapping[str, Any], meter: Meter) -> Price:
         return (Price.graduated if graduated else Price.volume)(meter, *tiers, **options)
     unit_price = _whole(known.get("unit_amount_decimal"), currency)
     if unit_price is None:
-        raise ConfigurationError(f"the price {known.get('id')} has no amount: its customers choose it")
+        raise ConfigurationError(f"price {known.get('id')} has no fixed amount: customers choose what they pay")
     package = known.get("transform_quantity")
     if package:
         return Price.package(meter, unit_price, size=package["divide_by"], round=package["round"], **options)
@@ -46,12 +46,12 @@ def _tier(tier: Mapping[str, Any], currency: str) -> Tier:
 
 
 def _whole(minor: Any, currency: str) -> Decimal | None:
-    """An amount in whole currency; None where Stripe has none."""
+    """Return an amount of minor units in whole currency; None for None."""
     return None if minor is None else Decimal(str(minor)).scaleb(-decimals_of(currency), EXACT)
 
 
 def params_of(price: Price) -> dict[str, Any]:
-    """What Stripe is told of *price* when it is made; meter, product and lookup key are the caller's."""
+    """Return the parameters with which Stripe creates *price*; the caller adds meter, product and lookup key."""
     params: dict[str, Any] = {
         "currency": price.currency,
         "recurring": {"interval": price.interval, "usage_type": "metered"},
@@ -68,7 +68,7 @@ def params_of(price: Price) -> dict[str, Any]:
 
 
 def costs_the_same(known: Mapping[str, Any], price: Price) -> bool:
-    """Stripe's price asks for the same amounts in the same way; meter and product are not looked at."""
+    """Return whether Stripe's price charges the same as *price*; meter and product are not compared."""
     recurring = known.get("recurring") or {}
     if recurring.get("usage_type") != "metered" or recurring.get("interval_count", 1) != 1:
         return False
@@ -76,10 +76,10 @@ def costs_the_same(known: Mapping[str, Any], price: Price) -> bool:
         found = price_of(known, price.meter)
     except ConfigurationError:
         return False
-    return _essence(found) == _essence(price)
+    return _terms(found) == _terms(price)
 
 
-def _essence(price: Price) -> tuple[Any, ...]:
+def _terms(price: Price) -> tuple[Any, ...]:
     tiers = tuple((tier.up_to, Decimal(tier.unit_price), tier.flat_price) for tier in price.tiers)
     return price.scheme, tiers, price.size, price.round, price.currency, price.interval
 
@@ -95,6 +95,6 @@ def _params_of_tier(tier: Tier, currency: str) -> dict[str, Any]:
 
 
 def _minor(amount: Any, currency: str) -> str:
-    """An amount as Stripe takes it: never with an exponent, and without zeros at its end."""
+    """Return an amount in the minor unit as Stripe accepts it: without an exponent or trailing zeros."""
     text = f"{Decimal(amount).scaleb(decimals_of(currency), EXACT):f}"
     return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,7 +1,7 @@
 """
 Trace an invoice line to meter events, and those to usage.
 
-The lines are Stripe's; the events and the usage are the ledger's.
+The lines come from Stripe; the events and the usage come from the ledger.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from meterkit.stripe_api.transport import PAGE_SIZE
 @dataclass(frozen=True, slots=True)
 class Event:
     """
-    A meter event, and what was counted in its window.
+    A meter event, and the usage counted in its window.
 
     Attributes:
-        report: The event.
-        usage: What was used in its window, by user; several events may share a window.
+        report: Report of the event.
+        usage: Usage in its window, by user; several events may share a window.
     """
 
     report: Report
@@ -43,12 +43,12 @@ class Explanation:
     A billing period of one company and meter.
 
     Attributes:
-        invoice: As the ledger has it; None for usage that is on no invoice yet.
-        lines: Stripe's lines of the meter: ``(description, quantity, amount in the minor unit)``.
-        events: The meter events of the period, oldest first.
+        invoice: Invoice of the period; None for usage that is on no invoice yet.
+        lines: Stripe's invoice lines for the meter: ``(description, quantity, amount in the minor unit)``.
+        events: Meter events of the period, oldest first.
         unreported: Usage that is in no meter event yet.
-        corrections: What was taken back.
-        error: Why Stripe did not show the lines; empty if it did.
+        corrections: Usage that was reversed.
+        error: Why the lines could not be read from Stripe; empty if they could.
     """
 
     invoice: Invoice | None
@@ -63,15 +63,15 @@ def explain(
     database: Database, client: stripe.StripeClient | None, *, company: str, meter: str, start: int, end: int
 ) -> list[Explanation]:
     """
-    All billing periods that overlap a time, oldest first, and what is on no invoice yet at the end.
+    Return the billing periods between *start* and *end*, oldest first, and last what is on no invoice yet.
 
     Args:
-        database: Where the ledger is kept.
-        client: Of stripe-python; None to do without the invoices' lines.
-        company: Whose usage.
-        meter: Of which meter, by name.
-        start: Unix seconds.
-        end: The same; excluded.
+        database: Database of the ledger.
+        client: Client of stripe-python; None to omit the invoices' lines.
+        company: Company id, as the application knows it.
+        meter: Name of the meter.
+        start: Unix second at which the range begins.
+        end: Unix second at which the range ends, excluded.
 
     Raises:
         LedgerError: The ledger cannot be read.
@@ -105,7 +105,7 @@ def _at(found: list[Explanation], rest: Explanation, moment: int) -> Explanation
 
 
 def _add_lines(client: stripe.StripeClient, found: list[Explanation]) -> None:
-    """What Stripe billed of the events' meters: one request for each invoice."""
+    """Add Stripe's invoice lines for the meters of the events: one request per invoice."""
     catalog = Catalog(client)
     for each in found:
         event_names = {event.report.event_name for event in each.events}

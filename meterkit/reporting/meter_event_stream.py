@@ -1,9 +1,8 @@
 """
 Sender for the meter event stream of API v2, a hundred per request.
 
-The stream takes everything, and tells of what is wrong later, by thin events: `meterkit.webhooks.account_sync` hears of
-them. What it has had before it drops, so an event whose outcome is not known is sent again as in the first version of
-the API.
+The stream accepts everything, and Stripe reports errors later, in thin events, which `meterkit.webhooks.account_sync`
+processes. It drops duplicates, so an event of unknown outcome is resent as in API v1.
 """
 
 from __future__ import annotations
@@ -18,35 +17,35 @@ from meterkit.core import threads
 from meterkit.outbox.reports import Report
 from meterkit.stripe_api.outcomes import SENT, Outcome, classify
 
-AT_ONCE = 100
-"""Stripe: a request of the stream has 100 events at most."""
+PER_REQUEST = 100
+"""Stripe: at most 100 events per request of the stream."""
 
 
-class Stream:
-    """Sends reports in the stream."""
+class StreamSender:
+    """Sends reports through the meter event stream."""
 
-    at_once = AT_ONCE
-    portion = 10 * AT_ONCE
+    per_request = PER_REQUEST
+    per_batch = 10 * PER_REQUEST
 
     def __init__(self) -> None:
-        self._opening = threads.lock()
+        self._lock = threads.lock()
         self._token: str | None = None
 
     def send(self, client: stripe.StripeClient, reports: list[Report]) -> list[Outcome]:
-        """Send *reports* once. What is wrong with one of them is told later; so all fare the same."""
-        verdict = self._send(client, [_event(report) for report in reports])
-        if verdict.state != "sent":  # it waits for a human or for Stripe, under the same identifier
-            verdict = replace(verdict, state="pending", refused=False)
-        return [verdict] * len(reports)
+        """Send *reports* once. All have the same outcome, because errors of single events are reported later."""
+        outcome = self._send(client, [_event(report) for report in reports])
+        if outcome.state != "sent":  # pending, under the same identifier, until the problem is resolved
+            outcome = replace(outcome, state="pending", refused=False)
+        return [outcome] * len(reports)
 
     def _send(self, client: stripe.StripeClient, events: Any) -> Outcome:
-        """A session is good for 15 minutes; when it has expired, another is opened, and the same is sent again."""
+        """Send *events*; if the session, which lasts for 15 minutes, has expired, open another and send them again."""
         try:
             token, is_new = self._session(client, instead_of=None)
             try:
                 _post(client, events, token)
             except stripe.StripeError as error:
-                if error.http_status != 401 or is_new:  # then it is not the session's age
+                if error.http_status != 401 or is_new:  # then the session has not expired
                     raise
                 _post(client, events, self._session(client, instead_of=token)[0])
         except stripe.StripeError as error:
@@ -54,8 +53,8 @@ class Stream:
         return SENT
 
     def _session(self, client: stripe.StripeClient, *, instead_of: str | None) -> tuple[str, bool]:
-        """Its token, and whether it was opened for this call. One for all lanes."""
-        with self._opening:
+        """Return the session's token, and whether it was opened by this call. All connections share a session."""
+        with self._lock:
             if self._token not in (None, instead_of):
                 return self._token, False
             self._token = client.v2.billing.meter_event_session.create().authentication_token
@@ -68,9 +67,9 @@ def _post(client: stripe.StripeClient, events: Any, token: str) -> None:
 
 class _Body(list[Any]):
     """
-    A list that stripe-python sends as JSON, without encoding it for a URL that is not used as well.
+    A list that stripe-python sends as JSON, without also encoding it for a URL that is not used.
 
-    Of an object with an id it takes that for the URL; the attribute is called so since version 15, and so before.
+    For an object with an id, it encodes only the id: ``id`` since version 15, ``stripe_id`` before.
     """
 
     id = stripe_id = ""

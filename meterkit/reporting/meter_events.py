@@ -13,27 +13,27 @@ from meterkit.pricing.price import decimals_of
 from meterkit.stripe_api.outcomes import SENT, UNREADABLE, Outcome, classify
 
 REPORT_KEY = "meterkit_report"
-"""In the metadata of an invoice item: the identifier of the report that it bills."""
+"""Metadata key of an invoice item for the identifier of the report that it bills."""
 
 
-class Sending:
+class EventSender:
     """
-    Sends reports.
+    Sends reports as meter events, or late ones as invoice items.
 
     Args:
-        bills_late: Usage whose invoice is final becomes an item of the next one.
+        bills_late: Whether usage whose invoice is final becomes an item of the next invoice.
     """
 
-    at_once = 1
-    portion = 100
+    per_request = 1
+    per_batch = 100
 
     def __init__(self, *, bills_late: bool) -> None:
         self._bills_late = bills_late
         self._late: dict[int, Late] = {}
 
-    def look_for_late(self, database: Database) -> list[Report]:
+    def find_late(self, database: Database) -> list[Report]:
         """
-        Find the reports that are to be items of an invoice.
+        Find, remember and return the pending reports that become invoice items.
 
         Raises:
             LedgerError: The ledger cannot be read.
@@ -43,15 +43,15 @@ class Sending:
         return [late.report for late in self._late.values()]
 
     def is_late(self, report: Report) -> bool:
-        """Whether *report* was found to be an item of an invoice."""
+        """Return whether *report* becomes an invoice item."""
         return report.id in self._late
 
     def send(self, client: stripe.StripeClient, reports: list[Report]) -> list[Outcome]:
-        """Send the one of *reports* once."""
+        """Send the only report in *reports* once."""
         (report,) = reports
         try:
             if self.is_late(report):
-                _bill(client, self._late[report.id], report)
+                _create_invoice_item(client, self._late[report.id], report)
                 return [Outcome("invoiced")]
             return [_send_event(client, report)]
         except stripe.StripeError as error:
@@ -59,8 +59,8 @@ class Sending:
 
 
 def _send_event(client: stripe.StripeClient, report: Report) -> Outcome:
-    # Stripe replays a stored refusal for as long as it knows the key. The identifier, which stays the same,
-    # is what keeps the event from counting twice.
+    # Stripe replays a stored refusal as long as it remembers the key, so the key must change. The identifier stays
+    # the same, so the event cannot count twice.
     key = f"{report.sent_as}.{report.refusals}" if report.refusals else report.sent_as
     event = client.v1.billing.meter_events.create(
         {
@@ -74,19 +74,19 @@ def _send_event(client: stripe.StripeClient, report: Report) -> Outcome:
     return SENT if getattr(event, "identifier", None) == report.sent_as else UNREADABLE
 
 
-def _bill(client: stripe.StripeClient, late: Late, report: Report) -> None:
+def _create_invoice_item(client: stripe.StripeClient, late: Late, report: Report) -> None:
     """
-    Put *late* on the customer's next invoice, once, however often.
+    Add *late* to the customer's next invoice, exactly once, however often it is called.
 
     Raises:
-        stripe.StripeError: It did not answer, or refuses.
+        stripe.StripeError: Stripe did not respond, or refused.
     """
     assert late.amount is not None
     if not late.amount:
         return
-    if report.attempts > 1:  # Stripe may have it, and knows the Idempotency-Key for a day only
+    if report.attempts > 1:  # Stripe may have it, and remembers the Idempotency-Key for a day only
         items = client.v1.invoice_items.list({"customer": report.customer, "limit": 100})
-        if any(_billed(each) == report.identifier for each in items.auto_paging_iter()):
+        if any(_billed_identifier(each) == report.identifier for each in items.auto_paging_iter()):
             return
     params: Any = {
         "customer": report.customer,
@@ -101,6 +101,6 @@ def _bill(client: stripe.StripeClient, late: Late, report: Report) -> None:
     client.v1.invoice_items.create(params, options={"idempotency_key": key})
 
 
-def _billed(item: stripe.InvoiceItem) -> str | None:
+def _billed_identifier(item: stripe.InvoiceItem) -> str | None:
     metadata: Any = item.metadata
     return metadata[REPORT_KEY] if metadata and REPORT_KEY in metadata else None

@@ -1,7 +1,7 @@
 """
 Compare the ledger with Stripe, hour by hour where they differ.
 
-One request for each customer and meter of a month, and by the hour only where they differ: Stripe counts reads.
+One request per customer and meter, and by the hour only where they differ: Stripe limits reads.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from meterkit.stripe_api.event_summaries import Summaries
 @dataclass(frozen=True, slots=True)
 class Difference:
     """
-    An hour in which they differ.
+    An hour in which the ledger and Stripe differ.
 
     Attributes:
-        hour: The unix second in which it begins.
-        ledger: What the ledger knows to be sent.
-        stripe: What Stripe has.
+        hour: Unix second at which the hour begins.
+        ledger: Quantity sent according to the ledger.
+        stripe: Quantity that Stripe has.
     """
 
     hour: int
@@ -35,18 +35,18 @@ class Difference:
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
     """
-    One customer's use of one meter, on both sides.
+    One customer's usage of one meter, in the ledger and in Stripe.
 
     Attributes:
-        companies: For whom the customer pays.
-        customer: The Stripe customer.
-        meter: The meter's name.
-        ledger: What the ledger knows to be sent, by the time of the usage.
-        stripe: What Stripe has; None if it could not be asked.
-        waiting: What is to be sent still, or is not known to have arrived.
-        rejected: What Stripe refuses.
-        hours: Where both differ.
-        error: Why Stripe could not be asked.
+        companies: Ids of the companies that the customer pays for.
+        customer: Id of the Stripe customer.
+        meter: Name of the meter.
+        ledger: Quantity sent according to the ledger, by the time of the usage.
+        stripe: Quantity that Stripe has; None if the request failed.
+        waiting: Quantity that is pending or uncertain.
+        rejected: Quantity that Stripe refused.
+        hours: Hours in which the ledger and Stripe differ.
+        error: Why the request to Stripe failed; empty if it did not.
     """
 
     companies: tuple[str, ...]
@@ -61,19 +61,19 @@ class Reconciliation:
 
     @property
     def agree(self) -> bool:
-        """Both have the same."""
+        """Whether the ledger and Stripe have the same quantity."""
         return self.ledger == self.stripe
 
 
 def reconcile(reports: Reports, client: stripe.StripeClient, *, start: int, end: int) -> list[Reconciliation]:
     """
-    Compare all usage from one whole hour to another.
+    Compare all usage between two whole hours.
 
     Args:
-        reports: Of the ledger.
-        client: Of stripe-python.
-        start: Unix seconds.
-        end: The same; excluded.
+        reports: Reports of the ledger.
+        client: Client of stripe-python.
+        start: Unix second at which the range begins.
+        end: Unix second at which the range ends, excluded.
 
     Raises:
         LedgerError: The ledger cannot be read.
@@ -88,12 +88,12 @@ def reconcile(reports: Reports, client: stripe.StripeClient, *, start: int, end:
             if report.state == "sent":
                 hour = hour_of(report.timestamp)
                 by_hour[hour] = by_hour.get(hour, Decimal(0)) + report.quantity
-        ours = sum(by_hour.values(), Decimal(0))
-        theirs, error = None, ""
+        ledger = sum(by_hour.values(), Decimal(0))
+        stripe_sum, error = None, ""
         hours: tuple[Difference, ...] = ()
         try:
-            theirs = summaries.used(event_name, customer, start, end)
-            if theirs != ours:
+            stripe_sum = summaries.used(event_name, customer, start, end)
+            if stripe_sum != ledger:
                 hours = _hours(by_hour, summaries.by_hour(event_name, customer, start, end))
         except stripe.StripeError as failure:
             error = str(failure.user_message or failure)[:300]
@@ -102,8 +102,8 @@ def reconcile(reports: Reports, client: stripe.StripeClient, *, start: int, end:
                 companies=tuple(sorted({report.company for report in sent})),
                 customer=customer,
                 meter=sent[-1].meter,
-                ledger=ours,
-                stripe=theirs,
+                ledger=ledger,
+                stripe=stripe_sum,
                 waiting=states.get("pending", Decimal(0)) + states.get("uncertain", Decimal(0)),
                 rejected=states.get("rejected", Decimal(0)),
                 hours=hours,
@@ -113,7 +113,12 @@ def reconcile(reports: Reports, client: stripe.StripeClient, *, start: int, end:
     return found
 
 
-def _hours(ours: dict[int, Decimal], theirs: dict[int, Decimal]) -> tuple[Difference, ...]:
+def _hours(ledger: dict[int, Decimal], stripe_sums: dict[int, Decimal]) -> tuple[Difference, ...]:
     nothing = Decimal(0)
-    pairs = ((hour, ours.get(hour, nothing), theirs.get(hour, nothing)) for hour in sorted(ours.keys() | theirs.keys()))
-    return tuple(Difference(hour, here, there) for hour, here, there in pairs if here != there)
+    pairs = (
+        (hour, ledger.get(hour, nothing), stripe_sums.get(hour, nothing))
+        for hour in sorted(ledger.keys() | stripe_sums.keys())
+    )
+    return tuple(
+        Difference(hour, in_ledger, in_stripe) for hour, in_ledger, in_stripe in pairs if in_ledger != in_stripe
+    )

@@ -1,8 +1,8 @@
 """
 Resolve events of unknown outcome against Stripe's summaries.
 
-Stripe keeps no list of meter events, but tells what a customer used on a meter in an hour. All that was reported for
-that hour stands in the ledger, so the difference says whether what is in doubt is there.
+Stripe's API does not list meter events, but returns a customer's sum for a meter and hour. The ledger has everything
+reported for that hour, so the difference shows whether Stripe has the uncertain events.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from meterkit.outbox.outbox import UncertainReports
 from meterkit.stripe_api.event_summaries import Summaries
 
 SETTLING_SECONDS = 3600
-"""Stripe processes events asynchronously and promises no time; observed are minutes."""
+"""Seconds to wait before a comparison: Stripe sums up asynchronously, within minutes as observed, without a promise."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """
-    What a comparison found.
+    The result of a comparison.
 
     Attributes:
-        uncertain: What became of the uncertain reports: they are there, they are not, or it cannot be told.
-        claimed: The same of those that Stripe claims to have; what cannot be told is believed.
-        error: Why it cannot be told.
+        uncertain: State for the uncertain reports: ``sent`` if Stripe has them, ``pending`` if not, else ``uncertain``.
+        claimed: State for the reports that Stripe called duplicates: ``pending`` only if Stripe certainly lacks them.
+        error: Why the comparison was inconclusive; empty if it was not.
     """
 
     uncertain: Literal["sent", "pending", "uncertain"]
@@ -38,41 +38,41 @@ class Finding:
 
 class UncertaintyResolver:
     """
-    Compares, for the length of one pass.
+    Compares uncertain reports with Stripe's sums. Use one object per pass.
 
     Args:
-        client: Of stripe-python.
+        client: Client of stripe-python.
     """
 
     def __init__(self, client: stripe.StripeClient) -> None:
         self._summaries = Summaries(client)
 
-    def find(self, doubt: UncertainReports) -> Finding:
+    def find(self, group: UncertainReports) -> Finding:
         """
-        Ask Stripe about *doubt*: one request, and one more for the meters of the account.
+        Compare *group* with Stripe's sum: one request, and one more per pass for the meters of the account.
 
         Raises:
-            stripe.StripeError: Stripe did not answer; ask again later.
+            stripe.StripeError: Stripe did not respond; try again later.
         """
         try:
-            found = self._summaries.used(doubt.event_name, doubt.customer, doubt.hour, doubt.hour + HOUR)
+            found = self._summaries.used(group.event_name, group.customer, group.hour, group.hour + HOUR)
         except stripe.InvalidRequestError as error:
-            return _unsure(f"Stripe says: {str(error.user_message or error)[:200]}")
+            return _inconclusive(f"Stripe refused the comparison: {str(error.user_message or error)[:200]}")
         except stripe.PermissionError:
-            return _unsure("the key may not read meters, which it has to be allowed for this")
-        claimed = doubt.sent + sum(report.quantity for report in doubt.claimed)
-        if found == claimed + sum(report.quantity for report in doubt.uncertain):
+            return _inconclusive("the Stripe key has no permission to read meters")
+        claimed = group.sent + sum(report.quantity for report in group.claimed)
+        if found == claimed + sum(report.quantity for report in group.uncertain):
             return Finding("sent", "sent")
         if found == claimed:
             return Finding("pending", "sent")
-        if found == doubt.sent:
+        if found == group.sent:
             return Finding("pending", "pending")
-        return _unsure(f"Stripe has {found} for this customer and hour, {claimed} of them known to the ledger")
+        return _inconclusive(f"Stripe's sum for this customer and hour is {found}; the ledger accounts for {claimed}")
 
 
-def _unsure(why: str) -> Finding:
+def _inconclusive(why: str) -> Finding:
     error = (
-        f"whether Stripe has it cannot be told, so it is not sent again: {why}. Compare the customer's meter events in "
-        "Stripe with meterkit usage, and say what is true: meterkit decide"
+        f"it is unknown whether Stripe has this event, so it is not sent again: {why}. Compare the customer's meter "
+        "events in Stripe with meterkit usage, then settle it with meterkit decide"
     )
     return Finding("uncertain", "sent", error)

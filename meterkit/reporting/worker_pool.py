@@ -1,10 +1,10 @@
 """
 Adaptive pool of connections: doubles while all goes well, halves when throttled.
 
-How many are used is found out as TCP does it: one at first, twice as many after each answer as long as all goes well,
-half as many when Stripe says that it is too much. So a sandbox with its 25 requests a second gets few, and a live
-account what it takes. More lanes are for more waiting at a time: where they compute for most of it, they would only
-take turns, and the interpreter from the requests that the process serves.
+The size adapts like TCP's window: one connection at first, twice as many after each success, half as many when Stripe
+throttles. So a sandbox account with its 25 requests a second gets few, and a live account as many as it accepts. More
+connections help only while they wait for Stripe: once they mostly compute, they would compete with each other, and with
+the requests that the process serves, for the interpreter.
 """
 
 from __future__ import annotations
@@ -21,142 +21,142 @@ from meterkit.core.threads import DaemonThread, WakeUp
 from meterkit.stripe_api.transport import HTTPXClient, StripeClient, connect
 
 MOST = 32
-"""Lanes. With answers after 100 ms they make 320 requests a second; Stripe takes 1,000 meter events, of all callers."""
+"""Most connections. At 100 ms per response they make 320 requests a second; Stripe accepts 1,000 from all callers."""
 
 MOST_COMPUTING = 0.5
-"""Share of the time for which all lanes together compute, up to which more may be used."""
+"""Share of the time that all connections together may spend computing before the pool stops growing."""
 
 SMOOTHED_OVER = 4
-"""Answers, because any one may come sooner or later by chance."""
+"""Number of responses over which that share is smoothed."""
 
 Work: TypeAlias = Callable[[StripeClient], bool]
-"""Does something, and answers whether all went well."""
+"""Function that makes a call with a client, and returns whether it went well."""
 
 
 class WorkerPool:
     """
-    Does several things at a time.
+    Runs calls to Stripe in parallel.
 
     Args:
-        api_key: Stripe's secret key.
-        base: Stripe's base address; None for the real one.
+        api_key: Secret key of the Stripe account.
+        base: Base URL of Stripe's API; None for the real one.
 
     Attributes:
-        client: For calls outside; the thread that makes them is the first lane.
+        client: Client of the calling thread, which is the first worker; also for calls outside the pool.
     """
 
     def __init__(self, api_key: str, base: str | None) -> None:
-        # One for all: to read the certificates takes longer than all the rest.
+        # One TLS context for all: reading the certificates takes longer than everything else.
         self._connect = partial(connect, api_key, base, tls=httpx.create_ssl_context())
         self.client, self._http = self._connect()
-        self._free: list[_Lane] = []
-        self._busy: list[_Lane] = []
-        self._width = 1
+        self._free: list[_Worker] = []
+        self._busy: list[_Worker] = []
+        self._size = 1
         self._share = 1.0
         self._users = 0
 
     @contextmanager
     def open(self) -> Iterator[None]:
-        """Keep the lanes until the end of the block."""
-        self._users += 1  # a signal handler may report amidst a report
+        """Keep the workers until the end of the block."""
+        self._users += 1  # a signal handler may report during a report
         try:
             yield
         finally:
             self._users -= 1
             if not self._users:
                 free, self._free = self._free, []
-                for lane in free:
-                    lane.end()
+                for worker in free:
+                    worker.end()
 
     def run(self, work: Iterable[Work]) -> None:
-        """Do all *work*, each once, in this thread and some others. Returns when the last is done."""
+        """Do all *work*, each once, in this thread and the workers. Return when all of it is done."""
         todo = list(work)
         left = iter(todo)
-        with self._taking(left) as others:
-            self._take(min(self._width, len(todo)), others, left)
+        with self._sharing(left) as workers:
+            self._add_workers(min(self._size, len(todo)), workers, left)
             for each in left:
                 begun, computed = perf_counter(), thread_time()
                 went_well = each(self.client)
                 share = (thread_time() - computed) / max(perf_counter() - begun, 1e-6)
                 self._share += (share - self._share) / SMOOTHED_OVER
-                if went_well and self._share * self._width < MOST_COMPUTING:
-                    self._width = min(2 * self._width, MOST)
-                    self._take(min(self._width, len(todo)), others, left)
+                if went_well and self._share * self._size < MOST_COMPUTING:
+                    self._size = min(2 * self._size, MOST)
+                    self._add_workers(min(self._size, len(todo)), workers, left)
 
-    def narrow(self) -> None:
-        """It was too much, or nobody answers."""
-        self._width = max(1, self._width // 2)
+    def shrink(self) -> None:
+        """Halve the pool, because Stripe throttles or does not respond."""
+        self._size = max(1, self._size // 2)
 
     def hang_up(self) -> None:
-        """End calls that take too long; for a thread that looks after those that wait."""
-        for http in (self._http, *(lane.http for lane in list(self._busy))):
+        """End calls that take too long; for a thread that watches those that wait."""
+        for http in (self._http, *(worker.http for worker in list(self._busy))):
             http.hang_up()
 
     def close(self) -> None:
-        """Close the connection that stays open."""
+        """Close the connection of the calling thread."""
         self._http.close()
 
     @contextmanager
-    def _taking(self, work: Iterator[Work]) -> Iterator[list[_Lane]]:
-        """A list for lanes that take part in *work*; at the end of the block, all have done what they took."""
-        taken: list[_Lane] = []
+    def _sharing(self, work: Iterator[Work]) -> Iterator[list[_Worker]]:
+        """Provide a list for workers that share *work*; the block ends when they have finished what they took."""
+        workers: list[_Worker] = []
         try:
-            yield taken
-            for lane in taken:
-                lane.wait()
+            yield workers
+            for worker in workers:
+                worker.wait()
         except BaseException:
-            for _ in work:  # nothing more is begun
+            for _ in work:  # start nothing more
                 pass
-            for lane in taken:  # some may be at work still
-                lane.end()
+            for worker in workers:  # some may still be working
+                worker.end()
             raise
         else:
-            self._free += taken
+            self._free += workers
         finally:
-            self._busy = [lane for lane in self._busy if lane not in taken]
+            self._busy = [worker for worker in self._busy if worker not in workers]
 
-    def _take(self, number: int, taken: list[_Lane], work: Iterator[Work]) -> None:
-        """Let so many lanes, with this thread's, take part in *work*; no other run uses them meanwhile."""
-        with suppress(RuntimeError):  # the interpreter ends, and starts no more threads
-            while len(taken) + 1 < number:
-                lane = self._free.pop() if self._free else _Lane(*self._connect())
-                taken.append(lane)
-                self._busy.append(lane)
-                lane.begin(work)
+    def _add_workers(self, number: int, workers: list[_Worker], work: Iterator[Work]) -> None:
+        """Add workers for *work* until there are *number*, including this thread. No other run uses them meanwhile."""
+        with suppress(RuntimeError):  # the interpreter is shutting down, and starts no threads
+            while len(workers) + 1 < number:
+                worker = self._free.pop() if self._free else _Worker(*self._connect())
+                workers.append(worker)
+                self._busy.append(worker)
+                worker.begin(work)
 
 
-class _Lane:
-    """A thread and its connection."""
+class _Worker:
+    """A thread with its own connection."""
 
     def __init__(self, client: StripeClient, http: HTTPXClient) -> None:
         self.http = http
-        self._broken: BaseException | None = None
+        self._error: BaseException | None = None
         self._client = client
         self._work: Iterator[Work] | None = None
-        self._is_last = False
-        self._asked, self._done = WakeUp(), WakeUp()
-        self._worker = DaemonThread(self._serve, name="meterkit-lane")
+        self._ending = False
+        self._start, self._finished = WakeUp(), WakeUp()
+        self._thread = DaemonThread(self._serve, name="meterkit-lane")
 
     def begin(self, work: Iterator[Work]) -> None:
-        """Take part in *work*, which others take from as well."""
+        """Start to share *work* with the other workers."""
         self._work = work
-        self._asked.ring()
+        self._start.ring()
 
     def wait(self) -> None:
-        """Until there is nothing left to take, and what was taken is done. Raises what that has raised."""
-        while not self._done.wait(60.0):
+        """Wait until there is no more work and this worker has finished. Raise what the work has raised."""
+        while not self._finished.wait(60.0):
             pass
-        if self._broken is not None:
-            raise self._broken
+        if self._error is not None:
+            raise self._error
 
     def end(self) -> None:
-        """There is no more to do after this."""
-        self._is_last = True
-        self._asked.ring()
+        """End the thread after its current work."""
+        self._ending = True
+        self._start.ring()
 
     def _serve(self) -> None:
-        while not self._is_last:
-            while not self._asked.wait(60.0):
+        while not self._ending:
+            while not self._start.wait(60.0):
                 pass
             work, self._work = self._work, None
             if work is not None:
@@ -164,6 +164,6 @@ class _Lane:
                     for each in work:
                         each(self._client)
                 except BaseException as error:
-                    self._broken = error
-                self._done.ring()
+                    self._error = error
+                self._finished.ring()
         self.http.close()

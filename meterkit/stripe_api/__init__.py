@@ -1,6 +1,6 @@
 """
-How to talk to Stripe, whoever talks. It knows no table.
+How to call Stripe. Independent of the database.
 
-In reading order: `transport`, `outcomes` (what each response means), `retry`, `clock`; then the objects that two or
-more stages ask for: `catalog`, `event_summaries`, and `idempotency` for creating one exactly once.
+In reading order: `transport`, `outcomes` (what each response means), `retry`, `clock`; then what several stages need:
+`catalog`, `event_summaries`, and `idempotency` for creating an object exactly once.
 """

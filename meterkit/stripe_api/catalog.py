@@ -20,15 +20,15 @@ PRICE_FIELDS = (
     "recurring",
     "lookup_key",
 )
-"""What of a price an invoice depends on."""
+"""Fields of a price that an invoice depends on."""
 
 
 class Catalog:
     """
-    Prices and meters, each asked for once: neither ever changes in what matters here.
+    Prices and meters, each requested once: the fields that matter here never change.
 
     Args:
-        client: Of stripe-python.
+        client: Client of stripe-python.
     """
 
     def __init__(self, client: stripe.StripeClient) -> None:
@@ -38,10 +38,10 @@ class Catalog:
 
     def price(self, identity: str) -> dict[str, Any]:
         """
-        What an invoice depends on, and the tiers, which no other object shows.
+        Return the `PRICE_FIELDS` of a price, by its id. No other object includes the tiers.
 
         Raises:
-            stripe.StripeError: Stripe did not answer.
+            stripe.StripeError: The request failed.
         """
         if identity not in self._prices:
             price = self._client.v1.prices.retrieve(identity, {"expand": ["tiers"]})
@@ -51,10 +51,10 @@ class Catalog:
 
     def event_name(self, meter: str) -> str:
         """
-        Under which usage reaches *meter*.
+        Return the event name of the meter with the id *meter*.
 
         Raises:
-            stripe.StripeError: Stripe did not answer.
+            stripe.StripeError: The request failed.
         """
         if meter not in self._event_names:
             self._event_names[meter] = self._client.v1.billing.meters.retrieve(meter).event_name

@@ -1,8 +1,8 @@
 """
 Stripe's clock, read from its responses.
 
-How long ago an event was sent decides whether it may be sent again, for Stripe forgets identifiers by its own clock.
-This machine's clock may have been set since.
+The age of an attempt decides whether an event may be resent, because Stripe expires identifiers by its own clock.
+This machine's clock may have been changed in between.
 """
 
 from __future__ import annotations
@@ -13,47 +13,47 @@ from email.utils import parsedate_to_datetime
 
 import stripe
 
-from meterkit.stripe_api.outcomes import is_stripes
+from meterkit.stripe_api.outcomes import is_from_stripe
 
 
 class StripeClock:
     """
-    Tells Stripe's time, from when it was last asked for on.
+    Stripe's time, extrapolated from its latest response.
 
     Args:
-        client: Of stripe-python.
-        clock: Unix time in seconds, for an answer that does not tell the time: a proxy may have taken that off.
+        client: Client of stripe-python.
+        clock: Function that returns Unix seconds, for responses without a date: a proxy may have removed it.
     """
 
     def __init__(self, client: stripe.StripeClient, *, clock: Callable[[], float]) -> None:
         self._client = client
         self._clock = clock
-        self._told = 0.0
-        self._told_at = 0.0
+        self._time = 0.0
+        self._read_at = 0.0
 
     def ask(self) -> None:
         """
-        Ask Stripe for the time, by one cheap request.
+        Read the time from Stripe, by one cheap request.
 
         Raises:
-            stripe.StripeError: Stripe did not answer.
+            stripe.StripeError: Stripe did not respond.
         """
         try:
             headers = _headers(self._client.v1.billing.meters.list({"limit": 1}))
         except stripe.StripeError as error:
-            if not is_stripes(error):
+            if not is_from_stripe(error):
                 raise
-            headers = error.headers or {}  # a refusal tells the time as well
-        self._told = _date(headers) or self._clock()
-        self._told_at = time.monotonic()
+            headers = error.headers or {}  # a refusal has a date as well
+        self._time = _date(headers) or self._clock()
+        self._read_at = time.monotonic()
 
     def now(self) -> int:
-        """Unix time in seconds; never later than Stripe's, whatever happens to this machine."""
-        return int(self._told + time.monotonic() - self._told_at)
+        """Return Unix seconds; never later than Stripe's time, whatever happens to this machine's clock."""
+        return int(self._time + time.monotonic() - self._read_at)
 
 
-def _headers(answer: stripe.StripeObject) -> Mapping[str, str]:
-    return {} if answer.last_response is None else answer.last_response.headers
+def _headers(found: stripe.StripeObject) -> Mapping[str, str]:
+    return {} if found.last_response is None else found.last_response.headers
 
 
 def _date(headers: Mapping[str, str]) -> float | None:

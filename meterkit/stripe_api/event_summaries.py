@@ -1,7 +1,7 @@
 """
 Meter event summaries: the sums that Stripe has.
 
-Stripe keeps no list of meter events; this is all that it tells of them.
+Stripe's API does not list meter events; these sums are all that it returns.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from meterkit.stripe_api.transport import PAGE_SIZE
 
 class Summaries:
     """
-    Asks for sums, for as long as the account's meters stay the same: one pass.
+    Reads sums. Use one object per pass, because it keeps the account's list of meters.
 
     Args:
-        client: Of stripe-python.
+        client: Client of stripe-python.
     """
 
     def __init__(self, client: stripe.StripeClient) -> None:
@@ -28,28 +28,32 @@ class Summaries:
 
     def used(self, event_name: str, customer: str, start: int, end: int) -> Decimal:
         """
-        What the customer used from one whole hour to another: one request, and one more for the meters of the account.
+        Return the customer's usage between two whole hours, Unix seconds, *end* excluded.
+
+        One request for each meter of that event name, and one more for the meters of the account.
 
         Raises:
-            stripe.StripeError: Stripe did not answer, or does not know the customer.
+            stripe.StripeError: Stripe did not respond, or does not know the customer.
         """
         return sum(self.by_hour(event_name, customer, start, end, one=True).values(), Decimal(0))
 
     def by_hour(self, event_name: str, customer: str, start: int, end: int, *, one: bool = False) -> dict[int, Decimal]:
         """
-        The same, by the hour; a request for each 100 hours. *one* asks for a single sum instead.
+        Return the customer's usage between two whole hours, by the Unix second at which each hour begins.
+
+        One request for each 100 hours; with *one*, a single sum for the whole time instead.
 
         Raises:
-            stripe.StripeError: Stripe did not answer, or does not know the customer.
+            stripe.StripeError: Stripe did not respond, or does not know the customer.
         """
         found: dict[int, Decimal] = {}
         for meter in self._meters_of(event_name):
-            # A single hour is asked for by the hour: without that, an old API refuses whole hours only.
+            # Group a single hour too: without grouping, an old version of the API refuses ranges of whole hours.
             grouped = not one or end - start == 3600
-            asked: Any = {"customer": customer, "start_time": start, "end_time": end, "limit": PAGE_SIZE}
+            params: Any = {"customer": customer, "start_time": start, "end_time": end, "limit": PAGE_SIZE}
             if grouped:
-                asked["value_grouping_window"] = "hour"
-            summaries = self._client.v1.billing.meters.event_summaries.list(meter, asked)
+                params["value_grouping_window"] = "hour"
+            summaries = self._client.v1.billing.meters.event_summaries.list(meter, params)
             for summary in summaries.auto_paging_iter():
                 begin = summary.start_time
                 found[begin] = found.get(begin, Decimal(0)) + Decimal(str(summary.aggregated_value))
@@ -57,9 +61,9 @@ class Summaries:
 
     def _meters_of(self, event_name: str) -> list[str]:
         """
-        The ids of the meters that listen, or listened, to that name; a new one may have taken it over.
+        Return the ids of all meters that have or had this event name; a newer meter may have taken it over.
 
-        Stripe deletes no meter, so where there is none, nothing was ever counted.
+        Stripe never deletes a meter, so without one, nothing was ever counted.
         """
         if self._meters is None:
             self._meters = {}

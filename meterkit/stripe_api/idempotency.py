@@ -10,56 +10,56 @@ from typing import Any
 import stripe
 
 from meterkit.errors import StripeFailedError
-from meterkit.stripe_api.outcomes import is_stripes
+from meterkit.stripe_api.outcomes import is_from_stripe
 
 TRIES = 3
-"""Of a request that Stripe answers with an error of its own."""
-
+"""Attempts at a request that Stripe fails with a new error."""
 
 REMEMBERED = 50
-"""Answers that are passed over, at most, because Stripe gave them before."""
+"""The most replayed responses that are skipped before giving up."""
 
 
-def create_once(what: str, create: Callable[..., Any], params: Any, *, look: Callable[[Any], Any]) -> Any:
+def create_once(kind: str, create: Callable[..., Any], params: Any, *, look: Callable[[Any], Any]) -> Any:
     """
-    Make something once.
+    Create an object exactly once, and return it.
 
-    Stripe repeats, for a day, what it answered to an Idempotency-Key, good or bad. That tells of then, not of now: it
-    is looked whether the thing is there, and if it is not, the request goes out under the next key.
+    For a day, Stripe replays its response to an Idempotency-Key, success or error. A replay describes the past, so the
+    object is looked up, and if it does not exist, the request is sent under the next key.
 
     Args:
-        what: Stripe's word for it.
-        create: Of stripe-python.
-        params: How it is to be; the Idempotency-Key is derived from that.
-        look: Finds it if it is there now; gets what Stripe repeats that it made once, or None.
+        kind: Kind of object, by Stripe's name.
+        create: Method of stripe-python that creates it.
+        params: Parameters of the object; the Idempotency-Key is derived from them.
+        look: Function that looks the object up, and returns it or None; its argument is the object in the response, or
+            None after an error.
 
     Raises:
-        stripe.StripeError: Stripe did not answer, or refuses.
-        StripeFailedError: Stripe repeats itself all the time.
+        stripe.StripeError: Stripe did not respond, or refused.
+        StripeFailedError: Stripe replayed `REMEMBERED` responses in a row.
     """
     failures = 0
     canonical = json.dumps(params, sort_keys=True)
-    key = f"meterkit-{what}-{hashlib.sha256(canonical.encode()).hexdigest()[:40]}"
+    key = f"meterkit-{kind}-{hashlib.sha256(canonical.encode()).hexdigest()[:40]}"
     for number in range(REMEMBERED):
-        refusal = made = None
+        refusal = created = None
         try:
-            made = create(params, options={"idempotency_key": f"{key}-{number}" if number else key})
-            repeated = _is_repeated(made.last_response.headers)
+            created = create(params, options={"idempotency_key": f"{key}-{number}" if number else key})
+            repeated = _is_repeated(created.last_response.headers)
         except stripe.StripeError as error:
-            if not is_stripes(error):
+            if not is_from_stripe(error):
                 raise
             refusal, repeated = error, _is_repeated(error.headers)
         else:
             if not repeated:
-                return made
-        found = look(made)  # also for what another run has made at the same time, and what Stripe made before it failed
+                return created
+        found = look(created)  # another run may have created it at the same time, or Stripe before it failed
         if found is not None:
             return found
         if refusal is not None and not repeated:
             failures += 1
             if (refusal.http_status or 0) < 500 or failures == TRIES:
                 raise refusal
-    raise StripeFailedError(f"Stripe has answered {REMEMBERED} times from its memory; go on in a day")
+    raise StripeFailedError(f"Stripe replayed {REMEMBERED} earlier responses for this {kind}; try again in a day")
 
 
 def _is_repeated(headers: Any) -> bool:

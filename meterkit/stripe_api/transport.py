@@ -1,8 +1,8 @@
 """
 httpx transport for stripe-python, with hard time limits.
 
-stripe-python's own httpx client sends what httpx deprecates, and under ``-W error`` fails on every call; its others
-take no separate connect and read time-outs. Here is the one line to change when httpx gets its successor.
+stripe-python's own httpx client uses what httpx deprecates, so it fails on every call under ``-W error``; its other
+clients have no separate connect and read time-outs. Only this module has to change when httpx gets a successor.
 """
 
 from __future__ import annotations
@@ -23,41 +23,41 @@ from stripe import StripeClient
 __all__ = ["HTTPXClient", "StripeClient", "connect", "may_have_arrived", "plain"]
 
 TIMEOUT = httpx.Timeout(10.0, connect=3.0)
-"""Seconds to connect, and between two parts of an answer."""
+"""Seconds to connect, and between two parts of a response."""
 
 LONGEST_SECONDS = 30.0
-"""For a whole answer, however it trickles in; `meterkit.ledger.lease` relies on an end."""
+"""Seconds for a whole response, however slowly it arrives; `meterkit.ledger.lease` relies on this limit."""
 
 PAGE_SIZE = 100
-"""Objects per page of a list; the most that Stripe returns."""
+"""Objects per page of a list: the most that Stripe returns."""
 
 LARGEST_BYTES = 10_000_000
-"""Of an answer. Stripe's have some thousand."""
+"""Limit on the size of a response. Stripe's have some thousand bytes."""
 
 NOT_SENT = frozenset({"x-stripe-client-telemetry", "x-stripe-client-user-agent"})
-"""stripe-python's telemetry: an id of the machine, its platform, the time that calls took. Stripe works without it."""
+"""stripe-python's telemetry headers: an id of the machine, its platform, durations. Stripe works without them."""
 
 
 def connect(api_key: str, base: str | None, *, tls: ssl.SSLContext | None = None) -> tuple[StripeClient, HTTPXClient]:
     """
-    A client for Stripe's API, and the connection under it, which is the caller's to close.
+    Return a client for Stripe's API, and its HTTP client, which the caller must close.
 
     Args:
-        api_key: Stripe's secret key.
-        base: Stripe's base address; None for the real one.
-        tls: To share with other connections; None for one of its own.
+        api_key: Secret key of the Stripe account.
+        base: Base URL of Stripe's API; None for the real one.
+        tls: TLS context to share with other connections; None to create one.
     """
     http = HTTPXClient(tls)
     addresses: Any = {"api": base.rstrip("/"), "meter_events": base.rstrip("/")} if base else None
-    # Not the SDK's own retries: it does not know which answers leave the outcome open.
+    # No retries by the SDK: it does not record which responses leave the outcome unknown.
     return StripeClient(api_key, http_client=http, max_network_retries=0, base_addresses=addresses), http
 
 
 class _NoCookies(httpx.Cookies):
-    """Stripe's API needs none, and to look for them took a tenth of the time of a call."""
+    """Stripe's API uses none, and looking for them took a tenth of the time of a call."""
 
     def extract_cookies(self, response: httpx.Response) -> None:
-        """There are none that matter."""
+        """Do nothing."""
 
 
 class _Client(httpx.Client):
@@ -76,7 +76,7 @@ class HTTPXClient(stripe.HTTPClient):
         super().__init__()
         self._client = _Client(verify=True if tls is None else tls)
         self._socket: socket.socket | None = None
-        self._since: float | None = None
+        self._started: float | None = None
 
     def request(
         self, method: str, url: str, headers: Mapping[str, str] | None, post_data: Any = None, **_: Any
@@ -85,17 +85,17 @@ class HTTPXClient(stripe.HTTPClient):
         Send one request, once.
 
         Raises:
-            stripe.APIConnectionError: There is no answer; its ``__cause__`` is httpx's error.
+            stripe.APIConnectionError: There was no complete response; its ``__cause__`` is httpx's error.
         """
         sent = {name: value for name, value in (headers or {}).items() if name.lower() not in NOT_SENT}
-        request = httpx.Request(  # not the client's, which merges it with settings that it does not have
+        request = httpx.Request(  # not client.build_request, which merges settings that are not used here
             method,
             _url(url),
             headers={"Accept-Encoding": "gzip, deflate", **sent},
             content=post_data or None,
             extensions={"timeout": TIMEOUT.as_dict(), "trace": self._trace},
         )
-        self._since = monotonic()
+        self._started = monotonic()
         try:
             response = self._client.send(request, stream=True)
             try:
@@ -103,38 +103,38 @@ class HTTPXClient(stripe.HTTPClient):
             finally:
                 response.close()
         except httpx.HTTPError as error:
-            raise _no_answer(error) from error
+            raise _connection_error(error) from error
         finally:
-            self._since = None
-        # stripe-python turns this header into a warning, which under -W error fails a call that Stripe has accepted.
+            self._started = None
+        # stripe-python turns this header into a warning; under -W error, that would fail an accepted call.
         response.headers.pop("Stripe-Notice", None)
         return text, response.status_code, response.headers
 
     def hang_up(self) -> None:
         """
-        End a call that takes too long, from another thread; it fails then as if the other side had hung up.
+        End a call that takes too long, from another thread; it then fails as if the server had disconnected.
 
-        Not by closing the socket: its number could be another's by the time that the calling thread looks.
+        The socket is shut down, not closed: a closed descriptor could be reused while the call still reads it.
         """
-        since, line = self._since, self._socket
-        if since is not None and line is not None and monotonic() - since > LONGEST_SECONDS:
+        started, connection = self._started, self._socket
+        if started is not None and connection is not None and monotonic() - started > LONGEST_SECONDS:
             with suppress(OSError):
-                line.shutdown(socket.SHUT_RDWR)
+                connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
-    def _trace(self, event: str, about: Mapping[str, Any]) -> None:
+    def _trace(self, event: str, info: Mapping[str, Any]) -> None:
         if event in {"connection.connect_tcp.complete", "connection.start_tls.complete"}:
-            self._socket = about["return_value"].get_extra_info("socket")
+            self._socket = info["return_value"].get_extra_info("socket")
 
 
 def plain(found: stripe.StripeObject) -> dict[str, Any]:
     """
-    An object of Stripe's as JSON has it, with exact decimals as text.
+    Return a Stripe object as JSON, with exact decimals as text.
 
-    By its text: every version of stripe-python shows objects as JSON, and most have another way to make dicts of them.
+    Every version of stripe-python prints objects as JSON; their ways to convert them to dicts differ.
     """
     known: dict[str, Any] = json.loads(str(found))
     return known
@@ -146,14 +146,14 @@ def _read(response: httpx.Response) -> bytes:
     for part in response.iter_bytes():
         body += part
         if monotonic() > deadline or len(body) > LARGEST_BYTES:
-            raise httpx.ReadError("the answer does not end", request=response.request)
+            raise httpx.ReadError("the response is too slow or too large", request=response.request)
     return bytes(body)
 
 
-def _no_answer(error: httpx.HTTPError) -> stripe.APIConnectionError:
+def _connection_error(error: httpx.HTTPError) -> stripe.APIConnectionError:
     return stripe.APIConnectionError(f"{type(error).__name__}: {error}")  # type: ignore[no-untyped-call]
 
 
 def may_have_arrived(error: stripe.APIConnectionError) -> bool:
-    """Stripe may have got the request, although no answer came back."""
+    """Return whether Stripe may have received the request, although there was no response."""
     return not isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)

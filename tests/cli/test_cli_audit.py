@@ -99,7 +99,7 @@ def test_a_correction(stripe):
     assert (0, "500 reversed. Units already reported to Stripe will be offset in the next report.\n", "") == part
     assert (0, "7 reversed: Stripe has cancelled the meter event mk_") == (whole[0], whole[1][:52])
     assert (1000, 0) == (stripe.usage("credit_scores", stripe.customer), stripe.usage("egress", stripe.customer))
-    assert (1, "", "meterkit: only 0 of 1 are there\n") == too_much
+    assert (1, "", "meterkit: only 0 of 1 units can be reversed\n") == too_much
 
 
 @pytest.mark.parametrize(

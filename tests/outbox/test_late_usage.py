@@ -59,7 +59,7 @@ def test_it_is_named_with_its_amount(too_late, api, customer, stripe, clock):
 
     clock.advance(36 * DAY)
 
-    assert "20 calls of acme, 80.00 usd, came after invoice" in named
+    assert "20 calls of acme, 80.00 usd, arrived after invoice" in named
     assert [] == [each for each in kit.health()["attention"] if "on no invoice" in each]  # it is old news then
     assert 110 == stripe.usage("calls", customer)
     assert 45_000 == totals(api, customer)[0]

@@ -160,7 +160,7 @@ def test_who_has_lost_the_lease_writes_nothing(ledger, outbox, lease, clock, tak
         lambda: outbox.begin(lease, [report], now=int(clock.now)),
         lambda: outbox.settle(lease, [report], "rejected"),
         lambda: outbox.note(lease, [report], error="", unknown_since=None),
-        lambda: outbox.doubt_old_attempts(lease, now=int(clock.now)),
+        lambda: outbox.mark_old_uncertain(lease, now=int(clock.now)),
     ):
         fold(ledger, f"more-{write}", 1)
         with pytest.raises(LeaseLostError):

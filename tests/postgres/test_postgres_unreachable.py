@@ -129,7 +129,7 @@ TROUBLES = {
     nothing_listens: "refused",
     wrong_password: "password authentication failed",
     no_such_database: "does not exist",
-    no_such_host: "names the server's host",
+    no_such_host: "Check the host name",
     no_connection_left: "too many clients",
     a_silent_server: "timeout expired",
     a_frozen_server: "timeout expired",

@@ -166,7 +166,7 @@ def test_a_correction_that_is_sent_twice_is_taken_once(kit, stripe, customer, us
 @pytest.mark.parametrize(("quantity", "company"), [(101, "acme"), (1, "globex")])
 def test_more_than_was_used(kit, stripe, customer, used, quantity, company):
     """Nothing is changed."""
-    with pytest.raises(UsageError, match=f"of {quantity} are there"):
+    with pytest.raises(UsageError, match=f"of {quantity} units can be reversed"):
         reverse(kit, quantity, used, company=company)
 
     kit.report()

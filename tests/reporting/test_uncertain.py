@@ -151,7 +151,7 @@ def test_what_cannot_be_told_is_held(kit, stripe, customer, clock):
     assert (1, 0) == (summary.uncertain, summary.sent)
     assert {"counted": 5, "uncertain": 5, "balanced": True} == books(kit)
     (refused,) = kit.health()["refused"]
-    assert "Stripe has 3 for this customer and hour, 0 of them known to the ledger" in refused["error"]
+    assert "Stripe's sum for this customer and hour is 3; the ledger accounts for 0" in refused["error"]
 
 
 @pytest.mark.parametrize(("arrived", "events"), [(True, [3]), (False, [3, 5])])
@@ -265,7 +265,7 @@ def test_a_key_that_may_not_read_holds_nothing_up(make_kit, stripe, customer, cl
 
     assert {"counted": 12, "uncertain": 5, "sent": 7, "balanced": True} == books(kit)
     (shown,) = kit.health()["refused"]
-    assert "the key may not read meters" in shown["error"]
+    assert "the Stripe key has no permission to read meters" in shown["error"]
 
 
 def raiser(error):
@@ -303,7 +303,7 @@ def test_while_stripe_does_not_tell_the_time_nothing_is_sent(kit, stripe, custom
     stripe.fail("500", path="/v1/billing/meters")
     kit.report()
 
-    assert (1, 0, True) == (silent.postponed, silent.sent, "not Stripe's answer" in silent.error)
+    assert (1, 0, True) == (silent.postponed, silent.sent, "this response is not from Stripe" in silent.error)
     assert [5] == events_of(stripe)
 
 
