@@ -13,7 +13,7 @@ from typing import Any
 
 import stripe
 
-from meterkit.accounts.inbox import Notification
+from meterkit.accounts.inbox import ParsedEvent
 from meterkit.errors import WebhookError
 from meterkit.webhooks.config import LARGEST_BYTES, Webhook
 
@@ -26,7 +26,7 @@ METER_ERROR_EVENTS = ("v1.billing.meter.error_report_triggered", "v1.billing.met
 
 def read(
     payload: bytes | str, signature: str | None, webhook: Webhook, *, now: float, livemode: bool | None
-) -> Notification:
+) -> ParsedEvent:
     """
     Return the event in *payload*, if Stripe has signed it.
 
@@ -46,7 +46,7 @@ def read(
     _verify(body, signature, webhook, now)
     try:
         event = json.loads(body)
-        return _notification(event, livemode=livemode)
+        return _parsed(event, livemode=livemode)
     except (ValueError, TypeError, KeyError, AttributeError):
         raise WebhookError("the body is not an event", status=400) from None
 
@@ -70,14 +70,14 @@ def _verify(body: bytes, signature: str | None, webhook: Webhook, now: float) ->
     raise WebhookError("the signature is not valid; check that secret= is the secret of this endpoint", status=400)
 
 
-def _notification(event: dict[str, Any], *, livemode: bool | None) -> Notification:
+def _parsed(event: dict[str, Any], *, livemode: bool | None) -> ParsedEvent:
     thin = event["object"] == "v2.core.event"
     about = (event.get("related_object") if thin else event["data"]["object"]) or {}
     kind = str(about.get("type" if thin else "object") or "")
     identity = str(about.get("id") or "")
     if event["type"] in METER_ERROR_EVENTS:
         kind, identity = "v2.core.event", event["id"]
-    return Notification(
+    return ParsedEvent(
         id=_text(event["id"]),
         type=_text(event["type"]),
         created=_seconds(event["created"]),
