@@ -74,9 +74,9 @@ class EmailTemplate:
         if not callable(to):
             for address in _several(to):
                 check_address(address, "to=")
-        for address, what in ((sender, "sender="), (reply_to, "reply_to=")):
-            if address is not None:
-                check_address(address, what)
+        for optional, what in ((sender, "sender="), (reply_to, "reply_to=")):
+            if optional is not None:
+                check_address(optional, what)
         self._sender, self._reply_to = sender, reply_to
         self._subject = _checked(subject or SUBJECT, "subject=")
         self._text = _checked(text or TEXT, "text=")
