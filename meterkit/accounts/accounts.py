@@ -1,7 +1,7 @@
 """
 Store of companies and their Stripe customers, subscriptions and invoices.
 
-`meterkit.webhooks.account_sync` writes what Stripe says; everything else reads it.
+`meterkit.webhooks.account_sync` writes what it has read from Stripe; everything else reads it.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ PRECEDENCE: dict[str, tuple[str, ...]] = {
     "resolver": ("resolver", "metadata"),
     "metadata": ("metadata",),
 }
-"""Who may replace whose word on which customer pays: what the application says outweighs what stands in Stripe."""
+"""For each source, those whose links it may replace: the application's links outrank metadata in Stripe."""
 
 
 class Accounts:
     """
-    What the ledger knows of who pays.
+    Store of links, customers, subscriptions and invoices.
 
     Args:
-        database: Where the ledger is kept.
-        clock: Unix time in seconds.
+        database: Database of the ledger.
+        clock: Function that returns Unix seconds.
     """
 
     def __init__(self, database: Database, *, clock: Callable[[], float]) -> None:
@@ -44,20 +44,25 @@ class Accounts:
 
     def link(self, company: str, customer: str, *, source: Source = "link") -> bool:
         """
-        From now on *customer* pays for *company*, also for what waits to be reported.
+        Link *company* to *customer*, which also pays for usage that is not reported yet.
+
+        Args:
+            company: Company id.
+            customer: Stripe customer id.
+            source: Origin of the link.
 
         Returns:
-            False if somebody whose word outweighs *source* has said otherwise.
+            False if an existing link outranks *source*; nothing was changed.
         """
         with self._database.transaction() as connection:
             return self._link(connection, company, customer, source)
 
     def put(self, connection: sa.Connection, found: StripeObject) -> str:
         """
-        Write down what Stripe says now of an object.
+        Store the current state of a Stripe object.
 
         Returns:
-            The company, where the metadata of two customers name the same; the first one goes on to pay for it.
+            Company id, if the metadata of another customer name it, too; that customer keeps paying for it. Else empty.
         """
         if isinstance(found, Subscription):
             _put_subscription(connection, found)
@@ -65,22 +70,22 @@ class Accounts:
             put(schema.invoices, connection, asdict(found))
         else:
             put(schema.customers, connection, asdict(found))
-            return self._follow_metadata(connection, found)
+            return self._link_by_metadata(connection, found)
         return ""
 
     def remove_invoice(self, connection: sa.Connection, identity: str) -> None:
-        """Stripe has it no more: it was a draft, and was deleted."""
+        """Delete an invoice that Stripe no longer has: a deleted draft."""
         connection.execute(sa.delete(schema.invoices).filter_by(id=identity))
 
     def unsettled_invoices(self, *, checked_before: int) -> list[str]:
-        """Invoices that are drafts or open, for all that was known before *checked_before*."""
+        """Return the ids of draft and open invoices that were last checked before the Unix second *checked_before*."""
         table = schema.invoices
         query = sa.select(table.c.id).where(table.c.status.in_(["draft", "open"]), table.c.checked_at < checked_before)
         with self._database.snapshot() as connection:
             return list(connection.scalars(query))
 
     def invoices(self, customer: str, start: int, end: int) -> list[Invoice]:
-        """The invoices of billing periods that overlap a time, oldest first."""
+        """Return the invoices of *customer* for billing periods that overlap *start* to *end*, oldest first."""
         table = schema.invoices
         query = (
             sa.select(table)
@@ -93,9 +98,11 @@ class Accounts:
 
     def boundaries(self, *, since: int | None = None) -> dict[str, tuple[int, ...]]:
         """
-        By company, the known boundaries of its billing periods, but those on a full hour.
+        Return the known boundaries of billing periods by company, in Unix seconds, except those on a full hour.
 
-        They are from *since*, by default the beginning of this hour, to the end of the next hour.
+        Args:
+            since: Earliest boundary, Unix seconds; by default the start of this hour. The latest is the end of the next
+                hour.
         """
         items, accounts = schema.items, schema.accounts
         this_hour = hour_of(int(self._clock()))
@@ -114,17 +121,17 @@ class Accounts:
         return {company: tuple(sorted(edges)) for company, edges in found.items()}
 
     def customer_of(self, company: str) -> str | None:
-        """Who pays for *company*."""
+        """Return the Stripe customer that pays for *company*, or None."""
         with self._database.snapshot() as connection:
             return payer_of(connection, company)
 
     def linked_companies(self, *, limit: int) -> list[str]:
-        """So many of the companies that have a Stripe customer, at most."""
+        """Return at most *limit* linked companies."""
         with self._database.snapshot() as connection:
             return list(connection.scalars(sa.select(schema.accounts.c.company).limit(limit)))
 
     def unlinked(self) -> dict[str, int]:
-        """Companies with usage that waits, because nobody has said who pays for them, and its oldest window."""
+        """Return unlinked companies with unreported usage, each with the oldest window of that usage, Unix seconds."""
         usage, accounts = schema.usage, schema.accounts
         query = (
             sa.select(usage.c.company, sa.func.min(usage.c.window).label("oldest"))
@@ -137,17 +144,17 @@ class Accounts:
         with self._database.snapshot() as connection:
             return {row.company: row.oldest for row in connection.execute(query)}
 
-    def _follow_metadata(self, connection: sa.Connection, customer: Customer) -> str:
-        """Let the metadata say who pays; answer the company if another customer's names it, too."""
+    def _link_by_metadata(self, connection: sa.Connection, customer: Customer) -> str:
+        """Update the links that come from metadata; return the company if another customer's metadata name it, too."""
         accounts, customers = schema.accounts, schema.customers
         named = None if customer.deleted else customer.company
-        learnt = sa.select(accounts.c.company).filter_by(customer=customer.id, source="metadata")
-        for company in connection.scalars(learnt.where(accounts.c.company != (named or ""))).all():
+        linked = sa.select(accounts.c.company).filter_by(customer=customer.id, source="metadata")
+        for company in connection.scalars(linked.where(accounts.c.company != (named or ""))).all():
             connection.execute(sa.delete(accounts).filter_by(company=company))
-            heirs = sa.select(customers.c.id).filter_by(company=company, deleted=False).order_by(customers.c.id)
-            heir = connection.scalar(heirs.where(customers.c.id != customer.id).limit(1))
-            if heir is not None:
-                self._link(connection, company, heir, "metadata")
+            others = sa.select(customers.c.id).filter_by(company=company, deleted=False).order_by(customers.c.id)
+            successor = connection.scalar(others.where(customers.c.id != customer.id).limit(1))
+            if successor is not None:
+                self._link(connection, company, successor, "metadata")
         if named is None:
             return ""
         row = connection.execute(sa.select(accounts).filter_by(company=named)).one_or_none()
@@ -160,8 +167,10 @@ class Accounts:
         accounts = schema.accounts
         new = {"customer": customer, "linked_at": int(self._clock()), "source": source}
         statement = insert_into(accounts, connection).values(company=company, **new)
-        may = accounts.c.source.in_(PRECEDENCE[source])
-        return wrote(connection, statement.on_conflict_do_update(index_elements=["company"], set_=new, where=may))
+        is_allowed = accounts.c.source.in_(PRECEDENCE[source])
+        return wrote(
+            connection, statement.on_conflict_do_update(index_elements=["company"], set_=new, where=is_allowed)
+        )
 
 
 def _put_subscription(connection: sa.Connection, subscription: Subscription) -> None:

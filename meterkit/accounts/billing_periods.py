@@ -12,10 +12,10 @@ from meterkit.ledger import schema
 
 class Calendar:
     """
-    The same period for everybody, by the calendar. For one thread.
+    A calendar period, the same for all companies. Not safe for several threads.
 
     Args:
-        period_of: From a moment to the period into which it falls.
+        period_of: Function that takes a Unix second and returns the period that contains it.
     """
 
     def __init__(self, period_of: Callable[[int], Period]) -> None:
@@ -23,36 +23,36 @@ class Calendar:
         self._current = Period(0, 0)
 
     def of(self, _company: str, now: int) -> Period:
-        """The period into which the second *now* falls."""
+        """Return the period that contains the Unix second *now*."""
         if not self._current.start <= now < self._current.end:
             self._current = self._period_of(now)
         return self._current
 
     def earliest(self, now: int) -> int:
-        """The second in which the current period began."""
+        """Return the Unix second at which the current period began."""
         return self.of("", now).start
 
     def refresh(self, _connection: sa.Connection, now: int) -> bool:
-        """Whether another period has begun since."""
+        """Return whether another period has begun since the last call."""
         before = self._current
         return self.of("", now) != before
 
 
 class Periods:
     """
-    The current period of each company, as Stripe told it. For one thread.
+    The current billing period of each company, as Stripe reported it. Not safe for several threads.
 
-    Of several subscriptions, the one whose period began last counts. When a period has ended and Stripe has not told
-    of the next yet, that is taken to follow, and to be as long.
+    Of several subscriptions, the one whose period began last counts. If a period has ended and the next is not known
+    yet, it is assumed to follow at once, and to be as long.
     """
 
     def __init__(self) -> None:
         self._known: dict[str, Period] = {}
-        self._told: tuple[object, ...] | None = None
+        self._version: tuple[object, ...] | None = None
         self._next_end = 0
 
     def of(self, company: str, now: int) -> Period:
-        """The period of *company* into which the second *now* falls."""
+        """Return the period of *company* that contains the Unix second *now*; the calendar month if none is known."""
         known = self._known.get(company)
         if known is None:
             return month_of(now)
@@ -63,26 +63,36 @@ class Periods:
         return Period(known.end + passed, known.end + passed + length)
 
     def earliest(self, now: int) -> int:
-        """The second in which the first of all current periods began."""
+        """Return the Unix second at which the earliest of all current periods began."""
         return min([month_of(now).start, *(period.start for period in self._known.values())])
 
     def refresh(self, connection: sa.Connection, now: int, *, only: str | None = None) -> bool:
-        """Read what Stripe has told since, of everybody or one company; whether any period may be another now."""
+        """
+        Read the billing periods from the ledger, if any may have changed.
+
+        Args:
+            connection: Connection to the ledger.
+            now: Current time, Unix seconds.
+            only: Read only this company.
+
+        Returns:
+            Whether any current period may have changed.
+        """
         if only is not None:
             self._known = _read(connection, only)
             return True
         subscriptions, accounts = schema.subscriptions, schema.accounts
-        told = (
+        version = (
             *_newest(connection, subscriptions, subscriptions.c.checked_at),
             *_newest(connection, accounts, accounts.c.linked_at),
         )
         has_ended = now >= self._next_end
-        if told == self._told and not has_ended:
+        if version == self._version and not has_ended:
             return False
-        if told != self._told:
+        if version != self._version:
             self._known = _read(connection)
-            # Moments are whole seconds: what is told in this one again would look the same.
-            self._told = told if max(told) < now else None
+            # Times are whole seconds: another change within this second would look the same.
+            self._version = version if max(version) < now else None
         ends = [self.of(company, now).end for company in self._known]
         self._next_end = min([month_of(now).end, *ends])
         return True

@@ -1,4 +1,4 @@
-"""Inbox of webhook events: each is stored once, before Stripe hears 200."""
+"""Inbox of webhook events: each is stored once, before Stripe gets a 200."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from meterkit.ledger.bulk import BATCH
 from meterkit.ledger.database import Database, insert_once
 
 KEPT_SECONDS = 30 * 24 * 3600
-"""Stripe repeats an event for 3 days, and shows it for 30."""
+"""How long events are kept. Stripe repeats an event for 3 days, and shows it for 30."""
 
 
 @dataclass(frozen=True, slots=True)
-class Notification:
+class ParsedEvent:
     """
-    What an event is about.
+    The parts of a webhook event that are used.
 
     Attributes:
-        id: ``evt_...``, by which a repetition is known.
-        type: Such as ``invoice.paid``.
-        created: Unix seconds.
-        object_type: ``customer``, ``subscription``, ``invoice``, ...
-        object_id: Of the object.
-        reason: Why there is nothing to do about it; empty if there is.
+        id: Event id, ``evt_...``, by which duplicates are recognised.
+        type: Type of the event, such as ``invoice.paid``.
+        created: Time of the event, Unix seconds.
+        object_type: Type of the object: ``customer``, ``subscription``, ``invoice``, ...
+        object_id: Id of the object.
+        reason: Why the event is ignored; empty if it is not.
     """
 
     id: str
@@ -40,18 +40,18 @@ class Notification:
 @dataclass(frozen=True, slots=True)
 class WebhookEvent:
     """
-    An event that came in.
+    A webhook event, and what became of it.
 
     Attributes:
-        id: ``evt_...``.
-        type: Such as ``invoice.paid``.
-        created: When it happened, unix seconds, as all times here.
-        object_type: What it is about.
-        object_id: Which one.
-        received_at: When it came for the first time.
+        id: Event id, ``evt_...``.
+        type: Type of the event, such as ``invoice.paid``.
+        created: Time of the event, Unix seconds.
+        object_type: Type of the object that the event is about.
+        object_id: Id of the object that the event is about.
+        received_at: Time at which it first arrived, Unix seconds.
         state: ``received``, ``applied`` or ``ignored``.
-        reason: Why it was ignored, or could not be applied yet.
-        settled_at: When it was applied or ignored.
+        reason: Why it was ignored, or could not be applied yet; else empty.
+        settled_at: Time at which it was applied or ignored, Unix seconds, or None.
     """
 
     id: str
@@ -67,23 +67,23 @@ class WebhookEvent:
 
 class Inbox:
     """
-    The webhook events of a ledger.
+    Store of a ledger's webhook events.
 
     Args:
-        database: Where the ledger is kept.
-        clock: Unix time in seconds.
+        database: Database of the ledger.
+        clock: Function that returns Unix seconds.
     """
 
     def __init__(self, database: Database, *, clock: Callable[[], float]) -> None:
         self._database = database
         self._clock = clock
 
-    def put(self, event: Notification) -> bool:
+    def put(self, event: ParsedEvent) -> bool:
         """
-        Keep *event*; when this returns, it survives a power cut.
+        Store *event*; once this returns, it survives a power cut.
 
         Returns:
-            False if it has come before.
+            False if it arrived before.
         """
         now = int(self._clock())
         row = {
@@ -101,7 +101,7 @@ class Inbox:
             return insert_once(schema.webhook_events, connection, row)
 
     def waiting(self) -> dict[tuple[str, str], list[str]]:
-        """The ids of events that are not applied, by the type and id of the object that they are about."""
+        """Return the ids of events that are not applied yet, by the type and id of their object."""
         table = schema.webhook_events
         query = sa.select(table).filter_by(state="received").order_by(table.c.received_at, table.c.id).limit(BATCH)
         found: dict[tuple[str, str], list[str]] = {}
@@ -111,26 +111,26 @@ class Inbox:
         return found
 
     def settle(self, connection: sa.Connection, events: Iterable[str]) -> None:
-        """Within a transaction that writes down what was found: *events* are applied."""
+        """Mark *events* as applied, in the transaction that stores their objects."""
         table = schema.webhook_events
         mine = sa.update(table).where(table.c.id.in_(sorted(events)))
         connection.execute(mine.values(state="applied", reason="", settled_at=int(self._clock())))
 
     def postpone(self, events: Iterable[str], reason: str) -> None:
-        """Say why *events* could not be applied yet."""
+        """Record why *events* could not be applied yet."""
         table = schema.webhook_events
         with self._database.transaction() as connection:
             connection.execute(sa.update(table).where(table.c.id.in_(sorted(events))).values(reason=reason))
 
     def forget(self) -> None:
-        """Events of long ago will not be repeated."""
+        """Delete settled events that are older than `KEPT_SECONDS`."""
         table = schema.webhook_events
         old = table.c.received_at < int(self._clock()) - KEPT_SECONDS
         with self._database.transaction() as connection:
             connection.execute(sa.delete(table).where(table.c.state != "received", old))
 
     def events(self, *, limit: int) -> list[WebhookEvent]:
-        """The latest that came, newest first."""
+        """Return the latest *limit* events, newest first."""
         table = schema.webhook_events
         query = sa.select(table).order_by(table.c.received_at.desc(), table.c.id).limit(limit)
         with self._database.snapshot() as connection:

@@ -12,11 +12,11 @@ class Customer:
     A Stripe customer.
 
     Attributes:
-        id: ``cus_...``.
-        name: As Stripe has it, or empty.
-        company: Whom its metadata names; None for nobody.
-        deleted: It is no more.
-        checked_at: When Stripe said so, unix seconds.
+        id: Customer id, ``cus_...``.
+        name: Name in Stripe, or empty.
+        company: Company id in the customer's metadata, or None.
+        deleted: Whether it was deleted in Stripe.
+        checked_at: Time at which this was read from Stripe, Unix seconds.
     """
 
     id: str
@@ -32,14 +32,14 @@ class Item:
     One price of a subscription.
 
     Attributes:
-        id: ``si_...``.
-        subscription: Whose it is.
-        customer: Who pays.
-        event_name: Of the price's meter; None for a price without one.
-        quantity: Of a licensed price; None for a metered one.
-        period_start: Of the billing period, unix seconds.
-        period_end: The second in which the next begins.
-        price: Stripe's price, as JSON.
+        id: Subscription item id, ``si_...``.
+        subscription: Id of the subscription.
+        customer: Id of the customer who pays.
+        event_name: Event name of the price's meter, or None for a price without a meter.
+        quantity: Quantity of a licensed price, or None for a metered one.
+        period_start: Unix second at which the billing period begins.
+        period_end: Unix second at which the billing period ends and the next begins.
+        price: Price in Stripe, as JSON.
     """
 
     id: str
@@ -58,14 +58,14 @@ class Subscription:
     A Stripe subscription.
 
     Attributes:
-        id: ``sub_...``.
-        customer: Who pays.
-        status: Stripe's word: ``active``, ``past_due``, ``canceled``, ...
-        created: Unix seconds, as all that follow.
-        ended_at: None while it runs.
-        cancel_at: When it will end; None if it goes on.
-        checked_at: When Stripe said so.
-        items: Its prices.
+        id: Subscription id, ``sub_...``.
+        customer: Id of the customer who pays.
+        status: Status in Stripe: ``active``, ``past_due``, ``canceled``, ...
+        created: Time of creation, Unix seconds.
+        ended_at: Time at which it ended, Unix seconds, or None while it has not.
+        cancel_at: Time at which it is scheduled to end, Unix seconds, or None.
+        checked_at: Time at which this was read from Stripe, Unix seconds.
+        items: Prices of the subscription.
     """
 
     id: str
@@ -81,28 +81,28 @@ class Subscription:
 @dataclass(frozen=True, slots=True)
 class Invoice:
     """
-    A Stripe invoice. Amounts are in the currency's minor unit, times in unix seconds.
+    A Stripe invoice.
 
     Attributes:
-        id: ``in_...``.
-        customer: Who pays.
-        subscription: What for; None for a one-off.
-        number: As the customer sees it; None while it is a draft.
+        id: Invoice id, ``in_...``.
+        customer: Id of the customer who pays.
+        subscription: Id of the subscription, or None for a one-off invoice.
+        number: Invoice number as the customer sees it, or None for a draft.
         status: ``draft``, ``open``, ``paid``, ``uncollectible`` or ``void``.
-        billing_reason: ``subscription_cycle``, ...
+        billing_reason: Why it was created: ``subscription_cycle``, ...
         collection_method: ``charge_automatically`` or ``send_invoice``.
-        currency: Three letters.
-        total: What it asks for.
-        amount_remaining: What is not paid of it.
-        attempts: How often a payment was tried.
-        created: When it was made.
-        period_start: Of what is billed.
-        period_end: The same.
-        due_at: By when it is to be paid; None where the card is charged.
-        next_attempt_at: When the next payment is tried; None if none is.
-        finalized_at: When it became final; None for a draft.
-        url: Where it can be paid; None while it is a draft.
-        checked_at: When Stripe said so.
+        currency: Three-letter currency code, lower case.
+        total: Total amount in the currency's minor unit.
+        amount_remaining: Unpaid amount in the currency's minor unit.
+        attempts: Number of payment attempts.
+        created: Time of creation, Unix seconds.
+        period_start: Unix second at which the billed period begins.
+        period_end: Unix second at which the billed period ends.
+        due_at: Due date, Unix seconds, or None if it is charged automatically.
+        next_attempt_at: Time of the next payment attempt, Unix seconds, or None.
+        finalized_at: Time at which it was finalised, Unix seconds, or None for a draft.
+        url: URL of the page on which it can be paid, or None for a draft.
+        checked_at: Time at which this was read from Stripe, Unix seconds.
     """
 
     id: str

@@ -18,19 +18,18 @@ from meterkit.ledger.payers import customer_of
 @dataclass(frozen=True, slots=True)
 class AccountOverview:
     """
-    How one company stands. Times are in unix seconds.
+    One company's billing state, for `kit.customers()`.
 
     Attributes:
-        company: As the application knows it.
-        customer: The Stripe customer who pays; None while nobody does.
-        source: Who said so: ``link``, ``resolver``, ``metadata``; None where the company's id is the customer's.
-        name: The customer's, if Stripe told.
-        subscriptions: ``(id, status, end of the billing period)`` of each that has not ended.
-        standing: ``overdue``: an open invoice is past its due date, or its payment failed. ``good``: none is.
-            ``unknown``: Stripe has told nothing about the customer.
-        overdue: What is overdue, in the currency's minor unit, by currency.
-        waiting: By meter, the usage that is not reported yet.
-        oldest: The oldest window of that usage; Stripe takes what is up to 35 days old.
+        company: Company id, as the application knows it.
+        customer: Stripe customer id, or None if the company is not linked.
+        source: How the link was made: ``link``, ``resolver`` or ``metadata``; None if there is no link.
+        name: Name of the customer in Stripe, or empty.
+        subscriptions: ``(id, status, end of the billing period in Unix seconds)`` of each that has not ended.
+        standing: ``good``, ``overdue`` or ``unknown``; see `meterkit.accounts.standing`.
+        overdue: Overdue amount in the currency's minor unit, by currency.
+        waiting: Quantity that is not reported yet, by meter name, in the meter's unit.
+        oldest: Start of the oldest unreported window, Unix seconds, or None; Stripe accepts usage up to 35 days old.
     """
 
     company: str
@@ -46,7 +45,7 @@ class AccountOverview:
 
 def accounts(database: Database, *, clock: Callable[[], float]) -> list[AccountOverview]:
     """
-    Every company that has usage, a link or a customer of its own.
+    Return the billing state of every company that has usage or a link.
 
     Raises:
         LedgerError: The ledger cannot be read.
@@ -63,10 +62,9 @@ def accounts(database: Database, *, clock: Callable[[], float]) -> list[AccountO
     for company in sorted((used | linked.keys()) - {NOBODY}):
         link = linked.get(company)
         customer = customer_of(company, None if link is None else link.customer)
-        running = subscriptions.get(customer or "", [])
-        owed: dict[str, int] = {}
+        overdue: dict[str, int] = {}
         for invoice in standing.overdue.get(company, ()):
-            owed[invoice.currency] = owed.get(invoice.currency, 0) + invoice.amount_due
+            overdue[invoice.currency] = overdue.get(invoice.currency, 0) + invoice.amount_due
         of_company = waiting.get(company, [])
         found.append(
             AccountOverview(
@@ -74,9 +72,9 @@ def accounts(database: Database, *, clock: Callable[[], float]) -> list[AccountO
                 customer=customer,
                 source=None if link is None else link.source,
                 name=customers[customer].name if customer in customers else "",
-                subscriptions=tuple(running),
+                subscriptions=tuple(subscriptions.get(customer or "", [])),
                 standing=standing.of(company),
-                overdue=owed,
+                overdue=overdue,
                 waiting={row.meter: int(row.quantity) for row in of_company},
                 oldest=min((row.oldest for row in of_company), default=None),
             )

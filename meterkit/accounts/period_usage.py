@@ -1,9 +1,9 @@
 """
 Usage per company in the current period, refreshed incrementally.
 
-One process reads it once, however many ask: governance after each flush, and notices in a thread of their own. Each
-asker has its own `Changes`, and settles them only when what follows from them has been written, so that an attempt
-that fails loses nothing.
+A process reads it once for all readers: governance after each flush, and notices in a thread of their own. Each reader
+has its own `Changes`, and settles them only when what follows from them has been written, so that an attempt that fails
+loses nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Pair: TypeAlias = "tuple[str, str]"
 
 class Changes:
     """
-    The pairs whose usage has changed since one asker settled them. Made by `PeriodUsage.changes`.
+    The pairs whose usage has changed since one reader settled them. Built by `PeriodUsage.changes`.
 
     Args:
         pairs: Pairs that have changed so far.
@@ -37,7 +37,7 @@ class Changes:
         self._revision = 0
 
     def add(self, pairs: Iterable[Pair]) -> None:
-        """Mark *pairs* as changed. The caller holds the lock of the usage."""
+        """Mark *pairs* as changed. The caller holds the lock of the `PeriodUsage`."""
         self._revision += 1
         self._changed.update(dict.fromkeys(pairs, self._revision))
 
@@ -47,7 +47,7 @@ class Changes:
 
     def settle(self, done: Mapping[Pair, int]) -> None:
         """
-        Forget the pairs whose consequences are written down; one that has changed again meanwhile stays.
+        Remove the pairs whose consequences have been written; one that has changed again meanwhile stays.
 
         Args:
             done: Pairs from `pending`, with their revisions.
@@ -59,7 +59,7 @@ class Changes:
 
 class PeriodUsage:
     """
-    What companies have used in one kind of period. Safe for several background threads; `used` may be read by requests.
+    Usage of all companies in one kind of period. Safe for several background threads; requests may read `used`.
 
     Args:
         database: Database of the ledger.
@@ -80,7 +80,7 @@ class PeriodUsage:
         self.used: dict[Pair, int] = {}
 
     def changes(self) -> Changes:
-        """Return a new asker's changes, to which all that is known so far belongs."""
+        """Return the changes of a new reader; at first, all pairs known so far are pending."""
         with self._lock:
             reader = Changes(self.used)
             self._readers.append(reader)
@@ -127,7 +127,7 @@ class PeriodUsage:
         return found
 
     def _moved(self, now: int) -> set[str]:
-        """Companies for which another period is current than the one that was summed up."""
+        """Return the companies whose current period is not the one that was summed up."""
         return {company for company, begin in self._begins.items() if self.periods.of(company, now).start != begin}
 
     def _sums(self, connection: sa.Connection, companies: list[str], now: int) -> dict[Pair, int]:
@@ -159,7 +159,7 @@ class UsageByPeriod:
 
 
 def used_since(connection: sa.Connection, begins: Mapping[str, int]) -> dict[Pair, int]:
-    """What companies have used since the second in which their period began, by company and meter."""
+    """Return the usage of companies since the Unix second at which their period began, by company and meter."""
     found: dict[Pair, int] = {}
     for pair, quantity in (*_whole_days(connection, begins), *_first_days(connection, begins)):
         found[pair] = found.get(pair, 0) + quantity
@@ -175,7 +175,7 @@ def _whole_days(connection: sa.Connection, begins: Mapping[str, int]) -> Iterabl
 
 
 def _first_days(connection: sa.Connection, begins: Mapping[str, int]) -> Iterable[tuple[Pair, int]]:
-    """The rest of the day amid which a period begins, by its windows."""
+    """Yield the usage of the days on which a period begins, from its start on, by windows."""
     table = schema.usage
     by_day: dict[int, list[str]] = {}
     for company, begin in begins.items():

@@ -29,7 +29,7 @@ class OverdueInvoice:
         amount_due: Unpaid amount in the currency's minor unit.
         currency: Three-letter currency code, lower case.
         url: Page on which the invoice can be paid, or None.
-        since: Unix second since which the invoice has been overdue.
+        since: Unix second at which the invoice became overdue.
     """
 
     number: str
@@ -66,13 +66,13 @@ class Standings:
     payers: set[str] = field(default_factory=set)
 
     def of(self, company: str) -> Standing:
-        """Return the standing of *company*; ``unknown`` if Stripe has never described its customer."""
+        """Return the standing of *company*; ``unknown`` if Stripe has reported nothing about it."""
         return "overdue" if company in self.overdue else "good" if company in self.known else "unknown"
 
 
 def standings(connection: sa.Connection, *, now: int, company: str | None = None) -> Standings:
     """
-    Read who is overdue, known and subscribed from what Stripe last said of customers, subscriptions and invoices.
+    Read who is overdue, known and subscribed, from the stored customers, subscriptions and invoices.
 
     Args:
         connection: Connection to the ledger.
@@ -81,29 +81,31 @@ def standings(connection: sa.Connection, *, now: int, company: str | None = None
     """
     found = Standings()
     companies = companies_by_customer(connection, None if company is None else [company])
-    asked = None if company is None else [*companies, company]
+    selected = None if company is None else [*companies, company]
     found.payers.update(customer for customer in companies if companies[customer] - {customer})
 
     def everyone(customer: str) -> set[str]:
         return companies.get(customer, set()) | {customer}
 
     customers, subscriptions = schema.customers, schema.subscriptions
-    for customer in connection.scalars(_only(sa.select(customers.c.id), customers.c.id, asked)):
+    for customer in connection.scalars(_only(sa.select(customers.c.id), customers.c.id, selected)):
         found.known.update(everyone(customer))
     described = sa.select(subscriptions.c.customer, subscriptions.c.ended_at, subscriptions.c.status)
-    for row in connection.execute(_only(described, subscriptions.c.customer, asked)):
+    for row in connection.execute(_only(described, subscriptions.c.customer, selected)):
         found.known.update(everyone(row.customer))
         if row.ended_at is None and row.status in ACTIVE:
             found.subscribed.update(everyone(row.customer))
-    for customer, invoice in _overdue_invoices(connection, asked, now):
+    for customer, invoice in _overdue_invoices(connection, selected, now):
         for each in everyone(customer):
             found.overdue.setdefault(each, []).append(invoice)
     return found
 
 
-def _overdue_invoices(connection: sa.Connection, asked: list[str] | None, now: int) -> list[tuple[str, OverdueInvoice]]:
+def _overdue_invoices(
+    connection: sa.Connection, selected: list[str] | None, now: int
+) -> list[tuple[str, OverdueInvoice]]:
     """
-    Overdue invoices with their customers, oldest first.
+    Return overdue invoices with their customers, oldest first.
 
     An invoice without a due date is charged automatically, and is overdue once a payment attempt has failed.
     """
@@ -122,13 +124,13 @@ def _overdue_invoices(connection: sa.Connection, asked: list[str] | None, now: i
                 amount_due=row.amount_remaining,
                 currency=row.currency,
                 url=row.url,
-                # Without a due date: a failed charge is overdue now, whatever Stripe's clock said at that time.
+                # Without a due date, a failed charge is overdue now, even if Stripe's clock was ahead.
                 since=row.due_at if row.due_at is not None else min(now, row.finalized_at or row.created),
             ),
         )
-        for row in connection.execute(_only(query, table.c.customer, asked))
+        for row in connection.execute(_only(query, table.c.customer, selected))
     ]
 
 
-def _only(query: sa.Select[Any], column: sa.Column[str], asked: list[str] | None) -> sa.Select[Any]:
-    return query if asked is None else query.where(column.in_(asked))
+def _only(query: sa.Select[Any], column: sa.Column[str], selected: list[str] | None) -> sa.Select[Any]:
+    return query if selected is None else query.where(column.in_(selected))

@@ -1,4 +1,4 @@
-"""What a customer may see of itself: usage, tiers, next invoice, standing, twelve months."""
+"""What a customer may see of its own account: usage, tiers, next invoice, standing, twelve months."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MONTHS = 12
 
 class Limit(NamedTuple):
     """
-    What a company may use of a meter.
+    The limit of one quota for one company.
 
     Attributes:
         meter: Name of the meter.
@@ -48,15 +48,15 @@ def statement(
     now: int,
 ) -> dict[str, Any]:
     """
-    What *company* may see, as `docs/customer-page.md` describes it; ready for ``json.dumps``.
+    Return what *company* may see, ready for ``json.dumps``; `docs/customer-page.md` describes it.
 
     Args:
-        database: Where the ledger is kept.
-        company: Whose.
-        meters: Of the kit, by name; only these are shown.
-        prices: Of the kit, for companies of whose subscription Stripe has not told.
+        database: Database of the ledger.
+        company: Company id.
+        meters: Meters of the kit, by name; only these are shown.
+        prices: Prices of the kit, for companies without a known subscription.
         limits: Limits of the company's quotas.
-        now: Unix seconds.
+        now: Current time, Unix seconds.
 
     Raises:
         LedgerError: The ledger cannot be read.
@@ -114,7 +114,7 @@ def _meter(name: str, used: int, prices: Iterable[Price], limits: Iterable[Mappi
 
 
 def _price(price: Price, used: int) -> dict[str, Any]:
-    """The tiers, and in which of them the next unit is."""
+    """Return the tiers of *price*, and the one that the next unit falls into."""
     tiers = [
         {
             "up_to": tier.up_to,
@@ -137,7 +137,7 @@ def _price(price: Price, used: int) -> dict[str, Any]:
 
 
 def _invoices(database: Database, company: str, now: int) -> list[dict[str, Any]]:
-    """The next invoice of each subscription as it stands; none where a price of Stripe's cannot be computed here."""
+    """Return the next invoice of each subscription; none if a Stripe price cannot be computed here."""
     try:
         found = previews(database, company, clock=lambda: now)
     except ConfigurationError:
@@ -164,7 +164,7 @@ def _invoices(database: Database, company: str, now: int) -> list[dict[str, Any]
 
 
 def _months(connection: sa.Connection, company: str, meters: Mapping[str, Meter], now: int) -> list[dict[str, Any]]:
-    """Usage by calendar month in UTC, the oldest first; the last is the current one."""
+    """Return the usage by calendar month in UTC, oldest first; the last month is the current one."""
     months = [month_of(now)]
     while len(months) < MONTHS:
         months.insert(0, month_of(months[0].start - 1))

@@ -1,7 +1,7 @@
 """
 The ways by which notices reach people: ``to=`` of `meterkit.Notify`.
 
-Each gets one notice at a time, in a background thread, and raises if it could not deliver it; it is tried again then.
+A channel delivers one notice at a time, in a background thread. If it raises, the notice is retried later.
 A function that takes a `meterkit.notices.notice.Notice` is a channel, too.
 """
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.core.mail import EmailMultiAlternatives
 
-from meterkit.channels.message import Letter, Text, To
+from meterkit.channels.message import EmailTemplate, Text, To
 from meterkit.channels.targets import fingerprint
 from meterkit.notices.notice import Notice
 
@@ -13,22 +13,22 @@ __all__ = ["DjangoEmail"]
 
 class DjangoEmail:
     """
-    Sends each notice as an e-mail, by the project's ``EMAIL_BACKEND`` and ``EMAIL_...`` settings.
+    Sends each notice as an e-mail, through the project's ``EMAIL_BACKEND`` and ``EMAIL_...`` settings.
 
     Args:
-        to: Addresses; or a function that answers them for a `Notice`, or None for nobody.
-        sender: Whose address they are from; by default ``DEFAULT_FROM_EMAIL``.
-        subject: A text with fields such as ``{title}``, or a function of the `Notice`.
-        text: The same, for the plain part.
-        html: The same, for the part in HTML, in which fields are escaped.
-        reply_to: Where answers go.
-        name: Of this channel, where two would have the same.
+        to: Recipient addresses; or a function that takes a `Notice` and returns them, or None for no e-mail.
+        sender: Address in ``From``; by default ``DEFAULT_FROM_EMAIL``.
+        subject: Text with fields such as ``{title}``, or a function that takes a `Notice` and returns the subject.
+        text: Text with fields, or a function that takes a `Notice` and returns the plain part.
+        html: HTML with fields, which are escaped, or a function that takes a `Notice` and returns the HTML part.
+        reply_to: Address in ``Reply-To``.
+        name: Name of this channel; required if two channels would have the same one.
 
     Attributes:
-        name: By default it follows from the sender, and from whom it writes to.
+        name: Name of this channel, by default derived from the sender and the recipients.
 
     Raises:
-        ConfigurationError: An argument is wrong; the message says the cure.
+        ConfigurationError: An argument is wrong; the message says how to correct it.
     """
 
     def __init__(
@@ -42,25 +42,25 @@ class DjangoEmail:
         reply_to: str | None = None,
         name: str | None = None,
     ) -> None:
-        self._letter = Letter(to=to, sender=sender, reply_to=reply_to, subject=subject, text=text, html=html)
+        self._template = EmailTemplate(to=to, sender=sender, reply_to=reply_to, subject=subject, text=text, html=html)
         self._sender = sender
         self.name = name or f"django:{fingerprint(sender, to)}"
 
     def deliver(self, notice: Notice) -> None:
         """
-        Send it.
+        Send *notice* to its recipients.
 
         Raises:
-            Exception: The project's backend did not take it.
+            Exception: The project's e-mail backend failed.
         """
-        to = self._letter.receivers(notice)
+        to = self._template.recipients(notice)
         if not to:
             return
-        written = self._letter.write(notice, to)
+        composed = self._template.compose(notice, to)
         kept = ("Message-ID", "Date", "Auto-Submitted", "X-Meterkit-Notice", "Reply-To")
-        headers = {name: str(written[name]) for name in kept if name in written}
+        headers = {name: str(composed[name]) for name in kept if name in composed}
         message = EmailMultiAlternatives(
-            self._letter.subject(notice), self._letter.text(notice), self._sender, to, headers=headers
+            self._template.subject(notice), self._template.text(notice), self._sender, to, headers=headers
         )
-        message.attach_alternative(self._letter.html(notice), "text/html")
+        message.attach_alternative(self._template.html(notice), "text/html")
         message.send()

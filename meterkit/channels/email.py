@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from meterkit.channels.message import Letter, Text, To
+from meterkit.channels.message import EmailTemplate, Text, To
 from meterkit.channels.targets import fingerprint
 from meterkit.errors import ConfigurationError
 from meterkit.notices.notice import Notice
@@ -16,31 +16,30 @@ class Email:
     """
     Sends each notice as an e-mail, in text and HTML.
 
-    A receiver that the server refuses is an error, and the notice is sent again, to all of them: it has the same
-    ``Message-ID`` each time.
+    If the server refuses a recipient, the delivery fails, and the notice is sent to all recipients again, with the same
+    ``Message-ID``.
 
     Args:
-        host: The SMTP server's name.
-        sender: Whose address the e-mails are from, such as ``"Acme <billing@example.com>"``.
-        to: Addresses; or a function that answers them for a `Notice`, or None for nobody: so customers can be written
-            to.
-        port: By default 587 for ``starttls``, 465 for ``tls``, 25 for ``none``.
-        username: If the server wants one.
-        password: The same.
-        security: ``starttls`` and ``tls`` check the server's certificate.
-        timeout: Seconds that the server may take for an answer.
-        subject: A text with fields such as ``{title}``, or a function of the `Notice`.
-        text: The same, for the plain part.
-        html: The same, for the part in HTML, in which fields are escaped.
-        reply_to: Where answers go.
-        name: Of this channel, where two would have the same.
-        tls_context: An ``ssl.SSLContext`` of your own.
+        host: Host name of the SMTP server.
+        sender: Address in ``From``, such as ``"Acme <billing@example.com>"``.
+        to: Recipient addresses; or a function that takes a `Notice` and returns them, or None for no e-mail.
+        port: Port of the server; by default 587 for ``starttls``, 465 for ``tls``, 25 for ``none``.
+        username: User name, if the server requires authentication.
+        password: Password, if the server requires authentication.
+        security: ``starttls``, ``tls`` or ``none``; the first two verify the server's certificate.
+        timeout: Seconds to wait for each response of the server.
+        subject: Text with fields such as ``{title}``, or a function that takes a `Notice` and returns the subject.
+        text: Text with fields, or a function that takes a `Notice` and returns the plain part.
+        html: HTML with fields, which are escaped, or a function that takes a `Notice` and returns the HTML part.
+        reply_to: Address in ``Reply-To``.
+        name: Name of this channel; required if two channels would have the same one.
+        tls_context: ``ssl.SSLContext`` that replaces the default one.
 
     Attributes:
-        name: By default it follows from the server and the sender, and from whom it writes to.
+        name: Name of this channel, by default derived from the server, the sender and the recipients.
 
     Raises:
-        ConfigurationError: An argument is wrong; the message says the cure.
+        ConfigurationError: An argument is wrong; the message says how to correct it.
     """
 
     def __init__(
@@ -62,10 +61,10 @@ class Email:
         tls_context: Any = None,
     ) -> None:
         if security not in PORTS:
-            raise ConfigurationError(f"Email(security=...) is 'starttls', 'tls' or 'none', not {security!r:.100}")
+            raise ConfigurationError(f"Email(security=...) must be 'starttls', 'tls' or 'none', not {security!r:.100}")
         if not isinstance(host, str) or not host:
-            raise ConfigurationError(f"Email(host) is the name of an SMTP server, not {host!r:.100}")
-        self._letter = Letter(to=to, sender=sender, reply_to=reply_to, subject=subject, text=text, html=html)
+            raise ConfigurationError(f"Email(host) must be the name of an SMTP server, not {host!r:.100}")
+        self._template = EmailTemplate(to=to, sender=sender, reply_to=reply_to, subject=subject, text=text, html=html)
         self._host = host
         self._port = port or PORTS[security]
         self._credentials = None if username is None else (username, password or "")
@@ -79,15 +78,15 @@ class Email:
 
     def deliver(self, notice: Notice) -> None:
         """
-        Send it.
+        Send *notice* to its recipients.
 
         Raises:
-            OSError: The server did not take it; among these are ``smtplib.SMTPException`` and ``TimeoutError``.
+            OSError: The server did not accept it, including ``smtplib.SMTPException`` and ``TimeoutError``.
         """
         import smtplib
         import ssl
 
-        to = self._letter.receivers(notice)
+        to = self._template.recipients(notice)
         if not to:
             return
         context = self._tls_context or ssl.create_default_context()
@@ -100,6 +99,6 @@ class Email:
                 server.starttls(context=context)
             if self._credentials is not None:
                 server.login(*self._credentials)
-            refused = server.send_message(self._letter.write(notice, to))
+            refused = server.send_message(self._template.compose(notice, to))
         if refused:
             raise smtplib.SMTPRecipientsRefused(refused)

@@ -1,4 +1,4 @@
-"""A POST that is tried again while that may help, for some seconds."""
+"""A POST request that is retried for some seconds if that may help."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import tenacity
 TRIES = 4
 
 MAX_WAIT = 5.0
-"""Seconds between two tries; what fails then is tried again by whoever keeps the notice."""
+"""Longest delay between two tries, in seconds. After the last one, the dispatcher retries the notice later."""
 
 
 class PostError(Exception):
-    """It was not taken. The message never has the address, which may be a secret."""
+    """The POST failed. The message never contains the URL, which may be a secret."""
 
 
 def post(url: str, *, content: bytes, headers: Callable[[], Mapping[str, str]], timeout: float, to: str) -> None:
     """
-    POST *content*, several times if need be.
+    POST *content*, with retries.
 
     Args:
-        url: Where to; redirects are not followed.
-        content: JSON.
-        headers: Made anew for each try.
-        timeout: Seconds for each.
-        to: What to call the other side in an error.
+        url: URL to post to; redirects are not followed.
+        content: Body, JSON.
+        headers: Function that returns the headers; called for each try.
+        timeout: Seconds to wait for each response.
+        to: Name of the receiver in errors.
 
     Raises:
-        PostError: It was not taken.
+        PostError: The receiver did not accept it.
     """
 
     def once() -> httpx.Response | httpx.TransportError:
@@ -38,27 +38,27 @@ def post(url: str, *, content: bytes, headers: Callable[[], Mapping[str, str]], 
         except httpx.TransportError as error:
             return error
 
-    answer = tenacity.Retrying(
-        retry=tenacity.retry_if_result(_may_help),
+    result = tenacity.Retrying(
+        retry=tenacity.retry_if_result(_is_retryable),
         stop=tenacity.stop_after_attempt(TRIES),
         wait=_wait,
         retry_error_callback=lambda state: state.outcome.result() if state.outcome is not None else None,
     )(once)
-    if isinstance(answer, httpx.TransportError):
-        raise PostError(f"{to} cannot be reached: {type(answer).__name__}") from None
-    if answer.status_code == 410:
-        raise PostError(f"{to} is gone (410): take it out of notify=")
-    if not 200 <= answer.status_code < 300:
-        raise PostError(f"{to} answers {answer.status_code}: {answer.text[:200]}")
+    if isinstance(result, httpx.TransportError):
+        raise PostError(f"{to} cannot be reached: {type(result).__name__}") from None
+    if result.status_code == 410:
+        raise PostError(f"{to} is gone (410): remove it from notify=")
+    if not 200 <= result.status_code < 300:
+        raise PostError(f"{to} responded with {result.status_code}: {result.text[:200]}")
 
 
-def _may_help(answer: httpx.Response | httpx.TransportError) -> bool:
-    return isinstance(answer, httpx.TransportError) or answer.status_code in (408, 429) or answer.status_code >= 500
+def _is_retryable(result: httpx.Response | httpx.TransportError) -> bool:
+    return isinstance(result, httpx.TransportError) or result.status_code in (408, 429) or result.status_code >= 500
 
 
 def _wait(state: tenacity.RetryCallState) -> float:
-    answer = state.outcome.result() if state.outcome is not None else None
-    told = answer.headers.get("retry-after", "") if isinstance(answer, httpx.Response) else ""
-    if told.isascii() and told.isdigit():
-        return min(float(told), MAX_WAIT)
+    result = state.outcome.result() if state.outcome is not None else None
+    retry_after = result.headers.get("retry-after", "") if isinstance(result, httpx.Response) else ""
+    if retry_after.isascii() and retry_after.isdigit():
+        return min(float(retry_after), MAX_WAIT)
     return tenacity.wait_random_exponential(multiplier=0.2, max=MAX_WAIT)(state)

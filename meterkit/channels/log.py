@@ -12,8 +12,8 @@ class Log:
     Writes each notice to a logger, with its key and kind as ``extra``.
 
     Args:
-        logger: Its name.
-        level: Of the standard library's logging.
+        logger: Name of the logger.
+        level: Level of the standard library's logging.
     """
 
     def __init__(self, *, logger: str = "meterkit.notices", level: int = logging.INFO) -> None:
@@ -28,6 +28,6 @@ class Log:
         return hash(self.name)
 
     def deliver(self, notice: Notice) -> None:
-        """Log it."""
+        """Log *notice*."""
         extra = {"notice_key": notice.key, "notice_kind": notice.kind, "company": notice.company}
         self._logger.log(self._level, "%s: %s", notice.title, notice.text, extra=extra)

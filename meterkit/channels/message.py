@@ -1,4 +1,4 @@
-"""an e-mail message"""
+"""E-mail messages: the subject, text part and HTML part of a notice."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Text: TypeAlias = "str | Callable[[Notice], str]"
 To: TypeAlias = "str | Iterable[str] | Callable[[Notice], str | Iterable[str] | None]"
 
 NAMES = (*FIELDS, "key", "kind", "company", "title", "text", "created_at")
-"""What texts may name."""
+"""Fields that texts may contain."""
 
 MOMENTS = frozenset(("created_at", "due_at", "period_start", "period_end"))
 
@@ -44,20 +44,20 @@ HTML = """\
 """
 
 
-class Letter:
+class EmailTemplate:
     """
-    Writes e-mails about notices.
+    Composes e-mails from notices.
 
     Args:
-        to: Addresses; or a function that answers them for a `Notice`, or None for nobody.
-        sender: Whose address they are from.
-        reply_to: Where answers go.
-        subject: A text with fields, such as ``{title}``, or a function of the `Notice`.
-        text: The same, for the plain part.
-        html: The same, for the part in HTML, in which fields are escaped.
+        to: Recipient addresses; or a function that takes a `Notice` and returns them, or None for no e-mail.
+        sender: Address in ``From``, or None.
+        reply_to: Address in ``Reply-To``, or None.
+        subject: Text with fields such as ``{title}``, or a function that takes a `Notice` and returns the subject.
+        text: Text with fields, or a function that takes a `Notice` and returns the plain part.
+        html: HTML with fields, which are escaped, or a function that takes a `Notice` and returns the HTML part.
 
     Raises:
-        ConfigurationError: An address is none, or a text has a field that there is not.
+        ConfigurationError: An address is not valid, or a text contains an unknown field.
     """
 
     def __init__(
@@ -74,20 +74,20 @@ class Letter:
         if not callable(to):
             for address in _several(to):
                 check_address(address, "to=")
-        for given, what in ((sender, "sender="), (reply_to, "reply_to=")):
-            if given is not None:
-                check_address(given, what)
+        for optional, what in ((sender, "sender="), (reply_to, "reply_to=")):
+            if optional is not None:
+                check_address(optional, what)
         self._sender, self._reply_to = sender, reply_to
         self._subject = _checked(subject or SUBJECT, "subject=")
         self._text = _checked(text or TEXT, "text=")
         self._html = _checked(html or HTML, "html=")
 
-    def receivers(self, notice: Notice) -> list[str]:
+    def recipients(self, notice: Notice) -> list[str]:
         """
-        To whom *notice* goes; empty for nobody.
+        Return the addresses that *notice* is sent to; an empty list for no e-mail.
 
         Raises:
-            ConfigurationError: The user's function answered something else than addresses.
+            ConfigurationError: The application's ``to=`` function returned something that is not an address.
         """
         found = self._to(notice) if callable(self._to) else self._to
         addresses = [] if found is None else _several(found)
@@ -95,8 +95,8 @@ class Letter:
             check_address(address, "to=")
         return addresses
 
-    def write(self, notice: Notice, to: list[str]) -> EmailMessage:
-        """The e-mail; its id follows from the notice's key, by which mail programs know a repetition."""
+    def compose(self, notice: Notice, to: list[str]) -> EmailMessage:
+        """Return the e-mail; its ``Message-ID`` is derived from the notice's key, so duplicates can be detected."""
         message = EmailMessage()
         values = values_of(notice)
         message["Subject"] = " ".join(_filled(self._subject, notice, {**values, "table": ""}).split())
@@ -116,16 +116,16 @@ class Letter:
         return message
 
     def subject(self, notice: Notice) -> str:
-        """One line."""
+        """Return the subject, in one line."""
         return " ".join(_filled(self._subject, notice, values_of(notice)).split())
 
     def text(self, notice: Notice) -> str:
-        """The plain part."""
+        """Return the plain part."""
         rows = "\n".join(f"{name}: {value}" for name, value in _rows(notice))
         return _filled(self._text, notice, {**values_of(notice), "table": rows})
 
     def html(self, notice: Notice) -> str:
-        """The part in HTML."""
+        """Return the HTML part."""
         rows = "\n".join(
             f'<tr><th style="text-align: left; padding-right: 1rem">{html.escape(name)}</th>'
             f"<td>{html.escape(value)}</td></tr>"
@@ -136,21 +136,23 @@ class Letter:
 
 
 def values_of(notice: Notice) -> dict[str, Any]:
-    """What the fields of a text stand for; moments as people read them."""
+    """Return the values of the fields in texts, with times in readable form."""
     values = {**notice.fields, **{name: getattr(notice, name) for name in NAMES if name not in FIELDS}}
     return {name: _readable(name, value) for name, value in values.items()}
 
 
 def check_address(address: Any, what: str) -> None:
     """
-    See that it is one address, as ``Name <user@example.com>`` or without a name.
+    Check that *address* is one e-mail address, such as ``Name <user@example.com>``; *what* names it in errors.
 
     Raises:
         ConfigurationError: It is not.
     """
     plain = parseaddr(address)[1] if isinstance(address, str) else ""
     if not plain or plain.count("@") != 1 or any(each in address for each in "\r\n") or " " in plain:
-        raise ConfigurationError(f"{what} is an e-mail address such as 'billing@example.com', not {address!r:.200}")
+        raise ConfigurationError(
+            f"{what} must be an e-mail address such as 'billing@example.com', not {address!r:.200}"
+        )
 
 
 def _rows(notice: Notice) -> list[tuple[str, str]]:
@@ -172,7 +174,7 @@ def _checked(text: Any, what: str) -> Text:
     if isinstance(text, str):
         return checked_template(text, what=what, fields=(*NAMES, "table"))
     if not callable(text) or inspect.iscoroutinefunction(text):
-        raise ConfigurationError(f"{what} is a text with fields, or a plain function of a Notice, not {text!r:.200}")
+        raise ConfigurationError(f"{what} must be a text, or a plain function that takes a Notice, not {text!r:.200}")
     return text  # type: ignore[no-any-return]
 
 

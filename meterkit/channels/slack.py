@@ -1,4 +1,4 @@
-"""Notices to a channel of Slack, by an incoming webhook."""
+"""Notices to a Slack channel, through an incoming webhook."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ TEXT = "*{title}*\n{text}"
 
 class Slack:
     """
-    Posts each notice.
+    Posts each notice to a Slack channel.
 
     Args:
-        url: Of the incoming webhook, which is a secret.
-        text: With fields such as ``{title}``, in Slack's own markup.
-        timeout: Seconds that Slack may take for an answer.
-        name: Of this channel, where two would have the same.
+        url: URL of the incoming webhook; it is a secret.
+        text: Text with fields such as ``{title}``, in Slack's own markup.
+        timeout: Seconds to wait for each response.
+        name: Name of this channel; required if two channels would have the same one.
 
     Attributes:
-        name: By default it follows from the url, and does not disclose it.
+        name: Name of this channel, by default derived from the URL, without disclosing it.
 
     Raises:
-        ConfigurationError: An argument is wrong; the message says the cure.
+        ConfigurationError: An argument is wrong; the message says how to correct it.
     """
 
     def __init__(self, url: str, *, text: str = TEXT, timeout: float = 10.0, name: str | None = None) -> None:
@@ -41,10 +41,10 @@ class Slack:
 
     def deliver(self, notice: Notice) -> None:
         """
-        Post it.
+        Post *notice*.
 
         Raises:
-            PostError: Slack did not take it.
+            PostError: Slack did not accept it.
         """
         from meterkit.channels.http_post import post
 
@@ -55,5 +55,5 @@ class Slack:
 
 
 def _escape(text: str) -> str:
-    """Slack: these three characters mean something in its markup."""
+    """Escape the three characters that are special in Slack's markup."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

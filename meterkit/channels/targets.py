@@ -1,6 +1,4 @@
-"""
-`fingerprint` (from `email.py`) and `check_url` (from `webhook.py`): today Slack imports from e-mail and from webhooks
-"""
+"""Fingerprints of channels' targets, and the check of their URLs."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ from meterkit.errors import ConfigurationError
 
 
 def fingerprint(*target: object) -> str:
-    """A few characters that tell targets apart, and disclose none; of a function, its name counts."""
+    """Return eight characters that identify *target* without disclosing it; a function is identified by its name."""
     named = [
         f"{each.__module__}.{each.__qualname__}" if callable(each) and hasattr(each, "__qualname__") else each
         for each in target
@@ -20,10 +18,10 @@ def fingerprint(*target: object) -> str:
 
 def check_url(url: object, what: str) -> None:
     """
-    See that it is an address.
+    Check that *url* is an HTTP URL; *what* names it in errors.
 
     Raises:
         ConfigurationError: It is not.
     """
     if not isinstance(url, str) or not url.startswith(("http://", "https://")):
-        raise ConfigurationError(f"{what} is an address that begins with https://")  # not shown: it may be a secret
+        raise ConfigurationError(f"{what} must be a URL that begins with https://")  # not shown: it may be a secret

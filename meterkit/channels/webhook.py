@@ -1,4 +1,4 @@
-"""Notices to a webhook of yours, signed as Standard Webhooks has it: https://www.standardwebhooks.com."""
+"""Notices to a webhook of yours, signed according to Standard Webhooks: https://www.standardwebhooks.com."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ class SignedWebhook:
     """
     POSTs each notice as JSON: ``{"type": "notice.tier_crossed", "timestamp": ..., "data": {...}}``.
 
-    The header ``webhook-id`` follows from the notice's key, and is the same however often it is sent.
+    The header ``webhook-id`` is derived from the notice's key, so it is the same however often the notice is sent.
 
     Args:
-        url: Where to.
-        secret: ``whsec_...``, base64; several while one replaces another.
-        timeout: Seconds that an answer may take.
-        name: Of this channel, where two would have the same.
+        url: URL of the receiver.
+        secret: Signing secret, ``whsec_`` and base64; a list of them while one replaces another.
+        timeout: Seconds to wait for each response.
+        name: Name of this channel; required if two channels would have the same one.
 
     Attributes:
-        name: By default it follows from the url, and does not disclose it.
+        name: Name of this channel, by default derived from the URL, without disclosing it.
 
     Raises:
-        ConfigurationError: An argument is wrong, or the library is missing; the message says the cure.
+        ConfigurationError: An argument is wrong, or the library is missing; the message says how to correct it.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class SignedWebhook:
             self._signers = []
         if not self._signers:
             raise ConfigurationError(
-                "SignedWebhook(secret=...) is 'whsec_' and base64, such as openssl rand -base64 24"
+                "SignedWebhook(secret=...) must be 'whsec_' and base64, such as from: openssl rand -base64 24"
             )
         self._url = url
         self._timeout = timeout
@@ -57,10 +57,10 @@ class SignedWebhook:
 
     def deliver(self, notice: Notice) -> None:
         """
-        Send it.
+        Send *notice*.
 
         Raises:
-            PostError: It was not taken.
+            PostError: The receiver did not accept it.
         """
         from meterkit.channels.http_post import post
 

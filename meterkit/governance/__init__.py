@@ -1,6 +1,7 @@
 """
 Whether a request is allowed, decided before the app runs.
 
-In reading order: `policy` is what a developer writes, `matching` finds what applies to a path, `governor` decides
-against the `snapshot`; `limits` and `reservations` serve quotas, `refusal` is the response, `blocked_requests` counts.
+In reading order: `policy` is what a developer writes, `matching` finds what applies to a path, `governor` checks
+requests against the `snapshot`; `limits` and `reservations` serve quotas, `refusal` builds the response, and
+`blocked_requests` counts.
 """

@@ -16,13 +16,13 @@ from meterkit.ledger.database import Database
 @dataclass(frozen=True, slots=True)
 class BlockedRequests:
     """
-    Requests that did not pass.
+    The blocked requests of one company, reason and day.
 
     Attributes:
-        company: Whose they were; None where nobody had said.
-        reason: As in `meterkit.governance.refusal`.
-        day: The unix second in which the day begins, in UTC.
-        count: How many.
+        company: Company id, or None if no company was identified.
+        reason: Reason of the block; see `meterkit.governance.refusal`.
+        day: Unix second at which the day begins, in UTC.
+        count: Number of requests.
     """
 
     company: str | None
@@ -33,7 +33,12 @@ class BlockedRequests:
 
 def add_blocked(database: Database, counts: Mapping[tuple[str, str], int], now: int) -> None:
     """
-    Add what was stopped today, by company and reason.
+    Add today's blocked requests to the ledger.
+
+    Args:
+        database: Database of the ledger.
+        counts: Number of requests, by company and reason.
+        now: Current time, Unix seconds.
 
     Raises:
         LedgerError: The ledger failed; nothing was added.
@@ -45,7 +50,7 @@ def add_blocked(database: Database, counts: Mapping[tuple[str, str], int], now: 
 
 def stopped(database: Database, *, since: int) -> list[BlockedRequests]:
     """
-    What was stopped on days that begin at *since* or later.
+    Return the blocked requests of all days that begin at the Unix second *since* or later.
 
     Raises:
         LedgerError: The ledger cannot be read.
@@ -54,6 +59,6 @@ def stopped(database: Database, *, since: int) -> list[BlockedRequests]:
     query = sa.select(table).where(table.c.day >= since).order_by(table.c.day, table.c.company, table.c.reason)
     with database.snapshot() as connection:
         return [
-            BlockedRequests(row.company or None, row.reason, row.day, row._mapping["count"])  # noqa: SLF001 - a row has a count() of its own
+            BlockedRequests(row.company or None, row.reason, row.day, row._mapping["count"])  # noqa: SLF001 - row.count is a method
             for row in connection.execute(query)
         ]

@@ -30,31 +30,32 @@ if TYPE_CHECKING:
     from meterkit.ledger.database import Database
 
 READY_SECONDS = 5.0
-"""For how long the first requests of an exact quota wait until it is known what is used of it."""
+"""How long the first requests under an exact quota wait for the first snapshot."""
 
-MOST_COMPANIES = 10_000
-"""So many companies are counted one by one whose requests did not pass; clients may invent them."""
+MAX_COMPANIES = 10_000
+"""Companies whose blocked requests are counted one by one between two flushes; clients may invent company ids."""
 
 
 class Governor:
     """
-    Decides by a `Governance`.
+    Allows or blocks requests, as a `Governance` says.
 
     Args:
-        governance: It.
-        meters: Of the kit, by name.
-        prices: Of the kit.
-        counting: Knows whose an exchange is.
+        governance: Rules to apply.
+        meters: Meters of the kit, by name.
+        prices: Prices of the kit.
+        recorder: Recorder of the kit, which identifies the company of an exchange.
         limits: Limit caches, in the order of the governance's quotas.
-        begin: Starts what looks, in this process, and answers where it counts.
-        problems: Where mistakes go.
-        clock: Unix time in seconds.
+        begin: Function that starts the first flush of this process, and returns its journal.
+        problems: Where problems are reported.
+        clock: Function that returns Unix seconds.
 
     Attributes:
         watched: Names of the meters that have a quota.
-        reservations: What this process took of exact quotas; None if there are none, or before the first look.
-        ready: Set when it is known who may pass.
-        total: How many requests did not pass in this process, by reason; with ``warn:`` before it, would not.
+        reservations: Units that this process has reserved; None before the first snapshot, or without an exact quota.
+        ready: Set once there is a snapshot.
+        total: Number of requests that this process blocked, by reason; the reason begins with ``warn:`` for those that
+            were only warned about.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Governor:
         self._problems = problems
         self._clock = clock
         self.watched = frozenset(quota.meter.name for quota in governance.quotas)
-        self._concerns = ScopeMatcher(governance)
+        self._scopes = ScopeMatcher(governance)
         self._is_exact = any(quota.exact for quota in governance.quotas)
         self._has_more = governance.check is not None or governance.unknown == "block"
         self._lock = threads.rlock()
@@ -91,24 +92,24 @@ class Governor:
         self._builder: SnapshotBuilder | None = None
 
     def begin(self) -> None:
-        """Start what looks, in this process."""
+        """Start the first flush of this process, which builds the snapshot."""
         if self._journal is None:
             self._journal = self._begin()
 
     def check(self, exchange: Exchange) -> Response | None:
         """
-        What to answer instead of the app; None lets *exchange* pass, perhaps with a warning. Never raises.
+        Return the response to a blocked request; None allows *exchange*, perhaps with a warning. Never raises.
         """
         try:
-            concern = self._concerns.of(exchange.method, exchange.path)
-            if concern.exempt or self._passes(exchange, concern):
+            scope = self._scopes.of(exchange.method, exchange.path)
+            if scope.exempt or self._is_clearly_allowed(exchange, scope):
                 return None
-            block, is_hard = self._decide(exchange, concern)
+            block, is_hard = self._decide(exchange, scope)
             if block is None:
                 return None
             block = self._with_link(block)
             is_hard = is_hard and self._governance.mode == "enforce"
-            self._note(block, is_hard=is_hard)
+            self._count(block, is_hard=is_hard)
             if is_hard:
                 return self._respond(block)
             exchange.warning = block.reason
@@ -117,43 +118,43 @@ class Governor:
         return None
 
     def waits_for(self, exchange: Exchange) -> bool:
-        """Whether `check` may wait for the ledger: an event loop does not wait for that."""
-        return self._is_exact and self._concerns.of(exchange.method, exchange.path).exact
+        """Return whether `check` may wait for the ledger, which must not happen in an event loop."""
+        return self._is_exact and self._scopes.of(exchange.method, exchange.path).exact
 
-    def _passes(self, exchange: Exchange, concern: RequestScope) -> bool:
-        """Whether that is plain to see, as it is of most requests; nothing is kept from a request by this."""
+    def _is_clearly_allowed(self, exchange: Exchange, scope: RequestScope) -> bool:
+        """Return True if *exchange* is certainly allowed, as most are. False decides nothing: `_decide` does."""
         snapshot = self._snapshot
-        if snapshot is None or self._journal is None or self._has_more or concern.exact:
+        if snapshot is None or self._journal is None or self._has_more or scope.exact:
             return False
         company = self._recorder.identity.early(exchange)
         if company is None or company in snapshot.blocks:
             return False
-        for number in concern.quotas:
+        for number in scope.quotas:
             each = snapshot.quotas[number]
             limit = each.limits.known(company)
             if limit is not None and each.used.get((company, each.meter), 0) + self._journal.most >= limit:
                 return False
         return True
 
-    def _decide(self, exchange: Exchange, concern: RequestScope) -> tuple[Block | None, bool]:
-        """Why *exchange* may not pass, and whether that is meant."""
+    def _decide(self, exchange: Exchange, scope: RequestScope) -> tuple[Block | None, bool]:
+        """Return why *exchange* is to be blocked, or None, and whether to block it or only to warn."""
         self.begin()
-        if self._snapshot is None and concern.exact:
-            self.ready.wait(READY_SECONDS)  # or what passes before the first look is held by nobody
+        if self._snapshot is None and scope.exact:
+            self.ready.wait(READY_SECONDS)  # without a snapshot, no unit could be reserved
         snapshot = self._snapshot
         company = self._recorder.identity.early(exchange)
         is_known = company is not None and snapshot is not None and company in snapshot.standings.known
         if self._governance.unknown == "block" and not is_known:
-            return _unknown(company, looked=snapshot is not None), True
+            return _unknown(company, is_ready=snapshot is not None), True
         if company is None or snapshot is None:
             return None, False
         block = snapshot.blocks.get(company)
         if block is not None:
             return block, True
-        quotas = concern.of(snapshot.quotas)
+        quotas = scope.of(snapshot.quotas)
         over = [(each, block) for each in quotas if (block := self._over(each, company))]
         hard = next((block for each, block in over if each.quota.hard), None)
-        block = hard or self._ask_application(exchange, company, snapshot) or self._take(exchange, company, quotas)
+        block = hard or self._ask_application(exchange, company, snapshot) or self._reserve(exchange, company, quotas)
         if block is not None:
             return block, True
         return (over[0][1] if over else None), False
@@ -167,28 +168,30 @@ class Governor:
             used += self._journal.lately(company, each.meter)
         return None if used < limit else self._used_up(each, company, limit, used)
 
-    def _take(self, exchange: Exchange, company: str, quotas: Iterable[QuotaUsage]) -> Block | None:
-        """Reserve the unit that *exchange* needs of each exact quota; why that failed, or None."""
+    def _reserve(self, exchange: Exchange, company: str, quotas: Iterable[QuotaUsage]) -> Block | None:
+        """Reserve the unit that *exchange* needs of each exact quota; return which is used up, or None."""
         exact = [each for each in quotas if each.quota.exact]
         if not exact or self.reservations is None:
             return None
         from meterkit.governance.reservations import ReservationRequest
 
         now = int(self._clock())
-        wanted = {}
+        needed = {}
         for each in exact:
             limit = each.limits.get(company)
             if limit is not None:
-                wanted[ReservationRequest(each.meter, limit, each.period(company, now).start)] = each
+                needed[ReservationRequest(each.meter, limit, each.period(company, now).start)] = each
         try:
-            failed = self.reservations.take(exchange, company, wanted) if wanted else None
+            failed = self.reservations.take(exchange, company, needed) if needed else None
         except LedgerError as error:
-            self._problems.note("quota_not_exact", f"a request passed without its unit of an exact quota: {error}")
+            self._problems.note(
+                "quota_not_exact", f"a request was allowed without a reserved unit of an exact quota: {error}"
+            )
             return None
         if failed is None:
             return None
-        which, used = failed
-        return self._used_up(wanted[which], company, which.limit, used)
+        request, used = failed
+        return self._used_up(needed[request], company, request.limit, used)
 
     def _used_up(self, each: QuotaUsage, company: str, limit: int, used: int) -> Block:
         now = int(self._clock())
@@ -210,7 +213,7 @@ class Governor:
         try:
             detail = self._governance.check(exchange, Known(company, snapshot.standings.of(company), used))
         except Exception as error:
-            self._problems.note("check_raised", f"Governance(check=...) raised {error!r:.200}; the request passed")
+            self._problems.note("check_raised", f"Governance(check=...) raised {error!r:.200}; the request was allowed")
             return None
         return None if detail is None else Block("check", company, str(detail))
 
@@ -229,21 +232,21 @@ class Governor:
             self._problems.note("refusal_raised", f"the Refusal of {block.reason!r} raised {error!r:.200}")
             return Refusal().respond(block)
 
-    def _note(self, block: Block, *, is_hard: bool) -> None:
+    def _count(self, block: Block, *, is_hard: bool) -> None:
         reason = block.reason if is_hard else f"warn:{block.reason}"
         with self._lock:
             self.total[reason] = self.total.get(reason, 0) + 1
             if is_hard:
                 company = block.company or NOBODY
-                key = (company if len(self._blocked) < MOST_COMPANIES else NOBODY, reason)
+                key = (company if len(self._blocked) < MAX_COMPANIES else NOBODY, reason)
                 self._blocked[key] = self._blocked.get(key, 0) + 1
 
     def refresh(self, database: Database, usage: UsageByPeriod, journal: Journal) -> None:
         """
-        Look again; by the thread that flushes, when it has.
+        Rebuild the snapshot, and write the counts of blocked requests. Called by the flushing thread after a flush.
 
         Raises:
-            LedgerError: The ledger cannot be read; what was known before goes on to decide.
+            LedgerError: The ledger cannot be read; requests are still checked against the last snapshot.
         """
         from meterkit.governance.blocked_requests import add_blocked
         from meterkit.governance.snapshot import SnapshotBuilder
@@ -269,27 +272,27 @@ class Governor:
             self.reservations.release_unused()
         self.ready.set()
         with self._lock:
-            stopped, self._blocked = self._blocked, {}
-        if stopped:
+            blocked, self._blocked = self._blocked, {}
+        if blocked:
             try:
-                add_blocked(database, stopped, now)
+                add_blocked(database, blocked, now)
             except BaseException:
                 with self._lock:
-                    for key, count in stopped.items():
+                    for key, count in blocked.items():
                         self._blocked[key] = self._blocked.get(key, 0) + count
                 raise
 
     def reset(self) -> None:
-        """What counts has ended, or is the parent's of this forked child; what was seen is good for a moment more."""
+        """Drop everything that belongs to the parent process or a closed runtime; keep the last snapshot."""
         self._lock = threads.rlock()
         self._builder = self._journal = self.reservations = None
         self._snapshot, self.ready = (None, Event()) if self._is_exact else (self._snapshot, self.ready)
         self._blocked, self.total = {}, {}
 
 
-def _unknown(company: str | None, *, looked: bool) -> Block:
-    if not looked:
-        return Block("unknown", company, "It is not known yet who may pass; try again.", retry_after=1)
+def _unknown(company: str | None, *, is_ready: bool) -> Block:
+    if not is_ready:
+        return Block("unknown", company, "Billing accounts are still being loaded; try again.", retry_after=1)
     if company is None:
-        return Block("unknown", None, "Nobody has said whose request this is.")
-    return Block("unknown", company, "Nobody pays for this.")
+        return Block("unknown", None, "No company could be identified for this request.")
+    return Block("unknown", company, f"Company {company} has no billing account.")

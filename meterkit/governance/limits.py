@@ -1,4 +1,4 @@
-"""The limit that a quota sets for each company, asked of the application at most once in ten minutes."""
+"""The limit that a quota sets for each company; the application is called at most once in ten minutes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ KEPT_SECONDS = 600
 """How long the result of a ``limit=`` function holds; it may follow from a plan, which may change."""
 
 RETRY_SECONDS = 60
-"""How long a ``limit=`` function that raised for a company is left alone; the previous limit holds meanwhile."""
+"""How long a ``limit=`` function that raised for a company is not called again; the previous limit holds meanwhile."""
 
 
 class _Limit(NamedTuple):
@@ -25,7 +25,7 @@ class LimitCache:
     """
     The limits of one quota. The only caller of its ``limit=`` function.
 
-    Threads may share it. No lock is held while the function runs, so two that ask at the same instant may both call it.
+    Safe for several threads. No lock is held while the function runs, so two threads may call it at the same time.
 
     Args:
         quota: Quota whose limits these are.
@@ -57,10 +57,12 @@ class LimitCache:
         if not callable(self.quota.limit):
             return self.quota.limit
         found = self._known.get(company)
-        return found.value if found is not None and self._clock() < found.until else self._ask(company, found)
+        return found.value if found is not None and self._clock() < found.until else self._call(company, found)
 
     def refresh(self, companies: Iterable[str]) -> None:
-        """Ask for *companies*, and again for all whose limit expires soon; by a background thread, never a request."""
+        """
+        Get the limits of *companies*, and renew all that expire soon. For a background thread, never a request.
+        """
         if not callable(self.quota.limit):
             return
         now = self._clock()
@@ -70,9 +72,9 @@ class LimitCache:
             self._next_refresh = now + RETRY_SECONDS
             for company, found in list(self._known.items()):
                 if found.until <= self._next_refresh:
-                    self._ask(company, found)
+                    self._call(company, found)
 
-    def _ask(self, company: str, previous: _Limit | None) -> int | None:
+    def _call(self, company: str, previous: _Limit | None) -> int | None:
         assert callable(self.quota.limit)
         now = self._clock()
         try:

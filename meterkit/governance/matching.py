@@ -13,12 +13,12 @@ T = TypeVar("T")
 
 class RequestScope(NamedTuple):
     """
-    What concerns the requests of a method and a path.
+    The rules that apply to the requests of one method and path.
 
     Attributes:
-        exempt: Nothing does: they always pass.
-        quotas: Places of the quotas that they may count for.
-        exact: One of those is exact.
+        exempt: Whether the requests are always allowed.
+        quotas: Indexes of the quotas that the requests may count for.
+        exact: Whether one of those quotas is exact.
     """
 
     exempt: bool
@@ -26,12 +26,12 @@ class RequestScope(NamedTuple):
     exact: bool
 
     def of(self, limits: Sequence[T]) -> list[T]:
-        """Those of *limits*, in the order of the quotas, that belong to them."""
+        """Return those of *limits*, which are in the order of the quotas, that apply."""
         return [limits[number] for number in self.quotas]
 
 
 class ScopeMatcher:
-    """All that a governance concerns itself with."""
+    """Finds the `RequestScope` of a method and path, and caches it."""
 
     def __init__(self, governance: Governance) -> None:
         self._exempt = [glob(path) for path in governance.exempt]
@@ -39,16 +39,16 @@ class ScopeMatcher:
         self._remembered: dict[tuple[str, str], RequestScope] = {}
 
     def of(self, method: str, path: str) -> RequestScope:
-        """What concerns such a request."""
+        """Return the rules that apply to such requests."""
         found = self._remembered.get((method, path))
         if found is None:
-            found = self._look(method, path)
+            found = self._match(method, path)
             if len(self._remembered) >= MAX_REMEMBERED:
                 self._remembered = {}  # a new dict: another thread may be reading the old one
             self._remembered[method, path] = found
         return found
 
-    def _look(self, method: str, path: str) -> RequestScope:
+    def _match(self, method: str, path: str) -> RequestScope:
         found = [number for number, (_, matches) in enumerate(self._quotas) if matches(method, path)]
         return RequestScope(
             # Browsers send OPTIONS on their own.

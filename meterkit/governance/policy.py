@@ -1,8 +1,7 @@
 """
 `Governance` and `Quota`: which companies may use the API, and how much.
 
-A `Governance` says what keeps a company's requests from passing; `meterkit.governance.governor` decides by it,
-before the app runs.
+A `Governance` says what blocks a company's requests; `meterkit.governance.governor` applies it before the app runs.
 """
 
 from __future__ import annotations
@@ -30,12 +29,12 @@ Check: TypeAlias = "Callable[[Exchange, Known], str | None]"
 @dataclass(frozen=True, slots=True)
 class Known:
     """
-    What is known of a company when one of its requests comes in.
+    What is known about a company when it sends a request.
 
     Attributes:
-        company: As `identify=` answered.
-        standing: ``good``, ``overdue``, or ``unknown``: Stripe has told nothing of it.
-        used: By meter, in the current billing period; only of meters that have a quota.
+        company: Company id that ``identify=`` returned.
+        standing: ``good``, ``overdue``, or ``unknown`` if Stripe has reported nothing about the company.
+        used: Usage in the current period by meter name, in the meter's unit; only for meters that have a quota.
     """
 
     company: str
@@ -48,23 +47,23 @@ class Quota:
     """
     How much of a meter a company may use.
 
-    Only requests that may count for the meter are held up: its method and its path are looked at, and of a route what
-    is not variable.
+    Only requests that may count for the meter are blocked: those that match its method, its path and the fixed parts
+    of its route.
 
     Attributes:
-        meter: Whose usage.
-        limit: How much may be used; a function is called with each company's id, in the background, and answers None
-            for no limit. Until it has answered, the company passes.
-        per: The company's billing ``period`` as Stripe told it, or else the calendar month; or the calendar ``month``,
-            or the ``day``, both in UTC.
-        hard: Whether it blocks; a soft one adds a header to the response, and is counted. It may be overrun by what is
-            under way, and by what other processes have counted since their last flush, unless it is *exact*.
-        exact: Take each unit in the ledger before the request passes, in a transaction that all processes wait for:
-            milliseconds for each such request, and none passes too many. What a single request counts beyond one unit
-            may overrun it. A ledger that fails makes it one that is not exact.
+        meter: Meter whose usage is limited.
+        limit: Units that may be used in a period; or a function that is called with a company id, in the background,
+            and returns the limit, or None for no limit. Until it has returned, the company is allowed.
+        per: ``period``, the company's billing period, or the calendar month if Stripe has reported none; or calendar
+            ``month``, or ``day``, both in UTC.
+        hard: Whether requests are blocked; a soft quota adds a header to the response, and counts. Unless *exact*, a
+            quota can be exceeded by requests in flight, and by what other processes have not flushed yet.
+        exact: Whether each unit is reserved in the ledger before the request is allowed, in a transaction that all
+            processes wait for: it takes milliseconds per request, and only what a single request counts beyond one unit
+            can exceed the quota. While the ledger fails, the quota is not exact.
 
     Raises:
-        ConfigurationError: An attribute is wrong; the message says the cure.
+        ConfigurationError: An argument is wrong; the message says how to correct it.
     """
 
     meter: Meter
@@ -76,19 +75,19 @@ class Quota:
 
     def __post_init__(self) -> None:
         if not isinstance(self.meter, Meter):
-            raise ConfigurationError(f"Quota(meter, limit) is for a Meter, not {self.meter!r:.200}")
+            raise ConfigurationError(f"Quota(meter, limit): meter must be a Meter, not {self.meter!r:.200}")
         if self.exact and not self.hard:
-            raise ConfigurationError(f"{self}: a soft quota stops nobody, so it needs no exact=")
+            raise ConfigurationError(f"{self}: a soft quota blocks nothing; remove exact=True or hard=False")
         if self.exact and isinstance(self.meter.value, Aggregation):
             raise ConfigurationError(
-                f"{self}: what a request adds to unique() or maximum() is known after a flush; take exact= away"
+                f"{self}: what a request adds to unique() or maximum() is only known after a flush; remove exact=True"
             )
         if callable(self.limit):
             _check_plain(self.limit, f"{self}: limit=")
         elif isinstance(self.limit, bool) or not isinstance(self.limit, int) or not 0 <= self.limit <= MAX_QUANTITY:
-            raise ConfigurationError(f"{self}: the limit is a whole number of units, not {self.limit!r:.200}")
+            raise ConfigurationError(f"{self}: limit must be a whole number of units, not {self.limit!r:.200}")
         if self.per not in ("period", "month", "day"):
-            raise ConfigurationError(f"{self}: per= is 'period', 'month' or 'day', not {self.per!r:.200}")
+            raise ConfigurationError(f"{self}: per= must be 'period', 'month' or 'day', not {self.per!r:.200}")
 
     def __str__(self) -> str:
         return f"Quota of {self.meter}"
@@ -97,26 +96,28 @@ class Quota:
 @dataclass(frozen=True)
 class Governance:
     """
-    Who may pass. Decided before the app runs, from what this process knows: no request waits for Stripe.
+    Rules for which requests are allowed, checked in memory before the app runs: no request waits for Stripe.
 
     Attributes:
-        overdue_days: Block when an invoice has been overdue for so many days, 0 for at once; None never does.
-        subscription: Block whose customer has no subscription that is active, in trial or past due.
-        quotas: What may be used of meters.
-        spending_cap: Block when the usage of the billing period costs so much, in whole currency.
-        currency: Of *spending_cap*; companies that are billed in another are not held up by it.
-        check: A function of yours, ``(Exchange, Known) -> str | None``, called with each request: None lets it pass,
-            and a sentence says why not. It must not wait for anything.
-        exempt: Paths that always pass, with ``*`` for any characters: whoever is blocked has to reach the place to pay.
-        unknown: What becomes of requests of which nobody has said whose they are, or of companies that Stripe has told
-            nothing of: ``pass`` or ``block``.
-        mode: ``enforce``; or ``warn``, which blocks nothing, and adds a header to the response: the way to go live.
-        settle_url: Where to pay, unless an open invoice has a page of its own; may have fields, such as ``{company}``.
-        refusals: How to answer, by reason: ``overdue``, ``no_subscription``, ``quota``, ``spending_cap``, ``check``,
+        overdue_days: Block companies with an invoice that has been overdue for this many days, 0 for at once; None
+            never does.
+        subscription: Block companies without a subscription that is active, in trial or past due.
+        quotas: Quotas of meters.
+        spending_cap: Block companies whose usage in the billing period costs this much or more, in whole currency.
+        currency: Three-letter code of the currency of *spending_cap*; companies billed in another are not blocked.
+        check: Function ``(Exchange, Known) -> str | None``, called with each request: None allows it, a sentence
+            blocks it and says why. It must not wait for anything.
+        exempt: Paths that are always allowed, with ``*`` for any characters: a blocked company must be able to pay.
+        unknown: ``pass`` or ``block``, for requests without a company, and for companies that Stripe has reported
+            nothing about.
+        mode: ``enforce``; or ``warn``, which blocks nothing and adds a header to the response, for going live.
+        settle_url: URL at which to pay, unless an open invoice has a page of its own; with fields such as
+            ``{company}``.
+        refusals: Responses by reason: ``overdue``, ``no_subscription``, ``quota``, ``spending_cap``, ``check``,
             ``unknown``.
 
     Raises:
-        ConfigurationError: It cannot work like this; the message says the cure.
+        ConfigurationError: An argument is wrong; the message says how to correct it.
     """
 
     _: KW_ONLY
@@ -135,7 +136,7 @@ class Governance:
     def __post_init__(self) -> None:
         days = self.overdue_days
         if days is not None and (isinstance(days, bool) or not isinstance(days, int | float) or not 0 <= days <= 365):
-            raise ConfigurationError(f"Governance(overdue_days=...) is 0 to 365 days of grace, not {days!r:.200}")
+            raise ConfigurationError(f"Governance(overdue_days=...) must be 0 to 365 days, not {days!r:.200}")
         object.__setattr__(self, "quotas", _tuple_of(self.quotas, Quota, "quotas"))
         object.__setattr__(self, "exempt", _paths(self.exempt))
         if self.spending_cap is not None:
@@ -148,34 +149,34 @@ class Governance:
             if getattr(self, name) not in words:
                 given = getattr(self, name)
                 raise ConfigurationError(
-                    f"Governance({name}=...) is {' or '.join(map(repr, words))}, not {given!r:.200}"
+                    f"Governance({name}=...) must be {' or '.join(map(repr, words))}, not {given!r:.200}"
                 )
         _check_refusals(self.refusals, self.settle_url)
         rules = (self.quotas, self.spending_cap, self.check, self.subscription, self.unknown == "block")
         if days is None and not any(rules):
             raise ConfigurationError(
-                "Governance() has no rule, and would let everybody pass: give it overdue_days=, subscription=True, "
-                "quotas=, spending_cap= or check="
+                "Governance() has no rule, so it would allow everything: add overdue_days=, subscription=True, "
+                "quotas=, spending_cap=, check= or unknown='block'"
             )
 
 
 def check_governance(governance: Any, meters: Mapping[str, Meter]) -> None:
     """
-    It is a `Governance` whose quotas are for the kit's *meters*.
+    Check that *governance* is a `Governance` whose quotas are for the kit's *meters*.
 
     Raises:
-        ConfigurationError: It is not.
+        ConfigurationError: It is not; the message says how to correct it.
     """
     if not isinstance(governance, Governance):
-        raise ConfigurationError(f"governance= is a Governance, not {governance!r:.200}")
+        raise ConfigurationError(f"governance= must be a Governance, not {governance!r:.200}")
     for quota in governance.quotas:
         if meters.get(quota.meter.name) != quota.meter:
-            raise ConfigurationError(f"there is a quota for {quota.meter}, which is not in meters=; add it there")
+            raise ConfigurationError(f"there is a Quota for {quota.meter}, which is not in meters=; add it there")
 
 
 def _check_plain(function: Any, what: str) -> None:
     if not callable(function) or inspect.iscoroutinefunction(function):
-        raise ConfigurationError(f"{what} is a plain function, not {function!r:.200}: nothing may be awaited here")
+        raise ConfigurationError(f"{what} must be a plain function, not {function!r:.200}: nothing can be awaited here")
 
 
 def _tuple_of(given: Any, kind: type, what: str) -> tuple[Any, ...]:
@@ -183,7 +184,7 @@ def _tuple_of(given: Any, kind: type, what: str) -> tuple[Any, ...]:
     if (not found and given != ()) or not all(isinstance(each, kind) for each in found):
         if isinstance(given, list | tuple) and not given:
             return ()
-        raise ConfigurationError(f"Governance({what}=...) is a list of {kind.__name__}, not {given!r:.200}")
+        raise ConfigurationError(f"Governance({what}=...) must be a list of {kind.__name__}, not {given!r:.200}")
     return found
 
 
@@ -192,18 +193,18 @@ def _paths(given: Any) -> tuple[str, ...]:
     for path in paths:
         if not isinstance(path, str) or not path.startswith(("/", "*")):
             raise ConfigurationError(
-                f"Governance(exempt=...) is a list of paths such as '/billing/*', not {path!r:.200}"
+                f"Governance(exempt=...) must be a list of paths such as '/billing/*', not {path!r:.200}"
             )
     return paths
 
 
 def _check_refusals(refusals: Any, settle_url: Any) -> None:
     if not isinstance(refusals, Mapping) or not all(isinstance(each, Refusal) for each in refusals.values()):
-        raise ConfigurationError(f"Governance(refusals=...) is a dict of Refusal by reason, not {refusals!r:.200}")
+        raise ConfigurationError(f"Governance(refusals=...) must be a dict of Refusal by reason, not {refusals!r:.200}")
     for reason in refusals:
         if reason not in REASONS:
             raise ConfigurationError(
-                f"Governance(refusals=...) has {reason!r:.100}, which is no reason; there are {', '.join(REASONS)}"
+                f"Governance(refusals=...): unknown reason {reason!r:.100}; choose from {', '.join(REASONS)}"
             )
     if settle_url is not None:
         Refusal.check_text(settle_url, "Governance(settle_url=...)")

@@ -1,8 +1,8 @@
 """
 `Refusal` and `Block`: the 402, 403 and 429 responses.
 
-By default a problem as RFC 9457 has it: ``application/problem+json``, with 429 for a quota, 403 for whom nobody knows,
-and 402 where paying helps.
+By default a problem document (RFC 9457, ``application/problem+json``), with 429 for a quota, 403 for an unknown
+company, and 402 for all else.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ REASONS: tuple[str, ...] = get_args(Reason)
 PROBLEM = "application/problem+json"
 
 STATUSES = {"quota": 429, "unknown": 403}
-"""The others are 402."""
+"""HTTP statuses by reason; 402 for the others."""
 
 TITLES = {
     "overdue": "An invoice is overdue",
-    "no_subscription": "There is no active subscription",
+    "no_subscription": "No active subscription",
     "quota": "The quota is used up",
-    "spending_cap": "The spending cap is reached",
-    "check": "This request may not pass",
-    "unknown": "It is not known whose request this is",
+    "spending_cap": "The spending cap has been reached",
+    "check": "This request is not allowed",
+    "unknown": "No billing account",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
     """
-    Why a request may not pass.
+    Why a request is blocked. All but the first three attributes are None if they do not apply.
 
     Attributes:
-        reason: One of `REASONS`.
-        company: Whose it is; None where nobody has said.
-        detail: A sentence for whoever sent it.
-        settle_url: Where that can be changed, if that is known.
-        meter: Whose quota is used up.
-        used: How much is used.
-        limit: Of how much.
-        amount: What is owed, or spent, in whole currency.
-        currency: Of the amount.
-        invoice: The number of the invoice that is overdue.
-        retry_after: Seconds until it may be otherwise.
+        reason: ``overdue``, ``no_subscription``, ``quota``, ``spending_cap``, ``check`` or ``unknown``.
+        company: Company id, or None if no company was identified.
+        detail: Sentence for the client that sent the request.
+        settle_url: URL at which the cause can be settled.
+        meter: Name of the meter whose quota is used up.
+        used: Units used of the quota.
+        limit: Units that the quota allows.
+        amount: Amount owed or spent, in whole currency.
+        currency: Three-letter code of the currency of *amount*, lower case.
+        invoice: Number of the overdue invoice.
+        retry_after: Seconds after which the request may be allowed.
     """
 
     reason: Reason
@@ -70,24 +70,24 @@ class Block:
 
 
 FIELDS = (*Block.__dataclass_fields__, "title", "status")
-"""What texts may name."""
+"""Fields that texts may contain."""
 
 
 @dataclass(frozen=True)
 class Refusal:
     """
-    How to answer whom does not pass. Texts may have fields, such as ``{company}`` and ``{settle_url}``.
+    How to respond to a blocked request. Texts may contain fields such as ``{company}`` and ``{settle_url}``.
 
     Attributes:
-        status: The HTTP status; by default 429 for a quota, 403 for whom nobody knows, else 402.
-        detail: The sentence in the problem.
-        body: All of the body: a text, whose fields are escaped as *media_type* asks for; or a function that takes a
-            `Block` and answers a text, or what ``json.dumps`` takes. By default the problem.
-        media_type: Of the body.
-        headers: Further ones.
+        status: HTTP status; by default 429 for a quota, 403 for an unknown company, and 402 for all else.
+        detail: Sentence that replaces the problem document's ``detail``.
+        body: The whole body: a text, whose fields are escaped as *media_type* requires; or a function that takes a
+            `Block` and returns a text, or anything that ``json.dumps`` accepts. By default a problem document.
+        media_type: Media type of the body.
+        headers: Additional response headers.
 
     Raises:
-        ConfigurationError: An attribute is wrong; the message says the cure.
+        ConfigurationError: An argument is wrong; the message says how to correct it.
     """
 
     _: KW_ONLY
@@ -100,39 +100,39 @@ class Refusal:
     def __post_init__(self) -> None:
         status = self.status
         if status is not None and (isinstance(status, bool) or not isinstance(status, int) or not 400 <= status < 600):
-            raise ConfigurationError(f"Refusal(status=...) is 400 to 599, not {status!r:.100}")
+            raise ConfigurationError(f"Refusal(status=...) must be 400 to 599, not {status!r:.100}")
         if self.detail is not None:
             self.check_text(self.detail, "Refusal(detail=...)")
         if isinstance(self.body, str):
             self.check_text(self.body, "Refusal(body=...)")
         elif self.body is not None and (not callable(self.body) or inspect.iscoroutinefunction(self.body)):
-            raise ConfigurationError(f"Refusal(body=...) is a text or a plain function, not {self.body!r:.200}")
+            raise ConfigurationError(f"Refusal(body=...) must be a text or a plain function, not {self.body!r:.200}")
         for name, value in {**self.headers, "Content-Type": self.media_type}.items():
             self.check_text(value, f"Refusal(headers=...), {name!r:.50},")
             if not str(name).isascii() or not str(name).replace("-", "").replace("_", "").isalnum():
-                raise ConfigurationError(f"Refusal(headers=...) has the name {name!r:.100}, which no header can have")
+                raise ConfigurationError(f"Refusal(headers=...): {name!r:.100} is not a valid header name")
 
     @staticmethod
     def check_text(text: Any, what: str) -> None:
         """
-        See that *text* has only fields that there are.
+        Check that *text* contains only known fields; *what* names it in errors.
 
         Raises:
-            ConfigurationError: It has others.
+            ConfigurationError: It contains others, or is not a text.
         """
         if not isinstance(text, str):
-            raise ConfigurationError(f"{what} is a text, not {text!r:.200}")
+            raise ConfigurationError(f"{what} must be a text, not {text!r:.200}")
         checked_template(text, what=what, fields=FIELDS)
 
     def respond(self, block: Block) -> Response:
         """
-        What to send for *block*.
+        Return the response for *block*.
 
         Raises:
-            Exception: The function of the user's did.
+            Exception: The application's ``body=`` function raised it.
         """
         status = self.status or STATUSES.get(block.reason, 402)
-        values = {**asdict(block), "title": TITLES[block.reason], "status": status}
+        values = {**asdict(block), "title": _title(block), "status": status}
         if self.detail is not None:
             values["detail"] = fill(self.detail, values)
         headers = [(name, _header(fill(value, values))) for name, value in self.headers.items()]
@@ -149,8 +149,16 @@ class Refusal:
         return made if isinstance(made, bytes) else (made if isinstance(made, str) else json.dumps(made)).encode()
 
 
+def _title(block: Block) -> str:
+    if block.reason == "unknown" and block.retry_after is not None:
+        return "Billing accounts are still being loaded"
+    if block.reason == "unknown" and block.company is None:
+        return "No company identified"
+    return TITLES[block.reason]
+
+
 def _problem(values: Mapping[str, object]) -> bytes:
-    """RFC 9457: type, title, status and detail, and members of our own."""
+    """Return a problem document (RFC 9457): type, title, status and detail, and the fields of the block."""
     problem = {"type": "about:blank", **{name: values[name] for name in ("title", "status", "detail")}}
     more = {name: value for name, value in values.items() if name not in problem and value is not None}
     return json.dumps({**problem, **more}).encode()
@@ -163,5 +171,5 @@ def _escape_for(media_type: str) -> Callable[[str], str]:
 
 
 def _header(text: str) -> str:
-    """*text* as one header may have it: whatever a company is called, it begins no other."""
+    """Return *text* as a header value: no company id can inject another header."""
     return "".join(each if " " <= each <= "~" else "?" for each in text)

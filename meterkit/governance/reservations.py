@@ -1,10 +1,10 @@
 """
-Exact quotas: reserve units in the ledger before a request passes.
+Exact quotas: reserve units in the ledger before a request is allowed.
 
-Before a request of an exact quota passes, its process takes a unit here, in a transaction of the ledger that all
-others wait for. What it has taken stands under the generation of its journal that is to count it, and goes in the
-transaction that folds that generation: at any moment the ledger's usage and what is held are together all that may
-have been used. A killed process's holds go when its journal is adopted.
+Before a request under an exact quota is allowed, its process reserves a unit, in a transaction of the ledger that all
+other processes wait for. A reservation belongs to the journal generation that will count the request, and is deleted in
+the transaction that folds this generation: at any moment, the ledger's usage and all reservations together are the most
+that can have been used. The reservations of a killed process are deleted when its journal is adopted.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from meterkit.metering.exchange import Exchange
 @dataclass(frozen=True, slots=True)
 class ReservationRequest:
     """
-    What a request needs of an exact quota.
+    One unit of an exact quota, for a request.
 
     Attributes:
-        meter: Its name.
-        limit: How much may be used.
-        since: The unix second in which the period began.
+        meter: Name of the quota's meter.
+        limit: Units that may be used in the period.
+        since: Unix second at which the period began.
     """
 
     meter: str
@@ -41,7 +41,7 @@ class ReservationRequest:
 
 
 @dataclass(slots=True)
-class _Held:
+class _Reservation:
     exchange: Exchange
     pair: Pair
     generation: str
@@ -49,12 +49,12 @@ class _Held:
 
 class Reservations:
     """
-    Takes units for the requests of one process.
+    Reserves units for the requests of one process.
 
     Args:
-        database: Where the ledger is kept.
-        journal: Where they will be counted.
-        clock: Unix time in seconds.
+        database: Database of the ledger.
+        journal: Journal in which the requests will be counted.
+        clock: Function that returns Unix seconds.
     """
 
     def __init__(self, database: Database, journal: Journal, *, clock: Callable[[], float]) -> None:
@@ -62,33 +62,33 @@ class Reservations:
         self._journal = journal
         self._clock = clock
         self._lock = threads.rlock()
-        self._held: list[_Held] = []
+        self._reserved: list[_Reservation] = []
         self._written: dict[Pair, tuple[str, int]] = {}
 
     def take(
-        self, exchange: Exchange, company: str, wanted: Collection[ReservationRequest]
+        self, exchange: Exchange, company: str, requests: Collection[ReservationRequest]
     ) -> tuple[ReservationRequest, int] | None:
         """
-        Take a unit of each that is *wanted* for *exchange*.
+        Reserve one unit for *exchange* under each of *requests*, or none at all.
 
         Returns:
-            What was used up, and how much of it is used; None if all was to be had.
+            The request whose quota is used up, and the units used of it; None if all were reserved.
 
         Raises:
-            LedgerError: It cannot be told; nothing was taken.
+            LedgerError: The ledger failed, or the kit is closing; nothing was reserved.
         """
-        taken: list[_Held] = []
+        taken: list[_Reservation] = []
         if self._journal.current_id is None:
             raise LedgerError("the kit is being closed")
         try:
             with self._database.transaction() as connection:
                 lock_totals(connection)
-                for each in wanted:
+                for each in requests:
                     used = self._used(connection, company, each)
                     if used >= each.limit:
                         return each, used
-                for pair in {(company, each.meter) for each in wanted}:
-                    taken.append(self._hold(exchange, pair))
+                for pair in {(company, each.meter) for each in requests}:
+                    taken.append(self._add(exchange, pair))
                     self._write(connection, pair)
         except BaseException:
             self._drop(taken)
@@ -96,21 +96,27 @@ class Reservations:
         return None
 
     def move(self, connection: sa.Connection, generation: str) -> None:
-        """*generation* is folded in this transaction: what it holds and nobody has answered yet is the next one's."""
+        """
+        Move the reservations of requests in flight to the next generation.
+
+        Args:
+            connection: Connection of the transaction that folds *generation*.
+            generation: Id of the generation.
+        """
         lock_totals(connection)
         with self._lock:
-            for held in self._under_way():
-                if held.generation == generation:
-                    held.generation = self._journal.current_id or generation
+            for reservation in self._in_flight():
+                if reservation.generation == generation:
+                    reservation.generation = self._journal.current_id or generation
         for pair in list(self._written):
             self._write(connection, pair)
 
     def release_unused(self) -> None:
         """
-        Of requests that turned out to be no usage; after each flush.
+        Release the units of requests that were not counted. Called after each flush.
 
         Raises:
-            LedgerError: They stay held until the next one.
+            LedgerError: The ledger failed; they stay reserved until the next flush.
         """
         if all(self._needed(pair) == written for pair, written in self._written.items()):
             return
@@ -119,41 +125,41 @@ class Reservations:
             for pair in list(self._written):
                 self._write(connection, pair)
 
-    def _used(self, connection: sa.Connection, company: str, wanted: ReservationRequest) -> int:
-        """All that may have been used: what is in the ledger, what others hold, and what this process knows."""
-        pair = (company, wanted.meter)
+    def _used(self, connection: sa.Connection, company: str, request: ReservationRequest) -> int:
+        """Return the most that can have been used: the ledger's usage, others' reservations and this process's own."""
+        pair = (company, request.meter)
         own = self._journal.unfolded(pair)
         folds, holds = schema.folds, schema.holds
         folded = set(connection.scalars(sa.select(folds.c.generation).where(folds.c.generation.in_(own))))
         others = connection.scalar(
             sa.select(sa.func.sum(holds.c.quantity)).where(
                 holds.c.company == company,
-                holds.c.meter == wanted.meter,
-                holds.c.held_at >= wanted.since,
+                holds.c.meter == request.meter,
+                holds.c.held_at >= request.since,
                 holds.c.generation.not_in(own),
             )
         )
         with self._lock:
-            under_way = sum(held.pair == pair for held in self._under_way())
+            in_flight = sum(reservation.pair == pair for reservation in self._in_flight())
         counted = sum(quantity for generation, quantity in own.items() if generation not in folded)
-        ledger = used_since(connection, {company: wanted.since}).get(pair, 0)
-        return ledger + int(others or 0) + under_way + counted
+        ledger = used_since(connection, {company: request.since}).get(pair, 0)
+        return ledger + int(others or 0) + in_flight + counted
 
-    def _hold(self, exchange: Exchange, pair: Pair) -> _Held:
+    def _add(self, exchange: Exchange, pair: Pair) -> _Reservation:
         with self._lock:
-            held = _Held(exchange, pair, self._journal.current_id or "")
-            self._held.append(held)
-        return held
+            reservation = _Reservation(exchange, pair, self._journal.current_id or "")
+            self._reserved.append(reservation)
+        return reservation
 
-    def _drop(self, taken: Iterable[_Held]) -> None:
+    def _drop(self, taken: Iterable[_Reservation]) -> None:
         with self._lock:
-            for held in taken:
-                self._held.remove(held)
+            for reservation in taken:
+                self._reserved.remove(reservation)
 
     def _write(self, connection: sa.Connection, pair: Pair) -> None:
         generation, quantity = self._written[pair] = self._needed(pair)
         if not generation:
-            return  # the kit is being closed; what is left goes with its journal
+            return  # the kit is being closed; the rest is deleted when its journal is folded
         table = schema.holds
         company, meter = pair
         key = {"generation": generation, "company": company, "meter": meter}
@@ -164,13 +170,13 @@ class Reservations:
             connection.execute(sa.delete(table).filter_by(**key))
 
     def _needed(self, pair: Pair) -> tuple[str, int]:
-        """The generation that counts now, and what it holds: what is under way, and what it has counted."""
+        """Return the current generation, and the units to reserve under it: for requests in flight and its counts."""
         generation = self._journal.current_id or ""
         with self._lock:
-            under_way = sum(held.pair == pair and held.generation == generation for held in self._under_way())
-        return generation, under_way + self._journal.unfolded(pair).get(generation, 0)
+            in_flight = sum(each.pair == pair and each.generation == generation for each in self._in_flight())
+        return generation, in_flight + self._journal.unfolded(pair).get(generation, 0)
 
-    def _under_way(self) -> list[_Held]:
-        """Those that are not counted yet: when it is, an exchange lets go of its native."""
-        self._held = [held for held in self._held if held.exchange.native is not None]
-        return self._held
+    def _in_flight(self) -> list[_Reservation]:
+        """Return the reservations of requests that are not counted yet: once counted, an exchange has no native."""
+        self._reserved = [each for each in self._reserved if each.exchange.native is not None]
+        return self._reserved

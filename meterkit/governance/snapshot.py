@@ -21,13 +21,13 @@ from meterkit.pricing.price import Price
 @dataclass(frozen=True, slots=True)
 class QuotaUsage:
     """
-    What a quota allows, and what has been used of it.
+    A quota's limits, and the usage that counts against them.
 
     Attributes:
-        quota: The quota.
-        meter: Name of its meter.
+        quota: Quota.
+        meter: Name of the quota's meter.
         limits: Limit of each company.
-        used: Quantity by company and meter, as of the last refresh; requests read it while it grows.
+        used: Quantity by company and meter, as of the last refresh; updated while requests read it.
         period: Function from a company and a Unix second to the period that *used* is for.
     """
 
@@ -45,7 +45,7 @@ class Snapshot:
 
     Attributes:
         blocks: Companies that are blocked whatever they request, and why.
-        standings: Whose customers are known, and who is overdue.
+        standings: Standing of each company.
         quotas: Quotas with their usage, in the order of the governance.
     """
 
@@ -56,7 +56,7 @@ class Snapshot:
 
 class SnapshotBuilder:
     """
-    Builds snapshots. For one thread.
+    Builds snapshots. Not safe for several threads.
 
     Args:
         database: Database of the ledger.
@@ -94,7 +94,7 @@ class SnapshotBuilder:
 
     def build(self, now: int) -> Snapshot:
         """
-        Read everything that may have changed, and return what follows.
+        Read everything that may have changed, and return a new snapshot.
 
         Args:
             now: Current time, Unix seconds.
@@ -110,14 +110,14 @@ class SnapshotBuilder:
         for each in self._quotas:
             each.limits.refresh({company for company, meter in pending[each.quota.per] if meter == each.meter})
         if self._governance.spending_cap is not None:
-            self._add_up({company for company, _ in pending["period"]})
+            self._update_caps({company for company, _ in pending["period"]})
         for kind, changes in self._changes.items():
             changes.settle(pending[kind])
         blocks = {**self._caps, **_blocks(found, self._governance, now)}
         return Snapshot(blocks, found, self._quotas)
 
-    def _add_up(self, companies: set[str]) -> None:
-        """Price the usage of *companies*, and block those that have reached the cap."""
+    def _update_caps(self, companies: set[str]) -> None:
+        """Compute what the usage of *companies* costs, and block those that have reached the cap."""
         cap, currency = Decimal(self._governance.spending_cap or 0), self._governance.currency
         used = self._usage["period"].of_companies(companies)
         with self._database.snapshot() as connection:
@@ -132,11 +132,11 @@ class SnapshotBuilder:
 
 
 def _blocks(found: Standings, governance: Governance, now: int) -> dict[str, Block]:
-    """Return why companies are blocked for what they owe or lack; an overdue invoice says more than no subscription."""
+    """Return the blocks for overdue invoices and missing subscriptions; if both apply, for the invoice."""
     blocks = {}
     if governance.subscription:
         for company in found.known - found.subscribed:
-            blocks[company] = Block("no_subscription", company, "There is no active subscription.")
+            blocks[company] = Block("no_subscription", company, f"Company {company} has no active subscription.")
     if governance.overdue_days is not None:
         latest = now - governance.overdue_days * DAY
         for company, invoices in found.overdue.items():

@@ -17,18 +17,18 @@ from meterkit.notices.notice import Notice
 from meterkit.notices.store import NoticeStore
 from meterkit.outbox.reports import COLUMNS, report_of
 
-MOST = 1000
-"""Rejected events that are looked at; the others when these are mended."""
+MAX_REJECTED = 1000
+"""Rejected events that are read at once; the others follow when these have been retried."""
 
 
 def overdue(database: Database, notices: NoticeStore, *, now: int) -> Iterator[Notice]:
-    """Who is overdue, and who was and is no more: once for each invoice that began it."""
+    """Yield a notice for each company that has become overdue, and for each that no longer is."""
     with database.snapshot() as connection:
         found = standings(connection, now=now)
-    open_ = dict(_episodes(notices))
+    notified = dict(_notified(notices))
     for company, invoices in sorted(found.overdue.items()):
-        if company in open_ or company in found.payers:
-            continue  # the company is named, not the customer who pays for it
+        if company in notified or company in found.payers:
+            continue  # the notice is about the company, not the Stripe customer that pays for it
         oldest = invoices[0]
         yield Notice(
             key=f"overdue:{company}:{oldest.number}",
@@ -44,30 +44,30 @@ def overdue(database: Database, notices: NoticeStore, *, now: int) -> Iterator[N
                 "url": oldest.url,
             },
         )
-    for company, key in sorted(open_.items()):
+    for company, key in sorted(notified.items()):
         if company not in found.overdue:
-            what = key.rpartition(":")[2]
+            invoice = key.rpartition(":")[2]
             yield Notice(
-                key=f"recovered:{company}:{what}",
+                key=f"recovered:{company}:{invoice}",
                 kind="recovered",
                 company=company,
-                title=f"{company} is not overdue any more",
-                text=f"Invoice {what} of {company} was overdue; nothing is now.",
+                title=f"{company} is no longer overdue",
+                text=f"Invoice {invoice} was overdue; {company} has no overdue invoices now.",
                 created_at=now,
-                fields={"invoice": what},
+                fields={"invoice": invoice},
             )
 
 
-def _episodes(notices: NoticeStore) -> list[tuple[str, str]]:
-    """Company and key of what was told to be overdue, and not to have recovered."""
-    told = notices.of_kinds("overdue", "recovered")
-    over = {key.partition(":")[2] for key, kind, _ in told if kind == "recovered"}
-    return [(company, key) for key, kind, company in told if kind == "overdue" and key.partition(":")[2] not in over]
+def _notified(notices: NoticeStore) -> list[tuple[str, str]]:
+    """Return company and key of each overdue notice that no recovered notice has followed."""
+    written = notices.of_kinds("overdue", "recovered")
+    over = {key.partition(":")[2] for key, kind, _ in written if kind == "recovered"}
+    return [(company, key) for key, kind, company in written if kind == "overdue" and key.partition(":")[2] not in over]
 
 
 def rejected(database: Database, *, now: int) -> Iterator[Notice]:
-    """Meter events that Stripe has rejected."""
-    query = sa.select(*COLUMNS).filter_by(state="rejected").order_by(schema.reports.c.id).limit(MOST)
+    """Yield a notice for each meter event that Stripe has rejected."""
+    query = sa.select(*COLUMNS).filter_by(state="rejected").order_by(schema.reports.c.id).limit(MAX_REJECTED)
     with database.snapshot() as connection:
         reports = [report_of(row) for row in connection.execute(query)]
     for report in reports:
@@ -76,7 +76,7 @@ def rejected(database: Database, *, now: int) -> Iterator[Notice]:
             kind="rejected",
             company=report.company,
             title=f"Stripe has rejected {report.quantity:,} {report.meter} of {report.company}",
-            text=f"{report.error} When the cause is mended, send them again: meterkit retry.",
+            text=f"{report.error} Once the cause is fixed, report them again with: meterkit retry",
             created_at=now,
             fields={
                 "meter": report.meter,
@@ -88,15 +88,15 @@ def rejected(database: Database, *, now: int) -> Iterator[Notice]:
 
 
 def waiting(database: Database, *, now: int, days: int) -> Iterator[Notice]:
-    """Usage without a Stripe customer; and that which is too old for Stripe in so many *days*."""
+    """Yield a notice for each unlinked company with usage, and for usage that will be too old in *days* days."""
     for company, oldest in sorted(Accounts(database, clock=lambda: now).unlinked().items()):
         since = datetime.fromtimestamp(oldest, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-        text = f"Its usage since {since} waits: say who pays, with kit.link() or the customer's metadata."
+        text = f"Usage since {since} is waiting: link the company with kit.link() or the customer's metadata."
         yield Notice(
             key=f"waiting:{company}:{oldest}",
             kind="waiting",
             company=company,
-            title=f"{company} has usage and no Stripe customer",
+            title=f"{company} has usage but no Stripe customer",
             text=text,
             created_at=now,
             fields={"due_at": oldest + OLDEST_SECONDS},
@@ -106,8 +106,8 @@ def waiting(database: Database, *, now: int, days: int) -> Iterator[Notice]:
                 key=f"too_old:{company}:{oldest}",
                 kind="too_old",
                 company=company,
-                title=f"Usage of {company} is about to be too old for Stripe",
-                text=f"{text} Stripe takes what is up to 35 days old.",
+                title=f"Usage of {company} will soon be too old for Stripe",
+                text=f"{text} Stripe accepts usage that is up to 35 days old.",
                 created_at=now,
                 fields={"due_at": oldest + OLDEST_SECONDS},
             )

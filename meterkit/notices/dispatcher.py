@@ -1,9 +1,8 @@
 """
 Deliver notices in the background, one thread per channel.
 
-What is to be told is looked for after each flush, by each process, and becomes rows of the ledger, whose keys keep
-them apart; each channel then has a thread of its own, for as long as there is something to deliver. One that hangs
-keeps nobody.
+After each flush, each process evaluates the rules and writes new notices to the ledger, where their keys prevent
+duplicates. Each channel has its own thread while there is something to deliver, so one that hangs delays no other.
 """
 
 from __future__ import annotations
@@ -32,36 +31,36 @@ if TYPE_CHECKING:
     from meterkit.notices.store import NoticeStore
 
 TROUBLE = ("flush_failed", "report_failed", "follow_failed", "journal_")
-"""What the reasons of problems begin with that are told as trouble."""
+"""Prefixes of the problem reasons that `Notify.trouble` sends notices about."""
 
 MOST_REMEMBERED = 100_000
-"""Notices of which a process knows that they are written."""
+"""Notices that a process remembers to be in the ledger already."""
 
 STOP_SECONDS = 0.3
-"""How long an exit waits for what is being delivered. What it does not see delivered is tried again by another."""
+"""How long an exit waits for deliveries in progress. Another process repeats those that do not finish."""
 
-AGAIN_SECONDS = 3600.0
-"""Between two notices of the same trouble that no ledger keeps apart."""
+REPEAT_SECONDS = 3600.0
+"""Interval between two notices about the same trouble while the ledger fails."""
 
 
 MakeDispatcher: TypeAlias = "Callable[..., Dispatcher]"
-"""What makes one for a process, from its ``database``, ``usage`` and ``stop``."""
+"""Function that builds the dispatcher of a process, from its ``database``, ``usage`` and ``stop``."""
 
 
 class Dispatcher:
     """
-    Looks for what is to be told, and tells it.
+    Evaluates the rules, and delivers their notices.
 
     Args:
-        rules: What is to be told, and where.
-        meters: Of the kit, by name.
-        prices: Of the kit.
+        rules: Rules of the kit.
+        meters: Meters of the kit, by name.
+        prices: Prices of the kit.
         limits: Limit caches of the quotas that rules may be about.
-        database: Opens the ledger.
-        usage: Returns the usage of this process's ledger, by kind of period.
-        problems: What is in trouble, and where failures go.
-        clock: Unix time in seconds.
-        stop: When set, the process ends.
+        database: Function that opens and returns the ledger's database.
+        usage: Function that returns the usage of this process's ledger, by kind of period.
+        problems: Problems of this process: the source of trouble notices, and where failures are reported.
+        clock: Function that returns Unix seconds.
+        stop: Event that is set when the process ends.
     """
 
     def __init__(
@@ -86,26 +85,26 @@ class Dispatcher:
         self._problems = problems
         self._clock = clock
         self._stop = stop
-        self._looking = threads.lock()
+        self._evaluating = threads.lock()
         self._evaluator: RuleEvaluator | None = None
         self._channels = {channel.name: channel for rule in self._rules for channel in rule.to}
-        self._written: set[tuple[str, ...]] = set()  # keys and channels, which the ledger need not be asked about
+        self._written: set[tuple[str, ...]] = set()  # keys and channels that the ledger has already
         self._failing: set[str] = set()
         self._workers: dict[str, DaemonThread] = {}
-        self._told_without_ledger: dict[str, float] = {}
+        self._sent_without_ledger: dict[str, float] = {}
 
     def run(self) -> None:
         """
-        Look, and begin to deliver; by a thread that may take its time.
+        Evaluate the rules, and start to deliver. For a background thread.
 
         Raises:
-            LedgerError: The ledger failed. That itself is told, without it.
+            LedgerError: The ledger failed. A trouble notice about that was sent without it.
         """
         try:
             self.evaluate()
         except LedgerError:
             for notice, channels in self._trouble():
-                self._tell_without_ledger(notice, channels)
+                self._send_without_ledger(notice, channels)
             raise
         for name in self._channels:
             worker = self._workers.get(name)
@@ -114,12 +113,12 @@ class Dispatcher:
 
     def evaluate(self) -> int:
         """
-        Write down what is to be told; how much of it is new. What another process has written is told by its key.
+        Write the notices that are due, and return how many were new: not written before by this or another process.
 
         Raises:
-            LedgerError: The ledger failed; look again.
+            LedgerError: The ledger failed; evaluate again.
         """
-        with self._looking:
+        with self._evaluating:
             evaluator = self._rule_evaluator()
             found = list(self._trouble())
             found += [(notice, self._names(rule)) for rule, notice in evaluator.evaluate(int(self._clock()))]
@@ -132,7 +131,7 @@ class Dispatcher:
             return new
 
     def deliver(self, name: str) -> None:
-        """Tell all that is due through a channel; one after the other, for as long as there is something."""
+        """Deliver everything that is due through the channel *name*, one notice after the other."""
         channel = self._channels[name]
         try:
             while not self._stop.is_set():
@@ -141,17 +140,17 @@ class Dispatcher:
                     return
                 self._notices().settle(delivery, self._attempt(channel, delivery.notice))
         except LedgerError as error:
-            self._problems.note("notify_failed", f"notices could not be delivered, and wait: {error}")
+            self._problems.note("notify_failed", f"notices could not be delivered, and will be retried: {error}")
 
     def close(self) -> None:
-        """Wait a moment for what is being delivered, or it would be delivered again."""
+        """Wait a moment for deliveries in progress; those that do not finish are repeated by another process."""
         deadline = time.monotonic() + STOP_SECONDS
         for worker in self._workers.values():
             if not worker.is_current:
                 worker.join(max(0.0, deadline - time.monotonic()))
 
     def _attempt(self, channel: Channel, notice: Notice) -> str | None:
-        """Why *notice* was not delivered; None if it was."""
+        """Deliver *notice* through *channel*; return the error, or None."""
         try:
             channel.deliver(notice)
         except Exception as error:
@@ -159,7 +158,7 @@ class Dispatcher:
             self._failing.add(channel.name)
             self._problems.note(
                 "channel_failed",
-                f"a notice could not be delivered by {channel.name}, and is tried again: {text}",
+                f"a notice could not be delivered through {channel.name}, and will be retried: {text}",
                 level=logging.ERROR,
             )
             return text
@@ -180,7 +179,7 @@ class Dispatcher:
                         key=f"trouble:{reason}:{now - now % DAY}",
                         kind="trouble",
                         company=None,
-                        title=f"meterkit is in trouble: {reason}",
+                        title=f"meterkit has a problem: {reason}",
                         text=str(problem["message"]),
                         created_at=now,
                         fields={"reason": reason, "count": problem["count"]},
@@ -188,16 +187,16 @@ class Dispatcher:
                     names,
                 )
 
-    def _tell_without_ledger(self, notice: Notice, names: Iterable[str]) -> None:
-        """The rows that keep notices apart cannot be had: tell it from here, once in a while."""
+    def _send_without_ledger(self, notice: Notice, names: Iterable[str]) -> None:
+        """Send *notice* from this process: without the ledger, nothing keeps other processes from sending it, too."""
         now = time.monotonic()
-        if now - self._told_without_ledger.get(notice.key, float("-inf")) < AGAIN_SECONDS:
+        if now - self._sent_without_ledger.get(notice.key, float("-inf")) < REPEAT_SECONDS:
             return
-        self._told_without_ledger[notice.key] = now
+        self._sent_without_ledger[notice.key] = now
         for name in names:
-            DaemonThread(partial(self._tell, self._channels[name], notice), name="meterkit-notify")
+            DaemonThread(partial(self._send, self._channels[name], notice), name="meterkit-notify")
 
-    def _tell(self, channel: Channel, notice: Notice) -> None:
+    def _send(self, channel: Channel, notice: Notice) -> None:
         self._attempt(channel, notice)
 
     def _names(self, rule: Notify) -> list[str]:

@@ -1,8 +1,8 @@
 """
 Evaluate all rules after a flush.
 
-What has changed since is evaluated until the notices that follow from it are written: an attempt that fails, because
-the ledger is locked or application code raises, loses none of them.
+A change stays pending until the notices that follow from it are written: an attempt that fails, because the ledger is
+locked or application code raises, loses none of them.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from meterkit.notices.account_notices import overdue, rejected, waiting
 from meterkit.notices.notice import Notice
 from meterkit.notices.rules import Notify
 from meterkit.notices.store import NoticeStore
-from meterkit.notices.usage_notices import MOST_CALLS, CompanyUsage, calls, crossed, over_quota
+from meterkit.notices.usage_notices import MAX_CALLS, CompanyUsage, calls, crossed, over_quota
 from meterkit.pricing.cost import CostCalculator, cost_of
 from meterkit.pricing.price import Price
 
 Found: TypeAlias = "tuple[Notify, Notice]"
 
 ACCOUNT_SECONDS = 60
-"""Between two evaluations of what usage does not change: invoices, rejected events, limits, periods that end soon."""
+"""Interval at which rules that do not depend on usage are evaluated: invoices, rejected events, limits, period ends."""
 
 
 class RuleEvaluator:
     """
-    Evaluates all rules. For one thread.
+    Evaluates all rules. Not safe for several threads.
 
     Args:
         database: Database of the ledger.
@@ -40,7 +40,7 @@ class RuleEvaluator:
         limits: Limit caches of the quotas that rules may be about.
         meters: Meters of the kit, by name.
         prices: Prices of the kit, for companies without a known subscription.
-        notices: Store of the notices that have been written.
+        notices: Store of written notices.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class RuleEvaluator:
         """
         Return the notices that are due; many may have been written before.
 
-        What has changed is returned again until `settle` says that it is written.
+        They are returned again until `settle` is called.
 
         Args:
             now: Current time, Unix seconds.
@@ -100,7 +100,7 @@ class RuleEvaluator:
         return found
 
     def settle(self) -> None:
-        """Say that all that the latest `evaluate` returned is written."""
+        """Mark everything that the latest `evaluate` returned as written."""
         for kind, done in self._evaluated.items():
             self._changes[kind].settle(done)
         self._evaluated = {}
@@ -111,9 +111,9 @@ class RuleEvaluator:
             for notice in crossed(usage_of, rule, now=now):
                 yield rule, notice
             if "calls" in rule.kinds:
-                told = list(calls(usage_of, rule, self._notices.known, now=now))
-                yield from ((rule, notice) for notice in told)
-                if len(told) == MOST_CALLS:
+                found = list(calls(usage_of, rule, self._notices.known, now=now))
+                yield from ((rule, notice) for notice in found)
+                if len(found) == MAX_CALLS:
                     unfinished.add(usage_of.company)  # the others follow
 
     def _over(self, limits: LimitCache, company: str, usage: PeriodUsage, now: int) -> Iterator[Found]:
@@ -153,8 +153,8 @@ class RuleEvaluator:
             yield usage.notice(
                 "invoice_upcoming",
                 "invoice",
-                f"The next invoice of {usage.company} is near",
-                f"The usage of {usage.company} costs {cost} {currency.upper()} so far in this billing period.",
+                f"Upcoming invoice for {usage.company}",
+                f"The usage of {usage.company} in this billing period costs {cost} {currency.upper()} so far.",
                 now=now,
                 amount=str(cost),
                 currency=currency,

@@ -44,23 +44,23 @@ FIELDS = (
     "url",
     "used",
 )
-"""What a notice's `fields` may be, whichever kind it is of."""
+"""Names that a notice's `fields` may contain, over all kinds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
     """
-    Something that somebody wants to be told.
+    A message to a customer or an operator.
 
     Attributes:
-        key: It is delivered at least once; whoever gets it twice drops the repetition by this.
-        kind: Such as ``tier_crossed``.
-        company: Whom it concerns; None for what concerns the operator alone.
-        title: One line.
-        text: Some sentences, without a greeting.
-        created_at: Unix seconds.
-        fields: What the sentences are made of: ``meter``, ``used``, ``limit``, ``period_start`` and so on, by kind.
-            Amounts are text in whole currency, moments unix seconds.
+        key: Idempotency key: a notice may be delivered more than once, with the same key.
+        kind: Kind of notice, such as ``tier_crossed``.
+        company: Company id, or None for a notice that is about no company.
+        title: Title in one line.
+        text: Message in full sentences, without a greeting.
+        created_at: Time of creation, Unix seconds.
+        fields: Values in the message: ``meter``, ``used``, ``limit``, ``period_start`` and others, depending on the
+            kind. Amounts are text in whole currency, times are Unix seconds.
     """
 
     key: str
@@ -75,19 +75,19 @@ class Notice:
 @runtime_checkable
 class Channel(Protocol):
     """
-    A way to tell somebody.
+    A way to send notices.
 
     Attributes:
-        name: By which the ledger remembers what was delivered; the same after a restart, and no secret.
+        name: Name under which the ledger records deliveries; stable across restarts, and not secret.
     """
 
     name: str
 
     def deliver(self, notice: Notice) -> None:
         """
-        Deliver *notice*, or raise. It is tried again later, so it may arrive twice.
+        Deliver *notice*, or raise: it is then retried later, so it may arrive twice.
 
-        Called in a background thread, one notice after the other; ends within half a minute by itself.
+        Called in a background thread, one notice after the other; must return within half a minute.
         """
 
 
@@ -96,7 +96,7 @@ class Callback:
     A function as a channel.
 
     Args:
-        function: Called with each `Notice`; raises if it could not tell.
+        function: Function that takes a `Notice`, and raises if it could not be delivered.
     """
 
     def __init__(self, function: Callable[[Notice], object]) -> None:
@@ -118,17 +118,17 @@ class Callback:
 
 def channel_of(given: Any) -> Channel:
     """
-    What *given* is as a channel: itself, or a function.
+    Return *given* as a channel: a channel itself, or a function.
 
     Raises:
-        ConfigurationError: It is neither.
+        ConfigurationError: It is neither; the message says how to correct it.
     """
     if isinstance(given, type):
-        raise ConfigurationError(f"a channel is made, {given.__name__}(...), and not the class")
+        raise ConfigurationError(f"to= must be a channel, {given.__name__}(...), not the class")
     if isinstance(given, Channel) and isinstance(given.name, str):
         return given
     if not callable(given) or inspect.iscoroutinefunction(given):
         raise ConfigurationError(
-            f"to= is a channel such as meterkit.channels.Email(...), or a plain function, not {given!r:.200}"
+            f"to= must be a channel such as meterkit.channels.Email(...) or a plain function, not {given!r:.200}"
         )
     return Callback(given)

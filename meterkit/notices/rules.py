@@ -1,8 +1,7 @@
 """
 `Notify`: rules that say who is notified of what.
 
-A `Notify` names something that may happen, and where it is told; `meterkit.notices.dispatcher` sees to it that each
-is told once.
+A `Notify` says when a notice is due, and to which channels it goes; `meterkit.notices.dispatcher` sends each one once.
 """
 
 from __future__ import annotations
@@ -25,21 +24,21 @@ To: TypeAlias = "Channel | Callable[[Notice], object] | Iterable[Channel | Calla
 @dataclass(frozen=True)
 class Notify:
     """
-    Something that is told to somebody. Made by the class methods, of which each says when.
+    A rule for notices. Build it with one of the class methods; each says when its notices are due.
 
-    What concerns usage is told once for each company and billing period: of each tier, threshold or quota.
+    A notice about usage is sent once for each company, billing period and tier, threshold or quota.
 
     Attributes:
-        kinds: Of notices that it makes.
-        to: Where they go: channels of `meterkit.channels`, or functions that take a `Notice`.
-        meter: Only of this one; None for all.
-        share: Of a tier or a quota, at which it is near.
-        units: How many units are left, or used.
-        amount: How much is spent, in whole currency.
-        currency: Of the amount.
-        tier: Only of this one, from 1; None for all.
-        every: After so many calls.
-        days: Before the period ends, or before it is too late.
+        kinds: Kinds of notices that the rule creates.
+        to: Channels that they go to: `meterkit.channels`, or functions that take a `Notice`.
+        meter: Meter that the rule is limited to, or None for all.
+        share: Share of a tier or quota at which it is near, between 0 and 1, or None.
+        units: Number of units left or used, or None.
+        amount: Amount spent, in whole currency, or None.
+        currency: Three-letter code of the currency of *amount*, lower case.
+        tier: Number of the tier that the rule is limited to, from 2, or None for all.
+        every: Number of units from one notice to the next.
+        days: Number of days before the period ends, or before usage is too old.
     """
 
     kinds: tuple[Kind, ...]
@@ -65,17 +64,17 @@ class Notify:
         units: int | None = None,
     ) -> Notify:
         """
-        The next tier of a price is near: *share* of the current one is used, by default 0.8, or *units* are left.
+        Notify when the next tier of a price is near: *share* of the current one is used, or *units* are left.
 
         Args:
-            to: Where it is told.
-            meter: Only of this one.
-            tier: Only of the tier with this number, from 2.
-            share: From 0 to 1, as text or Decimal.
-            units: Instead of a share.
+            to: Channel or channels.
+            meter: Only this meter.
+            tier: Only the tier with this number, from 2.
+            share: Share of the tier, between 0 and 1, as text or Decimal; by default 0.8.
+            units: Number of units left, instead of *share*.
 
         Raises:
-            ConfigurationError: An argument is wrong; the message says the cure.
+            ConfigurationError: An argument is wrong; the message says how to correct it.
         """
         if share is not None and units is not None:
             raise ConfigurationError("Notify.tier_near() takes share= or units=, not both")
@@ -86,15 +85,15 @@ class Notify:
     @classmethod
     def tier_crossed(cls, *, to: To, meter: Meter | None = None, tier: int | None = None) -> Notify:
         """
-        The usage of a period has reached another tier of its price; of several at once, the last is told.
+        Notify when usage has reached another tier of its price; if several at once, only of the last.
 
         Args:
-            to: Where it is told.
-            meter: Only of this one.
-            tier: Only of the tier with this number, from 2.
+            to: Channel or channels.
+            meter: Only this meter.
+            tier: Only the tier with this number, from 2.
 
         Raises:
-            ConfigurationError: An argument is wrong; the message says the cure.
+            ConfigurationError: An argument is wrong; the message says how to correct it.
         """
         return cls(("tier_crossed",), _channels(to), meter=_meter(meter), tier=_tier(tier))
 
@@ -109,17 +108,17 @@ class Notify:
         currency: str = "usd",
     ) -> Notify:
         """
-        So many *units* of a meter are used, or usage costs so much, in a period.
+        Notify when *units* of a meter are used in a billing period, or its usage costs *amount*.
 
         Args:
-            to: Where it is told.
-            meter: Of which *units* are counted.
-            units: How many.
-            amount: In whole currency, of all meters; instead of *units*.
-            currency: Of *amount*.
+            to: Channel or channels.
+            meter: Meter of *units*.
+            units: Number of units used.
+            amount: Cost of the usage of all meters, in whole currency; instead of *meter* and *units*.
+            currency: Three-letter code of the currency of *amount*.
 
         Raises:
-            ConfigurationError: An argument is wrong; the message says the cure.
+            ConfigurationError: An argument is wrong; the message says how to correct it.
         """
         if (units is None) == (amount is None) or (units is not None) != (meter is not None):
             raise ConfigurationError("Notify.threshold() takes meter= and units=, or amount=")
@@ -135,70 +134,87 @@ class Notify:
     @classmethod
     def quota(cls, *, to: To, meter: Meter | None = None, share: str | Decimal = "0.8") -> Notify:
         """
-        A quota of ``governance=`` is near, by a *share* from 0 to 1; and it is reached.
+        Notify when *share* of a quota of ``governance=`` is used, and again when it is used up.
+
+        Args:
+            to: Channel or channels.
+            meter: Only quotas of this meter.
+            share: Share of the quota, between 0 and 1, as text or Decimal.
 
         Raises:
-            ConfigurationError: An argument is wrong; the message says the cure.
+            ConfigurationError: An argument is wrong; the message says how to correct it.
         """
         part = _share(share, "Notify.quota(share=...)")
         return cls(("quota_near", "quota_reached"), _channels(to), meter=_meter(meter), share=part)
 
     @classmethod
     def overdue(cls, *, to: To) -> Notify:
-        """An invoice is overdue; and then, none is any more. Known from webhooks."""
+        """Notify when a company is overdue, and again when it no longer is. Needs webhooks or `MeterKit.sync`."""
         return cls(("overdue", "recovered"), _channels(to))
 
     @classmethod
     def invoice_upcoming(cls, *, to: To, days: int = 3) -> Notify:
         """
-        A billing period ends in so many *days*; with what its usage costs so far.
+        Notify when a billing period ends within *days* days, with what its usage costs so far.
 
         Raises:
-            ConfigurationError: An argument is wrong; the message says the cure.
+            ConfigurationError: An argument is wrong; the message says how to correct it.
         """
         return cls(("invoice_upcoming",), _channels(to), days=_count(days, "Notify.invoice_upcoming(days=...)"))
 
     @classmethod
     def calls(cls, meter: Meter, *, to: To, every: int = 1) -> Notify:
         """
-        Each unit of *meter*, or each n-th, in a period. Told some seconds later, one by one, by their numbers.
+        Notify of every unit of *meter* in a billing period, or every n-th; one by one, some seconds later.
+
+        Args:
+            meter: Meter whose units count.
+            to: Channel or channels.
+            every: Number of units from one notice to the next, 1 or more.
 
         Raises:
-            ConfigurationError: An argument is wrong; the message says the cure.
+            ConfigurationError: An argument is wrong; the message says how to correct it.
         """
+        if not isinstance(meter, Meter):
+            raise ConfigurationError(f"Notify.calls(meter) must be a Meter, not {meter!r:.200}")
         number = _count(every, "Notify.calls(every=...)")
-        if number == 0 or not isinstance(meter, Meter):
-            raise ConfigurationError("Notify.calls(meter, every=...) takes a Meter, and 1 or more")
+        if number == 0:
+            raise ConfigurationError("Notify.calls(every=...) must be 1 or more")
         return cls(("calls",), _channels(to), meter=meter, every=number)
 
     @classmethod
     def rejected(cls, *, to: To) -> Notify:
-        """Stripe has rejected a meter event: its usage is billed to nobody until you act."""
+        """Notify when Stripe has rejected a meter event, whose usage is not billed until you act."""
         return cls(("rejected",), _channels(to))
 
     @classmethod
     def waiting(cls, *, to: To, days: int = 7) -> Notify:
         """
-        A company has usage and no Stripe customer; and its usage is too old for Stripe in so many *days*.
+        Notify when an unlinked company has usage, and again *days* days before the usage is too old for Stripe.
 
         Raises:
-            ConfigurationError: An argument is wrong; the message says the cure.
+            ConfigurationError: An argument is wrong; the message says how to correct it.
         """
         return cls(("waiting", "too_old"), _channels(to), days=_count(days, "Notify.waiting(days=...)"))
 
     @classmethod
     def trouble(cls, *, to: To) -> Notify:
-        """The journal, the ledger or reporting fails; for each kind of trouble once a day."""
+        """Notify when the journal, the ledger, reporting or syncing fails; once a day for each kind of trouble."""
         return cls(("trouble",), _channels(to))
 
 
 def checked_notify(
     given: Any, meters: Mapping[str, Meter], prices: Iterable[Price], governance: Governance | None
 ) -> tuple[Notify, ...]:
-    """What is to be told, of meters, tiers and quotas that there are; each channel under a name of its own."""
+    """
+    Return the rules of ``notify=``, checked against the kit.
+
+    Raises:
+        ConfigurationError: A meter, tier or quota does not exist, or two channels share a name.
+    """
     if isinstance(given, Notify) or not isinstance(given, Iterable):
         raise ConfigurationError(
-            f"notify= is a list of Notify, such as [Notify.tier_crossed(to=...)], not {given!r:.200}"
+            f"notify= must be a list of Notify, such as [Notify.tier_crossed(to=...)], not {given!r:.200}"
         )
     rules = tuple(given)
     tiers = {
@@ -207,24 +223,22 @@ def checked_notify(
     by_name: dict[str, Channel] = {}
     for rule in rules:
         if not isinstance(rule, Notify):
-            raise ConfigurationError(f"notify= is a list of Notify; {rule!r:.200} is none")
+            raise ConfigurationError(f"notify= must be a list of Notify; {rule!r:.200} is not a Notify")
         if rule.meter is not None and meters.get(rule.meter.name) != rule.meter:
             raise ConfigurationError(f"there is a Notify for {rule.meter}, which is not in meters=; add it there")
         if rule.tier is not None:
             most = tiers[rule.meter.name] if rule.meter is not None else max(tiers.values(), default=0)
             if most and rule.tier > most:
                 raise ConfigurationError(
-                    f"there is a Notify for tier {rule.tier}, and the last tier of prices= is {most}"
+                    f"there is a Notify for tier {rule.tier}, but the last tier of prices= is {most}"
                 )
         if "quota_near" in rule.kinds and not _has_quota(rule, governance):
-            raise ConfigurationError(
-                "Notify.quota() tells of a quota, and governance= has none: add Quota(meter, limit)"
-            )
+            raise ConfigurationError("Notify.quota() needs a quota, but governance= has none: add Quota(meter, limit)")
         for channel in rule.to:
             if by_name.setdefault(channel.name, channel) is not channel and by_name[channel.name] != channel:
                 raise ConfigurationError(
-                    f"two channels are named {channel.name!r:.100}, by which the ledger remembers what each has "
-                    "delivered: use one of them twice, or give one another name="
+                    f"two channels are named {channel.name!r:.100}, but the ledger records deliveries by channel name: "
+                    "use one channel for both, or give one another name="
                 )
     return rules
 
@@ -237,27 +251,25 @@ def _has_quota(rule: Notify, governance: Governance | None) -> bool:
 def _channels(to: Any) -> tuple[Channel, ...]:
     several = to if isinstance(to, list | tuple | set) else [to]
     if not several:
-        raise ConfigurationError("Notify(to=...) is empty, so nobody would be told; give it a channel")
+        raise ConfigurationError("Notify(to=...) is empty, so nobody would be notified; give it a channel")
     return tuple(channel_of(each) for each in several)
 
 
 def _meter(meter: Any) -> Meter | None:
     if meter is not None and not isinstance(meter, Meter):
-        raise ConfigurationError(f"Notify(meter=...) is a Meter, not {meter!r:.200}")
+        raise ConfigurationError(f"Notify(meter=...) must be a Meter, not {meter!r:.200}")
     return meter
 
 
 def _tier(tier: Any) -> int | None:
     if tier is not None and (isinstance(tier, bool) or not isinstance(tier, int) or tier < 2):
-        raise ConfigurationError(
-            f"Notify(tier=...) is the number of a tier that can be crossed into, from 2, not {tier!r}"
-        )
+        raise ConfigurationError(f"Notify(tier=...) must be the number of a tier, from 2, not {tier!r}")
     return tier
 
 
 def _count(number: Any, what: str) -> int:
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= MAX_QUANTITY:
-        raise ConfigurationError(f"{what} is a whole number, not {number!r:.200}")
+        raise ConfigurationError(f"{what} must be a whole number, 0 or more, not {number!r:.200}")
     return number
 
 
@@ -267,5 +279,5 @@ def _share(share: Any, what: str) -> Decimal:
     except InvalidOperation:
         part = None
     if part is None or not 0 < part < 1:
-        raise ConfigurationError(f"{what} is a part such as '0.8', as text or Decimal, not {share!r:.200}")
+        raise ConfigurationError(f"{what} must be a share such as '0.8', as text or Decimal, not {share!r:.200}")
     return part

@@ -1,8 +1,8 @@
 """
 Notices and their deliveries in the ledger, each written once.
 
-A notice is written once, by whoever sees first what it is about: its key says what that is. A delivery is taken by one
-process at a time, and again by another if that one does not come back: it may be told twice, under the same key.
+A notice is written once, by the first process that finds it due: its key says what it is about. A delivery is claimed
+by one process at a time, and by another if that one dies: the notice may then be sent twice, under the same key.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from meterkit.ledger.database import Database, insert_once
 from meterkit.notices.notice import Kind, Notice
 
 CLAIM_SECONDS = 120
-"""For how long a delivery is somebody's; longer than any channel may take."""
+"""How long a claim on a delivery lasts; longer than any channel may take."""
 
 FIRST_PAUSE = 30
 LONGEST_PAUSE = 3600
-"""Seconds between two attempts, doubled each time."""
+"""Shortest and longest delay between two attempts, in seconds; doubled each time."""
 
 GIVEN_UP_SECONDS = 3 * 24 * 3600
-"""After so long, nobody wants to hear it any more."""
+"""Age of a notice at which a failed delivery is no longer retried."""
 
 KEPT_SECONDS = 400 * 24 * 3600
-"""Longer than the longest billing period: what was told in it is not told again."""
+"""How long notices are kept: longer than the longest billing period, so that none is sent twice in it."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoticeDelivery:
     """
-    A notice on its way. Times are in unix seconds.
+    The delivery of one notice through one channel.
 
     Attributes:
-        notice: It.
-        channel: By name.
+        notice: Notice to deliver.
+        channel: Name of the channel.
         state: ``waiting``, ``delivered`` or ``given_up``.
-        attempts: How many there were.
-        next_attempt_at: When it is tried again.
-        error: What went wrong last.
-        settled_at: When it was delivered, or given up.
+        attempts: Number of attempts so far.
+        next_attempt_at: Time of the next attempt, Unix seconds.
+        error: Error of the last attempt, or empty.
+        settled_at: Time at which it was delivered or given up, Unix seconds, or None.
     """
 
     notice: Notice
@@ -58,11 +58,11 @@ class NoticeDelivery:
 
 class NoticeStore:
     """
-    The notices of a ledger.
+    Store of a ledger's notices.
 
     Args:
-        database: Where they are kept.
-        clock: Unix time in seconds.
+        database: Database of the ledger.
+        clock: Function that returns Unix seconds.
     """
 
     def __init__(self, database: Database, *, clock: Callable[[], float]) -> None:
@@ -71,13 +71,13 @@ class NoticeStore:
 
     def put(self, notices: Iterable[tuple[Notice, Iterable[str]]]) -> int:
         """
-        Write notices, each with the names of its channels, but for those that were written before.
+        Write notices, each with the names of its channels; those that were written before stay as they are.
 
         Returns:
-            How many are new.
+            Number of new notices.
 
         Raises:
-            LedgerError: None was written.
+            LedgerError: The ledger failed; nothing was written.
         """
         new = 0
         with self._database.transaction() as connection:
@@ -105,7 +105,7 @@ class NoticeStore:
         return new
 
     def claim(self, channel: str) -> NoticeDelivery | None:
-        """The next delivery that is due through *channel*, which nobody else gets for a while."""
+        """Claim and return the next delivery that is due through *channel*; None if there is none."""
         now = int(self._clock())
         table = schema.deliveries
         due = (
@@ -131,7 +131,7 @@ class NoticeStore:
                     return _delivery(row)
 
     def settle(self, delivery: NoticeDelivery, error: str | None) -> None:
-        """Write down what became of *delivery*: None where it was delivered."""
+        """Record the outcome of *delivery*: its *error*, or None if it was delivered."""
         now = int(self._clock())
         table = schema.deliveries
         changes: dict[str, Any]
@@ -147,7 +147,7 @@ class NoticeStore:
             connection.execute(mine.values(**changes))
 
     def deliveries(self, *, limit: int = 100, company: str | None = None) -> list[NoticeDelivery]:
-        """The latest, newest first, so many at most."""
+        """Return the latest *limit* deliveries, newest first."""
         table = schema.deliveries
         query = sa.select(table, schema.notices).join(schema.notices, schema.notices.c.key == table.c.notice)
         if company is not None:
@@ -157,20 +157,20 @@ class NoticeStore:
             return [_delivery(row) for row in connection.execute(query)]
 
     def known(self, keys: Iterable[str]) -> set[str]:
-        """Which of *keys* were written, were they delivered or not."""
+        """Return those of *keys* that were written, whether delivered or not."""
         query = sa.select(schema.notices.c.key).where(schema.notices.c.key.in_(list(keys)))
         with self._database.snapshot() as connection:
             return set(connection.scalars(query))
 
     def of_kinds(self, *kinds: Kind) -> list[tuple[str, str, str]]:
-        """Key, kind and company of all that is kept of some kinds."""
+        """Return key, kind and company of all stored notices of *kinds*, oldest first."""
         table = schema.notices
         query = sa.select(table.c.key, table.c.kind, table.c.company).where(table.c.kind.in_(kinds))
         with self._database.snapshot() as connection:
             return [(row.key, row.kind, row.company) for row in connection.execute(query.order_by(table.c.created_at))]
 
     def forget(self) -> None:
-        """What nobody needs to know any more."""
+        """Delete notices that are older than `KEPT_SECONDS`, with their deliveries."""
         old = sa.select(schema.notices.c.key).where(schema.notices.c.created_at < int(self._clock()) - KEPT_SECONDS)
         with self._database.transaction() as connection:
             connection.execute(sa.delete(schema.deliveries).where(schema.deliveries.c.notice.in_(old)))

@@ -1,7 +1,7 @@
 """
 Generate the code for the meters and prices of an existing account.
 
-What stands in Stripe was written by somebody: it gets into the code as literals, and into comments without line breaks.
+Texts from Stripe are untrusted: they get into the code only as literals, and into comments without line breaks.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from meterkit.stripe_api.outcomes import naming_failures
 from meterkit.stripe_api.transport import PAGE_SIZE, plain
 
 WIDTH = 88
-"""Of a line, as formatters have it where nobody told them otherwise."""
+"""Line width: the default of common formatters."""
 
-TO_SAY = "/say-what-counts"
-"""The path that an imported meter counts, so that none counts every request before somebody has said which."""
+PLACEHOLDER_PATH = "/say-what-counts"
+"""Path of an imported meter, so that it does not count every request until a real path is filled in."""
 
 Known = Mapping[str, Any]
 
 
 def code_of(client: stripe.StripeClient) -> str:
     """
-    A module that makes a kit with the account's meters and prices.
+    Return the code of a module that builds a kit with the account's meters and prices.
 
     Raises:
-        StripeFailedError: Stripe did not answer, or refuses.
+        StripeFailedError: Stripe failed or refused.
     """
     v1 = client.v1
     with naming_failures("import"):
@@ -49,7 +49,7 @@ def code_of(client: stripe.StripeClient) -> str:
     known: dict[str, Meter] = {}
     for found in reversed(meters):
         try:
-            meter = Meter(found.event_name, path=TO_SAY)
+            meter = Meter(found.event_name, path=PLACEHOLDER_PATH)
         except ConfigurationError as error:
             left_out.append(f"the meter {found.id}: {error}")
             continue
@@ -61,28 +61,28 @@ def code_of(client: stripe.StripeClient) -> str:
     names: dict[str, str] = {}
     for meter in known.values():
         names[meter.name] = _variable(meter.name, set(names.values()))
-    return _module(names, _sold(prices, known, left_out), left_out)
+    return _module(names, _converted(prices, known, left_out), left_out)
 
 
-def _sold(prices: list[dict[str, Any]], meters: dict[str, Meter], left_out: list[str]) -> list[Price]:
-    """The prices as the code says them; *left_out* gets those that it cannot say, with the reason."""
+def _converted(prices: list[dict[str, Any]], meters: dict[str, Meter], left_out: list[str]) -> list[Price]:
+    """Return the prices that can be expressed in code; add the others to *left_out*, with the reason."""
     replaced = {each: price["id"] for price in prices for each in replaced_by(price)}
     taken = {price["lookup_key"] for price in prices}
-    sold: list[Price] = []
-    # Those with a lookup key first, and the oldest: provisioning finds them by it, and the others by what they cost.
+    converted: list[Price] = []
+    # Those with a lookup key first, then by age: provisioning finds those by their key, and the others by their cost.
     for known in sorted(prices, key=lambda each: (each["lookup_key"] is None, each["created"], each["id"])):
         try:
             price = _price(known, meters, replaced)
         except ConfigurationError as error:
             left_out.append(f"the price {known['id']}: {error}")
             continue
-        if known["lookup_key"] is None and _any_costs(known, price, sold):
-            left_out.append(f"the price {known['id']}: another of its meter costs the same")
+        if known["lookup_key"] is None and _any_costs(known, price, converted):
+            left_out.append(f"the price {known['id']}: another price of its meter costs the same")
             continue
         key = known["lookup_key"] or _free(lookup_key_of(price), taken)
         taken.add(key)
-        sold.append(price if key == lookup_key_of(price) else _under(key, price))
-    return sold
+        converted.append(price if key == lookup_key_of(price) else _with_key(key, price))
+    return converted
 
 
 def _price(known: Known, meters: dict[str, Meter], replaced: dict[str, str]) -> Price:
@@ -90,33 +90,35 @@ def _price(known: Known, meters: dict[str, Meter], replaced: dict[str, str]) -> 
     if recurring.get("usage_type") != "metered":
         raise ConfigurationError("it is not metered")
     if recurring.get("meter") not in meters:
-        raise ConfigurationError("its meter is not active, or left out")
+        raise ConfigurationError("its meter is not active, or was left out")
     if known["id"] in replaced and known["lookup_key"] is None:
         raise ConfigurationError(f"{replaced[known['id']]} has replaced it")
     if recurring.get("interval_count", 1) != 1:
         raise ConfigurationError(f"it is billed every {recurring['interval_count']} {recurring['interval']}s")
     if len(known.get("currency_options") or ()) > 1:
-        raise ConfigurationError(f"it has amounts in further currencies: {', '.join(known['currency_options'])}")
+        raise ConfigurationError(f"it has amounts in several currencies: {', '.join(known['currency_options'])}")
     if known["currency"] in CONTRADICTED:
-        raise ConfigurationError(f"Stripe contradicts itself about the unit of {known['currency'].upper()}")
+        raise ConfigurationError(
+            f"Stripe's documentation contradicts itself about the unit of {known['currency'].upper()}"
+        )
     price = price_of(known, meters[recurring["meter"]])
     if not costs_the_same(known, price):
-        raise ConfigurationError("it is billed in a way that meterkit does not know")
+        raise ConfigurationError("it is billed in a way that meterkit does not support")
     return price
 
 
-def _any_costs(known: Known, price: Price, sold: list[Price]) -> bool:
-    return any(costs_the_same(known, each) for each in sold if each.meter == price.meter)
+def _any_costs(known: Known, price: Price, converted: list[Price]) -> bool:
+    return any(costs_the_same(known, each) for each in converted if each.meter == price.meter)
 
 
 def _free(key: str, taken: set[str]) -> str:
-    """*key*, with a number if another price has it: provisioning sets it on the price that costs the same."""
+    """Return *key*, numbered if another price has it; provisioning sets it on the price that costs the same."""
     return next(
         each for each in (key, *(f"{key}:{number}" for number in range(2, len(taken) + 3))) if each not in taken
     )
 
 
-def _under(key: str, price: Price) -> Price:
+def _with_key(key: str, price: Price) -> Price:
     return Price(
         price.meter,
         price.scheme,
@@ -132,14 +134,14 @@ def _under(key: str, price: Price) -> Price:
 def _module(names: dict[str, str], prices: list[Price], left_out: list[str]) -> str:
     comments = [_comment(f"Left out: {each}") for each in left_out]
     if not names:
-        return "\n".join(["# This account has no active meter that could be said in code.", *comments, ""])
+        return "\n".join(["# No active meter in this account can be expressed in code.", *comments, ""])
     tiered = any(price.scheme in ("graduated", "volume") for price in prices)
     imported = ["Meter", "MeterKit", *(["Price"] if prices else []), *(["Tier"] if tiered else [])]
     lines = [f"from meterkit import {', '.join(imported)}", ""]
     lines += [*comments, ""] if comments else []
-    lines += ["# Until their path= says what counts, requests count for none of these.", ""]
+    lines += ["# No requests count for these meters until you replace their path=.", ""]
     for name, variable in names.items():
-        path = f"path={_literal(TO_SAY)},  # or route=; and method=, status=, value="
+        path = f"path={_literal(PLACEHOLDER_PATH)},  # or route=; and method=, status=, value="
         lines += [f"{variable} = Meter(", f"    {_literal(name)},", f"    {path}", ")"]
     lines += ["", "kit = MeterKit(", "    meters=[", *(f"        {variable}," for variable in names.values()), "    ],"]
     if prices:
@@ -167,7 +169,7 @@ def _code(price: Price, meter: str) -> list[str]:
 
 
 def _tier(tier: Tier) -> list[str]:
-    """In one line, or in several where that would be too long."""
+    """Return the code of a tier, in one line unless that would be too long."""
     arguments = [] if tier.up_to is None else [f"up_to={tier.up_to:_}"]
     arguments.append(f"unit_price={_amount(tier.unit_price)}")
     if tier.flat_price is not None:
@@ -183,7 +185,7 @@ def _amount(amount: Any) -> str:
 
 
 def _literal(text: str) -> str:
-    """A str of Python's, in double quotes wherever formatters want them."""
+    """Return a Python string literal, in double quotes where formatters prefer them."""
     literal = repr(text)
     return f'"{literal[1:-1]}"' if '"' not in literal else literal
 

@@ -12,15 +12,16 @@ Kind: TypeAlias = Literal["create", "adopt", "change", "unchanged", "drift"]
 @dataclass(slots=True)
 class Step:
     """
-    One object, and what becomes of it.
+    What provisioning does with one object.
 
     Attributes:
-        kind: ``create``; ``adopt``: it is there, and gets our lookup key; ``change``; ``unchanged``; ``drift``: Stripe
-            cannot change it into what the code says.
+        kind: ``create``; ``adopt``: it exists, and is given the lookup key; ``change``; ``unchanged``; ``drift``:
+            Stripe's API cannot make it match the code.
         what: ``meter``, ``product`` or ``price``.
-        name: By which it is found.
-        why: What is different.
-        choices: What can be done about drift, and about what a change leaves behind.
+        name: Name by which the object is found: event name, product id, lookup key or price id.
+        why: Difference between Stripe and the code, or empty.
+        choices: Ways to resolve drift, and consequences of a change.
+        act: Function that takes the step; None if there is nothing to do.
     """
 
     kind: Kind
@@ -34,11 +35,11 @@ class Step:
 @dataclass(slots=True)
 class Plan:
     """
-    All steps, in their order.
+    All steps, in order.
 
     Attributes:
-        livemode: Whether it is about the account's real money.
-        steps: For each meter, its own, then its product's and its prices'.
+        livemode: Whether the Stripe key is for live mode.
+        steps: For each meter, its own step, then those of its product and its prices.
     """
 
     livemode: bool
@@ -46,10 +47,10 @@ class Plan:
 
     @property
     def drift(self) -> list[Step]:
-        """What has to be decided by a human."""
+        """Steps that need a decision by a human."""
         return [step for step in self.steps if step.kind == "drift"]
 
     @property
     def changes(self) -> list[Step]:
-        """What applying it does."""
+        """Steps that applying the plan takes."""
         return [step for step in self.steps if step.act is not None]

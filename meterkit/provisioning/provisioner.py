@@ -1,9 +1,10 @@
 """
 Make Stripe's meters, products and prices match the code.
 
-First a plan, then its steps, one after the other. Each can be repeated: what is there is found again, a meter by its
-event name, a product by its id, a price by its lookup key; and until it can be found, Stripe knows the request by its
-Idempotency-Key. What Stripe cannot change is drift: it is named, with the choices that are left, and not touched.
+First a plan, then its steps, one after the other. Each can be repeated: existing objects are found again, a meter by
+its event name, a product by its id, a price by its lookup key; and until they can be found, Stripe recognises the
+request by its Idempotency-Key. What Stripe cannot change is drift: the plan names it, with the choices that are left,
+and it is not touched.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ from meterkit.provisioning.writer import CatalogWriter, lookup_key_of
 from meterkit.stripe_api.outcomes import naming_failures
 from meterkit.stripe_api.transport import PAGE_SIZE
 
-WAYS = {
+REQUIRED = {
     "formula": "sum",
     "event_time_window": None,
     "customer key": "stripe_customer_id",
     "value key": "value",
 }
 """
-How a meter has to be. Hourly sums of an hour are added up: any other formula, or a window in which only the last event
-counts, would lose usage.
+Required settings of a meter. Several meter events of one hour must add up: any other formula, or a window in which only
+the last event counts, would lose usage.
 """
 
 
@@ -39,8 +40,8 @@ class Provisioner:
     Compares the code with an account, and makes the account match.
 
     Args:
-        client: Of stripe-python.
-        livemode: Whether the key is a live one.
+        client: Client of stripe-python.
+        livemode: Whether the key is for live mode.
     """
 
     def __init__(self, client: stripe.StripeClient, *, livemode: bool) -> None:
@@ -50,36 +51,36 @@ class Provisioner:
 
     def plan(self, meters: Iterable[Meter], prices: Iterable[Price]) -> Plan:
         """
-        Say what would be done. Only reads.
+        Return what would be done, without doing it.
 
         Raises:
-            StripeFailedError: Stripe did not answer, or refuses.
+            StripeFailedError: Stripe failed or refused.
             ConfigurationError: Two prices have the same lookup key.
         """
         prices = list(prices)
         _check_keys(prices)
         with naming_failures():
-            there: dict[str, list[Any]] = {}
+            existing: dict[str, list[Any]] = {}
             for found in self._client.v1.billing.meters.list({"limit": PAGE_SIZE}).auto_paging_iter():
-                there.setdefault(found.event_name, []).append(found)
-            names = {found.id: name for name, of_name in there.items() for found in of_name}
-            selling = PricePlanner(self._client, self._writes, names)
+                existing.setdefault(found.event_name, []).append(found)
+            names = {found.id: name for name, of_name in existing.items() for found in of_name}
+            planner = PricePlanner(self._client, self._writes, names)
             steps: list[Step] = []
             for meter in meters:
                 own = [price for price in prices if price.meter.name == meter.name]
-                steps += self._plan(meter, own, there.get(meter.event_name, []), selling)
+                steps += self._plan(meter, own, existing.get(meter.event_name, []), planner)
             return Plan(self._livemode, steps)
 
     def apply(self, plan: Plan, *, done: Callable[[Step], object] | None = None) -> None:
         """
-        Take the steps of *plan*, but for drift.
+        Take the steps of *plan*, except drift.
 
         Args:
-            plan: Made a moment ago.
-            done: Called after each step.
+            plan: Plan to apply, created just before.
+            done: Function that is called after each step.
 
         Raises:
-            StripeFailedError: Stripe did not answer, or refuses; what was done stays, and another run goes on.
+            StripeFailedError: Stripe failed or refused; completed steps stay, and another run continues.
         """
         for step in plan.changes:
             assert step.act is not None
@@ -88,19 +89,19 @@ class Provisioner:
             if done is not None:
                 done(step)
 
-    def _plan(self, meter: Meter, prices: list[Price], found: list[Any], selling: PricePlanner) -> list[Step]:
-        """All that concerns *meter*; where something has drifted, nothing of it is touched."""
+    def _plan(self, meter: Meter, prices: list[Price], found: list[Any], planner: PricePlanner) -> list[Step]:
+        """Return all steps for *meter*; if any of them is drift, only those that change nothing."""
         step = self._plan_meter(meter, found)
         if step.kind == "drift" or not prices:
             return [step]
-        steps = [step, *selling.steps(meter, prices)]
+        steps = [step, *planner.steps(meter, prices)]
         if any(each.kind == "drift" for each in steps):
             return [each for each in steps if each.act is None]
         return steps
 
     def _plan_meter(self, meter: Meter, found: list[Any]) -> Step:
         name = meter.event_name
-        # Of several with one name, at most one is active. One that is inactive and does not fit is history.
+        # Of several with one event name, at most one is active. Inactive ones that do not fit are ignored.
         fitting = [each for each in found if not flaws_of(each)]
         known = next((each for each in found if each.status == "active"), next(iter(fitting), None))
         if known is None:
@@ -128,14 +129,16 @@ class Provisioner:
 
 
 def flaws_of(meter: Any) -> list[str]:
-    """In what a meter of Stripe's is not as usage has to be added up."""
-    ways = {
+    """Return which settings of a Stripe meter differ from those that are required."""
+    settings = {
         "formula": meter.default_aggregation.formula,
         "event_time_window": meter.event_time_window,
         "customer key": meter.customer_mapping.event_payload_key,
         "value key": meter.value_settings.event_payload_key,
     }
-    return [f"{what} is {is_!r}, not {WAYS[what]!r}" for what, is_ in ways.items() if is_ != WAYS[what]]
+    return [
+        f"{name} is {value!r}, not {REQUIRED[name]!r}" for name, value in settings.items() if value != REQUIRED[name]
+    ]
 
 
 def _check_keys(prices: list[Price]) -> None:

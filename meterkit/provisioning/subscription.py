@@ -16,18 +16,18 @@ from meterkit.stripe_api.idempotency import create_once
 from meterkit.stripe_api.outcomes import naming_failures
 
 ENDED = ("canceled", "incomplete_expired")
-"""Stripe's words for subscriptions that bill nothing any more."""
+"""Statuses of subscriptions that bill nothing any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class SubscriptionResult:
     """
-    What a company has in Stripe now.
+    The customer and subscription of a company.
 
     Attributes:
-        customer: ``cus_...``.
-        subscription: ``sub_...``.
-        is_new: The subscription was made now.
+        customer: Stripe customer id, ``cus_...``.
+        subscription: Stripe subscription id, ``sub_...``.
+        is_new: Whether the subscription was created by this call.
     """
 
     customer: str
@@ -46,21 +46,21 @@ def subscribe(
     days_until_due: int | None,
 ) -> SubscriptionResult:
     """
-    Make the customer and the subscription, as far as they are not there. Can be repeated.
+    Create the Stripe customer and the subscription if they do not exist, and link the company. Can be repeated.
 
     Args:
-        client: Of stripe-python.
-        accounts: Of the ledger, which remembers the customer.
-        prices: What is subscribed to.
-        company: As the application knows it.
-        metadata_key: Under which the customer's metadata name it.
-        about: The customer's ``name`` and ``email``, if they are known.
-        days_until_due: Send invoices that are due after so many days; None charges automatically.
+        client: Client of stripe-python.
+        accounts: Store in which the company is linked.
+        prices: Prices of the subscription.
+        company: Company id, as the application knows it.
+        metadata_key: Key under which the customer's metadata contain the company id.
+        about: ``name`` and ``email`` of a new customer, as far as they are known.
+        days_until_due: Send invoices due after this many days; None charges automatically.
 
     Raises:
-        ConfigurationError: A price is not in Stripe yet.
-        StripeFailedError: Stripe did not answer, or refuses.
-        LedgerError: The ledger could not keep the customer.
+        ConfigurationError: A price does not exist in Stripe yet.
+        StripeFailedError: Stripe failed or refused.
+        LedgerError: The link could not be stored.
     """
     with naming_failures(f"subscribe {company}"):
         ids = _price_ids(client, list(prices))
@@ -75,7 +75,7 @@ def subscribe(
 
 
 def _customer(client: stripe.StripeClient, metadata: dict[str, str]) -> str:
-    """A new one; or that which a run that was broken off has made within the last day."""
+    """Return the id of a new customer, or of the one that an interrupted run created within the last day."""
 
     def still_there(made: Any) -> Any:
         found = None if made is None else client.v1.customers.retrieve(made.id)
@@ -88,14 +88,14 @@ def _subscription(
     client: stripe.StripeClient, customer: str, prices: list[str], days_until_due: int | None
 ) -> SubscriptionResult:
     def running(_: Any = None) -> Any:
-        for held in client.v1.subscriptions.list({"customer": customer, "limit": 100}).auto_paging_iter():
-            if held.status not in ENDED and {item.price.id for item in held["items"].data} & set(prices):
-                return held
+        for each in client.v1.subscriptions.list({"customer": customer, "limit": 100}).auto_paging_iter():
+            if each.status not in ENDED and {item.price.id for item in each["items"].data} & set(prices):
+                return each
         return None
 
-    held = running()
-    if held is not None:
-        return SubscriptionResult(customer, held.id, is_new=False)
+    existing = running()
+    if existing is not None:
+        return SubscriptionResult(customer, existing.id, is_new=False)
     params: Any = {"customer": customer, "items": [{"price": price} for price in prices]}
     if days_until_due is not None:
         params |= {"collection_method": "send_invoice", "days_until_due": days_until_due}

@@ -1,7 +1,7 @@
 """
 The requests that create and change meters, products and prices.
 
-Each can be repeated: until what it made can be found, Stripe knows the request by its Idempotency-Key.
+Each can be repeated: until its object can be found, Stripe recognises the request by its Idempotency-Key.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from meterkit.stripe_api.idempotency import create_once
 from meterkit.stripe_api.transport import plain
 
 REPLACES = "meterkit_replaces"
-"""Metadata of a price: the ids of those that it replaces, latest first."""
+"""Metadata key of a price: the ids of the prices that it replaces, latest first."""
 
 REPLACED_BY = "meterkit_replaced_by"
-"""Metadata of a price that was archived: the lookup key under which another is sold now."""
+"""Metadata key of an archived price: the lookup key of the price that replaced it."""
 
-REPLACED = 12
-"""So many ids are kept: Stripe takes 500 characters."""
+MAX_REPLACED = 12
+"""Number of ids that are kept: Stripe accepts 500 characters."""
 
 
 class CatalogWriter:
     """
-    Makes and changes objects.
+    Creates and changes meters, products and prices.
 
     Args:
-        client: Of stripe-python.
+        client: Client of stripe-python.
 
     Attributes:
-        meters: The ids of meters, of those that are there and those that have been made, by event name.
+        meters: Ids of existing and created meters, by event name.
     """
 
     def __init__(self, client: stripe.StripeClient) -> None:
@@ -45,7 +45,7 @@ class CatalogWriter:
         self.meters: dict[str, str] = {}
 
     def create_meter(self, meter: Meter) -> None:
-        """One that adds up what it is sent."""
+        """Create a meter that adds up its events."""
         params: Any = {
             "display_name": meter.name,
             "event_name": meter.event_name,
@@ -56,17 +56,17 @@ class CatalogWriter:
         self.meters[meter.event_name] = made.id
 
     def reactivate(self, meter: str) -> None:
-        """Let a meter take events again."""
+        """Make a meter accept events again."""
         self._v1.billing.meters.reactivate(meter)
 
     def create_product(self, meter: Meter) -> None:
-        """What the prices of *meter* belong to."""
+        """Create the product of *meter*, to which its prices belong."""
         name = meter.name.replace("_", " ")
         params: Any = {"id": product_id_of(meter), "name": name[:1].upper() + name[1:]}
         create_once("product", self._v1.products.create, params, look=lambda _: self.product(params["id"]))
 
     def product(self, identity: str) -> Any | None:
-        """The product of that id, if there is one."""
+        """Return the product with this id, or None."""
         try:
             found = self._v1.products.retrieve(identity)
         except stripe.InvalidRequestError as error:
@@ -76,22 +76,22 @@ class CatalogWriter:
         return None if getattr(found, "deleted", False) else found
 
     def unarchive(self, product: str) -> None:
-        """Let a product be sold again."""
+        """Make an archived product active again."""
         self._v1.products.update(product, {"active": True})
 
     def update(self, price: str, params: Any) -> None:
-        """Change what may change about a price."""
+        """Change the mutable fields of a price."""
         self._v1.prices.update(price, params)
 
     def create_price(self, price: Price, key: str, product: str, *, replaces: Mapping[str, Any] | None = None) -> None:
         """
-        Sell *price* under the lookup key *key*.
+        Create *price* under the lookup key *key*.
 
         Args:
-            price: What it costs.
-            key: By which it is found.
-            product: What it is a price of.
-            replaces: Stripe's price that loses the key; the new one has all else that was said of it.
+            price: Price to create.
+            key: Lookup key by which it is found.
+            product: Id of the product that it belongs to.
+            replaces: Stripe price that has the lookup key now; the new price takes over its other settings.
         """
         params = params_of(price)
         params["recurring"]["meter"] = self.meters[price.meter.event_name]
@@ -105,12 +105,12 @@ class CatalogWriter:
         return next((meter for meter in active if meter.event_name == event_name), None)
 
     def _price(self, price: Price, key: str) -> Any | None:
-        held = self._v1.prices.list({"lookup_keys": [key], "active": True, "expand": ["data.tiers"]}).data
+        found = self._v1.prices.list({"lookup_keys": [key], "active": True, "expand": ["data.tiers"]}).data
         meter = self.meters[price.meter.event_name]
         return next(
             (
                 each
-                for each in held
+                for each in found
                 if costs_the_same(plain(each), price) and plain(each)["recurring"]["meter"] == meter
             ),
             None,
@@ -119,7 +119,7 @@ class CatalogWriter:
 
 def _passed_on(old: Mapping[str, Any]) -> dict[str, Any]:
     metadata = {name: value for name, value in old["metadata"].items() if name != REPLACED_BY}
-    metadata[REPLACES] = " ".join([old["id"], *str(metadata.get(REPLACES, "")).split()][:REPLACED])
+    metadata[REPLACES] = " ".join([old["id"], *str(metadata.get(REPLACES, "")).split()][:MAX_REPLACED])
     params: dict[str, Any] = {"metadata": metadata}
     if old.get("nickname"):
         params["nickname"] = old["nickname"]
@@ -129,12 +129,12 @@ def _passed_on(old: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def lookup_key_of(price: Price) -> str:
-    """Under which *price* is found in Stripe: its own, or one of its meter, currency and interval."""
+    """Return the lookup key of *price* in Stripe: its own, or one derived from its meter, currency and interval."""
     return price.lookup_key or f"meterkit:{price.meter.event_name}:{price.currency}:{price.interval}"
 
 
 def product_id_of(meter: Meter) -> str:
-    """Of the product that a meter's prices belong to; Stripe takes letters, digits, dashes and underscores."""
+    """Return the id of a meter's product; Stripe accepts letters, digits, dashes and underscores."""
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", meter.event_name)
     if plain != meter.event_name:
         plain += "_" + hashlib.sha256(meter.event_name.encode()).hexdigest()[:8]

@@ -24,11 +24,11 @@ if TYPE_CHECKING:  # imported by the kits that have such a part
 
 class Assembly:
     """
-    What the optional parts of one kit share.
+    Builds the optional parts of one kit.
 
     Args:
-        supervisor: Runtime of the kit in each process; its governor and dispatcher are set here.
-        counting: Recorder of the kit.
+        supervisor: Supervisor of the kit; its governor and dispatcher are set here.
+        recorder: Recorder of the kit.
         meters: Meters of the kit, by name.
         prices: Prices of the kit.
         governance: Rules of the kit, or None.
@@ -58,7 +58,7 @@ class Assembly:
 
     def governor(self) -> Governor | None:
         """
-        Build what decides whether a request is allowed; None without ``governance=``. Call it first.
+        Build the governor; None without ``governance=``. Call this first: other parts share its limit caches.
 
         Raises:
             ConfigurationError: ``governance=`` is not valid for this kit.
@@ -113,7 +113,7 @@ class Assembly:
 
     def customer_page(self, path: str | None, *, webhook: Webhook | None) -> CustomerPage | None:
         """
-        Build the page at which a company sees its own usage; None without ``customer_page=``.
+        Build the customer page; None without ``customer_page=``.
 
         Raises:
             ConfigurationError: *path* is not a path, or is the webhook's.
@@ -136,7 +136,7 @@ class Assembly:
     def webhook_endpoint(
         self, webhook: Webhook | None, *, receive: Callable[[bytes, str | None], bool]
     ) -> WebhookEndpoint | None:
-        """Build what responds to Stripe; None if there is no webhook, or a view of the application responds to it."""
+        """Build the webhook endpoint; None if there is no webhook, or a view of the application receives it."""
         path = None if webhook is None else webhook.path
         if path is None:
             return None

@@ -1,8 +1,8 @@
 """
 Import past usage from a CSV file.
 
-A file is known by its content, and goes in by portions, each of them once: so it can be broken off and begun again, and
-the same file twice counts once. All of it is checked before any of it is counted.
+A file is identified by its content, and imported in portions, each of them once: an import that was interrupted can be
+repeated, and the same file counts once. The whole file is checked before any of it is counted.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from meterkit.runtime.process import ProcessRuntime
 T = TypeVar("T")
 
 PORTION = 500
-"""Rows in one transaction: some milliseconds, for which others who flush have to wait."""
+"""Rows in one transaction: it takes some milliseconds, for which other processes' flushes wait."""
 
 SHOWN = 10
-"""So many wrong lines are named."""
+"""Number of wrong lines that the error lists."""
 
 COLUMNS = ("meter", "company", "quantity", "at", "user")
-"""The last may be missing, or empty."""
+"""Columns of the file; the last may be missing, or empty."""
 
 Track = Callable[[Iterable[T], int], Iterable[T]]
-"""Hands things on, one by one, and shows how many of how many have passed."""
+"""Function that wraps an iterable and its length, to show progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class BackfillResult:
     """
-    What became of a file.
+    Result of the import of one file.
 
     Attributes:
-        rows: How many there are.
-        counted: How many of them were counted now.
-        known: How many had been counted before.
+        rows: Number of rows in the file.
+        counted: Number of rows that were counted now.
+        known: Number of rows that had been counted before.
     """
 
     rows: int
@@ -59,65 +59,65 @@ def backfill(
     runtime: ProcessRuntime, meters: Mapping[str, Meter], path: Path, *, now: float, track: Track[int]
 ) -> BackfillResult:
     """
-    Count the rows of a CSV file with the columns ``meter,company,quantity,at`` and, if wanted, ``user``.
+    Count the rows of a CSV file with the columns ``meter,company,quantity,at`` and optionally ``user``.
 
     Args:
-        runtime: Whose ledger it goes to.
-        meters: Those that a row may name.
-        path: Of the file, in UTF-8.
-        now: Unix time in seconds.
-        track: Shows how far it is.
+        runtime: Runtime whose ledger receives the usage.
+        meters: Meters of the kit, by name.
+        path: Path of the file, in UTF-8.
+        now: Current time, Unix seconds.
+        track: Wraps the portions and their number, to show progress.
 
     Raises:
         UsageError: Something in the file cannot be counted; nothing was.
-        LedgerError: The ledger failed; begin again.
+        LedgerError: The ledger failed; import again.
     """
     data = path.read_bytes()
     windows = Windows()
     windows.past = runtime.accounts().boundaries(since=int(now) - OLDEST_SECONDS)
-    cells = _cells(data, meters, windows, now)
+    counts = _counts(data, meters, windows, now)
     digest = hashlib.sha256(data).hexdigest()
     ledger = runtime.ledger()
     counted = 0
-    for start in track(range(0, len(cells), PORTION), -(-len(cells) // PORTION)):
-        portion = cells[start : start + PORTION]
+    for start in track(range(0, len(counts), PORTION), -(-len(counts) // PORTION)):
+        portion = counts[start : start + PORTION]
         name = hashlib.sha256(f"backfill {digest} {start}".encode()).hexdigest()[:32]
         if ledger.fold(name, _merged(portion)):
             counted += len(portion)
-    return BackfillResult(len(cells), counted, len(cells) - counted)
+    return BackfillResult(len(counts), counted, len(counts) - counted)
 
 
-def _cells(data: bytes, meters: Mapping[str, Meter], windows: Windows, now: float) -> list[Counted]:
+def _counts(data: bytes, meters: Mapping[str, Meter], windows: Windows, now: float) -> list[Counted]:
     try:
         rows = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
         missing = [name for name in COLUMNS[:-1] if name not in (rows.fieldnames or ())]
         unknown = [name for name in rows.fieldnames or () if name not in COLUMNS]
         if missing or unknown:
             raise UsageError(
-                f"the first line names the columns: meter,company,quantity,at and, if wanted, user; "
+                f"the first line must name the columns meter,company,quantity,at and optionally user; "
                 f"missing: {', '.join(missing) or 'none'}, unknown: {', '.join(unknown) or 'none'}",
                 reason="file_wrong",
             )
-        cells, wrong = [], []
+        counts, wrong = [], []
         for row in rows:
             try:
-                cells.append(_cell(row, meters, windows, now))
+                counts.append(_count(row, meters, windows, now))
             except UsageError as error:
                 wrong.append(f"line {rows.line_num}: {error}")
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"the file is no CSV in UTF-8: {error}", reason="file_wrong") from None
+        raise UsageError(f"the file is not CSV in UTF-8: {error}", reason="file_wrong") from None
     if wrong:
         more = f"; and {len(wrong) - SHOWN:,} more" if len(wrong) > SHOWN else ""
         raise UsageError(f"nothing was counted: {'; '.join(wrong[:SHOWN])}{more}", reason="file_wrong")
-    return cells
+    return counts
 
 
-def _cell(row: Mapping[str, str | None], meters: Mapping[str, Meter], windows: Windows, now: float) -> Counted:
+def _count(row: Mapping[str, str | None], meters: Mapping[str, Meter], windows: Windows, now: float) -> Counted:
     if None in row or None in [row[name] for name in COLUMNS[:-1]]:
         raise UsageError("it has more or fewer columns than the first line", reason="file_wrong")
     meter = meters.get(row["meter"] or "")
     if meter is None:
-        raise UsageError(f"there is no meter {row['meter']!r:.100}, only {', '.join(meters)}", reason="meter_unknown")
+        raise UsageError(f"unknown meter {row['meter']!r:.100}; available: {', '.join(meters)}", reason="meter_unknown")
     company = checked_id(row["company"], "company")
     user = checked_id(row["user"], "user") if row.get("user") else NOBODY
     moment = checked_moment(_moment(row["at"] or ""), now)
@@ -129,12 +129,12 @@ def _cell(row: Mapping[str, str | None], meters: Mapping[str, Meter], windows: W
 
 def _number(text: str) -> int:
     if not text.strip().isascii() or not text.strip().isdigit():
-        raise UsageError(f"quantity is a whole number, not {text!r:.50}", reason="quantity_not_int")
+        raise UsageError(f"quantity must be a whole number, not {text!r:.50}", reason="quantity_not_int")
     return int(text)
 
 
 def _moment(text: str) -> datetime:
-    """An ISO 8601 time with a zone, or unix seconds."""
+    """Parse an ISO 8601 time with a time zone, or Unix seconds."""
     text = text.strip()
     if text.isascii() and text.isdigit():
         return datetime.fromtimestamp(min(int(text), 2**33), tz=timezone.utc)
@@ -142,17 +142,17 @@ def _moment(text: str) -> datetime:
         return datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:
         raise UsageError(
-            f"at is a time with its zone, such as 2026-03-01T12:00:00Z, or unix seconds, not {text!r:.50}",
+            f"at must be a time with a time zone, such as 2026-03-01T12:00:00Z, or Unix seconds, not {text!r:.50}",
             reason="at_not_aware",
         ) from None
 
 
-def _merged(cells: Iterable[Counted]) -> list[Counted]:
-    """Each cell once, as a generation of the journal has it."""
+def _merged(counts: Iterable[Counted]) -> list[Counted]:
+    """Add up the counts of each usage key, as a journal generation does."""
     found: dict[object, Counted] = {}
-    for cell, quantity, moment in cells:
+    for key, quantity, moment in counts:
         if not quantity:
             continue
-        _, before, latest = found.get(cell, (cell, 0, 0))
-        found[cell] = (cell, before + quantity, max(latest, moment))
+        _, before, latest = found.get(key, (key, 0, 0))
+        found[key] = (key, before + quantity, max(latest, moment))
     return list(found.values())

@@ -14,7 +14,7 @@ from meterkit.runtime.settings import Settings
 from meterkit.runtime.stripe_jobs import NO_KEY
 
 SHOWN = 20
-"""So many refused reports are listed; the books count all."""
+"""Number of rejected and uncertain reports that are listed; the books count all."""
 
 
 def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> dict[str, Any]:
@@ -23,15 +23,16 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
     books: dict[str, Books] | None = None
     refused: list[dict[str, Any]] = []
     try:
-        # The journal first: what moves on in the meantime is found in the ledger, and known there by its generation.
+        # The journal first: counts that are folded meanwhile are in the ledger, which knows their generation.
         books = read_books(runtime.database(), runtime.journal.totals())
         attention += _waiting(runtime.accounts().unlinked(), settings.clock())
         attention += [
-            f"Stripe has not told whether {each.report} is canceled, and is asked again: {each.error}"
-            for each in runtime.mending().corrections(state="canceling")
+            f"it is not known whether Stripe has canceled {each.report}; this will be checked again: {each.error}"
+            for each in runtime.corrections().corrections(state="canceling")
         ]
         attention += [
-            f"{late}: it is on no invoice. Bill it by hand, and see late= for the next time" for late in runtime.late()
+            f"{late}, so it is not on any invoice. Bill it by hand; late='next_invoice' would bill it with the next one"
+            for late in runtime.late()
         ]
         refused = [
             {
@@ -48,7 +49,7 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
     except Exception as error:
         attention.append(str(error) or repr(error))
     for meter, of_meter in (books or {}).items():
-        attention += _concerns(meter, of_meter)
+        attention += _of_books(meter, of_meter)
     attention += [f"{each['identifier']} ({each['state']}): {each['error']}" for each in refused[:SHOWN]]
     if settings.stripe_key is None:
         attention.append(NO_KEY)
@@ -69,30 +70,32 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
 
 
 def _waiting(unlinked: dict[str, int], now: float) -> list[str]:
-    """What waits for a customer, and for how long it still can."""
+    """Return a sentence about unlinked companies with usage, and the days left to link them; none if there are none."""
     if not unlinked:
         return []
     oldest = min(unlinked, key=lambda company: unlinked[company])
     days = (unlinked[oldest] + OLDEST_SECONDS - now) / (24 * 3600)
-    left = f"{days:.0f} days are left" if days > 0 else "that is over"
-    others = f" and {len(unlinked) - 1:,} others" if len(unlinked) > 1 else ""
+    left = f"{days:.0f} days are left" if days > 0 else "some of it is older"
+    companies = f"company {oldest!r:.100} is"
+    if len(unlinked) > 1:
+        companies = f"{len(unlinked):,} companies, such as {oldest!r:.100}, are"
     return [
         (
-            f"nobody has said which Stripe customer pays for {oldest!r:.100}{others}: kit.link(company, customer); see "
-            f"meterkit customers. Their usage waits; Stripe takes what is up to 35 days old, and {left}"
+            f"{companies} not linked to a Stripe customer: use kit.link(company, customer); see meterkit customers. "
+            f"Until then, usage waits; Stripe accepts usage that is up to 35 days old, and {left}"
         )
     ]
 
 
-def _concerns(meter: str, books: Books) -> list[str]:
-    concerns = []
+def _of_books(meter: str, books: Books) -> list[str]:
+    attention = []
     if not books.balanced:
-        concerns.append(f"{meter}: the books do not balance: {books}. Please report this")
+        attention.append(f"{meter}: the books do not balance: {books}. Please report this")
     if books.capped:
-        concerns.append(
-            f"{meter}: {books.capped} were used by companies that were invented faster than they could be counted "
-            "one by one; answer from identify= only what you have authenticated"
+        attention.append(
+            f"{meter}: {books.capped} units are counted together as capped, because companies were invented faster "
+            "than they could be flushed; return only authenticated company ids from identify="
         )
     if books.unattributed:
-        concerns.append(f"{meter}: {books.unattributed} were used by nobody: identify= answered no company")
-    return concerns
+        attention.append(f"{meter}: {books.unattributed} units are unattributed: identify= returned no company")
+    return attention

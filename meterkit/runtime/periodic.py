@@ -9,17 +9,17 @@ from contextlib import suppress
 from meterkit.core.threads import DaemonThread
 
 FIRST_RETRY_SECONDS = 60.0
-"""After something that Stripe did not do; doubled each time, up to the report interval."""
+"""Delay after the first failure; doubled after each further one, up to the task's longest interval."""
 
 
 class PeriodicTask:
     """
-    Work that is done again and again, in a thread that ends each time.
+    Work that is repeated, each time in a new thread.
 
     Args:
-        work: Does it, and answers when it is due again, by ``time.monotonic()``.
-        name: Of the thread.
-        longest: Seconds between two attempts, however often it fails.
+        work: Function that does the work, and returns when it is due again, as a ``time.monotonic()`` value.
+        name: Name of the thread.
+        longest: Longest interval between two attempts, in seconds, however often it fails.
     """
 
     def __init__(self, work: Callable[[], float], name: str, longest: float) -> None:
@@ -27,32 +27,32 @@ class PeriodicTask:
         self._name = name
         self._longest = longest
         self._thread: DaemonThread | None = None
-        self._due = time.monotonic()  # at once: a former process may have left something
+        self._due = time.monotonic()  # at once: an earlier process may have left work
         self._retry_seconds = FIRST_RETRY_SECONDS
 
     def start_if_due(self) -> None:
-        """Begin, unless it is under way, or not due."""
+        """Start the work, unless it is running or not due."""
         if time.monotonic() < self._due or (self._thread is not None and self._thread.is_alive):
             return
         with suppress(RuntimeError):  # at interpreter shutdown
             self._thread = DaemonThread(self._run, name=self._name)
 
     def hasten(self, seconds: float) -> None:
-        """It is due in so many seconds, if not before."""
+        """Make the work due in *seconds* at the latest."""
         self._due = min(self._due, time.monotonic() + seconds)
 
     def after_failure(self) -> float:
-        """When it is due again."""
+        """Return when to try again after a failure, as a ``time.monotonic()`` value, and double the next delay."""
         seconds = self._retry_seconds
         self._retry_seconds = min(2 * seconds, self._longest)
         return time.monotonic() + seconds
 
     def succeeded(self) -> None:
-        """The next failure is a first one."""
+        """Reset the delay: the next failure counts as the first."""
         self._retry_seconds = FIRST_RETRY_SECONDS
 
     def join(self, seconds: float) -> bool:
-        """Whether it is over, after so many seconds at most."""
+        """Wait at most *seconds* for the thread, and return whether it has ended."""
         return self._thread is None or self._thread.join(seconds)
 
     def _run(self) -> None:

@@ -1,8 +1,8 @@
 """
 Runtime of one process: journal, database and the background flush.
 
-One thread flushes every few seconds, and sends the `meterkit.runtime.stripe_jobs` to Stripe. The threads make things
-sooner, never right or wrong: a process without them, or one that is killed, leaves its journal to the next that
+One thread flushes every few seconds, and starts the `meterkit.runtime.stripe_jobs` when they are due. Correctness does
+not depend on threads: a process without them, or one that is killed, leaves its journal to the next process that
 flushes.
 """
 
@@ -41,21 +41,30 @@ if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a cal
     from meterkit.outbox.outbox import Outbox
 
 STOP_SECONDS = 1.5
-"""How long an exit waits for the last flush. What it does not move, the next process that flushes does."""
+"""How long an exit waits for the last flush. The next process that flushes moves what it leaves."""
 
-LOOK_SECONDS = 60.0
-"""Between two looks at which billing periods end within the hour."""
+BOUNDARIES_SECONDS = 60.0
+"""Interval at which the billing periods that end within the hour are read."""
 
 CHORES_SECONDS = 3600.0
-"""Between two looks at what need not be remembered any more, and at who is known."""
+"""Interval at which old records are deleted, and linked companies and past billing periods are read."""
 
 
 class ProcessRuntime:
     """
     Moves usage from the journal to the ledger, and from there to Stripe.
 
+    Args:
+        settings: Settings of the kit.
+        problems: Where problems are reported.
+        windows: Billing period boundaries, which this keeps up to date.
+        governor: Governor of the kit, whose snapshot is rebuilt after each flush, or None.
+        dispatcher: Function that builds the dispatcher of notices, or None.
+
     Attributes:
-        courier: Goes to Stripe.
+        journal: Journal of this process.
+        stripe_jobs: Background jobs that talk to Stripe.
+        dispatcher: Dispatcher of notices, or None.
     """
 
     def __init__(
@@ -94,21 +103,21 @@ class ProcessRuntime:
         )
         self._notifying = PeriodicTask(self._notify_in_background, "meterkit-notices", settings.flush_interval)
         self._folded: list[str] = []  # generations whose files are removed
-        self._next_chores = self._next_look = time.monotonic()
+        self._next_chores = self._next_boundaries = time.monotonic()
 
     def start(self) -> None:
-        """Begin to count, and to flush in the background. The caller holds a lock; `report_trouble` comes after."""
+        """Open the journal and start the flushing thread. The caller holds a lock, and calls `report_trouble` later."""
         self.journal.open()
         with suppress(RuntimeError):  # at interpreter shutdown; the next process flushes what is counted now
             self._thread = DaemonThread(self._run, name="meterkit")
 
     @property
     def counts(self) -> bool:
-        """It is ready to count, and a thread flushes."""
+        """Whether the journal is open and the flushing thread is running."""
         return self.journal.counts
 
     def report_trouble(self) -> None:
-        """Tell what the start could not."""
+        """Report the problems that `start` found; logging must not happen under its caller's lock."""
         self.journal.pool.report_trouble()
         if self._settings.stripe_key is None:
             self._problems.note("no_stripe_key", NO_KEY)
@@ -122,18 +131,18 @@ class ProcessRuntime:
 
     def flush(self, *, timeout: float = -1) -> None:
         """
-        Fold into the ledger what this process counted, and what dead processes left.
+        Fold everything that this process has counted, and all orphans, into the ledger.
 
         Args:
-            timeout: Seconds to wait for a flush in another thread; -1 waits until it is done.
+            timeout: Seconds to wait for a flush in another thread; -1 waits without limit.
 
         Raises:
             LedgerError: The ledger failed. Nothing is lost; flush again.
         """
         if self._flushing_thread == threads.thread_id():
-            raise LedgerError("this thread is in the midst of a flush, which goes on when this returns")
+            raise LedgerError("this thread is already flushing; that flush continues when this call returns")
         if not self._flushing.acquire(timeout=timeout):
-            raise LedgerError("another flush is under way, and takes long")
+            raise LedgerError("another flush is in progress, and takes too long")
         try:
             self._flushing_thread = threads.thread_id()
             self._fold_retired()  # before retiring more: while the ledger fails, generations must not pile up
@@ -141,8 +150,8 @@ class ProcessRuntime:
             self._fold_retired()
             self._fold_orphans()
             self.journal.prepare()
-            if time.monotonic() >= self._next_look:
-                self._next_look = time.monotonic() + LOOK_SECONDS
+            if time.monotonic() >= self._next_boundaries:
+                self._next_boundaries = time.monotonic() + BOUNDARIES_SECONDS
                 self._windows.boundaries = self.accounts().boundaries()
             if time.monotonic() >= self._next_chores or self._stop.is_set():
                 self._do_chores()
@@ -154,18 +163,18 @@ class ProcessRuntime:
         self._problems.clear("flush_failed")
 
     def begin(self) -> Journal:
-        """Look now who may pass, or nobody would be stopped before the next flush; answers where it is counted."""
+        """Flush now, so that requests are checked before the next regular flush, and return the journal."""
         self._wake.ring()
         return self.journal
 
     def close(self) -> None:
-        """Stop the threads, after a last flush if that takes but a moment, and let go of all files."""
+        """Flush a last time if that takes only a moment, stop the threads, and close all files."""
         if self._database is not None:
             self._database.hurry()
         self._stop.set()
         self._wake.ring()
         if self._flushing_thread == threads.thread_id():
-            return  # called by a signal handler amidst a flush, which goes on; the files go when the process does
+            return  # called by a signal handler during a flush, which continues; the files are closed at exit
         thread = self._thread
         if thread is None:
             if self.counts:
@@ -178,51 +187,51 @@ class ProcessRuntime:
         self.journal.close(flushing=self._flushing_thread is not None)
 
     def abandon(self) -> None:
-        """In a forked child: forget the parent's files; its threads are not here, its connections are not ours."""
+        """Discard the parent's files, in a forked child. Its threads do not run here; its connections stay open."""
         self.journal.abandon()
 
     def ledger(self) -> Ledger:
-        """The ledger; opened by its first use."""
+        """Return the ledger; its database is opened when it is first used."""
         from meterkit.ledger.ledger import Ledger
 
         return Ledger(self.database(), clock=self._settings.clock)
 
     def outbox(self) -> Outbox:
-        """The outbox; opened by its first use."""
+        """Return the outbox; its database is opened when it is first used."""
         from meterkit.outbox.outbox import Outbox
 
         return Outbox(self.database(), clock=self._settings.clock)
 
     def late(self) -> list[Late]:
-        """What reached Stripe in the last 35 days after its invoice was final, and is on none."""
+        """Return the reports of the last 35 days that reached Stripe after their invoice was final."""
         from meterkit.outbox.late_usage import late_reports
 
         return late_reports(self.database(), "sent", since=int(self._settings.clock()) - OLDEST_SECONDS)
 
     def commands(self) -> StripeCommands:
-        """Return what runs the operations on Stripe that somebody asks for."""
+        """Return the operations on Stripe that run on demand."""
         return StripeCommands(self._settings, database=self.database, stripe_jobs=self.stripe_jobs)
 
     def accounts(self) -> Accounts:
-        """Who pays; opened by its first use."""
+        """Return the store of companies and customers; its database is opened when it is first used."""
         from meterkit.accounts.accounts import Accounts
 
         return Accounts(self.database(), clock=self._settings.clock)
 
-    def mending(self) -> Corrections:
-        """What was taken back; opened by its first use."""
+    def corrections(self) -> Corrections:
+        """Return the store of corrections; its database is opened when it is first used."""
         from meterkit.outbox.corrections import Corrections
 
         return Corrections(self.database(), clock=self._settings.clock)
 
     def inbox(self) -> Inbox:
-        """The webhook events; opened by its first use."""
+        """Return the inbox of webhook events; its database is opened when it is first used."""
         from meterkit.accounts.inbox import Inbox
 
         return Inbox(self.database(), clock=self._settings.clock)
 
     def database(self) -> Database:
-        """Where both are kept."""
+        """Return the ledger's database; it is opened when it is first used."""
         from meterkit.ledger.database import Database
 
         with self._opening:
@@ -246,11 +255,11 @@ class ProcessRuntime:
             self.ledger().fold(
                 generation.id, generation.cells(), folded=None if reservations is None else reservations.move
             )
-            if not generation.is_full:  # or they may be invented, and many
+            if not generation.is_full:  # the companies of a full one may be invented, and many
                 self.journal.flood.know(company for (_, _, company, _, _), _, _ in generation.cells())
             self.journal.forget(generation)
             self._folded.append(generation.id)
-            self.journal.prepare()  # more may come, faster than this
+            self.journal.prepare()  # counts may arrive faster than they are folded
 
     def _fold_orphans(self) -> None:
         for orphan in self.journal.orphans():
@@ -271,7 +280,7 @@ class ProcessRuntime:
         self.inbox().forget()
         self._windows.past = self.accounts().boundaries(since=int(self._settings.clock()) - OLDEST_SECONDS)
         self.journal.flood.know(self.accounts().linked_companies(limit=MOST_KNOWN))
-        # Once a removed file cannot come back, with a power cut, nobody needs to know that it was folded.
+        # Once a removed file cannot come back after a power cut, the record that it was folded can be deleted.
         folded = list(self._folded)
         if folded and recovery.sync(self.journal.directory):
             self.ledger().forget(folded)
@@ -282,13 +291,13 @@ class ProcessRuntime:
             is_last = False
             while not is_last:
                 self._wake.wait(self._settings.flush_interval)
-                is_last = self._stop.is_set()  # asked before: a flush that a stop comes upon has not seen all
+                is_last = self._stop.is_set()  # read before the flush: one during which it is set may miss counts
                 self._flush_in_background()
                 self.stripe_jobs.tick()
                 if self.dispatcher is not None and not self._stop.is_set():
                     self._notifying.start_if_due()
         finally:
-            self._thread, self.journal.counts = None, False  # by what no flush may raise; the next count starts another
+            self._thread, self.journal.counts = None, False  # after an unexpected error, the next count starts another
 
     def _flush_in_background(self) -> None:
         try:
@@ -301,7 +310,7 @@ class ProcessRuntime:
         try:
             self.dispatcher.run()
         except Exception as error:
-            self._problems.note("notify_failed", f"nobody could be told of what happens: {error}", level=logging.ERROR)
+            self._problems.note("notify_failed", f"notices could not be created: {error}", level=logging.ERROR)
         return time.monotonic()
 
     def _note_flush_failed(self, error: Exception) -> None:
@@ -313,8 +322,8 @@ class ProcessRuntime:
 
 
 def _has_no_threads() -> bool:
-    """Whether this is a uWSGI that holds the interpreter's lock between requests; only it has such a module."""
+    """Return whether this is a uWSGI that runs no Python threads between requests. Only uWSGI has such a module."""
     uwsgi = sys.modules.get("uwsgi")
-    if uwsgi is None or uwsgi.version_info[:3] >= (2, 0, 27):  # from then on it has threads in any case
+    if uwsgi is None or uwsgi.version_info[:3] >= (2, 0, 27):  # from this version on, threads always run
         return False
     return not {"enable-threads", "threads"} & set(uwsgi.opt)

@@ -1,7 +1,8 @@
 """
 Settings of a kit, validated while it is built.
 
-Each check answers its argument in the form that the kit uses, or raises a `ConfigurationError` with the cure.
+Each check returns its argument in the form that the kit uses, or raises a `ConfigurationError` that says how to correct
+it.
 """
 
 from __future__ import annotations
@@ -19,32 +20,32 @@ from meterkit.pricing.price import Price
 from meterkit.webhooks.config import Webhook
 
 FindCustomer: TypeAlias = "Callable[[str], str | None]"
-"""From a company's id to its Stripe customer's."""
+"""Function that takes a company id, and returns the id of its Stripe customer or None."""
 
 
 FEWEST_DAYS = 70
-"""Stripe takes usage of the last 35 days; and the month before this one is still reconciled and disputed."""
+"""Fewest days of usage to keep: Stripe accepts usage of 35 days, and last month is still reconciled and disputed."""
 
 
 @dataclass(frozen=True)
 class Settings:
     """
-    What a kit was configured with.
+    The checked settings of a kit.
 
     Attributes:
-        data_dir: For the journal and, by default, the ledger.
-        ledger: SQLAlchemy's URL.
-        stripe_key: None counts and keeps, and reports nothing.
-        stripe_base: None for the real Stripe.
-        flush_interval: Seconds.
-        report_interval: Seconds.
-        report_via: ``v1`` or ``stream``.
-        late: ``report`` or ``next_invoice``.
-        keep_days: For how long settled usage is kept; None keeps it for ever.
-        clock: Unix time in seconds.
-        webhook: Where Stripe's webhooks come in; None where they do not.
-        metadata_key: Under which the metadata of Stripe's customers name the company.
-        find_customer: Whom to ask who pays for a company that nobody has linked.
+        data_dir: Directory of the journal and, by default, of the ledger.
+        ledger: SQLAlchemy URL of the ledger.
+        stripe_key: Stripe's secret key; None to count and keep usage without reporting it.
+        stripe_base: Base URL of Stripe's API; None for the real one.
+        flush_interval: Seconds between two flushes.
+        report_interval: Seconds between two reports.
+        report_via: How meter events are sent: ``v1`` or ``stream``.
+        late: How late usage is billed: ``report`` or ``next_invoice``.
+        keep_days: Days for which settled usage is kept; None keeps it for ever.
+        clock: Function that returns Unix seconds.
+        webhook: Webhook configuration, or None.
+        metadata_key: Key under which a Stripe customer's metadata contain the company id.
+        find_customer: Function that returns the Stripe customer of an unlinked company, or None.
     """
 
     data_dir: Path
@@ -64,18 +65,18 @@ class Settings:
 
 def key_of(settings: Settings) -> str:
     """
-    Stripe's key.
+    Return Stripe's secret key.
 
     Raises:
         ConfigurationError: There is none.
     """
     if settings.stripe_key is None:
-        raise ConfigurationError("there is no stripe_key= and no STRIPE_SECRET_KEY: Stripe cannot be asked")
+        raise ConfigurationError("no Stripe key: set STRIPE_SECRET_KEY or pass stripe_key=")
     return settings.stripe_key
 
 
 def is_live(key: str | None) -> bool | None:
-    """Whether a key of Stripe's is about real money; None if it does not tell."""
+    """Return whether a Stripe key is for live mode; None if that is unknown."""
     if key is None or not key.startswith(("sk_", "rk_")):
         return None
     return key[3:].startswith("live_")
@@ -97,7 +98,12 @@ def settings_of(
     metadata_key: Any,
     find_customer: Any,
 ) -> Settings:
-    """The settings; what is not given comes from the environment, where an empty variable counts as none."""
+    """
+    Return the checked settings. Defaults come from the environment, where an empty variable counts as unset.
+
+    Raises:
+        ConfigurationError: A setting is wrong; the message says how to correct it.
+    """
     directory = checked_directory(data_dir or os.environ.get("METERKIT_DATA_DIR") or ".meterkit")
     return Settings(
         data_dir=directory,
@@ -117,143 +123,147 @@ def settings_of(
 
 
 def checked_meters(meters: Any) -> dict[str, Meter]:
-    """The meters by name, each with a name and an event name of its own."""
+    """Return the meters by name; names and event names must be unique."""
     if isinstance(meters, Meter) or not isinstance(meters, Iterable):
-        raise ConfigurationError(f"meters= is a list of Meter, not {meters!r}")
+        raise ConfigurationError(f"meters= must be a list of Meter; {meters!r} is not a list")
     by_name: dict[str, Meter] = {}
     event_names: dict[str, Meter] = {}
     for meter in meters:
         if not isinstance(meter, Meter):
-            raise ConfigurationError(f"meters= is a list of Meter; {meter!r} is none")
+            raise ConfigurationError(f"meters= must be a list of Meter; {meter!r} is not a Meter")
         if meter.name in by_name:
             raise ConfigurationError(f"there are two meters named {meter.name!r}; rename one of them")
         if meter.event_name in event_names:
             raise ConfigurationError(
                 f"{event_names[meter.event_name]} and {meter} have the same event_name {meter.event_name!r}, "
-                "so Stripe would add them up; give one of them another event_name="
+                "so Stripe would add up their usage; give one of them another event_name="
             )
         by_name[meter.name] = event_names[meter.event_name] = meter
     if not by_name:
-        raise ConfigurationError("meters= is empty, so nothing would be counted; give at least one Meter")
+        raise ConfigurationError("meters= is empty, so nothing would be counted; add at least one Meter")
     return by_name
 
 
 def checked_prices(prices: Any, meters: dict[str, Meter]) -> tuple[Price, ...]:
-    """The prices, each for one of *meters*."""
+    """Return the prices; each must be for one of *meters*."""
     if isinstance(prices, Price) or not isinstance(prices, Iterable):
-        raise ConfigurationError(f"prices= is a list of Price, not {prices!r}")
+        raise ConfigurationError(f"prices= must be a list of Price; {prices!r} is not a list")
     found: list[Price] = []
     for price in prices:
         if not isinstance(price, Price):
-            raise ConfigurationError(f"prices= is a list of Price; {price!r} is none")
+            raise ConfigurationError(f"prices= must be a list of Price; {price!r} is not a Price")
         if meters.get(price.meter.name) != price.meter:
-            raise ConfigurationError(f"there is a price for {price.meter}, which is not in meters=; add it there")
+            raise ConfigurationError(f"there is a Price for {price.meter}, which is not in meters=; add it there")
         found.append(price)
     return tuple(found)
 
 
 def check_identify(identify: Any) -> None:
-    """See that *identify* can be called when the response is complete."""
+    """Check that *identify* is None, or can be called when the response is complete."""
     if identify is None:
         return
     if not callable(identify):
-        raise ConfigurationError(f"identify= is a function that takes an Exchange, not {identify!r}")
+        raise ConfigurationError(
+            f"identify= must be a function that takes an Exchange and returns a company id, not {identify!r}"
+        )
     if inspect.iscoroutinefunction(identify):
         raise ConfigurationError(
-            "identify= is an async function, and is called after the response; make it a plain one, or call "
-            "meterkit.identify() in the view"
+            "identify= must not be an async function, because it is called after the response; make it a plain one, or "
+            "call meterkit.identify() in the view"
         )
 
 
 def checked_finder(find_customer: Any) -> FindCustomer | None:
-    """Something that a thread of ours can call."""
+    """Return *find_customer*, a plain function or None."""
     if find_customer is None:
         return None
     if not callable(find_customer) or inspect.iscoroutinefunction(find_customer):
         raise ConfigurationError(
-            f"find_customer= is a plain function that takes a company's id and answers 'cus_...' or None, not "
+            f"find_customer= must be a plain function that takes a company id and returns 'cus_...' or None, not "
             f"{find_customer!r:.200}"
         )
     return find_customer  # type: ignore[no-any-return]
 
 
 def checked_metadata_key(key: Any) -> str:
-    """A key as Stripe takes it: 1 to 40 characters, without square brackets."""
+    """Return *key*, a metadata key that Stripe accepts: 1 to 40 characters, without square brackets."""
     if not isinstance(key, str) or not 0 < len(key) <= 40 or set(key) & set("[]"):
-        raise ConfigurationError(f"metadata_key= is a key of Stripe's metadata such as 'company', not {key!r:.100}")
+        raise ConfigurationError(f"metadata_key= must be a Stripe metadata key such as 'company', not {key!r:.100}")
     return key
 
 
 def checked_clock(clock: Any) -> Callable[[], float]:
-    """Something that can be asked."""
+    """Return *clock*, a function."""
     if not callable(clock):
-        raise ConfigurationError(f"clock= is a function that answers unix seconds, such as time.time, not {clock!r}")
+        raise ConfigurationError(
+            f"clock= must be a function that returns Unix seconds, such as time.time, not {clock!r}"
+        )
     return clock  # type: ignore[no-any-return]
 
 
 def checked_directory(path: Any) -> Path:
-    """An absolute path, so that it stays the same when the process changes its working directory."""
+    """Return *path* as an absolute path, which stays the same when the process changes its working directory."""
     try:
         directory = Path(path).absolute()
     except TypeError:
-        raise ConfigurationError(f"data_dir= is a path such as '/var/lib/billing', not {path!r}") from None
-    if "?" in str(directory) or "%" in str(directory):  # they mean something in the ledger's URL
-        raise ConfigurationError(f"data_dir= is a path without '?' and '%', not {str(directory)!r}; choose another")
+        raise ConfigurationError(f"data_dir= must be a path such as '/var/lib/billing', not {path!r}") from None
+    if "?" in str(directory) or "%" in str(directory):  # special in the ledger's URL
+        raise ConfigurationError(f"data_dir= must not contain '?' or '%': {str(directory)!r}; choose another path")
     return directory
 
 
 def checked_key(key: Any) -> str | None:
-    """A key that can be used on the server side."""
+    """Return *key*, a Stripe key for use on a server, or None."""
     if key is None:
         return None
     if not isinstance(key, str) or not key.isascii() or not key.isprintable() or " " in key:
-        raise ConfigurationError("stripe_key= is a str such as 'sk_live_...', with no spaces or line breaks in it")
+        raise ConfigurationError("stripe_key= must be a string such as 'sk_live_...', with no spaces or line breaks")
     if key.startswith(("pk_", "whsec_")):
         raise ConfigurationError(
-            f"stripe_key= begins with {key[:3]!r}: that is a publishable key or a webhook secret. Take the secret key, "
+            f"stripe_key= begins with {key[:3]!r}: this is a publishable key or a webhook secret. Use the secret key, "
             "sk_..., or a restricted one, rk_..."
         )
     return key
 
 
 def checked_word(word: Any, what: str, words: tuple[str, str]) -> str:
-    """One of two; *what* names the argument."""
+    """Return *word*, one of *words*; *what* names the argument."""
     if word not in words:
-        raise ConfigurationError(f"{what}= is {words[0]!r} or {words[1]!r}, not {word!r:.100}")
+        raise ConfigurationError(f"{what}= must be {words[0]!r} or {words[1]!r}, not {word!r:.100}")
     return str(word)
 
 
 def checked_days(days: Any) -> int | None:
-    """Enough of them, or None for all."""
+    """Return *days*, a number of days to keep usage, or None."""
     if days is None or (type(days) is int and days >= FEWEST_DAYS):
         return days
     raise ConfigurationError(
-        f"keep_days= is a whole number of days, {FEWEST_DAYS} at least, or None to keep all usage, not {days!r:.100}"
+        f"keep_days= must be a whole number of days, at least {FEWEST_DAYS}, or None to keep all, not {days!r:.100}"
     )
 
 
 def checked_base(base: Any) -> str | None:
-    """An address with its scheme."""
+    """Return *base*, a URL with its scheme, or None."""
     if base is None:
         return None
     if not isinstance(base, str) or not base.startswith(("http://", "https://")):
-        raise ConfigurationError(f"stripe_base= is an address such as 'http://127.0.0.1:12111', not {base!r}")
+        raise ConfigurationError(f"stripe_base= must be a URL such as 'http://127.0.0.1:12111', not {base!r}")
     return base
 
 
 def checked_ledger(url: Any) -> str:
-    """The URL of a database that the ledger can be kept in."""
+    """Return *url*, the URL of a database that can hold the ledger."""
     if not isinstance(url, str) or not url.startswith(("sqlite:///", "postgresql+psycopg://")):
-        shown = str(url).split("@")[-1]  # what stands before it may be a password
-        raise ConfigurationError(f"ledger= is 'sqlite:///path' or 'postgresql+psycopg://...', not {shown!r}")
+        shown = str(url).split("@")[-1]  # there may be a password before it
+        raise ConfigurationError(f"ledger= must be 'sqlite:///path' or 'postgresql+psycopg://...', not {shown!r}")
     path, _, options = url.removeprefix("sqlite:///").partition("?")
     if path in ("", ":memory:") or "mode=memory" in options:
-        raise ConfigurationError("ledger= is a file, because usage in memory would not outlive the process")
+        raise ConfigurationError("ledger= must be a file, because usage in memory would not outlive the process")
     return url
 
 
 def positive(seconds: Any, what: str) -> float:
-    """A number of seconds over 0, a week at most; *what* names the argument."""
+    """Return *seconds* as a float: more than 0, and at most a week; *what* names the argument."""
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= 7 * 24 * 3600:
-        raise ConfigurationError(f"{what}= is a positive number of seconds, a week at most, not {seconds!r}")
+        raise ConfigurationError(f"{what}= must be a positive number of seconds, at most a week, not {seconds!r}")
     return float(seconds)

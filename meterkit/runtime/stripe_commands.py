@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 class StripeCommands:
     """
-    Runs them; `meterkit.MeterKit` documents each.
+    Operations on Stripe that run on demand; `meterkit.MeterKit` documents each.
 
     Args:
         settings: Settings of the kit.
-        database: Opens the ledger.
-        courier: Makes the reporter and the account sync.
+        database: Function that opens and returns the ledger's database.
+        stripe_jobs: Builder of the reporter and the account sync.
     """
 
     def __init__(self, settings: Settings, *, database: Callable[[], Database], stripe_jobs: StripeJobs) -> None:
@@ -119,7 +119,7 @@ class StripeCommands:
         return found
 
     def _so_far(self, month: str | None) -> Period:
-        """The month, or as much of it as there has been, to the end of the current hour."""
+        """Return *month*, at most until the end of the current hour."""
         now = self._settings.clock()
         start, end = parse_month(month, now)
         if start > now:

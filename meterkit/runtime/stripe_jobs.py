@@ -1,7 +1,8 @@
 """
 Background jobs that talk to Stripe: report, and sync accounts.
 
-Each runs in a thread of its own, so that a Stripe that does not answer holds up no flush, nor a long report a webhook.
+Each runs in a thread of its own, so that flushes are not delayed if Stripe does not respond, and webhook events are not
+delayed by a long report.
 """
 
 from __future__ import annotations
@@ -25,27 +26,29 @@ if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a cal
     from meterkit.reporting.reporter import Reporter
     from meterkit.webhooks.account_sync import AccountSync, SyncResult
 
-NO_KEY = "there is no stripe_key= and no STRIPE_SECRET_KEY: usage is counted and kept, and not reported to Stripe"
+NO_KEY = (
+    "no Stripe key: set STRIPE_SECRET_KEY or pass stripe_key=; until then, usage is counted and kept, but not reported"
+)
 
 STOP_SECONDS = 0.3
-"""How long an exit waits for what is under way. An event is asked about again, under the same identifier."""
+"""How long an exit waits for running jobs. A meter event that was cut off is sent again with the same identifier."""
 
 
 class StripeJobs:
     """
-    Goes to Stripe and back.
+    Runs the jobs of one process that talk to Stripe.
 
     Args:
-        settings: Of the kit.
-        problems: Where trouble goes.
-        database: Opens the ledger.
-        stop: When set, the process ends.
-        changed: Called when Stripe has told what may decide who passes.
+        settings: Settings of the kit.
+        problems: Where problems are reported.
+        database: Function that opens and returns the ledger's database.
+        stop: Event that is set when the process ends.
+        changed: Function that is called when an event or a sync may change which requests are allowed.
 
     Attributes:
-        last_report: What the latest report did, in this process.
-        received_webhooks: How many events of Stripe's came in, in this process.
-        refused_webhooks: How many requests came in that were none.
+        last_report: Summary of this process's latest report, or None.
+        received_webhooks: Number of webhook events that this process received.
+        refused_webhooks: Number of webhook requests that this process refused.
     """
 
     def __init__(
@@ -73,7 +76,10 @@ class StripeJobs:
 
     def report(self, *, include_open: bool = False) -> Summary:
         """
-        Send to Stripe what is due.
+        Send the usage of closed windows to Stripe.
+
+        Args:
+            include_open: Also send the usage of open windows.
 
         Raises:
             LedgerError: The ledger failed. Nothing is lost; report again.
@@ -89,14 +95,18 @@ class StripeJobs:
 
     def receive(self, payload: bytes | str, signature: str | None) -> bool:
         """
-        Keep a webhook event.
+        Store a webhook event.
+
+        Args:
+            payload: Body of the request, byte for byte.
+            signature: Value of the header ``Stripe-Signature``, or None.
 
         Returns:
-            False if it has come before.
+            False if the event arrived before.
 
         Raises:
-            WebhookError: It is not Stripe's.
-            LedgerError: It could not be kept.
+            WebhookError: The request is not a valid event from Stripe.
+            LedgerError: The event could not be stored.
             ConfigurationError: The kit has no webhook.
         """
         from meterkit.accounts.inbox import Inbox
@@ -104,13 +114,13 @@ class StripeJobs:
 
         webhook, clock = self._settings.webhook, self._settings.clock
         if webhook is None:
-            raise ConfigurationError("this kit has no webhook=: give it Webhook('/stripe/webhook', secret='whsec_...')")
+            raise ConfigurationError("this kit has no webhook=: pass Webhook('/stripe/webhook', secret='whsec_...')")
         try:
             event = read(payload, signature, webhook, now=clock(), livemode=is_live(self._settings.stripe_key))
         except WebhookError as error:
             self.refused_webhooks += 1
-            if not self.received_webhooks:  # or it is somebody else who knocks: the secret is right
-                self._problems.note("webhook_refused", f"a webhook was refused: {error}")
+            if not self.received_webhooks:  # after a valid event, the secret is right, and the request is not Stripe's
+                self._problems.note("webhook_refused", f"a webhook request was refused: {error}")
             raise
         is_new = Inbox(self._database(), clock=clock).put(event)
         self.received_webhooks += 1
@@ -121,30 +131,30 @@ class StripeJobs:
 
     def follow(self) -> SyncResult:
         """
-        Look at what webhooks told of.
+        Read the objects that waiting webhook events are about.
 
         Raises:
             LedgerError: The ledger failed; the webhook events wait.
-            ConfigurationError: There is no key.
+            ConfigurationError: There is no Stripe key.
         """
-        found = self._noted(self.account_sync().follow())
+        found = self._report_ambiguous(self.account_sync().follow())
         if found.closing:
-            # When every process has flushed what it counted before the period's end.
+            # By then, every process has flushed what it counted before the period's end.
             self._reporting.hasten(2 * self._settings.flush_interval)
         return found
 
     def sync(self) -> SyncResult:
         """
-        Look at all customers, subscriptions and invoices.
+        Read all customers, subscriptions and invoices from Stripe.
 
         Raises:
             LedgerError: The ledger failed.
-            ConfigurationError: There is no key.
+            ConfigurationError: There is no Stripe key.
         """
-        return self._noted(self.account_sync().sync())
+        return self._report_ambiguous(self.account_sync().sync())
 
     def tick(self) -> None:
-        """From time to time, by the thread that flushes: do what is due, and end what takes too long."""
+        """Start the jobs that are due, and abort calls that take too long. Called by the flushing thread."""
         for each in (self._reporter, self._account_sync):
             if each is not None:
                 each.hang_up()
@@ -155,18 +165,18 @@ class StripeJobs:
             self._following.start_if_due()
 
     def close(self) -> None:
-        """Wait a moment for what is under way, and close the connections."""
-        for errand, worker in ((self._reporting, self._reporter), (self._following, self._account_sync)):
-            if errand.join(STOP_SECONDS) and worker is not None:
+        """Wait a moment for running jobs, and close the connections to Stripe."""
+        for task, worker in ((self._reporting, self._reporter), (self._following, self._account_sync)):
+            if task.join(STOP_SECONDS) and worker is not None:
                 worker.close()
 
     def reporter(self) -> Reporter:
         """
-        What reports and corrects; made by its first use.
+        Return the reporter of this process.
 
         Raises:
             LedgerError: The ledger's URL cannot be used.
-            ConfigurationError: There is no key.
+            ConfigurationError: There is no Stripe key.
         """
         from meterkit.reporting.reporter import Reporter
 
@@ -189,11 +199,11 @@ class StripeJobs:
 
     def account_sync(self) -> AccountSync:
         """
-        What asks Stripe for customers, subscriptions and invoices; made by its first use.
+        Return the account sync of this process.
 
         Raises:
             LedgerError: The ledger's URL cannot be used.
-            ConfigurationError: There is no key.
+            ConfigurationError: There is no Stripe key.
         """
         from meterkit.webhooks.account_sync import AccountSync
 
@@ -212,7 +222,7 @@ class StripeJobs:
             return self._account_sync
 
     def _find_payers(self) -> None:
-        """Ask the application who pays for companies of which nobody has said it, and remember what it answers."""
+        """Call ``find_customer=`` for unlinked companies with usage, and link those that it finds."""
         from meterkit.accounts.accounts import Accounts
 
         find_customer = self._settings.find_customer
@@ -231,17 +241,17 @@ class StripeJobs:
             except Exception as error:
                 self._problems.note("find_customer_failed", f"find_customer({company!r:.100}) failed: {error!r:.200}")
 
-    def _noted(self, found: SyncResult) -> SyncResult:
+    def _report_ambiguous(self, found: SyncResult) -> SyncResult:
         for company in found.ambiguous:
             self._problems.note(
                 "company_ambiguous",
-                f"the metadata of two Stripe customers name the company {company!r:.100}; the first goes on to pay. "
-                "Take it off one of them, or decide with kit.link()",
+                f"the metadata of two Stripe customers name the company {company!r:.100}; the first keeps paying for "
+                "it. Remove it from one of them, or decide with kit.link()",
             )
         return found
 
     def _report_in_background(self) -> float:
-        # Soon after the hour, when every process has flushed what it counted in it.
+        # Soon after the hour: once every process has flushed what it counted in it.
         grace = 2 * self._settings.flush_interval
         interval = self._settings.report_interval
         due = time.monotonic() + interval - self._settings.clock() % interval + grace
@@ -264,7 +274,7 @@ class StripeJobs:
         except Exception as error:
             trouble = str(error) or repr(error)
         if trouble:
-            self._problems.note("follow_failed", f"Stripe could not be asked for what webhooks told of: {trouble}")
+            self._problems.note("follow_failed", f"accounts could not be synced after a webhook event: {trouble}")
             return self._following.after_failure()
         self._problems.clear("follow_failed")
         self._following.succeeded()

@@ -1,7 +1,7 @@
 """
 One runtime per process, across forks.
 
-The first count starts it, in a forked child as well, also where no fork hook runs.
+The first count starts it; in a forked child as well, even if no fork hook has run.
 """
 
 from __future__ import annotations
@@ -29,16 +29,17 @@ if TYPE_CHECKING:
 
 class Supervisor:
     """
-    Finds, starts and ends the runtime of the process that asks; takes counts to its journal.
+    Starts and stops the runtime of each process, and passes counts on to its journal.
 
     Args:
-        settings: Of the kit.
-        problems: Where trouble goes.
-        windows: Kept up to date by the runtime.
+        settings: Settings of the kit.
+        problems: Where problems are reported.
+        windows: Billing period boundaries, which the runtime keeps up to date.
 
     Attributes:
-        governor: Decides who may pass, and is kept up to date, too; None where everybody may.
-        dispatcher: Makes what tells of usage; None where nobody is told.
+        journal: Journal of this process; before the first count, a stand-in that refuses counts.
+        governor: Governor of the kit, or None.
+        dispatcher: Function that builds the dispatcher of notices, or None.
     """
 
     def __init__(self, settings: Settings, problems: Problems, windows: Windows) -> None:
@@ -49,17 +50,16 @@ class Supervisor:
         self.journal: Journal | _NoJournal = _NoJournal()
         self.governor: Governor | None = None
         self.dispatcher: MakeDispatcher | None = None
-        # One for each process, because a fork may happen while a thread of the parent's holds the parent's.
+        # One lock for each process, because a fork may happen while a thread of the parent holds the parent's.
         # Re-entrant, because a signal handler may count.
         self._starting: dict[int, threading.RLock] = {}
         self._starter: int | None = None  # the thread that is starting or finding the runtime
-        self._early: deque[tuple[list[tuple[UsageKey, int]], float]] = (
-            deque()
-        )  # what its signal handlers count meanwhile
+        # What signal handlers count on that thread meanwhile.
+        self._early: deque[tuple[list[tuple[UsageKey, int]], float]] = deque()
         _all.add(self)
 
     def close(self) -> None:
-        """Flush and stop; a count after that starts again."""
+        """Flush and stop; a later count starts the runtime again."""
         with self._lock():
             if self._runtime is not None and not self._runtime.journal.fork_marker[0]:
                 self.after_fork()
@@ -71,7 +71,7 @@ class Supervisor:
             self.governor.reset()
 
     def count(self, cells: list[tuple[UsageKey, int]], now: float) -> None:
-        """Put counts into the journal of this process; for `meterkit.metering.recorder.Recorder`."""
+        """Add *cells* to the journal of this process; for `meterkit.metering.recorder.Recorder`."""
         try:
             self.journal.count(cells, now)
         except ClosedJournalError:
@@ -86,11 +86,11 @@ class Supervisor:
             try:
                 self.journal.count(cells, now)
             except ClosedJournalError:
-                continue  # close() came in between; start again
+                continue  # close() was called in between; start again
             return
 
     def runtime(self, *, counting: bool = False) -> ProcessRuntime:
-        """The runtime of this process; *counting* starts its journal and thread."""
+        """Return the runtime of this process; *counting* also starts its journal and thread."""
         started = False
         with self._lock():
             if self._runtime is not None and not self._runtime.journal.fork_marker[0]:
@@ -120,11 +120,11 @@ class Supervisor:
         return runtime
 
     def _lock(self) -> threading.RLock:
-        """The lock under which this process starts and stops its runtime."""
+        """Return the lock under which this process starts and stops its runtime."""
         return self._starting.setdefault(os.getpid(), threads.rlock())
 
     def after_fork(self) -> None:
-        """In a forked child: begin anew. Takes no lock, logs nothing and starts nothing."""
+        """Reset everything, in a forked child. Takes no lock, logs nothing and starts nothing."""
         self._starter, self._early = None, deque()
         self._problems.after_fork()
         if self.governor is not None:
@@ -136,7 +136,7 @@ class Supervisor:
 
 
 class _NoJournal:
-    """Before the first count."""
+    """Stand-in for the journal before the first count."""
 
     def count(self, _cells: list[tuple[UsageKey, int]], _now: float) -> None:
         raise ClosedJournalError
@@ -148,7 +148,7 @@ class _NoJournal:
 _all: weakref.WeakSet[Supervisor] = weakref.WeakSet()
 
 _inherited: list[ProcessRuntime] = []
-"""What a forked child got from its parent. Kept for ever: finalising an inherited SQLite connection could harm."""
+"""Runtimes inherited by a forked child. Kept for ever: finalising an inherited SQLite connection could do harm."""
 
 
 def _after_fork_in_child() -> None:
@@ -157,4 +157,4 @@ def _after_fork_in_child() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)  # once for all kits: it cannot be taken back
+    os.register_at_fork(after_in_child=_after_fork_in_child)  # once for all kits: it cannot be unregistered

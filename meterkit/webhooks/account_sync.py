@@ -1,15 +1,15 @@
 """
 Refresh accounts from Stripe, after a webhook event or all at once.
 
-A webhook event tells which object has changed, and Stripe is asked what it is now. So it does not matter in which order
-events come, how often, or how late: what is kept in the end is what Stripe has.
+A webhook event says which object has changed; its current state is then requested from Stripe. So it does not matter in
+which order events arrive, how often, or how late: in the end, the ledger has what Stripe has.
 """
 
 from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -18,7 +18,7 @@ import stripe
 
 from meterkit.accounts.accounts import Accounts
 from meterkit.accounts.inbox import Inbox
-from meterkit.accounts.models import Invoice, StripeObject
+from meterkit.accounts.models import Customer, Invoice, StripeObject, Subscription
 from meterkit.core import threads
 from meterkit.core.threads import Event
 from meterkit.ledger.database import Database
@@ -30,27 +30,27 @@ from meterkit.stripe_api.transport import PAGE_SIZE, connect, plain
 from meterkit.webhooks.mapping import customer_of, invoice_of, subscription_of
 
 METER_ERRORS = "v2.core.event"
-"""What a thin event about meter errors is about: itself, for it has to be asked for what it tells."""
+"""Object type of thin events about meter errors: the event itself, because its details must be requested."""
 
 CLOSING = ("draft", "subscription_cycle")
-"""Status and billing reason of an invoice that waits for the last usage of its period."""
+"""Status and billing reason of an invoice that can still include the last usage of its period."""
 
-LATELY_SECONDS = 40 * 24 * 3600
-"""Usage of 35 days ago can still be reported, and may belong to an invoice of that time."""
+RECENT_SECONDS = 40 * 24 * 3600
+"""Age of invoices that are synced: usage can be reported for 35 days, and may belong to an invoice of that time."""
 
 
 @dataclass(slots=True)
 class SyncResult:
     """
-    What was looked up.
+    What a sync has stored.
 
     Attributes:
-        customers: How many of them are as Stripe has them now.
-        subscriptions: The same.
-        invoices: The same.
-        closing: A billing period has ended, and its invoice is not final yet.
+        customers: Number of customers stored.
+        subscriptions: Number of subscriptions stored.
+        invoices: Number of invoices stored.
+        closing: Whether a billing period has ended whose invoice is still a draft.
         ambiguous: Companies that the metadata of two customers name.
-        error: Why something could not be looked up; empty if all was.
+        error: Why an object could not be read from Stripe; empty if all could.
     """
 
     customers: int = 0
@@ -63,15 +63,15 @@ class SyncResult:
 
 class AccountSync:
     """
-    Keeps up with Stripe.
+    Reads customers, subscriptions and invoices from Stripe, and stores them in the ledger.
 
     Args:
-        database: Where the ledger is kept.
-        clock: Unix time in seconds.
+        database: Database of the ledger.
+        clock: Function that returns Unix seconds.
         api_key: Stripe's secret key.
-        base: Stripe's base address; None for the real one.
-        metadata_key: Under which a customer's metadata name the company.
-        stop: When set, it ends with the next object.
+        base: Base URL of Stripe's API; None for the real one.
+        metadata_key: Key of a customer's metadata that contains the company id.
+        stop: Event that ends the sync before the next object.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class AccountSync:
         self._stop = stop
         self._accounts = Accounts(database, clock=clock)
         self._inbox = Inbox(database, clock=clock)
-        self._mending = Corrections(database, clock=clock)
+        self._corrections = Corrections(database, clock=clock)
         self._holder = f"{os.getpid()}-{uuid.uuid4().hex}"
         self._pass = threads.rlock()
         self._stripe, self._http = connect(api_key, base)
@@ -98,20 +98,20 @@ class AccountSync:
 
     def follow(self) -> SyncResult:
         """
-        Look at what webhook events were about.
+        Read the objects that waiting webhook events are about.
 
         Raises:
-            LedgerError: The ledger failed; the events wait.
+            LedgerError: The ledger failed; the events keep waiting.
         """
         found = SyncResult()
         waiting = self._inbox.waiting()
         if waiting and not self._hold_lease(found, lambda lease: self._follow(lease, waiting, found)):
-            found.error = ""  # another process looks at them
+            found.error = ""  # another process is reading them
         return found
 
     def refresh(self, objects: Iterable[tuple[str, str]]) -> SyncResult:
         """
-        Look at some objects, by type and id.
+        Read some objects, given by type and id.
 
         Raises:
             LedgerError: The ledger failed.
@@ -122,7 +122,7 @@ class AccountSync:
 
     def sync(self) -> SyncResult:
         """
-        Look at all customers, all subscriptions, and the invoices that are open or of the last 40 days.
+        Read all customers, all subscriptions, and the invoices that are open or of the last 40 days.
 
         Raises:
             LedgerError: The ledger failed.
@@ -132,7 +132,7 @@ class AccountSync:
         return found
 
     def hang_up(self) -> None:
-        """End a call that takes too long; for a thread that looks after the one that follows."""
+        """Abort a call to Stripe that takes too long. Called by another thread."""
         self._http.hang_up()
 
     def close(self) -> None:
@@ -140,7 +140,7 @@ class AccountSync:
         self._http.close()
 
     def _hold_lease(self, found: SyncResult, work: Callable[[Lease], None]) -> bool:
-        """Do *work*, unless another process syncs; return whether it was done."""
+        """Do *work*, unless another process is syncing; return whether it was done."""
         try:
             with self._pass, held(self._database, "follower", self._holder, clock=self._clock) as lease:
                 try:
@@ -160,32 +160,32 @@ class AccountSync:
                 return
             try:
                 if kind == METER_ERRORS:
-                    self._take_back_errors(identity, events)
+                    self._reject_dropped(identity, events)
                     continue
-                said = self._ask(kind, identity)
+                current = self._retrieve(kind, identity)
             except stripe.StripeError as error:
-                verdict = classify(error)
-                self._inbox.postpone(events, verdict.error)
-                found.error = verdict.error
-                if verdict.affects_all:
+                outcome = classify(error)
+                self._inbox.postpone(events, outcome.error)
+                found.error = outcome.error
+                if outcome.affects_all:
                     return
                 continue
-            self._keep(lease, [] if said is None else [said], found, gone=identity if said is None else "", of=events)
+            self._store_one(lease, identity, current, found, events=events)
 
-    def _take_back_errors(self, identity: str, events: list[str]) -> None:
-        """Stripe has dropped meter events that it had taken: their reports are rejected, with its reason."""
+    def _reject_dropped(self, identity: str, events: list[str]) -> None:
+        """Mark meter events as rejected that Stripe accepted and then dropped, with its reason."""
         found = self._stripe.v2.core.events.retrieve(identity)
         data: Any = plain(found).get("data") or {}
         for kind in (data.get("reason") or {}).get("error_types") or ():
             for sample in kind.get("sample_errors") or ():
                 request = sample.get("request") or {}
                 sent_as = str(request.get("identifier") or request.get("idempotency_key") or "")
-                self._mending.mark_rejected(sent_as, f"{kind.get('code')}: {sample.get('error_message')}")
+                self._corrections.mark_rejected(sent_as, f"{kind.get('code')}: {sample.get('error_message')}")
         with self._database.transaction() as connection:
             self._inbox.settle(connection, events)
 
-    def _ask(self, kind: str, identity: str) -> StripeObject | None:
-        """What Stripe says now; None if it has no such object."""
+    def _retrieve(self, kind: str, identity: str) -> StripeObject | None:
+        """Request the current state of an object; None if Stripe has no such object."""
         v1, now = self._stripe.v1, int(self._clock())
         try:
             if kind == "customer":
@@ -201,35 +201,60 @@ class AccountSync:
     def _sync(self, lease: Lease, found: SyncResult) -> None:
         v1, now = self._stripe.v1, int(self._clock())
         for customers in _pages(v1.customers.list({"limit": PAGE_SIZE}).auto_paging_iter()):
-            self._keep(lease, [customer_of(each, self._metadata_key, now) for each in customers], found)
+            self._store(lease, [customer_of(each, self._metadata_key, now) for each in customers], found)
         for subscriptions in _pages(v1.subscriptions.list({"limit": PAGE_SIZE, "status": "all"}).auto_paging_iter()):
-            self._keep(lease, [subscription_of(each, self._catalog, now) for each in subscriptions], found)
+            self._store(lease, [subscription_of(each, self._catalog, now) for each in subscriptions], found)
         unpaid = v1.invoices.list({"limit": PAGE_SIZE, "status": "open"})
-        lately = v1.invoices.list({"limit": PAGE_SIZE, "created": {"gte": now - LATELY_SECONDS}})
-        for invoices in _pages(chain(unpaid.auto_paging_iter(), lately.auto_paging_iter())):
-            self._keep(lease, [invoice_of(each, now) for each in invoices], found)
-        # What the ledger takes for unsettled, and Stripe does not, has been settled without our hearing of it.
+        recent = v1.invoices.list({"limit": PAGE_SIZE, "created": {"gte": now - RECENT_SECONDS}})
+        for invoices in _pages(chain(unpaid.auto_paging_iter(), recent.auto_paging_iter())):
+            self._store(lease, [invoice_of(each, now) for each in invoices], found)
+        # Invoices that are unsettled in the ledger only: the webhook events that settled them were missed.
         for identity in self._accounts.unsettled_invoices(checked_before=now):
-            said = self._ask("invoice", identity)
-            self._keep(lease, [] if said is None else [said], found, gone=identity if said is None else "")
+            self._store_one(lease, identity, self._retrieve("invoice", identity), found)
 
-    def _keep(
-        self, lease: Lease, said: list[Any], found: SyncResult, *, gone: str = "", of: list[str] | None = None
+    def _store_one(
+        self,
+        lease: Lease,
+        identity: str,
+        current: StripeObject | None,
+        found: SyncResult,
+        *,
+        events: Collection[str] = (),
     ) -> None:
+        """Store the *current* state of one object; None if Stripe has it no longer."""
+        if current is None:
+            self._store(lease, [], found, deleted=identity, events=events)
+        else:
+            self._store(lease, [current], found, events=events)
+
+    def _store(
+        self,
+        lease: Lease,
+        objects: Collection[StripeObject],
+        found: SyncResult,
+        *,
+        deleted: str = "",
+        events: Collection[str] = (),
+    ) -> None:
+        """Store *objects* in one transaction, remove the invoice *deleted*, and mark *events* as applied."""
         with self._database.transaction() as connection:
             hold(lease, connection, clock=self._clock)
-            for each in said:
+            for each in objects:
                 ambiguous = self._accounts.put(connection, each)
                 if ambiguous:
                     found.ambiguous.append(ambiguous)
-            if gone:
-                self._accounts.remove_invoice(connection, gone)
-            if of:
-                self._inbox.settle(connection, of)
-        for each in said:
-            found.closing |= isinstance(each, Invoice) and (each.status, each.billing_reason) == CLOSING
-            name = f"{type(each).__name__.lower()}s"
-            setattr(found, name, getattr(found, name) + 1)
+            if deleted:
+                self._accounts.remove_invoice(connection, deleted)
+            if events:
+                self._inbox.settle(connection, events)
+        for each in objects:
+            if isinstance(each, Customer):
+                found.customers += 1
+            elif isinstance(each, Subscription):
+                found.subscriptions += 1
+            elif isinstance(each, Invoice):
+                found.invoices += 1
+                found.closing |= (each.status, each.billing_reason) == CLOSING
 
 
 def _pages(objects: Iterator[Any]) -> Iterator[list[Any]]:

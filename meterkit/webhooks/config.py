@@ -10,7 +10,7 @@ from typing import Any
 from meterkit.errors import ConfigurationError
 
 LARGEST_BYTES = 16 * 1024 * 1024
-"""Of one event. Stripe's have some thousand; whoever sends more is not Stripe."""
+"""Largest request body, in bytes. Stripe's events have a few thousand; a larger request is not from Stripe."""
 
 
 @dataclass(frozen=True)
@@ -18,18 +18,18 @@ class Webhook:
     """
     The endpoint that Stripe calls when a customer, a subscription or an invoice changes.
 
-    Give Stripe its address, and these events: ``customer.created``, ``customer.updated``, ``customer.deleted``,
-    ``customer.subscription.*`` and ``invoice.*``; others do no harm.
+    In Stripe, create an endpoint with its URL and these events: ``customer.created``, ``customer.updated``,
+    ``customer.deleted``, ``customer.subscription.*`` and ``invoice.*``; others do no harm.
 
     Attributes:
-        path: Which path the middleware answers instead of the app, such as ``/stripe/webhook``, as clients see it;
-            None if a view of yours calls ``kit.receive()``.
-        secret: ``whsec_...``, by default from ``STRIPE_WEBHOOK_SECRET``; several while one replaces another, in a
-            list, or with commas between them.
-        tolerance: Seconds that a signature is good for. Stripe signs each attempt anew.
+        path: Path that the middleware serves itself, as clients see it, such as ``/stripe/webhook``; None if a view of
+            yours calls ``kit.receive()``.
+        secret: Signing secret, ``whsec_...``, by default from ``STRIPE_WEBHOOK_SECRET``; several while one replaces
+            another, in a list or separated by commas.
+        tolerance: Seconds for which a signature is valid. Stripe signs each attempt anew.
 
     Raises:
-        ConfigurationError: It cannot work like this; the message says the cure.
+        ConfigurationError: An argument is wrong; the message says how to correct it.
     """
 
     path: str | None
@@ -41,24 +41,33 @@ class Webhook:
         if self.path is not None and (
             not isinstance(self.path, str) or not self.path.startswith("/") or set(self.path) & set("?#*{<")
         ):
-            raise ConfigurationError(f"Webhook(path) is one path such as '/stripe/webhook', not {self.path!r:.200}")
+            raise ConfigurationError(
+                f"Webhook(path) must be one path such as '/stripe/webhook', not {self.path!r:.200}"
+            )
         secret = self.secret or os.environ.get("STRIPE_WEBHOOK_SECRET")
         object.__setattr__(self, "secret", _secrets(secret))
         if isinstance(self.tolerance, bool) or not isinstance(self.tolerance, int | float) or self.tolerance <= 0:
-            raise ConfigurationError(f"Webhook(tolerance=...) is a positive number of seconds, not {self.tolerance!r}")
+            raise ConfigurationError(
+                f"Webhook(tolerance=...) must be a positive number of seconds, not {self.tolerance!r}"
+            )
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Any of them may have signed an event."""
+        """Signing secrets; any of them may have signed an event."""
         assert isinstance(self.secret, tuple)
         return self.secret
 
 
 def checked_webhook(webhook: Any) -> Webhook | None:
-    """A `Webhook`, or none."""
+    """
+    Return *webhook*, a `Webhook` or None.
+
+    Raises:
+        ConfigurationError: It is neither.
+    """
     if webhook is not None and not isinstance(webhook, Webhook):
         raise ConfigurationError(
-            f"webhook= is a Webhook, such as Webhook('/stripe/webhook', secret='whsec_...'), not {webhook!r:.200}"
+            f"webhook= must be a Webhook, such as Webhook('/stripe/webhook', secret='whsec_...'), not {webhook!r:.200}"
         )
     return webhook
 
@@ -66,11 +75,11 @@ def checked_webhook(webhook: Any) -> Webhook | None:
 def _secrets(given: Any) -> tuple[str, ...]:
     if not given:
         raise ConfigurationError(
-            "Webhook(secret=...) is missing, and so is STRIPE_WEBHOOK_SECRET: take the whsec_... that Stripe showed "
-            "when the endpoint was made"
+            "no webhook secret: set STRIPE_WEBHOOK_SECRET or pass Webhook(secret=...), the whsec_... that Stripe shows "
+            "when you create the endpoint"
         )
     secrets = given.split(",") if isinstance(given, str) else list(given)
     for secret in secrets:
         if not isinstance(secret, str) or not secret.strip().startswith("whsec_"):
-            raise ConfigurationError("Webhook(secret=...) begins with whsec_, and is not the API key of the account")
+            raise ConfigurationError("Webhook(secret=...) must begin with whsec_; this looks like an API key")
     return tuple(secret.strip() for secret in secrets)

@@ -14,20 +14,20 @@ from meterkit.stripe_api.catalog import Catalog
 
 
 def customer_of(customer: stripe.Customer, metadata_key: str, now: int) -> Customer:
-    """A customer, and the company that its metadata name under *metadata_key*; a deleted one has but its id."""
+    """Return a customer, with the company id in its metadata under *metadata_key*; a deleted one has only its id."""
     if getattr(customer, "deleted", False):
         return Customer(customer.id, "", None, deleted=True, checked_at=now)
     metadata: Any = customer.metadata or {}
-    company = metadata[metadata_key] if metadata_key in metadata else None  # noqa: SIM401 - it may be no dict
+    company = metadata[metadata_key] if metadata_key in metadata else None  # noqa: SIM401 - not always a dict
     return Customer(customer.id, customer.name or "", _company(company), deleted=False, checked_at=now)
 
 
 def subscription_of(subscription: stripe.Subscription, catalog: Catalog, now: int) -> Subscription:
     """
-    A subscription and its prices.
+    Return a subscription with its prices.
 
     Raises:
-        stripe.StripeError: Stripe did not tell a price or a meter.
+        stripe.StripeError: A price or a meter could not be read from Stripe.
     """
     customer = _id(subscription.customer)
     return Subscription(
@@ -46,7 +46,7 @@ def subscription_of(subscription: stripe.Subscription, catalog: Catalog, now: in
 
 
 def invoice_of(invoice: stripe.Invoice, now: int) -> Invoice:
-    """An invoice."""
+    """Return an invoice."""
     details = getattr(invoice.parent, "subscription_details", None)
     return Invoice(
         id=str(invoice.id),
@@ -87,7 +87,7 @@ def _item(item: stripe.SubscriptionItem, subscription: str, customer: str, catal
 
 
 def _id(found: Any) -> str:
-    """Of an object that Stripe may have expanded."""
+    """Return the id of an object, which Stripe may have expanded."""
     return found if isinstance(found, str) else str(getattr(found, "id", ""))
 
 
@@ -96,4 +96,4 @@ def _company(named: Any) -> str | None:
         company = checked_id(named, "company")
     except UsageError:
         return None
-    return None if is_customer_id(company) else company  # that pays for itself
+    return None if is_customer_id(company) else company  # a customer id pays for itself

@@ -1,8 +1,8 @@
 """
 Verify the signature of a webhook, and parse what it is about.
 
-Of what an event says, only its id, its type and which object it is about are used: the rest may be old, for events come
-in any order. `meterkit.webhooks.account_sync` asks Stripe for the object as it is now.
+Of an event, only its id, its type and the id of its object are used: the rest may be out of date, because events arrive
+in any order. `meterkit.webhooks.account_sync` requests the object's current state from Stripe.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ from typing import Any
 
 import stripe
 
-from meterkit.accounts.inbox import Notification
+from meterkit.accounts.inbox import ParsedEvent
 from meterkit.errors import WebhookError
 from meterkit.webhooks.config import LARGEST_BYTES, Webhook
 
-FOLLOWED = ("customer", "subscription", "invoice")
-"""Objects of which the ledger keeps the state."""
+SYNCED = ("customer", "subscription", "invoice")
+"""Types of objects whose state the ledger keeps."""
 
-TOLD_LATER = ("v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found")
-"""Thin events that tell which meter events were refused after they had been taken."""
+METER_ERROR_EVENTS = ("v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found")
+"""Types of thin events about meter events that Stripe dropped after accepting them."""
 
 
 def read(
     payload: bytes | str, signature: str | None, webhook: Webhook, *, now: float, livemode: bool | None
-) -> Notification:
+) -> ParsedEvent:
     """
-    The event in *payload*, if Stripe has signed it.
+    Return the event in *payload*, if Stripe has signed it.
 
     Args:
-        payload: The body, byte for byte as it came; its content type does not matter.
-        signature: The header ``Stripe-Signature``.
-        webhook: With the secrets.
-        now: Unix time in seconds.
-        livemode: Of the account's key; None if it does not tell.
+        payload: Body of the request, byte for byte; its content type does not matter.
+        signature: Value of the header ``Stripe-Signature``, or None.
+        webhook: Endpoint configuration, with the secrets.
+        now: Current time, Unix seconds.
+        livemode: Whether the account's key is a live one; None if that is unknown.
 
     Raises:
-        WebhookError: It is not an event of Stripe's, or was signed too long ago.
+        WebhookError: It is not a Stripe event, or was signed too long ago.
     """
     body = payload.encode() if isinstance(payload, str) else bytes(payload)
     if len(body) > LARGEST_BYTES:
@@ -46,16 +46,16 @@ def read(
     _verify(body, signature, webhook, now)
     try:
         event = json.loads(body)
-        return _notification(event, livemode=livemode)
+        return _parsed(event, livemode=livemode)
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise WebhookError("the body is no event", status=400) from None
+        raise WebhookError("the body is not an event", status=400) from None
 
 
 def _verify(body: bytes, signature: str | None, webhook: Webhook, now: float) -> None:
     header = signature or ""
     for secret in webhook.secrets:
         try:
-            # Without its tolerance, which goes by another clock than the kit's.
+            # Without its tolerance check, which does not use the kit's clock.
             stripe.WebhookSignature.verify_header(body.decode("utf-8"), header, secret, tolerance=None)
         except (stripe.SignatureVerificationError, ValueError):
             continue
@@ -63,38 +63,38 @@ def _verify(body: bytes, signature: str | None, webhook: Webhook, now: float) ->
         if now - signed_at > webhook.tolerance:
             raise WebhookError(
                 f"the signature is {now - signed_at:.0f} seconds old; if Stripe has just sent it, this machine's clock "
-                "is ahead: set it",
+                "is ahead: correct it",
                 status=400,
             )
         return
-    raise WebhookError("the signature is not Stripe's; see that secret= is the one of this endpoint", status=400)
+    raise WebhookError("the signature is not valid; check that secret= is the secret of this endpoint", status=400)
 
 
-def _notification(event: dict[str, Any], *, livemode: bool | None) -> Notification:
+def _parsed(event: dict[str, Any], *, livemode: bool | None) -> ParsedEvent:
     thin = event["object"] == "v2.core.event"
     about = (event.get("related_object") if thin else event["data"]["object"]) or {}
     kind = str(about.get("type" if thin else "object") or "")
     identity = str(about.get("id") or "")
-    if event["type"] in TOLD_LATER:
+    if event["type"] in METER_ERROR_EVENTS:
         kind, identity = "v2.core.event", event["id"]
-    return Notification(
+    return ParsedEvent(
         id=_text(event["id"]),
         type=_text(event["type"]),
         created=_seconds(event["created"]),
         object_type=kind[:80],
         object_id=identity[:255],
-        reason=_why_not(event, kind, identity, livemode=livemode),
+        reason=_reason_to_ignore(event, kind, identity, livemode=livemode),
     )
 
 
-def _why_not(event: dict[str, Any], kind: str, identity: str, *, livemode: bool | None) -> str:
-    """Why there is nothing to do about *event*; empty if there is."""
+def _reason_to_ignore(event: dict[str, Any], kind: str, identity: str, *, livemode: bool | None) -> str:
+    """Return why *event* needs no action; empty if it does."""
     if event.get("account") or event.get("context"):
-        return f"it is of another account, {event.get('account') or event.get('context')}"
+        return f"it belongs to another account, {event.get('account') or event.get('context')}"
     if livemode is not None and event.get("livemode") is not livemode:
-        return f"it is of {'live' if event.get('livemode') else 'test'} mode, and the key is not"
-    if kind not in (*FOLLOWED, "v2.core.event") or not identity or identity.startswith("upcoming_in_"):
-        return "it is about nothing that the ledger keeps"
+        return f"it is a {'live' if event.get('livemode') else 'test'} mode event, but the key is not"
+    if kind not in (*SYNCED, "v2.core.event") or not identity or identity.startswith("upcoming_in_"):
+        return "it is about an object that the ledger does not keep"
     return ""
 
 
@@ -105,5 +105,5 @@ def _text(value: Any) -> str:
 
 
 def _seconds(value: Any) -> int:
-    """Unix seconds, of an event that has them, and of one that has an RFC 3339 time."""
+    """Return the time of an event in Unix seconds, from an integer or an RFC 3339 time."""
     return value if isinstance(value, int) else int(datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp())

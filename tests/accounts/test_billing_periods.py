@@ -37,7 +37,7 @@ def invoices(api, stripe, clock, customer):
 
 def look_again(kit):
     """Let the kit find out which periods end soon, as it does every minute."""
-    kit._supervisor.runtime()._next_look = 0
+    kit._supervisor.runtime()._next_boundaries = 0
     kit.flush()
 
 

@@ -56,7 +56,7 @@ def test_a_wrong_signature_is_a_400_that_says_nothing(post: Callable[..., Answer
     """And a counter in ``kit.health()``."""
     answer = post(signature="t=1,v1=00")
 
-    assert (400, b'{"error": "no event that is signed with this endpoint\'s secret"}') == (answer.status, answer.body)
+    assert (400, b'{"error": "not an event signed with this endpoint\'s secret"}') == (answer.status, answer.body)
     assert [] == received(kit)
     assert {"received": 0, "refused": 1} == kit.health()["webhook"]
 

@@ -280,19 +280,19 @@ async def awaits(notice):
 @pytest.mark.parametrize(
     ("make", "cure"),
     [
-        (lambda: mail(1, to="nobody"), "is an e-mail address"),
-        (lambda: mail(1, sender="a@b\r\nBcc: c@d"), "is an e-mail address"),
+        (lambda: mail(1, to="nobody"), "must be an e-mail address"),
+        (lambda: mail(1, sender="a@b\r\nBcc: c@d"), "must be an e-mail address"),
         (lambda: mail(1, security="ssl"), "'starttls', 'tls' or 'none'"),
         (lambda: mail(1, text="{who}"), "unknown field {who}; available: {amount}"),
         (lambda: mail(1, html="{company.__class__}"), "unknown field {company.__class__}"),
         (lambda: mail(1, subject=awaits), "plain function"),
-        (lambda: Slack("hooks.slack.com"), "begins with https"),
+        (lambda: Slack("hooks.slack.com"), "must be a URL that begins with https"),
         (lambda: Slack("https://x", text="{tokens}"), "{tokens}"),
         (lambda: SignedWebhook("https://x", secret="whsec_"), "openssl rand"),
-        (lambda: Notify.overdue(to=Slack), "and not the class"),
-        (lambda: Notify.overdue(to="ops@us.example"), "is a channel such as"),
+        (lambda: Notify.overdue(to=Slack), "not the class"),
+        (lambda: Notify.overdue(to="ops@us.example"), "must be a channel such as"),
         (lambda: Notify.overdue(to=awaits), "plain function"),
-        (lambda: Notify.overdue(to=[]), "nobody would be told"),
+        (lambda: Notify.overdue(to=[]), "nobody would be notified"),
     ],
 )
 def test_what_is_wrong_is_said_while_building(make, cure):

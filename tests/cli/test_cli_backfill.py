@@ -98,25 +98,25 @@ def test_it_is_reported_at_its_time(write, stripe, make_kit, shop):
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "the first line names the columns"),
+        ("", "the first line must name the columns"),
         ("meter,company,quantity\n", "missing: at"),
         ("meter,company,quantity,at,compny\n", "unknown: compny"),
         (
             HEAD + "calls,acme,1,2026-03-01T10:00:00Z,\n",
-            "line 2: there is no meter 'calls', only credit_scores, egress",
+            "line 2: unknown meter 'calls'; available: credit_scores, egress",
         ),
         (HEAD + "egress,,1,2026-03-01T10:00:00Z,\n", "line 2: company id must not be empty"),
-        (HEAD + "egress,acme,1.5,2026-03-01T10:00:00Z,\n", "line 2: quantity is a whole number, not '1.5'"),
-        (HEAD + "egress,acme,-1,2026-03-01T10:00:00Z,\n", "line 2: quantity is a whole number, not '-1'"),
+        (HEAD + "egress,acme,1.5,2026-03-01T10:00:00Z,\n", "line 2: quantity must be a whole number, not '1.5'"),
+        (HEAD + "egress,acme,-1,2026-03-01T10:00:00Z,\n", "line 2: quantity must be a whole number, not '-1'"),
         (HEAD + "egress,acme,1,2026-03-01T10:00:00,\n", "line 2: at= must be a datetime with a time zone"),
-        (HEAD + "egress,acme,1,yesterday,\n", "line 2: at is a time with its zone"),
+        (HEAD + "egress,acme,1,yesterday,\n", "line 2: at must be a time with a time zone"),
         (HEAD + "egress,acme,1,2026-01-01T10:00:00Z,\n", "line 2: 2026-01-01 10:00 is more than 35 days ago"),
         (HEAD + "egress,acme,1,2026-03-02T10:00:00Z,\n", "line 2: 2026-03-02 10:00 is in the future"),
         (HEAD + "egress,acme\n", "line 2: it has more or fewer columns"),
         (HEAD + "egress,acme,1,2026-03-01T10:00:00Z,,,\n", "line 2: it has more or fewer columns"),
-        (HEAD + ROWS + "egress,acme,x,y,\n" * 12, "line 5: at is a time with its zone"),
+        (HEAD + ROWS + "egress,acme,x,y,\n" * 12, "line 5: at must be a time with a time zone"),
         (HEAD + ROWS + "egress,acme,x,y,\n" * 12, "; and 2 more"),
-        (HEAD + '"egress,acme', "is no CSV"),
+        (HEAD + '"egress,acme', "is not CSV"),
     ],
 )
 def test_a_wrong_line_is_named_and_nothing_is_counted(write, text, complaint):

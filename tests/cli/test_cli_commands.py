@@ -189,7 +189,7 @@ def test_a_report_without_a_key(shop, used):
     code, out, _ = meterkit("report", "billing:kit")
 
     assert 1 == code
-    assert "there is no stripe_key= and no STRIPE_SECRET_KEY" in out
+    assert "no Stripe key: set STRIPE_SECRET_KEY or pass stripe_key=" in out
 
 
 def test_all_is_well(shop, used, stripe):
@@ -213,8 +213,8 @@ def test_something_needs_attention(shop, used):
     code, out, _ = meterkit("health", "billing:kit")
 
     assert 1 == code
-    assert "* nobody has said which Stripe customer pays for 'acme' and 1 others: kit.link(company, customer)" in out
-    assert "* there is no stripe_key=" in out
+    assert "* 2 companies, such as 'acme', are not linked to a Stripe customer: use kit.link(company, customer)" in out
+    assert "* no Stripe key: set STRIPE_SECRET_KEY" in out
 
 
 def test_health_is_data(shop, used):

@@ -31,7 +31,7 @@ def left_behind(start, account, clock):
 
 @pytest.mark.parametrize(
     ("status", "environment"),
-    [("401", {"STRIPE_SECRET_KEY": "sk_test_revoked"}), ("no stripe_key=", {"STRIPE_SECRET_KEY": ""})],
+    [("401", {"STRIPE_SECRET_KEY": "sk_test_revoked"}), ("no Stripe key", {"STRIPE_SECRET_KEY": ""})],
     ids=["revoked", "none"],
 )
 def test_a_key_that_is_revoked_and_renewed(start, account, settle, left_behind, status, environment):

@@ -184,6 +184,19 @@ def test_a_subscription_is_needed(govern, api_kit):
     assert "no_subscription" == ask(kit, company="globex")[1]["reason"]
 
 
+def test_the_403_says_what_is_missing(govern):
+    """A company without an account is named; a request without a company, and accounts still unread, say so."""
+    kit = govern(unknown="block")
+    problems = [ask(kit, company=company)[1] for company in ("acme", None)]
+    problems.append(json.loads(Refusal().respond(block(reason="unknown", retry_after=1)).body))
+
+    assert [
+        ("No billing account", "Company acme has no billing account."),
+        ("No company identified", "No company could be identified for this request."),
+        ("Billing accounts are still being loaded", "x"),
+    ] == [(problem["title"], problem["detail"]) for problem in problems]
+
+
 @pytest.fixture
 def api_kit(make_kit, stripe):
     """A function that makes a kit which has read from Stripe's account: some customers, and some who subscribed."""
@@ -338,17 +351,20 @@ def test_an_unreachable_ledger_changes_nothing(govern, monkeypatch, tmp_path):
         (lambda: Governance(spending_cap=1.5), "a float is not exact"),
         (lambda: Governance(subscription=True, exempt=["billing"]), "such as '/billing/\\*'"),
         (lambda: Governance(subscription=True, mode="off"), "'enforce' or 'warn'"),
-        (lambda: Governance(subscription=True, refusals={"late": Refusal()}), "there are overdue, no_subscription"),
+        (
+            lambda: Governance(subscription=True, refusals={"late": Refusal()}),
+            "unknown reason 'late'; choose from overdue, no_subscription",
+        ),
         (lambda: Governance(subscription=True, settle_url="/pay/{who}"), "the field {who}"),
         (lambda: Quota(CALLS, -1), "whole number"),
-        (lambda: Quota(CALLS, 1, hard=False, exact=True), "needs no exact="),
+        (lambda: Quota(CALLS, 1, hard=False, exact=True), "soft quota blocks nothing"),
         (lambda: Quota(Meter("seats", value=unique("user")), 1, exact=True), "known after a flush"),
         (lambda: Quota(CALLS, 1, per="year"), "'period', 'month' or 'day'"),
-        (lambda: Quota("calls", 1), "is for a Meter"),
+        (lambda: Quota("calls", 1), "must be a Meter"),
         (lambda: Refusal(body="{company.__class__}"), "may use {amount}, {company}"),
         (lambda: Refusal(detail="{"), "cannot be read"),
         (lambda: Refusal(status=200), "400 to 599"),
-        (lambda: Refusal(headers={"X Y": "z"}), "no header can have"),
+        (lambda: Refusal(headers={"X Y": "z"}), "not a valid header name"),
     ],
 )
 def test_what_is_wrong_is_said_while_building(make, cure):

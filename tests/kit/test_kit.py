@@ -184,8 +184,8 @@ def test_a_report_without_a_key(kit, caplog):
     kit.record("calls", "cus_1", 3)
     summary = kit.report(include_open=True)
 
-    assert "no stripe_key=" in summary.error
-    assert 1 == sum("no stripe_key=" in sentence for sentence in kit.health()["attention"])
+    assert "no Stripe key: set STRIPE_SECRET_KEY" in summary.error
+    assert 1 == sum("no Stripe key: set STRIPE_SECRET_KEY" in sentence for sentence in kit.health()["attention"])
     assert ["no_stripe_key"] == [record.args[1] for record in caplog.records if record.levelno >= logging.WARNING]
     assert 3 == kit.health()["books"]["calls"]["unreported"]
 

@@ -274,7 +274,7 @@ def test_overdue_and_recovered(telling, told, stripe, subscribed, clock):
     look()
     look()
 
-    assert ["acme is overdue", "acme is not overdue any more"] == told.titles
+    assert ["acme is overdue", "acme is no longer overdue"] == told.titles
     assert (invoice.number, "7.00", invoice.hosted_invoice_url) == tuple(
         told.notices[0].fields[name] for name in ("invoice", "amount", "url")
     )
@@ -290,7 +290,7 @@ def test_an_invoice_is_near(telling, told, clock):
     clock.advance(61)
     tell(kit)
 
-    assert ["The next invoice of acme is near"] == told.titles
+    assert ["Upcoming invoice for acme"] == told.titles
     assert "50.00 USD" in told.notices[0].text
 
 
@@ -321,8 +321,8 @@ def test_usage_that_waits(telling, told, clock):
         clock.advance(61)
 
     assert [
-        "acme has usage and no Stripe customer",
-        "Usage of acme is about to be too old for Stripe",
+        "acme has usage but no Stripe customer",
+        "Usage of acme will soon be too old for Stripe",
     ] == told.titles
 
 
@@ -338,7 +338,7 @@ def test_trouble(telling, told, stripe):
         kit.clock.advance(seconds)
         tell(kit)
 
-    assert ["meterkit is in trouble: report_failed"] * 2 == told.titles
+    assert ["meterkit has a problem: report_failed"] * 2 == told.titles
 
 
 def test_trouble_of_the_ledger_is_told_without_it(telling, told, tmp_path):
@@ -355,14 +355,14 @@ def test_trouble_of_the_ledger_is_told_without_it(telling, told, tmp_path):
         kit.process()._notify_in_background()
 
     assert arrived.wait(GUARD)
-    assert ["meterkit is in trouble: flush_failed"] == told.titles
+    assert ["meterkit has a problem: flush_failed"] == told.titles
     assert "is gone" in told.notices[0].text
 
 
 @pytest.mark.parametrize(
     ("make", "cure"),
     [
-        (lambda to: [Notify.tier_near(to=to, share="1.5")], "a part such as '0.8'"),
+        (lambda to: [Notify.tier_near(to=to, share="1.5")], "a share such as '0.8'"),
         (lambda to: [Notify.tier_near(to=to, share=0.8)], "as text or Decimal"),
         (lambda to: [Notify.tier_near(to=to, share="0.5", units=3)], "not both"),
         (lambda to: [Notify.tier_crossed(to=to, tier=4)], "the last tier of prices= is 3"),
@@ -373,8 +373,8 @@ def test_trouble_of_the_ledger_is_told_without_it(telling, told, tmp_path):
         (lambda to: [Notify.quota(to=to)], "governance= has none"),
         (lambda to: [Notify.calls(CALLS, to=to, every=0)], "1 or more"),
         (lambda to: [Notify.overdue(to=[to, Told()])], "two channels are named 'told'"),
-        (lambda to: [to], "is none"),
-        (lambda to: Notify.overdue(to=to), "is a list of Notify, such as"),
+        (lambda to: [to], "is not a Notify"),
+        (lambda to: Notify.overdue(to=to), "must be a list of Notify, such as"),
     ],
 )
 def test_what_is_wrong_is_said_while_building(telling, told, make, cure):

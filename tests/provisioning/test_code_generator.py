@@ -87,8 +87,8 @@ def test_prices_that_the_code_could_only_say_wrongly_are_left_out(provision, cli
     code = code_of(client)
 
     assert f"# Left out: the price {quarterly.id}: it is billed every 3 months" in code
-    assert f"# Left out: the price {in_euros.id}: it has amounts in further currencies: eur, usd" in code
-    same = [f"# Left out: the price {twin}: another of its meter costs the same" in code for twin in twins]
+    assert f"# Left out: the price {in_euros.id}: it has amounts in several currencies: eur, usd" in code
+    same = [f"# Left out: the price {twin}: another price of its meter costs the same" in code for twin in twins]
     assert [False, True] == sorted(same)
     assert ["0.05"] == [str(price.tiers[0].unit_price) for price in run(code).prices]
 

@@ -45,12 +45,12 @@ def test_who_has_subscribed_keeps_the_old_price(provision, plan, api):
 
     assert [
         (
-            f"subscriptions on {old.id} keep it, until you move them",
-            f"{old.id} stays for sale, for subscriptions have it",
+            f"subscriptions on {old.id} keep it until you move them",
+            f"{old.id} stays active, because subscriptions use it",
         )
     ] == [step.choices for step in changed.steps if step.choices]
     assert (True, None) == (api.prices.retrieve(old.id).active, api.prices.retrieve(old.id).lookup_key)
-    assert ("unchanged", f"{old.id} stays for sale, for subscriptions have it") == (again.kind, again.why)
+    assert ("unchanged", f"{old.id} stays active, because subscriptions use it") == (again.kind, again.why)
 
 
 def test_when_the_last_one_has_left(provision, plan, api):
@@ -104,7 +104,7 @@ def test_a_default_price_stays_for_sale(provision, plan, meter, api):
     provision(DEAR)
 
     assert api.prices.retrieve(old.id).active
-    assert f"{old.id} stays for sale, for it is the default price of {old.product}" == plan(DEAR).steps[1].why
+    assert f"{old.id} stays active, because it is the default price of {old.product}" == plan(DEAR).steps[1].why
 
 
 def test_what_was_said_of_the_old_price_is_said_of_the_new(provision, meter, api):
@@ -150,7 +150,7 @@ def test_an_archived_product_is_sold_again(provision, plan, api):
         ({"interval_count": 3}, "is billed every 3 month, not every month"),
         ({"currency": "eur"}, "is in eur, not usd"),
         ({"meter": None}, "is not metered"),
-        ({"meter": "other"}, "is fed by the meter 'other'"),
+        ({"meter": "other"}, "belongs to the meter 'other'"),
         ({"currency_options": {"eur": {"unit_amount": 90}}}, "has amounts in other currencies"),
     ],
 )
@@ -165,7 +165,7 @@ def test_a_price_that_cannot_be_changed_is_drift(provision, writes, meter, api, 
     plan = provision(DEAR, Price.per_unit(CALLS, "1", currency="gbp"))
 
     (drift,) = plan.drift
-    assert f"{held.id} has the lookup key, and {wrong}" in drift.why
+    assert f"{held.id} has the lookup key, but {wrong}" in drift.why
     assert 2 == len(drift.choices)
     assert before == len(writes())
 
@@ -188,7 +188,7 @@ def test_a_meter_that_was_deactivated_for_its_formula(provision, plan, api):
 
     assert [("create", "meter"), ("unchanged", "product"), ("change", "price"), ("change", "price")] == kinds(changed)
     assert "if Stripe says that the name is taken, give the meter another event_name=" in changed.steps[0].choices[0]
-    assert f"they bill by {counted.id}, which takes no usage any more" in changed.steps[2].choices[0]
+    assert f"they are billed by {counted.id}, which no longer receives usage" in changed.steps[2].choices[0]
     assert (False, "sum") == (
         api.prices.retrieve(old.id).active,
         api.billing.meters.retrieve(price_of(api).recurring.meter).default_aggregation.formula,
@@ -201,7 +201,7 @@ def test_a_price_with_a_lookup_key_of_somebodys(provision, meter, api):
     there = by_hand(api, meter, lookup_key="gold")
     (step,) = [step for step in provision(CHEAP).steps if step.what == "price"]
 
-    assert ("create", f"{there.id} costs the same; to sell that one, write lookup_key='gold'") == (step.kind, step.why)
+    assert ("create", f"{there.id} costs the same; to use that one, set lookup_key='gold'") == (step.kind, step.why)
     assert "gold" == api.prices.retrieve(there.id).lookup_key
 
 

@@ -44,7 +44,7 @@ def books(kit):
 
 
 def kept(kit):
-    return [(each.quantity, each.reason, each.state) for each in kit.process().mending().corrections()]
+    return [(each.quantity, each.reason, each.state) for each in kit.process().corrections().corrections()]
 
 
 def test_what_is_not_reported_yet_will_not_be(kit, stripe, customer, used):

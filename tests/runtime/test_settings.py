@@ -21,14 +21,14 @@ async def look_up(_exchange):
 @pytest.mark.parametrize(
     ("options", "cure"),
     [
-        ({"meters": []}, "give at least one Meter"),
+        ({"meters": []}, "add at least one Meter"),
         ({"meters": CALLS}, "a list of Meter"),
         ({"meters": None}, "a list of Meter"),
-        ({"meters": ["calls"]}, "'calls' is none"),
+        ({"meters": ["calls"]}, "'calls' is not a Meter"),
         ({"meters": [CALLS, Meter("calls", path="/v2/*")]}, "two meters named 'calls'; rename one"),
         ({"meters": [CALLS, Meter("v2", event_name="calls")]}, "give one of them another event_name="),
         ({"prices": Price.per_unit(CALLS, "1")}, "a list of Price"),
-        ({"prices": ["1.00"]}, "'1.00' is none"),
+        ({"prices": ["1.00"]}, "'1.00' is not a Price"),
         ({"prices": [Price.per_unit(Meter("other"), "1")]}, "Meter('other'), which is not in meters=; add it there"),
         ({"prices": [Price.per_unit(Meter("calls", path="/v2"), "1")]}, "not in meters="),
         ({"identify": "x-company-id"}, "a function that takes an Exchange"),
@@ -37,17 +37,17 @@ async def look_up(_exchange):
         ({"stripe_key": 5}, "'sk_live_...'"),
         ({"stripe_key": "sk_test_1\n"}, "no spaces or line breaks"),
         ({"stripe_key": "sk_test 1"}, "no spaces or line breaks"),
-        ({"stripe_key": "pk_live_1"}, "Take the secret key"),
-        ({"stripe_key": "whsec_1"}, "Take the secret key"),
+        ({"stripe_key": "pk_live_1"}, "Use the secret key"),
+        ({"stripe_key": "whsec_1"}, "Use the secret key"),
         ({"stripe_base": "127.0.0.1:12111"}, "such as 'http://127.0.0.1:12111'"),
         ({"stripe_base": 12111}, "such as 'http://127.0.0.1:12111'"),
         ({"ledger": "mysql://host/db"}, "'sqlite:///path' or 'postgresql+psycopg://...'"),
         ({"ledger": "postgresql://host/db"}, "'sqlite:///path' or 'postgresql+psycopg://...'"),
         ({"ledger": "/var/lib/ledger.sqlite"}, "'sqlite:///path' or 'postgresql+psycopg://...'"),
         ({"ledger": Path("ledger.sqlite")}, "'sqlite:///path' or 'postgresql+psycopg://...'"),
-        ({"ledger": "sqlite:///"}, "ledger= is a file"),
-        ({"ledger": "sqlite:///:memory:"}, "ledger= is a file"),
-        ({"ledger": "sqlite:///file:ledger?mode=memory&uri=true"}, "ledger= is a file"),
+        ({"ledger": "sqlite:///"}, "ledger= must be a file"),
+        ({"ledger": "sqlite:///:memory:"}, "ledger= must be a file"),
+        ({"ledger": "sqlite:///file:ledger?mode=memory&uri=true"}, "ledger= must be a file"),
         ({"data_dir": 5}, "a path such as"),
         ({"data_dir": b"billing"}, "a path such as"),
         ({"data_dir": "/var/lib/what?"}, "choose another"),
@@ -58,9 +58,9 @@ async def look_up(_exchange):
         ({"flush_interval": None}, "a positive number of seconds"),
         ({"flush_interval": True}, "a positive number of seconds"),
         ({"flush_interval": math.nan}, "a positive number of seconds"),
-        ({"flush_interval": 1e10}, "a week at most"),
-        ({"report_interval": 0}, "report_interval= is a positive number of seconds"),
-        ({"report_interval": math.inf}, "a week at most"),
+        ({"flush_interval": 1e10}, "at most a week"),
+        ({"report_interval": 0}, "report_interval= must be a positive number of seconds"),
+        ({"report_interval": math.inf}, "at most a week"),
         ({"clock": 1_772_366_400}, "such as time.time"),
         ({"clock": None}, "such as time.time"),
     ],
@@ -176,7 +176,7 @@ def test_a_wrong_variable_is_a_wrong_argument(monkeypatch):
     """What comes from the environment is checked alike."""
     monkeypatch.setenv("STRIPE_SECRET_KEY", "pk_live_1")
 
-    with pytest.raises(ConfigurationError, match="Take the secret key"):
+    with pytest.raises(ConfigurationError, match="Use the secret key"):
         MeterKit(meters=[CALLS])
 
 

@@ -93,9 +93,9 @@ def test_clocks_that_differ(kit, clock, skew, is_taken):
     [
         (snapshot("invoice.paid", INVOICE, account="acct_other"), "another account"),
         (snapshot("invoice.paid", INVOICE, livemode=True), "live mode"),
-        (snapshot("charge.refunded", {"object": "charge", "id": "ch_1"}), "nothing that the ledger keeps"),
-        (snapshot("invoice.upcoming", {"object": "invoice"}), "nothing that the ledger keeps"),
-        (thin("v1.billing.alert.triggered", None, id="evt_1"), "nothing that the ledger keeps"),
+        (snapshot("charge.refunded", {"object": "charge", "id": "ch_1"}), "an object that the ledger does not keep"),
+        (snapshot("invoice.upcoming", {"object": "invoice"}), "an object that the ledger does not keep"),
+        (thin("v1.billing.alert.triggered", None, id="evt_1"), "an object that the ledger does not keep"),
     ],
 )
 def test_what_is_not_ours_is_kept_and_ignored(kit, clock, event, why):
