@@ -5,7 +5,7 @@ A header, room for a fixed number of cells, and then the keys of the cells, each
 
     header   magic 8 | version u32 | pid u32 | id 16 | created u64 | size u64 | cells u64 | crc32 of these u32 | zeros
     cell     quantity                  u64
-             last used, unix seconds   f64
+             last used, Unix seconds   f64
     key      crc32 << 32 | length      u64      stored last: without it, the key does not exist yet
              canonical JSON, padded to 8
 

@@ -285,11 +285,11 @@ class Journal:
                 self._is_counting = False
 
     def _store(self, cells: list[tuple[UsageKey, int]], now: float) -> None:
-        for asked, quantity in cells:
+        for key, quantity in cells:
             current = self._current
             assert current is not None
             current.total += quantity
-            cell = self.flood.admit(asked, quantity, current) if self.flood.is_active else asked
+            cell = self.flood.admit(key, quantity, current) if self.flood.is_active else key
             try:
                 current.count(cell, quantity, now)
             except FullError:

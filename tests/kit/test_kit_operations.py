@@ -96,7 +96,7 @@ def test_a_correction(subscribed, stripe, clock):
         (SCORES, 0, THEN, "quantity must be 1 or more units to reverse, not 0"),
         (SCORES, True, THEN, "quantity must be 1 or more units to reverse, not True"),
         (SCORES, 1, THEN.replace(tzinfo=None), "time zone"),
-        (SCORES, 2_000, THEN, "of 2,000 are there"),
+        (SCORES, 2_000, THEN, "of 2,000 units can be reversed"),
     ],
 )
 def test_a_correction_that_makes_no_sense(subscribed, stripe, clock, meter, quantity, at, complaint):
