@@ -145,5 +145,5 @@ def test_without_being_told_it_keeps_everything(make_kit, stripe, customer, cloc
 @pytest.mark.parametrize("days", [0, 69, -1, 70.5, "70", True])
 def test_a_time_that_is_too_short(make_kit, days):
     """It fails while building."""
-    with pytest.raises(ConfigurationError, match="keep_days= is a whole number of days, 70 at least"):
+    with pytest.raises(ConfigurationError, match="keep_days= must be a whole number of days, at least 70"):
         make_kit(keep_days=days)
