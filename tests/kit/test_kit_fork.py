@@ -271,7 +271,9 @@ def test_a_fork_while_a_lock_is_held(make_kit):
     kit.report()
     locks = {way: lock for way, lock in locks_of(kit, []).items() if not way.startswith(("Bell.", "Flag."))}
     locks["Processes._starting"] = kit._supervisor._lock()
-    assert {"Journal._lock", "Problems._lock", "Database._lock", "ProcessRuntime._flushing", "Reporter._pass"} <= set(locks)
+    assert {"Journal._lock", "Problems._lock", "Database._lock", "ProcessRuntime._flushing", "Reporter._pass"} <= set(
+        locks
+    )
 
     for lock in locks.values():
         held, over = threading.Event(), threading.Event()
