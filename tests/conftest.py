@@ -57,7 +57,7 @@ def _unhurried(monkeypatch):
         monkeypatch.setattr(module, "STOP_SECONDS", GUARD)
     for name in ("PATIENCE", "HURRY", "STATEMENT_SECONDS"):
         monkeypatch.setattr(database, name, GUARD)
-    monkeypatch.setattr(delivery, "PORTION_SECONDS", GUARD)
+    monkeypatch.setattr(delivery, "BATCH_SECONDS", GUARD)
     monkeypatch.setattr(governor, "READY_SECONDS", GUARD)
     monkeypatch.setattr(transport, "LONGEST_SECONDS", GUARD)
     monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(GUARD))

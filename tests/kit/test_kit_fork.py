@@ -269,8 +269,8 @@ def test_a_fork_while_a_lock_is_held(make_kit):
     kit = make_kit(stripe_key="sk_test_1", stripe_base="http://127.0.0.1:9")
     kit.record("calls", "acme", 1)
     kit.report()
-    locks = {way: lock for way, lock in locks_of(kit, []).items() if not way.startswith(("Bell.", "Flag."))}
-    locks["Processes._starting"] = kit._supervisor._lock()
+    locks = {way: lock for way, lock in locks_of(kit, []).items() if not way.startswith(("WakeUp.", "Event."))}
+    locks["Supervisor._starting"] = kit._supervisor._lock()
     assert {"Journal._lock", "Problems._lock", "Database._lock", "ProcessRuntime._flushing", "Reporter._pass"} <= set(
         locks
     )
