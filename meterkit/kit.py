@@ -94,7 +94,7 @@ class MeterKit:
     Attributes:
         meters: Meters by name.
         prices: Prices in the order given.
-        counting: Recorder that the middleware calls.
+        recorder: Recorder that the middleware calls.
         clock: Function that returns Unix seconds.
         webhook: Endpoint configuration, or None.
         endpoint: Responds to Stripe's webhook requests; None if no path of the middleware does.
@@ -153,7 +153,7 @@ class MeterKit:
         windows = Windows()
         self._supervisor = Supervisor(self._settings, self._problems, windows)
         self.recorder = Recorder(
-            rulebook=MeterMatcher(self.meters.values()),
+            matcher=MeterMatcher(self.meters.values()),
             identify=identify,
             sink=self._supervisor,
             problems=self._problems,

@@ -40,7 +40,7 @@ class CardinalityLimit:
         self._known: set[str] = set()
         self._capped = 0
 
-    def know(self, companies: Iterable[str]) -> None:
+    def remember(self, companies: Iterable[str]) -> None:
         """Remember *companies* as known. To be called from one thread; others may read the set at the same time."""
         if not self.is_active:
             for company in companies:

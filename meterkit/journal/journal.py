@@ -36,7 +36,7 @@ class Journal:
     Attributes:
         directory: Directory of the generations.
         pool: Pool of spare generations.
-        flood: The cardinality limit.
+        cardinality: Cardinality limit.
         counts: Whether counting is allowed: something will flush what is counted.
         fork_marker: Object whose item 0 is true only in the process that the journal belongs to.
     """
@@ -64,7 +64,7 @@ class Journal:
         self._current: Generation | None = None
         self.pool = GenerationPool(directory, size=size, problems=problems)
         self._retired: list[Generation] = []
-        self.flood = CardinalityLimit()
+        self.cardinality = CardinalityLimit()
 
     def open(self) -> None:
         """
@@ -105,8 +105,8 @@ class Journal:
             self._wake()
             if self.in_memory:
                 self.pool.report_full()
-            if self.flood.is_active:
-                self.flood.report(self._problems)
+            if self.cardinality.is_active:
+                self.cardinality.report(self._problems)
 
     def count_one(self, place: MeterWindow, who: Subject, now: float) -> bool:
         """
@@ -183,16 +183,16 @@ class Journal:
             self._retired.remove(retired)
             if used:
                 self._unseen.append(used)
-            was_active = self.flood.is_active
-            self.flood.release(self._retired)
+            was_active = self.cardinality.is_active
+            self.cardinality.release(self._retired)
             if not self._retired:
                 self.pool.relax(retired.bytes_used)
             is_last = all(each.index is not retired.index for each in self._own())
         retired.discard()
         if is_last:
             retired.index.free()
-        if was_active and not self.flood.is_active:
-            self.flood.report(self._problems)
+        if was_active and not self.cardinality.is_active:
+            self.cardinality.report(self._problems)
 
     def lately(self, company: str, meter: str) -> int:
         """Return what this process has counted for *company* and a watched *meter* that `seen` does not cover."""
@@ -289,7 +289,7 @@ class Journal:
             current = self._current
             assert current is not None
             current.total += quantity
-            cell = self.flood.admit(key, quantity, current) if self.flood.is_active else key
+            cell = self.cardinality.admit(key, quantity, current) if self.cardinality.is_active else key
             try:
                 current.count(cell, quantity, now)
             except FullError:
@@ -300,7 +300,7 @@ class Journal:
         self._retired.append(full)
         self._full = True
         self.pool.grow()
-        self.flood.engage(self._retired)
+        self.cardinality.engage(self._retired)
         return self._begin(self.pool.take())
 
     def _begin(self, fresh: Generation) -> Generation:

@@ -22,7 +22,7 @@ class Evaluator:
     Computes what meters count, and adds it to the journal. Only `record` raises.
 
     Args:
-        rulebook: Matcher for the kit's meters.
+        matcher: Matcher for the kit's meters.
         identity: Resolver of the company and user.
         sink: Destination of the counts.
         problems: Collector of mistakes.
@@ -33,14 +33,14 @@ class Evaluator:
     def __init__(
         self,
         *,
-        rulebook: MeterMatcher,
+        matcher: MeterMatcher,
         identity: IdentityResolver,
         sink: Sink,
         problems: Problems,
         clock: Callable[[], float],
         windows: Windows,
     ) -> None:
-        self._rulebook = rulebook
+        self._matcher = matcher
         self._identity = identity
         self._sink = sink
         self._problems = problems
@@ -50,7 +50,7 @@ class Evaluator:
     def measure(self, exchange: Exchange, match: Match) -> None:
         """Count *exchange* for all meters of *match*."""
         for name in exchange.usage:
-            if name not in self._rulebook.usage_names:
+            if name not in self._matcher.usage_names:
                 message = f"add_usage({name!r:.100}): no meter has this value=; not counted"
                 self._problems.note("usage_name_unknown", message)
         counted = []

@@ -29,7 +29,7 @@ class Recorder:
     Matches exchanges against the meters, and counts their usage in the journal.
 
     Args:
-        rulebook: Matcher for the kit's meters.
+        matcher: Matcher for the kit's meters.
         identify: The kit's ``identify=``; None if there is none.
         sink: Destination of the counts.
         problems: Collector of mistakes.
@@ -43,31 +43,31 @@ class Recorder:
     def __init__(
         self,
         *,
-        rulebook: MeterMatcher,
+        matcher: MeterMatcher,
         identify: Identify | None,
         sink: Sink,
         problems: Problems,
         clock: Callable[[], float],
         windows: Windows,
     ) -> None:
-        self._rulebook = rulebook
+        self._matcher = matcher
         self.identity = IdentityResolver(identify, problems)
         self._sink = sink
         self.problems = problems
         self._clock = clock
         self._windows = windows
         self.evaluator = Evaluator(
-            rulebook=rulebook,
+            matcher=matcher,
             identity=self.identity,
             sink=sink,
             problems=problems,
             clock=clock,
             windows=windows,
         )
-        self.is_timed = rulebook.is_timed
-        self._by_route = any(meter.route is not None for meter in rulebook.meters)
-        self._routes = RouteCheck(rulebook.meters, problems)
-        self._remembered = {} if self._by_route else rulebook.remembered
+        self.is_timed = matcher.is_timed
+        self._by_route = any(meter.route is not None for meter in matcher.meters)
+        self._routes = RouteCheck(matcher.meters, problems)
+        self._remembered = {} if self._by_route else matcher.remembered
 
     def counts_already(self, mark: Any) -> bool:
         """
@@ -193,7 +193,7 @@ class Recorder:
 
     def _match(self, exchange: Exchange) -> Match:
         route = exchange.route if self._by_route else None
-        return self._rulebook.match(exchange.method, exchange.path, route, exchange.status)
+        return self._matcher.match(exchange.method, exchange.path, route, exchange.status)
 
     def _place_of(self, match: Match, now: int, company: str) -> MeterWindow:
         """Return the meter's window for *company*, which is the same for all companies whose hour is not split."""

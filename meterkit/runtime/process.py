@@ -256,7 +256,7 @@ class ProcessRuntime:
                 generation.id, generation.cells(), folded=None if reservations is None else reservations.move
             )
             if not generation.is_full:  # the companies of a full one may be invented, and many
-                self.journal.flood.know(company for (_, _, company, _, _), _, _ in generation.cells())
+                self.journal.cardinality.remember(company for (_, _, company, _, _), _, _ in generation.cells())
             self.journal.forget(generation)
             self._folded.append(generation.id)
             self.journal.prepare()  # counts may arrive faster than they are folded
@@ -279,7 +279,7 @@ class ProcessRuntime:
         recovery.sweep(self.journal.directory)
         self.inbox().forget()
         self._windows.past = self.accounts().boundaries(since=int(self._settings.clock()) - OLDEST_SECONDS)
-        self.journal.flood.know(self.accounts().linked_companies(limit=MOST_KNOWN))
+        self.journal.cardinality.remember(self.accounts().linked_companies(limit=MOST_KNOWN))
         # Once a removed file cannot come back after a power cut, the record that it was folded can be deleted.
         folded = list(self._folded)
         if folded and recovery.sync(self.journal.directory):

@@ -128,6 +128,6 @@ def test_who_is_known_is_bounded_too(monkeypatch):
     monkeypatch.setattr(cardinality, "MOST_KNOWN", 3)
     known = CardinalityLimit()
 
-    known.know(f"company {number}" for number in range(10))
+    known.remember(f"company {number}" for number in range(10))
 
     assert 3 == len(known._known)

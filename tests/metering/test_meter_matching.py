@@ -12,9 +12,9 @@ from meterkit import Meter, response_json
 from meterkit.metering.matching import MAX_REMEMBERED, MeterMatcher
 
 
-def names(rulebook, method="GET", path="/", route=None, status=200):
+def names(matcher, method="GET", path="/", route=None, status=200):
     """The names of the meters that match."""
-    return [meter.name for meter in rulebook.match(method, path, route, status).meters]
+    return [meter.name for meter in matcher.match(method, path, route, status).meters]
 
 
 def matches(meter, method="GET", path="/", route=None, status=200):
@@ -136,14 +136,14 @@ def test_every_filter_has_to_match():
 
 def test_every_matching_meter_counts():
     """All meters that match are found, in the order of their declaration."""
-    rulebook = MeterMatcher([Meter("z"), Meter("a", path="/a"), Meter("m", path="*")])
+    matcher = MeterMatcher([Meter("z"), Meter("a", path="/a"), Meter("m", path="*")])
 
-    assert [["z", "a", "m"], ["z", "m"]] == [names(rulebook, path="/a"), names(rulebook, path="/b")]
+    assert [["z", "a", "m"], ["z", "m"]] == [names(matcher, path="/a"), names(matcher, path="/b")]
 
 
 def test_a_body_is_read_only_for_a_meter_that_matches():
     """The largest cap of the matching meters says how much of a body they see; without such meters, nothing."""
-    rulebook = MeterMatcher(
+    matcher = MeterMatcher(
         [
             Meter("rows", path="/query", value=response_json("rows", max_bytes=100)),
             Meter("cells", path="/q*", value=response_json("cells", max_bytes=300)),
@@ -151,15 +151,15 @@ def test_a_body_is_read_only_for_a_meter_that_matches():
         ]
     )
 
-    assert [300, 0] == [rulebook.match("GET", path, None, 200).body_bytes for path in ("/query", "/other")]
+    assert [300, 0] == [matcher.match("GET", path, None, 200).body_bytes for path in ("/query", "/other")]
 
 
 def test_memory_has_an_end():
     """However many paths clients make up, the answers are right, and only so many are kept."""
-    rulebook = MeterMatcher([Meter("calls", path="/even/*0")])
+    matcher = MeterMatcher([Meter("calls", path="/even/*0")])
     paths = [f"/even/{number}" for number in range(MAX_REMEMBERED * 2)]
 
-    found = [path for path in paths if names(rulebook, path=path)]
+    found = [path for path in paths if names(matcher, path=path)]
 
     assert [path for path in paths if path.endswith("0")] == found
-    assert len(rulebook.remembered) <= MAX_REMEMBERED
+    assert len(matcher.remembered) <= MAX_REMEMBERED

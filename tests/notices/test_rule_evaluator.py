@@ -158,8 +158,8 @@ def test_a_limit_that_raises_later_keeps_what_it_was(notifying, clock):
 
 def test_many_calls_are_told_over_several_evaluations(make_kit, mailbox, monkeypatch):
     """Those that did not fit into one come with the next, though nothing more is used."""
-    monkeypatch.setattr(usage_notices, "MOST_CALLS", 4)
-    monkeypatch.setattr("meterkit.notices.evaluator.MOST_CALLS", 4)
+    monkeypatch.setattr(usage_notices, "MAX_CALLS", 4)
+    monkeypatch.setattr("meterkit.notices.evaluator.MAX_CALLS", 4)
     kit = make_kit(CALLS, notify=[Notify.calls(CALLS, to=mailbox)])
     kit.record("calls", "acme", 10)
     for _ in range(4):
