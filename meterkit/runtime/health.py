@@ -9,6 +9,9 @@ from meterkit.core.problems import Problems
 from meterkit.core.validation import OLDEST_SECONDS
 from meterkit.ledger.books import Books
 from meterkit.ledger.books import books as read_books
+from meterkit.outbox.corrections import Corrections
+from meterkit.outbox.late_usage import late_reports
+from meterkit.outbox.outbox import Outbox
 from meterkit.runtime.process import ProcessRuntime
 from meterkit.runtime.settings import Settings
 from meterkit.runtime.stripe_jobs import NO_KEY
@@ -24,15 +27,17 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
     refused: list[dict[str, Any]] = []
     try:
         # The journal first: counts that are folded meanwhile are in the ledger, which knows their generation.
-        books = read_books(runtime.database(), runtime.journal.totals())
+        database, clock = runtime.database(), settings.clock
+        books = read_books(database, runtime.journal.totals())
+        outbox = Outbox(database, clock=clock)
         attention += _waiting(runtime.accounts().unlinked(), settings.clock())
         attention += [
             f"it is not known whether Stripe has canceled {each.report}; this will be checked again: {each.error}"
-            for each in runtime.corrections().corrections(state="canceling")
+            for each in Corrections(database, clock=clock).corrections(state="canceling")
         ]
         attention += [
             f"{late}, so it is not on any invoice. Bill it by hand; late='next_invoice' would bill it with the next one"
-            for late in runtime.late()
+            for late in late_reports(database, "sent", since=int(clock()) - OLDEST_SECONDS)
         ]
         refused = [
             {
@@ -44,7 +49,7 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
                 "error": report.error,
             }
             for state in ("rejected", "uncertain")
-            for report in runtime.outbox().reports(state=state, limit=SHOWN)
+            for report in outbox.reports(state=state, limit=SHOWN)
         ]
     except Exception as error:
         attention.append(str(error) or repr(error))

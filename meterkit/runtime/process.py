@@ -36,9 +36,6 @@ if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a cal
     from meterkit.ledger.database import Database
     from meterkit.ledger.ledger import Ledger
     from meterkit.notices.dispatcher import MakeDispatcher
-    from meterkit.outbox.corrections import Corrections
-    from meterkit.outbox.late_usage import Late
-    from meterkit.outbox.outbox import Outbox
 
 STOP_SECONDS = 1.5
 """How long an exit waits for the last flush. The next process that flushes moves what it leaves."""
@@ -196,18 +193,6 @@ class ProcessRuntime:
 
         return Ledger(self.database(), clock=self._settings.clock)
 
-    def outbox(self) -> Outbox:
-        """Return the outbox; its database is opened when it is first used."""
-        from meterkit.outbox.outbox import Outbox
-
-        return Outbox(self.database(), clock=self._settings.clock)
-
-    def late(self) -> list[Late]:
-        """Return the reports of the last 35 days that reached Stripe after their invoice was final."""
-        from meterkit.outbox.late_usage import late_reports
-
-        return late_reports(self.database(), "sent", since=int(self._settings.clock()) - OLDEST_SECONDS)
-
     def commands(self) -> StripeCommands:
         """Return the operations on Stripe that run on demand."""
         return StripeCommands(self._settings, database=self.database, stripe_jobs=self.stripe_jobs)
@@ -217,12 +202,6 @@ class ProcessRuntime:
         from meterkit.accounts.accounts import Accounts
 
         return Accounts(self.database(), clock=self._settings.clock)
-
-    def corrections(self) -> Corrections:
-        """Return the store of corrections; its database is opened when it is first used."""
-        from meterkit.outbox.corrections import Corrections
-
-        return Corrections(self.database(), clock=self._settings.clock)
 
     def inbox(self) -> Inbox:
         """Return the inbox of webhook events; its database is opened when it is first used."""

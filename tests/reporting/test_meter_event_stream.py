@@ -6,6 +6,7 @@ import pytest
 from stripe_account import api
 
 from meterkit import ConfigurationError, Meter
+from meterkit.outbox.outbox import Outbox
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -107,7 +108,9 @@ def test_no_session_can_be_had(kit, stripe, used):
     summary = kit.report()
 
     assert (2, 0, []) == (summary.postponed, summary.sent, posts(stripe))
-    assert [None, None] == [report.unknown_since for report in kit.process().outbox().reports()]
+    assert [None, None] == [
+        report.unknown_since for report in Outbox(kit.process().database(), clock=kit.clock).reports()
+    ]
     kit.report()
     assert {"counted": 3, "sent": 3, "balanced": True} == books(kit)
 

@@ -16,6 +16,7 @@ from guard import GUARD
 from stripe_account import api, make_meter
 
 from meterkit import Meter
+from meterkit.outbox.outbox import Outbox
 from meterkit.reporting import meter_events, worker_pool
 from meterkit.reporting.meter_events import _send_event
 from meterkit.stripe_api import retry
@@ -440,7 +441,9 @@ def test_a_bad_event_among_many_is_refused_alone(kit, stripe, customers, clock):
     summary = kit.report()
 
     assert (230, 1) == (summary.sent, summary.rejected)
-    assert ["cus_gone"] == [each.customer for each in kit.process().outbox().reports(state="rejected")]
+    assert ["cus_gone"] == [
+        each.customer for each in Outbox(kit.process().database(), clock=kit.clock).reports(state="rejected")
+    ]
 
 
 @pytest.mark.parametrize("call", [1, 120, 220])

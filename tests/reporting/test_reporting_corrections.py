@@ -8,6 +8,7 @@ import pytest
 from guard import GUARD
 
 from meterkit import LedgerError, Meter, UsageError
+from meterkit.outbox.corrections import Corrections
 from meterkit.reporting import corrections
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -44,7 +45,10 @@ def books(kit):
 
 
 def kept(kit):
-    return [(each.quantity, each.reason, each.state) for each in kit.process().corrections().corrections()]
+    return [
+        (each.quantity, each.reason, each.state)
+        for each in Corrections(kit.process().database(), clock=kit.clock).corrections()
+    ]
 
 
 def test_what_is_not_reported_yet_will_not_be(kit, stripe, customer, used):
