@@ -14,6 +14,7 @@ import trustme
 from fake_clock import Clock
 from guard import GUARD
 from held import tell_what_is_held, time_out_when_held
+from hypothesis import HealthCheck, settings
 from stripe_account import api, make_meter
 from stripe_types import wrong_requests
 
@@ -25,6 +26,10 @@ from meterkit.reporting import delivery
 from meterkit.runtime import process, stripe_jobs
 from meterkit.sandbox import Sandbox
 from meterkit.stripe_api import retry, transport
+
+# hypothesis would fail what takes 0.2 seconds, and what is slow to think of.
+settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("unhurried")
 
 MEMORY = Path("/dev/shm")
 ROOM = 1 << 30

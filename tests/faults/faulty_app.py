@@ -34,8 +34,8 @@ TIME = [float(os.environ.get("FAULTY_NOW", "0"))]
 
 # The same tries as ever, in less time; and no limit is reached because a machine is slow.
 retry.MAX_WAIT = 0.01
-transport.TIMEOUT = httpx.Timeout(float(os.environ.get("FAULTY_STRIPE_SECONDS", GUARD)))
 transport.LONGEST_SECONDS = float(os.environ.get("FAULTY_STRIPE_SECONDS", GUARD))
+transport.TIMEOUT = httpx.Timeout(transport.LONGEST_SECONDS, connect=GUARD)
 database.PATIENCE = database.HURRY = process.STOP_SECONDS = problems.QUIET_SECONDS = GUARD
 
 kit = MeterKit(

@@ -126,7 +126,9 @@ actions = st.lists(
 )
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(actions=actions)
 def test_whatever_happens_in_between(make_kit, tmp_path_factory, clock, actions):
     """However counts, flushes, ends, kills and steps of the clock follow each other, the totals are right."""
