@@ -112,6 +112,6 @@ def test_a_preview(shop, used, stripe, subscribed):
         ["credit_scores", "", "1,500", "0.05", "75.00"],
         ["total", "", "", "", "75.00 usd"],
     ] == cells(said[1])
-    assert "Assumptions:\n* no tax" in said[1]
+    assert "Assumptions:\n* there is no tax" in said[1]
     assert (2, "") == nobody[:2]
     assert "see meterkit customers, or run meterkit sync" in nobody[2]

@@ -44,7 +44,7 @@ def test_a_wrong_import_path(shop, path, complaint):
         ("import nothing_of_the_kind", "ModuleNotFoundError: No module named 'nothing_of_the_kind' ({here}/wrong.py,"),
         ("import sys; sys.exit(3)", "SystemExit: 3 ({here}/wrong.py, line 1)"),
         ("from meterkit import *\nkit = MeterKit(meters=[])", "meters= is empty, so nothing would be counted"),
-        ("from meterkit import *\nkit = MeterKit(meters=[])", "give at least one Meter ({here}/wrong.py, line 2)"),
+        ("from meterkit import *\nkit = MeterKit(meters=[])", "add at least one Meter ({here}/wrong.py, line 2)"),
     ],
 )
 def test_a_module_that_cannot_be_imported(shop, source, complaint):

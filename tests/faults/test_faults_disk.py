@@ -13,7 +13,7 @@ from faulty_shop import HOUR
 FULL = r"full|No space left|File too large|disk I/O error"
 CLOSED = r"Permission denied|readonly|unable to open|disk I/O error"
 """What the system says, or SQLite."""
-FREE_SPACE = r"(?i)free (some )?space|make room"
+FREE_SPACE = r"(?i)free (some |disk )?space|make room"
 MAKE_WRITABLE = r"(?i)writable|may write|permission|look at its disk"
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the limits of another process are set on Linux only")
 

@@ -106,7 +106,7 @@ def test_when_nothing_flows_off_the_unknown_are_counted_together(dammed):
     assert 20_000 == sum(row.quantity for row in kit.usage(company="linked"))
     assert [1 + 5] == [row.quantity for row in kit.usage(company="seen before")]
     assert "only authenticated companies" in capped
-    assert any("one by one" in sentence for sentence in kit.health()["attention"])
+    assert any("counted together as capped" in sentence for sentence in kit.health()["attention"])
 
 
 def test_after_a_flood_all_is_as_before(dammed):

@@ -145,7 +145,7 @@ def test_other_prices(subscribed, clock):
 def test_a_month_that_is_not_one(kit, month):
     """The message says how one is written."""
     for ask in (kit.reconcile, kit.simulate, lambda month: kit.explain("acme", SCORES, month=month)):
-        with pytest.raises(UsageError, match="a month is written as 2026-03, not"):
+        with pytest.raises(UsageError, match="is not a month; write it as 2026-03"):
             ask(month=month)
 
 

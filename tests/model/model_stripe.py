@@ -70,11 +70,11 @@ class Stripe(Sandbox):
                 sums[event.event_name, payer(event.customer), hour] += int(event.value)
         return sums
 
-    def _answer(self, request):
+    def _respond(self, request):
         with self._idle:
             self._in_work += 1
         try:
-            return super()._answer(request)
+            return super()._respond(request)
         finally:
             with self._idle:
                 self._in_work -= 1

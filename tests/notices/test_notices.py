@@ -356,7 +356,7 @@ def test_trouble_of_the_ledger_is_told_without_it(telling, told, tmp_path):
 
     assert arrived.wait(GUARD)
     assert ["meterkit has a problem: flush_failed"] == told.titles
-    assert "is gone" in told.notices[0].text
+    assert "no longer exists" in told.notices[0].text
 
 
 @pytest.mark.parametrize(

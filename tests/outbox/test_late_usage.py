@@ -55,12 +55,12 @@ def test_it_is_named_with_its_amount(too_late, api, customer, stripe, clock):
     """Stripe has it, and bills it nowhere: ten at $5 and ten at $3."""
     kit = too_late()
     kit.report()
-    (named,) = [each for each in kit.health()["attention"] if "on no invoice" in each]
+    (named,) = [each for each in kit.health()["attention"] if "not on any invoice" in each]
 
     clock.advance(36 * DAY)
 
     assert "20 calls of acme, 80.00 usd, arrived after invoice" in named
-    assert [] == [each for each in kit.health()["attention"] if "on no invoice" in each]  # it is old news then
+    assert [] == [each for each in kit.health()["attention"] if "not on any invoice" in each]  # it is old news then
     assert 110 == stripe.usage("calls", customer)
     assert 45_000 == totals(api, customer)[0]
 
@@ -72,7 +72,7 @@ def test_it_is_billed_with_the_next_invoice(too_late, api, customer, stripe, clo
     kit.record("calls", "acme", 1)
     clock.advance(HOUR)
     kit.report()
-    named = [each for each in kit.health()["attention"] if "on no invoice" in each]
+    named = [each for each in kit.health()["attention"] if "not on any invoice" in each]
     clock.advance(32 * DAY)
 
     assert (1, []) == (summary.invoiced, named)

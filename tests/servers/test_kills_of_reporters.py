@@ -44,16 +44,16 @@ class DeadlyStripe(Sandbox):
         self.killed.clear()
         self._moment = (when, events, pid)
 
-    def _answer(self, request):
+    def _respond(self, request):
         when, events, pid = self._moment
         if request.path != "/v1/billing/meter_events" or not when:
-            return super()._answer(request)
+            return super()._respond(request)
         self._moment = (when if events > 1 else "", events - 1, pid)
         if events > 1:
-            return super()._answer(request)
+            return super()._respond(request)
         if when == "before":
             self._kill(pid)
-        answer = super()._answer(request)
+        answer = super()._respond(request)
         if when == "after":
             self._kill(pid)
         return answer
