@@ -29,6 +29,7 @@ from sqlalchemy.engine.default import DefaultDialect
 from meterkit import Meter, MeterKit
 from meterkit.core import threads
 from meterkit.ledger import database
+from meterkit.outbox.outbox import Outbox
 from meterkit.reporting import worker_pool
 from meterkit.stripe_api import retry, transport
 from meterkit.wsgi import MeterMiddleware
@@ -135,7 +136,7 @@ class Served:
 
     def books(self) -> dict[str, list[dict[str, object]]]:
         """All rows of usage and all reports."""
-        reports = self.kit._supervisor.runtime().outbox().reports()
+        reports = Outbox(self.kit.process().database(), clock=self.kit.clock).reports()
         return {"usage": [asdict(row) for row in self.kit.usage()], "reports": [each._asdict() for each in reports]}
 
     def fork(self, meter: str, company: str, quantity: int, *, flush: bool) -> None:
