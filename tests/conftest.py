@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import httpx
@@ -36,7 +38,10 @@ ROOM = 1 << 30
 
 if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM:
     # A commit waits for the disk, and there are a hundred thousand of them. TMPDIR=/tmp tests with the disk.
-    os.environ["TMPDIR"] = str(MEMORY)
+    os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in what a script runs in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # or the programs under test would ignore it, too
 
 
 @pytest.fixture(scope="session")

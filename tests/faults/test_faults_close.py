@@ -31,6 +31,7 @@ def before_each_transaction(work):
 @pytest.fixture
 def stuck(make_kit, tmp_path, monkeypatch):
     """A kit whose thread is in the midst of a flush and waits for the ledger, and a function that lets it go on."""
+    before = set(threading.enumerate())
     monkeypatch.setattr(process, "STOP_SECONDS", 0.01)
     kit = make_kit(flush_interval=0.001)
     kit.record("calls", "acme", 1)
@@ -43,7 +44,7 @@ def stuck(make_kit, tmp_path, monkeypatch):
         with before_each_transaction(waits.set):
             kit.record("calls", "acme", 5)
             assert waits.wait(GUARD)
-        threads = [thread for thread in threading.enumerate() if thread.name == "meterkit"]
+        threads = [each for each in set(threading.enumerate()) - before if each.name == "meterkit"]
 
         def go_on():
             other.execute("ROLLBACK")
