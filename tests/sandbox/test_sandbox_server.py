@@ -100,6 +100,7 @@ def test_it_can_serve_in_the_foreground():
 
 def test_ctrl_c_ends_the_foreground(monkeypatch):
     """Quietly, and with everything closed."""
+    others = set(threading.enumerate())
     sandbox = Sandbox()
 
     def interrupted(*_):
