@@ -33,17 +33,20 @@ class Changes:
     """
 
     def __init__(self, pairs: Iterable[Pair]) -> None:
+        self._lock = threads.rlock()  # one thread adds while another settles
         self._changed = dict.fromkeys(pairs, 0)
         self._revision = 0
 
     def add(self, pairs: Iterable[Pair]) -> None:
-        """Mark *pairs* as changed. The caller holds the lock of the `PeriodUsage`."""
-        self._revision += 1
-        self._changed.update(dict.fromkeys(pairs, self._revision))
+        """Mark *pairs* as changed."""
+        with self._lock:
+            self._revision += 1
+            self._changed.update(dict.fromkeys(pairs, self._revision))
 
     def pending(self) -> dict[Pair, int]:
         """Return the pairs that are not settled, each with the revision to give to `settle`."""
-        return dict(self._changed)
+        with self._lock:
+            return dict(self._changed)
 
     def settle(self, done: Mapping[Pair, int]) -> None:
         """
@@ -52,9 +55,10 @@ class Changes:
         Args:
             done: Pairs from `pending`, with their revisions.
         """
-        for pair, revision in done.items():
-            if self._changed.get(pair) == revision:
-                self._changed.pop(pair, None)
+        with self._lock:
+            for pair, revision in done.items():
+                if self._changed.get(pair) == revision:
+                    del self._changed[pair]
 
 
 class PeriodUsage:
