@@ -10,6 +10,8 @@ import pytest
 from faulty_disk import closed, filled, kept_small, ledger_of, own_disk, without_power
 from faulty_shop import HOUR
 
+pytestmark = pytest.mark.long
+
 FULL = r"full|No space left|File too large|disk I/O error"
 CLOSED = r"Permission denied|readonly|unable to open|disk I/O error"
 """What the system says, or SQLite."""

@@ -13,6 +13,8 @@ from postgres_account import billed, make_customers
 
 from meterkit import LedgerError
 
+pytestmark = pytest.mark.long
+
 COMPANIES = ["a", "B", "c", "D"]
 """Python, and the collation C, sort them BDac; en_US sorts them aBcD."""
 

@@ -16,7 +16,8 @@ import pytest
 from guard import GUARD
 from postgres_account import used
 from real_postgres import RealPostgres, free_port
-from thorough import first
+
+pytestmark = pytest.mark.long
 
 CONNECTIONS = 8
 REQUESTS = 200
@@ -137,10 +138,7 @@ TROUBLES = {
 """What happens, and what health says of it: PostgreSQL's own words, or, where those vary, the cure."""
 
 
-USUAL = [nothing_listens, wrong_password, no_connection_left, a_silent_server]
-
-
-@pytest.fixture(params=first(USUAL, among=TROUBLES), ids=lambda trouble: trouble.__name__)
+@pytest.fixture(params=TROUBLES, ids=lambda trouble: trouble.__name__)
 def trouble(request):
     """One of them."""
     return request.param

@@ -15,12 +15,14 @@ from figures import note_figure
 from guard import GUARD
 from served_billing import Billing
 from served_server import PYTHONPATH
-from thorough import first, some
+from thorough import some
+
+pytestmark = pytest.mark.long
 
 TASKS = 14
 
 
-@pytest.mark.parametrize("method", first(["fork", "forkserver"], among=["fork", "spawn", "forkserver"]))
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_multiprocessing(method, tmp_path):
     """Three children of 20 uses, a pool with four tasks of 20; and the parent counts before and after it forks."""
     with Billing(tmp_path) as billing:

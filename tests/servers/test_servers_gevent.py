@@ -13,6 +13,8 @@ from guard import GUARD
 from served_billing import Billing
 from served_server import GUNICORN, PYTHONPATH, Server
 
+pytestmark = pytest.mark.long
+
 
 def has_open(pid: int, path: Path) -> bool:
     """Whether the process has that file open now."""

@@ -6,7 +6,9 @@ import pytest
 from guard import GUARD
 from served_billing import Billing
 from served_server import GUNICORN, UVICORN, UWSGI, Server
-from thorough import first, some
+from thorough import some
+
+pytestmark = pytest.mark.long
 
 SERVERS = {
     "gunicorn sync": [*GUNICORN, "--workers", "2"],
@@ -17,7 +19,7 @@ SERVERS = {
 REQUESTS = 12
 
 
-@pytest.fixture(params=first(["gunicorn gevent", "uvicorn"], among=SERVERS))
+@pytest.fixture(params=SERVERS)
 def name(request):
     return request.param
 

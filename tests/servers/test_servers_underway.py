@@ -9,7 +9,8 @@ import pytest
 from guard import GUARD
 from served_billing import Billing
 from served_server import GRANIAN, GUNICORN, HYPERCORN, UVICORN, UWSGI, Server
-from thorough import first
+
+pytestmark = pytest.mark.long
 
 SERVERS = {
     "gunicorn sync": [*GUNICORN, "--workers", "2"],
@@ -28,7 +29,7 @@ GRACEFUL = ["gunicorn sync", "gunicorn gthread", "gunicorn gevent", "uvicorn", "
 AS_LONG_AS_IT_TAKES = {name: ["--graceful-timeout", str(GUARD)] for name in GRACEFUL if name != "uvicorn"}
 
 
-@pytest.mark.parametrize("name", first(["gunicorn gevent", "uvicorn", "uwsgi"], among=SERVERS))
+@pytest.mark.parametrize("name", SERVERS)
 def test_a_stop_under_load(name, tmp_path):
     """Whatever a server does with the requests that it has when it is told to stop: what arrived is billed."""
     with Billing(tmp_path) as billing:
@@ -41,7 +42,7 @@ def test_a_stop_under_load(name, tmp_path):
         assert server.complete <= billing.settle() <= server.sent
 
 
-@pytest.mark.parametrize("name", first(["gunicorn gthread", "uvicorn"], among=GRACEFUL))
+@pytest.mark.parametrize("name", GRACEFUL)
 def test_a_request_that_is_finished_during_the_stop(name, tmp_path):
     """A response that a server still completes after it was told to stop is billed like any other."""
     with Billing(tmp_path) as billing, ThreadPoolExecutor(1) as client:

@@ -7,7 +7,8 @@ import signal
 import pytest
 from served_billing import Billing
 from served_server import UWSGI, Server
-from thorough import first
+
+pytestmark = pytest.mark.long
 
 REQUESTS = 24
 
@@ -22,13 +23,8 @@ LOADED = {
 }
 
 
-USUAL = ["prefork", "lazy with fork hooks", "prefork without exit hooks"]
-
-
-@pytest.mark.parametrize(
-    "number", first([signal.SIGTERM], among=[signal.SIGTERM, signal.SIGINT]), ids=lambda number: number.name
-)
-@pytest.mark.parametrize("loaded", first(USUAL, among=LOADED))
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize("loaded", LOADED)
 def test_a_stop_loses_and_doubles_nothing(loaded, number, tmp_path):
     """
     However the app came into the workers, and whichever hooks run, what clients received is billed, once.
