@@ -101,7 +101,7 @@ def test_it_is_told_to_people():
     assert re.search(r"kill -9 \d+: worker killed after 915 requests, with \d+ units in its journal only\.", story)
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sign", first([signal.SIGTERM], among=[signal.SIGINT, signal.SIGTERM]))
 def test_it_can_be_stopped(sign, scratch):
     """In the midst of it: the server is gone, and so is the directory."""
     with subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

@@ -178,6 +178,7 @@ def test_an_upgraded_ledger_is_like_a_new_one(make_kit, connection, postgres_ser
         assert indexes(fresh) == indexes(connection)
 
 
+@pytest.mark.long
 def test_hosts_that_start_with_an_empty_database_make_its_tables_once(make_kit_now, postgres_url, hosts, chance):
     """All at the same moment, none of them with an error, and there is one ledger with one id."""
     for _ in range(4):

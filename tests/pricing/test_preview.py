@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import pytest
 from followed_account import api, kit, make_following_kit, price, stripe  # noqa: F401 - fixtures
+from thorough import first
 
 from meterkit import ConfigurationError, Meter
 
@@ -64,7 +65,7 @@ def lines(invoice):
     return sorted((line.quantity, Decimal(line.amount).scaleb(-decimals)) for line in invoice.lines.data)
 
 
-@pytest.mark.parametrize("used", [0, 1, 100, 1031, 9892])
+@pytest.mark.parametrize("used", first([100, 9892], among=[0, 1, 100, 1031, 9892]))
 @pytest.mark.parametrize(
     "names", [[name] for name in PRICES] + [["graduated", "package"], ["volume", "per unit"], ["graduated", "licensed"]]
 )

@@ -14,6 +14,7 @@ import pytest
 import stripe as stripe_python
 from guard import GUARD
 from stripe_account import api, make_meter
+from thorough import first
 
 from meterkit import Meter
 from meterkit.outbox.outbox import Outbox
@@ -446,7 +447,7 @@ def test_a_bad_event_among_many_is_refused_alone(kit, stripe, customers, clock):
     ]
 
 
-@pytest.mark.parametrize("call", [1, 120, 220])
+@pytest.mark.parametrize("call", first([120], among=[1, 120, 220]))
 def test_what_nobody_thought_of_is_raised_and_bills_nothing_twice(kit, stripe, customers, clock, monkeypatch, call):
     """In whichever thread it happens, when Stripe has the event: all that was under way is taken for unknown."""
     use(kit, clock, customers)

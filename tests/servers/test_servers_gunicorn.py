@@ -72,6 +72,7 @@ def test_a_stop_loses_and_doubles_nothing(serve, worker, number):
     assert REQUESTS == server.complete == server.sent == serve.settle()
 
 
+@pytest.mark.long
 def test_a_reload_loses_and_doubles_nothing(serve, worker):
     """While SIGHUP replaces the workers, requests go on, and all that were answered are billed."""
     with serve("--workers", "1") as server:
@@ -85,6 +86,7 @@ def test_a_reload_loses_and_doubles_nothing(serve, worker):
     assert 2 * REQUESTS < server.complete <= serve.settle() <= server.sent
 
 
+@pytest.mark.long
 def test_workers_that_are_recycled_lose_and_double_nothing(serve, worker):
     """With --max-requests, workers end all the time; what they counted stays."""
     with serve("--workers", "1", "--max-requests", "8") as server:
@@ -104,6 +106,7 @@ def silence(worker):
                 os.utime(descriptor, (LONG_AGO, LONG_AGO))
 
 
+@pytest.mark.long
 def test_a_worker_that_hangs_and_is_killed_loses_nothing(serve, worker):
     """When nothing moves in a worker, gunicorn kills it; what it had answered before is billed."""
     with serve("--workers", "1") as server, ThreadPoolExecutor(1) as client:
