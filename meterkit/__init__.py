@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from meterkit.governance.refusal import Block, Refusal
     from meterkit.kit import MeterKit
     from meterkit.metering.aggregation import maximum, unique
-    from meterkit.metering.context import add_usage, add_value, identify, skip
+    from meterkit.metering.context import ExchangeUsage, add_usage, add_value, identify, skip, usage
     from meterkit.metering.exchange import Exchange, Identity
     from meterkit.metering.meter import Meter, response_json
     from meterkit.notices.notice import Notice
@@ -57,6 +57,7 @@ __all__ = [
     "Block",
     "ConfigurationError",
     "Exchange",
+    "ExchangeUsage",
     "Governance",
     "Identity",
     "Known",
@@ -81,6 +82,7 @@ __all__ = [
     "response_json",
     "skip",
     "unique",
+    "usage",
 ]
 
 
@@ -92,7 +94,7 @@ _NAMES_BY_MODULE = {
     "governance.refusal": ("Block", "Refusal"),
     "kit": ("MeterKit",),
     "metering.aggregation": ("maximum", "unique"),
-    "metering.context": ("add_usage", "add_value", "identify", "skip"),
+    "metering.context": ("ExchangeUsage", "add_usage", "add_value", "identify", "skip", "usage"),
     "metering.exchange": ("Exchange", "Identity"),
     "metering.meter": ("Meter", "response_json"),
     "notices.notice": ("Notice",),

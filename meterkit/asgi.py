@@ -50,6 +50,7 @@ class ASGIExchange(Exchange):
 
     owner: MeterMiddleware
     gone: bool = False
+    is_asgi = True
     server_receives: Receive
     server_sends: Send
     starting: Awaitable[None]
@@ -170,7 +171,7 @@ class MeterMiddleware:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         if scope["type"] != "http":
-            await self.app(scope, receive, self._closing(send) if scope["type"] == "lifespan" else send)
+            await self._serve_other(scope, receive, send)
             return
         if MARK in scope and self.recorder.counts_already(scope[MARK]):
             await self.app(scope, receive, send)
@@ -206,6 +207,25 @@ class MeterMiddleware:
             # Here, not when the last byte leaves: that may happen in a copy of this context.
             if exchange.outer is not None:
                 exchange.retract()
+
+    async def _serve_other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a lifespan, or a WebSocket: it matches no meter by itself, and what it adds is counted at once."""
+        if scope["type"] == "lifespan":
+            send = self._closing(send)
+        if scope["type"] != "websocket" or (MARK in scope and self.recorder.counts_already(scope[MARK])):
+            await self.app(scope, receive, send)
+            return
+        exchange = ASGIExchange()
+        headers = RawHeaders()
+        headers.pairs = scope.get("headers", ())
+        exchange.begin("GET", scope["path"], scope, headers, self)
+        exchange.status, exchange.counts_at_once = 200, True
+        scope[MARK] = exchange
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.recorder.close_counted_at_once(exchange)
+            exchange.retract()
 
     async def _check(self, exchange: ASGIExchange, send: Send) -> tuple[Response | None, Send]:
         """Return a response to send instead of the app's, or None; and the ``send`` to use."""

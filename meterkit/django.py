@@ -160,13 +160,16 @@ class MeterMiddleware:
 
     def _open(self, request: HttpRequest) -> DjangoExchange | None:
         # The scope under ASGI, the environ under WSGI: meterkit.asgi and meterkit.wsgi store their mark there, too.
-        carrier = getattr(request, "scope", None) or request.META
+        scope = getattr(request, "scope", None)
+        carrier = scope or request.META
         if MARK in carrier and self.recorder.counts_already(carrier[MARK]):
             return None
         exchange = DjangoExchange()
         headers = EnvironHeaders()  # Django's own would copy all headers into a dict first
         headers.environ = request.META
         exchange.begin(request.method or "", request.path, request, headers, self)
+        if scope:
+            exchange.is_asgi = True
         carrier[MARK] = exchange
         return exchange
 

@@ -89,11 +89,17 @@ class Body:
         return data
 
     def close(self) -> None:
-        """Count the exchange and close the app's body; an early close means that the client has left."""
-        self._end(self._recorder.close)
+        """
+        Close the app's body, and count the exchange; an early close means that the client has left.
+
+        In this order: a generator's ``finally`` is where an app knows how much it has sent.
+        """
         body, self._body = self._body, ()
-        if hasattr(body, "close"):
-            body.close()
+        try:
+            if hasattr(body, "close"):
+                body.close()
+        finally:
+            self._end(self._recorder.close)
 
     def __del__(self) -> None:
         # A server may drop the body without reading the rest or calling close(). The exchange is counted all the same.

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 
 from meterkit.core import threads
 
-log = logging.getLogger("meterkit")
-
 QUIET_SECONDS = 60.0
 """Shortest time between two log records of the same reason, seconds. Occurrences in between are still counted."""
 
@@ -28,26 +26,40 @@ class Problem:
         count: Number of occurrences in this process.
         message: Message of the latest occurrence, with the cure.
         logged_at: Time when the problem was last logged, ``time.monotonic()`` seconds.
+        units: Units that were not counted for it.
     """
 
     count: int
     message: str
     logged_at: float
+    units: int = 0
 
 
 class Problems:
-    """Counts problems by reason. Safe to use from any thread, signal handler or logging handler."""
+    """
+    Counts problems by reason. Safe to use from any thread, signal handler or logging handler.
 
-    def __init__(self) -> None:
+    Args:
+        logger: Name of the logger that shows them.
+    """
+
+    def __init__(self, *, logger: str = "meterkit") -> None:
+        self._log = logging.getLogger(logger)
         # Re-entrant, because a signal handler or finaliser may note a problem while its thread is noting one.
         self._lock = threads.rlock()
         self._by_reason: dict[str, Problem] = {}
 
-    def note(self, reason: str, message: str, *, level: int = logging.WARNING) -> None:
+    def note(self, reason: str, message: str, *, level: int = logging.WARNING, units: int = 0) -> None:
         """
         Count *reason*, and log *message* unless the same reason was logged within the last minute.
 
         Logging happens outside the lock: a handler may be slow, count usage itself, or raise.
+
+        Args:
+            reason: Kind of problem, as in ``kit.health()["problems"]``.
+            message: What happened, and the cure.
+            level: Level of the log record.
+            units: Units that were not counted for it.
         """
         now = time.monotonic()
         with self._lock:
@@ -56,12 +68,13 @@ class Problems:
                 problem = self._by_reason[reason] = Problem(0, message, now - QUIET_SECONDS)
             problem.count += 1
             problem.message = message
+            problem.units += units
             if now - problem.logged_at < QUIET_SECONDS:
                 return
             problem.logged_at = now
             count = problem.count
         with suppress(Exception):
-            log.log(level, "%s (%s, %d so far)", message, reason, count)
+            self._log.log(level, "%s (%s, %d so far)", message, reason, count)
 
     def internal(self, error: Exception) -> None:
         """Count and log *error*, with which metering itself failed."""
@@ -79,12 +92,14 @@ class Problems:
         self._by_reason = {}
 
     def as_dict(self) -> dict[str, dict[str, str | int]]:
-        """Return the problems so far: ``{reason: {"count": ..., "message": ...}}``."""
+        """Return the problems so far: ``{reason: {"count": ..., "message": ...}}``, and ``units`` if some are lost."""
+        shown: dict[str, dict[str, str | int]] = {}
         with self._lock:
-            return {
-                reason: {"count": problem.count, "message": problem.message}
-                for reason, problem in sorted(self._by_reason.items())
-            }
+            for reason, problem in sorted(self._by_reason.items()):
+                shown[reason] = {"count": problem.count, "message": problem.message}
+                if problem.units:
+                    shown[reason]["units"] = problem.units
+        return shown
 
 
 def shown(error: Exception) -> str:

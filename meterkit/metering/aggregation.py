@@ -63,6 +63,10 @@ class Aggregation:
             raise UsageError(f"this meter counts unique values: pass {argument} to record()", reason="value_missing")
         return self.observation(found)
 
+    def takes(self, said: int | str) -> bool:
+        """Return whether a view may add *said* under the name in `of`: a quantity or a value."""
+        return isinstance(said, int) == (self.mark == HIGHEST)
+
     def found(self, exchange: Exchange, user: str | None) -> Any:
         """
         Return the value of *exchange*, or None if it has none.

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
+from typing import Any
 
 from meterkit.core.problems import Problems, shown
-from meterkit.core.usage_key import Sink, both_of
+from meterkit.core.usage_key import NOBODY, Sink, Subject, both_of
 from meterkit.core.validation import checked_id, checked_moment, checked_quantity
 from meterkit.core.windows import Windows
 from meterkit.errors import UsageError
 from meterkit.metering.aggregation import Aggregation
-from meterkit.metering.exchange import Exchange
+from meterkit.metering.exchange import Exchange, Settled
 from meterkit.metering.identification import IdentityResolver, checked_user
 from meterkit.metering.matching import Match, MeterMatcher
 from meterkit.metering.meter import Meter
@@ -48,23 +49,52 @@ class Evaluator:
         self._windows = windows
 
     def measure(self, exchange: Exchange, match: Match) -> None:
-        """Count *exchange* for all meters of *match*."""
+        """Count *exchange* for all meters of *match*, and remember who pays for what the view adds later."""
+        if exchange.touched:
+            with exchange.touch():  # what another thread adds is either counted here or finds the exchange settled
+                self._measure(exchange, match)
+        else:
+            self._measure(exchange, match)
+
+    def _measure(self, exchange: Exchange, match: Match) -> None:
         for name in exchange.usage:
-            if name not in self._matcher.usage_names:
-                message = f"add_usage({name!r:.100}): no meter has this value=; not counted"
-                self._problems.note("usage_name_unknown", message)
-        counted = []
-        for meter in match.meters:
-            quantity = self._quantity(meter, exchange)
-            if quantity:
-                counted.append((meter, quantity))
+            self._check_name(name)
+        adding = [meter for meter in match.meters if self._when_holds(meter, exchange)]
         observing = [meter for meter in match.observing if self._when_holds(meter, exchange)]
-        if counted or observing:
-            company, user = both_of(self._identity.subject(exchange))
+        counted = [(meter, quantity) for meter in adding if (quantity := self._quantity(meter, exchange))]
+        later = [meter for meter in (*adding, *observing) if meter.added_name is not None] if exchange.touched else []
+        if counted or observing or later:
+            subject = self._identity.subject(exchange, quiet=not (counted or observing))
+            company, user = both_of(subject)
             if counted:
                 self._put(counted, company, user)
             for meter in observing:
                 self._observe(meter, exchange, company, user)
+            exchange.settled = Settled(subject, tuple(later))
+
+    def settle(self, exchange: Exchange, match: Match) -> Settled:
+        """Return who pays for what the view adds to *exchange*, and the meters of *match* that count it."""
+        meters = (*match.meters, *match.observing)
+        later = tuple(meter for meter in meters if meter.added_name is not None and self._when_holds(meter, exchange))
+        return Settled(self._identity.subject(exchange) if later else NOBODY, later)
+
+    def add_late(self, meters: Iterable[Meter], subject: Subject, name: str, said: int | str) -> None:
+        """Count for *meters* what a view adds under *name* to an exchange that has been counted already."""
+        company, user = both_of(subject)
+        meters = [meter for meter in meters if meter.added_name == name]
+        if isinstance(said, int):
+            self._check_name(name)
+            counted = [(meter, said) for meter in meters if said and not isinstance(meter.value, Aggregation)]
+            if counted:
+                self._put(counted, company, user)
+        for meter in meters:
+            if isinstance(meter.value, Aggregation) and meter.value.takes(said):
+                self._put_observation(meter, said, company)
+
+    def _check_name(self, name: str) -> None:
+        if name not in self._matcher.usage_names:
+            message = f"add_usage({name!r:.100}): no meter has this value=; not counted"
+            self._problems.note("usage_name_unknown", message)
 
     def record(
         self,
@@ -108,15 +138,17 @@ class Evaluator:
                 message = f"{meter}: the user is unknown; return Identity(company, user) from identify="
                 self._problems.note("no_user", message)
             if value is not None:
-                self._put([(meter, 1)], company, meter.value.observation(value))
+                self._put_observation(meter, value, company)
         except UsageError as error:
             self._problems.note(error.reason, f"{meter}: {error}; nothing was counted")
         except Exception as error:
             self._problems.note("value_raised", f"{meter}: value= raised {shown(error)}; nothing was counted")
 
+    def _put_observation(self, meter: Meter, value: Any, company: str) -> None:
+        assert isinstance(meter.value, Aggregation)
+        self._put([(meter, 1)], company, meter.value.observation(value))
+
     def _quantity(self, meter: Meter, exchange: Exchange) -> int:
-        if meter.when is not None and not self._when_holds(meter, exchange):
-            return 0
         try:
             return meter.quantity(exchange)
         except UsageError as error:

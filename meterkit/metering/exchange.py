@@ -9,15 +9,21 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
+from threading import RLock
 from time import perf_counter
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from meterkit.core import threads
 from meterkit.core.problems import Problems
+from meterkit.core.usage_key import Subject
 from meterkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from meterkit.metering.meter import Meter
 
 log = logging.getLogger("meterkit.exchange")
 
@@ -41,12 +47,46 @@ NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 UNREAD = object()
 """Marks a route that has not been looked up yet."""
 
+MAX_SAID = 1000
+"""Entries that a view's calls may add up to in memory before they are totalled."""
+
+
+class Total(int):
+    """
+    Quantities of one name, added up.
+
+    Attributes:
+        highest: The highest of them.
+    """
+
+    highest: int
+
+
+@dataclass(slots=True)
+class Settled:
+    """
+    What is known of an exchange that has been counted, for usage that arrives afterwards.
+
+    Attributes:
+        subject: Company, or company and user, that pays.
+        meters: Matching meters that count what views add.
+    """
+
+    subject: Subject
+    meters: tuple[Meter, ...]
+
 
 class ExchangeRecorder(Protocol):
     """The part of `Recorder` that an exchange uses."""
 
     is_timed: bool
     problems: Problems
+
+    def add_late(self, exchange: Exchange, name: str, said: int | str, *, subject: Subject | None) -> bool:
+        """Count what a view adds after *exchange* was counted; return whether it is known who pays for it."""
+
+    def check_subject(self, identity: Identity) -> Subject:
+        """Return *identity* as a subject; `NOBODY`, and note a problem, if it is not valid."""
 
 
 class ExchangeOwner(Protocol):
@@ -83,6 +123,9 @@ class Exchange:
         outer: The exchange whose view made this one, in apps that call themselves in process; otherwise None.
         said: Names that the view added, each with its quantity or value.
         touched: Whether the view called any of meterkit's functions.
+        settled: Who pays for usage that arrives after the exchange was counted; None if that is not known.
+        counts_at_once: Whether what the view adds is counted at once, as for a WebSocket, which may stay open for days.
+        is_asgi: Whether the app runs in an event loop, where a finaliser may run in another exchange's context.
     """
 
     __slots__ = (
@@ -107,7 +150,10 @@ class Exchange:
     identity: Identity | None = None
     skipped: bool = False
     warning: str | None = None
-    said: Sequence[tuple[str, int | str]] = ()
+    said: list[tuple[str, int | str]] | tuple[()] = ()
+    settled: Settled | None = None
+    is_asgi: bool = False
+    counts_at_once: bool = False
     body: bytearray | None = None
     body_cap: int = 0
     length: int | None = None
@@ -217,12 +263,45 @@ class Exchange:
 
     def highest(self, name: str) -> int | None:
         """Return the highest quantity that the view added under *name* with `add_usage`; None if it added none."""
-        return max((said for key, said in self.said if key == name and isinstance(said, int)), default=None)
+        said = [each for key, each in self.said if key == name and isinstance(each, int)]
+        return max((each.highest if isinstance(each, Total) else each for each in said), default=None)
 
-    def say(self, name: str, said: int | str) -> None:
-        """Add a quantity or a value from the view. Safe from any thread, as ``setdefault`` and ``append`` are."""
+    def touch(self) -> RLock:
+        """
+        Mark the exchange as one that its view has to do with, and return the lock that guards what the view adds.
+
+        The mark comes first: whoever closes the exchange after that looks at the lock.
+        """
         self.touched = True
-        self.__dict__.setdefault("said", []).append((name, said))
+        lock: RLock = self.__dict__.setdefault("lock", threads.rlock())
+        return lock
+
+    def say(self, name: str, said: int | str) -> bool:
+        """Add a quantity or a value from the view, in any thread; return False if it must be counted by itself."""
+        with self.touch():
+            if self.closed or self.counts_at_once:
+                return False
+            entries: list[tuple[str, int | str]] = self.__dict__.setdefault("said", [])
+            entries.append((name, said))
+            if len(entries) >= MAX_SAID:
+                self._total()
+            return True
+
+    def _total(self) -> None:
+        """Replace what was said by its totals: a stream may add a million times."""
+        entries, self.said = self.said, []
+        totals: dict[str, Total] = {}
+        values: dict[str, str] = {}
+        for name, said in entries:
+            if isinstance(said, str):
+                values[name] = said
+            else:
+                before = totals.get(name)
+                total = totals[name] = Total(said + (before or 0))
+                highest = said.highest if isinstance(said, Total) else said
+                total.highest = highest if before is None else max(before.highest, highest)
+        # A finaliser may have added something meanwhile, in this thread.
+        self.said[:0] = [*values.items(), *totals.items()]
 
     def known_routes(self) -> Iterable[str] | None:
         """Return all templates that `route` can have in this app; None if the app does not publish them."""
@@ -239,9 +318,9 @@ class Exchange:
         if outer is not None and not outer.closed:
             current.set(outer)
 
-    def note(self, reason: str, message: str) -> None:
-        """Count and log a mistake that must not be raised into the request."""
-        self.owner.recorder.problems.note(reason, message)
+    def note(self, reason: str, message: str, *, units: int = 0) -> None:
+        """Count and log a mistake that must not be raised into the request; *units* were not counted for it."""
+        self.owner.recorder.problems.note(reason, message, units=units)
 
 
 current: ContextVar[Exchange | None] = ContextVar("meterkit.exchange", default=None)

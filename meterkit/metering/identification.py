@@ -43,18 +43,24 @@ class IdentityResolver:
             return None
         if (who.company if isinstance(who, Identity) else who) is None:
             return None
-        exchange.identified = self._checked(who)
+        exchange.identified = self.checked(who)
         return both_of(exchange.identified)[0] or None
 
-    def subject(self, exchange: Exchange) -> Subject:
-        """Return the company, and the user if there is one, of an *exchange* with a response; `NOBODY` if unknown."""
+    def subject(self, exchange: Exchange, *, quiet: bool = False) -> Subject:
+        """
+        Return the company, and the user if there is one, of an *exchange* with a response; `NOBODY` if unknown.
+
+        Args:
+            exchange: Exchange to identify.
+            quiet: Whether an unknown company is no problem, because nothing has been counted so far.
+        """
         if exchange.touched and exchange.identity is not None:
             return self._checked_or_nobody(exchange.identity, exchange)
         if exchange.identified is not None:
             return exchange.identified
-        return self.checked_subject(self.unchecked_subject(exchange))
+        return self.checked_subject(self.unchecked_subject(exchange, quiet=quiet))
 
-    def unchecked_subject(self, exchange: Exchange) -> Subject:
+    def unchecked_subject(self, exchange: Exchange, *, quiet: bool = False) -> Subject:
         """
         Call ``identify=``, for an exchange that neither the view nor `early` has identified, and return the subject.
 
@@ -71,11 +77,11 @@ class IdentityResolver:
             return NOBODY
         if type(who) is str and who:
             return who
-        return self._checked_or_nobody(who, exchange)
+        return NOBODY if quiet and who is None else self._checked_or_nobody(who, exchange)
 
     def checked_subject(self, who: Subject) -> Subject:
         """Return what `unchecked_subject` returned; `NOBODY`, and note a problem, if it is not a valid id."""
-        return self._checked(who) if isinstance(who, str) and who else who
+        return self.checked(who) if isinstance(who, str) and who else who
 
     def _checked_or_nobody(self, who: Any, exchange: Exchange) -> Subject:
         if (who.company if isinstance(who, Identity) else who) is None:
@@ -85,9 +91,10 @@ class IdentityResolver:
                 "is kept under no company. Return a company from identify=, or call meterkit.skip()",
             )
             return NOBODY
-        return self._checked(who)
+        return self.checked(who)
 
-    def _checked(self, who: Any) -> Subject:
+    def checked(self, who: Any) -> Subject:
+        """Return *who*, a company or an `Identity`, as a subject; without what is not a valid id, which is noted."""
         company, user = (who.company, who.user) if isinstance(who, Identity) else (who, None)
         try:
             company = checked_id(company, "company")

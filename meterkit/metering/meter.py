@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, TypeAlias
 
+from meterkit.core.usage_key import UNIQUE
 from meterkit.core.validation import MAX_EVENT_NAME_LENGTH, checked_quantity
 from meterkit.errors import ConfigurationError, UsageError
 from meterkit.metering.aggregation import Aggregation
@@ -157,6 +158,14 @@ class Meter:
 
     def __str__(self) -> str:
         return f"Meter({self.name!r})"
+
+    @property
+    def added_name(self) -> str | None:
+        """Name under which views add what this meter counts; None if it counts something else."""
+        if isinstance(self.value, Aggregation):
+            of = self.value.of
+            return of if isinstance(of, str) and not (self.value.mark == UNIQUE and of == "user") else None
+        return self.value if isinstance(self.value, str) and self.value not in MEASURED else None
 
     def quantity(self, exchange: Exchange) -> int:
         """

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 from meterkit.core.problems import Problems
-from meterkit.core.usage_key import MeterWindow, Sink, both_of, usage_key_of
+from meterkit.core.usage_key import MeterWindow, Sink, Subject, both_of, usage_key_of
 from meterkit.core.windows import HOUR, Windows
 from meterkit.errors import ConfigurationError
 from meterkit.metering.evaluation import Evaluator
-from meterkit.metering.exchange import NO_HEADERS, Exchange
+from meterkit.metering.exchange import NO_HEADERS, Exchange, Identity, Settled
 from meterkit.metering.identification import Identify, IdentityResolver
 from meterkit.metering.matching import Match, MeterMatcher
 from meterkit.metering.route_check import RouteCheck
@@ -179,6 +179,55 @@ class Recorder:
         if not exchange.closed:
             exchange.status = 500
             self.close(exchange)
+
+    def add_late(self, exchange: Exchange, name: str, said: int | str, *, subject: Subject | None) -> bool:
+        """
+        Count what a view adds to *exchange* after that was counted; return whether it is known who pays for it.
+
+        Args:
+            exchange: Exchange that is closed, or that counts at once.
+            name: Name under which the view adds.
+            said: Quantity or value.
+            subject: Company, or company and user, that the view has identified since; None for that of the exchange.
+        """
+        try:
+            if exchange.skipped:
+                return True
+            settled = exchange.settled
+            if settled is None and exchange.counts_at_once and not exchange.closed:
+                settled = self._settle(exchange)
+            if subject is None and settled is None:
+                return False
+            if settled is None:  # nobody asked for it while when= could be evaluated
+                match = self._match(exchange)
+                meters = tuple(each for each in (*match.meters, *match.observing) if each.when is None)
+            else:
+                meters = settled.meters
+                subject = settled.subject if subject is None else subject
+            assert subject is not None
+            self.evaluator.add_late(meters, subject, name, said)
+        except Exception as error:
+            self.problems.internal(error)
+        return True
+
+    def close_counted_at_once(self, exchange: Exchange) -> None:
+        """Close *exchange*, of which what the view added has been counted."""
+        try:
+            if exchange.touched and exchange.settled is None:  # somebody has a handle, and may use it later
+                self._settle(exchange)
+        except Exception as error:
+            self.problems.internal(error)
+        exchange.closed = True
+        exchange.end()
+
+    def _settle(self, exchange: Exchange) -> Settled:
+        exchange.find_route()
+        settled = exchange.settled = self.evaluator.settle(exchange, self._match(exchange))
+        return settled
+
+    def check_subject(self, identity: Identity) -> Subject:
+        """Return *identity* as a subject; `NOBODY`, and note a problem, if it is not valid."""
+        return self.identity.checked(identity)
 
     def _check_routes(self, exchange: Exchange) -> None:
         try:

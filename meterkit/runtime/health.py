@@ -9,6 +9,7 @@ from meterkit.core.problems import Problems
 from meterkit.core.validation import OLDEST_SECONDS
 from meterkit.ledger.books import Books
 from meterkit.ledger.books import books as read_books
+from meterkit.metering.context import outside
 from meterkit.outbox.corrections import Corrections
 from meterkit.outbox.late_usage import late_reports
 from meterkit.outbox.outbox import Outbox
@@ -58,7 +59,7 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
     attention += [f"{each['identifier']} ({each['state']}): {each['error']}" for each in refused[:SHOWN]]
     if settings.stripe_key is None:
         attention.append(NO_KEY)
-    found = problems.as_dict()
+    found = outside.as_dict() | problems.as_dict()
     attention += [str(problem["message"]) for reason, problem in found.items() if reason != "no_stripe_key"]
     return {
         "ok": not attention,

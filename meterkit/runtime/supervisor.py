@@ -19,6 +19,7 @@ from meterkit.core.problems import Problems
 from meterkit.core.usage_key import ClosedJournalError, MeterWindow, Subject, UsageKey
 from meterkit.core.windows import Windows
 from meterkit.journal.journal import Journal
+from meterkit.metering.context import outside
 from meterkit.runtime.process import ProcessRuntime
 from meterkit.runtime.settings import Settings
 
@@ -127,6 +128,7 @@ class Supervisor:
         """Reset everything, in a forked child. Takes no lock, logs nothing and starts nothing."""
         self._starter, self._early = None, deque()
         self._problems.after_fork()
+        outside.after_fork()
         if self.governor is not None:
             self.governor.reset()
         runtime, self._runtime = self._runtime, None

@@ -13,6 +13,7 @@ from plain_exchange import counted, serve
 
 import meterkit
 from meterkit import Meter, response_json
+from meterkit.core.problems import Problems
 from meterkit.metering import context
 
 
@@ -24,7 +25,7 @@ def tokens(make_kit):
 
 @pytest.fixture(autouse=True)
 def _nothing_warned_yet(monkeypatch):
-    monkeypatch.setattr(context, "_warned_at", float("-inf"))
+    monkeypatch.setattr(context, "outside", Problems(logger="meterkit.exchange"))
 
 
 def test_add_usage_sums_up(tokens):
