@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -12,10 +13,24 @@ from meterkit.core.validation import checked_id, checked_moment, checked_quantit
 from meterkit.core.windows import Windows
 from meterkit.errors import UsageError
 from meterkit.metering.aggregation import Aggregation
-from meterkit.metering.exchange import Exchange, Settled
+from meterkit.metering.exchange import Exchange
 from meterkit.metering.identification import IdentityResolver, checked_user
 from meterkit.metering.matching import Match, MeterMatcher
 from meterkit.metering.meter import Meter
+
+
+@dataclass(slots=True)
+class Settled:
+    """
+    What is known of an exchange that has been counted, for usage that arrives afterwards.
+
+    Attributes:
+        subject: Company, or company and user, that pays.
+        meters: Matching meters that count what views add.
+    """
+
+    subject: Subject
+    meters: tuple[Meter, ...]
 
 
 class Evaluator:

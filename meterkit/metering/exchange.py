@@ -15,15 +15,12 @@ from dataclasses import dataclass
 from threading import RLock
 from time import perf_counter
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from meterkit.core import threads
 from meterkit.core.problems import Problems
 from meterkit.core.usage_key import Subject
 from meterkit.errors import UsageError
-
-if TYPE_CHECKING:
-    from meterkit.metering.meter import Meter
 
 log = logging.getLogger("meterkit.exchange")
 
@@ -60,20 +57,6 @@ class Total(int):
     """
 
     highest: int
-
-
-@dataclass(slots=True)
-class Settled:
-    """
-    What is known of an exchange that has been counted, for usage that arrives afterwards.
-
-    Attributes:
-        subject: Company, or company and user, that pays.
-        meters: Matching meters that count what views add.
-    """
-
-    subject: Subject
-    meters: tuple[Meter, ...]
 
 
 class ExchangeRecorder(Protocol):
@@ -123,7 +106,7 @@ class Exchange:
         outer: The exchange whose view made this one, in apps that call themselves in process; otherwise None.
         said: Names that the view added, each with its quantity or value.
         touched: Whether the view called any of meterkit's functions.
-        settled: Who pays for usage that arrives after the exchange was counted; None if that is not known.
+        settled: Who pays for usage that arrives after the exchange was counted, a `Settled`; None if that is not known.
         counts_at_once: Whether what the view adds is counted at once, as for a WebSocket, which may stay open for days.
         is_asgi: Whether the app runs in an event loop, where a finaliser may run in another exchange's context.
     """
@@ -151,7 +134,7 @@ class Exchange:
     skipped: bool = False
     warning: str | None = None
     said: list[tuple[str, int | str]] | tuple[()] = ()
-    settled: Settled | None = None
+    settled: Any = None
     is_asgi: bool = False
     counts_at_once: bool = False
     body: bytearray | None = None

@@ -14,8 +14,8 @@ from meterkit.core.problems import Problems
 from meterkit.core.usage_key import MeterWindow, Sink, Subject, both_of, usage_key_of
 from meterkit.core.windows import HOUR, Windows
 from meterkit.errors import ConfigurationError
-from meterkit.metering.evaluation import Evaluator
-from meterkit.metering.exchange import NO_HEADERS, Exchange, Identity, Settled
+from meterkit.metering.evaluation import Evaluator, Settled
+from meterkit.metering.exchange import NO_HEADERS, Exchange, Identity
 from meterkit.metering.identification import Identify, IdentityResolver
 from meterkit.metering.matching import Match, MeterMatcher
 from meterkit.metering.route_check import RouteCheck
@@ -193,7 +193,7 @@ class Recorder:
         try:
             if exchange.skipped:
                 return True
-            settled = exchange.settled
+            settled: Settled | None = exchange.settled
             if settled is None and exchange.counts_at_once and not exchange.closed:
                 settled = self._settle(exchange)
             if subject is None and settled is None:
