@@ -114,6 +114,10 @@ class Server:
         self._open.close()
         print(self.log)  # for the report of a test that fails
 
+    def connect(self) -> socket.socket:
+        """A connection to it, for what `ask` cannot do."""
+        return socket.create_connection(("127.0.0.1", self._number), timeout=GUARD)
+
     @property
     def log(self) -> str:
         """What its processes have said so far."""
