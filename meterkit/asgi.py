@@ -182,6 +182,8 @@ class MeterMiddleware:
         headers = RawHeaders()
         headers.pairs = scope.get("headers", ())
         exchange.begin(scope["method"], scope["path"], scope, headers, self)
+        prefix = scope.get("root_path")
+        exchange.target = _split(scope["path"], prefix) if prefix else scope["path"]
         scope[MARK] = exchange
         if self._checks_first:
             response, send = await self._check(exchange, send)
@@ -226,6 +228,12 @@ class MeterMiddleware:
             await send(message)
 
         return closing_send
+
+
+def _split(path: str, prefix: str) -> tuple[str, str]:
+    """Return *prefix*, ``root_path`` in ASGI, and the rest of *path*; some servers and proxies have cut it off."""
+    rest = path.removeprefix(prefix)
+    return prefix, rest if rest == "" or rest.startswith("/") else path
 
 
 def _warning(send: Send, warning: str) -> Send:

@@ -167,6 +167,8 @@ class MeterMiddleware:
         headers = EnvironHeaders()  # Django's own would copy all headers into a dict first
         headers.environ = request.META
         exchange.begin(request.method or "", request.path, request, headers, self)
+        if request.path != request.path_info and request.path.endswith(request.path_info):
+            exchange.target = request.path.removesuffix(request.path_info), request.path_info
         carrier[MARK] = exchange
         return exchange
 

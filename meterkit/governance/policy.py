@@ -107,7 +107,8 @@ class Governance:
         currency: Three-letter code of the currency of *spending_cap*; companies billed in another are not blocked.
         check: Function ``(Exchange, Known) -> str | None``, called with each request: None allows it, a sentence
             blocks it and says why. It must not wait for anything.
-        exempt: Paths that are always allowed, with ``*`` for any characters: a blocked company must be able to pay.
+        exempt: Paths that are always allowed, without the prefix of a mount, with ``*`` for any characters: a blocked
+            company must be able to pay.
         unknown: ``pass`` or ``block``, for requests without a company, and for companies that Stripe has reported
             nothing about.
         mode: ``enforce``; or ``warn``, which blocks nothing and adds a header to the response, for going live.

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from meterkit.core.problems import Problems
 from meterkit.errors import UsageError
+from meterkit.metering.paths import Target
 
 log = logging.getLogger("meterkit.exchange")
 
@@ -66,6 +67,7 @@ class Exchange:
     Attributes:
         method: HTTP method in upper case, such as ``"POST"``.
         path: Path as the client sent it, percent-decoded, with the prefix of mounts, without the query string.
+        target: `path`; if there is a prefix, the prefix and the rest, which is what the app routes.
         headers: Request headers: read-only, case-insensitive names; empty once the exchange is over.
         status: Status code of the response; 0 until the response starts, 500 if the app aborts it.
         response_bytes: Body bytes handed to the server so far.
@@ -100,6 +102,7 @@ class Exchange:
         "owner",
         "path",
         "status",
+        "target",
         "touched",
     )
 
@@ -121,6 +124,7 @@ class Exchange:
         """
         self.method = method
         self.path = path
+        self.target: Target = path  # adapters replace it where there is a prefix
         self.native = native
         self.headers = headers
         self.owner = owner

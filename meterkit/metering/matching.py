@@ -7,7 +7,6 @@ is cached, so a request's cost depends on the meters that it matches, not on how
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -15,12 +14,13 @@ from typing import TypeAlias
 from meterkit.core.usage_key import HIGHEST
 from meterkit.metering.aggregation import Aggregation
 from meterkit.metering.meter import MEASURED, Meter, ResponseJson, StatusFilter
+from meterkit.metering.paths import Target, forms, path_filter, route_filter
 
 MAX_REMEMBERED = 4096
 """Distinct combinations in the cache. Clients choose paths, so the cache must be bounded."""
 
-Shape: TypeAlias = "tuple[str, str, int] | tuple[str, str, int, str]"
-"""Method, path, status; and the route, if there is one and one of the kit's meters has ``route=``."""
+Shape: TypeAlias = "tuple[str, Target, int] | tuple[str, Target, int, str]"
+"""Method, target, status; and the route, if there is one and one of the kit's meters has ``route=``."""
 
 
 @dataclass(slots=True)
@@ -66,19 +66,20 @@ class MeterMatcher:
         aggregations = [meter.value for meter in self.meters if isinstance(meter.value, Aggregation)]
         self.usage_names |= {each.of for each in aggregations if isinstance(each.of, str) and each.mark == HIGHEST}
 
-    def match(self, method: str, path: str, route: str | None, status: int) -> Match:
+    def match(self, method: str, target: Target, route: str | None, status: int) -> Match:
         """Return the meters that match, in the order of their declaration."""
-        shape: Shape = (method, path, status) if route is None else (method, path, status, route)
+        shape: Shape = (method, target, status) if route is None else (method, target, status, route)
         match = self.remembered.get(shape)
         if match is None:
-            match = self._evaluate(method, path, route, status)
+            match = self._evaluate(method, target, route, status)
             if len(self.remembered) >= MAX_REMEMBERED:
                 self.remembered.clear()
             self.remembered[shape] = match
         return match
 
-    def _evaluate(self, method: str, path: str, route: str | None, status: int) -> Match:
-        meters = tuple(meter for meter, matches in self._rules if matches(method, path, route, status))
+    def _evaluate(self, method: str, target: Target, route: str | None, status: int) -> Match:
+        paths = forms(target)
+        meters = tuple(meter for meter, matches in self._rules if matches(method, paths, route, status))
         caps = [meter.value.max_bytes for meter in meters if isinstance(meter.value, ResponseJson)]
         plain = len(meters) == 1 and meters[0].value is None and meters[0].when is None
         return Match(
@@ -95,68 +96,34 @@ def _may_need_duration(meter: Meter) -> bool:
     return meter.value == "duration_ms" or meter.when is not None or is_function
 
 
-def _matcher(meter: Meter) -> Callable[[str, str, str | None, int], bool]:
+def _matcher(meter: Meter) -> Callable[[str, tuple[str, ...], str | None, int], bool]:
     methods = meter.method
-    globbed = None if meter.path is None else glob(meter.path)
+    fits = None if meter.path is None else path_filter(meter.path)
     statuses = _all_codes(meter.status)
 
-    def matches(method: str, path: str, route: str | None, status: int) -> bool:
+    def matches(method: str, paths: tuple[str, ...], route: str | None, status: int) -> bool:
         return (
             status in statuses
             and (method in methods if isinstance(methods, frozenset) else method != "OPTIONS")
             and (meter.route is None or meter.route == route)
-            and (globbed is None or globbed(path))
+            and (fits is None or any(map(fits, paths)))
         )
 
     return matches
 
 
-def may_match(meter: Meter) -> Callable[[str, str], bool]:
-    """
-    Return a function of a method and a path: whether such an exchange may match *meter*, before the app has run.
-
-    The fixed parts of a ``route=`` must occur in the path; a regular expression as ``route=`` may match any path.
-    """
+def may_match(meter: Meter) -> Callable[[str, tuple[str, ...]], bool]:
+    """Return a function of a method and a path's `forms`: whether *meter* may match, before the app has run."""
     methods = meter.method
-    globbed = None if meter.path is None else glob(meter.path)
-    route = None if meter.route is None else _glob_of_route(meter.route)
+    fits = None if meter.path is None else path_filter(meter.path)
+    route = None if meter.route is None else route_filter(meter.route)
 
-    def matches(method: str, path: str) -> bool:
+    def matches(method: str, paths: tuple[str, ...]) -> bool:
         return (
             (method in methods if isinstance(methods, frozenset) else method != "OPTIONS")
-            and (globbed is None or globbed(path))
-            and (route is None or route(path))
+            and (fits is None or any(map(fits, paths)))
+            and (route is None or any(map(route, paths)))
         )
-
-    return matches
-
-
-def _glob_of_route(route: str) -> Callable[[str], bool]:
-    if set(route) & set("^$()[]\\?+*|"):
-        return lambda _: True
-    return glob("*" + re.sub(r"\{[^{}]*\}|<[^<>]*>", "*", route))  # wherever the app is mounted
-
-
-def glob(pattern: str) -> Callable[[str], bool]:
-    """
-    Return a function of a path: whether it matches *pattern*, in which ``*`` matches any characters.
-
-    Not a regular expression: clients choose paths, and one that makes ``.*`` backtrack would block the app for seconds.
-    """
-    if "*" not in pattern:
-        return pattern.__eq__
-    first, *middle, last = pattern.split("*")
-
-    def matches(path: str) -> bool:
-        at, end = len(first), len(path) - len(last)
-        if at > end or not path.startswith(first) or not path.endswith(last):
-            return False
-        for part in middle:
-            found = path.find(part, at, end)
-            if found < 0:
-                return False
-            at = found + len(part)
-        return True
 
     return matches
 

@@ -110,7 +110,8 @@ class Meter:
 
     Attributes:
         name: Name of the meter, unique in the kit, at most 100 characters.
-        path: Glob for the whole path, such as ``"/v1/*"``; ``*`` matches any characters, including slashes.
+        path: Glob for the whole path, such as ``"/v1/*"``; ``*`` matches any characters, including slashes. Repeated
+            slashes and one at the end make no difference, and the prefix of a mount may be written or left out.
         route: The framework's route template, such as ``"/items/{id}"`` (FastAPI), ``"/items/<int:id>"`` (Flask) or
             ``"items/<int:id>/"`` (Django); a leading slash makes no difference.
         method: One method or several. By default every method except OPTIONS, which browsers send on their own.
