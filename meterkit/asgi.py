@@ -99,10 +99,12 @@ class ASGIExchange(Exchange):
             self.status = message["status"]
             self._response_headers = headers
             self._route = UNREAD
+            if self.native["method"] is not self.verb:
+                self.override(self.native["method"])
         except Exception as error:
             self.owner.recorder.problems.internal(error)
         # The response may be complete already. Otherwise wait for the body, which mostly comes in one piece.
-        if (_EMPTY in headers or self.status in _BODILESS or self.method == "HEAD") and self.status >= 200:
+        if (_EMPTY in headers or self.status in _BODILESS or self.verb == "HEAD") and self.status >= 200:
             self.owner.recorder.chunk(self, b"")  # a 103 is followed by the actual response
         try:
             sending = self.server_sends(message)

@@ -56,7 +56,7 @@ class WSGIExchange(Exchange):
     def is_bodiless(self) -> bool:
         """Whether the server sends no body."""
         headers = self._response_headers
-        return self.method == "HEAD" or self.status in (204, 304) or ("Content-Length", "0") in headers
+        return self.verb == "HEAD" or self.status in (204, 304) or ("Content-Length", "0") in headers
 
     def known_routes(self) -> Iterable[str] | None:
         """Return the rules of a Flask app, and of apps that a ``DispatcherMiddleware`` mounts; None for other apps."""
@@ -76,6 +76,8 @@ class WSGIExchange(Exchange):
             try:
                 self.status = _CODES[status]
                 self._response_headers = response_headers
+                if self.native["REQUEST_METHOD"] is not self.verb:
+                    self.override(self.native["REQUEST_METHOD"])
                 if "werkzeug.request" in self.native:  # Flask removes it when its app returns
                     self.matched = self.native["werkzeug.request"]
                     self._route = UNREAD

@@ -7,10 +7,14 @@ from typing import NamedTuple, TypeVar
 
 from meterkit.core.problems import Problems
 from meterkit.governance.policy import Governance
+from meterkit.metering.exchange import Exchange
 from meterkit.metering.matching import MAX_REMEMBERED, may_match
 from meterkit.metering.paths import Target, forms, is_unusual, path_filter, routed
 
 T = TypeVar("T")
+
+OVERRIDES = ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override")
+"""Request headers by which applications let clients replace the method."""
 
 
 class RequestScope(NamedTuple):
@@ -19,13 +23,22 @@ class RequestScope(NamedTuple):
 
     Attributes:
         exempt: Whether the requests are always allowed.
+        is_options: Whether the requests are allowed unless they name a company: browsers send OPTIONS on their own.
         quotas: Indexes of the quotas that the requests may count for.
         exact: Whether one of those quotas is exact.
+        has_other: Whether there are more quotas for the same path with another method.
     """
 
     exempt: bool
+    is_options: bool
     quotas: tuple[int, ...]
     exact: bool
+    has_other: bool
+
+    def joined(self, other: RequestScope) -> RequestScope:
+        """Return this scope with the quotas of *other*."""
+        quotas = tuple(sorted({*self.quotas, *other.quotas}))
+        return self._replace(quotas=quotas, exact=self.exact or other.exact)
 
     def of(self, limits: Sequence[T]) -> list[T]:
         """Return those of *limits*, which are in the order of the quotas, that apply."""
@@ -34,7 +47,7 @@ class RequestScope(NamedTuple):
 
 class ScopeMatcher:
     """
-    Finds the `RequestScope` of a method and target, and caches it.
+    Finds the `RequestScope` of exchanges, and caches it by method and target.
 
     Args:
         governance: Rules of the kit.
@@ -47,8 +60,17 @@ class ScopeMatcher:
         self._quotas = [(quota, may_match(quota.meter)) for quota in governance.quotas]
         self._remembered: dict[tuple[str, Target], RequestScope] = {}
 
-    def of(self, method: str, target: Target) -> RequestScope:
-        """Return the rules that apply to such requests."""
+    def of(self, exchange: Exchange) -> RequestScope:
+        """Return the rules that apply to *exchange*, before the app runs."""
+        scope = self._of(exchange.verb, exchange.target)
+        if scope.has_other:
+            for name in OVERRIDES:
+                method = exchange.headers.get(name)
+                if method is not None:  # the app may serve the request as that
+                    scope = scope.joined(self._of(method, exchange.target))
+        return scope
+
+    def _of(self, method: str, target: Target) -> RequestScope:
         found = self._remembered.get((method, target))
         if found is None:
             found = self._match(method, target)
@@ -58,13 +80,14 @@ class ScopeMatcher:
         return found
 
     def _match(self, method: str, target: Target) -> RequestScope:
-        paths = forms(target)
-        found = [number for number, (_, matches) in enumerate(self._quotas) if matches(method, paths)]
+        paths, verb = forms(target), method.upper()
+        found = [number for number, (_, matches) in enumerate(self._quotas) if matches(verb, paths)]
         return RequestScope(
-            # Browsers send OPTIONS on their own.
-            exempt=method == "OPTIONS" or self._is_exempt(target),
+            exempt=self._is_exempt(target),
+            is_options=verb == "OPTIONS",
             quotas=tuple(found),
             exact=any(self._quotas[number][0].exact for number in found),
+            has_other=sum(matches(None, paths) for _, matches in self._quotas) > len(found),
         )
 
     def _is_exempt(self, target: Target) -> bool:

@@ -53,6 +53,8 @@ class Evaluator:
             if name not in self._matcher.usage_names:
                 message = f"add_usage({name!r:.100}): no meter has this value=; not counted"
                 self._problems.note("usage_name_unknown", message)
+        if match.anonymous is not None and not self._identity.is_known(exchange):
+            match = match.anonymous
         counted = []
         for meter in match.meters:
             quantity = self._quantity(meter, exchange)

@@ -65,7 +65,8 @@ class Exchange:
     Adapters subclass it and fill it in; ``identify=``, ``when=`` and meters read it.
 
     Attributes:
-        method: HTTP method in upper case, such as ``"POST"``.
+        verb: HTTP method in the case in which it was sent; where the app replaces it (``X-HTTP-Method-Override``), the
+            new one, from the start of the response.
         path: Path as the client sent it, percent-decoded, with the prefix of mounts, without the query string.
         target: `path`; if there is a prefix, the prefix and the rest, which is what the app routes.
         headers: Request headers: read-only, case-insensitive names; empty once the exchange is over.
@@ -96,7 +97,6 @@ class Exchange:
         "closed",
         "headers",
         "identified",
-        "method",
         "native",
         "outer",
         "owner",
@@ -104,6 +104,7 @@ class Exchange:
         "status",
         "target",
         "touched",
+        "verb",
     )
 
     # Only some exchanges have these: class attributes cost a request nothing, and a slot that is filled does.
@@ -122,7 +123,7 @@ class Exchange:
 
         Not an ``__init__``, which is slow to call in Python 3.11.
         """
-        self.method = method
+        self.verb = method
         self.path = path
         self.target: Target = path  # adapters replace it where there is a prefix
         self.native = native
@@ -141,6 +142,16 @@ class Exchange:
     def end(self) -> None:
         """Drop the request: whatever holds this exchange may outlive the request, which must not stay in memory."""
         self.native, self.headers, self.body = None, NO_HEADERS, None
+
+    @property
+    def method(self) -> str:
+        """HTTP method in upper case, such as ``"POST"``. The hot path reads `verb`: hardly any client sends another."""
+        return self.verb.upper()
+
+    def override(self, method: str) -> None:
+        """Replace the method by the one that the app has set in the request."""
+        if method != "GET" or self.verb != "HEAD":  # a HEAD that is served as a GET has no body all the same
+            self.verb = method
 
     @property
     def route(self) -> str | None:

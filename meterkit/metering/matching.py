@@ -33,6 +33,8 @@ class Match:
         observing: Matching meters with `unique` or `maximum`.
         body_bytes: Longest response body that these meters read, bytes.
         has_body: Whether the server sends the body that the app returns; it does not for HEAD, 204 and 304.
+        anonymous: What matches if no company is known, where that is less: of an OPTIONS, which browsers send on their
+            own, meters without ``method=`` count only one that names a company. Otherwise None.
         one: Name and event name of the meter, if exactly one matches and it counts 1 unconditionally; otherwise None.
         hour: Start and end of the current hour, Unix seconds, and the `MeterWindow` of `one` in it; a cache that the
             recorder keeps.
@@ -42,6 +44,7 @@ class Match:
     observing: tuple[Meter, ...]
     body_bytes: int
     has_body: bool
+    anonymous: Match | None
     one: tuple[str, str] | None
     hour: tuple[float, float, tuple[str, str, int]] = (0.0, 0.0, ("", "", 0))
 
@@ -78,17 +81,25 @@ class MeterMatcher:
         return match
 
     def _evaluate(self, method: str, target: Target, route: str | None, status: int) -> Match:
-        paths = forms(target)
-        meters = tuple(meter for meter, matches in self._rules if matches(method, paths, route, status))
-        caps = [meter.value.max_bytes for meter in meters if isinstance(meter.value, ResponseJson)]
-        plain = len(meters) == 1 and meters[0].value is None and meters[0].when is None
-        return Match(
-            meters=tuple(meter for meter in meters if not isinstance(meter.value, Aggregation)),
-            observing=tuple(meter for meter in meters if isinstance(meter.value, Aggregation)),
-            body_bytes=max(caps, default=0),
-            has_body=method != "HEAD" and status not in (204, 304),
-            one=(meters[0].name, meters[0].event_name) if plain else None,
-        )
+        verb, paths = method.upper(), forms(target)
+        meters = [meter for meter, matches in self._rules if matches(verb, paths, route, status)]
+        has_body = method != "HEAD" and status not in (204, 304)
+        asked = [meter for meter in meters if verb != "OPTIONS" or meter.method is not None]
+        anonymous = None if asked == meters else _match(asked, None, has_body=has_body)
+        return _match(meters, anonymous, has_body=has_body)
+
+
+def _match(meters: list[Meter], anonymous: Match | None, *, has_body: bool) -> Match:
+    caps = [meter.value.max_bytes for meter in meters if isinstance(meter.value, ResponseJson)]
+    plain = len(meters) == 1 and meters[0].value is None and meters[0].when is None and anonymous is None
+    return Match(
+        meters=tuple(meter for meter in meters if not isinstance(meter.value, Aggregation)),
+        observing=tuple(meter for meter in meters if isinstance(meter.value, Aggregation)),
+        body_bytes=max(caps, default=0),
+        has_body=has_body,
+        anonymous=anonymous,
+        one=(meters[0].name, meters[0].event_name) if plain else None,
+    )
 
 
 def _may_need_duration(meter: Meter) -> bool:
@@ -97,14 +108,14 @@ def _may_need_duration(meter: Meter) -> bool:
 
 
 def _matcher(meter: Meter) -> Callable[[str, tuple[str, ...], str | None, int], bool]:
-    methods = meter.method
+    methods = _methods_of(meter)
     fits = None if meter.path is None else path_filter(meter.path)
     statuses = _all_codes(meter.status)
 
     def matches(method: str, paths: tuple[str, ...], route: str | None, status: int) -> bool:
         return (
             status in statuses
-            and (method in methods if isinstance(methods, frozenset) else method != "OPTIONS")
+            and (methods is None or method in methods)
             and (meter.route is None or meter.route == route)
             and (fits is None or any(map(fits, paths)))
         )
@@ -112,20 +123,30 @@ def _matcher(meter: Meter) -> Callable[[str, tuple[str, ...], str | None, int], 
     return matches
 
 
-def may_match(meter: Meter) -> Callable[[str, tuple[str, ...]], bool]:
-    """Return a function of a method and a path's `forms`: whether *meter* may match, before the app has run."""
-    methods = meter.method
+def may_match(meter: Meter) -> Callable[[str | None, tuple[str, ...]], bool]:
+    """
+    Return a function of a method and a path's `forms`: whether *meter* may match, before the app has run.
+
+    The method is in upper case; None stands for any.
+    """
+    methods = _methods_of(meter)
     fits = None if meter.path is None else path_filter(meter.path)
     route = None if meter.route is None else route_filter(meter.route)
 
-    def matches(method: str, paths: tuple[str, ...]) -> bool:
+    def matches(method: str | None, paths: tuple[str, ...]) -> bool:
         return (
-            (method in methods if isinstance(methods, frozenset) else method != "OPTIONS")
+            (methods is None or method is None or method in methods)
             and (fits is None or any(map(fits, paths)))
             and (route is None or any(map(route, paths)))
         )
 
     return matches
+
+
+def _methods_of(meter: Meter) -> frozenset[str] | None:
+    """Return the methods that *meter* counts; None for all. Frameworks run the view of a GET for a HEAD."""
+    methods = meter.method
+    return None if not isinstance(methods, frozenset) else methods | {"HEAD"} if "GET" in methods else methods
 
 
 def _all_codes(status: StatusFilter | Iterable[StatusFilter]) -> frozenset[int]:

@@ -114,7 +114,8 @@ class Meter:
             slashes and one at the end make no difference, and the prefix of a mount may be written or left out.
         route: The framework's route template, such as ``"/items/{id}"`` (FastAPI), ``"/items/<int:id>"`` (Flask) or
             ``"items/<int:id>/"`` (Django); a leading slash makes no difference.
-        method: One method or several. By default every method except OPTIONS, which browsers send on their own.
+        method: One method or several; ``"GET"`` includes HEAD. By default every method, but of OPTIONS, which browsers
+            send on their own, only requests that name a company.
         status: A code, a class such as ``"2xx"``, ``"*"``, or several. By default ``"2xx"``: failures are free.
         value: What is added up. None counts 1 per exchange; ``"request_bytes"``, ``"response_bytes"`` and
             ``"duration_ms"`` add up that measurement, `response_json` a field of the body, and any other name the

@@ -122,17 +122,21 @@ def test_path_chosen_by_an_attacker():
 @pytest.mark.parametrize(
     ("method", "expected"),
     [
-        (None, ["GET", "POST", "HEAD", "PURGE"]),
+        (None, ["GET", "POST", "HEAD", "OPTIONS", "PURGE"]),
         ("POST", ["POST"]),
         ("post", ["POST"]),
-        (["GET", "OPTIONS"], ["GET", "OPTIONS"]),
+        ("GET", ["GET", "HEAD"]),
+        ("HEAD", ["HEAD"]),
+        (["GET", "OPTIONS"], ["GET", "HEAD", "OPTIONS"]),
     ],
 )
 def test_method(method, expected):
-    """One method, several, or all but OPTIONS; in capitals or not."""
+    """One method, several, or all; in capitals or not, as declared and as sent; a HEAD is a GET without a body."""
     meter = Meter("calls", method=method)
+    methods = ("GET", "POST", "HEAD", "OPTIONS", "PURGE")
 
-    assert expected == [each for each in ("GET", "POST", "HEAD", "OPTIONS", "PURGE") if matches(meter, method=each)]
+    assert expected == [each for each in methods if matches(meter, method=each)]
+    assert expected == [each for each in methods if matches(meter, method=each.lower())]
 
 
 @pytest.mark.parametrize(
