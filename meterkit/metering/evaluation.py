@@ -15,6 +15,7 @@ from meterkit.metering.exchange import Exchange
 from meterkit.metering.identification import IdentityResolver, checked_user
 from meterkit.metering.matching import Match, MeterMatcher
 from meterkit.metering.meter import Meter
+from meterkit.metering.unmatched import Unmatched
 
 
 class Evaluator:
@@ -28,6 +29,9 @@ class Evaluator:
         problems: Collector of mistakes.
         clock: Function that returns Unix seconds.
         windows: Windows in which usage is added up.
+
+    Attributes:
+        unmatched: Counter of the successes that no meter matched.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class Evaluator:
         clock: Callable[[], float],
         windows: Windows,
     ) -> None:
+        self.unmatched = Unmatched(matcher, problems)
         self._matcher = matcher
         self._identity = identity
         self._sink = sink
@@ -49,6 +54,8 @@ class Evaluator:
 
     def measure(self, exchange: Exchange, match: Match) -> None:
         """Count *exchange* for all meters of *match*."""
+        if not match.meters and not match.observing:
+            self.unmatched.note(exchange, match)
         for name in exchange.usage:
             if name not in self._matcher.usage_names:
                 message = f"add_usage({name!r:.100}): no meter has this value=; not counted"

@@ -36,6 +36,7 @@ class Match:
         anonymous: What matches if no company is known, where that is less: of an OPTIONS, which browsers send on their
             own, meters without ``method=`` count only one that names a company. Otherwise None.
         one: Name and event name of the meter, if exactly one matches and it counts 1 unconditionally; otherwise None.
+        name: Method and path of an exchange that matches no meter; None until `Unmatched` has found them.
         hour: Start and end of the current hour, Unix seconds, and the `MeterWindow` of `one` in it; a cache that the
             recorder keeps.
     """
@@ -46,6 +47,7 @@ class Match:
     has_body: bool
     anonymous: Match | None
     one: tuple[str, str] | None
+    name: str | None = None
     hour: tuple[float, float, tuple[str, str, int]] = (0.0, 0.0, ("", "", 0))
 
 
@@ -56,14 +58,16 @@ class MeterMatcher:
     Attributes:
         meters: Meters of the kit, in the order of their declaration.
         remembered: Cache of `match`, for callers that want to save the call.
+        unseen: Names of the meters that have matched nothing so far.
         usage_names: Names that views may pass to ``add_usage``.
         is_timed: Whether a meter may need the duration of an exchange.
     """
 
     def __init__(self, meters: Iterable[Meter]) -> None:
         self.meters = tuple(meters)
-        self._rules = [(meter, _matcher(meter)) for meter in self.meters]
+        self._rules = [(meter, rule_of(meter)) for meter in self.meters]
         self.remembered: dict[Shape, Match] = {}
+        self.unseen = {meter.name for meter in self.meters}
         self.usage_names = {meter.value for meter in self.meters if isinstance(meter.value, str)} - MEASURED.keys()
         self.is_timed = any(_may_need_duration(meter) for meter in self.meters)
         aggregations = [meter.value for meter in self.meters if isinstance(meter.value, Aggregation)]
@@ -83,6 +87,7 @@ class MeterMatcher:
     def _evaluate(self, method: str, target: Target, route: str | None, status: int) -> Match:
         verb, paths = method.upper(), forms(target)
         meters = [meter for meter, matches in self._rules if matches(verb, paths, route, status)]
+        self.unseen.difference_update(meter.name for meter in meters)
         has_body = method != "HEAD" and status not in (204, 304)
         asked = [meter for meter in meters if verb != "OPTIONS" or meter.method is not None]
         anonymous = None if asked == meters else _match(asked, None, has_body=has_body)
@@ -107,7 +112,8 @@ def _may_need_duration(meter: Meter) -> bool:
     return meter.value == "duration_ms" or meter.when is not None or is_function
 
 
-def _matcher(meter: Meter) -> Callable[[str, tuple[str, ...], str | None, int], bool]:
+def rule_of(meter: Meter) -> Callable[[str, tuple[str, ...], str | None, int], bool]:
+    """Return a function of a method in upper case, a path's `forms`, a route and a status: whether *meter* matches."""
     methods = _methods_of(meter)
     fits = None if meter.path is None else path_filter(meter.path)
     statuses = _all_codes(meter.status)
