@@ -173,6 +173,11 @@ def check_governance(governance: Any, meters: Mapping[str, Meter]) -> None:
     for quota in governance.quotas:
         if meters.get(quota.meter.name) != quota.meter:
             raise ConfigurationError(f"there is a Quota for {quota.meter}, which is not in meters=; add it there")
+        if not quota.meter.http:
+            raise ConfigurationError(
+                f"there is a Quota for {quota.meter}, for which no request counts, so it would block none: remove the "
+                "quota, and use check= to block requests by what was recorded"
+            )
 
 
 def _check_plain(function: Any, what: str) -> None:

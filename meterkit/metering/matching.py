@@ -56,7 +56,7 @@ class MeterMatcher:
     Finds the meters of a kit that match an exchange.
 
     Attributes:
-        meters: Meters of the kit, in the order of their declaration.
+        meters: Meters of the kit that count exchanges, in the order of their declaration.
         remembered: Cache of `match`, for callers that want to save the call.
         unseen: Names of the meters that have matched nothing so far.
         usage_names: Names that views may pass to ``add_usage``.
@@ -64,7 +64,7 @@ class MeterMatcher:
     """
 
     def __init__(self, meters: Iterable[Meter]) -> None:
-        self.meters = tuple(meters)
+        self.meters = tuple(meter for meter in meters if meter.http)
         self._rules = [(meter, rule_of(meter)) for meter in self.meters]
         self.remembered: dict[Shape, Match] = {}
         self.unseen = {meter.name for meter in self.meters}
