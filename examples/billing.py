@@ -21,7 +21,7 @@ def company_of(exchange: Exchange) -> str | None:
     return API_KEYS.get(exchange.headers.get("x-api-key", ""))
 
 
-credit_scores = Meter("credit_scores", path="/RetrieveCreditScore", method="POST", status=200)
+credit_scores = Meter("credit_scores", route="/RetrieveCreditScore", method="POST", status=200)
 
 kit = MeterKit(
     meters=[credit_scores],

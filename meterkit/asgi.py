@@ -100,10 +100,12 @@ class ASGIExchange(Exchange):
             self.status = message["status"]
             self._response_headers = headers
             self._route = UNREAD
+            if self.native["method"] is not self.verb:
+                self.override(self.native["method"])
         except Exception as error:
             self.owner.recorder.problems.internal(error)
         # The response may be complete already. Otherwise wait for the body, which mostly comes in one piece.
-        if (_EMPTY in headers or self.status in _BODILESS or self.method == "HEAD") and self.status >= 200:
+        if (_EMPTY in headers or self.status in _BODILESS or self.verb == "HEAD") and self.status >= 200:
             self.owner.recorder.chunk(self, b"")  # a 103 is followed by the actual response
         try:
             sending = self.server_sends(message)
@@ -183,6 +185,8 @@ class MeterMiddleware:
         headers = RawHeaders()
         headers.pairs = scope.get("headers", ())
         exchange.begin(scope["method"], scope["path"], scope, headers, self)
+        prefix = scope.get("root_path")
+        exchange.target = _split(scope["path"], prefix) if prefix else scope["path"]
         scope[MARK] = exchange
         if self._checks_first:
             response, send = await self._check(exchange, send)
@@ -246,6 +250,12 @@ class MeterMiddleware:
             await send(message)
 
         return closing_send
+
+
+def _split(path: str, prefix: str) -> tuple[str, str]:
+    """Return *prefix*, ``root_path`` in ASGI, and the rest of *path*; some servers and proxies have cut it off."""
+    rest = path.removeprefix(prefix)
+    return prefix, rest if rest == "" or rest.startswith("/") else path
 
 
 def _warning(send: Send, warning: str) -> Send:

@@ -56,6 +56,8 @@ class DjangoExchange(Exchange):
         self.status = response.status_code
         self._response_headers = response.headers
         self._route = UNREAD
+        if self.native.method and self.native.method is not self.verb:
+            self.override(self.native.method)
 
     def _read_route(self) -> str | None:
         match = None if self.native is None else self.native.resolver_match
@@ -170,6 +172,8 @@ class MeterMiddleware:
         exchange.begin(request.method or "", request.path, request, headers, self)
         if scope:
             exchange.is_asgi = True
+        if request.path != request.path_info and request.path.endswith(request.path_info):
+            exchange.target = request.path.removesuffix(request.path_info), request.path_info
         carrier[MARK] = exchange
         return exchange
 

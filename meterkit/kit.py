@@ -160,6 +160,7 @@ class MeterKit:
             clock=clock,
             windows=windows,
         )
+        self._supervisor.unmatched = self.recorder.evaluator.unmatched
         assembly = Assembly(
             supervisor=self._supervisor,
             recorder=self.recorder,
@@ -387,12 +388,15 @@ class MeterKit:
             ``attention``: Sentences that say what needs attention, and the cure.
             ``books``: By meter, where its usage is, and whether that is ``balanced``; None if the ledger fails.
             ``problems``: What went wrong in this process, ``{reason: {"count": ..., "message": ...}}``.
+            ``unmatched``: How many successes of this process no meter matched, ``{"GET /docs": 3}``: by method, and by
+            route template where one is known, otherwise by path.
             ``stopped``: How many requests this process blocked, by reason.
         """
         from meterkit.runtime.health import health
 
         stopped = {} if self.governor is None else dict(self.governor.total)
-        return {**health(self.process(), self._settings, self._problems), "stopped": stopped}
+        unmatched = self.recorder.evaluator.unmatched.as_dict()
+        return {**health(self.process(), self._settings, self._problems), "unmatched": unmatched, "stopped": stopped}
 
     def correct(self, meter: Meter | str, company: str, quantity: int, *, at: datetime, reason: str = "") -> Correction:
         """

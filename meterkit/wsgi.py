@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from meterkit.adapters.wsgi_body import counted, only_piece
 from meterkit.adapters.wsgi_exchange import WSGIExchange
-from meterkit.adapters.wsgi_headers import EnvironHeaders
+from meterkit.adapters.wsgi_headers import EnvironHeaders, decoded
 from meterkit.core.responses import WARNING, Response
+from meterkit.metering.paths import Target
 from meterkit.metering.recorder import MARK, recorder_of
 from meterkit.webhooks.config import LARGEST_BYTES
 from meterkit.webhooks.endpoint import WebhookEndpoint
@@ -48,11 +49,12 @@ class MeterMiddleware:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve one request."""
         try:
-            mounted_at, path = environ["SCRIPT_NAME"], environ["PATH_INFO"]
+            prefix, rest = environ["SCRIPT_NAME"], environ["PATH_INFO"]
         except KeyError:  # a server may leave out what is empty
-            mounted_at, path = environ.get("SCRIPT_NAME", ""), environ.get("PATH_INFO", "")
-        path = mounted_at + path
-        path = path if path.isascii() else _decoded(path)
+            prefix, rest = environ.get("SCRIPT_NAME", ""), environ.get("PATH_INFO", "")
+        path = rest if rest.isascii() else decoded(rest)
+        target: Target = (decoded(prefix), path) if prefix else path
+        path = target[0] + path if prefix else path
         if self._endpoint is not None and path == self._endpoint.path:
             return _serve_webhook(self._endpoint, environ, start_response)
         if MARK in environ and self.recorder.counts_already(environ[MARK]):
@@ -62,7 +64,7 @@ class MeterMiddleware:
         headers.environ = environ
         exchange.begin(environ["REQUEST_METHOD"], path, environ, headers, self)
         environ[MARK] = exchange
-        exchange.mounted_at = mounted_at
+        exchange.target = target
         if self._checks_first:
             response, start_response = self._check(exchange, start_response)
             if response is not None:
@@ -95,11 +97,6 @@ class MeterMiddleware:
         response = None if self._governor is None else self._governor.check(exchange)
         warning = exchange.warning
         return response, start_response if warning is None else _warning(start_response, warning)
-
-
-def _decoded(path: str) -> str:
-    """Return *path* decoded as UTF-8; WSGI passes its bytes as Latin-1."""
-    return path.encode("latin-1", "replace").decode("utf-8", "replace")
 
 
 def _warning(start_response: Any, warning: str) -> StartResponse:

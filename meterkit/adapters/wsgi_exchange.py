@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
-from meterkit.adapters.wsgi_headers import HeaderPairs
+from meterkit.adapters.wsgi_headers import HeaderPairs, decoded
 from meterkit.metering.exchange import UNREAD, Exchange
 from meterkit.metering.recorder import Recorder
 
@@ -27,16 +27,14 @@ class WSGIExchange(Exchange):
     would have to be created for each request.
 
     Attributes:
-        mounted_at: Path prefix of mounts outside the middleware.
         server_starts: The server's ``start_response``.
         server_writes: The ``write`` that the server's ``start_response`` returned.
         matched: Werkzeug's request object, in which Flask stores the rule that it matched.
     """
 
-    __slots__ = ("matched", "mounted_at", "server_starts", "server_writes")
+    __slots__ = ("matched", "server_starts", "server_writes")
 
     owner: WSGIMiddleware
-    mounted_at: str
     server_starts: Any
     server_writes: Any
     matched: Any
@@ -58,7 +56,7 @@ class WSGIExchange(Exchange):
     def is_bodiless(self) -> bool:
         """Whether the server sends no body."""
         headers = self._response_headers
-        return self.method == "HEAD" or self.status in (204, 304) or ("Content-Length", "0") in headers
+        return self.verb == "HEAD" or self.status in (204, 304) or ("Content-Length", "0") in headers
 
     def known_routes(self) -> Iterable[str] | None:
         """Return the rules of a Flask app, and of apps that a ``DispatcherMiddleware`` mounts; None for other apps."""
@@ -78,6 +76,8 @@ class WSGIExchange(Exchange):
             try:
                 self.status = _CODES[status]
                 self._response_headers = response_headers
+                if self.native["REQUEST_METHOD"] is not self.verb:
+                    self.override(self.native["REQUEST_METHOD"])
                 if "werkzeug.request" in self.native:  # Flask removes it when its app returns
                     self.matched = self.native["werkzeug.request"]
                     self._route = UNREAD
@@ -89,8 +89,9 @@ class WSGIExchange(Exchange):
         rule = None if self.native is None else getattr(self.matched, "url_rule", None)
         if rule is None:
             return None
-        mounts = self.native.get("SCRIPT_NAME", "")
-        route: str = mounts[len(self.mounted_at) :] + rule.rule
+        outside, came_in = ("", self.target) if isinstance(self.target, str) else self.target
+        name, rest = decoded(self.native.get("SCRIPT_NAME", "")), decoded(self.native.get("PATH_INFO", ""))
+        route: str = _mount(name.removeprefix(outside), came_in, rest) + rule.rule
         return route
 
     def over(self) -> None:
@@ -125,6 +126,26 @@ MOST_CODES = 1000
 """Status lines in the cache, which must be bounded: apps may make up their own."""
 
 _CODES = _Codes()
+
+
+def _mount(added: str, came_in: str, rest: str) -> str:
+    """
+    Return the prefix of the mounts through which a request went, inside the middleware.
+
+    A mount moves the beginning of the path to ``SCRIPT_NAME``. Werkzeug's ProxyFix adds to ``SCRIPT_NAME`` what a
+    header says, which a client may have sent, and leaves the path as it is.
+
+    Args:
+        added: What ``SCRIPT_NAME`` has gained.
+        came_in: Path on the way in.
+        rest: Path that the innermost app routed.
+    """
+    if came_in.endswith(rest):
+        moved = came_in[: len(came_in) - len(rest)]
+        if added.endswith(moved):
+            return moved
+    # A middleware inside rewrote the path as well.
+    return added if came_in.startswith(added) and not rest.startswith(added) else ""
 
 
 def _routes_of(app: Any, prefix: str) -> list[str] | None:

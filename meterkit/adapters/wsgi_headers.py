@@ -1,4 +1,4 @@
-"""Header views for WSGI and Django."""
+"""Header views for WSGI and Django, and the decoding of WSGI's paths."""
 
 from __future__ import annotations
 
@@ -87,3 +87,8 @@ MOST_NAMES = 1000
 _KEYS = _Keys()
 
 _WITHOUT_PREFIX = ("CONTENT_TYPE", "CONTENT_LENGTH")
+
+
+def decoded(path: str) -> str:
+    """Return *path* decoded as UTF-8; WSGI passes its bytes as Latin-1."""
+    return path if path.isascii() else path.encode("latin-1", "replace").decode("utf-8", "replace")

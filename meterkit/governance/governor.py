@@ -79,7 +79,7 @@ class Governor:
         self._problems = problems
         self._clock = clock
         self.watched = frozenset(quota.meter.name for quota in governance.quotas)
-        self._scopes = ScopeMatcher(governance)
+        self._scopes = ScopeMatcher(governance, problems)
         self._is_exact = any(quota.exact for quota in governance.quotas)
         self._has_more = governance.check is not None or governance.unknown == "block"
         self._lock = threads.rlock()
@@ -101,8 +101,10 @@ class Governor:
         Return the response to a blocked request; None allows *exchange*, perhaps with a warning. Never raises.
         """
         try:
-            scope = self._scopes.of(exchange.method, exchange.path)
-            if scope.exempt or self._is_clearly_allowed(exchange, scope):
+            scope = self._scopes.of(exchange)
+            if scope.exempt or (scope.is_options and self._recorder.identity.early(exchange, quiet=True) is None):
+                return None
+            if self._is_clearly_allowed(exchange, scope):
                 return None
             block, is_hard = self._decide(exchange, scope)
             if block is None:
@@ -119,7 +121,7 @@ class Governor:
 
     def waits_for(self, exchange: Exchange) -> bool:
         """Return whether `check` may wait for the ledger, which must not happen in an event loop."""
-        return self._is_exact and self._scopes.of(exchange.method, exchange.path).exact
+        return self._is_exact and self._scopes.of(exchange).exact
 
     def _is_clearly_allowed(self, exchange: Exchange, scope: RequestScope) -> bool:
         """Return True if *exchange* is certainly allowed, as most are. False decides nothing: `_decide` does."""

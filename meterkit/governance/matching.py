@@ -5,25 +5,40 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
+from meterkit.core.problems import Problems
 from meterkit.governance.policy import Governance
-from meterkit.metering.matching import MAX_REMEMBERED, glob, may_match
+from meterkit.metering.exchange import Exchange
+from meterkit.metering.matching import MAX_REMEMBERED, may_match
+from meterkit.metering.paths import Target, forms, is_unusual, path_filter, routed
 
 T = TypeVar("T")
+
+OVERRIDES = ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override")
+"""Request headers by which applications let clients replace the method."""
 
 
 class RequestScope(NamedTuple):
     """
-    The rules that apply to the requests of one method and path.
+    The rules that apply to the requests of one method and target.
 
     Attributes:
         exempt: Whether the requests are always allowed.
+        is_options: Whether the requests are allowed unless they name a company: browsers send OPTIONS on their own.
         quotas: Indexes of the quotas that the requests may count for.
         exact: Whether one of those quotas is exact.
+        has_other: Whether there are more quotas for the same path with another method.
     """
 
     exempt: bool
+    is_options: bool
     quotas: tuple[int, ...]
     exact: bool
+    has_other: bool
+
+    def joined(self, other: RequestScope) -> RequestScope:
+        """Return this scope with the quotas of *other*."""
+        quotas = tuple(sorted({*self.quotas, *other.quotas}))
+        return self._replace(quotas=quotas, exact=self.exact or other.exact)
 
     def of(self, limits: Sequence[T]) -> list[T]:
         """Return those of *limits*, which are in the order of the quotas, that apply."""
@@ -31,28 +46,61 @@ class RequestScope(NamedTuple):
 
 
 class ScopeMatcher:
-    """Finds the `RequestScope` of a method and path, and caches it."""
+    """
+    Finds the `RequestScope` of exchanges, and caches it by method and target.
 
-    def __init__(self, governance: Governance) -> None:
-        self._exempt = [glob(path) for path in governance.exempt]
+    Args:
+        governance: Rules of the kit.
+        problems: Where paths that are exempt only with their prefix are reported.
+    """
+
+    def __init__(self, governance: Governance, problems: Problems) -> None:
+        self._problems = problems
+        self._exempt = [path_filter(path) for path in governance.exempt]
         self._quotas = [(quota, may_match(quota.meter)) for quota in governance.quotas]
-        self._remembered: dict[tuple[str, str], RequestScope] = {}
+        self._remembered: dict[tuple[str, Target], RequestScope] = {}
 
-    def of(self, method: str, path: str) -> RequestScope:
-        """Return the rules that apply to such requests."""
-        found = self._remembered.get((method, path))
+    def of(self, exchange: Exchange) -> RequestScope:
+        """Return the rules that apply to *exchange*, before the app runs."""
+        scope = self._of(exchange.verb, exchange.target)
+        if scope.has_other:
+            for name in OVERRIDES:
+                method = exchange.headers.get(name)
+                if method is not None:  # the app may serve the request as that
+                    scope = scope.joined(self._of(method, exchange.target))
+        return scope
+
+    def _of(self, method: str, target: Target) -> RequestScope:
+        found = self._remembered.get((method, target))
         if found is None:
-            found = self._match(method, path)
+            found = self._match(method, target)
             if len(self._remembered) >= MAX_REMEMBERED:
                 self._remembered = {}  # a new dict: another thread may be reading the old one
-            self._remembered[method, path] = found
+            self._remembered[method, target] = found
         return found
 
-    def _match(self, method: str, path: str) -> RequestScope:
-        found = [number for number, (_, matches) in enumerate(self._quotas) if matches(method, path)]
+    def _match(self, method: str, target: Target) -> RequestScope:
+        paths, verb = forms(target), method.upper()
+        found = [number for number, (_, matches) in enumerate(self._quotas) if matches(verb, paths)]
         return RequestScope(
-            # Browsers send OPTIONS on their own.
-            exempt=method == "OPTIONS" or any(matches(path) for matches in self._exempt),
+            exempt=self._is_exempt(target),
+            is_options=verb == "OPTIONS",
             quotas=tuple(found),
             exact=any(self._quotas[number][0].exact for number in found),
+            has_other=sum(matches(None, paths) for _, matches in self._quotas) > len(found),
         )
+
+    def _is_exempt(self, target: Target) -> bool:
+        """Return whether ``exempt=`` allows *target*: what the app routes, as it is. Clients may choose a prefix."""
+        path = routed(target)
+        if is_unusual(path):
+            return False
+        if any(matches(path) for matches in self._exempt):
+            return True
+        if any(matches(each) for matches in self._exempt for each in forms(target)):
+            self._problems.note(
+                "exempt_prefix",
+                f"{path!r:.100} is not exempt: Governance(exempt=...) matches it only with the prefix "
+                f"{target[0]!r:.100}, which a client may be able to choose. Write exempt= without the prefix",
+            )
+        return False

@@ -107,7 +107,8 @@ class Governance:
         currency: Three-letter code of the currency of *spending_cap*; companies billed in another are not blocked.
         check: Function ``(Exchange, Known) -> str | None``, called with each request: None allows it, a sentence
             blocks it and says why. It must not wait for anything.
-        exempt: Paths that are always allowed, with ``*`` for any characters: a blocked company must be able to pay.
+        exempt: Paths that are always allowed, without the prefix of a mount, with ``*`` for any characters: a blocked
+            company must be able to pay.
         unknown: ``pass`` or ``block``, for requests without a company, and for companies that Stripe has reported
             nothing about.
         mode: ``enforce``; or ``warn``, which blocks nothing and adds a header to the response, for going live.
@@ -172,6 +173,11 @@ def check_governance(governance: Any, meters: Mapping[str, Meter]) -> None:
     for quota in governance.quotas:
         if meters.get(quota.meter.name) != quota.meter:
             raise ConfigurationError(f"there is a Quota for {quota.meter}, which is not in meters=; add it there")
+        if not quota.meter.http:
+            raise ConfigurationError(
+                f"there is a Quota for {quota.meter}, for which no request counts, so it would block none: remove the "
+                "quota, and use check= to block requests by what was recorded"
+            )
 
 
 def _check_plain(function: Any, what: str) -> None:

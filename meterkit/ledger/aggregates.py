@@ -17,7 +17,7 @@ from meterkit.core.periods import month_of
 from meterkit.core.usage_key import NOBODY, UNIQUE, Counted
 from meterkit.ledger import schema
 from meterkit.ledger.bulk import BATCH, add_to
-from meterkit.ledger.daily_totals import UsageRow
+from meterkit.ledger.daily_totals import UsageRow, usage_row
 from meterkit.ledger.payers import companies_by_customer
 
 KEPT_SECONDS = 400 * 24 * 3600
@@ -78,7 +78,7 @@ def _usage_rows(added: dict[tuple[AggregateKey, int], tuple[int, int]]) -> list[
         key = (meter, event_name, company, NOBODY, window)
         quantity, latest = sums.get(key, (0, 0))
         sums[key] = quantity + increment, max(latest, last_used)
-    return [(*key, quantity, 0, last_used) for key, (quantity, last_used) in sums.items()]
+    return [usage_row(key, quantity, last_used) for key, (quantity, last_used) in sums.items()]
 
 
 def _period(boundaries: dict[str, list[int]], key: AggregateKey, window: int) -> tuple[int, int]:

@@ -24,6 +24,7 @@ class Books:
         unlinked: Units in the ledger whose company is not linked to a Stripe customer.
         unattributed: Units in the ledger without a company; they cannot be billed.
         capped: Units in the ledger without a company, because the cardinality limit was reached.
+        nonbillable: Units in the ledger of a meter with ``billable=False``, which are never reported.
         pending: Units in the outbox, to be sent.
         uncertain: Units in the outbox that Stripe may or may not have, so they are not sent again.
         sent: Units that Stripe has as meter events.
@@ -37,6 +38,7 @@ class Books:
     unlinked: int = 0
     unattributed: int = 0
     capped: int = 0
+    nonbillable: int = 0
     pending: int = 0
     uncertain: int = 0
     sent: int = 0
@@ -46,7 +48,7 @@ class Books:
     @property
     def balanced(self) -> bool:
         """Whether no unit is missing or counted twice."""
-        placed = self.journal + self.unreported + self.unlinked + self.unattributed + self.capped
+        placed = self.journal + self.unreported + self.unlinked + self.unattributed + self.capped + self.nonbillable
         return self.counted == placed + self.pending + self.uncertain + self.sent + self.invoiced + self.rejected
 
 
@@ -67,6 +69,7 @@ def books(database: Database, journal: dict[str, dict[str, int]]) -> dict[str, B
         entries = [
             *((row.meter, "counted", row.quantity) for row in connection.execute(sa.select(schema.counted))),
             *_unreported(connection),
+            *_nonbillable(connection),
             *_reported(connection),
         ]
     for generation, totals in journal.items():
@@ -95,6 +98,17 @@ def _unreported(connection: sa.Connection) -> list[tuple[str, str, int]]:
         .group_by(table.c.meter, sa.text("place"))
     )
     return [(str(row.meter), str(row.place), int(row.open)) for row in connection.execute(query)]
+
+
+def _nonbillable(connection: sa.Connection) -> list[tuple[str, str, int]]:
+    table = schema.usage
+    query = (
+        sa.select(table.c.meter, sa.func.sum(table.c.quantity).label("total"))
+        # The names of the meters let the database use the primary key, which begins with them.
+        .where(table.c.event_name == "", table.c.meter.in_(sa.select(schema.counted.c.meter)))
+        .group_by(table.c.meter)
+    )
+    return [(str(row.meter), "nonbillable", int(row.total)) for row in connection.execute(query)]
 
 
 def _reported(connection: sa.Connection) -> list[tuple[str, str, int]]:

@@ -21,16 +21,22 @@ BATCH = 500
 
 
 def add_to(
-    table: sa.Table, connection: sa.Connection, rows: Iterable[tuple[Any, ...]], *, add: str, latest: str = ""
+    table: sa.Table,
+    connection: sa.Connection,
+    rows: Iterable[tuple[Any, ...]],
+    *,
+    add: str | tuple[str, ...],
+    latest: str = "",
 ) -> None:
-    """Insert *rows*; if one exists, add to its column *add* and raise its column *latest* to the higher value."""
+    """Insert *rows*; if one exists, add to its columns *add* and raise its column *latest* to the higher value."""
     statement = insert_into(table, connection)
-    values = {add: table.c[add] + statement.excluded[add]}
+    added = (add,) if isinstance(add, str) else add
+    values: dict[str, Any] = {name: table.c[name] + statement.excluded[name] for name in added}
     if latest:
         old, new = table.c[latest], statement.excluded[latest]
         values[latest] = sa.case((new > old, new), else_=old)
     statement = statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=values)
-    _write(table, connection, statement, table.columns.keys(), rows, add=add)
+    _write(table, connection, statement, table.columns.keys(), rows, add=added)
 
 
 def overwrite(table: sa.Table, connection: sa.Connection, rows: Iterable[tuple[Any, ...]], *, column: str) -> None:
@@ -54,7 +60,7 @@ def _write(
     names: Sequence[str],
     rows: Iterable[tuple[Any, ...]],
     *,
-    add: str = "",
+    add: tuple[str, ...] = (),
 ) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(statement.from_select(names, _sorted_select(table, names, list(rows), add)))
@@ -64,7 +70,9 @@ def _write(
         connection.exec_driver_sql(str(compiled), list(rows))
 
 
-def _sorted_select(table: sa.Table, names: Sequence[str], rows: list[tuple[Any, ...]], add: str) -> sa.Select[Any]:
+def _sorted_select(
+    table: sa.Table, names: Sequence[str], rows: list[tuple[Any, ...]], add: tuple[str, ...]
+) -> sa.Select[Any]:
     """Return *rows* as a SELECT, merged and sorted by key: PostgreSQL must not touch a row twice in one statement."""
     types = [sa.ARRAY(table.c[name].type) for name in names]
     arrays = [sa.cast([row[at] for row in yielding(rows)], each) for at, each in enumerate(types)]
@@ -73,7 +81,7 @@ def _sorted_select(table: sa.Table, names: Sequence[str], rows: list[tuple[Any, 
     if not keys:
         return sa.select(*(given.c[name] for name in names))
     whole = {name: given.c[name] for name in keys}
-    summed = {name: (sa.func.sum if name == add else sa.func.max)(given.c[name]) for name in names if name not in keys}
+    summed = {name: (sa.func.sum if name in add else sa.func.max)(given.c[name]) for name in names if name not in keys}
     columns = {name: sa.cast(each, table.c[name].type) for name, each in {**whole, **summed}.items()}
     is_text = {name: isinstance(table.c[name].type, sa.String) for name in keys}
     order = [sa.collate(given.c[name], "C") if is_text[name] else given.c[name] for name in keys]

@@ -14,12 +14,17 @@ import sqlalchemy as sa
 
 from meterkit.core.periods import DAY
 from meterkit.core.threads import free_gradually, yielding
-from meterkit.core.usage_key import NOBODY
+from meterkit.core.usage_key import NOBODY, UsageKey
 from meterkit.ledger import schema
 from meterkit.ledger.bulk import add_to
 
 UsageRow: TypeAlias = tuple[str, str, str, str, int, int, int, int]
 """A row of ``schema.usage``: meter, event name, company, user, window, quantity, reported, last used."""
+
+
+def usage_row(key: UsageKey, quantity: int, last_used: int) -> UsageRow:
+    """Return a new row. What is not billable, and so has no event name, is settled: there is nothing to report."""
+    return (*key, quantity, 0 if key[1] else quantity, last_used)
 
 
 def add_totals(connection: sa.Connection, rows: Iterable[UsageRow]) -> dict[str, int]:

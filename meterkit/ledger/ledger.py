@@ -93,13 +93,14 @@ class Ledger:
             if user and is_observation(user):
                 observations.append(each)
             else:
-                rows.append((meter, event_name, company, user, window, quantity, 0, last_used))
+                settled = 0 if event_name else quantity
+                rows.append((meter, event_name, company, user, window, quantity, settled, last_used))
         with self._database.transaction() as connection:
             if not insert_once(schema.folds, connection, {"generation": generation, "folded_at": now}):
                 return False
             rows += increments(connection, observations)
             if rows:
-                add_to(schema.usage, connection, rows, add="quantity", latest="last_used")
+                add_to(schema.usage, connection, rows, add=("quantity", "reported"), latest="last_used")
                 counted = add_totals(connection, rows)
                 add_to(schema.counted, connection, counted.items(), add="quantity")
             release_reservations(connection, generation)
@@ -163,7 +164,7 @@ class Ledger:
                     user=row.user or None,
                     window=row.window,
                     quantity=row.quantity,
-                    reported=row.reported,
+                    reported=row.reported if row.event_name else 0,
                     customer=customer_of(row.company, row.customer),
                 )
                 for row in connection.execute(query)

@@ -45,12 +45,15 @@ usage = Table(
     f"{PREFIX}usage",
     metadata,
     Column("meter", Text, primary_key=True),
-    Column("event_name", Text, primary_key=True),  # stored, so that a meter removed from the code is still reported
+    Column(
+        "event_name", Text, primary_key=True
+    ),  # stored, so that a meter removed from the code is still reported; "" if not billable
     Column("company", Text, primary_key=True),  # "" if unattributed
     Column("user", Text, primary_key=True),  # "" if not identified
     Column("window", BigInteger, primary_key=True),  # the Unix second at which it begins
     Column("quantity", BigInteger, nullable=False),
-    Column("reported", BigInteger, nullable=False),  # the part of the quantity that is in reports
+    # The part of the quantity that is in reports; without an event name, all of it, as nothing is to be reported.
+    Column("reported", BigInteger, nullable=False),
     Column("last_used", BigInteger, nullable=False),
     # Unreported rows are looked up every hour, among all rows ever written.
     Index(f"{PREFIX}usage_unreported", "window", sqlite_where=_UNREPORTED, postgresql_where=_UNREPORTED),

@@ -17,6 +17,7 @@ from meterkit.metering.exchange import Exchange
 from meterkit.metering.identification import IdentityResolver, checked_user
 from meterkit.metering.matching import Match, MeterMatcher
 from meterkit.metering.meter import Meter
+from meterkit.metering.unmatched import Unmatched
 
 
 @dataclass(slots=True)
@@ -44,6 +45,9 @@ class Evaluator:
         problems: Collector of mistakes.
         clock: Function that returns Unix seconds.
         windows: Windows in which usage is added up.
+
+    Attributes:
+        unmatched: Counter of the successes that no meter matched.
     """
 
     def __init__(
@@ -56,6 +60,7 @@ class Evaluator:
         clock: Callable[[], float],
         windows: Windows,
     ) -> None:
+        self.unmatched = Unmatched(matcher, problems)
         self._matcher = matcher
         self._identity = identity
         self._sink = sink
@@ -65,6 +70,10 @@ class Evaluator:
 
     def measure(self, exchange: Exchange, match: Match) -> None:
         """Count *exchange* for all meters of *match*, and remember who pays for what the view adds later."""
+        if not match.meters and not match.observing:
+            self.unmatched.note(exchange, match)
+        if match.anonymous is not None and not self._identity.is_known(exchange):
+            match = match.anonymous
         if exchange.touched:
             with exchange.touch():  # what another thread adds is either counted here or finds the exchange settled
                 self._measure(exchange, match)

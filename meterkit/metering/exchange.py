@@ -21,6 +21,7 @@ from meterkit.core import threads
 from meterkit.core.problems import Problems
 from meterkit.core.usage_key import Subject
 from meterkit.errors import UsageError
+from meterkit.metering.paths import Target
 
 log = logging.getLogger("meterkit.exchange")
 
@@ -87,8 +88,10 @@ class Exchange:
     Adapters subclass it and fill it in; ``identify=``, ``when=`` and meters read it.
 
     Attributes:
-        method: HTTP method in upper case, such as ``"POST"``.
+        verb: HTTP method in the case in which it was sent; where the app replaces it (``X-HTTP-Method-Override``), the
+            new one, from the start of the response.
         path: Path as the client sent it, percent-decoded, with the prefix of mounts, without the query string.
+        target: `path`; if there is a prefix, the prefix and the rest, which is what the app routes.
         headers: Request headers: read-only, case-insensitive names; empty once the exchange is over.
         status: Status code of the response; 0 until the response starts, 500 if the app aborts it.
         response_bytes: Body bytes handed to the server so far.
@@ -120,13 +123,14 @@ class Exchange:
         "closed",
         "headers",
         "identified",
-        "method",
         "native",
         "outer",
         "owner",
         "path",
         "status",
+        "target",
         "touched",
+        "verb",
     )
 
     # Only some exchanges have these: class attributes cost a request nothing, and a slot that is filled does.
@@ -148,8 +152,9 @@ class Exchange:
 
         Not an ``__init__``, which is slow to call in Python 3.11.
         """
-        self.method = method
+        self.verb = method
         self.path = path
+        self.target: Target = path  # adapters replace it where there is a prefix
         self.native = native
         self.headers = headers
         self.owner = owner
@@ -166,6 +171,16 @@ class Exchange:
     def end(self) -> None:
         """Drop the request: whatever holds this exchange may outlive the request, which must not stay in memory."""
         self.native, self.headers, self.body = None, NO_HEADERS, None
+
+    @property
+    def method(self) -> str:
+        """HTTP method in upper case, such as ``"POST"``. The hot path reads `verb`: hardly any client sends another."""
+        return self.verb.upper()
+
+    def override(self, method: str) -> None:
+        """Replace the method by the one that the app has set in the request."""
+        if method != "GET" or self.verb != "HEAD":  # a HEAD that is served as a GET has no body all the same
+            self.verb = method
 
     @property
     def route(self) -> str | None:

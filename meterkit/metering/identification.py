@@ -27,24 +27,33 @@ class IdentityResolver:
         self._identify = _unidentified if identify is None else identify
         self._problems = problems
 
-    def early(self, exchange: Exchange) -> str | None:
-        """Return the company by ``identify=`` before the app runs; None if not known yet, so it is called again."""
+    def early(self, exchange: Exchange, *, quiet: bool = False) -> str | None:
+        """
+        Return the company by ``identify=`` before the app runs; None if not known yet, so it is called again.
+
+        If *quiet*, an ``identify=`` that raises is no problem: a browser's preflight lacks what it reads.
+        """
         if exchange.identified is not None:
             return both_of(exchange.identified)[0] or None
         try:
             who = self._identify(exchange)
         except Exception as error:
-            self._problems.note(
-                "identify_early_raised",
-                f"identify= raised {shown(error)} before the app ran, when governance= or customer_page= needs it; "
-                "such requests are not blocked. Use only what is known before the app runs, or install this "
-                "middleware inside the one that authenticates",
-            )
+            if not quiet:
+                self._problems.note(
+                    "identify_early_raised",
+                    f"identify= raised {shown(error)} before the app ran, when governance= or customer_page= needs it; "
+                    "such requests are not blocked. Use only what is known before the app runs, or install this "
+                    "middleware inside the one that authenticates",
+                )
             return None
         if (who.company if isinstance(who, Identity) else who) is None:
             return None
         exchange.identified = self.checked(who)
         return both_of(exchange.identified)[0] or None
+
+    def is_known(self, exchange: Exchange) -> bool:
+        """Return whether the view or ``identify=`` names the company of an *exchange* with a response."""
+        return (exchange.touched and exchange.identity is not None) or self.early(exchange, quiet=True) is not None
 
     def subject(self, exchange: Exchange, *, quiet: bool = False) -> Subject:
         """

@@ -7,7 +7,6 @@ is cached, so a request's cost depends on the meters that it matches, not on how
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -15,12 +14,13 @@ from typing import TypeAlias
 from meterkit.core.usage_key import HIGHEST
 from meterkit.metering.aggregation import Aggregation
 from meterkit.metering.meter import MEASURED, Meter, ResponseJson, StatusFilter
+from meterkit.metering.paths import Target, forms, path_filter, route_filter
 
 MAX_REMEMBERED = 4096
 """Distinct combinations in the cache. Clients choose paths, so the cache must be bounded."""
 
-Shape: TypeAlias = "tuple[str, str, int] | tuple[str, str, int, str]"
-"""Method, path, status; and the route, if there is one and one of the kit's meters has ``route=``."""
+Shape: TypeAlias = "tuple[str, Target, int] | tuple[str, Target, int, str]"
+"""Method, target, status; and the route, if there is one and one of the kit's meters has ``route=``."""
 
 
 @dataclass(slots=True)
@@ -33,7 +33,10 @@ class Match:
         observing: Matching meters with `unique` or `maximum`.
         body_bytes: Longest response body that these meters read, bytes.
         has_body: Whether the server sends the body that the app returns; it does not for HEAD, 204 and 304.
+        anonymous: What matches if no company is known, where that is less: of an OPTIONS, which browsers send on their
+            own, meters without ``method=`` count only one that names a company. Otherwise None.
         one: Name and event name of the meter, if exactly one matches and it counts 1 unconditionally; otherwise None.
+        name: Method and path of an exchange that matches no meter; None until `Unmatched` has found them.
         hour: Start and end of the current hour, Unix seconds, and the `MeterWindow` of `one` in it; a cache that the
             recorder keeps.
     """
@@ -42,7 +45,9 @@ class Match:
     observing: tuple[Meter, ...]
     body_bytes: int
     has_body: bool
+    anonymous: Match | None
     one: tuple[str, str] | None
+    name: str | None = None
     hour: tuple[float, float, tuple[str, str, int]] = (0.0, 0.0, ("", "", 0))
 
 
@@ -51,43 +56,55 @@ class MeterMatcher:
     Finds the meters of a kit that match an exchange.
 
     Attributes:
-        meters: Meters of the kit, in the order of their declaration.
+        meters: Meters of the kit that count exchanges, in the order of their declaration.
         remembered: Cache of `match`, for callers that want to save the call.
+        unseen: Names of the meters that have matched nothing so far.
         usage_names: Names that views may pass to ``add_usage``.
         is_timed: Whether a meter may need the duration of an exchange.
     """
 
     def __init__(self, meters: Iterable[Meter]) -> None:
-        self.meters = tuple(meters)
-        self._rules = [(meter, _matcher(meter)) for meter in self.meters]
+        self.meters = tuple(meter for meter in meters if meter.http)
+        self._rules = [(meter, rule_of(meter)) for meter in self.meters]
         self.remembered: dict[Shape, Match] = {}
+        self.unseen = {meter.name for meter in self.meters}
         self.usage_names = {meter.value for meter in self.meters if isinstance(meter.value, str)} - MEASURED.keys()
         self.is_timed = any(_may_need_duration(meter) for meter in self.meters)
         aggregations = [meter.value for meter in self.meters if isinstance(meter.value, Aggregation)]
         self.usage_names |= {each.of for each in aggregations if isinstance(each.of, str) and each.mark == HIGHEST}
 
-    def match(self, method: str, path: str, route: str | None, status: int) -> Match:
+    def match(self, method: str, target: Target, route: str | None, status: int) -> Match:
         """Return the meters that match, in the order of their declaration."""
-        shape: Shape = (method, path, status) if route is None else (method, path, status, route)
+        shape: Shape = (method, target, status) if route is None else (method, target, status, route)
         match = self.remembered.get(shape)
         if match is None:
-            match = self._evaluate(method, path, route, status)
+            match = self._evaluate(method, target, route, status)
             if len(self.remembered) >= MAX_REMEMBERED:
                 self.remembered.clear()
             self.remembered[shape] = match
         return match
 
-    def _evaluate(self, method: str, path: str, route: str | None, status: int) -> Match:
-        meters = tuple(meter for meter, matches in self._rules if matches(method, path, route, status))
-        caps = [meter.value.max_bytes for meter in meters if isinstance(meter.value, ResponseJson)]
-        plain = len(meters) == 1 and meters[0].value is None and meters[0].when is None
-        return Match(
-            meters=tuple(meter for meter in meters if not isinstance(meter.value, Aggregation)),
-            observing=tuple(meter for meter in meters if isinstance(meter.value, Aggregation)),
-            body_bytes=max(caps, default=0),
-            has_body=method != "HEAD" and status not in (204, 304),
-            one=(meters[0].name, meters[0].event_name) if plain else None,
-        )
+    def _evaluate(self, method: str, target: Target, route: str | None, status: int) -> Match:
+        verb, paths = method.upper(), forms(target)
+        meters = [meter for meter, matches in self._rules if matches(verb, paths, route, status)]
+        self.unseen.difference_update(meter.name for meter in meters)
+        has_body = method != "HEAD" and status not in (204, 304)
+        asked = [meter for meter in meters if verb != "OPTIONS" or meter.method is not None]
+        anonymous = None if asked == meters else _match(asked, None, has_body=has_body)
+        return _match(meters, anonymous, has_body=has_body)
+
+
+def _match(meters: list[Meter], anonymous: Match | None, *, has_body: bool) -> Match:
+    caps = [meter.value.max_bytes for meter in meters if isinstance(meter.value, ResponseJson)]
+    plain = len(meters) == 1 and meters[0].value is None and meters[0].when is None and anonymous is None
+    return Match(
+        meters=tuple(meter for meter in meters if not isinstance(meter.value, Aggregation)),
+        observing=tuple(meter for meter in meters if isinstance(meter.value, Aggregation)),
+        body_bytes=max(caps, default=0),
+        has_body=has_body,
+        anonymous=anonymous,
+        one=(meters[0].name, meters[0].event_name) if plain else None,
+    )
 
 
 def _may_need_duration(meter: Meter) -> bool:
@@ -95,70 +112,47 @@ def _may_need_duration(meter: Meter) -> bool:
     return meter.value == "duration_ms" or meter.when is not None or is_function
 
 
-def _matcher(meter: Meter) -> Callable[[str, str, str | None, int], bool]:
-    methods = meter.method
-    globbed = None if meter.path is None else glob(meter.path)
+def rule_of(meter: Meter) -> Callable[[str, tuple[str, ...], str | None, int], bool]:
+    """Return a function of a method in upper case, a path's `forms`, a route and a status: whether *meter* matches."""
+    methods = _methods_of(meter)
+    fits = None if meter.path is None else path_filter(meter.path)
     statuses = _all_codes(meter.status)
 
-    def matches(method: str, path: str, route: str | None, status: int) -> bool:
+    def matches(method: str, paths: tuple[str, ...], route: str | None, status: int) -> bool:
         return (
             status in statuses
-            and (method in methods if isinstance(methods, frozenset) else method != "OPTIONS")
+            and (methods is None or method in methods)
             and (meter.route is None or meter.route == route)
-            and (globbed is None or globbed(path))
+            and (fits is None or any(map(fits, paths)))
         )
 
     return matches
 
 
-def may_match(meter: Meter) -> Callable[[str, str], bool]:
+def may_match(meter: Meter) -> Callable[[str | None, tuple[str, ...]], bool]:
     """
-    Return a function of a method and a path: whether such an exchange may match *meter*, before the app has run.
+    Return a function of a method and a path's `forms`: whether *meter* may match, before the app has run.
 
-    The fixed parts of a ``route=`` must occur in the path; a regular expression as ``route=`` may match any path.
+    The method is in upper case; None stands for any.
     """
-    methods = meter.method
-    globbed = None if meter.path is None else glob(meter.path)
-    route = None if meter.route is None else _glob_of_route(meter.route)
+    methods = _methods_of(meter)
+    fits = None if meter.path is None else path_filter(meter.path)
+    route = None if meter.route is None else route_filter(meter.route)
 
-    def matches(method: str, path: str) -> bool:
+    def matches(method: str | None, paths: tuple[str, ...]) -> bool:
         return (
-            (method in methods if isinstance(methods, frozenset) else method != "OPTIONS")
-            and (globbed is None or globbed(path))
-            and (route is None or route(path))
+            (methods is None or method is None or method in methods)
+            and (fits is None or any(map(fits, paths)))
+            and (route is None or any(map(route, paths)))
         )
 
     return matches
 
 
-def _glob_of_route(route: str) -> Callable[[str], bool]:
-    if set(route) & set("^$()[]\\?+*|"):
-        return lambda _: True
-    return glob("*" + re.sub(r"\{[^{}]*\}|<[^<>]*>", "*", route))  # wherever the app is mounted
-
-
-def glob(pattern: str) -> Callable[[str], bool]:
-    """
-    Return a function of a path: whether it matches *pattern*, in which ``*`` matches any characters.
-
-    Not a regular expression: clients choose paths, and one that makes ``.*`` backtrack would block the app for seconds.
-    """
-    if "*" not in pattern:
-        return pattern.__eq__
-    first, *middle, last = pattern.split("*")
-
-    def matches(path: str) -> bool:
-        at, end = len(first), len(path) - len(last)
-        if at > end or not path.startswith(first) or not path.endswith(last):
-            return False
-        for part in middle:
-            found = path.find(part, at, end)
-            if found < 0:
-                return False
-            at = found + len(part)
-        return True
-
-    return matches
+def _methods_of(meter: Meter) -> frozenset[str] | None:
+    """Return the methods that *meter* counts; None for all. Frameworks run the view of a GET for a HEAD."""
+    methods = meter.method
+    return None if not isinstance(methods, frozenset) else methods | {"HEAD"} if "GET" in methods else methods
 
 
 def _all_codes(status: StatusFilter | Iterable[StatusFilter]) -> frozenset[int]:

@@ -111,17 +111,22 @@ class Meter:
 
     Attributes:
         name: Name of the meter, unique in the kit, at most 100 characters.
-        path: Glob for the whole path, such as ``"/v1/*"``; ``*`` matches any characters, including slashes.
+        path: Glob for the whole path, such as ``"/v1/*"``; ``*`` matches any characters, including slashes. Repeated
+            slashes and one at the end make no difference, and the prefix of a mount may be written or left out.
         route: The framework's route template, such as ``"/items/{id}"`` (FastAPI), ``"/items/<int:id>"`` (Flask) or
             ``"items/<int:id>/"`` (Django); a leading slash makes no difference.
-        method: One method or several. By default every method except OPTIONS, which browsers send on their own.
+        method: One method or several; ``"GET"`` includes HEAD. By default every method, but of OPTIONS, which browsers
+            send on their own, only requests that name a company.
         status: A code, a class such as ``"2xx"``, ``"*"``, or several. By default ``"2xx"``: failures are free.
         value: What is added up. None counts 1 per exchange; ``"request_bytes"``, ``"response_bytes"`` and
             ``"duration_ms"`` add up that measurement, `response_json` a field of the body, and any other name the
             quantities that the view passes to ``add_usage`` under that name. `unique` counts each value once per
             billing period; `maximum` counts the highest value.
         when: Further condition, ``Exchange -> bool``, for what the other filters cannot express.
-        event_name: The Stripe meter's ``event_name``; by default the meter's name.
+        event_name: The Stripe meter's ``event_name``; by default the meter's name; empty if it is not billable.
+        http: Whether exchanges count. False for a meter that counts only what ``kit.record()`` and imports give it.
+        billable: Whether usage is reported to Stripe. If False, it stays in the ledger, for ``kit.usage()`` and quotas,
+            and is not on the customer page: for costs of your own, or to try a meter out.
         aggregation: Only ``"sum"``: usage from many processes and hours must merge into one figure.
 
     Raises:
@@ -137,13 +142,17 @@ class Meter:
     value: str | ResponseJson | Aggregation | None = None
     when: Callable[[Exchange], bool] | None = None
     event_name: str = ""
+    http: bool = True
+    billable: bool = True
     aggregation: str = "sum"
 
     def __post_init__(self) -> None:
         _check_name(self.name, "name")
         if self.event_name:
             _check_name(self.event_name, f"{self!s}: event_name")
-        else:
+            if not self.billable:
+                raise ConfigurationError(f"{self}: billable=False reports nothing to Stripe; leave event_name= out")
+        elif self.billable:
             object.__setattr__(self, "event_name", self.name)
         if self.path is not None:
             _check_glob(self.path, self)
@@ -155,6 +164,8 @@ class Meter:
         if self.when is not None and (not callable(self.when) or inspect.iscoroutinefunction(self.when)):
             raise ConfigurationError(f"{self}: when= must be a plain function of an Exchange, not {self.when!r}")
         _check_aggregation(self.aggregation, self)
+        if not self.http:
+            _check_recorded(self)
 
     def __str__(self) -> str:
         return f"Meter({self.name!r})"
@@ -260,6 +271,18 @@ def _check_value(value: Any, meter: Meter) -> None:
     close = difflib.get_close_matches(value, MEASURED, n=1, cutoff=0.8)
     if close and value not in MEASURED:
         raise ConfigurationError(f"{meter}: value={value!r} is unknown; did you mean {close[0]!r}?")
+
+
+def _check_recorded(meter: Meter) -> None:
+    found = [name for name in ("path", "route", "method", "when") if getattr(meter, name) is not None]
+    found += ["status"] if meter.status != ("2xx",) else []
+    found += ["value"] if isinstance(meter.value, str | ResponseJson) else []
+    if found:
+        names = ", ".join(f"{name}=" for name in found)
+        raise ConfigurationError(
+            f"{meter}: http=False counts only what kit.record() gives it, so {names} would do nothing; remove that, or "
+            "remove http=False to count exchanges as well"
+        )
 
 
 def _check_aggregation(aggregation: Any, meter: Meter) -> None:

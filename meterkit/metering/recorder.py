@@ -128,7 +128,7 @@ class Recorder:
         """
         exchange.closed = True
         try:
-            match = self._remembered.get((exchange.method, exchange.path, exchange.status))
+            match = self._remembered.get((exchange.verb, exchange.target, exchange.status))
             if match is None:
                 self._check_routes(exchange)
                 match = self._match(exchange)
@@ -242,7 +242,7 @@ class Recorder:
 
     def _match(self, exchange: Exchange) -> Match:
         route = exchange.route if self._by_route else None
-        return self._matcher.match(exchange.method, exchange.path, route, exchange.status)
+        return self._matcher.match(exchange.verb, exchange.target, route, exchange.status)
 
     def _place_of(self, match: Match, now: int, company: str) -> MeterWindow:
         """Return the meter's window for *company*, which is the same for all companies whose hour is not split."""

@@ -210,7 +210,9 @@ def _subtract(connection: sa.Connection, place: Report | Correction, by: int, co
         left -= taken
         if taken:
             keys = {key.name: getattr(row, key.name) for key in table.primary_key}
-            connection.execute(sa.update(table).filter_by(**keys).values({column: table.c[column] - taken}))
+            columns = [column] if place.event_name else ["quantity", "reported"]  # what is not billable is never due
+            values = {each: table.c[each] - taken for each in columns}
+            connection.execute(sa.update(table).filter_by(**keys).values(values))
     if left:
         raise UsageError(f"only {by - left:,} of {by:,} units can be reversed", reason="correction_too_large")
     if column == "quantity":

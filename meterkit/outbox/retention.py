@@ -57,17 +57,21 @@ def _prune_batch(connection: sa.Connection, before: int) -> bool:
     where = attrgetter("meter", "event_name", "window")
     rows = sorted(connection.execute(_old(connection, before)), key=where)
     for (meter, event_name, window), those in groupby(rows, key=where):
-        _delete_reports(connection, meter, event_name, window, {row.company for row in those})
+        mine = list(those)
+        if event_name:
+            _delete_reports(connection, meter, event_name, window, {row.company for row in mine})
+        else:  # not billable: there are no reports
+            _uncount(connection, meter, sum(row.quantity for row in mine))
     if rows:
         table = schema.usage
-        mine = sa.and_(*(key == sa.bindparam(f"old_{key.name}") for key in table.primary_key))
-        deleted = [{f"old_{name}": value for name, value in row._asdict().items()} for row in rows]
-        connection.execute(sa.delete(table).where(mine), deleted)
+        same = sa.and_(*(key == sa.bindparam(f"old_{key.name}") for key in table.primary_key))
+        deleted = [{f"old_{key.name}": getattr(row, key.name) for key in table.primary_key} for row in rows]
+        connection.execute(sa.delete(table).where(same), deleted)
     return bool(rows)
 
 
 def _old(connection: sa.Connection, before: int) -> sa.Select[Any]:
-    """Return the keys of usage that is reported and has nothing unsettled in its window, oldest first."""
+    """Return the keys and quantities of usage that is settled, in windows with nothing unsettled, oldest first."""
     usage, reports, sibling = schema.usage, schema.reports, schema.usage.alias()
     names = ("meter", "event_name", "company", "window")
     unsettled = sa.or_(reports.c.state.not_in(SETTLED), reports.c.unknown_since.is_not(None))
@@ -75,7 +79,9 @@ def _old(connection: sa.Connection, before: int) -> sa.Select[Any]:
     unreported = sibling.c.quantity != sibling.c.reported
     is_growing = sa.exists().where(*(sibling.c[name] == usage.c[name] for name in names), unreported)
     keys = [usage.c[key.name] for key in usage.primary_key]
-    old = sa.select(*keys).where(usage.c.quantity == usage.c.reported, usage.c.window < before, ~is_open, ~is_growing)
+    old = sa.select(*keys, usage.c.quantity).where(
+        usage.c.quantity == usage.c.reported, usage.c.window < before, ~is_open, ~is_growing
+    )
     old = old.order_by(usage.c.window).limit(BATCH)  # the order of the index, so that no more rows are read
     # Skip rows that another process is adding to; the next pass deletes them.
     is_shared = connection.dialect.name == "postgresql"
@@ -85,12 +91,17 @@ def _old(connection: sa.Connection, before: int) -> sa.Select[Any]:
 def _delete_reports(
     connection: sa.Connection, meter: str, event_name: str, window: int, companies: Collection[str]
 ) -> None:
-    table, counted = schema.reports, schema.counted
+    table = schema.reports
     mine = [table.c.meter == meter, table.c.event_name == event_name, table.c.window == window]
     mine.append(table.c.company.in_(companies))
     known = sa.select(sa.func.sum(table.c.quantity)).where(*mine, table.c.state.in_(AT_STRIPE))
     quantity = connection.scalar(known) or 0
     connection.execute(sa.delete(table).where(*mine))
-    # The books cover what is kept, and must still balance.
+    _uncount(connection, meter, int(quantity))
+
+
+def _uncount(connection: sa.Connection, meter: str, quantity: int) -> None:
+    """Subtract what is deleted: the books cover what is kept, and must still balance."""
+    counted = schema.counted
     less = sa.update(counted).filter_by(meter=meter)
-    connection.execute(less.values(quantity=counted.c.quantity - int(quantity)))
+    connection.execute(less.values(quantity=counted.c.quantity - quantity))

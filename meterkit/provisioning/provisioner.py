@@ -66,7 +66,7 @@ class Provisioner:
             names = {found.id: name for name, of_name in existing.items() for found in of_name}
             planner = PricePlanner(self._client, self._writes, names)
             steps: list[Step] = []
-            for meter in meters:
+            for meter in (each for each in meters if each.billable):
                 own = [price for price in prices if price.meter.name == meter.name]
                 steps += self._plan(meter, own, existing.get(meter.event_name, []), planner)
             return Plan(self._livemode, steps)

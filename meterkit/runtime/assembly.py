@@ -128,7 +128,7 @@ class Assembly:
             database=lambda: self._supervisor.runtime().database(),
             recorder=self._recorder,
             prices=self._prices,
-            meters=self._meters,
+            meters={name: meter for name, meter in self._meters.items() if meter.billable},
             limits=self._limits,
             clock=self._clock,
         )

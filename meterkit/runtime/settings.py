@@ -8,6 +8,7 @@ it.
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from meterkit.errors import ConfigurationError
 from meterkit.metering.meter import Meter
 from meterkit.pricing.price import Price
 from meterkit.webhooks.config import Webhook
+
+log = logging.getLogger("meterkit")
 
 FindCustomer: TypeAlias = "Callable[[str], str | None]"
 """Function that takes a company id, and returns the id of its Stripe customer or None."""
@@ -133,7 +136,7 @@ def checked_meters(meters: Any) -> dict[str, Meter]:
             raise ConfigurationError(f"meters= must be a list of Meter; {meter!r} is not a Meter")
         if meter.name in by_name:
             raise ConfigurationError(f"there are two meters named {meter.name!r}; rename one of them")
-        if meter.event_name in event_names:
+        if meter.billable and meter.event_name in event_names:
             raise ConfigurationError(
                 f"{event_names[meter.event_name]} and {meter} have the same event_name {meter.event_name!r}, "
                 "so Stripe would add up their usage; give one of them another event_name="
@@ -141,7 +144,25 @@ def checked_meters(meters: Any) -> dict[str, Meter]:
         by_name[meter.name] = event_names[meter.event_name] = meter
     if not by_name:
         raise ConfigurationError("meters= is empty, so nothing would be counted; add at least one Meter")
+    _warn_of_unfiltered(by_name.values())
     return by_name
+
+
+def _warn_of_unfiltered(meters: Iterable[Meter]) -> None:
+    """Warn of meters that count every exchange beside meters that do not: they may be meant for ``kit.record()``."""
+    unfiltered: list[str] = []
+    filtered: list[str] = []
+    for meter in meters:
+        if meter.http:
+            filters = (meter.path, meter.route, meter.method, meter.when, meter.value)
+            (unfiltered if all(each is None for each in filters) else filtered).append(str(meter))
+    if unfiltered and filtered:
+        log.warning(
+            "%s: without path=, route=, method=, when= or value=, every successful exchange counts, log-in pages and "
+            "health checks included. If it is for kit.record() only, add http=False; if every exchange is meant, "
+            'add path="*"',
+            " and ".join(unfiltered),
+        )
 
 
 def checked_prices(prices: Any, meters: dict[str, Meter]) -> tuple[Price, ...]:
@@ -154,6 +175,11 @@ def checked_prices(prices: Any, meters: dict[str, Meter]) -> tuple[Price, ...]:
             raise ConfigurationError(f"prices= must be a list of Price; {price!r} is not a Price")
         if meters.get(price.meter.name) != price.meter:
             raise ConfigurationError(f"there is a Price for {price.meter}, which is not in meters=; add it there")
+        if not price.meter.billable:
+            raise ConfigurationError(
+                f"there is a Price for {price.meter}, which is never reported to Stripe: remove the price, or "
+                "billable=False"
+            )
         found.append(price)
     return tuple(found)
 

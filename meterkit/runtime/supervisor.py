@@ -25,6 +25,7 @@ from meterkit.runtime.settings import Settings
 
 if TYPE_CHECKING:
     from meterkit.governance.governor import Governor
+    from meterkit.metering.unmatched import Unmatched
     from meterkit.notices.dispatcher import MakeDispatcher
 
 
@@ -41,6 +42,7 @@ class Supervisor:
         journal: Journal of this process; before the first count, a stand-in that refuses counts.
         governor: Governor of the kit, or None.
         dispatcher: Function that builds the dispatcher of notices, or None.
+        unmatched: Counter of the successes that no meter matched, or None.
     """
 
     def __init__(self, settings: Settings, problems: Problems, windows: Windows) -> None:
@@ -51,6 +53,7 @@ class Supervisor:
         self.journal: Journal | _NoJournal = _NoJournal()
         self.governor: Governor | None = None
         self.dispatcher: MakeDispatcher | None = None
+        self.unmatched: Unmatched | None = None
         # One lock for each process, because a fork may happen while a thread of the parent holds the parent's.
         # Re-entrant, because a signal handler may count.
         self._starting: dict[int, threading.RLock] = {}
@@ -129,6 +132,8 @@ class Supervisor:
         self._starter, self._early = None, deque()
         self._problems.after_fork()
         outside.after_fork()
+        if self.unmatched is not None:
+            self.unmatched.after_fork()
         if self.governor is not None:
             self.governor.reset()
         runtime, self._runtime = self._runtime, None

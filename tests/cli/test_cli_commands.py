@@ -217,6 +217,22 @@ def test_something_needs_attention(shop, used):
     assert "* no Stripe key: set STRIPE_SECRET_KEY" in out
 
 
+def test_successes_that_no_meter_matched(shop):
+    """What the kit's process has served without a meter is a table."""
+    (shop / "served.py").write_text(
+        "import meterkit.wsgi\n"
+        "kit = meterkit.MeterKit(meters=[meterkit.Meter('calls', path='/v1/*')])\n"
+        "app = lambda environ, start_response: start_response('200 OK', []) and [b'']\n"
+        "environ = {'REQUEST_METHOD': 'GET', 'SCRIPT_NAME': '', 'PATH_INFO': '/docs'}\n"
+        "meterkit.wsgi.MeterMiddleware(app, kit)(environ, lambda status, headers: bytes)\n"
+    )
+
+    _, out, _ = meterkit("health", "served:kit")
+
+    assert "success that no meter matched" in out
+    assert ["GET /docs", "1"] in cells(out)
+
+
 def test_health_is_data(shop, used):
     """It is what ``kit.health()`` returns."""
     used.flush()

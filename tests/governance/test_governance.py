@@ -42,8 +42,10 @@ def looked_once(kit):
 
 def ask(kit, company="acme", path="/calls", method="GET"):
     """Send a request of *company*; its problem if it does not pass, and else it is answered with 200, and counted."""
-    exchange = PlainExchange(method, path, headers={"x-company": company} if company else {})
+    whole = path if isinstance(path, str) else "".join(path)
+    exchange = PlainExchange(method, whole, headers={"x-company": company} if company else {})
     exchange.publish(kit)
+    exchange.target = path
     answer = kit.governor.check(exchange)
     if answer is not None:
         kit.recorder.refuse(exchange)
@@ -101,6 +103,47 @@ def test_only_what_may_count_is_stopped(govern):
     kit = govern(quotas=[Quota(EGRESS, 0)])
 
     assert [200, 429, 200] == [statuses(kit, 1, path=path)[0] for path in ("/calls", "/v1/files/x.txt", "/files")]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/billing/pay", None),
+        ("/billing/", None),
+        ("/billing", None),
+        ("/calls", "check"),
+        ("/billing/../calls", "check"),
+        ("/billing//calls", "check"),
+        ("//billing/pay", "check"),
+        ("/billing/calls\n", "check"),
+        ("/billing/calls\N{REPLACEMENT CHARACTER}", "check"),
+        (("/app", "/billing/pay"), None),
+        (("/billing", "/calls"), "check"),
+        (("/x/billing", "/calls"), "check"),
+    ],
+)
+def test_what_is_exempt(govern, path, expected):
+    """The path that the app routes, as it is: what a framework may route as another, or a prefix, exempts nothing."""
+    kit = govern(check=lambda exchange, known: "Not paid for.", exempt=["/billing/*"])
+    answer = ask(kit, path=path)
+
+    assert expected == (None if answer is None else answer[1]["reason"])
+
+
+def test_an_exemption_that_needs_a_prefix(govern):
+    """Where exempt= names the prefix of a mount, health says what to write."""
+    kit = govern(check=lambda exchange, known: "Not paid for.", exempt=["/app/billing/*"])
+
+    assert 402 <= ask(kit, path=("/app", "/billing/pay"))[0]
+    assert "Write exempt= without the prefix" in kit.health()["problems"]["exempt_prefix"]["message"]
+
+
+@pytest.mark.parametrize("path", ["//calls", "/calls/", "/calls\n", ("/x", "/calls")])
+def test_a_quota_holds_however_a_path_is_spelled(govern, path):
+    """As a meter counts it."""
+    kit = govern(quotas=[Quota(CALLS, 2)])
+
+    assert [200, 200, 429] == [*statuses(kit, 1), *statuses(kit, 1, path=path), *statuses(kit, 1, path=path)]
 
 
 def test_other_processes_add_what_they_counted_until_the_next_flush(make_kit):

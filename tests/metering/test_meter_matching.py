@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from meterkit import Meter, response_json
 from meterkit.metering.matching import MAX_REMEMBERED, MeterMatcher
+from meterkit.metering.paths import DEEPEST, glob
 
 
 def names(matcher, method="GET", path="/", route=None, status=200):
@@ -26,13 +27,15 @@ def matches(meter, method="GET", path="/", route=None, status=200):
     ("pattern", "path", "expected"),
     [
         ("/v1/score", "/v1/score", True),
-        ("/v1/score", "/v1/score/", False),
+        ("/v1/score", "/v1/score/", True),
+        ("/v1/score/", "/v1/score", True),
         ("/v1/score", "/v1/scores", False),
         ("/v1/score", "/V1/score", False),
         ("/v1/*", "/v1/", True),
-        ("/v1/*", "/v1", False),
+        ("/v1/*", "/v1", True),
         ("/v1/*", "/v1/a/b", True),
         ("/v1/*", "/v1/a\nb", True),
+        ("/v1/*", "/v2", False),
         ("/v1/*", "/x/v1/a", False),
         ("*/score", "/v1/score", True),
         ("/a*a", "/a", False),
@@ -50,6 +53,47 @@ def test_path(pattern, path, expected):
     assert expected == matches(Meter("calls", path=pattern), path=path)
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "//v1/score",
+        "///v1//score",
+        "/v1/score/",
+        "/v1/score//",
+        "/v1/score\n",
+        "/v1/score\r\n",
+        "/v1/score\N{REPLACEMENT CHARACTER}",
+        "/v1/\N{REPLACEMENT CHARACTER}score\n\N{REPLACEMENT CHARACTER}",
+        ("/x", "/v1/score"),
+        ("/x/", "//v1/score/"),
+        ("x", "/v1/score"),
+        ("/v1", "/score"),
+        ("/x/v1", "/score"),
+        ("/x" * 1000 + "/v1", "/score\n"),
+    ],
+)
+@pytest.mark.parametrize("pattern", ["/v1/score", "/v1/score/", "//v1/score", "/v1/*", "*/score"])
+def test_no_spelling_of_a_path_is_free(pattern, path):
+    """Frameworks forgive slashes, a line break and bytes that are not UTF-8, and a client may choose a prefix."""
+    assert matches(Meter("calls", path=pattern), path=path)
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/sc//ore", "/v1/s\ncore", "/v1/../v1/scores", ("/v1/score", "/other"), ("/v1", "")]
+)
+def test_another_path_stays_another(path):
+    """What no framework routes alike is not the same."""
+    assert not matches(Meter("calls", path="/v1/score"), path=path)
+
+
+def test_the_mounts_of_a_deep_prefix():
+    """What a client puts in front of the application's own mounts changes nothing."""
+    mounts = "/m" * DEEPEST
+    meter = Meter("calls", path=f"{mounts}/score")
+
+    assert matches(meter, path=("/x" * 50 + mounts, "/score"))
+
+
 @given(
     pattern=st.lists(st.sampled_from(["*", "a", "b", "/", "ab"]), max_size=7).map("".join),
     path=st.text(alphabet="ab/", max_size=14),
@@ -65,7 +109,7 @@ def test_path_as_a_naive_matcher(pattern, path):
             return any(naive(pattern[1:], path[skipped:]) for skipped in range(len(path) + 1))
         return path[:1] == pattern[0] and naive(pattern[1:], path[1:])
 
-    assert naive(pattern, "/" + path) == matches(Meter("calls", path=pattern), path="/" + path)
+    assert naive(pattern, "/" + path) == glob(pattern)("/" + path)
 
 
 def test_path_chosen_by_an_attacker():
@@ -78,17 +122,21 @@ def test_path_chosen_by_an_attacker():
 @pytest.mark.parametrize(
     ("method", "expected"),
     [
-        (None, ["GET", "POST", "HEAD", "PURGE"]),
+        (None, ["GET", "POST", "HEAD", "OPTIONS", "PURGE"]),
         ("POST", ["POST"]),
         ("post", ["POST"]),
-        (["GET", "OPTIONS"], ["GET", "OPTIONS"]),
+        ("GET", ["GET", "HEAD"]),
+        ("HEAD", ["HEAD"]),
+        (["GET", "OPTIONS"], ["GET", "HEAD", "OPTIONS"]),
     ],
 )
 def test_method(method, expected):
-    """One method, several, or all but OPTIONS; in capitals or not."""
+    """One method, several, or all; in capitals or not, as declared and as sent; a HEAD is a GET without a body."""
     meter = Meter("calls", method=method)
+    methods = ("GET", "POST", "HEAD", "OPTIONS", "PURGE")
 
-    assert expected == [each for each in ("GET", "POST", "HEAD", "OPTIONS", "PURGE") if matches(meter, method=each)]
+    assert expected == [each for each in methods if matches(meter, method=each)]
+    assert expected == [each for each in methods if matches(meter, method=each.lower())]
 
 
 @pytest.mark.parametrize(

@@ -150,6 +150,7 @@ def test_a_ledger_of_the_first_version_is_upgraded_by_many_hosts_at_once(
         "unlinked": 11 + hosts.counted["globex"],
         "unattributed": 13,
         "capped": 0,
+        "nonbillable": 0,
         "pending": 0,
         "uncertain": 17,
         "sent": 7,

@@ -92,11 +92,16 @@ def show_report(summary: dict[str, Any]) -> None:
 
 
 def show_health(found: dict[str, Any]) -> None:
-    """Show what needs attention, and the books."""
+    """Show what needs attention, the books, and the successes that no meter matched."""
     headline = "All is well." if found["ok"] else "Something needs attention:"
     parts: list[RenderableType] = [Text("\n".join([headline, *(f"* {each}" for each in found["attention"])]))]
     if found["books"]:
         parts.append(books(found["books"]))
+    if found["unmatched"]:
+        grid = table("", **{"success that no meter matched": "left", "count": "right"})
+        for name, count in found["unmatched"].items():
+            add(grid, name, count)
+        parts.append(grid)
     show(*parts)
 
 
