@@ -74,6 +74,13 @@ class ASGIExchange(Exchange):
             self.gone = True
         return message
 
+    async def receive_counted(self) -> Message:
+        """Stand in for the server's ``receive``, and count the body, where a meter can ask for its length."""
+        message = await self.receive()
+        if message["type"] == "http.request":
+            self.read_bytes = (self.read_bytes or 0) + len(message.get("body", b""))
+        return message
+
     def send(self, message: Message) -> Awaitable[None]:
         """Stand in for the server's ``send``. The message that completes the response is sent without a coroutine."""
         if self.closed:
@@ -165,9 +172,10 @@ class MeterMiddleware:
         self._governor = kit.governor
         self._page = kit.page
         self._checks_first = self._governor is not None or self._page is not None
+        self._reads_requests = self.recorder.reads_requests
         self.templates = Templates()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: C901 - calls cost time
         """Serve one connection."""
         if scope["type"] != "http":
             await self.app(scope, receive, self._closing(send) if scope["type"] == "lifespan" else send)
@@ -183,6 +191,8 @@ class MeterMiddleware:
         headers.pairs = scope.get("headers", ())
         exchange.begin(scope["method"], scope["path"], scope, headers, self)
         scope[MARK] = exchange
+        if self._reads_requests:
+            exchange.read_bytes = 0
         if self._checks_first:
             response, send = await self._check(exchange, send)
             if response is not None:
@@ -192,7 +202,7 @@ class MeterMiddleware:
         exchange.server_receives = receive
         exchange.server_sends = send
         try:
-            await self.app(scope, exchange.receive, exchange.send)
+            await self.app(scope, exchange.receive_counted if self._reads_requests else exchange.receive, exchange.send)
         except BaseException as error:
             _ended(exchange, self.recorder, error)
             raise

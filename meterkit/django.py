@@ -19,6 +19,7 @@ from django.http.response import HttpResponseBase
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.module_loading import import_string
 
+from meterkit.adapters.counted_input import CountedInput, longest_body
 from meterkit.adapters.wsgi_headers import EnvironHeaders
 from meterkit.core.responses import WARNING, Response
 from meterkit.core.threads import in_thread
@@ -168,6 +169,8 @@ class MeterMiddleware:
         headers.environ = request.META
         exchange.begin(request.method or "", request.path, request, headers, self)
         carrier[MARK] = exchange
+        if self.recorder.reads_requests:
+            _count_input(request, exchange)
         return exchange
 
     def _responded(self, response: Any, exchange: DjangoExchange) -> None:
@@ -272,6 +275,15 @@ def _exchange_of(request: HttpRequest) -> DjangoExchange | None:
     """Return the exchange of exactly this request, not of another middleware or of a view that calls a view."""
     exchange = (getattr(request, "scope", None) or request.META).get(MARK)
     return exchange if isinstance(exchange, DjangoExchange) and exchange.native is request else None
+
+
+def _count_input(request: HttpRequest, exchange: DjangoExchange) -> None:
+    """Count what is read of *request* from now on; what other middleware has read already, by its length."""
+    if hasattr(request, "_body"):
+        exchange.read_bytes = len(request.body)
+    elif hasattr(request, "_stream") and not getattr(request, "_read_started", False):
+        stream: Any = CountedInput(request._stream, exchange, longest_body(request.META))  # noqa: SLF001 - as Django reads it
+        request._stream = stream  # noqa: SLF001
 
 
 def _response(response: Response, request: HttpRequest) -> HttpResponse:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from meterkit.adapters.counted_input import CountedInput, longest_body
 from meterkit.adapters.wsgi_body import counted, only_piece
 from meterkit.adapters.wsgi_exchange import WSGIExchange
 from meterkit.adapters.wsgi_headers import EnvironHeaders
@@ -44,8 +45,9 @@ class MeterMiddleware:
         self._governor = kit.governor
         self._page = kit.page
         self._checks_first = self._governor is not None or self._page is not None
+        self._reads_requests = self.recorder.reads_requests
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:  # noqa: C901 - calls cost time
         """Serve one request."""
         try:
             mounted_at, path = environ["SCRIPT_NAME"], environ["PATH_INFO"]
@@ -68,6 +70,8 @@ class MeterMiddleware:
             if response is not None:
                 self.recorder.refuse(exchange)
                 return _send_response(response, environ, start_response)
+        if self._reads_requests and environ.get("wsgi.input") is not None:
+            environ["wsgi.input"] = CountedInput(environ["wsgi.input"], exchange, longest_body(environ))
         exchange.server_starts = start_response
         app, files = self.app, environ.get("wsgi.file_wrapper")
         try:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from meterkit.adapters.wsgi_headers import HeaderPairs
+from meterkit.core.validation import content_length
 from meterkit.metering.exchange import UNREAD, Exchange
 from meterkit.metering.recorder import Recorder
 
@@ -51,7 +52,7 @@ class WSGIExchange(Exchange):
         """Content-Length of the response, bytes; None if missing or invalid. Without `HeaderPairs`, which is slower."""
         for name, value in self._response_headers:
             if name == "Content-Length" or (len(name) == 14 and name.lower() == "content-length"):
-                return int(value) if value.isascii() and value.isdigit() else None
+                return content_length(value)
         return None
 
     @property

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from meterkit.core.problems import Problems
+from meterkit.core.validation import content_length
 from meterkit.errors import UsageError
 
 log = logging.getLogger("meterkit.exchange")
@@ -69,6 +70,8 @@ class Exchange:
         headers: Request headers: read-only, case-insensitive names; empty once the exchange is over.
         status: Status code of the response; 0 until the response starts, 500 if the app aborts it.
         response_bytes: Body bytes handed to the server so far.
+        read_bytes: Body bytes of the request that the app has read so far; None if no meter can ask for them, or if
+            they cannot be counted.
         owner: The middleware that created the exchange; its ``recorder`` counts it.
         native: The WSGI environ, the ASGI scope, or Django's HttpRequest; None once the exchange is over.
         identity: Identity that the view set with `identify`; None if it did not.
@@ -112,6 +115,7 @@ class Exchange:
     body_cap: int = 0
     length: int | None = None
     response_bytes: int = 0
+    read_bytes: int | None = None
 
     def begin(self, method: str, path: str, native: Any, headers: Mapping[str, str], owner: ExchangeOwner) -> None:
         """
@@ -175,14 +179,19 @@ class Exchange:
     @property
     def declared_bytes(self) -> int | None:
         """Length of the response body by its Content-Length, bytes; None if that is missing or invalid."""
-        length = self.response_headers.get("content-length", "")
-        return int(length) if length.isascii() and length.isdigit() else None
+        return content_length(self.response_headers.get("content-length", ""))
 
     @property
     def request_bytes(self) -> int:
-        """Length of the request body by its Content-Length, bytes; 0 if that is missing or invalid."""
-        length = self.headers.get("content-length", "")
-        return int(length) if length.isascii() and length.isdigit() and len(length) < 16 else 0
+        """
+        Bytes of the request body that the app has read so far.
+
+        They are counted only if a meter can ask for them: with ``value="request_bytes"``, ``when=``, or a function in
+        `unique` or `maximum`. Otherwise, the Content-Length, which is the client's word; 0 if it is missing or invalid.
+        """
+        if self.read_bytes is not None:
+            return self.read_bytes
+        return content_length(self.headers.get("content-length", "")) or 0
 
     @property
     def duration(self) -> float:

@@ -14,10 +14,12 @@ from meterkit.core.problems import Problems
 from meterkit.core.usage_key import MeterWindow, Sink, both_of, usage_key_of
 from meterkit.core.windows import HOUR, Windows
 from meterkit.errors import ConfigurationError
+from meterkit.metering.aggregation import Aggregation
 from meterkit.metering.evaluation import Evaluator
 from meterkit.metering.exchange import NO_HEADERS, Exchange
 from meterkit.metering.identification import Identify, IdentityResolver
 from meterkit.metering.matching import Match, MeterMatcher
+from meterkit.metering.meter import Meter
 from meterkit.metering.route_check import RouteCheck
 
 MARK = "meterkit.exchange"
@@ -38,6 +40,7 @@ class Recorder:
 
     Attributes:
         is_timed: Whether a meter may need the duration of an exchange.
+        reads_requests: Whether a meter may need the bytes of a request's body.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class Recorder:
             windows=windows,
         )
         self.is_timed = matcher.is_timed
+        self.reads_requests = any(_may_need_request_bytes(meter) for meter in matcher.meters)
         self._by_route = any(meter.route is not None for meter in matcher.meters)
         self._routes = RouteCheck(matcher.meters, problems)
         self._remembered = {} if self._by_route else matcher.remembered
@@ -218,6 +222,11 @@ class Recorder:
             self.evaluator.measure(exchange, match)
         finally:
             exchange.end()
+
+
+def _may_need_request_bytes(meter: Meter) -> bool:
+    is_function = isinstance(meter.value, Aggregation) and callable(meter.value.of)
+    return meter.value == "request_bytes" or meter.when is not None or is_function
 
 
 def recorder_of(kit: Any) -> Recorder:
