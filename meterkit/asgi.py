@@ -16,6 +16,7 @@ from meterkit.adapters.asgi_headers import RawHeaders, raw_headers
 from meterkit.adapters.starlette_routes import Templates
 from meterkit.core.responses import WARNING, Response
 from meterkit.core.threads import in_thread
+from meterkit.metering.delivered_bytes import size_of_file
 from meterkit.metering.exchange import UNREAD, Exchange
 from meterkit.metering.recorder import MARK, Recorder, recorder_of
 from meterkit.webhooks.config import LARGEST_BYTES
@@ -128,7 +129,7 @@ class ASGIExchange(Exchange):
         if kind == "http.response.body":
             recorder.chunk(self, message.get("body", b""), last=is_last)
         elif kind == "http.response.pathsend" or (kind == "http.response.zerocopysend" and is_last):
-            recorder.sendfile(self)
+            recorder.sendfile(self, lambda: size_of_file(message.get("path", "")))
 
     async def _watched(self, message: Message, sending: Awaitable[None] | None = None) -> None:
         try:

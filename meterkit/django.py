@@ -20,6 +20,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.module_loading import import_string
 
 from meterkit.adapters.counted_input import CountedInput, longest_body
+from meterkit.adapters.file_length import rest_of_file
 from meterkit.adapters.wsgi_headers import EnvironHeaders
 from meterkit.core.responses import WARNING, Response
 from meterkit.core.threads import in_thread
@@ -183,7 +184,10 @@ class MeterMiddleware:
             if not response.streaming:
                 self.recorder.whole(exchange, response.content)
             elif getattr(response, "file_to_stream", None) is not None:
-                self.recorder.sendfile(exchange)  # it must stay a file, for servers that send files themselves
+                file = response.file_to_stream
+                self.recorder.sendfile(
+                    exchange, lambda: rest_of_file(file)
+                )  # it must stay a file, for servers that send files themselves
             else:
                 self.recorder.chunk(exchange, b"")
                 if not exchange.closed:

@@ -70,6 +70,7 @@ class Exchange:
         headers: Request headers: read-only, case-insensitive names; empty once the exchange is over.
         status: Status code of the response; 0 until the response starts, 500 if the app aborts it.
         response_bytes: Body bytes handed to the server so far.
+        is_length_unknown: Whether the server sends a file of which nobody has said the length.
         read_bytes: Body bytes of the request that the app has read so far; None if no meter can ask for them, or if
             they cannot be counted.
         owner: The middleware that created the exchange; its ``recorder`` counts it.
@@ -115,6 +116,7 @@ class Exchange:
     body_cap: int = 0
     length: int | None = None
     response_bytes: int = 0
+    is_length_unknown: bool = False
     read_bytes: int | None = None
 
     def begin(self, method: str, path: str, native: Any, headers: Mapping[str, str], owner: ExchangeOwner) -> None:

@@ -155,12 +155,20 @@ class Recorder:
         exchange.native = None  # inlined from `end`
         exchange.headers = NO_HEADERS
 
-    def sendfile(self, exchange: Exchange) -> None:
-        """Count *exchange* before the server sends a file past the middleware; its bytes, by the Content-Length."""
+    def sendfile(self, exchange: Exchange, length_of: Callable[[], int | None] = lambda: None) -> None:
+        """
+        Count *exchange* before the server sends a file past the middleware.
+
+        Its bytes are the Content-Length. Without one, they are what *length_of* returns, if it can know.
+        """
         if exchange.closed:
             return
         try:
-            exchange.response_bytes = max(exchange.response_bytes, self._complete_at(exchange) or 0)
+            length = self._complete_at(exchange)
+            if length is None:
+                length = length_of()
+            exchange.is_length_unknown = length is None
+            exchange.response_bytes = max(exchange.response_bytes, length or 0)
         except Exception as error:
             self.problems.internal(error)
         self.close(exchange)
