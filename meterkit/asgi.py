@@ -13,6 +13,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from meterkit.adapters.asgi_headers import RawHeaders, raw_headers
+from meterkit.adapters.bridges import crosses_bridge
 from meterkit.adapters.starlette_routes import Templates
 from meterkit.core.responses import WARNING, Response
 from meterkit.core.threads import in_thread
@@ -176,7 +177,7 @@ class MeterMiddleware:
         self._reads_requests = self.recorder.reads_requests
         self.templates = Templates()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: C901 - calls cost time
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: C901, PLR0912 - calls cost time
         """Serve one connection."""
         if scope["type"] != "http":
             await self.app(scope, receive, self._closing(send) if scope["type"] == "lifespan" else send)
@@ -191,6 +192,12 @@ class MeterMiddleware:
         headers = RawHeaders()
         headers.pairs = scope.get("headers", ())
         exchange.begin(scope["method"], scope["path"], scope, headers, self)
+        if exchange.outer is not None and crosses_bridge(exchange, scope):
+            try:
+                await self.app(scope, receive, send)
+            finally:
+                exchange.keep_route()
+            return
         scope[MARK] = exchange
         if self._reads_requests:
             exchange.read_bytes = 0

@@ -19,6 +19,7 @@ from django.http.response import HttpResponseBase
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.module_loading import import_string
 
+from meterkit.adapters.bridges import crosses_bridge
 from meterkit.adapters.counted_input import CountedInput, longest_body
 from meterkit.adapters.file_length import rest_of_file
 from meterkit.adapters.wsgi_headers import EnvironHeaders
@@ -169,6 +170,8 @@ class MeterMiddleware:
         headers = EnvironHeaders()  # Django's own would copy all headers into a dict first
         headers.environ = request.META
         exchange.begin(request.method or "", request.path, request, headers, self)
+        if exchange.outer is not None and crosses_bridge(exchange, carrier):
+            return None
         carrier[MARK] = exchange
         if self.recorder.reads_requests:
             _count_input(request, exchange)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from meterkit.adapters.bridges import crosses_bridge
 from meterkit.adapters.counted_input import CountedInput, longest_body
 from meterkit.adapters.wsgi_body import counted, only_piece
 from meterkit.adapters.wsgi_exchange import WSGIExchange
@@ -63,8 +64,10 @@ class MeterMiddleware:
         headers = EnvironHeaders()
         headers.environ = environ
         exchange.begin(environ["REQUEST_METHOD"], path, environ, headers, self)
-        environ[MARK] = exchange
         exchange.mounted_at = mounted_at
+        if exchange.outer is not None and crosses_bridge(exchange, environ):
+            return self.app(environ, exchange.publishing_route(start_response))
+        environ[MARK] = exchange
         if self._checks_first:
             response, start_response = self._check(exchange, start_response)
             if response is not None:

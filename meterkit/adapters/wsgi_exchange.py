@@ -86,8 +86,20 @@ class WSGIExchange(Exchange):
                 self.owner.recorder.problems.internal(error)
         return self
 
+    def publishing_route(self, start_response: Any) -> Any:
+        """Return a ``start_response`` that only notes what Flask matched, for an exchange that another one counts."""
+        self.matched = None
+
+        def started(*args: Any) -> Any:
+            if self.native is not None:
+                self.matched = self.native.get("werkzeug.request")
+                self.keep_route()  # Flask removes it when its app returns
+            return start_response(*args)
+
+        return started
+
     def _read_route(self) -> str | None:
-        rule = None if self.native is None else getattr(self.matched, "url_rule", None)
+        rule = None if self.native is None else getattr(getattr(self, "matched", None), "url_rule", None)
         if rule is None:
             return None
         mounts = self.native.get("SCRIPT_NAME", "")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from time import perf_counter
@@ -49,6 +49,9 @@ class ExchangeRecorder(Protocol):
     is_timed: bool
     problems: Problems
 
+    def counts_already(self, mark: Any) -> bool:
+        """Return whether *mark* is an exchange that a middleware further out counts."""
+
 
 class ExchangeOwner(Protocol):
     """The part of the middleware that its exchanges use."""
@@ -84,6 +87,8 @@ class Exchange:
         body: Response body so far, kept only if a meter reads it (``value=response_json(...)``); otherwise None.
         body_cap: Longest response body that the meters read, bytes.
         length: Length of the complete response body, bytes; None if only the end of the stream shows it.
+        inner_route: Function that returns the route on the other side of a bridge between ASGI and WSGI; None if the
+            request crossed none.
         outer: The exchange whose view made this one, in apps that call themselves in process; otherwise None.
         said: Names that the view added, each with its quantity or value.
         touched: Whether the view called any of meterkit's functions.
@@ -118,6 +123,7 @@ class Exchange:
     response_bytes: int = 0
     is_length_unknown: bool = False
     read_bytes: int | None = None
+    inner_route: Callable[[], str | None] | None = None
 
     def begin(self, method: str, path: str, native: Any, headers: Mapping[str, str], owner: ExchangeOwner) -> None:
         """
@@ -155,6 +161,8 @@ class Exchange:
             self._route = None
             try:
                 self._route = self._read_route()
+                if self._route is None and self.inner_route is not None:
+                    self._route = self.inner_route()
             except Exception as error:
                 self.owner.recorder.problems.internal(error)
         route: str | None = self._route
@@ -167,6 +175,11 @@ class Exchange:
     def find_route(self) -> None:
         """Allow `route` to be looked up: by now the framework has matched, if it ever will."""
         self._route = UNREAD
+
+    def keep_route(self) -> None:
+        """Look the route up now, and drop the request, for an exchange that another one counts."""
+        _ = self.route
+        self.end()
 
     def _read_route(self) -> str | None:
         """Look the route up, in adapters that set `UNREAD`: few meters need it, and the look-up takes time."""
