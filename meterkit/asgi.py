@@ -292,7 +292,7 @@ def _ended(exchange: ASGIExchange, recorder: Recorder, error: BaseException | No
     if not exchange.status:
         exchange.find_route()
     client_left = exchange.gone or _is_cancellation(error) or exchange.could_not_start(error)
-    if client_left and (exchange.status or error is None):
+    if client_left:
         recorder.close(exchange)
     else:
         recorder.broke(exchange)

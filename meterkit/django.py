@@ -137,6 +137,9 @@ class MeterMiddleware:
     async def _serve(self, request: HttpRequest, exchange: DjangoExchange) -> HttpResponseBase:
         try:
             response = await self.get_response(request)
+        except CancelledError:
+            self._left(exchange)
+            raise
         except BaseException:
             self._broke(exchange)
             raise
@@ -200,6 +203,11 @@ class MeterMiddleware:
         except Exception as error:
             self.recorder.problems.internal(error)
             (self.recorder.close if exchange.status else self.recorder.broke)(exchange)
+        exchange.retract()
+
+    def _left(self, exchange: DjangoExchange) -> None:
+        exchange.find_route()
+        self.recorder.close(exchange)
         exchange.retract()
 
     def _broke(self, exchange: DjangoExchange) -> None:

@@ -71,7 +71,8 @@ class Exchange:
         method: HTTP method in upper case, such as ``"POST"``.
         path: Path as the client sent it, percent-decoded, with the prefix of mounts, without the query string.
         headers: Request headers: read-only, case-insensitive names; empty once the exchange is over.
-        status: Status code of the response; 0 until the response starts, 500 if the app aborts it.
+        status: Status code of the response; 0 until the response starts, 500 if the app aborts it, 499 if the client
+            leaves before it starts.
         response_bytes: Body bytes handed to the server so far.
         is_length_unknown: Whether the server sends a file of which nobody has said the length.
         read_bytes: Body bytes of the request that the app has read so far; None if no meter can ask for them, or if

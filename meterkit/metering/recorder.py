@@ -26,6 +26,10 @@ MARK = "meterkit.exchange"
 """Key in an environ or scope under which the outermost middleware stores its exchange."""
 
 
+CLIENT_LEFT = 499
+"""Status of an exchange whose client left before the app answered, as in the logs of nginx."""
+
+
 class Recorder:
     """
     Matches exchanges against the meters, and counts their usage in the journal.
@@ -174,10 +178,16 @@ class Recorder:
         self.close(exchange)
 
     def close(self, exchange: Exchange) -> None:
-        """Count *exchange*, which is complete or whose client has disconnected. Further calls do nothing."""
+        """
+        Count *exchange*, which is complete or whose client has disconnected. Further calls do nothing.
+
+        Without a status, the client has left before the app answered, which is no failure of the app: it is a 499.
+        """
         if exchange.closed:
             return
         exchange.closed = True
+        if not exchange.status:
+            exchange.status = CLIENT_LEFT
         self._check_routes(exchange)
         try:
             if not exchange.skipped:
