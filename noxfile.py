@@ -133,6 +133,13 @@ def kills(session: nox.Session) -> None:
 
 
 @nox.session
+def hostile(session: nox.Session) -> None:
+    """Hostile requests to all servers and frameworks: nox -s hostile -- -k uwsgi for some of them."""
+    session.install("-e", ".[test]", "waitress")
+    session.run("pytest", "-m", "", "tests/hostile", *session.posargs)
+
+
+@nox.session
 def reliability(session: nox.Session) -> None:
     """The long run: 1,000 kills, hundreds of stories, a million companies; writes docs/reliability.md."""
     session.install("-e", ".[test]")

@@ -13,9 +13,11 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from meterkit.adapters.asgi_headers import RawHeaders, raw_headers
+from meterkit.adapters.bridges import crosses_bridge
 from meterkit.adapters.starlette_routes import Templates
 from meterkit.core.responses import WARNING, Response
 from meterkit.core.threads import in_thread
+from meterkit.metering.delivered_bytes import size_of_file
 from meterkit.metering.exchange import UNREAD, Exchange
 from meterkit.metering.recorder import MARK, Recorder, recorder_of
 from meterkit.webhooks.config import LARGEST_BYTES
@@ -75,6 +77,13 @@ class ASGIExchange(Exchange):
             self.gone = True
         return message
 
+    async def receive_counted(self) -> Message:
+        """Stand in for the server's ``receive``, and count the body, where a meter can ask for its length."""
+        message = await self.receive()
+        if message["type"] == "http.request":
+            self.read_bytes = (self.read_bytes or 0) + len(message.get("body", b""))
+        return message
+
     def send(self, message: Message) -> Awaitable[None]:
         """Stand in for the server's ``send``. The message that completes the response is sent without a coroutine."""
         if self.closed:
@@ -124,7 +133,7 @@ class ASGIExchange(Exchange):
         if kind == "http.response.body":
             recorder.chunk(self, message.get("body", b""), last=is_last)
         elif kind == "http.response.pathsend" or (kind == "http.response.zerocopysend" and is_last):
-            recorder.sendfile(self)
+            recorder.sendfile(self, lambda: size_of_file(message.get("path", "")))
 
     async def _watched(self, message: Message, sending: Awaitable[None] | None = None) -> None:
         try:
@@ -168,9 +177,10 @@ class MeterMiddleware:
         self._governor = kit.governor
         self._page = kit.page
         self._checks_first = self._governor is not None or self._page is not None
+        self._reads_requests = self.recorder.reads_requests
         self.templates = Templates()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: C901, PLR0912 - calls cost time
         """Serve one connection."""
         if scope["type"] != "http":
             await self._serve_other(scope, receive, send)
@@ -187,7 +197,15 @@ class MeterMiddleware:
         exchange.begin(scope["method"], scope["path"], scope, headers, self)
         prefix = scope.get("root_path")
         exchange.target = _split(scope["path"], prefix) if prefix else scope["path"]
+        if exchange.outer is not None and crosses_bridge(exchange, scope):
+            try:
+                await self.app(scope, receive, send)
+            finally:
+                exchange.keep_route()
+            return
         scope[MARK] = exchange
+        if self._reads_requests:
+            exchange.read_bytes = 0
         if self._checks_first:
             response, send = await self._check(exchange, send)
             if response is not None:
@@ -197,7 +215,7 @@ class MeterMiddleware:
         exchange.server_receives = receive
         exchange.server_sends = send
         try:
-            await self.app(scope, exchange.receive, exchange.send)
+            await self.app(scope, exchange.receive_counted if self._reads_requests else exchange.receive, exchange.send)
         except BaseException as error:
             _ended(exchange, self.recorder, error)
             raise
@@ -304,7 +322,7 @@ def _ended(exchange: ASGIExchange, recorder: Recorder, error: BaseException | No
     if not exchange.status:
         exchange.find_route()
     client_left = exchange.gone or _is_cancellation(error) or exchange.could_not_start(error)
-    if client_left and (exchange.status or error is None):
+    if client_left:
         recorder.close(exchange)
     else:
         recorder.broke(exchange)

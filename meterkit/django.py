@@ -19,6 +19,9 @@ from django.http.response import HttpResponseBase
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.module_loading import import_string
 
+from meterkit.adapters.bridges import crosses_bridge
+from meterkit.adapters.counted_input import CountedInput, longest_body
+from meterkit.adapters.file_length import rest_of_file
 from meterkit.adapters.wsgi_headers import EnvironHeaders
 from meterkit.core.responses import WARNING, Response
 from meterkit.core.threads import in_thread
@@ -136,6 +139,9 @@ class MeterMiddleware:
     async def _serve(self, request: HttpRequest, exchange: DjangoExchange) -> HttpResponseBase:
         try:
             response = await self.get_response(request)
+        except CancelledError:
+            self._left(exchange)
+            raise
         except BaseException:
             self._broke(exchange)
             raise
@@ -174,7 +180,11 @@ class MeterMiddleware:
             exchange.is_asgi = True
         if request.path != request.path_info and request.path.endswith(request.path_info):
             exchange.target = request.path.removesuffix(request.path_info), request.path_info
+        if exchange.outer is not None and crosses_bridge(exchange, carrier):
+            return None
         carrier[MARK] = exchange
+        if self.recorder.reads_requests:
+            _count_input(request, exchange)
         return exchange
 
     def _responded(self, response: Any, exchange: DjangoExchange) -> None:
@@ -187,7 +197,10 @@ class MeterMiddleware:
             if not response.streaming:
                 self.recorder.whole(exchange, response.content)
             elif getattr(response, "file_to_stream", None) is not None:
-                self.recorder.sendfile(exchange)  # it must stay a file, for servers that send files themselves
+                file = response.file_to_stream
+                self.recorder.sendfile(
+                    exchange, lambda: rest_of_file(file)
+                )  # it must stay a file, for servers that send files themselves
             else:
                 self.recorder.chunk(exchange, b"")
                 if not exchange.closed:
@@ -197,6 +210,11 @@ class MeterMiddleware:
         except Exception as error:
             self.recorder.problems.internal(error)
             (self.recorder.close if exchange.status else self.recorder.broke)(exchange)
+        exchange.retract()
+
+    def _left(self, exchange: DjangoExchange) -> None:
+        exchange.find_route()
+        self.recorder.close(exchange)
         exchange.retract()
 
     def _broke(self, exchange: DjangoExchange) -> None:
@@ -279,6 +297,15 @@ def _exchange_of(request: HttpRequest) -> DjangoExchange | None:
     """Return the exchange of exactly this request, not of another middleware or of a view that calls a view."""
     exchange = (getattr(request, "scope", None) or request.META).get(MARK)
     return exchange if isinstance(exchange, DjangoExchange) and exchange.native is request else None
+
+
+def _count_input(request: HttpRequest, exchange: DjangoExchange) -> None:
+    """Count what is read of *request* from now on; what other middleware has read already, by its length."""
+    if hasattr(request, "_body"):
+        exchange.read_bytes = len(request.body)
+    elif hasattr(request, "_stream") and not getattr(request, "_read_started", False):
+        stream: Any = CountedInput(request._stream, exchange, longest_body(request.META))  # noqa: SLF001 - as Django reads it
+        request._stream = stream  # noqa: SLF001
 
 
 def _response(response: Response, request: HttpRequest) -> HttpResponse:

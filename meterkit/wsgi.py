@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from meterkit.adapters.bridges import crosses_bridge
+from meterkit.adapters.counted_input import CountedInput, longest_body
 from meterkit.adapters.wsgi_body import counted, only_piece
 from meterkit.adapters.wsgi_exchange import WSGIExchange
 from meterkit.adapters.wsgi_headers import EnvironHeaders, decoded
@@ -45,8 +47,9 @@ class MeterMiddleware:
         self._governor = kit.governor
         self._page = kit.page
         self._checks_first = self._governor is not None or self._page is not None
+        self._reads_requests = self.recorder.reads_requests
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:  # noqa: C901 - calls cost time
         """Serve one request."""
         try:
             prefix, rest = environ["SCRIPT_NAME"], environ["PATH_INFO"]
@@ -63,13 +66,17 @@ class MeterMiddleware:
         headers = EnvironHeaders()
         headers.environ = environ
         exchange.begin(environ["REQUEST_METHOD"], path, environ, headers, self)
-        environ[MARK] = exchange
         exchange.target = target
+        if exchange.outer is not None and crosses_bridge(exchange, environ):
+            return self.app(environ, exchange.publishing_route(start_response))
+        environ[MARK] = exchange
         if self._checks_first:
             response, start_response = self._check(exchange, start_response)
             if response is not None:
                 self.recorder.refuse(exchange)
                 return _send_response(response, environ, start_response)
+        if self._reads_requests and environ.get("wsgi.input") is not None:
+            environ["wsgi.input"] = CountedInput(environ["wsgi.input"], exchange, longest_body(environ))
         exchange.server_starts = start_response
         app, files = self.app, environ.get("wsgi.file_wrapper")
         try:

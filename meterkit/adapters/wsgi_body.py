@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any
 
+from meterkit.adapters.file_length import rest_of_file
 from meterkit.adapters.wsgi_exchange import WSGIExchange
 from meterkit.metering.exchange import Exchange
 from meterkit.metering.recorder import Recorder
@@ -38,7 +39,7 @@ def counted(body: Any, exchange: WSGIExchange, recorder: Recorder, *, is_file: b
             recorder.chunk(exchange, data)
         recorder.chunk(exchange, body[-1] if body else b"", last=True)
     elif is_file:
-        recorder.sendfile(exchange)
+        recorder.sendfile(exchange, lambda: rest_of_file(body))
     else:
         if exchange.status and exchange.is_bodiless:
             recorder.chunk(exchange, b"")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from meterkit.adapters.wsgi_headers import HeaderPairs, decoded
+from meterkit.core.validation import content_length
 from meterkit.metering.exchange import UNREAD, Exchange
 from meterkit.metering.recorder import Recorder
 
@@ -49,7 +50,7 @@ class WSGIExchange(Exchange):
         """Content-Length of the response, bytes; None if missing or invalid. Without `HeaderPairs`, which is slower."""
         for name, value in self._response_headers:
             if name == "Content-Length" or (len(name) == 14 and name.lower() == "content-length"):
-                return int(value) if value.isascii() and value.isdigit() else None
+                return content_length(value)
         return None
 
     @property
@@ -85,8 +86,20 @@ class WSGIExchange(Exchange):
                 self.owner.recorder.problems.internal(error)
         return self
 
+    def publishing_route(self, start_response: Any) -> Any:
+        """Return a ``start_response`` that only notes what Flask matched, for an exchange that another one counts."""
+        self.matched = None
+
+        def started(*args: Any) -> Any:
+            if self.native is not None:
+                self.matched = self.native.get("werkzeug.request")
+                self.keep_route()  # Flask removes it when its app returns
+            return start_response(*args)
+
+        return started
+
     def _read_route(self) -> str | None:
-        rule = None if self.native is None else getattr(self.matched, "url_rule", None)
+        rule = None if self.native is None else getattr(getattr(self, "matched", None), "url_rule", None)
         if rule is None:
             return None
         outside, came_in = ("", self.target) if isinstance(self.target, str) else self.target

@@ -29,6 +29,20 @@ OLDEST_SECONDS = 35 * 24 * 3600
 """Stripe: a meter event is at most 35 days old."""
 
 
+def content_length(value: str) -> int | None:
+    """Return the bytes that the Content-Length *value* declares, leading zeros or not; None if it is not a length."""
+    if not value.isascii() or not value.isdigit():
+        return None
+    digits = value.lstrip("0")
+    return (
+        int(digits or "0") if len(digits) <= MAX_LENGTH_DIGITS else None
+    )  # int() of many digits takes long, or raises
+
+
+MAX_LENGTH_DIGITS = 15
+"""Digits of the largest length that is believed, which is far more than anybody sends, and a countable quantity."""
+
+
 def checked_quantity(value: Any) -> int:
     """
     Return *value* as an int from 0 to `MAX_QUANTITY`.

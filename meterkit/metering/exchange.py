@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from threading import RLock
@@ -20,6 +20,7 @@ from typing import Any, Protocol
 from meterkit.core import threads
 from meterkit.core.problems import Problems
 from meterkit.core.usage_key import Subject
+from meterkit.core.validation import content_length
 from meterkit.errors import UsageError
 from meterkit.metering.paths import Target
 
@@ -72,6 +73,9 @@ class ExchangeRecorder(Protocol):
     def check_subject(self, identity: Identity) -> Subject:
         """Return *identity* as a subject; `NOBODY`, and note a problem, if it is not valid."""
 
+    def counts_already(self, mark: Any) -> bool:
+        """Return whether *mark* is an exchange that a middleware further out counts."""
+
 
 class ExchangeOwner(Protocol):
     """The part of the middleware that its exchanges use."""
@@ -93,8 +97,12 @@ class Exchange:
         path: Path as the client sent it, percent-decoded, with the prefix of mounts, without the query string.
         target: `path`; if there is a prefix, the prefix and the rest, which is what the app routes.
         headers: Request headers: read-only, case-insensitive names; empty once the exchange is over.
-        status: Status code of the response; 0 until the response starts, 500 if the app aborts it.
+        status: Status code of the response; 0 until the response starts, 500 if the app aborts it, 499 if the client
+            leaves before it starts.
         response_bytes: Body bytes handed to the server so far.
+        is_length_unknown: Whether the server sends a file of which nobody has said the length.
+        read_bytes: Body bytes of the request that the app has read so far; None if no meter can ask for them, or if
+            they cannot be counted.
         owner: The middleware that created the exchange; its ``recorder`` counts it.
         native: The WSGI environ, the ASGI scope, or Django's HttpRequest; None once the exchange is over.
         identity: Identity that the view set with `identify`; None if it did not.
@@ -106,6 +114,8 @@ class Exchange:
         body: Response body so far, kept only if a meter reads it (``value=response_json(...)``); otherwise None.
         body_cap: Longest response body that the meters read, bytes.
         length: Length of the complete response body, bytes; None if only the end of the stream shows it.
+        inner_route: Function that returns the route on the other side of a bridge between ASGI and WSGI; None if the
+            request crossed none.
         outer: The exchange whose view made this one, in apps that call themselves in process; otherwise None.
         said: Names that the view added, each with its quantity or value.
         touched: Whether the view called any of meterkit's functions.
@@ -145,6 +155,9 @@ class Exchange:
     body_cap: int = 0
     length: int | None = None
     response_bytes: int = 0
+    is_length_unknown: bool = False
+    read_bytes: int | None = None
+    inner_route: Callable[[], str | None] | None = None
 
     def begin(self, method: str, path: str, native: Any, headers: Mapping[str, str], owner: ExchangeOwner) -> None:
         """
@@ -193,6 +206,8 @@ class Exchange:
             self._route = None
             try:
                 self._route = self._read_route()
+                if self._route is None and self.inner_route is not None:
+                    self._route = self.inner_route()
             except Exception as error:
                 self.owner.recorder.problems.internal(error)
         route: str | None = self._route
@@ -205,6 +220,11 @@ class Exchange:
     def find_route(self) -> None:
         """Allow `route` to be looked up: by now the framework has matched, if it ever will."""
         self._route = UNREAD
+
+    def keep_route(self) -> None:
+        """Look the route up now, and drop the request, for an exchange that another one counts."""
+        _ = self.route
+        self.end()
 
     def _read_route(self) -> str | None:
         """Look the route up, in adapters that set `UNREAD`: few meters need it, and the look-up takes time."""
@@ -219,14 +239,19 @@ class Exchange:
     @property
     def declared_bytes(self) -> int | None:
         """Length of the response body by its Content-Length, bytes; None if that is missing or invalid."""
-        length = self.response_headers.get("content-length", "")
-        return int(length) if length.isascii() and length.isdigit() else None
+        return content_length(self.response_headers.get("content-length", ""))
 
     @property
     def request_bytes(self) -> int:
-        """Length of the request body by its Content-Length, bytes; 0 if that is missing or invalid."""
-        length = self.headers.get("content-length", "")
-        return int(length) if length.isascii() and length.isdigit() and len(length) < 16 else 0
+        """
+        Bytes of the request body that the app has read so far.
+
+        They are counted only if a meter can ask for them: with ``value="request_bytes"``, ``when=``, or a function in
+        `unique` or `maximum`. Otherwise, the Content-Length, which is the client's word; 0 if it is missing or invalid.
+        """
+        if self.read_bytes is not None:
+            return self.read_bytes
+        return content_length(self.headers.get("content-length", "")) or 0
 
     @property
     def duration(self) -> float:

@@ -17,11 +17,12 @@ from meterkit.core.usage_key import UNIQUE
 from meterkit.core.validation import MAX_EVENT_NAME_LENGTH, checked_quantity
 from meterkit.errors import ConfigurationError, UsageError
 from meterkit.metering.aggregation import Aggregation
+from meterkit.metering.delivered_bytes import delivered_bytes
 from meterkit.metering.exchange import Exchange
 
 MEASURED: dict[str, Callable[[Exchange], int]] = {
     "request_bytes": lambda exchange: exchange.request_bytes,
-    "response_bytes": lambda exchange: exchange.response_bytes,
+    "response_bytes": delivered_bytes,
     "duration_ms": lambda exchange: round(exchange.duration * 1000),
 }
 """Values measured on every exchange; any other name is one that the view passes to ``add_usage``."""

@@ -14,14 +14,20 @@ from meterkit.core.problems import Problems
 from meterkit.core.usage_key import MeterWindow, Sink, Subject, both_of, usage_key_of
 from meterkit.core.windows import HOUR, Windows
 from meterkit.errors import ConfigurationError
+from meterkit.metering.aggregation import Aggregation
 from meterkit.metering.evaluation import Evaluator, Settled
 from meterkit.metering.exchange import NO_HEADERS, Exchange, Identity
 from meterkit.metering.identification import Identify, IdentityResolver
 from meterkit.metering.matching import Match, MeterMatcher
+from meterkit.metering.meter import Meter
 from meterkit.metering.route_check import RouteCheck
 
 MARK = "meterkit.exchange"
 """Key in an environ or scope under which the outermost middleware stores its exchange."""
+
+
+CLIENT_LEFT = 499
+"""Status of an exchange whose client left before the app answered, as in the logs of nginx."""
 
 
 class Recorder:
@@ -38,6 +44,7 @@ class Recorder:
 
     Attributes:
         is_timed: Whether a meter may need the duration of an exchange.
+        reads_requests: Whether a meter may need the bytes of a request's body.
     """
 
     def __init__(
@@ -65,6 +72,7 @@ class Recorder:
             windows=windows,
         )
         self.is_timed = matcher.is_timed
+        self.reads_requests = any(_may_need_request_bytes(meter) for meter in matcher.meters)
         self._by_route = any(meter.route is not None for meter in matcher.meters)
         self._routes = RouteCheck(matcher.meters, problems)
         self._remembered = {} if self._by_route else matcher.remembered
@@ -151,21 +159,35 @@ class Recorder:
         exchange.native = None  # inlined from `end`
         exchange.headers = NO_HEADERS
 
-    def sendfile(self, exchange: Exchange) -> None:
-        """Count *exchange* before the server sends a file past the middleware; its bytes, by the Content-Length."""
+    def sendfile(self, exchange: Exchange, length_of: Callable[[], int | None] = lambda: None) -> None:
+        """
+        Count *exchange* before the server sends a file past the middleware.
+
+        Its bytes are the Content-Length. Without one, they are what *length_of* returns, if it can know.
+        """
         if exchange.closed:
             return
         try:
-            exchange.response_bytes = max(exchange.response_bytes, self._complete_at(exchange) or 0)
+            length = self._complete_at(exchange)
+            if length is None:
+                length = length_of()
+            exchange.is_length_unknown = length is None
+            exchange.response_bytes = max(exchange.response_bytes, length or 0)
         except Exception as error:
             self.problems.internal(error)
         self.close(exchange)
 
     def close(self, exchange: Exchange) -> None:
-        """Count *exchange*, which is complete or whose client has disconnected. Further calls do nothing."""
+        """
+        Count *exchange*, which is complete or whose client has disconnected. Further calls do nothing.
+
+        Without a status, the client has left before the app answered, which is no failure of the app: it is a 499.
+        """
         if exchange.closed:
             return
         exchange.closed = True
+        if not exchange.status:
+            exchange.status = CLIENT_LEFT
         self._check_routes(exchange)
         try:
             if not exchange.skipped:
@@ -267,6 +289,11 @@ class Recorder:
             self.evaluator.measure(exchange, match)
         finally:
             exchange.end()
+
+
+def _may_need_request_bytes(meter: Meter) -> bool:
+    is_function = isinstance(meter.value, Aggregation) and callable(meter.value.of)
+    return meter.value == "request_bytes" or meter.when is not None or is_function
 
 
 def recorder_of(kit: Any) -> Recorder:

@@ -143,7 +143,10 @@ def test_count():
 
 @pytest.mark.parametrize(
     ("sent", "expected"),
-    [("512", 512), ("", 0), ("-5", 0), ("5x", 0), ("٥", 0), ("9" * 16, 0), ("9" * 5000, 0)],  # noqa: RUF001
+    [
+        *[("512", 512), ("0" * 20 + "512", 512), ("0" * 5000, 0), ("", 0), ("-5", 0), ("5x", 0), ("٥", 0)],  # noqa: RUF001
+        *[("9" * 15, 10**15 - 1), ("9" * 16, 0), ("9" * 23, 0), ("9" * 5000, 0)],
+    ],
 )
 def test_request_bytes(sent, expected):
     """The Content-Length is the client's word: what is no length is 0, and does no harm."""
