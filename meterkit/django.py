@@ -20,9 +20,10 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils.module_loading import import_string
 
 from meterkit.adapters.wsgi_headers import EnvironHeaders
+from meterkit.adapters.wsgi_input import read_input
 from meterkit.core.responses import WARNING, Response
 from meterkit.core.threads import in_thread
-from meterkit.errors import ConfigurationError
+from meterkit.errors import ConfigurationError, WebhookError
 from meterkit.kit import MeterKit
 from meterkit.metering.exchange import UNREAD, Exchange
 from meterkit.metering.recorder import MARK, Recorder, recorder_of
@@ -142,8 +143,8 @@ class MeterMiddleware:
 
     def _serve_webhook(self, request: HttpRequest) -> HttpResponse:
         assert self._endpoint is not None
-        payload = request.read(LARGEST_BYTES + 1)  # not request.body, which has its own limit, meant for forms
-        response = self._endpoint.respond(request.method or "", payload, request.headers.get("Stripe-Signature"))
+        signature = request.headers.get("Stripe-Signature")
+        response = self._endpoint.respond(request.method or "", lambda: _body(request), signature)
         return _response(response, request)
 
     async def _serve_webhook_async(self, request: HttpRequest) -> HttpResponse:
@@ -272,6 +273,17 @@ def _exchange_of(request: HttpRequest) -> DjangoExchange | None:
     """Return the exchange of exactly this request, not of another middleware or of a view that calls a view."""
     exchange = (getattr(request, "scope", None) or request.META).get(MARK)
     return exchange if isinstance(exchange, DjangoExchange) and exchange.native is request else None
+
+
+def _body(request: HttpRequest) -> bytes:
+    environ = getattr(request, "environ", None)  # under WSGI
+    if environ is not None and not request.META.get("CONTENT_LENGTH") and not hasattr(request, "_body"):
+        return read_input(environ, LARGEST_BYTES + 1)  # in chunks, of which Django would read none
+    try:
+        # Not request.body, which has its own limit, meant for forms.
+        return request.read(LARGEST_BYTES + 1)
+    except OSError as error:
+        raise WebhookError(f"the body broke off: {type(error).__name__}", status=400) from error
 
 
 def _response(response: Response, request: HttpRequest) -> HttpResponse:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from meterkit.adapters.wsgi_body import counted, only_piece
 from meterkit.adapters.wsgi_exchange import WSGIExchange
 from meterkit.adapters.wsgi_headers import EnvironHeaders
+from meterkit.adapters.wsgi_input import read_input
 from meterkit.core.responses import WARNING, Response
 from meterkit.metering.recorder import MARK, recorder_of
 from meterkit.webhooks.config import LARGEST_BYTES
@@ -135,10 +136,8 @@ def _tracking_files(
 
 
 def _serve_webhook(endpoint: WebhookEndpoint, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-    length = environ.get("CONTENT_LENGTH") or "0"
-    size = int(length) if length.isascii() and length.isdigit() else 0
-    payload = environ["wsgi.input"].read(min(size, LARGEST_BYTES + 1))
-    response = endpoint.respond(environ["REQUEST_METHOD"], payload, environ.get("HTTP_STRIPE_SIGNATURE"))
+    signature = environ.get("HTTP_STRIPE_SIGNATURE")
+    response = endpoint.respond(environ["REQUEST_METHOD"], lambda: read_input(environ, LARGEST_BYTES + 1), signature)
     return _send_response(response, environ, start_response)
 
 

@@ -33,6 +33,7 @@ REASONS = {
     402: "Payment Required",
     403: "Forbidden",
     405: "Method Not Allowed",
+    411: "Length Required",
     413: "Content Too Large",
     429: "Too Many Requests",
     500: "Internal Server Error",
