@@ -150,6 +150,32 @@ def test_an_exact_quota_holds_what_is_under_way(govern):
     assert ([429], [200, 200, 429]) == (meanwhile, statuses(kit, 3))
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_exact_quota_while_a_request_ends(govern, monkeypatch, when):
+    """In the very moment in which another reads what is counted: it is in one of the two, and perhaps in both."""
+    kit = govern(quotas=[Quota(CALLS, 2, exact=True)])
+    first = PlainExchange("GET", "/calls", headers={"x-company": "acme"})
+    first.publish(kit)
+    assert kit.governor.check(first) is None
+    assert statuses(kit, 1) == [200]
+    journal = kit.governor.reservations._journal
+    unfolded = journal.unfolded
+
+    def ends_meanwhile(pair):
+        found = unfolded(pair) if when == "after" else None
+        if not first.closed:
+            first.status = 200
+            kit.recorder.close(first)
+        return unfolded(pair) if found is None else found
+
+    monkeypatch.setattr(journal, "unfolded", ends_meanwhile)
+    found = statuses(kit, 3)
+    kit.flush()
+
+    assert [429, 429, 429] == found
+    assert 2 == sum(row.quantity for row in kit.usage())
+
+
 def test_an_exact_quota_goes_on_where_the_ledger_does_not(govern, tmp_path):
     """It lets pass, as one that is not exact would; and says so."""
     kit = govern(quotas=[Quota(CALLS, 2, exact=True)])
