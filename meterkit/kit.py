@@ -65,8 +65,9 @@ class MeterKit:
         meters: Meters: which exchanges count, and for how much.
         prices: Prices of the meters.
         identify: Function ``Exchange -> str | Identity | None`` that returns the company that pays, and optionally its
-            user. Called once for each exchange that counts, unless the view called ``meterkit.identify()``. Return
-            only what you have authenticated: whoever can choose the result by sending a header chooses who pays.
+            user. Called once for each exchange that counts, unless the view called ``meterkit.identify()``. Required
+            with *governance* and *customer_page*, which call it before the app runs. Return only what you have
+            authenticated: whoever can choose the result by sending a header chooses who pays.
         stripe_key: Stripe's secret key; by default ``STRIPE_SECRET_KEY``. Without one, usage is counted and kept, but
             not reported.
         stripe_base: Base URL of Stripe's API, such as the sandbox's; by default ``METERKIT_STRIPE_BASE``.
@@ -131,7 +132,7 @@ class MeterKit:
     ) -> None:
         self.meters = checked_meters(meters)
         self.prices = checked_prices(prices, self.meters)
-        check_identify(identify)
+        check_identify(identify, governance=governance, customer_page=customer_page)
         self.webhook = checked_webhook(webhook)
         self.clock = checked_clock(clock)
         self._settings = settings_of(

@@ -143,6 +143,8 @@ class Governor:
             self.ready.wait(READY_SECONDS)  # without a snapshot, no unit could be reserved
         snapshot = self._snapshot
         company = self._recorder.identity.early(exchange)
+        if company is None:
+            exchange.passed_unidentified = True
         is_known = company is not None and snapshot is not None and company in snapshot.standings.known
         if self._governance.unknown == "block" and not is_known:
             return _unknown(company, is_ready=snapshot is not None), True

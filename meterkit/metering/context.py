@@ -31,6 +31,14 @@ def identify(company: str, user: str | None = None) -> None:
     if exchange is not None:
         exchange.touched = True
         exchange.identity = Identity(company, user)
+        if exchange.passed_unidentified:
+            exchange.note(
+                "identified_late",
+                f"meterkit.identify({company!r:.100}) was called in a view, but governance= had already let "
+                f"{exchange.method} {exchange.path!r:.100} pass, because identify= returned None: no quota, cap or "
+                "overdue invoice could block it. Let identify= return the company, by the API key for example; or "
+                "add the path to Governance(exempt=...)",
+            )
 
 
 def add_usage(name: str, quantity: int) -> None:

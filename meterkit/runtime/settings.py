@@ -158,9 +158,17 @@ def checked_prices(prices: Any, meters: dict[str, Meter]) -> tuple[Price, ...]:
     return tuple(found)
 
 
-def check_identify(identify: Any) -> None:
-    """Check that *identify* is None, or can be called when the response is complete."""
+def check_identify(identify: Any, *, governance: Any = None, customer_page: Any = None) -> None:
+    """Check that *identify* can be called when the response is complete; or is None, if nothing needs it earlier."""
     if identify is None:
+        early = "governance=" if governance is not None else "customer_page=" if customer_page is not None else ""
+        if early:
+            raise ConfigurationError(
+                f"{early} needs identify=, a function that returns the company before the app runs, such as "
+                "lambda exchange: COMPANIES.get(exchange.headers.get('x-api-key')): meterkit.identify() in a view "
+                "comes too late, so nothing would be blocked or shown. A kit that only calls record() may pass "
+                "lambda exchange: None"
+            )
         return
     if not callable(identify):
         raise ConfigurationError(

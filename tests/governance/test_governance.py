@@ -10,6 +10,7 @@ import pytest
 from guard import GUARD
 from plain_exchange import PlainExchange
 
+import meterkit
 from meterkit import ConfigurationError, Governance, Meter, Price, Quota, Refusal, Tier, unique
 
 HOUR, DAY = 3600, 24 * 3600
@@ -148,6 +149,50 @@ def test_an_exact_quota_holds_what_is_under_way(govern):
 
     assert [None, None] == before
     assert ([429], [200, 200, 429]) == (meanwhile, statuses(kit, 3))
+
+
+@pytest.mark.parametrize(
+    "options", [{"governance": Governance(quotas=[Quota(CALLS, 1)])}, {"customer_page": "/usage"}], ids=list
+)
+def test_nobody_can_be_governed_who_is_not_identified_before(make_kit, options):
+    """A kit that would block nobody, and show nobody anything, is a mistake."""
+    with pytest.raises(ConfigurationError, match=r"identify=.*before the app runs"):
+        make_kit(CALLS, **options)
+
+
+def view(kit, company, path="/calls"):
+    """A request whose view says whose it is."""
+    exchange = PlainExchange("GET", path)
+    exchange.publish(kit)
+    assert kit.governor.check(exchange) is None
+    meterkit.identify(company)
+    exchange.status = 200
+    kit.recorder.close(exchange)
+    exchange.retract()
+
+
+def test_a_company_that_only_the_view_names_is_a_problem(govern):
+    """It passes, and is counted; the operator learns that no quota holds for it."""
+    kit = govern(identify=lambda exchange: None, quotas=[Quota(CALLS, 1)], exempt=["/login"])
+    view(kit, "acme", "/login")
+    before = kit.health()["problems"]
+    for _ in range(3):
+        view(kit, "acme")
+    kit.flush()
+
+    problem = kit.health()["problems"]["identified_late"]
+    assert "identified_late" not in before
+    assert (3, True) == (problem["count"], problem["message"] in kit.health()["attention"])
+    assert 3 == sum(row.quantity for row in kit.usage(company="acme"))
+
+
+def test_a_view_that_repeats_who_it_is_is_none(govern):
+    """What `identify=` has said was known in time."""
+    kit = govern(identify=lambda exchange: "acme", quotas=[Quota(CALLS, 2)])
+    view(kit, "acme")
+    view(kit, "globex")
+
+    assert "identified_late" not in kit.health()["problems"]
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -402,4 +447,4 @@ def test_what_is_wrong_is_said_while_building(make, cure):
 def test_a_quota_for_a_meter_that_is_not_there(make_kit):
     """It would never stop anybody."""
     with pytest.raises(ConfigurationError, match="not in meters="):
-        make_kit(EGRESS, governance=Governance(quotas=[Quota(CALLS, 1)]))
+        make_kit(EGRESS, identify=whose, governance=Governance(quotas=[Quota(CALLS, 1)]))
