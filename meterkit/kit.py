@@ -229,6 +229,25 @@ class MeterKit:
             )
         self.process().accounts().link(company, customer)
 
+    def refresh(self, company: str) -> None:
+        """
+        Have governance look at *company* anew: ask each ``limit=`` function again, and add up what it has spent.
+
+        For the code that changes a plan, which meterkit cannot know of; what Stripe tells of a customer or subscription
+        does the same. Takes effect with the next flush of each process. Writes to the ledger: not for async views.
+
+        Args:
+            company: Company id, as ``identify=`` returns it.
+
+        Raises:
+            UsageError: It is not such an id.
+            LedgerError: The ledger failed.
+        """
+        from meterkit.accounts.news import ask_again
+
+        ask_again(self.process().database(), checked_id(company, "company"), int(self.clock()))
+        self.process().wake()
+
     def flush(self) -> None:
         """
         Move usage from the journal to the ledger, including that of dead processes. Runs by itself every few seconds.

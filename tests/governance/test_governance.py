@@ -11,7 +11,7 @@ from guard import GUARD
 from plain_exchange import PlainExchange
 
 import meterkit
-from meterkit import ConfigurationError, Governance, Meter, Price, Quota, Refusal, Tier, unique
+from meterkit import ConfigurationError, Governance, Meter, Price, Quota, Refusal, Tier, UsageError, unique
 
 HOUR, DAY = 3600, 24 * 3600
 CALLS = Meter("calls", path="/calls")
@@ -95,6 +95,41 @@ def test_a_limit_that_depends_on_the_company(govern):
     assert {"acme", "globex", "initech"} == set(asked)
     assert [429, 200, 200] == [statuses(kit, 1, company=company)[0] for company in ("acme", "globex", "initech")]
     assert "limit_raised" in kit.health()["problems"]
+
+
+def test_a_limit_that_has_changed(govern, make_kit):
+    """Whoever knows of it says so, and each process asks again with its next flush; of nobody else."""
+    limits, asked = {"acme": 1, "globex": 1}, []
+
+    def limit(company):
+        asked.append(company)
+        return limits[company]
+
+    kit = govern(quotas=[Quota(CALLS, limit)])
+    for company in limits:
+        statuses(kit, 1, company=company)
+    kit.flush()
+    before = [statuses(kit, 1, company=company) for company in limits]
+    limits.update(acme=None, globex=None)
+    asked.clear()
+    make_kit(CALLS).refresh("acme")
+    kit.flush()
+    kit.flush()
+
+    assert ([[429], [429]], ["acme"]) == (before, asked)
+    assert [[200], [429]] == [statuses(kit, 1, company=company) for company in limits]
+    limits["acme"] = 1
+    kit.refresh("acme")
+    kit.refresh("acme")
+    kit.flush()
+    assert ([429], 2) == (statuses(kit, 1), asked.count("acme"))
+
+
+@pytest.mark.parametrize("company", ["", None, "a\nb"])
+def test_a_company_that_is_none_is_not_refreshed(govern, company):
+    """It says why."""
+    with pytest.raises(UsageError, match="company id"):
+        govern(quotas=[Quota(CALLS, 1)]).refresh(company)
 
 
 def test_only_what_may_count_is_stopped(govern):
