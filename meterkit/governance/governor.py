@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from meterkit.core import threads
 from meterkit.core.problems import Problems
@@ -224,7 +225,7 @@ class Governor:
         if block.settle_url is not None or url is None:
             return block
         values = {name: getattr(block, name) for name in block.__dataclass_fields__}
-        return replace(block, settle_url=fill(url, values))
+        return replace(block, settle_url=fill(url, values, escape=lambda text: quote(text, safe="", errors="replace")))
 
     def _respond(self, block: Block) -> Response:
         refusal = self._governance.refusals.get(block.reason)

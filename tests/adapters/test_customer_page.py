@@ -54,7 +54,8 @@ def test_who_it_is_sees_its_own_usage(ask: Callable[..., Answer], kit: MeterKit)
     kit.flush()
 
     assert [200, 200] == [answer.status for answer in answers.values()]
-    assert "no-store" == {name.lower(): value for name, value in answers["acme"].headers}["cache-control"]
+    headers = {name.lower(): value for name, value in answers["acme"].headers}
+    assert ("no-store", "nosniff") == (headers["cache-control"], headers["x-content-type-options"])
     assert {"acme": 3, "globex": 1} == {company: each["meters"][0]["used"] for company, each in found.items()}
     assert ("acme", "unknown", None) == tuple(found["acme"][name] for name in ("company", "standing", "overdue"))
     assert {"start": "2026-03-01T00:00:00Z", "end": "2026-04-01T00:00:00Z"} == found["acme"]["period"]

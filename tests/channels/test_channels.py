@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
@@ -99,6 +100,53 @@ def test_words_of_ones_own(smtp, mailbox):
     assert "dear Acme & <Sons>\n" == message.get_body(["plain"]).get_content().replace("\r\n", "\n")
     assert "<b>Acme &amp; &lt;Sons&gt; 101 </b>" == message.get_body(["html"]).get_content().strip()
     assert "help@us.example" == message["Reply-To"]
+
+
+@pytest.mark.parametrize("of", ["company", "subject"])
+def test_no_header_is_made_of_a_name(smtp, mailbox, of):
+    """Pythons before 2024 decode such a word, and write the line break in it."""
+    word = "=?utf-8?q?=0AReply-To:_evil=40evil.example?="
+    notice = replace(NOTICE, company=word, title=f"{word} has reached tier 2")
+    options = {"subject": lambda notice: notice.company} if of == "subject" else {}
+    mail(smtp(), **options).deliver(notice)
+
+    (message,) = mailbox.messages
+    assert (None, True) == (message["Reply-To"], "utf-8?q?=0AReply-To" in message["Subject"])
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        *(
+            "a@b.example, x@y.example",
+            "Doe, Jane <j@d.example>",
+            "a@b.example;x@y.example",
+            "g: a@b.example, c@d.example;",
+        ),
+        *(
+            "a@b.example\nBcc: x@y.example",
+            "=?utf-8?q?a=2C?= <a@b.example>",
+            "a@b.example (x), c@d.example",
+            "a@b@c",
+            ",",
+        ),
+    ],
+)
+def test_an_address_is_one(smtp, mailbox, to):
+    """Whoever means two says so, in a list; also where a function says it."""
+    with pytest.raises(ConfigurationError, match="an e-mail address"):
+        mail(1, to=to)
+    with pytest.raises(ConfigurationError, match="an e-mail address"):
+        mail(smtp(), to=lambda notice: [to]).deliver(NOTICE)
+
+    assert [] == mailbox.messages
+
+
+def test_a_comma_in_a_name(smtp, mailbox):
+    """In quotes, as everywhere."""
+    mail(smtp(), to=['"Doe, Jane" <j@d.example>', "Zoë <zoe@d.example>"]).deliver(NOTICE)
+
+    assert ["j@d.example", "zoe@d.example"] == mailbox.receivers[0]
 
 
 def test_nobody_is_written_to(smtp, mailbox):

@@ -370,9 +370,29 @@ def test_a_refusal_of_ones_own(govern):
         answer.status, dict(answer.headers)["Content-Type"], dict(answer.headers)["X-Who"],
     )  # fmt: skip
     assert answer.body.decode() == (
-        "<p>a&lt;b&gt; has used 0 of 0: <a href='https://example.com/pay?c=a&lt;b&gt;'>The quota is used up</a> {}</p>"
+        "<p>a&lt;b&gt; has used 0 of 0: <a href='https://example.com/pay?c=a%3Cb%3E'>The quota is used up</a> {}</p>"
     )
     assert "\r" not in Refusal(headers={"X-Who": "{detail}"}).respond(block(detail=nasty)).headers[-1][1]
+
+
+@pytest.mark.parametrize(
+    ("company", "query"),
+    [("a&b=c#d", "a%26b%3Dc%23d"), ("Zoë & Co/1", "Zo%C3%AB%20%26%20Co%2F1"), ("%0d%0aX: 1", "%250d%250aX%3A%201")],
+)
+def test_a_link_is_of_one_company(govern, company, query):
+    """Whatever is in its name."""
+    kit = govern(
+        identify=lambda exchange: company,
+        quotas=[Quota(CALLS, 0)],
+        settle_url="https://example.com/pay?company={company}&why={reason}",
+        refusals={"quota": Refusal(headers={"Link": "<{settle_url}>; rel=payment"})},
+    )
+    exchange = PlainExchange("GET", "/calls")
+    exchange.publish(kit)
+    answer = kit.governor.check(exchange)
+
+    url = f"https://example.com/pay?company={query}&why=quota"
+    assert (url, f"<{url}>; rel=payment") == (json.loads(answer.body)["settle_url"], dict(answer.headers)["Link"])
 
 
 def block(**about):
