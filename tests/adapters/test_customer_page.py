@@ -66,6 +66,16 @@ def test_who_it_is_sees_its_own_usage(ask: Callable[..., Answer], kit: MeterKit)
     assert 4 == sum(row.quantity for row in kit.usage(meter="all"))
 
 
+def test_small_prices_are_written_out(stack: Stack, make_kit: Callable[..., MeterKit]) -> None:
+    """In digits, however small they are."""
+    price = Price.graduated(CALLS, Tier(up_to=2, unit_price="0.0000025"), Tier(unit_price="0.00000015"))
+    app = stack.make(make_kit(CALLS, prices=[price], customer_page="/billing/usage", identify=whose))
+    page = json.loads(stack.call(app, path="/billing/usage", headers={"X-Company": "acme"}).body)
+    tiers = page["meters"][0]["price"]["tiers"]
+
+    assert ["0.0000025", "0.00000015"] == [tier["unit_price"] for tier in tiers]
+
+
 def test_who_is_not_known_sees_nothing(ask: Callable[..., Answer]) -> None:
     """Nor does it help to name a company in the query."""
     answer = ask(company=None)
