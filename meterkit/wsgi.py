@@ -68,7 +68,7 @@ class MeterMiddleware:
             response, start_response = self._check(exchange, start_response)
             if response is not None:
                 self.recorder.refuse(exchange)
-                return _send_response(response, environ, start_response)
+                return self._respond(response, environ, start_response)
         exchange.server_starts = start_response
         app, files = self.app, environ.get("wsgi.file_wrapper")
         try:
@@ -88,6 +88,10 @@ class MeterMiddleware:
         if exchange.outer is not None:
             exchange.retract()
         return body
+
+    def _respond(self, response: Response, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Send *response* in place of the app's."""
+        return _send_response(response, environ, start_response)
 
     def _check(self, exchange: WSGIExchange, start_response: StartResponse) -> tuple[Response | None, StartResponse]:
         """Return a response to send instead of the app's, or None; and the ``start_response`` to use."""
