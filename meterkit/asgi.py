@@ -287,6 +287,8 @@ def _warning(send: Send, warning: str) -> Send:
 
 
 async def _serve_webhook(endpoint: WebhookEndpoint, scope: Scope, receive: Receive, send: Send) -> None:
+    method, signature = scope["method"], raw_headers(scope["headers"]).get("stripe-signature")
+    most = LARGEST_BYTES if endpoint.reads_body(method, signature) else -1
     payload = bytearray()
     more = True
     while more:
@@ -294,10 +296,9 @@ async def _serve_webhook(endpoint: WebhookEndpoint, scope: Scope, receive: Recei
         if message["type"] == "http.disconnect":
             return
         more = message.get("more_body", False)
-        if len(payload) <= LARGEST_BYTES:  # the rest is read and dropped: a client reads only after it has sent all
+        if len(payload) <= most:  # the rest is read and dropped: a client reads only after it has sent all
             payload += message.get("body", b"")
-    signature = raw_headers(scope["headers"]).get("stripe-signature")
-    response = await in_thread(lambda: endpoint.respond(scope["method"], bytes(payload), signature))
+    response = await in_thread(lambda: endpoint.respond(method, lambda: bytes(payload), signature))
     await _send_response(response, send, scope["method"])
 
 

@@ -23,9 +23,10 @@ from meterkit.adapters.bridges import crosses_bridge
 from meterkit.adapters.counted_input import CountedInput, longest_body
 from meterkit.adapters.file_length import rest_of_file
 from meterkit.adapters.wsgi_headers import EnvironHeaders
+from meterkit.adapters.wsgi_input import read_input
 from meterkit.core.responses import WARNING, Response
 from meterkit.core.threads import in_thread
-from meterkit.errors import ConfigurationError
+from meterkit.errors import ConfigurationError, WebhookError
 from meterkit.kit import MeterKit
 from meterkit.metering.exchange import UNREAD, Exchange
 from meterkit.metering.recorder import MARK, Recorder, recorder_of
@@ -150,8 +151,8 @@ class MeterMiddleware:
 
     def _serve_webhook(self, request: HttpRequest) -> HttpResponse:
         assert self._endpoint is not None
-        payload = request.read(LARGEST_BYTES + 1)  # not request.body, which has its own limit, meant for forms
-        response = self._endpoint.respond(request.method or "", payload, request.headers.get("Stripe-Signature"))
+        signature = request.headers.get("Stripe-Signature")
+        response = self._endpoint.respond(request.method or "", lambda: _body(request), signature)
         return _response(response, request)
 
     async def _serve_webhook_async(self, request: HttpRequest) -> HttpResponse:
@@ -306,6 +307,17 @@ def _count_input(request: HttpRequest, exchange: DjangoExchange) -> None:
     elif hasattr(request, "_stream") and not getattr(request, "_read_started", False):
         stream: Any = CountedInput(request._stream, exchange, longest_body(request.META))  # noqa: SLF001 - as Django reads it
         request._stream = stream  # noqa: SLF001
+
+
+def _body(request: HttpRequest) -> bytes:
+    environ = getattr(request, "environ", None)  # under WSGI
+    if environ is not None and not request.META.get("CONTENT_LENGTH") and not hasattr(request, "_body"):
+        return read_input(environ, LARGEST_BYTES + 1)  # in chunks, of which Django would read none
+    try:
+        # Not request.body, which has its own limit, meant for forms.
+        return request.read(LARGEST_BYTES + 1)
+    except OSError as error:
+        raise WebhookError(f"the body broke off: {type(error).__name__}", status=400) from error
 
 
 def _response(response: Response, request: HttpRequest) -> HttpResponse:

@@ -49,7 +49,7 @@ class WebhookError(MeterKitError):
     The request is not a webhook event from Stripe, or cannot be read; nothing was stored.
 
     Attributes:
-        status: HTTP status to respond with: 400 or 413.
+        status: HTTP status to respond with: 400, 411 or 413.
     """
 
     def __init__(self, message: str, *, status: int) -> None:

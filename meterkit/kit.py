@@ -65,8 +65,9 @@ class MeterKit:
         meters: Meters: which exchanges count, and for how much.
         prices: Prices of the meters.
         identify: Function ``Exchange -> str | Identity | None`` that returns the company that pays, and optionally its
-            user. Called once for each exchange that counts, unless the view called ``meterkit.identify()``. Return
-            only what you have authenticated: whoever can choose the result by sending a header chooses who pays.
+            user. Called once for each exchange that counts, unless the view called ``meterkit.identify()``. Required
+            with *governance* and *customer_page*, which call it before the app runs. Return only what you have
+            authenticated: whoever can choose the result by sending a header chooses who pays.
         stripe_key: Stripe's secret key; by default ``STRIPE_SECRET_KEY``. Without one, usage is counted and kept, but
             not reported.
         stripe_base: Base URL of Stripe's API, such as the sandbox's; by default ``METERKIT_STRIPE_BASE``.
@@ -131,7 +132,7 @@ class MeterKit:
     ) -> None:
         self.meters = checked_meters(meters)
         self.prices = checked_prices(prices, self.meters)
-        check_identify(identify)
+        check_identify(identify, governance=governance, customer_page=customer_page)
         self.webhook = checked_webhook(webhook)
         self.clock = checked_clock(clock)
         self._settings = settings_of(
@@ -228,6 +229,25 @@ class MeterKit:
                 f"{company!r:.60} is a Stripe customer id, and pays for itself", reason="company_is_customer"
             )
         self.process().accounts().link(company, customer)
+
+    def refresh(self, company: str) -> None:
+        """
+        Have governance look at *company* anew: ask each ``limit=`` function again, and add up what it has spent.
+
+        For the code that changes a plan, which meterkit cannot know of; what Stripe tells of a customer or subscription
+        does the same. Takes effect with the next flush of each process. Writes to the ledger: not for async views.
+
+        Args:
+            company: Company id, as ``identify=`` returns it.
+
+        Raises:
+            UsageError: It is not such an id.
+            LedgerError: The ledger failed.
+        """
+        from meterkit.accounts.news import ask_again
+
+        ask_again(self.process().database(), checked_id(company, "company"), int(self.clock()))
+        self.process().wake()
 
     def flush(self) -> None:
         """

@@ -14,6 +14,7 @@ from meterkit.adapters.counted_input import CountedInput, longest_body
 from meterkit.adapters.wsgi_body import counted, only_piece
 from meterkit.adapters.wsgi_exchange import WSGIExchange
 from meterkit.adapters.wsgi_headers import EnvironHeaders, decoded
+from meterkit.adapters.wsgi_input import read_input
 from meterkit.core.responses import WARNING, Response
 from meterkit.metering.paths import Target
 from meterkit.metering.recorder import MARK, recorder_of
@@ -74,7 +75,7 @@ class MeterMiddleware:
             response, start_response = self._check(exchange, start_response)
             if response is not None:
                 self.recorder.refuse(exchange)
-                return _send_response(response, environ, start_response)
+                return self._respond(response, environ, start_response)
         if self._reads_requests and environ.get("wsgi.input") is not None:
             environ["wsgi.input"] = CountedInput(environ["wsgi.input"], exchange, longest_body(environ))
         exchange.server_starts = start_response
@@ -96,6 +97,10 @@ class MeterMiddleware:
         if exchange.outer is not None:
             exchange.retract()
         return body
+
+    def _respond(self, response: Response, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Send *response* in place of the app's."""
+        return _send_response(response, environ, start_response)
 
     def _check(self, exchange: WSGIExchange, start_response: StartResponse) -> tuple[Response | None, StartResponse]:
         """Return a response to send instead of the app's, or None; and the ``start_response`` to use."""
@@ -139,10 +144,8 @@ def _tracking_files(
 
 
 def _serve_webhook(endpoint: WebhookEndpoint, environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
-    length = environ.get("CONTENT_LENGTH") or "0"
-    size = int(length) if length.isascii() and length.isdigit() else 0
-    payload = environ["wsgi.input"].read(min(size, LARGEST_BYTES + 1))
-    response = endpoint.respond(environ["REQUEST_METHOD"], payload, environ.get("HTTP_STRIPE_SIGNATURE"))
+    signature = environ.get("HTTP_STRIPE_SIGNATURE")
+    response = endpoint.respond(environ["REQUEST_METHOD"], lambda: read_input(environ, LARGEST_BYTES + 1), signature)
     return _send_response(response, environ, start_response)
 
 

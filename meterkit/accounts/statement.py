@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -18,7 +19,7 @@ from meterkit.ledger.database import Database
 from meterkit.metering.meter import Meter
 from meterkit.pricing.cost import CostCalculator
 from meterkit.pricing.preview import previews
-from meterkit.pricing.price import Price
+from meterkit.pricing.price import Money, Price
 
 MONTHS = 12
 
@@ -81,7 +82,7 @@ def statement(
         if overdue is None
         else {
             "invoice": overdue.number,
-            "amount": str(overdue.amount),
+            "amount": _decimal(overdue.amount),
             "currency": overdue.currency,
             "url": overdue.url,
         },
@@ -118,8 +119,8 @@ def _price(price: Price, used: int) -> dict[str, Any]:
     tiers = [
         {
             "up_to": tier.up_to,
-            "unit_price": str(tier.unit_price),
-            "flat_price": None if tier.flat_price is None else str(tier.flat_price),
+            "unit_price": _decimal(tier.unit_price),
+            "flat_price": None if tier.flat_price is None else _decimal(tier.flat_price),
         }
         for tier in price.tiers
     ]
@@ -146,13 +147,13 @@ def _invoices(database: Database, company: str, now: int) -> list[dict[str, Any]
         {
             "subscription": each.subscription,
             "currency": each.currency,
-            "total": str(each.total),
+            "total": _decimal(each.total),
             "period": {"start": _instant(each.period_start), "end": _instant(each.period_end)},
             "lines": [
                 {
                     "quantity": line.quantity,
-                    "unit_price": str(line.unit_price),
-                    "amount": str(line.amount),
+                    "unit_price": _decimal(line.unit_price),
+                    "amount": _decimal(line.amount),
                     "tier": line.tier,
                 }
                 for line in each.lines
@@ -178,6 +179,11 @@ def _months(connection: sa.Connection, company: str, meters: Mapping[str, Meter]
     return [
         {"month": _instant(month.start)[:7], "used": of_month} for month, of_month in zip(months, used, strict=True)
     ]
+
+
+def _decimal(amount: Money) -> str:
+    """Return an amount in digits, never in exponents, which ``str`` uses below a millionth."""
+    return f"{Decimal(amount):f}"
 
 
 def _instant(moment: int) -> str:

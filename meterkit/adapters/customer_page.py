@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from meterkit.core.responses import Response, json_response
+from meterkit.core.responses import Response, json_response, response
 from meterkit.errors import ConfigurationError, LedgerError
 from meterkit.governance.limits import LimitCache
 from meterkit.metering.exchange import Exchange
@@ -52,6 +52,8 @@ class CustomerPage:
 
     def respond(self, exchange: Exchange) -> Response:
         """Return the response to *exchange*, which is not metered. Reads the ledger; never raises."""
+        if exchange.method == "OPTIONS":  # of a browser, to which what adds CORS headers then answers
+            return response(200, b"", ("Allow", "GET, HEAD, OPTIONS"))
         if exchange.method not in ("GET", "HEAD"):
             return json_response(405, {"error": "only GET and HEAD are allowed"}, ("Allow", "GET, HEAD"))
         try:

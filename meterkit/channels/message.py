@@ -7,8 +7,9 @@ import html
 import inspect
 from collections.abc import Callable, Iterable
 from datetime import datetime, timezone
+from email import policy
 from email.message import EmailMessage
-from email.utils import format_datetime, parseaddr
+from email.utils import format_datetime, getaddresses, parseaddr
 from typing import Any, TypeAlias
 
 from meterkit.core.text_templates import checked_template, fill
@@ -98,8 +99,7 @@ class EmailTemplate:
     def compose(self, notice: Notice, to: list[str]) -> EmailMessage:
         """Return the e-mail; its ``Message-ID`` is derived from the notice's key, so duplicates can be detected."""
         message = EmailMessage()
-        values = values_of(notice)
-        message["Subject"] = " ".join(_filled(self._subject, notice, {**values, "table": ""}).split())
+        message["Subject"] = self.subject(notice)
         if self._sender is not None:
             message["From"] = self._sender
         message["To"] = ", ".join(to)
@@ -116,8 +116,13 @@ class EmailTemplate:
         return message
 
     def subject(self, notice: Notice) -> str:
-        """Return the subject, in one line."""
-        return " ".join(_filled(self._subject, notice, values_of(notice)).split())
+        """
+        Return the subject, in one line, and without encoded words (RFC 2047).
+
+        Pythons before CVE-2024-6923 was mended decode such a word, and write the line break in it: a company's name
+        could add headers.
+        """
+        return " ".join(_filled(self._subject, notice, values_of(notice)).split()).replace("=?", "= ?")
 
     def text(self, notice: Notice) -> str:
         """Return the plain part."""
@@ -148,11 +153,22 @@ def check_address(address: Any, what: str) -> None:
     Raises:
         ConfigurationError: It is not.
     """
-    plain = parseaddr(address)[1] if isinstance(address, str) else ""
-    if not plain or plain.count("@") != 1 or any(each in address for each in "\r\n") or " " in plain:
+    if not isinstance(address, str) or not _is_one_address(address):
         raise ConfigurationError(
             f"{what} must be an e-mail address such as 'billing@example.com', not {address!r:.200}"
         )
+
+
+def _is_one_address(address: str) -> bool:
+    found = getaddresses([address])
+    plain = found[0][1]
+    if len(found) != 1 or plain.count("@") != 1 or not address.isprintable() or " " in plain or "=?" in address:
+        return False
+    try:  # as the header will be read again, by a parser with other rules
+        header: Any = policy.default.header_factory("To", address)
+        return [each.addr_spec for each in header.addresses] == [plain]
+    except Exception:  # it has faults of its own
+        return False
 
 
 def _rows(notice: Notice) -> list[tuple[str, str]]:

@@ -19,6 +19,15 @@ def instant(moment: int) -> str:
     return datetime.fromtimestamp(moment, tz=timezone.utc).strftime("%Y-%m-%dT%H:%MZ")
 
 
+def printable(text: object) -> str:
+    """
+    Return *text* without control characters, except line breaks.
+
+    A customer's name in Stripe may contain a terminal's escape sequences, which would rewrite what the operator reads.
+    """
+    return "".join(each if each.isprintable() or each == "\n" else "\N{REPLACEMENT CHARACTER}" for each in str(text))
+
+
 def tables_for(arguments: argparse.Namespace, module: str = "meterkit.cli.tables.usage") -> ModuleType | None:
     """Return the module that prints tables, or None with ``--json``."""
     if arguments.json:

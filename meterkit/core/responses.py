@@ -33,6 +33,7 @@ REASONS = {
     402: "Payment Required",
     403: "Forbidden",
     405: "Method Not Allowed",
+    411: "Length Required",
     413: "Content Too Large",
     429: "Too Many Requests",
     500: "Internal Server Error",
@@ -41,8 +42,13 @@ REASONS = {
 
 
 def response(status: int, body: bytes, *headers: tuple[str, str], media_type: str = "application/json") -> Response:
-    """Return a response that must not be cached: it may be out of date within seconds."""
-    standard = [("Content-Type", media_type), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
+    """Return a response that must not be cached, because it may be out of date within seconds, nor taken for HTML."""
+    standard = [
+        ("Content-Type", media_type),
+        ("Content-Length", str(len(body))),
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+    ]
     return Response(status, REASONS.get(status, "Unknown"), [*standard, *headers], body)
 
 

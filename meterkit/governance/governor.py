@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from meterkit.core import threads
 from meterkit.core.problems import Problems
@@ -145,6 +146,8 @@ class Governor:
             self.ready.wait(READY_SECONDS)  # without a snapshot, no unit could be reserved
         snapshot = self._snapshot
         company = self._recorder.identity.early(exchange)
+        if company is None:
+            exchange.passed_unidentified = True
         is_known = company is not None and snapshot is not None and company in snapshot.standings.known
         if self._governance.unknown == "block" and not is_known:
             return _unknown(company, is_ready=snapshot is not None), True
@@ -224,7 +227,7 @@ class Governor:
         if block.settle_url is not None or url is None:
             return block
         values = {name: getattr(block, name) for name in block.__dataclass_fields__}
-        return replace(block, settle_url=fill(url, values))
+        return replace(block, settle_url=fill(url, values, escape=lambda text: quote(text, safe="", errors="replace")))
 
     def _respond(self, block: Block) -> Response:
         refusal = self._governance.refusals.get(block.reason)

@@ -1,4 +1,4 @@
-"""The limit that a quota sets for each company; the application is called at most once in ten minutes."""
+"""The limit that a quota sets for each company; without news, the application is called once in ten minutes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from meterkit.core.problems import Problems
 from meterkit.governance.policy import Quota
 
 KEPT_SECONDS = 600
-"""How long the result of a ``limit=`` function holds; it may follow from a plan, which may change."""
+"""How long the result of a ``limit=`` function holds without news of the company; it may follow from a plan."""
 
 RETRY_SECONDS = 60
 """How long a ``limit=`` function that raised for a company is not called again; the previous limit holds meanwhile."""
@@ -59,13 +59,21 @@ class LimitCache:
         found = self._known.get(company)
         return found.value if found is not None and self._clock() < found.until else self._call(company, found)
 
-    def refresh(self, companies: Iterable[str]) -> None:
+    def refresh(self, companies: Iterable[str], *, anew: Iterable[str] = ()) -> None:
         """
         Get the limits of *companies*, and renew all that expire soon. For a background thread, never a request.
+
+        Args:
+            companies: Companies that may have no limit yet.
+            anew: Companies whose limit, if it is known, may have changed: the application is called at once.
         """
         if not callable(self.quota.limit):
             return
         now = self._clock()
+        for company in anew:
+            known = self._known.get(company)
+            if known is not None:
+                self._call(company, known)
         for company in companies:
             self.get(company)
         if not self._next_refresh - RETRY_SECONDS <= now < self._next_refresh:  # also after a clock that stepped back

@@ -128,6 +128,10 @@ class Reservations:
     def _used(self, connection: sa.Connection, company: str, request: ReservationRequest) -> int:
         """Return the most that can have been used: the ledger's usage, others' reservations and this process's own."""
         pair = (company, request.meter)
+        # What is under way first: a request that ends meanwhile is then in both, and not in neither. That may block one
+        # request too early, until the next looks again; the other order would allow one too many.
+        with self._lock:
+            in_flight = sum(reservation.pair == pair for reservation in self._in_flight())
         own = self._journal.unfolded(pair)
         folds, holds = schema.folds, schema.holds
         folded = set(connection.scalars(sa.select(folds.c.generation).where(folds.c.generation.in_(own))))
@@ -139,8 +143,6 @@ class Reservations:
                 holds.c.generation.not_in(own),
             )
         )
-        with self._lock:
-            in_flight = sum(reservation.pair == pair for reservation in self._in_flight())
         counted = sum(quantity for generation, quantity in own.items() if generation not in folded)
         ledger = used_since(connection, {company: request.since}).get(pair, 0)
         return ledger + int(others or 0) + in_flight + counted

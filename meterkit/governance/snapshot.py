@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
+from meterkit.accounts.news import NewsReader
 from meterkit.accounts.period_usage import Pair, UsageByPeriod
 from meterkit.accounts.standing import Standings, standings
 from meterkit.core.periods import DAY, Period
@@ -91,6 +92,7 @@ class SnapshotBuilder:
             self._usage["period"] = usage["period"]
         self._changes = {kind: each.changes() for kind, each in self._usage.items()}
         self._caps: dict[str, Block] = {}
+        self._news = NewsReader()
 
     def build(self, now: int) -> Snapshot:
         """
@@ -104,17 +106,24 @@ class SnapshotBuilder:
         """
         with self._database.snapshot() as connection:
             found = standings(connection, now=now)
+            news = self._news.read(connection, now)
         for usage in self._usage.values():
             usage.refresh(now)
         pending = {kind: changes.pending() for kind, changes in self._changes.items()}
         for each in self._quotas:
-            each.limits.refresh({company for company, meter in pending[each.quota.per] if meter == each.meter})
+            companies = {company for company, meter in pending[each.quota.per] if meter == each.meter}
+            each.limits.refresh(companies, anew=news.companies)
         if self._governance.spending_cap is not None:
-            self._update_caps({company for company, _ in pending["period"]})
+            self._update_caps({company for company, _ in pending["period"]} | self._spenders(news.companies))
         for kind, changes in self._changes.items():
             changes.settle(pending[kind])
+        self._news.settle(news)
         blocks = {**self._caps, **_blocks(found, self._governance, now)}
         return Snapshot(blocks, found, self._quotas)
+
+    def _spenders(self, companies: set[str]) -> set[str]:
+        """Return those of *companies* that have usage, so that they may have reached the cap."""
+        return companies & {company for company, _ in self._usage["period"].pairs()} if companies else set()
 
     def _update_caps(self, companies: set[str]) -> None:
         """Compute what the usage of *companies* costs, and block those that have reached the cap."""

@@ -209,9 +209,10 @@ def _parsed(url: str) -> sa.URL:
     try:
         return sa.make_url(url)
     except (SQLAlchemyError, ValueError):
-        shown = url.rsplit("@", 1)[-1]  # the part before it may contain a password
+        # Nothing of it is shown: where it cannot be parsed, the password may be anywhere.
         raise LedgerError(
-            f"ledger= must be a database URL such as sqlite:///path or postgresql+psycopg://...; it ends in {shown!r}"
+            "ledger= is not a valid database URL: check the port, and write characters such as / and : in the password "
+            "as %2F and %3A"
         ) from None
 
 

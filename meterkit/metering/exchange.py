@@ -108,6 +108,7 @@ class Exchange:
         identity: Identity that the view set with `identify`; None if it did not.
         identified: Company, or company and user, that ``identify=`` returned before the app ran; None if not known.
         warning: Why the exchange would be blocked if blocking were on, for a response header; None if it would not.
+        passed_unidentified: Whether governance had to let it pass because its company was not known.
         skipped: Whether the view called `skip`.
         begun: Whether part of the response has been sent, so that its status and headers are final.
         closed: Whether the exchange has been counted, or found not to need counting.
@@ -145,6 +146,7 @@ class Exchange:
 
     # Only some exchanges have these: class attributes cost a request nothing, and a slot that is filled does.
     identity: Identity | None = None
+    passed_unidentified: bool = False
     skipped: bool = False
     warning: str | None = None
     said: list[tuple[str, int | str]] | tuple[()] = ()

@@ -29,12 +29,14 @@ class IdentityResolver:
 
     def early(self, exchange: Exchange, *, quiet: bool = False) -> str | None:
         """
-        Return the company by ``identify=`` before the app runs; None if not known yet, so it is called again.
+        Return the company as known before the view runs; None if it is not yet, so ``identify=`` is called again.
 
         If *quiet*, an ``identify=`` that raises is no problem: a browser's preflight lacks what it reads.
         """
         if exchange.identified is not None:
             return both_of(exchange.identified)[0] or None
+        if exchange.identity is not None:  # named by other middleware, in Django
+            return both_of(self.checked(exchange.identity))[0] or None
         try:
             who = self._identify(exchange)
         except Exception as error:

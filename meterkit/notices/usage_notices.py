@@ -129,7 +129,7 @@ def _tier(usage: CompanyUsage, price: Price, rule: Notify, now: int) -> Iterator
     company = usage.company
     if "tier_crossed" in rule.kinds and reached and rule.tier in (None, reached[-1]):
         number = reached[-1]
-        cost = f"{price.tiers[number - 1].unit_price} {price.currency.upper()}"
+        cost = f"{price.tiers[number - 1].unit_price:f} {price.currency.upper()}"
         title = f"{company} has reached tier {number} of {meter}"
         text = f"{company} has used {used:,} {meter} in this billing period; in tier {number}, a unit costs {cost}."
         about = _about(price, number, used)
@@ -156,6 +156,6 @@ def _about(price: Price, number: int, used: int) -> dict[str, Value]:
         "meter": price.meter.name,
         "used": used,
         "tier": number,
-        "unit_price": str(tier.unit_price),
+        "unit_price": f"{tier.unit_price:f}",
         "currency": price.currency,
     }

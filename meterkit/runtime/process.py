@@ -164,6 +164,10 @@ class ProcessRuntime:
         self._wake.ring()
         return self.journal
 
+    def wake(self) -> None:
+        """Flush soon, if this process flushes at all."""
+        self._wake.ring()
+
     def close(self) -> None:
         """Flush a last time if that takes only a moment, stop the threads, and close all files."""
         if self._database is not None:

@@ -10,10 +10,13 @@ from __future__ import annotations
 import inspect
 import logging
 import os
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeAlias
+from urllib.parse import urlsplit
 
 from meterkit.errors import ConfigurationError
 from meterkit.metering.meter import Meter
@@ -107,12 +110,13 @@ def settings_of(
     Raises:
         ConfigurationError: A setting is wrong; the message says how to correct it.
     """
+    key = checked_key(stripe_key or os.environ.get("STRIPE_SECRET_KEY") or None)
     directory = checked_directory(data_dir or os.environ.get("METERKIT_DATA_DIR") or ".meterkit")
     return Settings(
         data_dir=directory,
         ledger=checked_ledger(ledger or os.environ.get("METERKIT_LEDGER") or f"sqlite:///{directory}/ledger.sqlite"),
-        stripe_key=checked_key(stripe_key or os.environ.get("STRIPE_SECRET_KEY") or None),
-        stripe_base=checked_base(stripe_base or os.environ.get("METERKIT_STRIPE_BASE") or None),
+        stripe_key=key,
+        stripe_base=checked_base(stripe_base or os.environ.get("METERKIT_STRIPE_BASE") or None, key),
         flush_interval=positive(flush_interval, "flush_interval"),
         report_interval=positive(report_interval, "report_interval"),
         report_via=checked_word(report_via, "report_via", ("v1", "stream")),
@@ -184,9 +188,17 @@ def checked_prices(prices: Any, meters: dict[str, Meter]) -> tuple[Price, ...]:
     return tuple(found)
 
 
-def check_identify(identify: Any) -> None:
-    """Check that *identify* is None, or can be called when the response is complete."""
+def check_identify(identify: Any, *, governance: Any = None, customer_page: Any = None) -> None:
+    """Check that *identify* can be called when the response is complete; or is None, if nothing needs it earlier."""
     if identify is None:
+        early = "governance=" if governance is not None else "customer_page=" if customer_page is not None else ""
+        if early:
+            raise ConfigurationError(
+                f"{early} needs identify=, a function that returns the company before the app runs, such as "
+                "lambda exchange: COMPANIES.get(exchange.headers.get('x-api-key')): meterkit.identify() in a view "
+                "comes too late, so nothing would be blocked or shown. A kit that only calls record() may pass "
+                "lambda exchange: None"
+            )
         return
     if not callable(identify):
         raise ConfigurationError(
@@ -268,20 +280,40 @@ def checked_days(days: Any) -> int | None:
     )
 
 
-def checked_base(base: Any) -> str | None:
-    """Return *base*, a URL with its scheme, or None."""
+def checked_base(base: Any, key: str | None) -> str | None:
+    """Return *base*, a URL with its scheme, or None; *key* is the one that will be sent there."""
     if base is None:
         return None
     if not isinstance(base, str) or not base.startswith(("http://", "https://")):
-        raise ConfigurationError(f"stripe_base= must be a URL such as 'http://127.0.0.1:12111', not {base!r}")
+        given = f", not {base!r:.100}" if "@" not in str(base) else ""  # there may be a password before it
+        raise ConfigurationError(f"stripe_base= must be a URL such as 'http://127.0.0.1:12111'{given}")
+    if base.startswith("http://") and is_live(key) and not _is_loopback(base):
+        raise ConfigurationError(
+            "stripe_base= begins with http://, so the live key would leave this machine unencrypted: use https://, or "
+            "a test key"
+        )
     return base
+
+
+def _is_loopback(base: str) -> bool:
+    try:
+        host = urlsplit(base).hostname or ""
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def checked_ledger(url: Any) -> str:
     """Return *url*, the URL of a database that can hold the ledger."""
     if not isinstance(url, str) or not url.startswith(("sqlite:///", "postgresql+psycopg://")):
-        shown = str(url).split("@")[-1]  # there may be a password before it
-        raise ConfigurationError(f"ledger= must be 'sqlite:///path' or 'postgresql+psycopg://...', not {shown!r}")
+        scheme = re.match(r"[a-z][a-z0-9+.-]{0,40}://", url) if isinstance(url, str) else None
+        given = f"; it begins with {scheme[0]!r}" if scheme else ""  # no more is shown: a password may be anywhere
+        raise ConfigurationError(f"ledger= must be 'sqlite:///path' or 'postgresql+psycopg://...'{given}")
+    if url.count("@") > 1 and not url.startswith("sqlite"):
+        raise ConfigurationError(
+            "ledger= has more than one '@', so it is not clear where the password ends: write %40 for each but the one "
+            "before the host"
+        )
     path, _, options = url.removeprefix("sqlite:///").partition("?")
     if path in ("", ":memory:") or "mode=memory" in options:
         raise ConfigurationError("ledger= must be a file, because usage in memory would not outlive the process")

@@ -20,6 +20,8 @@ import httpx
 import stripe
 from stripe import StripeClient
 
+from meterkit.core.http_logging import Unlogged
+
 __all__ = ["HTTPXClient", "StripeClient", "connect", "may_have_arrived", "plain"]
 
 TIMEOUT = httpx.Timeout(10.0, connect=3.0)
@@ -97,7 +99,8 @@ class HTTPXClient(stripe.HTTPClient):
         )
         self._started = monotonic()
         try:
-            response = self._client.send(request, stream=True)
+            with Unlogged():
+                response = self._client.send(request, stream=True)
             try:
                 text = _read(response).decode("utf-8", "replace")
             finally:

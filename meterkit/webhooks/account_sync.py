@@ -201,9 +201,11 @@ class AccountSync:
     def _sync(self, lease: Lease, found: SyncResult) -> None:
         v1, now = self._stripe.v1, int(self._clock())
         for customers in _pages(v1.customers.list({"limit": PAGE_SIZE}).auto_paging_iter()):
-            self._store(lease, [customer_of(each, self._metadata_key, now) for each in customers], found)
+            read_at = int(self._clock())  # a sync takes minutes, and `accounts.news` looks for what is of late
+            self._store(lease, [customer_of(each, self._metadata_key, read_at) for each in customers], found)
         for subscriptions in _pages(v1.subscriptions.list({"limit": PAGE_SIZE, "status": "all"}).auto_paging_iter()):
-            self._store(lease, [subscription_of(each, self._catalog, now) for each in subscriptions], found)
+            read_at = int(self._clock())
+            self._store(lease, [subscription_of(each, self._catalog, read_at) for each in subscriptions], found)
         unpaid = v1.invoices.list({"limit": PAGE_SIZE, "status": "open"})
         recent = v1.invoices.list({"limit": PAGE_SIZE, "created": {"gte": now - RECENT_SECONDS}})
         for invoices in _pages(chain(unpaid.auto_paging_iter(), recent.auto_paging_iter())):

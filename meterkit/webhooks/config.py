@@ -9,7 +9,7 @@ from typing import Any
 
 from meterkit.errors import ConfigurationError
 
-LARGEST_BYTES = 16 * 1024 * 1024
+LARGEST_BYTES = 256 * 1024
 """Largest request body, in bytes. Stripe's events have a few thousand; a larger request is not from Stripe."""
 
 
@@ -66,8 +66,9 @@ def checked_webhook(webhook: Any) -> Webhook | None:
         ConfigurationError: It is neither.
     """
     if webhook is not None and not isinstance(webhook, Webhook):
-        raise ConfigurationError(
-            f"webhook= must be a Webhook, such as Webhook('/stripe/webhook', secret='whsec_...'), not {webhook!r:.200}"
+        raise ConfigurationError(  # what was given is not shown: the likeliest mistake is the secret itself
+            "webhook= must be a Webhook, such as Webhook('/stripe/webhook', secret='whsec_...'), not a "
+            f"{type(webhook).__name__}"
         )
     return webhook
 

@@ -11,6 +11,14 @@ from collections.abc import Callable
 from meterkit.core.problems import Problems
 from meterkit.core.responses import Response, json_response
 from meterkit.errors import LedgerError, WebhookError
+from meterkit.webhooks.signature import parse_signature
+
+ERRORS = {
+    400: "not an event signed with this endpoint's secret",
+    411: "the length of the body is unknown; send Content-Length",
+    413: "the body is too large",
+}
+"""What a client is told, by status."""
 
 
 class WebhookEndpoint:
@@ -28,23 +36,38 @@ class WebhookEndpoint:
         self._receive = receive
         self._problems = problems
 
-    def respond(self, method: str, payload: bytes, signature: str | None) -> Response:
+    def reads_body(self, method: str, signature: str | None) -> bool:
+        """
+        Return whether the body of a request is worth reading: it may be from Stripe.
+
+        Args:
+            method: HTTP method.
+            signature: Value of the header ``Stripe-Signature``, or None.
+        """
+        try:
+            parse_signature(signature)
+        except WebhookError:
+            return False
+        return method == "POST"
+
+    def respond(self, method: str, read: Callable[[], bytes], signature: str | None) -> Response:
         """
         Store the event, and return the response. Never raises; waits for the ledger.
 
         Args:
             method: HTTP method; only POST is accepted.
-            payload: Body of the request, of which at most one byte over `LARGEST_BYTES` was read.
-            signature: Value of the header ``Stripe-Signature``.
+            read: Function that returns the body of the request, up to one byte over `LARGEST_BYTES`, or raises
+                WebhookError. Not called if `reads_body` returns False.
+            signature: Value of the header ``Stripe-Signature``, or None.
         """
         if method != "POST":
             return json_response(405, {"error": "use POST"}, ("Allow", "POST"))
         try:
-            self._receive(payload, signature)
+            self._receive(read() if self.reads_body(method, signature) else b"", signature)
         except WebhookError as error:  # its message is for the operator, not for the client
-            if error.status == 413:
-                return json_response(413, {"error": "the body is too large"})
-            return json_response(400, {"error": "not an event signed with this endpoint's secret"})
+            if error.status == 411:
+                self._problems.note("webhook_unreadable", f"a webhook request could not be read: {error}")
+            return json_response(error.status, {"error": ERRORS.get(error.status, ERRORS[400])})
         except LedgerError:
             return json_response(503, {"error": "the event could not be stored; send it again"})
         except Exception as error:

@@ -11,17 +11,20 @@ import json
 from datetime import datetime
 from typing import Any
 
-import stripe
-
 from meterkit.accounts.inbox import ParsedEvent
 from meterkit.errors import WebhookError
 from meterkit.webhooks.config import LARGEST_BYTES, Webhook
+from meterkit.webhooks.signature import parse_signature
 
 SYNCED = ("customer", "subscription", "invoice")
 """Types of objects whose state the ledger keeps."""
 
 METER_ERROR_EVENTS = ("v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found")
 """Types of thin events about meter events that Stripe dropped after accepting them."""
+
+
+LATEST_SECONDS = 1 << 40
+"""Latest time of an event, Unix seconds: some thirty thousand years from now, which every database can store."""
 
 
 def read(
@@ -38,36 +41,38 @@ def read(
         livemode: Whether the account's key is a live one; None if that is unknown.
 
     Raises:
-        WebhookError: It is not a Stripe event, or was signed too long ago.
+        WebhookError: It is not a Stripe event, or was signed too long ago. Whatever the arguments are, no other error
+            is raised.
     """
-    body = payload.encode() if isinstance(payload, str) else bytes(payload)
+    parsed = parse_signature(signature)
+    body = _body(payload)
     if len(body) > LARGEST_BYTES:
         raise WebhookError("the body is too large", status=413)
-    _verify(body, signature, webhook, now)
+    if not parsed.signs(body, webhook.secrets):
+        raise WebhookError("the signature is not valid; check that secret= is the secret of this endpoint", status=400)
+    age = now - parsed.signed_at
+    if age > webhook.tolerance:
+        raise WebhookError(
+            f"the signature is {age:.0f} seconds old; if Stripe has just sent it, this machine's clock is ahead: "
+            "correct it",
+            status=400,
+        )
     try:
-        event = json.loads(body)
+        event = json.loads(body.decode())
         return _parsed(event, livemode=livemode)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         raise WebhookError("the body is not an event", status=400) from None
 
 
-def _verify(body: bytes, signature: str | None, webhook: Webhook, now: float) -> None:
-    header = signature or ""
-    for secret in webhook.secrets:
-        try:
-            # Without its tolerance check, which does not use the kit's clock.
-            stripe.WebhookSignature.verify_header(body.decode("utf-8"), header, secret, tolerance=None)
-        except (stripe.SignatureVerificationError, ValueError):
-            continue
-        signed_at = int(dict(each.split("=", 1) for each in header.split(","))["t"])
-        if now - signed_at > webhook.tolerance:
-            raise WebhookError(
-                f"the signature is {now - signed_at:.0f} seconds old; if Stripe has just sent it, this machine's clock "
-                "is ahead: correct it",
-                status=400,
-            )
-        return
-    raise WebhookError("the signature is not valid; check that secret= is the secret of this endpoint", status=400)
+def _body(payload: object) -> bytes:
+    if isinstance(payload, bytes | bytearray | memoryview):
+        return bytes(payload)
+    if not isinstance(payload, str):
+        raise WebhookError(f"the payload must be the request's body as bytes, not {type(payload).__name__}", status=400)
+    try:
+        return payload.encode()
+    except UnicodeEncodeError:
+        raise WebhookError("the body is not valid UTF-8, so it is not from Stripe", status=400) from None
 
 
 def _parsed(event: dict[str, Any], *, livemode: bool | None) -> ParsedEvent:
@@ -81,16 +86,16 @@ def _parsed(event: dict[str, Any], *, livemode: bool | None) -> ParsedEvent:
         id=_text(event["id"]),
         type=_text(event["type"]),
         created=_seconds(event["created"]),
-        object_type=kind[:80],
-        object_id=identity[:255],
-        reason=_reason_to_ignore(event, kind, identity, livemode=livemode),
+        object_type=_printable(kind[:80]),
+        object_id=_printable(identity[:255]),
+        reason=_printable(_reason_to_ignore(event, kind, identity, livemode=livemode)),
     )
 
 
 def _reason_to_ignore(event: dict[str, Any], kind: str, identity: str, *, livemode: bool | None) -> str:
     """Return why *event* needs no action; empty if it does."""
     if event.get("account") or event.get("context"):
-        return f"it belongs to another account, {event.get('account') or event.get('context')}"
+        return f"it belongs to another account, {event.get('account') or event.get('context')!s:.100}"
     if livemode is not None and event.get("livemode") is not livemode:
         return f"it is a {'live' if event.get('livemode') else 'test'} mode event, but the key is not"
     if kind not in (*SYNCED, "v2.core.event") or not identity or identity.startswith("upcoming_in_"):
@@ -101,9 +106,19 @@ def _reason_to_ignore(event: dict[str, Any], kind: str, identity: str, *, livemo
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= 255:
         raise ValueError
-    return value
+    return _printable(value)
+
+
+def _printable(text: str) -> str:
+    """Return *text*, which a database can store: with no lone surrogates and no NUL."""
+    if not text.isprintable():
+        raise ValueError
+    return text
 
 
 def _seconds(value: Any) -> int:
     """Return the time of an event in Unix seconds, from an integer or an RFC 3339 time."""
-    return value if isinstance(value, int) else int(datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp())
+    seconds = value if type(value) is int else int(datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp())
+    if not 0 <= seconds <= LATEST_SECONDS:
+        raise ValueError
+    return seconds

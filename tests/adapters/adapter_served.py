@@ -9,7 +9,7 @@ from adapter_django import django_handler
 from adapter_drivers import LOG
 from adapter_stacks import STACKS, Stack
 
-from meterkit import Meter, MeterKit
+from meterkit import Meter, MeterKit, Webhook
 
 kit = MeterKit(
     meters=[
@@ -18,6 +18,7 @@ kit = MeterKit(
         Meter("bytes", path="*", value="response_bytes"),
     ],
     identify=lambda exchange: "acme",
+    webhook=Webhook("/stripe/webhook", secret="whsec_of_this_endpoint"),
     flush_interval=3600.0,
 )
 

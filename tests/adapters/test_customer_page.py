@@ -54,7 +54,8 @@ def test_who_it_is_sees_its_own_usage(ask: Callable[..., Answer], kit: MeterKit)
     kit.flush()
 
     assert [200, 200] == [answer.status for answer in answers.values()]
-    assert "no-store" == {name.lower(): value for name, value in answers["acme"].headers}["cache-control"]
+    headers = {name.lower(): value for name, value in answers["acme"].headers}
+    assert ("no-store", "nosniff") == (headers["cache-control"], headers["x-content-type-options"])
     assert {"acme": 3, "globex": 1} == {company: each["meters"][0]["used"] for company, each in found.items()}
     assert ("acme", "unknown", None) == tuple(found["acme"][name] for name in ("company", "standing", "overdue"))
     assert {"start": "2026-03-01T00:00:00Z", "end": "2026-04-01T00:00:00Z"} == found["acme"]["period"]
@@ -63,6 +64,16 @@ def test_who_it_is_sees_its_own_usage(ask: Callable[..., Answer], kit: MeterKit)
     assert ["2025-04", "2026-03"] == [found["acme"]["months"][at]["month"] for at in (0, -1)]
     assert {"calls": 3, "all": 3} == found["acme"]["months"][-1]["used"]
     assert 4 == sum(row.quantity for row in kit.usage(meter="all"))
+
+
+def test_small_prices_are_written_out(stack: Stack, make_kit: Callable[..., MeterKit]) -> None:
+    """In digits, however small they are."""
+    price = Price.graduated(CALLS, Tier(up_to=2, unit_price="0.0000025"), Tier(unit_price="0.00000015"))
+    app = stack.make(make_kit(CALLS, prices=[price], customer_page="/billing/usage", identify=whose))
+    page = json.loads(stack.call(app, path="/billing/usage", headers={"X-Company": "acme"}).body)
+    tiers = page["meters"][0]["price"]["tiers"]
+
+    assert ["0.0000025", "0.00000015"] == [tier["unit_price"] for tier in tiers]
 
 
 def test_who_is_not_known_sees_nothing(ask: Callable[..., Answer]) -> None:

@@ -19,8 +19,10 @@ from django.conf.urls.i18n import i18n_patterns
 from django.http import FileResponse, HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import path
+from guard import GUARD
 
-from meterkit import Meter, MeterKit
+import meterkit
+from meterkit import Governance, Meter, MeterKit, Quota
 
 Counted = Callable[[], dict[str, int]]
 
@@ -138,6 +140,30 @@ def test_what_is_no_exception_to_django(make_kit: Callable[..., MeterKit], is_as
 def answering_nothing(get_response: Any) -> Any:
     """A middleware that forgets to return."""
     return lambda request: None
+
+
+def naming_globex(get_response: Any) -> Any:
+    """A middleware that authenticates."""
+
+    def middleware(request: Any) -> Any:
+        meterkit.identify("globex")
+        return get_response(request)
+
+    return middleware
+
+
+def test_a_middleware_that_says_who_it_is(make_kit: Callable[..., MeterKit]) -> None:
+    """
+    Is in time for a quota, because Django asks governance just before the view.
+    """
+    calls = Meter("calls", path="*", status="*")
+    kit = make_kit(calls, identify=lambda exchange: None, governance=Governance(quotas=[Quota(calls, 2)]))
+    kit.governor.begin()
+    assert kit.governor.ready.wait(GUARD)
+    metered = django_handler(kit, MIDDLEWARE=[METER, f"{__name__}.naming_globex"])
+
+    assert [201, 201, 429] == [call_wsgi(metered, path="/whole").status for _ in range(3)]
+    assert "identified_late" not in kit.health()["problems"]
 
 
 def test_a_middleware_that_answers_nothing(kit: MeterKit, counted: Counted) -> None:

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,9 @@ from adapter_stacks import STACKS, Stack
 from adapter_usage import usage_of
 
 from meterkit import Meter, MeterKit
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "webhooks"))
+from signed import body_of, signature_of, snapshot
 
 HERE = Path(__file__).parent
 READY = re.compile(r"(?:Listening at: |running on )http://127\.0\.0\.1:(\d+)")
@@ -100,3 +104,21 @@ def test_a_real_server(stack: Stack, tmp_path: Path, make_kit: Callable[..., Met
     kit = make_kit(Meter("succeeded"), data_dir=tmp_path)
 
     assert {"succeeded": 5 + leaves, "broke": 2, "bytes": 5 + 13 + 13 + 4 * leaves} == usage_of(kit)
+
+
+@pytest.mark.parametrize("stack", STACKS, ids=lambda stack: stack.name)
+def test_a_webhook_in_chunks(stack: Stack, tmp_path: Path, make_kit: Callable[..., MeterKit]) -> None:
+    """
+    As a proxy that does not buffer passes it on: read to its end, and kept.
+    """
+    event = body_of(snapshot("invoice.paid", {"object": "invoice", "id": "in_1", "description": "Zoë" * 5000}))
+    headers = {"Stripe-Signature": signature_of(event, time.time())}
+    chunks = [event[start : start + 1000] for start in range(0, len(event), 1000)]
+    with served(stack, tmp_path) as port:
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        connection.request("POST", "/stripe/webhook", iter(chunks), headers, encode_chunked=True)
+        answer = connection.getresponse()
+        assert (200, b'{"received": true}') == (answer.status, answer.read())
+        connection.close()
+
+    assert ["evt_1"] == [each.id for each in make_kit(data_dir=tmp_path).webhook_events()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 from adapter_drivers import Answer
-from adapter_stacks import Stack
+from adapter_stacks import STACKS, Stack
 
 from meterkit import Meter, MeterKit, Webhook
 
@@ -80,13 +81,90 @@ def test_other_methods_are_not_allowed(post: Callable[..., Answer], method: str)
     assert "POST" in dict(answer.headers).values()
 
 
-@pytest.mark.parametrize(("megabytes", "status"), [(10, 200), (17, 413)])
-def test_large_bodies(post: Callable[..., Answer], megabytes: int, status: int) -> None:
+@pytest.mark.parametrize(("kilobytes", "status"), [(250, 200), (257, 413)])
+def test_large_bodies(post: Callable[..., Answer], kilobytes: int, status: int) -> None:
     """More than Stripe ever sends is taken; much more is not even kept in memory."""
-    padding = "x" * (megabytes * 2**20)
+    padding = "x" * (kilobytes * 2**10)
     answer = post(body_of(snapshot("invoice.paid", {"object": "invoice", "id": "in_1", "description": padding})))
 
     assert status == answer.status
+
+
+@pytest.mark.parametrize(
+    "signature",
+    ["", "t=1", "t=1,v1=\u00e9", f"t=1,v1={'0' * 64},", f"t=1,t=2,v1={'0' * 64}", f"t=1,v1={'0' * 64}" * 99],
+)
+def test_a_body_is_not_read_if_the_header_cannot_be_stripes(
+    post: Callable[..., Answer], stack: Stack, kit: MeterKit, signature: str
+) -> None:
+    """So nobody fills the memory who has not even seen what a signature looks like."""
+    options = {} if stack.is_async else {"environ": {"wsgi.input": Unreadable(AssertionError("it was read"))}}
+    answer = post(signature=signature, **options)
+
+    assert (400, None) == (answer.status, answer.error)
+    assert {"received": 0, "refused": 1} == kit.health()["webhook"]
+    assert "internal_error" not in kit.health()["problems"]
+
+
+class Unreadable(io.BytesIO):
+    """What a server hands over whose client is gone, or sends wrong chunks."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+    def read(self, *_size: int | None) -> bytes:
+        raise self.error
+
+
+class InPieces(io.BytesIO):
+    """Gives no more than a few bytes at once, as a socket does."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read(min(size or 0, 100))
+
+
+WSGI_STACKS = [stack for stack in STACKS if not stack.is_async]
+
+
+@pytest.mark.parametrize("stack", WSGI_STACKS, ids=lambda stack: stack.name)
+def test_chunks_that_the_server_decodes(post: Callable[..., Answer], kit: MeterKit) -> None:
+    """There is no length, and an end."""
+    chunked = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True, "CONTENT_LENGTH": ""}
+
+    assert 200 == post(environ={**chunked, "wsgi.input": InPieces(EVENT)}).status
+    assert ["evt_1"] == received(kit)
+
+
+@pytest.mark.parametrize("stack", WSGI_STACKS, ids=lambda stack: stack.name)
+def test_chunks_that_the_server_does_not_decode(post: Callable[..., Answer], kit: MeterKit) -> None:
+    """Stripe hears that a length is wanted, and the operator what to change; not that the secret is wrong."""
+    never = Unreadable(AssertionError("it may never end"))
+    answer = post(environ={"HTTP_TRANSFER_ENCODING": "chunked", "CONTENT_LENGTH": "", "wsgi.input": never})
+
+    assert (411, None) == (answer.status, answer.error)
+    problems = kit.health()["problems"]
+    assert ["webhook_unreadable"] == list(problems)
+    assert "proxy_request_buffering" in problems["webhook_unreadable"]["message"]
+
+
+@pytest.mark.parametrize("stack", WSGI_STACKS, ids=lambda stack: stack.name)
+@pytest.mark.parametrize("error", [OSError("gone"), ValueError("no chunk")], ids=lambda error: type(error).__name__)
+def test_a_body_that_breaks_off(post: Callable[..., Answer], kit: MeterKit, error: Exception) -> None:
+    """Is no error of ours."""
+    answer = post(environ={"wsgi.input_terminated": True, "CONTENT_LENGTH": "", "wsgi.input": Unreadable(error)})
+
+    assert (400, None) == (answer.status, answer.error)
+    assert "internal_error" not in kit.health()["problems"]
+
+
+@pytest.mark.parametrize("stack", WSGI_STACKS, ids=lambda stack: stack.name)
+@pytest.mark.parametrize("length", ["-1", "x", "\u0663", "9" * 5000])
+def test_a_length_that_is_none(post: Callable[..., Answer], length: str) -> None:
+    """Reads nothing, and raises nothing."""
+    answer = post(environ={"CONTENT_LENGTH": length})
+
+    assert (400, None) == (answer.status, answer.error)
 
 
 def test_a_ledger_that_fails_makes_stripe_try_again(post: Callable[..., Answer], kit: MeterKit, tmp_path: Path) -> None:

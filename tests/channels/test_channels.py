@@ -7,19 +7,24 @@ import logging
 import socket
 import ssl
 import threading
+from contextlib import suppress
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx
 import pytest
 import trustme
 from fake_clock import NOON
+from guard import GUARD
 from smtp_server import Mailbox, SMTPServer
 from standardwebhooks import Webhook
 
-from meterkit import ConfigurationError, Notice, Notify
+from meterkit import ConfigurationError, Meter, Notice, Notify
 from meterkit.channels import Email, Log, SignedWebhook, Slack, http_post
 from meterkit.channels.http_post import PostError
 from meterkit.notices.notice import Callback, channel_of
 
+CALLS = Meter("calls")
 SECRET = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"
 NOTICE = Notice(
     key="tier_crossed:Acme & <Sons>:1772323200:calls:usd:2",
@@ -95,6 +100,53 @@ def test_words_of_ones_own(smtp, mailbox):
     assert "dear Acme & <Sons>\n" == message.get_body(["plain"]).get_content().replace("\r\n", "\n")
     assert "<b>Acme &amp; &lt;Sons&gt; 101 </b>" == message.get_body(["html"]).get_content().strip()
     assert "help@us.example" == message["Reply-To"]
+
+
+@pytest.mark.parametrize("of", ["company", "subject"])
+def test_no_header_is_made_of_a_name(smtp, mailbox, of):
+    """Pythons before 2024 decode such a word, and write the line break in it."""
+    word = "=?utf-8?q?=0AReply-To:_evil=40evil.example?="
+    notice = replace(NOTICE, company=word, title=f"{word} has reached tier 2")
+    options = {"subject": lambda notice: notice.company} if of == "subject" else {}
+    mail(smtp(), **options).deliver(notice)
+
+    (message,) = mailbox.messages
+    assert (None, True) == (message["Reply-To"], "utf-8?q?=0AReply-To" in message["Subject"])
+
+
+@pytest.mark.parametrize(
+    "to",
+    [
+        *(
+            "a@b.example, x@y.example",
+            "Doe, Jane <j@d.example>",
+            "a@b.example;x@y.example",
+            "g: a@b.example, c@d.example;",
+        ),
+        *(
+            "a@b.example\nBcc: x@y.example",
+            "=?utf-8?q?a=2C?= <a@b.example>",
+            "a@b.example (x), c@d.example",
+            "a@b@c",
+            ",",
+        ),
+    ],
+)
+def test_an_address_is_one(smtp, mailbox, to):
+    """Whoever means two says so, in a list; also where a function says it."""
+    with pytest.raises(ConfigurationError, match="an e-mail address"):
+        mail(1, to=to)
+    with pytest.raises(ConfigurationError, match="an e-mail address"):
+        mail(smtp(), to=lambda notice: [to]).deliver(NOTICE)
+
+    assert [] == mailbox.messages
+
+
+def test_a_comma_in_a_name(smtp, mailbox):
+    """In quotes, as everywhere."""
+    mail(smtp(), to=['"Doe, Jane" <j@d.example>', "Zoë <zoe@d.example>"]).deliver(NOTICE)
+
+    assert ["j@d.example", "zoe@d.example"] == mailbox.receivers[0]
 
 
 def test_nobody_is_written_to(smtp, mailbox):
@@ -181,6 +233,10 @@ def http():
         def do_POST(self):
             body = self.rfile.read(int(self.headers["Content-Length"]))
             server.requests.append((dict(self.headers.items()), body))
+            if server.speaks is not None:
+                with suppress(OSError):  # until the client has had enough
+                    server.speaks(self)
+                return
             status, headers = server.answers.pop(0) if server.answers else (200, {})
             self.send_response(status)
             for name, value in headers.items():
@@ -192,7 +248,7 @@ def http():
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.requests, server.answers = [], []
+    server.requests, server.answers, server.speaks = [], [], None
     server.url = f"http://127.0.0.1:{server.server_port}/T1/secret"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -233,6 +289,94 @@ def test_a_webhook_that_is_not_taken(http, status, says, times):
 
     assert times == len(http.requests)
     assert "secret" not in str(caught.value)
+
+
+def echoes(handler):
+    """As Express does, and others that mean well."""
+    said = f"Cannot POST {handler.path}: {handler.path.rsplit('/', 1)[1]}".encode()
+    handler.wfile.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n%b" % (len(said), said))
+
+
+def echoes_a_word(handler):
+    said = handler.path.rsplit("/", 1)[1].encode()
+    handler.wfile.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n%b" % (len(said), said))
+
+
+@pytest.mark.parametrize("speaks", [echoes, echoes_a_word])
+def test_a_receiver_that_repeats_the_address(http, speaks, make_kit, caplog):
+    """It is in no error, no notice, no log and no health, whichever level the application logs at."""
+    caplog.set_level(logging.DEBUG)
+    http.speaks = speaks
+    kit = make_kit(notify=[Notify.threshold(to=Slack(http.url), meter=CALLS, units=1)])
+    kit.record(CALLS, "acme")
+    kit.flush()
+    kit.process().dispatcher.evaluate()
+    kit.process().dispatcher.deliver(Slack(http.url).name)
+
+    (delivery,) = kit.notices()
+    assert "PostError: Slack responded with 404" == delivery.error
+    assert [] == [said for said in (caplog.text, repr(kit.notices()), json.dumps(kit.health())) if "secret" in said]
+
+
+def test_what_slack_says_is_shown(http):
+    """One word, which says what to do."""
+    http.speaks = lambda handler: handler.wfile.write(b"HTTP/1.1 403 X\r\nContent-Length: 14\r\n\r\naction_refused")
+    with pytest.raises(PostError, match=r"403: action_refused$"):
+        Slack(http.url).deliver(NOTICE)
+
+
+def test_requests_of_the_application_are_logged_as_before(http, caplog):
+    """Only ours are not: their addresses are secrets."""
+    caplog.set_level(logging.INFO)
+    Slack(http.url).deliver(NOTICE)
+    before = caplog.text
+    httpx.post(http.url, content=b"{}")
+
+    assert "" == before
+    assert http.url in caplog.text
+
+
+def trickles(*head):
+    """A byte from time to time, for ever."""
+
+    def speak(handler):
+        handler.wfile.write(b"".join(head))
+        while True:
+            handler.wfile.write(b"x")
+            threading.Event().wait(0.01)
+
+    return speak
+
+
+def floods(handler):
+    """As fast as it can, for ever."""
+    handler.wfile.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 1000000000000\r\n\r\n")
+    while True:
+        handler.wfile.write(b"x" * 65536)
+
+
+@pytest.mark.parametrize(
+    ("speaks", "error"),
+    [
+        (trickles(b"HTTP/1.1 200 OK\r\nX: "), "takes too long"),
+        (trickles(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 1000000\r\n\r\n"), "400"),
+        (floods, "400"),
+    ],
+)
+def test_an_answer_without_end(http, monkeypatch, speaks, error):
+    """Ends all the same, and fills no memory."""
+    monkeypatch.setattr(http_post, "TRIES", 1)
+    http.speaks = speaks
+    with pytest.raises(PostError, match=error):
+        Slack(http.url, timeout=0.2).deliver(NOTICE)
+
+
+def test_who_takes_it_need_not_finish_to_speak(http):
+    """What follows a 200 is not waited for."""
+    http.speaks = trickles(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+    Slack(http.url, timeout=GUARD).deliver(NOTICE)
+
+    assert 1 == len(http.requests)
 
 
 def test_slack(http):

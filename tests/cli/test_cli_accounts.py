@@ -21,6 +21,22 @@ kit = MeterKit(
 """
 
 
+class Client:
+    """Stripe's API, with a client of its own that is closed after it."""
+
+    def __init__(self, stripe):
+        self.http = HTTPXClient()
+        self.api = stripe_python.StripeClient(
+            stripe.api_key, base_addresses={"api": stripe.url}, http_client=self.http
+        ).v1
+
+    def __enter__(self):
+        return self.api
+
+    def __exit__(self, *_):
+        self.http.close()
+
+
 @pytest.fixture
 def subscribed(shop, stripe):
     """A Stripe customer with acme in its metadata, and a subscription; returns both ids."""
@@ -60,6 +76,18 @@ def test_sync_and_customers(shop, used, stripe, subscribed):
         data[0]["oldest"],
     )
     assert 2 == reported["sent"]
+
+
+def test_no_name_speaks_to_the_terminal(shop, used, stripe, subscribed):
+    """Not even one that would clear it; in JSON it is escaped."""
+    with Client(stripe) as api:
+        api.customers.update(stripe.customer, {"name": "\x1b[2JAc\x07me\u202e"})
+    used.flush()
+    meterkit("sync", "billing:kit")
+    shown = [meterkit("customers", "billing:kit", *words)[1] for words in ([], ["--json"])]
+
+    assert "acme (\ufffd[2JAc\ufffdme\ufffd)" == cells(shown[0])[1][0]
+    assert not any(set("\x1b\x07\u202e") & set(each) for each in shown)
 
 
 def test_the_tables(shop, used, stripe, subscribed):

@@ -10,7 +10,8 @@ import pytest
 from guard import GUARD
 from plain_exchange import PlainExchange
 
-from meterkit import ConfigurationError, Governance, Meter, Price, Quota, Refusal, Tier, unique
+import meterkit
+from meterkit import ConfigurationError, Governance, Meter, Price, Quota, Refusal, Tier, UsageError, unique
 
 HOUR, DAY = 3600, 24 * 3600
 CALLS = Meter("calls", path="/calls")
@@ -96,6 +97,41 @@ def test_a_limit_that_depends_on_the_company(govern):
     assert {"acme", "globex", "initech"} == set(asked)
     assert [429, 200, 200] == [statuses(kit, 1, company=company)[0] for company in ("acme", "globex", "initech")]
     assert "limit_raised" in kit.health()["problems"]
+
+
+def test_a_limit_that_has_changed(govern, make_kit):
+    """Whoever knows of it says so, and each process asks again with its next flush; of nobody else."""
+    limits, asked = {"acme": 1, "globex": 1}, []
+
+    def limit(company):
+        asked.append(company)
+        return limits[company]
+
+    kit = govern(quotas=[Quota(CALLS, limit)])
+    for company in limits:
+        statuses(kit, 1, company=company)
+    kit.flush()
+    before = [statuses(kit, 1, company=company) for company in limits]
+    limits.update(acme=None, globex=None)
+    asked.clear()
+    make_kit(CALLS).refresh("acme")
+    kit.flush()
+    kit.flush()
+
+    assert ([[429], [429]], ["acme"]) == (before, asked)
+    assert [[200], [429]] == [statuses(kit, 1, company=company) for company in limits]
+    limits["acme"] = 1
+    kit.refresh("acme")
+    kit.refresh("acme")
+    kit.flush()
+    assert ([429], 2) == (statuses(kit, 1), asked.count("acme"))
+
+
+@pytest.mark.parametrize("company", ["", None, "a\nb"])
+def test_a_company_that_is_none_is_not_refreshed(govern, company):
+    """It says why."""
+    with pytest.raises(UsageError, match="company id"):
+        govern(quotas=[Quota(CALLS, 1)]).refresh(company)
 
 
 def test_only_what_may_count_is_stopped(govern):
@@ -191,6 +227,76 @@ def test_an_exact_quota_holds_what_is_under_way(govern):
 
     assert [None, None] == before
     assert ([429], [200, 200, 429]) == (meanwhile, statuses(kit, 3))
+
+
+@pytest.mark.parametrize(
+    "options", [{"governance": Governance(quotas=[Quota(CALLS, 1)])}, {"customer_page": "/usage"}], ids=list
+)
+def test_nobody_can_be_governed_who_is_not_identified_before(make_kit, options):
+    """A kit that would block nobody, and show nobody anything, is a mistake."""
+    with pytest.raises(ConfigurationError, match=r"identify=.*before the app runs"):
+        make_kit(CALLS, **options)
+
+
+def view(kit, company, path="/calls"):
+    """A request whose view says whose it is."""
+    exchange = PlainExchange("GET", path)
+    exchange.publish(kit)
+    assert kit.governor.check(exchange) is None
+    meterkit.identify(company)
+    exchange.status = 200
+    kit.recorder.close(exchange)
+    exchange.retract()
+
+
+def test_a_company_that_only_the_view_names_is_a_problem(govern):
+    """It passes, and is counted; the operator learns that no quota holds for it."""
+    kit = govern(identify=lambda exchange: None, quotas=[Quota(CALLS, 1)], exempt=["/login"])
+    view(kit, "acme", "/login")
+    before = kit.health()["problems"]
+    for _ in range(3):
+        view(kit, "acme")
+    kit.flush()
+
+    problem = kit.health()["problems"]["identified_late"]
+    assert "identified_late" not in before
+    assert (3, True) == (problem["count"], problem["message"] in kit.health()["attention"])
+    assert 3 == sum(row.quantity for row in kit.usage(company="acme"))
+
+
+def test_a_view_that_repeats_who_it_is_is_none(govern):
+    """What `identify=` has said was known in time."""
+    kit = govern(identify=lambda exchange: "acme", quotas=[Quota(CALLS, 2)])
+    view(kit, "acme")
+    view(kit, "globex")
+
+    assert "identified_late" not in kit.health()["problems"]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_exact_quota_while_a_request_ends(govern, monkeypatch, when):
+    """In the very moment in which another reads what is counted: it is in one of the two, and perhaps in both."""
+    kit = govern(quotas=[Quota(CALLS, 2, exact=True)])
+    first = PlainExchange("GET", "/calls", headers={"x-company": "acme"})
+    first.publish(kit)
+    assert kit.governor.check(first) is None
+    assert statuses(kit, 1) == [200]
+    journal = kit.governor.reservations._journal
+    unfolded = journal.unfolded
+
+    def ends_meanwhile(pair):
+        found = unfolded(pair) if when == "after" else None
+        if not first.closed:
+            first.status = 200
+            kit.recorder.close(first)
+        return unfolded(pair) if found is None else found
+
+    monkeypatch.setattr(journal, "unfolded", ends_meanwhile)
+    found = statuses(kit, 3)
+    kit.flush()
+
+    assert [429, 429, 429] == found
+    assert 2 == sum(row.quantity for row in kit.usage())
 
 
 def test_an_exact_quota_goes_on_where_the_ledger_does_not(govern, tmp_path):
@@ -307,9 +413,29 @@ def test_a_refusal_of_ones_own(govern):
         answer.status, dict(answer.headers)["Content-Type"], dict(answer.headers)["X-Who"],
     )  # fmt: skip
     assert answer.body.decode() == (
-        "<p>a&lt;b&gt; has used 0 of 0: <a href='https://example.com/pay?c=a&lt;b&gt;'>The quota is used up</a> {}</p>"
+        "<p>a&lt;b&gt; has used 0 of 0: <a href='https://example.com/pay?c=a%3Cb%3E'>The quota is used up</a> {}</p>"
     )
     assert "\r" not in Refusal(headers={"X-Who": "{detail}"}).respond(block(detail=nasty)).headers[-1][1]
+
+
+@pytest.mark.parametrize(
+    ("company", "query"),
+    [("a&b=c#d", "a%26b%3Dc%23d"), ("Zoë & Co/1", "Zo%C3%AB%20%26%20Co%2F1"), ("%0d%0aX: 1", "%250d%250aX%3A%201")],
+)
+def test_a_link_is_of_one_company(govern, company, query):
+    """Whatever is in its name."""
+    kit = govern(
+        identify=lambda exchange: company,
+        quotas=[Quota(CALLS, 0)],
+        settle_url="https://example.com/pay?company={company}&why={reason}",
+        refusals={"quota": Refusal(headers={"Link": "<{settle_url}>; rel=payment"})},
+    )
+    exchange = PlainExchange("GET", "/calls")
+    exchange.publish(kit)
+    answer = kit.governor.check(exchange)
+
+    url = f"https://example.com/pay?company={query}&why=quota"
+    assert (url, f"<{url}>; rel=payment") == (json.loads(answer.body)["settle_url"], dict(answer.headers)["Link"])
 
 
 def block(**about):
@@ -419,4 +545,4 @@ def test_what_is_wrong_is_said_while_building(make, cure):
 def test_a_quota_for_a_meter_that_is_not_there(make_kit):
     """It would never stop anybody."""
     with pytest.raises(ConfigurationError, match="not in meters="):
-        make_kit(EGRESS, governance=Governance(quotas=[Quota(CALLS, 1)]))
+        make_kit(EGRESS, identify=whose, governance=Governance(quotas=[Quota(CALLS, 1)]))

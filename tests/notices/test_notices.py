@@ -113,10 +113,21 @@ def test_thresholds(telling, told):
     assert "costs 503.00 USD so far" in told.notices[1].text
 
 
+def test_a_small_price_is_written_out(telling, told):
+    """In digits, however small it is."""
+    price = Price.graduated(CALLS, Tier(up_to=1, unit_price="1"), Tier(unit_price="0.00000015"))
+    kit = telling(Notify.tier_crossed(to=told), prices=[price])
+    use(kit, 2)
+    tell(kit)
+
+    assert "0.00000015" == told.notices[0].fields["unit_price"]
+    assert "0.00000015 USD" in told.notices[0].text
+
+
 def test_quotas(telling, told):
     """Near and reached, of whatever period they are; each day anew."""
     governance = Governance(quotas=[Quota(CALLS, 10, per="day")])
-    kit = telling(Notify.quota(to=told), governance=governance)
+    kit = telling(Notify.quota(to=told), governance=governance, identify=lambda exchange: None)
     for quantity in (7, 1, 1, 1):
         use(kit, quantity)
         tell(kit)

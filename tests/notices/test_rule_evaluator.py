@@ -45,6 +45,7 @@ def notifying(make_kit, mailbox):
         return make_kit(
             CALLS,
             prices=[PRICE],
+            identify=lambda exchange: None,
             governance=Governance(quotas=[Quota(CALLS, limit)]),
             notify=[
                 Notify.threshold(to=mailbox, meter=CALLS, units=5),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -196,6 +197,17 @@ def test_whatever_goes_wrong_it_is_billed_once(kit, stripe, customer, clock, fau
     assert 5 == stripe.usage("calls", customer)
     books = kit.health()["books"]["calls"]
     assert books["sent"] == books["counted"] == 5
+
+
+def test_requests_are_not_logged_one_by_one(kit, stripe, customer, clock, caplog):
+    """An application that logs at INFO would get a line of httpx's for each meter event."""
+    caplog.set_level(logging.INFO)
+    kit.record("calls", customer, 5)
+    clock.advance(HOUR)
+    kit.report()
+
+    assert 5 == stripe.usage("calls", customer)
+    assert [] == [record for record in caplog.records if record.name.startswith("httpx")]
 
 
 def test_a_reporter_that_is_killed_after_stripe_processed_does_not_bill_twice(kit, stripe, customer, clock, tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from meterkit import ConfigurationError, Meter, MeterKit, MeterKitError, Price
+from meterkit import ConfigurationError, LedgerError, Meter, MeterKit, MeterKitError, Price
 
 CALLS = Meter("calls")
 
@@ -94,6 +94,13 @@ def test_one_error_for_all():
         ({"stripe_key": "sk_live_hush\n"}, "hush"),
         ({"ledger": "postgres://user:hush@host/db"}, "hush"),
         ({"ledger": "postgres://user:hush@hush@host/db"}, "hush"),
+        ({"ledger": "postgresql://host/db?user=u&password=hush"}, "hush"),
+        ({"ledger": "host=db user=u password=hush"}, "hush"),
+        ({"ledger": "hush"}, "hush"),
+        ({"ledger": ["postgresql+psycopg://u:hush@host/db"]}, "hush"),
+        ({"ledger": "postgresql+psycopg://u:a@hush@host/db"}, "hush"),
+        ({"stripe_base": "user:hush@proxy.example"}, "hush"),
+        ({"webhook": "whsec_hush"}, "hush"),
     ],
 )
 def test_no_secret_in_a_message(options, secret):
@@ -102,6 +109,30 @@ def test_no_secret_in_a_message(options, secret):
         MeterKit(meters=[CALLS], **options)
 
     assert secret not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["sk_live_1", "rk_live_1"])
+@pytest.mark.parametrize(
+    "base", ["http://stripe.example", "http://10.0.0.1:12111", "http://127.0.0.1.example", "http://["]
+)
+def test_a_live_key_leaves_only_encrypted(key, base):
+    """A test key may: a sandbox in another container has no certificate. And the loopback is no network."""
+    with pytest.raises(ConfigurationError, match="use https://"):
+        MeterKit(meters=[CALLS], stripe_key=key, stripe_base=base)
+    for allowed in ("https://stripe.example", "http://127.0.0.1:1", "http://localhost:1", "http://[::1]:1"):
+        assert MeterKit(meters=[CALLS], stripe_key=key, stripe_base=allowed)
+    assert MeterKit(meters=[CALLS], stripe_key=key.replace("live", "test"), stripe_base=base)
+
+
+def test_a_ledger_that_cannot_be_parsed_is_not_shown(tmp_path):
+    """Wherever the password is in it."""
+    url = "postgresql+psycopg://db:port/app?password=hush"
+    kit = MeterKit(meters=[CALLS], ledger=url, data_dir=tmp_path)
+    with pytest.raises(LedgerError, match="check the port") as caught:
+        kit.usage()
+
+    assert "hush" not in str(caught.value)
+    assert "hush" not in str(kit.health())
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import json
+from contextlib import suppress
+
 import pytest
+import thorough
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 from signed import SECRET, body_of, signature_of, snapshot, thin
 
 from meterkit import ConfigurationError, MeterKitError, Webhook, WebhookError
+from meterkit.webhooks.verification import read
 
 OTHER = "whsec_other"
 INVOICE = {"object": "invoice", "id": "in_1"}
 EVENT = body_of(snapshot("invoice.paid", INVOICE))
+ZEROS = "0" * 64
 
 
 def kept(kit):
@@ -51,7 +61,12 @@ def test_an_event_that_is_signed_with_both(kit, clock):
 
 @pytest.mark.parametrize(
     "signature",
-    [None, "", "t=1", "v1=00", "nonsense", "t=x,v1=00", "t=1772367000,v1=", "t=1772367000,v0=" + "0" * 64, "é=1,=="],
+    [
+        *(None, "", "t=1", "v1=00", "nonsense", "t=x,v1=00", "t=1772367000,v1=", "é=1,==", "t=1,v1=é", 5, b"t=1,v1=00"),
+        *(f"t=1772367000,v0={ZEROS}", f"t=1772367000,v1={ZEROS}", f"t=,v1={ZEROS}", f"t={'9' * 5000},v1={ZEROS}"),
+        *(f"t=1772367000,v1={ZEROS[:-1]}é", f"t=١٧٧٢٣٦٧٠٠٠,v1={ZEROS}", "t=1772367000,v1=\ud800"),
+    ],
+    ids=ascii,
 )
 def test_a_wrong_signature_is_refused(kit, signature):
     """With the status to answer, and nothing is kept."""
@@ -62,6 +77,37 @@ def test_a_wrong_signature_is_refused(kit, signature):
     assert [] == kept(kit)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda old, now: f"{old},t={now}",
+        lambda old, now: f"t={now},{old}",
+        lambda old, now: old.replace("t=", "t= "),
+        lambda old, now: old.replace("t=", "t=0"),
+        lambda old, now: old.replace("t=", "t=+"),
+        lambda old, now: f"{old},",
+        lambda old, now: f"{old},nonsense",
+    ],
+)
+@pytest.mark.parametrize("age", [0, 90 * 24 * 3600])
+def test_a_genuine_header_with_something_added_is_refused(kit, clock, change, age):
+    """So nobody makes an old event look new: one time is signed, and that same time has to be recent."""
+    genuine = signature_of(EVENT, clock() - age)
+
+    with pytest.raises(WebhookError) as refused:
+        kit.receive(EVENT, change(genuine, int(clock())))
+    assert 400 == refused.value.status
+
+
+@pytest.mark.parametrize("payload", [None, 5, 10**12, [], "\ud800"], ids=ascii)
+def test_a_payload_that_is_no_body_is_refused(kit, clock, payload):
+    """Also where a view hands over the wrong thing."""
+    with pytest.raises(WebhookError) as refused:
+        kit.receive(payload, signature_of(EVENT, clock()))
+
+    assert 400 == refused.value.status
+
+
 @pytest.mark.parametrize("changed", [EVENT + b" ", EVENT.replace(b"paid", b"void"), b"", b"\xff\xfe"])
 def test_a_changed_body_is_refused(kit, clock, changed):
     """Its signature is of another."""
@@ -69,11 +115,77 @@ def test_a_changed_body_is_refused(kit, clock, changed):
         kit.receive(changed, signature_of(EVENT, clock()))
 
 
-@pytest.mark.parametrize("body", [b"{}", b"[]", b"5", b'{"object": "event"}', b"{", b'{"object": "event", "id": 5}'])
+def event_with(**changed):
+    return json.dumps(snapshot("invoice.paid", {**INVOICE, **changed.pop("about", {})}, **changed)).encode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(b"{}", b"[]", b"5", b'{"object": "event"}', b"{", b'{"object": "event", "id": 5}', b'"\\ud800"'),
+        *(b"[" * 100_000, b'{"object":' * 20_000, b"9" * 6000, b"NaN", EVENT.decode().encode("utf-16")),
+        *(event_with(created=created) for created in (2**63, -1, 1e300, True, None, "9999-99-99", "0001-01-01", [])),
+        *(event_with(id=text) for text in ("evt_\ud800", "evt_\0", "", "e" * 256)),
+        *(event_with(about={"id": text}) for text in ("in_\ud800", "in_\0")),
+        event_with(account="acct_\ud800"),
+    ],
+    ids=lambda body: ascii(body[:30]),
+)
 def test_a_signed_body_that_is_no_event_is_refused(kit, clock, body):
-    """Whatever Stripe may have meant by it."""
-    with pytest.raises(WebhookError):
-        kit.receive(body, signature_of(body, clock()))
+    """Whatever Stripe may have meant by it; and what no database could keep is no event either."""
+    with pytest.raises(WebhookError) as refused:
+        kit.receive(body, signed_bytes(body, clock()))
+
+    assert 400 == refused.value.status
+    assert "internal_error" not in kit.health()["problems"]
+
+
+def signed_bytes(body, at):
+    """A right signature of any bytes, also of such as are no text."""
+    digest = hmac.new(SECRET.encode(), b"%d.%b" % (int(at), body), hashlib.sha256).hexdigest()
+    return f"t={int(at)},v1={digest}"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(list(snapshot("a", {}))), inner),
+    max_leaves=10,
+)
+"""Values with the keys of an event, lone surrogates and all that JSON cannot say included."""
+
+HEADER = st.lists(st.sampled_from(["t", "v1", "v0", "=", ",", "1772367000", ZEROS, "é", "\ud800", " ", "+", "0"])).map(
+    "".join
+)
+NOW = 1_772_367_000
+
+
+def read_all(body, header):
+    """What the reader makes of it: an event, or an error that it names."""
+    for livemode in (None, True, False):
+        with suppress(WebhookError):
+            event = read(body, header, Webhook(None, secret=SECRET), now=NOW, livemode=livemode)
+            assert all(each.isprintable() and each.encode() for each in (event.id, event.type))
+            assert 0 <= event.created < 2**63
+            assert (event.object_type + event.object_id + event.reason).isprintable()
+
+
+@pytest.mark.parametrize("tries", thorough.first([100], among=[100, 20_000]))
+def test_no_bytes_and_no_header_raise_anything_else(tries):
+    """Whoever knows the secret may send what he likes, and so may everybody else."""
+
+    @settings(max_examples=tries)
+    @given(JSON, st.fixed_dictionaries({}, optional=dict.fromkeys(snapshot("a", {}), JSON)), st.binary(), HEADER)
+    @example(None, {"data": {"object": {"id": "\ud800"}}}, b"", "")
+    @example(None, {"created": 10**400}, b"\xff", f"t={NOW},v1={ZEROS}")
+    def reads(anything, changed, noise, header):
+        for value in (anything, {**snapshot("invoice.paid", INVOICE), **changed}):
+            body = json.dumps(value).encode()
+            read_all(body, signed_bytes(body, NOW))
+            read_all(body, header)
+        read_all(noise, signed_bytes(noise, NOW))
+        read_all(noise.decode("latin-1"), header)
+
+    reads()
 
 
 @pytest.mark.parametrize(("skew", "is_taken"), [(-301, False), (-299, True), (0, True), (4000, True)])
@@ -156,9 +268,11 @@ def test_a_wrong_webhook_fails_while_building(path, options, cure):
 
 
 def test_a_kit_takes_only_a_webhook(make_kit):
-    """And not its path."""
-    with pytest.raises(ConfigurationError, match="Webhook"):
-        make_kit(webhook="/stripe/webhook")
+    """And not its path; nor its secret, which is not shown."""
+    for wrong in ("/stripe/webhook", SECRET, {"secret": SECRET}, [SECRET]):
+        with pytest.raises(ConfigurationError, match="Webhook") as refused:
+            make_kit(webhook=wrong)
+        assert SECRET not in str(refused.value)
 
 
 def test_the_secret_comes_from_the_environment(monkeypatch, make_following_kit, clock):
