@@ -23,6 +23,7 @@ from meterkit.journal.file_format import (
     CELL_WORDS,
     FIRST_CELL,
     ID_BYTES,
+    MAX_COUNT,
     clear,
     generation_id,
     header,
@@ -39,8 +40,6 @@ SUFFIX = ".journal"
 
 UNFINISHED = ".tmp"
 """Suffix of a file until it is locked and complete."""
-
-_MAX_COUNT = 2**63 - 1  # the ledger's largest integer
 
 
 class FullError(Exception):
@@ -177,7 +176,7 @@ class Generation:
         if not at:
             raise FullError
         words = self.words
-        if words[at] + quantity > _MAX_COUNT:
+        if words[at] + quantity > MAX_COUNT:
             raise FullError
         self.seconds[at + 1] = now
         words[at] += quantity  # in one step: `Journal.count_one` may add ones at any time, without the lock

@@ -41,6 +41,10 @@ _KEEPALIVE = {
 }
 
 
+class UnstorableError(LedgerError):
+    """A value does not fit into the ledger; nothing was written, and a repetition would fail again."""
+
+
 class Database:
     """
     The database of the ledger.
@@ -73,6 +77,7 @@ class Database:
         Raises:
             LedgerError: The database cannot be reached, or reports an error. Nothing was written, or, if the
                 connection broke during the commit, possibly everything.
+            UnstorableError: The database cannot store a value. Nothing was written.
         """
         with self._ledger_errors(), self._open_engine().begin() as connection:
             yield connection
@@ -101,7 +106,9 @@ class Database:
     def _ledger_errors(self) -> Iterator[None]:
         try:
             yield
-        except (SQLAlchemyError, OSError) as error:
+        except (SQLAlchemyError, OSError, OverflowError, UnicodeEncodeError) as error:
+            if _is_unstorable(error):
+                raise UnstorableError(f"the ledger {self} cannot store a value: {_first_line(error)}") from error
             raise LedgerError(f"the ledger {self} failed: {_first_line(error)}{self._cure(error)}") from error
 
     def _open_engine(self) -> sa.Engine:
@@ -268,6 +275,14 @@ def _begin_sqlite(connection: sa.Connection) -> None:
     # A deferred transaction that reads before it writes fails at once under contention, whatever the timeout.
     only_reads = connection.get_execution_options().get("only_reads", False)
     connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")
+
+
+def _is_unstorable(error: Exception) -> bool:
+    """Return whether a value, and not the database, is the cause of *error*."""
+    if isinstance(error, sa.exc.DBAPIError):
+        # PostgreSQL, class 54: a limit is exceeded, such as the size of an index row.
+        return isinstance(error, sa.exc.DataError) or str(getattr(error.orig, "sqlstate", None)).startswith("54")
+    return isinstance(error, sa.exc.StatementError | OverflowError | UnicodeEncodeError)
 
 
 def _first_line(error: Exception) -> str:

@@ -22,6 +22,7 @@ from meterkit.core.windows import Windows
 from meterkit.errors import LedgerError
 from meterkit.journal import recovery
 from meterkit.journal.cardinality import MOST_KNOWN
+from meterkit.journal.file_format import ForeignFileError
 from meterkit.journal.journal import Journal
 from meterkit.runtime.periodic import PeriodicTask
 from meterkit.runtime.settings import Settings
@@ -142,18 +143,14 @@ class ProcessRuntime:
             raise LedgerError("another flush is in progress, and takes too long")
         try:
             self._flushing_thread = threads.thread_id()
-            self._fold_retired()  # before retiring more: while the ledger fails, generations must not pile up
-            self.journal.rotate()
-            self._fold_retired()
-            self._fold_orphans()
-            self.journal.prepare()
-            if time.monotonic() >= self._next_boundaries:
-                self._next_boundaries = time.monotonic() + BOUNDARIES_SECONDS
-                self._windows.boundaries = self.accounts().boundaries()
-            if time.monotonic() >= self._next_chores or self._stop.is_set():
-                self._do_chores()
-            if self._governor is not None:
-                self._governor.refresh(self.database(), self.usage(), self.journal)
+            try:
+                self._fold()
+            except Exception:
+                if not self._stop.is_set():  # what requests are checked against must not grow old because of it
+                    with suppress(LedgerError):
+                        self._refresh_governor()
+                raise
+            self._refresh_governor()
         finally:
             self._flushing_thread = None
             self._flushing.release()
@@ -228,12 +225,34 @@ class ProcessRuntime:
                 self._usage = UsageByPeriod(database)
             return self._usage
 
+    def _fold(self) -> None:
+        self._fold_retired()  # before retiring more: while the ledger fails, generations must not pile up
+        self.journal.rotate()
+        self._fold_retired()
+        self._fold_orphans()
+        self.journal.prepare()
+        if time.monotonic() >= self._next_boundaries:
+            self._next_boundaries = time.monotonic() + BOUNDARIES_SECONDS
+            self._windows.boundaries = self.accounts().boundaries()
+        if time.monotonic() >= self._next_chores or self._stop.is_set():
+            self._do_chores()
+
+    def _refresh_governor(self) -> None:
+        if self._governor is not None:
+            self._governor.refresh(self.database(), self.usage(), self.journal)
+
     def _fold_retired(self) -> None:
+        from meterkit.ledger.database import UnstorableError
+
         for generation in self.journal.retired():
             reservations = None if self._governor is None else self._governor.reservations
-            self.ledger().fold(
-                generation.id, generation.cells(), folded=None if reservations is None else reservations.move
-            )
+            try:
+                self.ledger().fold(
+                    generation.id, generation.cells(), folded=None if reservations is None else reservations.move
+                )
+            except (UnstorableError, ForeignFileError) as error:
+                self.journal.give_up(generation, str(error))
+                continue
             if not generation.is_full:  # the companies of a full one may be invented, and many
                 self.journal.cardinality.remember(company for (_, _, company, _, _), _, _ in generation.cells())
             self.journal.forget(generation)
@@ -241,17 +260,38 @@ class ProcessRuntime:
             self.journal.prepare()  # counts may arrive faster than they are folded
 
     def _fold_orphans(self) -> None:
+        failed: Exception | None = None
         for orphan in self.journal.orphans():
             try:
-                self.ledger().fold(orphan.id, orphan.cells)
-            except BaseException:
-                orphan.release()
+                self._fold_orphan(orphan)
+            except LedgerError:  # it would fail for the others, too
                 raise
-            if orphan.torn is None:
-                orphan.discard()
-                self._folded.append(orphan.id)
-            else:
-                orphan.keep_torn(self._problems)
+            except Exception as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
+    def _fold_orphan(self, orphan: recovery.Orphan) -> None:
+        from meterkit.ledger.database import UnstorableError
+
+        try:
+            self.ledger().fold(orphan.id, orphan.cells)
+        except UnstorableError as error:
+            orphan.keep_refused(str(error), self._problems)
+            return
+        except BaseException:
+            orphan.release()
+            raise
+        if orphan.torn is not None:
+            orphan.keep(orphan.torn, self._problems)
+            return
+        try:
+            orphan.discard()
+        except OSError as error:  # the ledger remembers that it is folded
+            message = f"{orphan.path} is in the ledger, but cannot be removed: {error}"
+            self._problems.note("journal_unreadable", message, level=logging.ERROR)
+        else:
+            self._folded.append(orphan.id)
 
     def _do_chores(self) -> None:
         self._next_chores = time.monotonic() + CHORES_SECONDS
