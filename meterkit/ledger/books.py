@@ -10,6 +10,7 @@ from meterkit.core.usage_key import CAPPED, NOBODY
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
 from meterkit.ledger.payers import is_customer
+from meterkit.ledger.quantities import subtracted, sum_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ def _unreported(connection: sa.Connection) -> list[tuple[str, str, int]]:
         else_="unlinked",
     ).label("place")
     query = (
-        sa.select(table.c.meter, place, sa.func.sum(table.c.quantity - table.c.reported).label("open"))
+        sa.select(table.c.meter, place, sum_of(subtracted(table.c.quantity, table.c.reported)).label("open"))
         .join_from(table, accounts, table.c.company == accounts.c.company, isouter=True)
         .where(table.c.quantity != table.c.reported)  # the condition of the index
         .group_by(table.c.meter, sa.text("place"))
@@ -99,7 +100,7 @@ def _unreported(connection: sa.Connection) -> list[tuple[str, str, int]]:
 
 def _reported(connection: sa.Connection) -> list[tuple[str, str, int]]:
     table = schema.reports
-    query = sa.select(table.c.meter, table.c.state, sa.func.sum(table.c.quantity).label("total"))
+    query = sa.select(table.c.meter, table.c.state, sum_of(table.c.quantity).label("total"))
     current = query.where(
         table.c.state.not_in(["returned", "canceled"])
     )  # their usage is counted elsewhere, or was reversed

@@ -20,6 +20,7 @@ from meterkit.core import threads
 from meterkit.core.filesystem import network_type
 from meterkit.errors import LedgerError
 from meterkit.ledger.migrations import prepare
+from meterkit.ledger.quantities import register
 
 PATIENCE = 5.0
 """Seconds to wait for a connection, and for a lock on rows or on the SQLite file."""
@@ -269,6 +270,7 @@ def _configure_sqlite(connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA trusted_schema=OFF")
     cursor.close()
+    register(connection)
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

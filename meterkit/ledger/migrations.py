@@ -30,7 +30,8 @@ def prepare(connection: sa.Connection, name: str) -> None:
     Raises:
         LedgerError: The ledger was written by a newer meterkit.
     """
-    if connection.dialect.name == "postgresql":  # SQLite's transaction is exclusive from its beginning
+    is_postgresql = connection.dialect.name == "postgresql"
+    if is_postgresql:  # SQLite's transaction is exclusive from its beginning
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
     version = _version(connection)
     if version is None:
@@ -42,7 +43,7 @@ def prepare(connection: sa.Connection, name: str) -> None:
             f"{schema.VERSION}. Install the newer version again; usage stays in the journal meanwhile"
         )
     for step in range(version, schema.VERSION):
-        for statement in _STEPS[step]:
+        for statement in (*_STEPS[step], *(_STEPS_OF_POSTGRESQL.get(step, ()) if is_postgresql else ())):
             connection.exec_driver_sql(statement)
     if version != schema.VERSION:
         at_today = sa.update(schema.meta).filter_by(key="schema_version")
@@ -175,5 +176,22 @@ _STEPS = {
     2: _TO_3.split(";\n"),
     3: _TO_4.split(";\n"),
     4: ['CREATE INDEX meterkit_usage_reported ON meterkit_usage ("window") WHERE quantity = reported'],
+    5: [],
 }
 """SQL statements that lead from each version to the next."""
+
+_STEPS_OF_POSTGRESQL = {
+    5: [
+        "SET LOCAL statement_timeout = 0",  # all rows are written anew
+        "DROP INDEX meterkit_usage_unreported",  # its condition would get a cast, and not fit the queries any more
+        "DROP INDEX meterkit_usage_reported",
+        "ALTER TABLE meterkit_usage ALTER quantity TYPE NUMERIC(38, 0), ALTER reported TYPE NUMERIC(38, 0)",
+        'CREATE INDEX meterkit_usage_unreported ON meterkit_usage ("window") WHERE quantity <> reported',
+        'CREATE INDEX meterkit_usage_reported ON meterkit_usage ("window") WHERE quantity = reported',
+        *(
+            f"ALTER TABLE meterkit_{name} ALTER COLUMN quantity TYPE NUMERIC(38, 0)"
+            for name in ("totals", "counted", "corrections", "holds")
+        ),
+    ],
+}
+"""Further statements for PostgreSQL: SQLite's integer columns store what `meterkit.ledger.quantities` puts there."""

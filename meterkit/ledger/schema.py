@@ -16,7 +16,9 @@ from sqlalchemy import (
     text,
 )
 
-VERSION = 5
+from meterkit.ledger.quantities import Quantity
+
+VERSION = 6
 """Schema version. A ledger with a higher one is refused; `meterkit.ledger.migrations` upgrades a lower one in place."""
 
 PREFIX = "meterkit_"
@@ -49,8 +51,8 @@ usage = Table(
     Column("company", Text, primary_key=True),  # "" if unattributed
     Column("user", Text, primary_key=True),  # "" if not identified
     Column("window", BigInteger, primary_key=True),  # the Unix second at which it begins
-    Column("quantity", BigInteger, nullable=False),
-    Column("reported", BigInteger, nullable=False),  # the part of the quantity that is in reports
+    Column("quantity", Quantity, nullable=False),
+    Column("reported", Quantity, nullable=False),  # the part of the quantity that is in reports
     Column("last_used", BigInteger, nullable=False),
     # Unreported rows are looked up every hour, among all rows ever written.
     Index(f"{PREFIX}usage_unreported", "window", sqlite_where=_UNREPORTED, postgresql_where=_UNREPORTED),
@@ -66,7 +68,7 @@ totals = Table(
     Column("company", Text, primary_key=True),
     Column("meter", Text, primary_key=True),
     Column("day", BigInteger, primary_key=True),  # the Unix second at which the UTC day begins
-    Column("quantity", BigInteger, nullable=False),
+    Column("quantity", Quantity, nullable=False),
     Column("change", BigInteger, nullable=False),  # grows with each commit that touches a row
     Index(f"{PREFIX}totals_change", "change"),
 )
@@ -88,7 +90,7 @@ counted = Table(
     metadata,
     # The other side of the books: quantity folded by meter, independent of the usage rows.
     Column("meter", Text, primary_key=True),
-    Column("quantity", BigInteger, nullable=False),
+    Column("quantity", Quantity, nullable=False),
 )
 
 folds = Table(
@@ -236,7 +238,7 @@ corrections = Table(
     Column("event_name", Text, nullable=False),
     Column("company", Text, nullable=False),
     Column("window", BigInteger, nullable=False),
-    Column("quantity", BigInteger, nullable=False),
+    Column("quantity", Quantity, nullable=False),
     Column("reason", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("report", String(100)),  # identifier of the meter event to cancel in Stripe
@@ -291,7 +293,7 @@ holds = Table(
     Column("generation", String(32), primary_key=True),
     Column("company", Text, primary_key=True),
     Column("meter", Text, primary_key=True),
-    Column("quantity", BigInteger, nullable=False),
+    Column("quantity", Quantity, nullable=False),
     Column("held_at", BigInteger, nullable=False),
     Index(f"{PREFIX}holds_place", "company", "meter"),
 )

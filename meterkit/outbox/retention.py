@@ -20,6 +20,7 @@ from meterkit.ledger import schema
 from meterkit.ledger.bulk import BATCH
 from meterkit.ledger.database import Database
 from meterkit.ledger.lease import Lease, hold
+from meterkit.ledger.quantities import literal, subtracted, sum_of
 
 PAUSE_SECONDS = 0.05
 """Seconds between two transactions."""
@@ -88,9 +89,9 @@ def _delete_reports(
     table, counted = schema.reports, schema.counted
     mine = [table.c.meter == meter, table.c.event_name == event_name, table.c.window == window]
     mine.append(table.c.company.in_(companies))
-    known = sa.select(sa.func.sum(table.c.quantity)).where(*mine, table.c.state.in_(AT_STRIPE))
+    known = sa.select(sum_of(table.c.quantity)).where(*mine, table.c.state.in_(AT_STRIPE))
     quantity = connection.scalar(known) or 0
     connection.execute(sa.delete(table).where(*mine))
     # The books cover what is kept, and must still balance.
     less = sa.update(counted).filter_by(meter=meter)
-    connection.execute(less.values(quantity=counted.c.quantity - int(quantity)))
+    connection.execute(less.values(quantity=subtracted(counted.c.quantity, literal(int(quantity)))))
