@@ -1,8 +1,9 @@
-"""Detect network file systems, whose locks do not hold between hosts."""
+"""Private directories and files, and network file systems, whose locks do not hold between hosts."""
 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 NETWORK = frozenset([
@@ -14,6 +15,52 @@ NETWORK = frozenset([
 
 MOUNTS = Path("/proc/self/mountinfo")
 """See proc(5). Without this file, as on macOS, file system types are unknown, and nothing is refused."""
+
+
+PRIVATE_DIRECTORY, PRIVATE_FILE = 0o700, 0o600
+"""Modes for what only this user may read and write."""
+
+_GITIGNORE = "# Written by meterkit: usage belongs to this machine, and a copy of the ledger would bill it again.\n*\n"
+
+
+def make_private_directory(directory: Path) -> None:
+    """
+    Create *directory* for this user only, with a ``.gitignore`` for all that is in it; leave an existing one alone.
+
+    Raises:
+        OSError: It cannot be created.
+    """
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        directory.mkdir(mode=PRIVATE_DIRECTORY)
+    except FileExistsError:
+        return
+    with suppress(OSError):
+        (directory / ".gitignore").write_text(_GITIGNORE, encoding="utf-8")
+
+
+def make_private_file(path: Path) -> None:
+    """Create the empty file *path* for this user only, unless it exists, or cannot be created."""
+    with suppress(OSError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, PRIVATE_FILE))
+
+
+def exposure(directory: Path) -> str | None:
+    """Return a sentence about who else may read or change *directory*, with the cure; None if nobody, or if unknown."""
+    try:
+        found = directory.stat()
+    except OSError:
+        return None
+    user = os.geteuid()
+    if user not in (found.st_uid, 0) and found.st_uid:  # root may do anything anyway
+        return (
+            f"{directory} belongs to another user, with the id {found.st_uid}, who can read and replace the usage in "
+            f"it: chown {user} {directory}, or set data_dir= to a directory of your own"
+        )
+    # A group may have been given to somebody else's directory on purpose, as Kubernetes does with fsGroup.
+    if found.st_mode & (0o077 if user == found.st_uid else 0o007):
+        return f"other users of this machine can read or change the usage in {directory}: chmod 700 {directory}"
+    return None
 
 
 def network_type(path: Path) -> str | None:

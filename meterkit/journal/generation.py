@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from zlib import crc32
 
+from meterkit.core.filesystem import PRIVATE_DIRECTORY, PRIVATE_FILE, make_private_directory
 from meterkit.core.threads import yielding
 from meterkit.core.usage_key import Counted, MeterWindow, Subject, UsageKey, both_of, is_observation, usage_key_of
 from meterkit.journal.file_format import (
@@ -86,18 +87,19 @@ class Generation:
     @classmethod
     def create(cls, directory: Path, size: int = GENERATION_BYTES) -> Generation:
         """
-        Create a generation with a file in *directory*, which is created if necessary.
+        Create a generation with a file in *directory*, which is created in the directory of the kit if necessary.
 
         The file gets its final name only once it is locked and complete, so no process adopts it before.
 
         Raises:
             OSError: The file cannot be created; the disk may be full or read-only.
         """
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_directory(directory.parent)
+        directory.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
         generation_id = os.urandom(ID_BYTES)
         path = directory / f"{generation_id.hex()}{SUFFIX}"
         unfinished = path.with_suffix(UNFINISHED)
-        fd = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        fd = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _allocate(fd, size)

@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
 from meterkit.core import threads
-from meterkit.core.filesystem import network_type
+from meterkit.core.filesystem import make_private_directory, make_private_file, network_type
 from meterkit.errors import LedgerError
 from meterkit.ledger.migrations import prepare
 from meterkit.ledger.quantities import register
@@ -151,7 +151,8 @@ class Database:
                 "two hosts could corrupt it, or bill usage twice. Set ledger= to a file on a local disk, or, for "
                 "several hosts, to PostgreSQL"
             )
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_directory(path.parent)
+        make_private_file(path)
         engine = sa.create_engine(self._url, poolclass=sa.NullPool)
 
         def before_connect(_dialect: object, _record: object, _arguments: object, options: dict[str, Any]) -> None:

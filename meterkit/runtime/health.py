@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from meterkit.core.filesystem import exposure
 from meterkit.core.problems import Problems
 from meterkit.core.validation import OLDEST_SECONDS
 from meterkit.ledger.books import Books
@@ -56,6 +57,9 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
     for meter, of_meter in (books or {}).items():
         attention += _of_books(meter, of_meter)
     attention += [f"{each['identifier']} ({each['state']}): {each['error']}" for each in refused[:SHOWN]]
+    exposed = exposure(settings.data_dir)
+    if exposed is not None:
+        attention.append(exposed)
     if settings.stripe_key is None:
         attention.append(NO_KEY)
     found = problems.as_dict()
