@@ -17,7 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
 from meterkit.core import threads
-from meterkit.core.filesystem import make_private_directory, make_private_file, network_type
+from meterkit.core.filesystem import identity_of, make_private_directory, make_private_file, network_type
 from meterkit.errors import LedgerError
 from meterkit.ledger.migrations import prepare
 from meterkit.ledger.quantities import register
@@ -117,7 +117,8 @@ class Database:
             if self._engine is None:
                 engine = self._postgresql() if self._is_postgresql else self._sqlite()
                 with engine.begin() as connection:
-                    prepare(connection, str(self))
+                    home = None if self._is_postgresql else identity_of(Path(str(self._url.database)))
+                    prepare(connection, str(self), home=home)
                 self._engine = engine
             return self._engine
 

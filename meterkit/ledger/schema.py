@@ -39,7 +39,7 @@ _WAITING = text("state = 'waiting'")
 meta = Table(
     f"{PREFIX}meta",
     metadata,
-    Column("key", String(40), primary_key=True),  # "schema_version", "ledger_id", "change"
+    Column("key", String(40), primary_key=True),  # "schema_version", "ledger_id", "change", "home", "copied_at"
     Column("value", Text, nullable=False),
 )
 
@@ -246,6 +246,19 @@ corrections = Table(
     Column("error", Text, nullable=False),
     Index(f"{PREFIX}corrections_place", "company", "meter", "window"),
     Index(f"{PREFIX}corrections_state", "state"),
+)
+
+inherited = Table(
+    f"{PREFIX}inherited",
+    metadata,
+    # Unreported usage that was in the ledger when it was copied: the original reports it, too, so it keeps the id of
+    # the original in its identifier. Deleted when it is sealed.
+    Column("meter", Text, primary_key=True),
+    Column("event_name", Text, primary_key=True),
+    Column("company", Text, primary_key=True),
+    Column("window", BigInteger, primary_key=True),
+    Column("quantity", Quantity, nullable=False),
+    Column("ledger_id", String(32), nullable=False),
 )
 
 notices = Table(

@@ -42,6 +42,15 @@ CREATE TABLE meterkit_holds (
     generation VARCHAR(32) NOT NULL, company TEXT NOT NULL, meter TEXT NOT NULL, quantity BIGINT NOT NULL,
     held_at BIGINT NOT NULL, PRIMARY KEY (generation, company, meter)
 );
+CREATE TABLE meterkit_inherited (
+	meter TEXT NOT NULL, 
+	event_name TEXT NOT NULL, 
+	company TEXT NOT NULL, 
+	"window" BIGINT NOT NULL, 
+	quantity BIGINT NOT NULL, 
+	ledger_id VARCHAR(32) NOT NULL, 
+	PRIMARY KEY (meter, event_name, company, "window")
+);
 CREATE TABLE meterkit_invoices (
     id VARCHAR(255) NOT NULL PRIMARY KEY, customer VARCHAR(255) NOT NULL, subscription VARCHAR(255), number TEXT,
     status VARCHAR(40) NOT NULL, billing_reason VARCHAR(40), collection_method VARCHAR(40) NOT NULL,
