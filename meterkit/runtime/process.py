@@ -15,7 +15,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from meterkit.core import threads
-from meterkit.core.problems import Problems
+from meterkit.core.filesystem import ephemeral
+from meterkit.core.problems import Problems, log
 from meterkit.core.threads import DaemonThread, Event, WakeUp
 from meterkit.core.validation import OLDEST_SECONDS
 from meterkit.core.windows import Windows
@@ -119,6 +120,10 @@ class ProcessRuntime:
         self.journal.pool.report_trouble()
         if self._settings.stripe_key is None:
             self._problems.note("no_stripe_key", NO_KEY)
+        if self._settings.has_default_ledger:
+            lost_with = ephemeral(self._settings.data_dir)
+            if lost_with is not None:
+                log.warning("%s", _EPHEMERAL.format(directory=self._settings.data_dir, lost_with=lost_with))
         if _has_no_threads():
             self._problems.note(
                 "no_threads",
@@ -169,7 +174,7 @@ class ProcessRuntime:
         self._wake.ring()
         if self._flushing_thread == threads.thread_id():
             return  # called by a signal handler during a flush, which continues; the files are closed at exit
-        thread = self._thread
+        thread, has_counted = self._thread, self.counts
         if thread is None:
             if self.counts:
                 self._flush_in_background()
@@ -178,6 +183,8 @@ class ProcessRuntime:
         self.stripe_jobs.close()
         if self.dispatcher is not None:
             self.dispatcher.close()
+        if has_counted and self._settings.report_on_close:  # not in a command that only looks
+            self.stripe_jobs.report_last()
         self.journal.close(flushing=self._flushing_thread is not None)
 
     def abandon(self) -> None:
@@ -338,6 +345,13 @@ class ProcessRuntime:
             f"usage could not be moved to the ledger, and stays in the journal: {error}",
             level=logging.ERROR,
         )
+
+
+_EPHEMERAL = (
+    "the ledger is in {directory}, {lost_with}: what Stripe does not have by then is lost, which is all usage of the "
+    "open hour. Put data_dir= on a volume that outlives the container, or set ledger= to PostgreSQL; "
+    "report_on_close=True reports the open hour at each graceful stop"
+)
 
 
 def _has_no_threads() -> bool:
