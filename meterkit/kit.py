@@ -78,6 +78,8 @@ class MeterKit:
         report_interval: Seconds between two reports to Stripe.
         report_via: ``v1`` sends a request for each meter event; ``stream`` sends a hundred at once to Stripe's meter
             event stream.
+        report_on_close: Whether `close` also reports the open hour, for at most five seconds; for containers whose disk
+            goes with them.
         late: ``report`` reports and names usage that arrives after its invoice was finalized; ``next_invoice`` makes it
             an item of the next invoice.
         keep_days: Days for which settled usage is kept, at least 70; None keeps it for ever. Daily totals are always
@@ -120,6 +122,7 @@ class MeterKit:
         flush_interval: float = 5.0,
         report_interval: float = 3600.0,
         report_via: Literal["v1", "stream"] = "v1",
+        report_on_close: bool = False,
         late: Literal["report", "next_invoice"] = "report",
         keep_days: int | None = None,
         webhook: Webhook | None = None,
@@ -143,6 +146,7 @@ class MeterKit:
             flush_interval=flush_interval,
             report_interval=report_interval,
             report_via=report_via,
+            report_on_close=report_on_close,
             late=late,
             keep_days=keep_days,
             clock=clock,

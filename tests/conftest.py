@@ -21,6 +21,7 @@ from stripe_account import api, make_meter
 from stripe_types import wrong_requests
 
 from meterkit import Meter, MeterKit
+from meterkit.core import filesystem
 from meterkit.governance import governor
 from meterkit.ledger import database, schema
 from meterkit.notices import dispatcher
@@ -61,10 +62,18 @@ def _own_environment(monkeypatch, one_authority):
 
 
 @pytest.fixture(autouse=True)
+def _files_that_stay(monkeypatch):
+    """The tests keep theirs in memory, and in containers, which would be said in each test's log."""
+    monkeypatch.setattr(filesystem, "EPHEMERAL", frozenset())
+    monkeypatch.setattr(filesystem, "PLATFORMS", ())
+
+
+@pytest.fixture(autouse=True)
 def _unhurried(monkeypatch):
     """No limit of time is reached because a machine is slow; a test that is about one sets it, and has it reached."""
     for module in (stripe_jobs, process, dispatcher):
         monkeypatch.setattr(module, "STOP_SECONDS", GUARD)
+    monkeypatch.setattr(stripe_jobs, "LAST_REPORT_SECONDS", GUARD)
     for name in ("PATIENCE", "HURRY", "STATEMENT_SECONDS"):
         monkeypatch.setattr(database, name, GUARD)
     monkeypatch.setattr(delivery, "BATCH_SECONDS", GUARD)

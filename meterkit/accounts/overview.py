@@ -13,6 +13,7 @@ from meterkit.core.usage_key import NOBODY
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
 from meterkit.ledger.payers import customer_of
+from meterkit.ledger.quantities import subtracted, sum_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ def _waiting(connection: sa.Connection) -> dict[str, list[Any]]:
         sa.select(
             table.c.company,
             table.c.meter,
-            sa.func.sum(table.c.quantity - table.c.reported).label("quantity"),
+            sum_of(subtracted(table.c.quantity, table.c.reported)).label("quantity"),
             sa.func.min(table.c.window).label("oldest"),
         )
         .where(table.c.quantity != table.c.reported)

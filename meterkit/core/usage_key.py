@@ -64,4 +64,9 @@ class Sink(Protocol):
 
 def is_observation(user: str) -> bool:
     """Return whether *user*, from a usage key, is an observed value instead of a user."""
-    return (user[:1] == UNIQUE and len(user) > 1) or (user[:1] == HIGHEST and user[1:].isdecimal())
+    return (user[:1] == UNIQUE and len(user) > 1) or is_highest(user)
+
+
+def is_highest(user: str) -> bool:
+    """Return whether *user*, from a usage key, is a value that `maximum()` observed."""
+    return user[:1] == HIGHEST and user[1:].isdecimal()

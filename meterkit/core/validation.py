@@ -15,6 +15,9 @@ from meterkit.errors import UsageError
 MAX_QUANTITY = 999_999_999_999_999
 """Stripe: the value of a meter event has at most 15 significant digits."""
 
+MAX_SUM = 10**38 - 1
+"""Largest sum of quantities that the ledger can store."""
+
 MAX_ID_LENGTH = 255
 """Characters in a company or user id: longer than any Stripe id, and short enough to keep a journal small."""
 
@@ -43,12 +46,16 @@ MAX_LENGTH_DIGITS = 15
 """Digits of the largest length that is believed, which is far more than anybody sends, and a countable quantity."""
 
 
-def checked_quantity(value: Any) -> int:
+def checked_quantity(value: Any, *, most: int = MAX_QUANTITY) -> int:
     """
-    Return *value* as an int from 0 to `MAX_QUANTITY`.
+    Return *value* as an int from 0 to *most*.
+
+    Args:
+        value: Quantity to check.
+        most: Largest quantity that is accepted: what a single call may count, unless it is a sum.
 
     Raises:
-        UsageError: *value* is not an int (floats and bools are not), is negative, or has more than 15 digits.
+        UsageError: *value* is not an int (floats and bools are not), is negative, or is larger than *most*.
     """
     if type(value) is not int:
         if isinstance(value, bool):
@@ -65,8 +72,10 @@ def checked_quantity(value: Any) -> int:
         raise UsageError(
             "quantity must not be negative; to reverse usage, use `meterkit correct`", reason="quantity_negative"
         )
-    if value > MAX_QUANTITY:
-        raise UsageError("quantity must have at most 15 digits; count in a larger unit", reason="quantity_too_large")
+    if value > most:
+        raise UsageError(
+            f"quantity must have at most {len(str(most))} digits; count in a larger unit", reason="quantity_too_large"
+        )
     return int(value)
 
 

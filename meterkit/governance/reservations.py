@@ -21,6 +21,7 @@ from meterkit.journal.journal import Journal
 from meterkit.ledger import schema
 from meterkit.ledger.daily_totals import lock_totals
 from meterkit.ledger.database import Database, put
+from meterkit.ledger.quantities import sum_of
 from meterkit.metering.exchange import Exchange
 
 
@@ -136,7 +137,7 @@ class Reservations:
         folds, holds = schema.folds, schema.holds
         folded = set(connection.scalars(sa.select(folds.c.generation).where(folds.c.generation.in_(own))))
         others = connection.scalar(
-            sa.select(sa.func.sum(holds.c.quantity)).where(
+            sa.select(sum_of(holds.c.quantity)).where(
                 holds.c.company == company,
                 holds.c.meter == request.meter,
                 holds.c.held_at >= request.since,

@@ -21,10 +21,11 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
-from meterkit.core.usage_key import Counted, MeterWindow, is_observation, usage_key_of
+from meterkit.core.usage_key import Counted, MeterWindow, is_highest, is_observation, usage_key_of
+from meterkit.core.validation import MAX_ID_BYTES, MAX_QUANTITY
 
 _MAGIC = b"meterkit"
 _VERSION = 3
@@ -40,6 +41,16 @@ CELL_WORDS = 2
 _KEY_BYTES = 40
 """Estimated average size of a key, bytes. If keys are shorter, some room is left over."""
 
+MAX_COUNT = 2**63 - 1
+"""Largest count in a cell. A larger one has been damaged: a fuller cell is continued in the next generation."""
+
+MAX_BYTES = 64 << 20
+"""Largest file that is read, bytes: several times the size of a generation that has grown to its limit."""
+
+_LATEST_WINDOW = 253_402_300_799  # the last second of the year 9999, which is as far as dates go
+
+_MAX_TEXT_BYTES = MAX_ID_BYTES + 1  # of an id after the mark of an observation; names are shorter
+
 
 class ForeignFileError(Exception):
     """The file is not a generation that this version of meterkit can read."""
@@ -54,7 +65,7 @@ def generation_id(data: bytes) -> str:
     """
     if len(data) < _HEADER_BYTES:
         raise ForeignFileError(f"it has {len(data)} bytes, too few for a header")
-    magic, version, _pid, raw_id, _created, size, _cells = _HEADER.unpack_from(data)
+    magic, version, _pid, raw_id, _created, size, cells = _HEADER.unpack_from(data)
     (crc,) = struct.unpack_from("<I", data, _HEADER.size)
     if magic != _MAGIC:
         raise ForeignFileError("it was not written by meterkit")
@@ -64,6 +75,8 @@ def generation_id(data: bytes) -> str:
         raise ForeignFileError("its header is damaged")
     if size % 8:
         raise ForeignFileError("its size is not a whole number of words")
+    if 8 * keys_at(cells) > size:
+        raise ForeignFileError(f"its header is damaged: there is no room for {cells} cells in {size} bytes")
     return bytes(raw_id).hex()
 
 
@@ -87,27 +100,37 @@ def records(data: bytes) -> Iterator[Counted]:
     """
     Yield the counts in *data*, whose header is valid.
 
+    A damaged count is left out. After a damaged key, no count is certain.
+
     Raises:
-        ForeignFileError: *data* is torn after the last count that was yielded.
+        ForeignFileError: *data* is damaged. All counts that can be read have been yielded.
     """
     declared, cells = _HEADER.unpack_from(data)[5:]
     whole = memoryview(data)[: len(data) // 8 * 8]
     words, seconds = whole.cast("Q"), whole.cast("d")
     places: dict[int, MeterWindow] = {}
     at, key_at = FIRST_CELL, keys_at(cells)
+    damage = ""
     while key_at < len(words) and words[key_at]:
-        found, key_at = _key(data, words[key_at], key_at)
-        if len(found) == _PLACE_FIELDS:
-            number, meter, event_name, window = found
+        key, after = _key(data, words[key_at], key_at)
+        if not _is_sound(key, places):
+            raise _damaged_key(key_at)
+        key_at = after
+        if len(key) == _PLACE_FIELDS:
+            number, meter, event_name, window = key
             places[number] = (meter, event_name, window)
             continue
-        if words[at]:
-            number, company, *user = found
+        number, company, *user = key
+        if words[at] > MAX_COUNT:
+            damage = damage or f"the count at byte {at * 8} is damaged"
+        elif words[at]:
             place, last = places[number], seconds[at + 1]
             # A count is kept even if its time is damaged: its window is known.
             when = int(last) if 0 <= last <= _LATEST else place[2]
             yield usage_key_of(place, (company, *user) if user else company), words[at], when
         at += CELL_WORDS
+    if damage:
+        raise ForeignFileError(damage)
     if len(data) < declared:
         raise ForeignFileError(f"it was truncated from {declared} to {len(data)} bytes")
     if places and any(words[at : keys_at(cells)]):  # a power failure before everything was on the disk
@@ -118,6 +141,8 @@ _PLACE_FIELDS = 4
 
 _LATEST = 2**53  # above this, a float cannot represent every second
 
+_HIGHEST_LENGTH = 1 + len(str(MAX_QUANTITY))
+
 
 def _key(data: bytes, mark: int, at: int) -> tuple[list[Any], int]:
     """Return the key at the word *at*, whose first word is *mark*, and the position of the next key."""
@@ -125,8 +150,49 @@ def _key(data: bytes, mark: int, at: int) -> tuple[list[Any], int]:
     start = (at + 1) * 8
     key = data[start : start + length]
     if len(key) != length or zlib.crc32(key) != crc:
-        raise ForeignFileError(f"the key at byte {at * 8} is damaged")
-    return json.loads(key), at + 1 + -(-length // 8)
+        raise _damaged_key(at)
+    try:
+        found = json.loads(key)
+    except (ValueError, RecursionError):
+        raise _damaged_key(at) from None
+    if type(found) is not list:
+        raise _damaged_key(at)
+    return found, at + 1 + -(-length // 8)
+
+
+def _is_sound(key: list[Any], places: Collection[int]) -> bool:
+    """Return whether *key* has fields that `Generation` writes; *places* are the numbers of those before it."""
+    if len(key) == _PLACE_FIELDS:
+        number, meter, event_name, window = key
+        return _is_number(number) and _is_text(meter, event_name) and _is_number(window, _LATEST_WINDOW)
+    if not 2 <= len(key) < _PLACE_FIELDS:
+        return False
+    number, *subject = key
+    if not _is_number(number) or number not in places or not _is_text(*subject):
+        return False
+    value = subject[-1]
+    return not is_highest(value) or (len(value) <= _HIGHEST_LENGTH and int(value[1:]) <= MAX_QUANTITY)
+
+
+def _is_number(value: object, most: int = 2**32) -> bool:
+    return type(value) is int and 0 <= value <= most
+
+
+def _is_text(*values: object) -> bool:
+    """Return whether all *values* are texts that either database can store."""
+    for value in values:
+        if type(value) is not str or "\0" in value:
+            return False
+        try:
+            if len(value.encode()) > _MAX_TEXT_BYTES:
+                return False
+        except UnicodeEncodeError:  # half of a surrogate pair
+            return False
+    return True
+
+
+def _damaged_key(at: int) -> ForeignFileError:
+    return ForeignFileError(f"the key at byte {at * 8} is damaged")
 
 
 def room_for_cells(size: int) -> int:

@@ -17,12 +17,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from zlib import crc32
 
+from meterkit.core.filesystem import PRIVATE_DIRECTORY, PRIVATE_FILE, make_private_directory
 from meterkit.core.threads import yielding
 from meterkit.core.usage_key import Counted, MeterWindow, Subject, UsageKey, both_of, is_observation, usage_key_of
 from meterkit.journal.file_format import (
     CELL_WORDS,
     FIRST_CELL,
     ID_BYTES,
+    MAX_COUNT,
     clear,
     generation_id,
     header,
@@ -39,8 +41,6 @@ SUFFIX = ".journal"
 
 UNFINISHED = ".tmp"
 """Suffix of a file until it is locked and complete."""
-
-_MAX_COUNT = 2**63 - 1  # the ledger's largest integer
 
 
 class FullError(Exception):
@@ -87,18 +87,19 @@ class Generation:
     @classmethod
     def create(cls, directory: Path, size: int = GENERATION_BYTES) -> Generation:
         """
-        Create a generation with a file in *directory*, which is created if necessary.
+        Create a generation with a file in *directory*, which is created in the directory of the kit if necessary.
 
         The file gets its final name only once it is locked and complete, so no process adopts it before.
 
         Raises:
             OSError: The file cannot be created; the disk may be full or read-only.
         """
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_directory(directory.parent)
+        directory.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
         generation_id = os.urandom(ID_BYTES)
         path = directory / f"{generation_id.hex()}{SUFFIX}"
         unfinished = path.with_suffix(UNFINISHED)
-        fd = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        fd = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _allocate(fd, size)
@@ -177,7 +178,7 @@ class Generation:
         if not at:
             raise FullError
         words = self.words
-        if words[at] + quantity > _MAX_COUNT:
+        if words[at] + quantity > MAX_COUNT:
             raise FullError
         self.seconds[at + 1] = now
         words[at] += quantity  # in one step: `Journal.count_one` may add ones at any time, without the lock

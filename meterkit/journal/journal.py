@@ -194,6 +194,24 @@ class Journal:
         if was_active and not self.cardinality.is_active:
             self.cardinality.report(self._problems)
 
+    def give_up(self, retired: Generation, why: str) -> None:
+        """
+        Stop folding *retired*, which is damaged or cannot be stored in the ledger, so that it does not hold up others.
+
+        Its file is adopted like that of a dead process, which keeps what can be read of it.
+
+        Args:
+            retired: Generation to give up.
+            why: Reason, for the message about one that has no file.
+        """
+        with self._lock:
+            self._retired.remove(retired)
+            has_file = retired.path is not None and not retired.is_deleted
+            lost = {} if has_file else by_meter(retired.cells())
+            retired.abandon()
+        if lost:
+            self.pool.report_lost([lost], why)
+
     def lately(self, company: str, meter: str) -> int:
         """Return what this process has counted for *company* and a watched *meter* that `seen` does not cover."""
         pair = (company, meter)

@@ -129,9 +129,10 @@ class GenerationPool:
             level=logging.ERROR,
         )
 
-    def report_lost(self, lost: list[dict[str, int]]) -> None:
-        """Report *lost*, quantities by meter that could not be stored anywhere."""
+    def report_lost(self, lost: list[dict[str, int]], why: str = "") -> None:
+        """Report *lost*, quantities by meter that could not be stored anywhere, and *why*, if it is known."""
         message = f"usage that neither a journal file nor the ledger could store is lost: {lost}"
+        message += f": {why}" if why else ""
         self._problems.note("journal_lost", message, level=logging.ERROR)
 
     def _drop(self, each: Generation) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import stat
 import time
 from collections.abc import Collection, Iterator
 from contextlib import suppress
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from meterkit.core.problems import Problems
 from meterkit.core.usage_key import Counted
-from meterkit.journal.file_format import ForeignFileError, by_meter, clear, generation_id, read, records
+from meterkit.journal.file_format import MAX_BYTES, ForeignFileError, by_meter, clear, generation_id, read, records
 from meterkit.journal.generation import SUFFIX, UNFINISHED
 
 HALF_MADE_SECONDS = 3600
@@ -47,21 +48,46 @@ class Orphan:
             self.torn = str(error)
 
     def discard(self) -> None:
-        """Remove the file, whose counts are in the ledger. It is emptied first, in case it cannot be removed."""
-        clear(self._fd)
-        self.path.unlink(missing_ok=True)
-        self.release()
+        """
+        Remove the file, whose counts are in the ledger. It is emptied first, in case it cannot be removed.
 
-    def keep_torn(self, problems: Problems) -> None:
-        """Keep a torn file as evidence, under a name that is never adopted. Its intact part is in the ledger."""
-        aside = set_aside(self.path)
+        Raises:
+            OSError: It cannot be removed.
+        """
+        try:
+            clear(self._fd)
+            self.path.unlink(missing_ok=True)
+        finally:
+            self.release()
+
+    def keep(self, why: str, problems: Problems) -> None:
+        """
+        Keep a damaged file as evidence, under a name that is never adopted. What could be read of it is in the ledger.
+
+        Args:
+            why: Description of the damage.
+            problems: Collector of problems.
+        """
+        self._keep("journal_torn", f"{why}; everything that could be read is in the ledger", problems)
+
+    def keep_refused(self, why: str, problems: Problems) -> None:
+        """
+        Keep a file whose counts the ledger cannot store, under a name that is never adopted.
+
+        Args:
+            why: What the ledger reported.
+            problems: Collector of problems.
+        """
+        self._keep("journal_refused", f"the ledger cannot store its counts: {why}", problems)
+
+    def _keep(self, reason: str, what: str, problems: Problems) -> None:
+        try:
+            kept = f"the file is kept as {set_aside(self.path)}"
+        except OSError as error:
+            kept = f"the file cannot be renamed: {error}"
         self.release()
-        problems.note(
-            "journal_torn",
-            f"{self.torn}; everything before the damage is in the ledger, and the file is kept as {aside}. "
-            "Usage after that point is lost; compare the ledger with your access log",
-            level=logging.ERROR,
-        )
+        message = f"{self.path.name}: {what}, and {kept}. The rest of its usage is lost; compare the ledger with your "
+        problems.note(reason, f"{message}access log", level=logging.ERROR)
 
     def release(self) -> None:
         """Release the lock, so that other processes can adopt the file."""
@@ -89,11 +115,11 @@ def adopt(path: Path) -> Orphan | None:
     Take over the generation at *path*; return None if its owner is alive, or another process was faster.
 
     Raises:
-        ForeignFileError: The file is not a generation, or is one of another version.
+        ForeignFileError: The file is not a generation, is one of another version, or belongs to another user.
         OSError: The file cannot be read.
     """
     try:
-        fd = os.open(path, os.O_RDWR)
+        fd = _opened(path, os.O_RDWR)
     except FileNotFoundError:
         return None
     try:
@@ -101,14 +127,52 @@ def adopt(path: Path) -> Orphan | None:
         if not path.exists() or path.stat().st_ino != os.fstat(fd).st_ino:
             os.close(fd)  # it was folded and removed after it was opened
             return None
-        with os.fdopen(os.dup(fd), "rb") as file:
-            return Orphan(path, fd, file.read())
+        return Orphan(path, fd, _content(path, fd))
     except BlockingIOError:
         os.close(fd)
         return None
     except BaseException:
         os.close(fd)
         raise
+
+
+def _opened(path: Path, mode: int) -> int:
+    """
+    Open the regular file at *path* without following a link, and without waiting for the other end of a pipe.
+
+    Raises:
+        ForeignFileError: It is not a regular file.
+        OSError: The file cannot be opened.
+    """
+    try:
+        fd = os.open(path, mode | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            raise ForeignFileError("it is not a regular file") from None
+        raise
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise ForeignFileError("it is not a regular file")
+    return fd
+
+
+def _content(path: Path, fd: int) -> bytes:
+    """
+    Return the content of the file in *fd*, opened from *path*.
+
+    Raises:
+        ForeignFileError: The file belongs to another user, or is larger than any generation.
+    """
+    found = os.fstat(fd)
+    # The owner of the directory is one of us, too: root may flush what the application's user has counted.
+    if found.st_uid not in (os.geteuid(), path.parent.stat().st_uid):
+        raise ForeignFileError(f"it belongs to another user, with the id {found.st_uid}")
+    if found.st_size > MAX_BYTES:
+        raise ForeignFileError(f"it has {found.st_size} bytes, more than any journal")
+    with os.fdopen(os.dup(fd), "rb") as file:
+        return file.read()
 
 
 def totals_in(directory: Path, *, skip: Collection[Path | None]) -> dict[str, dict[str, int]]:
@@ -118,7 +182,11 @@ def totals_in(directory: Path, *, skip: Collection[Path | None]) -> dict[str, di
         if path not in skip:
             # Otherwise it has been folded in the meantime, or the next flush will set it aside.
             with suppress(ForeignFileError, OSError):
-                data = path.read_bytes()
+                fd = _opened(path, os.O_RDONLY)
+                try:
+                    data = _content(path, fd)
+                finally:
+                    os.close(fd)
                 totals[generation_id(data)] = by_meter(read(data))
     return totals
 
@@ -145,8 +213,11 @@ def sweep(directory: Path) -> None:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename *path* so that it is not adopted again; return the new path."""
-    aside = path.with_name(f"{path.name}.set-aside")
+    """Rename *path* so that it is not adopted again, and nothing is overwritten; return the new path."""
+    aside, number = path.with_name(f"{path.name}.set-aside"), 1
+    while os.path.lexists(aside):
+        number += 1
+        aside = path.with_name(f"{path.name}.set-aside-{number}")
     path.rename(aside)
     return aside
 

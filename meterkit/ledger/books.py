@@ -10,6 +10,7 @@ from meterkit.core.usage_key import CAPPED, NOBODY
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
 from meterkit.ledger.payers import is_customer
+from meterkit.ledger.quantities import subtracted, sum_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ def _unreported(connection: sa.Connection) -> list[tuple[str, str, int]]:
         else_="unlinked",
     ).label("place")
     query = (
-        sa.select(table.c.meter, place, sa.func.sum(table.c.quantity - table.c.reported).label("open"))
+        sa.select(table.c.meter, place, sum_of(subtracted(table.c.quantity, table.c.reported)).label("open"))
         .join_from(table, accounts, table.c.company == accounts.c.company, isouter=True)
         .where(table.c.quantity != table.c.reported)  # the condition of the index
         .group_by(table.c.meter, sa.text("place"))
@@ -103,7 +104,7 @@ def _unreported(connection: sa.Connection) -> list[tuple[str, str, int]]:
 def _nonbillable(connection: sa.Connection) -> list[tuple[str, str, int]]:
     table = schema.usage
     query = (
-        sa.select(table.c.meter, sa.func.sum(table.c.quantity).label("total"))
+        sa.select(table.c.meter, sum_of(table.c.quantity).label("total"))
         # The names of the meters let the database use the primary key, which begins with them.
         .where(table.c.event_name == "", table.c.meter.in_(sa.select(schema.counted.c.meter)))
         .group_by(table.c.meter)
@@ -113,7 +114,7 @@ def _nonbillable(connection: sa.Connection) -> list[tuple[str, str, int]]:
 
 def _reported(connection: sa.Connection) -> list[tuple[str, str, int]]:
     table = schema.reports
-    query = sa.select(table.c.meter, table.c.state, sa.func.sum(table.c.quantity).label("total"))
+    query = sa.select(table.c.meter, table.c.state, sum_of(table.c.quantity).label("total"))
     current = query.where(
         table.c.state.not_in(["returned", "canceled"])
     )  # their usage is counted elsewhere, or was reversed

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from meterkit.core.threads import yielding
 from meterkit.ledger.database import insert_into
+from meterkit.ledger.quantities import Quantity, added, is_stored_as_it_is, stored
 
 BATCH = 500
 """Ids or rows per statement: far below the number of parameters that either database allows."""
@@ -30,13 +31,13 @@ def add_to(
 ) -> None:
     """Insert *rows*; if one exists, add to its columns *add* and raise its column *latest* to the higher value."""
     statement = insert_into(table, connection)
-    added = (add,) if isinstance(add, str) else add
-    values: dict[str, Any] = {name: table.c[name] + statement.excluded[name] for name in added}
+    columns = (add,) if isinstance(add, str) else add
+    values: dict[str, Any] = {name: added(table.c[name], statement.excluded[name]) for name in columns}
     if latest:
         old, new = table.c[latest], statement.excluded[latest]
         values[latest] = sa.case((new > old, new), else_=old)
     statement = statement.on_conflict_do_update(index_elements=list(table.primary_key), set_=values)
-    _write(table, connection, statement, table.columns.keys(), rows, add=added)
+    _write(table, connection, statement, table.columns.keys(), rows, add=columns)
 
 
 def overwrite(table: sa.Table, connection: sa.Connection, rows: Iterable[tuple[Any, ...]], *, column: str) -> None:
@@ -67,14 +68,23 @@ def _write(
     else:
         compiled = statement.compile(dialect=connection.dialect, column_keys=names)
         assert compiled.positiontup == list(names), "the names are not in the order of the table's columns"
-        connection.exec_driver_sql(str(compiled), list(rows))
+        connection.exec_driver_sql(str(compiled), _stored(table, names, list(rows)))
+
+
+def _stored(table: sa.Table, names: Sequence[str], rows: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """Return *rows* as SQLite stores them: the driver gets them past SQLAlchemy."""
+    for at in [at for at, name in enumerate(names) if isinstance(table.c[name].type, Quantity)]:
+        if not is_stored_as_it_is([row[at] for row in rows]):
+            rows = [(*row[:at], stored(row[at]), *row[at + 1 :]) for row in rows]
+    return rows
 
 
 def _sorted_select(
     table: sa.Table, names: Sequence[str], rows: list[tuple[Any, ...]], add: tuple[str, ...]
 ) -> sa.Select[Any]:
     """Return *rows* as a SELECT, merged and sorted by key: PostgreSQL must not touch a row twice in one statement."""
-    types = [sa.ARRAY(table.c[name].type) for name in names]
+    found = [table.c[name].type for name in names]
+    types = [sa.ARRAY(sa.Numeric() if isinstance(each, Quantity) else each) for each in found]
     arrays = [sa.cast([row[at] for row in yielding(rows)], each) for at, each in enumerate(types)]
     given = sa.func.unnest(*arrays).table_valued(*names).render_derived()
     keys = [column.name for column in table.primary_key if column.name in names]

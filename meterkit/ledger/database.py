@@ -17,9 +17,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
 from meterkit.core import threads
-from meterkit.core.filesystem import network_type
+from meterkit.core.filesystem import identity_of, make_private_directory, make_private_file, network_type
 from meterkit.errors import LedgerError
 from meterkit.ledger.migrations import prepare
+from meterkit.ledger.quantities import register
 
 PATIENCE = 5.0
 """Seconds to wait for a connection, and for a lock on rows or on the SQLite file."""
@@ -39,6 +40,10 @@ _KEEPALIVE = {
     # A pooler such as PgBouncer shares a connection between clients, which would mix up prepared statements.
     "prepare_threshold": None,
 }
+
+
+class UnstorableError(LedgerError):
+    """A value does not fit into the ledger; nothing was written, and a repetition would fail again."""
 
 
 class Database:
@@ -73,6 +78,7 @@ class Database:
         Raises:
             LedgerError: The database cannot be reached, or reports an error. Nothing was written, or, if the
                 connection broke during the commit, possibly everything.
+            UnstorableError: The database cannot store a value. Nothing was written.
         """
         with self._ledger_errors(), self._open_engine().begin() as connection:
             yield connection
@@ -101,7 +107,9 @@ class Database:
     def _ledger_errors(self) -> Iterator[None]:
         try:
             yield
-        except (SQLAlchemyError, OSError) as error:
+        except (SQLAlchemyError, OSError, OverflowError, UnicodeEncodeError) as error:
+            if _is_unstorable(error):
+                raise UnstorableError(f"the ledger {self} cannot store a value: {_first_line(error)}") from error
             raise LedgerError(f"the ledger {self} failed: {_first_line(error)}{self._cure(error)}") from error
 
     def _open_engine(self) -> sa.Engine:
@@ -109,7 +117,8 @@ class Database:
             if self._engine is None:
                 engine = self._postgresql() if self._is_postgresql else self._sqlite()
                 with engine.begin() as connection:
-                    prepare(connection, str(self))
+                    home = None if self._is_postgresql else identity_of(Path(str(self._url.database)))
+                    prepare(connection, str(self), home=home)
                 self._engine = engine
             return self._engine
 
@@ -143,7 +152,8 @@ class Database:
                 "two hosts could corrupt it, or bill usage twice. Set ledger= to a file on a local disk, or, for "
                 "several hosts, to PostgreSQL"
             )
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private_directory(path.parent)
+        make_private_file(path)
         engine = sa.create_engine(self._url, poolclass=sa.NullPool)
 
         def before_connect(_dialect: object, _record: object, _arguments: object, options: dict[str, Any]) -> None:
@@ -263,12 +273,21 @@ def _configure_sqlite(connection: Any, _record: object) -> None:
     cursor.execute("PRAGMA synchronous=FULL")
     cursor.execute("PRAGMA trusted_schema=OFF")
     cursor.close()
+    register(connection)
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
     # A deferred transaction that reads before it writes fails at once under contention, whatever the timeout.
     only_reads = connection.get_execution_options().get("only_reads", False)
     connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")
+
+
+def _is_unstorable(error: Exception) -> bool:
+    """Return whether a value, and not the database, is the cause of *error*."""
+    if isinstance(error, sa.exc.DBAPIError):
+        # PostgreSQL, class 54: a limit is exceeded, such as the size of an index row.
+        return isinstance(error, sa.exc.DataError) or str(getattr(error.orig, "sqlstate", None)).startswith("54")
+    return isinstance(error, sa.exc.StatementError | OverflowError | UnicodeEncodeError)
 
 
 def _first_line(error: Exception) -> str:

@@ -1,17 +1,25 @@
 """
-In-place schema migrations.
+In-place schema migrations, and the id of a ledger whose file has been copied.
 
 The steps are plain SQL, and never change: today's `meterkit.ledger.schema` may differ from the one they lead to.
 """
 
 from __future__ import annotations
 
+import json
+import logging
+import time
 import uuid
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
 
+from meterkit.core.filesystem import is_same_file
 from meterkit.errors import LedgerError
 from meterkit.ledger import schema
+from meterkit.ledger.quantities import subtracted, sum_of
+
+log = logging.getLogger("meterkit")
 
 TABLES_OF_1 = ("accounts", "counted", "folds", "lease", "meta", "reports", "usage")
 """Table names of version 1, which had no prefix. An application may have some of these names, but hardly all."""
@@ -19,13 +27,15 @@ TABLES_OF_1 = ("accounts", "counted", "folds", "lease", "meta", "reports", "usag
 _LOCK = 0x6D65746572  # "meter": key of an advisory lock that no other program takes
 
 
-def prepare(connection: sa.Connection, name: str) -> None:
+def prepare(connection: sa.Connection, name: str, *, home: dict[str, str] | None = None) -> None:
     """
-    Create the tables, or upgrade them to this version.
+    Create the tables, or upgrade them to this version, and give a ledger that has been copied an id of its own.
 
     Args:
         connection: Connection in a transaction.
-        name: Name of the ledger, for the error message.
+        name: Name of the ledger, for messages.
+        home: Identity of the ledger's file, as `meterkit.core.filesystem.identity_of` returns it; None if there is
+            none, as on PostgreSQL.
 
     Raises:
         LedgerError: The ledger was written by a newer meterkit.
@@ -35,14 +45,21 @@ def prepare(connection: sa.Connection, name: str) -> None:
     version = _version(connection)
     if version is None:
         _create(connection)
-        return
+    else:
+        _upgrade(connection, name, version)
+    if home is not None:
+        _settle_in(connection, name, home)
+
+
+def _upgrade(connection: sa.Connection, name: str, version: int) -> None:
     if version > schema.VERSION:
         raise LedgerError(
             f"the ledger {name} has schema version {version}, written by a newer meterkit; this one supports "
             f"{schema.VERSION}. Install the newer version again; usage stays in the journal meanwhile"
         )
+    is_postgresql = connection.dialect.name == "postgresql"
     for step in range(version, schema.VERSION):
-        for statement in _STEPS[step]:
+        for statement in (*_STEPS[step], *(_STEPS_OF_POSTGRESQL.get(step, ()) if is_postgresql else ())):
             connection.exec_driver_sql(statement)
     if version != schema.VERSION:
         at_today = sa.update(schema.meta).filter_by(key="schema_version")
@@ -71,6 +88,57 @@ def _create(connection: sa.Connection) -> None:
     connection.execute(sa.insert(schema.meta), [{"key": key, "value": value} for key, value in about.items()])
     nobodys = {"holder": "", "token": 0, "expires_at": 0}
     connection.execute(sa.insert(schema.lease), [{"name": name, **nobodys} for name in schema.LEASES])
+
+
+def _settle_in(connection: sa.Connection, name: str, home: dict[str, str]) -> None:
+    """
+    Compare *home* with where the ledger was before. If it is a copy, give it a new id, and keep *home*.
+
+    Two ledgers of one id would give different usage the same identifier, and Stripe would take only the first.
+    """
+    meta = schema.meta
+    found = connection.scalar(sa.select(meta.c.value).filter_by(key="home"))
+    before = None if found is None else json.loads(found)
+    if before == home:
+        return
+    if before is not None and not is_same_file(before, home):
+        _become_another(connection)
+        log.warning("the ledger %s %s", name, COPIED)
+    _put_about(connection, "home", json.dumps(home))
+
+
+COPIED = (
+    "has been copied, moved or restored from a backup, and has got a new id, so that its usage is not taken for that "
+    "of the original. If both are in use, the usage that was waiting to be reported at that moment is in both; Stripe "
+    "takes it once. Do not copy data_dir, and keep it out of images and repositories"
+)
+"""What happens to a copied ledger."""
+
+
+def _become_another(connection: sa.Connection) -> None:
+    """Give the ledger a new id. Usage that is not in a report yet keeps the former one: see `schema.inherited`."""
+    usage, inherited, meta = schema.usage, schema.inherited, schema.meta
+    former = connection.scalars(sa.select(meta.c.value).filter_by(key="ledger_id")).one()
+    keys = (usage.c.meter, usage.c.event_name, usage.c.company, usage.c.window)
+    waiting = sa.select(*keys, sum_of(subtracted(usage.c.quantity, usage.c.reported)), sa.literal(former))
+    waiting = waiting.where(usage.c.quantity != usage.c.reported).group_by(*keys)
+    names = [column.name for column in inherited.columns]
+    # What a copy of a copy has inherited already keeps the first id.
+    connection.execute(sqlite.insert(inherited).from_select(names, waiting).on_conflict_do_nothing())
+    _put_about(connection, "ledger_id", uuid.uuid4().hex)
+    _put_about(connection, "copied_at", str(int(time.time())))
+
+
+def _put_about(connection: sa.Connection, key: str, value: str) -> None:
+    """Store a fact about the ledger of a file."""
+    statement = sqlite.insert(schema.meta).values(key=key, value=value)
+    connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_={"value": value}))
+
+
+def copied_at(connection: sa.Connection) -> int | None:
+    """Return the Unix second at which the ledger was found to be a copy; None if it is the original."""
+    found = connection.scalar(sa.select(schema.meta.c.value).filter_by(key="copied_at"))
+    return None if found is None else int(found)
 
 
 _TO_3 = """
@@ -175,5 +243,28 @@ _STEPS = {
     2: _TO_3.split(";\n"),
     3: _TO_4.split(";\n"),
     4: ['CREATE INDEX meterkit_usage_reported ON meterkit_usage ("window") WHERE quantity = reported'],
+    5: [
+        """CREATE TABLE meterkit_inherited (
+            meter TEXT NOT NULL, event_name TEXT NOT NULL, company TEXT NOT NULL, "window" BIGINT NOT NULL,
+            quantity BIGINT NOT NULL, ledger_id VARCHAR(32) NOT NULL,
+            PRIMARY KEY (meter, event_name, company, "window")
+        )"""
+    ],
 }
 """SQL statements that lead from each version to the next."""
+
+_STEPS_OF_POSTGRESQL = {
+    5: [
+        "SET LOCAL statement_timeout = 0",  # all rows are written anew
+        "DROP INDEX meterkit_usage_unreported",  # its condition would get a cast, and not fit the queries any more
+        "DROP INDEX meterkit_usage_reported",
+        "ALTER TABLE meterkit_usage ALTER quantity TYPE NUMERIC(38, 0), ALTER reported TYPE NUMERIC(38, 0)",
+        'CREATE INDEX meterkit_usage_unreported ON meterkit_usage ("window") WHERE quantity <> reported',
+        'CREATE INDEX meterkit_usage_reported ON meterkit_usage ("window") WHERE quantity = reported',
+        *(
+            f"ALTER TABLE meterkit_{name} ALTER COLUMN quantity TYPE NUMERIC(38, 0)"
+            for name in ("totals", "counted", "corrections", "holds", "inherited")
+        ),
+    ],
+}
+"""Further statements for PostgreSQL: SQLite's integer columns store what `meterkit.ledger.quantities` puts there."""

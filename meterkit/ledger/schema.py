@@ -16,7 +16,9 @@ from sqlalchemy import (
     text,
 )
 
-VERSION = 5
+from meterkit.ledger.quantities import Quantity
+
+VERSION = 6
 """Schema version. A ledger with a higher one is refused; `meterkit.ledger.migrations` upgrades a lower one in place."""
 
 PREFIX = "meterkit_"
@@ -37,7 +39,7 @@ _WAITING = text("state = 'waiting'")
 meta = Table(
     f"{PREFIX}meta",
     metadata,
-    Column("key", String(40), primary_key=True),  # "schema_version", "ledger_id", "change"
+    Column("key", String(40), primary_key=True),  # "schema_version", "ledger_id", "change", "home", "copied_at"
     Column("value", Text, nullable=False),
 )
 
@@ -51,9 +53,9 @@ usage = Table(
     Column("company", Text, primary_key=True),  # "" if unattributed
     Column("user", Text, primary_key=True),  # "" if not identified
     Column("window", BigInteger, primary_key=True),  # the Unix second at which it begins
-    Column("quantity", BigInteger, nullable=False),
+    Column("quantity", Quantity, nullable=False),
     # The part of the quantity that is in reports; without an event name, all of it, as nothing is to be reported.
-    Column("reported", BigInteger, nullable=False),
+    Column("reported", Quantity, nullable=False),
     Column("last_used", BigInteger, nullable=False),
     # Unreported rows are looked up every hour, among all rows ever written.
     Index(f"{PREFIX}usage_unreported", "window", sqlite_where=_UNREPORTED, postgresql_where=_UNREPORTED),
@@ -69,7 +71,7 @@ totals = Table(
     Column("company", Text, primary_key=True),
     Column("meter", Text, primary_key=True),
     Column("day", BigInteger, primary_key=True),  # the Unix second at which the UTC day begins
-    Column("quantity", BigInteger, nullable=False),
+    Column("quantity", Quantity, nullable=False),
     Column("change", BigInteger, nullable=False),  # grows with each commit that touches a row
     Index(f"{PREFIX}totals_change", "change"),
 )
@@ -91,7 +93,7 @@ counted = Table(
     metadata,
     # The other side of the books: quantity folded by meter, independent of the usage rows.
     Column("meter", Text, primary_key=True),
-    Column("quantity", BigInteger, nullable=False),
+    Column("quantity", Quantity, nullable=False),
 )
 
 folds = Table(
@@ -239,7 +241,7 @@ corrections = Table(
     Column("event_name", Text, nullable=False),
     Column("company", Text, nullable=False),
     Column("window", BigInteger, nullable=False),
-    Column("quantity", BigInteger, nullable=False),
+    Column("quantity", Quantity, nullable=False),
     Column("reason", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("report", String(100)),  # identifier of the meter event to cancel in Stripe
@@ -247,6 +249,19 @@ corrections = Table(
     Column("error", Text, nullable=False),
     Index(f"{PREFIX}corrections_place", "company", "meter", "window"),
     Index(f"{PREFIX}corrections_state", "state"),
+)
+
+inherited = Table(
+    f"{PREFIX}inherited",
+    metadata,
+    # Unreported usage that was in the ledger when it was copied: the original reports it, too, so it keeps the id of
+    # the original in its identifier. Deleted when it is sealed.
+    Column("meter", Text, primary_key=True),
+    Column("event_name", Text, primary_key=True),
+    Column("company", Text, primary_key=True),
+    Column("window", BigInteger, primary_key=True),
+    Column("quantity", Quantity, nullable=False),
+    Column("ledger_id", String(32), nullable=False),
 )
 
 notices = Table(
@@ -294,7 +309,7 @@ holds = Table(
     Column("generation", String(32), primary_key=True),
     Column("company", Text, primary_key=True),
     Column("meter", Text, primary_key=True),
-    Column("quantity", BigInteger, nullable=False),
+    Column("quantity", Quantity, nullable=False),
     Column("held_at", BigInteger, nullable=False),
     Index(f"{PREFIX}holds_place", "company", "meter"),
 )

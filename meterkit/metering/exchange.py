@@ -7,7 +7,6 @@ In between, views reach it through `identify`, `add_usage` and `skip`.
 
 from __future__ import annotations
 
-import logging
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar, Token
@@ -23,8 +22,6 @@ from meterkit.core.usage_key import Subject
 from meterkit.core.validation import content_length
 from meterkit.errors import UsageError
 from meterkit.metering.paths import Target
-
-log = logging.getLogger("meterkit.exchange")
 
 
 @dataclass(frozen=True, slots=True)

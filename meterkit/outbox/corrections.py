@@ -22,6 +22,7 @@ from meterkit.ledger import schema
 from meterkit.ledger.daily_totals import add_totals
 from meterkit.ledger.database import Database
 from meterkit.ledger.lease import Lease, hold
+from meterkit.ledger.quantities import literal, subtracted, sum_of
 from meterkit.outbox.reports import Report
 
 
@@ -160,7 +161,7 @@ class Corrections:
         """Return the quantity that *company* has used of *meter*, by window of the hour that begins at *hour*."""
         table = schema.usage
         query = (
-            sa.select(table.c.window, sa.func.sum(table.c.quantity).label("quantity"))
+            sa.select(table.c.window, sum_of(table.c.quantity).label("quantity"))
             .filter_by(company=company, meter=meter)
             .where(table.c.window >= hour, table.c.window < hour + HOUR)
             .group_by(table.c.window)
@@ -211,14 +212,16 @@ def _subtract(connection: sa.Connection, place: Report | Correction, by: int, co
         if taken:
             keys = {key.name: getattr(row, key.name) for key in table.primary_key}
             columns = [column] if place.event_name else ["quantity", "reported"]  # what is not billable is never due
-            values = {each: table.c[each] - taken for each in columns}
+            values = {each: subtracted(table.c[each], literal(taken)) for each in columns}
             connection.execute(sa.update(table).filter_by(**keys).values(values))
     if left:
         raise UsageError(f"only {by - left:,} of {by:,} units can be reversed", reason="correction_too_large")
     if column == "quantity":
         add_totals(connection, [(place.meter, place.event_name, place.company, NOBODY, place.window, -by, 0, 0)])
         counted = schema.counted
-        connection.execute(sa.update(counted).filter_by(meter=place.meter).values(quantity=counted.c.quantity - by))
+        connection.execute(
+            sa.update(counted).filter_by(meter=place.meter).values(quantity=subtracted(counted.c.quantity, literal(by)))
+        )
 
 
 def _row(correction: Correction) -> dict[str, Any]:

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from meterkit.errors import ConfigurationError
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
+from meterkit.ledger.quantities import sum_of
 from meterkit.metering.meter import Meter
 from meterkit.outbox.reports import COLUMNS, Report, State, report_of
 from meterkit.pricing.price import EXACT, Price
@@ -118,7 +119,7 @@ def _amount(connection: sa.Connection, row: Any) -> Decimal | None:
         return None
     table = schema.reports
     before = (
-        sa.select(sa.func.sum(table.c.quantity))
+        sa.select(sum_of(table.c.quantity))
         .where(table.c.customer == row.customer, table.c.event_name == row.event_name, table.c.id < row.id)
         .where(table.c.timestamp >= row.period_start, table.c.timestamp < row.period_end, table.c.state.in_(COUNTED))
     )

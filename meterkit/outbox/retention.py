@@ -20,6 +20,7 @@ from meterkit.ledger import schema
 from meterkit.ledger.bulk import BATCH
 from meterkit.ledger.database import Database
 from meterkit.ledger.lease import Lease, hold
+from meterkit.ledger.quantities import literal, subtracted, sum_of
 
 PAUSE_SECONDS = 0.05
 """Seconds between two transactions."""
@@ -94,7 +95,7 @@ def _delete_reports(
     table = schema.reports
     mine = [table.c.meter == meter, table.c.event_name == event_name, table.c.window == window]
     mine.append(table.c.company.in_(companies))
-    known = sa.select(sa.func.sum(table.c.quantity)).where(*mine, table.c.state.in_(AT_STRIPE))
+    known = sa.select(sum_of(table.c.quantity)).where(*mine, table.c.state.in_(AT_STRIPE))
     quantity = connection.scalar(known) or 0
     connection.execute(sa.delete(table).where(*mine))
     _uncount(connection, meter, int(quantity))
@@ -104,4 +105,4 @@ def _uncount(connection: sa.Connection, meter: str, quantity: int) -> None:
     """Subtract what is deleted: the books cover what is kept, and must still balance."""
     counted = schema.counted
     less = sa.update(counted).filter_by(meter=meter)
-    connection.execute(less.values(quantity=counted.c.quantity - quantity))
+    connection.execute(less.values(quantity=subtracted(counted.c.quantity, literal(quantity))))

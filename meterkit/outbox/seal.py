@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -101,9 +101,11 @@ def _seal(connection: sa.Connection, window: int, keys: list[ReportKey], now: in
     deltas = _deltas(connection, window, keys)
     sequences = _next_sequences(connection, window, keys)
     ledger_id = _ledger_id(connection)
+    inherited = _inherited(connection, window, deltas)
     reports: list[dict[str, Any]] = []
     for key, rows in deltas.items():
-        reports += _reports_of(ledger_id, key, window, rows, sequence=sequences.get(key, 0), now=now)
+        former = inherited.get(key, (ledger_id, 0))
+        reports += _reports_of(ledger_id, former, key, window, rows, sequence=sequences.get(key, 0), now=now)
     if reports:
         rows_of = itemgetter(*reports[0])
         bulk.insert(schema.reports, connection, list(reports[0]), map(rows_of, reports))
@@ -135,36 +137,61 @@ def _deltas(connection: sa.Connection, window: int, keys: list[ReportKey]) -> di
 
 
 def _reports_of(
-    ledger_id: str, key: ReportKey, window: int, rows: list[dict[str, Any]], *, sequence: int, now: int
+    ledger_id: str,
+    inherited: tuple[str, int],
+    key: ReportKey,
+    window: int,
+    rows: list[dict[str, Any]],
+    *,
+    sequence: int,
+    now: int,
 ) -> list[dict[str, Any]]:
     meter, event_name, company = key
     customer = customer_of(company, rows[0]["customer"])
     # Within the window, so that it is billed in the right period; and not in the future, which Stripe refuses.
     timestamp = max(window, min(max(row["last_used"] for row in rows), hour_of(window) + HOUR - 1, now))
     remaining = sum(row["quantity"] - row["reported"] for row in rows)
-    reports = []
-    while remaining:
-        quantity = min(remaining, MAX_QUANTITY)
-        reports.append(
-            {
-                "identifier": _identifier([ledger_id, meter, event_name, company, customer or "", window, sequence]),
-                "meter": meter,
-                "event_name": event_name,
-                "company": company,
-                "customer": customer,
-                "window": window,
-                "sequence": sequence,
-                "quantity": quantity,
-                "timestamp": timestamp,
-                "created_at": now,
-                "state": "pending",
-                "attempts": 0,
-                "refusals": 0,
-                "error": "",
-            }
-        )
-        remaining, sequence = remaining - quantity, sequence + 1
+    reports: list[dict[str, Any]] = []
+    former, quantity = inherited
+    share = max(0, min(quantity, remaining))
+    for part_of, part in ((former, share), (ledger_id, remaining - share)):
+        left = part
+        while left:
+            quantity = min(left, MAX_QUANTITY)
+            reports.append(
+                {
+                    "identifier": _identifier([part_of, meter, event_name, company, customer or "", window, sequence]),
+                    "meter": meter,
+                    "event_name": event_name,
+                    "company": company,
+                    "customer": customer,
+                    "window": window,
+                    "sequence": sequence,
+                    "quantity": quantity,
+                    "timestamp": timestamp,
+                    "created_at": now,
+                    "state": "pending",
+                    "attempts": 0,
+                    "refusals": 0,
+                    "error": "",
+                }
+            )
+            left, sequence = left - quantity, sequence + 1
     return reports
+
+
+def _inherited(connection: sa.Connection, window: int, keys: Iterable[ReportKey]) -> dict[ReportKey, tuple[str, int]]:
+    """Take out what *keys* have inherited: the id of the ledger that reports it too, and the quantity."""
+    table = schema.inherited
+    found = {
+        (row.meter, row.event_name, row.company): (row.ledger_id, row.quantity)
+        for row in connection.execute(sa.select(table).filter_by(window=window))
+    }
+    taken = {key: found[key] for key in keys if key in found}
+    for meter, event_name, company in taken:
+        mine = {"meter": meter, "event_name": event_name, "company": company, "window": window}
+        connection.execute(sa.delete(table).filter_by(**mine))
+    return taken
 
 
 def _next_sequences(connection: sa.Connection, window: int, keys: list[ReportKey]) -> dict[ReportKey, int]:

@@ -14,6 +14,7 @@ from meterkit.errors import ConfigurationError
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
 from meterkit.ledger.payers import payer_of
+from meterkit.ledger.quantities import subtracted, sum_of
 from meterkit.metering.meter import Meter
 from meterkit.pricing.price import EXACT, Line
 from meterkit.pricing.stripe_price import price_of
@@ -154,13 +155,13 @@ def _used(connection: sa.Connection, customer: str, event_name: str, start: int,
     """Return the quantity that the invoice of a period will bill for a meter: reported, or still to be reported."""
     reports, usage, accounts = schema.reports, schema.usage, schema.accounts
     reported = (
-        sa.select(sa.func.sum(reports.c.quantity))
+        sa.select(sum_of(reports.c.quantity))
         .where(reports.c.customer == customer, reports.c.event_name == event_name, reports.c.state.in_(BILLED))
         .where(reports.c.timestamp >= start, reports.c.timestamp < end)
     )
     pays_for = sa.select(accounts.c.company).filter_by(customer=customer)
     waiting = (
-        sa.select(sa.func.sum(usage.c.quantity - usage.c.reported))
+        sa.select(sum_of(subtracted(usage.c.quantity, usage.c.reported)))
         .where(usage.c.quantity != usage.c.reported, usage.c.event_name == event_name)
         .where(sa.or_(usage.c.company == customer, usage.c.company.in_(pays_for)))
         .where(usage.c.last_used >= start, usage.c.last_used < end)

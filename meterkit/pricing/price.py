@@ -12,7 +12,7 @@ from dataclasses import KW_ONLY, dataclass
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation, localcontext
 from typing import Any, Literal, TypeAlias
 
-from meterkit.core.validation import checked_quantity
+from meterkit.core.validation import MAX_SUM, checked_quantity
 from meterkit.errors import ConfigurationError
 from meterkit.metering.meter import Meter
 
@@ -24,7 +24,7 @@ MAX_DECIMALS = 12
 MAX_PRICE = Decimal(10**12)
 """Exclusive upper bound of amounts in whole currency: far more than Stripe accepts, and exact within `EXACT`."""
 
-EXACT = Context(prec=60)
+EXACT = Context(prec=80)
 """Decimal context of all price arithmetic, because the application may have changed that of its thread."""
 
 _NO_MINOR_UNIT = frozenset(
@@ -215,7 +215,7 @@ class Price:
         Raises:
             UsageError: *quantity* is not a non-negative int.
         """
-        quantity = checked_quantity(quantity)
+        quantity = checked_quantity(quantity, most=MAX_SUM)
         with localcontext(EXACT):
             return self._lines(quantity)
 

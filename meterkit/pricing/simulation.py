@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
+from meterkit.ledger.quantities import sum_of
 from meterkit.metering.meter import Meter
 from meterkit.pricing.cost import CostCalculator, cost_of
 from meterkit.pricing.price import Price
@@ -69,7 +70,7 @@ def simulate(
     new = list(prices)
     table = schema.totals
     query = (
-        sa.select(table.c.company, table.c.meter, sa.func.sum(table.c.quantity).label("quantity"))
+        sa.select(table.c.company, table.c.meter, sum_of(table.c.quantity).label("quantity"))
         .where(table.c.day >= start, table.c.day < end)
         .group_by(table.c.company, table.c.meter)
     )

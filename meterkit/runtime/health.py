@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from typing import Any
 
+from meterkit.core.filesystem import exposure
 from meterkit.core.problems import Problems
 from meterkit.core.validation import OLDEST_SECONDS
+from meterkit.errors import LedgerError
 from meterkit.ledger.books import Books
 from meterkit.ledger.books import books as read_books
+from meterkit.ledger.migrations import COPIED, copied_at
 from meterkit.metering.context import outside
 from meterkit.outbox.corrections import Corrections
 from meterkit.outbox.late_usage import late_reports
@@ -19,6 +23,9 @@ from meterkit.runtime.stripe_jobs import NO_KEY
 
 SHOWN = 20
 """Number of rejected and uncertain reports that are listed; the books count all."""
+
+COPY_SHOWN_SECONDS = 7 * 24 * 3600
+"""How long it is said that the ledger is a copy."""
 
 
 def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> dict[str, Any]:
@@ -57,6 +64,10 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
     for meter, of_meter in (books or {}).items():
         attention += _of_books(meter, of_meter)
     attention += [f"{each['identifier']} ({each['state']}): {each['error']}" for each in refused[:SHOWN]]
+    attention += _copied(runtime)
+    exposed = exposure(settings.data_dir)
+    if exposed is not None:
+        attention.append(exposed)
     if settings.stripe_key is None:
         attention.append(NO_KEY)
     found = outside.as_dict() | problems.as_dict()
@@ -73,6 +84,17 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
         "webhook": {"received": runtime.stripe_jobs.received_webhooks, "refused": runtime.stripe_jobs.refused_webhooks},
         "last_report": None if runtime.stripe_jobs.last_report is None else asdict(runtime.stripe_jobs.last_report),
     }
+
+
+def _copied(runtime: ProcessRuntime) -> list[str]:
+    """Return a sentence about a ledger that was found to be a copy within the last week."""
+    try:
+        database = runtime.database()
+        with database.snapshot() as connection:
+            at = copied_at(connection)
+    except LedgerError:  # said already
+        return []
+    return [] if at is None or at < time.time() - COPY_SHOWN_SECONDS else [f"the ledger {database} {COPIED}"]
 
 
 def _waiting(unlinked: dict[str, int], now: float) -> list[str]:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from meterkit.core import threads
+from meterkit.core.filesystem import ephemeral
 from meterkit.core.problems import Problems
 from meterkit.core.threads import DaemonThread, Event, WakeUp
 from meterkit.core.validation import OLDEST_SECONDS
@@ -22,6 +23,7 @@ from meterkit.core.windows import Windows
 from meterkit.errors import LedgerError
 from meterkit.journal import recovery
 from meterkit.journal.cardinality import MOST_KNOWN
+from meterkit.journal.file_format import ForeignFileError
 from meterkit.journal.journal import Journal
 from meterkit.runtime.periodic import PeriodicTask
 from meterkit.runtime.settings import Settings
@@ -36,6 +38,8 @@ if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a cal
     from meterkit.ledger.database import Database
     from meterkit.ledger.ledger import Ledger
     from meterkit.notices.dispatcher import MakeDispatcher
+
+log = logging.getLogger("meterkit")
 
 STOP_SECONDS = 1.5
 """How long an exit waits for the last flush. The next process that flushes moves what it leaves."""
@@ -118,6 +122,10 @@ class ProcessRuntime:
         self.journal.pool.report_trouble()
         if self._settings.stripe_key is None:
             self._problems.note("no_stripe_key", NO_KEY)
+        if self._settings.has_default_ledger:
+            lost_with = ephemeral(self._settings.data_dir)
+            if lost_with is not None:
+                log.warning("%s", _EPHEMERAL.format(directory=self._settings.data_dir, lost_with=lost_with))
         if _has_no_threads():
             self._problems.note(
                 "no_threads",
@@ -142,18 +150,14 @@ class ProcessRuntime:
             raise LedgerError("another flush is in progress, and takes too long")
         try:
             self._flushing_thread = threads.thread_id()
-            self._fold_retired()  # before retiring more: while the ledger fails, generations must not pile up
-            self.journal.rotate()
-            self._fold_retired()
-            self._fold_orphans()
-            self.journal.prepare()
-            if time.monotonic() >= self._next_boundaries:
-                self._next_boundaries = time.monotonic() + BOUNDARIES_SECONDS
-                self._windows.boundaries = self.accounts().boundaries()
-            if time.monotonic() >= self._next_chores or self._stop.is_set():
-                self._do_chores()
-            if self._governor is not None:
-                self._governor.refresh(self.database(), self.usage(), self.journal)
+            try:
+                self._fold()
+            except Exception:
+                if not self._stop.is_set():  # what requests are checked against must not grow old because of it
+                    with suppress(LedgerError):
+                        self._refresh_governor()
+                raise
+            self._refresh_governor()
         finally:
             self._flushing_thread = None
             self._flushing.release()
@@ -176,7 +180,7 @@ class ProcessRuntime:
         self._wake.ring()
         if self._flushing_thread == threads.thread_id():
             return  # called by a signal handler during a flush, which continues; the files are closed at exit
-        thread = self._thread
+        thread, has_counted = self._thread, self.counts
         if thread is None:
             if self.counts:
                 self._flush_in_background()
@@ -185,6 +189,8 @@ class ProcessRuntime:
         self.stripe_jobs.close()
         if self.dispatcher is not None:
             self.dispatcher.close()
+        if has_counted and self._settings.report_on_close:  # not in a command that only looks
+            self.stripe_jobs.report_last()
         self.journal.close(flushing=self._flushing_thread is not None)
 
     def abandon(self) -> None:
@@ -232,12 +238,34 @@ class ProcessRuntime:
                 self._usage = UsageByPeriod(database)
             return self._usage
 
+    def _fold(self) -> None:
+        self._fold_retired()  # before retiring more: while the ledger fails, generations must not pile up
+        self.journal.rotate()
+        self._fold_retired()
+        self._fold_orphans()
+        self.journal.prepare()
+        if time.monotonic() >= self._next_boundaries:
+            self._next_boundaries = time.monotonic() + BOUNDARIES_SECONDS
+            self._windows.boundaries = self.accounts().boundaries()
+        if time.monotonic() >= self._next_chores or self._stop.is_set():
+            self._do_chores()
+
+    def _refresh_governor(self) -> None:
+        if self._governor is not None:
+            self._governor.refresh(self.database(), self.usage(), self.journal)
+
     def _fold_retired(self) -> None:
+        from meterkit.ledger.database import UnstorableError
+
         for generation in self.journal.retired():
             reservations = None if self._governor is None else self._governor.reservations
-            self.ledger().fold(
-                generation.id, generation.cells(), folded=None if reservations is None else reservations.move
-            )
+            try:
+                self.ledger().fold(
+                    generation.id, generation.cells(), folded=None if reservations is None else reservations.move
+                )
+            except (UnstorableError, ForeignFileError) as error:
+                self.journal.give_up(generation, str(error))
+                continue
             if not generation.is_full:  # the companies of a full one may be invented, and many
                 self.journal.cardinality.remember(company for (_, _, company, _, _), _, _ in generation.cells())
             self.journal.forget(generation)
@@ -245,17 +273,38 @@ class ProcessRuntime:
             self.journal.prepare()  # counts may arrive faster than they are folded
 
     def _fold_orphans(self) -> None:
+        failed: Exception | None = None
         for orphan in self.journal.orphans():
             try:
-                self.ledger().fold(orphan.id, orphan.cells)
-            except BaseException:
-                orphan.release()
+                self._fold_orphan(orphan)
+            except LedgerError:  # it would fail for the others, too
                 raise
-            if orphan.torn is None:
-                orphan.discard()
-                self._folded.append(orphan.id)
-            else:
-                orphan.keep_torn(self._problems)
+            except Exception as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
+    def _fold_orphan(self, orphan: recovery.Orphan) -> None:
+        from meterkit.ledger.database import UnstorableError
+
+        try:
+            self.ledger().fold(orphan.id, orphan.cells)
+        except UnstorableError as error:
+            orphan.keep_refused(str(error), self._problems)
+            return
+        except BaseException:
+            orphan.release()
+            raise
+        if orphan.torn is not None:
+            orphan.keep(orphan.torn, self._problems)
+            return
+        try:
+            orphan.discard()
+        except OSError as error:  # the ledger remembers that it is folded
+            message = f"{orphan.path} is in the ledger, but cannot be removed: {error}"
+            self._problems.note("journal_unreadable", message, level=logging.ERROR)
+        else:
+            self._folded.append(orphan.id)
 
     def _do_chores(self) -> None:
         self._next_chores = time.monotonic() + CHORES_SECONDS
@@ -302,6 +351,13 @@ class ProcessRuntime:
             f"usage could not be moved to the ledger, and stays in the journal: {error}",
             level=logging.ERROR,
         )
+
+
+_EPHEMERAL = (
+    "the ledger is in {directory}, {lost_with}: what Stripe does not have by then is lost, which is all usage of the "
+    "open hour. Put data_dir= on a volume that outlives the container, or set ledger= to PostgreSQL; "
+    "report_on_close=True reports the open hour at each graceful stop"
+)
 
 
 def _has_no_threads() -> bool:

@@ -46,6 +46,7 @@ class Settings:
         flush_interval: Seconds between two flushes.
         report_interval: Seconds between two reports.
         report_via: How meter events are sent: ``v1`` or ``stream``.
+        report_on_close: Whether closing the kit also reports the open hour.
         late: How late usage is billed: ``report`` or ``next_invoice``.
         keep_days: Days for which settled usage is kept; None keeps it for ever.
         clock: Function that returns Unix seconds.
@@ -61,12 +62,22 @@ class Settings:
     flush_interval: float
     report_interval: float
     report_via: str
+    report_on_close: bool
     late: str
     keep_days: int | None
     clock: Callable[[], float]
     webhook: Webhook | None
     metadata_key: str
     find_customer: FindCustomer | None
+
+    @property
+    def has_default_ledger(self) -> bool:
+        """Whether the ledger is the SQLite file in `data_dir`."""
+        return self.ledger == _default_ledger(self.data_dir)
+
+
+def _default_ledger(directory: Path) -> str:
+    return f"sqlite:///{directory}/ledger.sqlite"
 
 
 def key_of(settings: Settings) -> str:
@@ -97,6 +108,7 @@ def settings_of(
     flush_interval: Any,
     report_interval: Any,
     report_via: Any,
+    report_on_close: Any,
     late: Any,
     keep_days: Any,
     clock: Callable[[], float],
@@ -114,12 +126,13 @@ def settings_of(
     directory = checked_directory(data_dir or os.environ.get("METERKIT_DATA_DIR") or ".meterkit")
     return Settings(
         data_dir=directory,
-        ledger=checked_ledger(ledger or os.environ.get("METERKIT_LEDGER") or f"sqlite:///{directory}/ledger.sqlite"),
+        ledger=checked_ledger(ledger or os.environ.get("METERKIT_LEDGER") or _default_ledger(directory)),
         stripe_key=key,
         stripe_base=checked_base(stripe_base or os.environ.get("METERKIT_STRIPE_BASE") or None, key),
         flush_interval=positive(flush_interval, "flush_interval"),
         report_interval=positive(report_interval, "report_interval"),
         report_via=checked_word(report_via, "report_via", ("v1", "stream")),
+        report_on_close=checked_flag(report_on_close, "report_on_close"),
         late=checked_word(late, "late", ("report", "next_invoice")),
         keep_days=checked_days(keep_days),
         clock=clock,
@@ -269,6 +282,13 @@ def checked_word(word: Any, what: str, words: tuple[str, str]) -> str:
     if word not in words:
         raise ConfigurationError(f"{what}= must be {words[0]!r} or {words[1]!r}, not {word!r:.100}")
     return str(word)
+
+
+def checked_flag(flag: Any, what: str) -> bool:
+    """Return *flag*, True or False; *what* names the argument."""
+    if not isinstance(flag, bool):
+        raise ConfigurationError(f"{what}= must be True or False, not {flag!r:.100}")
+    return flag
 
 
 def checked_days(days: Any) -> int | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from meterkit.core import threads
 from meterkit.core.problems import Problems
-from meterkit.core.threads import Event
+from meterkit.core.threads import DaemonThread, Event
 from meterkit.core.validation import checked_customer
 from meterkit.errors import ConfigurationError, LedgerError, WebhookError
 from meterkit.runtime.periodic import PeriodicTask
@@ -32,6 +32,13 @@ NO_KEY = (
 
 STOP_SECONDS = 0.3
 """How long an exit waits for running jobs. A meter event that was cut off is sent again with the same identifier."""
+
+
+LAST_REPORT_SECONDS = 5.0
+"""How long an exit waits for the report of the open hour, if ``report_on_close=`` asks for it."""
+
+_BUSY_SECONDS = 0.05
+"""How long the last report waits while another process is reporting."""
 
 
 class StripeJobs:
@@ -170,6 +177,42 @@ class StripeJobs:
             if task.join(STOP_SECONDS) and worker is not None:
                 worker.close()
 
+    def report_last(self) -> None:
+        """
+        Send everything to Stripe, including the open hour, in `LAST_REPORT_SECONDS` at most. Called by an exit.
+
+        What is left is sent by the next process that has this ledger.
+        """
+        if self._settings.stripe_key is None:
+            return
+        stop, trouble = Event(), ["it takes too long to wait for"]
+
+        def work() -> None:
+            reporter = self._make_reporter(stop)
+            while trouble[0]:
+                try:
+                    summary = reporter.run(include_open=True)
+                    is_settled = not summary.postponed and (summary.rejected or summary.uncertain)
+                    trouble[0] = "" if is_settled else summary.error  # the books name what is rejected or uncertain
+                except Exception as error:
+                    trouble[0] = str(error) or repr(error)
+                if trouble[0] and stop.wait(_BUSY_SECONDS):  # another process may be reporting; this one has more
+                    break
+            reporter.close()
+
+        try:
+            thread = DaemonThread(work, name="meterkit-report")
+        except RuntimeError as error:  # at interpreter shutdown
+            trouble[0] = str(error)
+        else:
+            if not thread.join(LAST_REPORT_SECONDS):
+                stop.set()
+                thread.join(STOP_SECONDS)
+        if trouble[0]:
+            self._problems.note(
+                "report_failed", f"the last usage could not be reported to Stripe: {trouble[0]}", level=logging.ERROR
+            )
+
     def reporter(self) -> Reporter:
         """
         Return the reporter of this process.
@@ -178,24 +221,26 @@ class StripeJobs:
             LedgerError: The ledger's URL cannot be used.
             ConfigurationError: There is no Stripe key.
         """
-        from meterkit.reporting.reporter import Reporter
-
-        key = key_of(self._settings)
-        database, settings = self._database(), self._settings
         with self._opening:
             if self._reporter is None:
-                self._reporter = Reporter(
-                    database,
-                    clock=settings.clock,
-                    api_key=key,
-                    base=settings.stripe_base,
-                    stop=self._stop,
-                    via=settings.report_via,
-                    late=settings.late,
-                    keep_days=settings.keep_days,
-                    find_payers=self._find_payers,
-                )
+                self._reporter = self._make_reporter(self._stop)
             return self._reporter
+
+    def _make_reporter(self, stop: Event) -> Reporter:
+        from meterkit.reporting.reporter import Reporter
+
+        settings = self._settings
+        return Reporter(
+            self._database(),
+            clock=settings.clock,
+            api_key=key_of(settings),
+            base=settings.stripe_base,
+            stop=stop,
+            via=settings.report_via,
+            late=settings.late,
+            keep_days=settings.keep_days,
+            find_payers=self._find_payers,
+        )
 
     def account_sync(self) -> AccountSync:
         """

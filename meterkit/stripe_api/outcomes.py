@@ -97,6 +97,9 @@ def _classify_refusal(error: stripe.StripeError, text: str) -> Outcome:
         return SENT_BEFORE
     if NO_METER in text:
         return Outcome("pending", f"{text} Create the meter, and the event will be sent", refused=True)
+    if isinstance(error, stripe.IdempotencyError):
+        cure = "another ledger with this ledger's id has sent this with other figures: was data_dir copied?"
+        return Outcome("rejected", f"{text}: {cure}", refused=True)
     if FUTURE in text or (getattr(error, "param", None) == "timestamp" and "future" in text.lower()):
         cure = "a clock is ahead of Stripe's: set it; the event is sent once its timestamp has passed"
         return Outcome("pending", f"{text}: {cure}", refused=True)

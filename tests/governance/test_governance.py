@@ -11,7 +11,19 @@ from guard import GUARD
 from plain_exchange import PlainExchange
 
 import meterkit
-from meterkit import ConfigurationError, Governance, Meter, Price, Quota, Refusal, Tier, UsageError, unique
+from meterkit import (
+    ConfigurationError,
+    Governance,
+    LedgerError,
+    Meter,
+    Price,
+    Quota,
+    Refusal,
+    Tier,
+    UsageError,
+    unique,
+)
+from meterkit.ledger import ledger
 
 HOUR, DAY = 3600, 24 * 3600
 CALLS = Meter("calls", path="/calls")
@@ -546,3 +558,24 @@ def test_a_quota_for_a_meter_that_is_not_there(make_kit):
     """It would never stop anybody."""
     with pytest.raises(ConfigurationError, match="not in meters="):
         make_kit(EGRESS, identify=whose, governance=Governance(quotas=[Quota(CALLS, 1)]))
+
+
+def test_quotas_are_kept_up_to_date_while_the_ledger_takes_no_usage(govern, make_kit, monkeypatch):
+    """What requests are checked against does not wait until all usage can be folded."""
+
+    def refuse(*_arguments, **_options):
+        raise LedgerError("no")
+
+    kit = govern(quotas=[Quota(CALLS, 2)])
+    before = statuses(kit, 1)
+    kit.flush()
+    other = make_kit(CALLS)
+    other.record("calls", "acme", 1)
+    other.flush()
+    kit.record("calls", "globex", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger.Ledger, "fold", refuse)
+        with pytest.raises(LedgerError):
+            kit.flush()
+
+    assert ([200], [429]) == (before, statuses(kit, 1))

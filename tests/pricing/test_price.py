@@ -167,7 +167,7 @@ def test_the_application_may_set_its_own_precision():
     assert "1468.56" == str(amount)
 
 
-@pytest.mark.parametrize("quantity", [-1, 1.0, math.nan, "5", 10**15])
+@pytest.mark.parametrize("quantity", [-1, 1.0, math.nan, "5", 10**38])
 def test_what_is_no_quantity(quantity):
     """Only what can be counted can be priced."""
     with pytest.raises(UsageError):
