@@ -246,6 +246,7 @@ class MeterKit:
 
         Raises:
             LedgerError: The ledger failed; nothing is lost.
+            ConfigurationError: The Stripe key is live, and this is a test run.
         """
         self.flush()
         return self.process().stripe_jobs.report(include_open=include_open)
@@ -392,7 +393,7 @@ class MeterKit:
         from meterkit.runtime.health import health
 
         stopped = {} if self.governor is None else dict(self.governor.total)
-        return {**health(self.process(), self._settings, self._problems), "stopped": stopped}
+        return {**health(self.process(), self._supervisor.settings, self._problems), "stopped": stopped}
 
     def correct(self, meter: Meter | str, company: str, quantity: int, *, at: datetime, reason: str = "") -> Correction:
         """
