@@ -188,6 +188,7 @@ class MeterKit:
         user: str | None = None,
         value: str | None = None,
         at: datetime | None = None,
+        key: str | None = None,
     ) -> None:
         """
         Count work that is not an HTTP exchange: a job, a message, a night's storage.
@@ -200,11 +201,14 @@ class MeterKit:
             value: Value that a ``value=unique(...)`` meter counts once, unless that is the user. For a ``maximum(...)``
                 meter, *quantity* is the value.
             at: Time of the usage, with a time zone, up to 35 days ago; by default now.
+            key: Name of this piece of work, such as the id of a task, at most 255 characters. For 35 days, the same key
+                counts once per meter and company, in whichever process; the first quantity counts. Not for meters with
+                ``unique(...)`` or ``maximum(...)``.
 
         Raises:
             UsageError: An argument cannot be counted; nothing was.
         """
-        self.recorder.evaluator.record(self._meter(meter), company, quantity, user=user, value=value, at=at)
+        self.recorder.evaluator.record(self._meter(meter), company, quantity, user=user, value=value, at=at, key=key)
 
     def link(self, company: str, customer: str) -> None:
         """

@@ -43,7 +43,7 @@ def prepare(connection: sa.Connection, name: str) -> None:
         )
     for step in range(version, schema.VERSION):
         for statement in _STEPS[step]:
-            connection.exec_driver_sql(statement)
+            connection.exec_driver_sql(statement.replace("{serial}", _SERIAL[connection.dialect.name]))
     if version != schema.VERSION:
         at_today = sa.update(schema.meta).filter_by(key="schema_version")
         connection.execute(at_today.values(value=str(schema.VERSION)))
@@ -72,6 +72,9 @@ def _create(connection: sa.Connection) -> None:
     nobodys = {"holder": "", "token": 0, "expires_at": 0}
     connection.execute(sa.insert(schema.lease), [{"name": name, **nobodys} for name in schema.LEASES])
 
+
+_SERIAL = {"sqlite": "INTEGER", "postgresql": "BIGSERIAL"}
+"""Type of a column that numbers its rows, by dialect."""
 
 _TO_3 = """
 INSERT INTO meterkit_lease VALUES ('follower', '', 0, 0) ON CONFLICT (name) DO NOTHING;
@@ -155,6 +158,19 @@ CREATE TABLE meterkit_holds (
 CREATE INDEX meterkit_holds_place ON meterkit_holds (company, meter)
 """
 
+_TO_6 = """
+CREATE TABLE meterkit_record_keys (
+    meter TEXT NOT NULL, company TEXT NOT NULL, "key" TEXT NOT NULL, quantity BIGINT NOT NULL,
+    counted_at BIGINT NOT NULL, PRIMARY KEY (meter, company, "key")
+);
+CREATE INDEX meterkit_record_keys_counted_at ON meterkit_record_keys (counted_at);
+CREATE TABLE meterkit_actions (
+    id {serial} NOT NULL PRIMARY KEY, at BIGINT NOT NULL, action VARCHAR(20) NOT NULL, subject TEXT NOT NULL,
+    detail TEXT NOT NULL, "by" TEXT NOT NULL
+);
+CREATE INDEX meterkit_actions_at ON meterkit_actions (at)
+"""
+
 _STEPS = {
     1: [
         *(f"ALTER TABLE {name} RENAME TO meterkit_{name}" for name in TABLES_OF_1),
@@ -175,5 +191,6 @@ _STEPS = {
     2: _TO_3.split(";\n"),
     3: _TO_4.split(";\n"),
     4: ['CREATE INDEX meterkit_usage_reported ON meterkit_usage ("window") WHERE quantity = reported'],
+    5: _TO_6.split(";\n"),
 }
 """SQL statements that lead from each version to the next."""

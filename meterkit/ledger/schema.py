@@ -16,7 +16,7 @@ from sqlalchemy import (
     text,
 )
 
-VERSION = 5
+VERSION = 6
 """Schema version. A ledger with a higher one is refused; `meterkit.ledger.migrations` upgrades a lower one in place."""
 
 PREFIX = "meterkit_"
@@ -81,6 +81,31 @@ peaks = Table(
     Column("window", BigInteger, primary_key=True),  # the one in which it was counted
     Column("quantity", BigInteger, nullable=False),  # 1 for unique(), the increment for maximum()
     Index(f"{PREFIX}peaks_window", "window"),
+)
+
+record_keys = Table(
+    f"{PREFIX}record_keys",
+    metadata,
+    # Keys of kit.record(key=), each of which has counted once.
+    Column("meter", Text, primary_key=True),
+    Column("company", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("quantity", BigInteger, nullable=False),
+    Column("counted_at", BigInteger, nullable=False),
+    Index(f"{PREFIX}record_keys_counted_at", "counted_at"),
+)
+
+actions = Table(
+    f"{PREFIX}actions",
+    metadata,
+    # What operators did, and who; written in the transaction that does it.
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("action", String(20), nullable=False),  # link, correct, retry, decide, forget_user
+    Column("subject", Text, nullable=False),  # company id, or identifier of a meter event
+    Column("detail", Text, nullable=False),
+    Column("by", Text, nullable=False),  # "" if not said
+    Index(f"{PREFIX}actions_at", "at"),
 )
 
 counted = Table(

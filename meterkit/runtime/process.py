@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a cal
     from meterkit.governance.governor import Governor
     from meterkit.ledger.database import Database
     from meterkit.ledger.ledger import Ledger
+    from meterkit.ledger.record_keys import Conflict
     from meterkit.notices.dispatcher import MakeDispatcher
 
 STOP_SECONDS = 1.5
@@ -232,7 +233,10 @@ class ProcessRuntime:
         for generation in self.journal.retired():
             reservations = None if self._governor is None else self._governor.reservations
             self.ledger().fold(
-                generation.id, generation.cells(), folded=None if reservations is None else reservations.move
+                generation.id,
+                generation.cells(),
+                folded=None if reservations is None else reservations.move,
+                conflict=self._note_conflict,
             )
             if not generation.is_full:  # the companies of a full one may be invented, and many
                 self.journal.cardinality.remember(company for (_, _, company, _, _), _, _ in generation.cells())
@@ -243,7 +247,7 @@ class ProcessRuntime:
     def _fold_orphans(self) -> None:
         for orphan in self.journal.orphans():
             try:
-                self.ledger().fold(orphan.id, orphan.cells)
+                self.ledger().fold(orphan.id, orphan.cells, conflict=self._note_conflict)
             except BaseException:
                 orphan.release()
                 raise
@@ -252,6 +256,13 @@ class ProcessRuntime:
                 self._folded.append(orphan.id)
             else:
                 orphan.keep_torn(self._problems)
+
+    def _note_conflict(self, found: Conflict) -> None:
+        self._problems.note(
+            "key_reused",
+            f"record(key={found.key!r:.100}) of {found.meter} for {found.company!r:.100} counted {found.counted:,}, "
+            f"and was called again with {found.ignored:,}, which does not count: give each piece of work its own key",
+        )
 
     def _do_chores(self) -> None:
         self._next_chores = time.monotonic() + CHORES_SECONDS
