@@ -189,6 +189,7 @@ class Reporter:
             self._send_all(lease, summary)
         else:
             summary.error = failure.error
+            self._outbox.note_failure(lease, failure.error)
         summary.postponed = self._outbox.waiting()
 
     def _read_clock(self) -> Outcome | None:
