@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -51,6 +52,23 @@ def add_limit(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--limit", type=int, default=100, metavar="N", help="show at most N, newest first (default: 100)"
     )
+
+
+def add_by(command: argparse.ArgumentParser) -> None:
+    """Add ``--by``."""
+    command.add_argument(
+        "--by",
+        default=_login_name(),
+        metavar="NAME",
+        help="who does this; kept in the ledger (default: the login name)",
+    )
+
+
+def _login_name() -> str | None:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # in a container, a user id may have no name
+        return None
 
 
 def add_json(command: argparse.ArgumentParser) -> None:

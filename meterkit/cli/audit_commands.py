@@ -9,7 +9,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from meterkit.cli.arguments import Commands, add_command, add_company_and_meter, add_json, add_kit, add_month
+from meterkit.cli.arguments import (
+    Commands,
+    add_by,
+    add_command,
+    add_company_and_meter,
+    add_json,
+    add_kit,
+    add_limit,
+    add_month,
+)
 from meterkit.cli.kit_loader import CommandError, load_kit
 from meterkit.cli.output import instant, print_json, tables_for
 
@@ -61,11 +70,13 @@ def add_parsers(commands: Commands) -> None:
         "--at", required=True, metavar="TIME", help="when they were used, with a time zone: 2026-03-01T12:00Z"
     )
     command.add_argument("--reason", required=True, metavar="TEXT", help="why; kept in the ledger")
+    add_by(command)
     add_json(command)
 
     command = add_command(commands, "retry", retry, "report rejected usage again")
     add_kit(command)
     command.add_argument("--identifier", metavar="mk_...", help="only this event (default: all rejected events)")
+    add_by(command)
     add_json(command)
 
     command = add_command(commands, "decide", decide, "record whether Stripe has an uncertain event")
@@ -74,6 +85,19 @@ def add_parsers(commands: Commands) -> None:
     command.add_argument(
         "decision", choices=["arrived", "lost"], help="arrived: mark it as sent; lost: report its usage again"
     )
+    add_by(command)
+    add_json(command)
+
+    command = add_command(commands, "forget-user", forget_user, "remove a user's id from the ledger")
+    add_kit(command)
+    command.add_argument("company", metavar="COMPANY", help="company id, as the application knows it")
+    command.add_argument("user", metavar="USER", help="id of the user within the company")
+    add_by(command)
+    add_json(command)
+
+    command = add_command(commands, "actions", actions, "show who linked, corrected, retried, decided and forgot what")
+    add_kit(command)
+    add_limit(command)
     add_json(command)
 
 
@@ -99,7 +123,14 @@ def correct(arguments: argparse.Namespace) -> bool:
     at = _time_of(arguments.at)
     kit = load_kit(arguments.kit)
     with closing(kit):
-        found = kit.correct(arguments.meter, arguments.company, arguments.quantity, at=at, reason=arguments.reason)
+        found = kit.correct(
+            arguments.meter,
+            arguments.company,
+            arguments.quantity,
+            at=at,
+            reason=arguments.reason,
+            by=arguments.by,
+        )
     if arguments.json:
         print_json(asdict(found))
     elif found.state == "canceling":
@@ -115,7 +146,7 @@ def retry(arguments: argparse.Namespace) -> bool:
     """Report rejected usage again."""
     kit = load_kit(arguments.kit)
     with closing(kit):
-        number = kit.retry(arguments.identifier)
+        number = kit.retry(arguments.identifier, by=arguments.by)
     if arguments.identifier is not None and not number:
         raise CommandError(f"no rejected event {arguments.identifier!r}; see meterkit health")
     if arguments.json:
@@ -129,7 +160,7 @@ def decide(arguments: argparse.Namespace) -> bool:
     """Record whether Stripe has an uncertain event."""
     kit = load_kit(arguments.kit)
     with closing(kit):
-        done = kit.decide(arguments.identifier, arrived=arguments.decision == "arrived")
+        done = kit.decide(arguments.identifier, arrived=arguments.decision == "arrived", by=arguments.by)
     if not done:
         raise CommandError(f"no uncertain event {arguments.identifier!r}; see meterkit health")
     if arguments.json:
@@ -138,6 +169,31 @@ def decide(arguments: argparse.Namespace) -> bool:
         print(f"{arguments.identifier} is marked as sent.")
     else:
         print(f"The usage of {arguments.identifier} will be sent with the next report, under a new identifier.")
+    return True
+
+
+def forget_user(arguments: argparse.Namespace) -> bool:
+    """Remove a user's id from the ledger."""
+    kit = load_kit(arguments.kit)
+    with closing(kit):
+        number = kit.forget_user(arguments.company, arguments.user, by=arguments.by)
+    if arguments.json:
+        print_json({"rows": number})
+    else:
+        print(f"{number:,} rows named this user; none do now. What is billed has not changed.")
+    return True
+
+
+def actions(arguments: argparse.Namespace) -> bool:
+    """Show who did what."""
+    tables = tables_for(arguments, "meterkit.cli.tables.audit")
+    kit = load_kit(arguments.kit)
+    with closing(kit):
+        found = [{**asdict(each), "at": instant(each.at)} for each in kit.actions(limit=arguments.limit)]
+    if tables is None:
+        print_json(found)
+    else:
+        tables.show_actions(found)
     return True
 
 

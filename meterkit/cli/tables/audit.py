@@ -1,4 +1,4 @@
-"""Tables of reconciliations and explanations."""
+"""Tables of reconciliations, explanations and actions."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rich.text import Text
 
 from meterkit.cli.tables.usage import add, money, show, table, waiting
 
-__all__ = ["show_explained", "show_reconciled", "waiting"]
+__all__ = ["show_actions", "show_explained", "show_reconciled", "waiting"]
 
 
 def show_reconciled(rows: list[dict[str, Any]]) -> None:
@@ -70,3 +70,14 @@ def show_explained(periods: list[dict[str, Any]]) -> None:
 
 def _figure(value: Any) -> str:
     return f"{value:,f}"
+
+
+def show_actions(found: list[dict[str, Any]]) -> None:
+    """Show what operators did, newest first."""
+    if not found:
+        show("No actions yet.")
+        return
+    grid = table("", **dict.fromkeys(("at", "by", "action", "subject", "detail"), "left"))
+    for each in found:
+        add(grid, each["at"], each["by"] or "(not said)", each["action"], each["subject"], each["detail"])
+    show(grid)
