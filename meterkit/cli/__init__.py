@@ -23,6 +23,7 @@ from meterkit.cli import (
     usage_commands,
 )
 from meterkit.cli.kit_loader import CommandError
+from meterkit.cli.output import printable
 from meterkit.errors import ConfigurationError, MeterKitError, UsageError
 
 OK = 0
@@ -102,5 +103,5 @@ class _Version(argparse.Action):
 
 
 def _print_error(error: Exception, code: int) -> int:
-    print(f"meterkit: {' '.join(str(error).split())}", file=sys.stderr)
+    print(printable(f"meterkit: {' '.join(str(error).split())}"), file=sys.stderr)
     return code

@@ -20,7 +20,7 @@ from meterkit.cli.arguments import (
     add_month,
 )
 from meterkit.cli.kit_loader import CommandError, load_kit
-from meterkit.cli.output import instant, print_json, tables_for
+from meterkit.cli.output import instant, print_json, say, tables_for
 
 TIMES = frozenset(
     (
@@ -114,7 +114,7 @@ def backfill(arguments: argparse.Namespace) -> bool:
         print_json(found)
     else:
         known = f" {found['known']:,} had been recorded before." if found["known"] else ""
-        print(f"{found['counted']:,} of {found['rows']:,} rows recorded.{known}")
+        say(f"{found['counted']:,} of {found['rows']:,} rows recorded.{known}")
     return True
 
 
@@ -134,11 +134,11 @@ def correct(arguments: argparse.Namespace) -> bool:
     if arguments.json:
         print_json(asdict(found))
     elif found.state == "canceling":
-        print(f"Stripe has not confirmed that the meter event is cancelled; the next report asks again: {found.error}")
+        say(f"Stripe has not confirmed that the meter event is cancelled; the next report asks again: {found.error}")
     elif found.report:
-        print(f"{found.quantity:,} reversed: Stripe has cancelled the meter event {found.report}.")
+        say(f"{found.quantity:,} reversed: Stripe has cancelled the meter event {found.report}.")
     else:
-        print(f"{found.quantity:,} reversed. Units already reported to Stripe will be offset in the next report.")
+        say(f"{found.quantity:,} reversed. Units already reported to Stripe will be offset in the next report.")
     return found.state == "done"
 
 
@@ -152,7 +152,7 @@ def retry(arguments: argparse.Namespace) -> bool:
     if arguments.json:
         print_json({"retried": number})
     else:
-        print(f"The usage of {number:,} rejected events will be sent with the next report.")
+        say(f"The usage of {number:,} rejected events will be sent with the next report.")
     return True
 
 
@@ -166,9 +166,9 @@ def decide(arguments: argparse.Namespace) -> bool:
     if arguments.json:
         print_json({"identifier": arguments.identifier, "decided": arguments.decision})
     elif arguments.decision == "arrived":
-        print(f"{arguments.identifier} is marked as sent.")
+        say(f"{arguments.identifier} is marked as sent.")
     else:
-        print(f"The usage of {arguments.identifier} will be sent with the next report, under a new identifier.")
+        say(f"The usage of {arguments.identifier} will be sent with the next report, under a new identifier.")
     return True
 
 
@@ -180,7 +180,7 @@ def forget_user(arguments: argparse.Namespace) -> bool:
     if arguments.json:
         print_json({"rows": number})
     else:
-        print(f"{number:,} rows named this user; none do now. What is billed has not changed.")
+        say(f"{number:,} rows named this user; none do now. What is billed has not changed.")
     return True
 
 

@@ -9,7 +9,7 @@ from test_audit_trail import test_corrections, test_links
 from test_forget_user import test_stripe_gets_the_same, test_who_comes_back_does_not_count_twice
 from test_record_keys import test_a_key_is_of_one_meter_and_company, test_the_first_quantity_counts
 
-from meterkit import Meter, MeterKit, unique
+from meterkit import Meter, unique
 
 __all__ = [  # what pytest is to find here
     "test_a_key_is_of_one_meter_and_company",
@@ -19,23 +19,6 @@ __all__ = [  # what pytest is to find here
     "test_the_first_quantity_counts",
     "test_who_comes_back_does_not_count_twice",
 ]
-
-
-@pytest.fixture
-def make_kit(tmp_path, clock, postgres_url):
-    """A function that makes kits of hosts that share the ledger, each with a directory of its own."""
-    kits = []
-
-    def make(*meters, **options):
-        directory = tmp_path / f"host-{len(kits)}"
-        defaults = {"data_dir": directory, "ledger": postgres_url, "clock": clock, "flush_interval": 3600.0}
-        kit = MeterKit(meters=meters or [Meter("calls")], **{**defaults, **options})
-        kits.append(kit)
-        return kit
-
-    yield make
-    for kit in kits:
-        kit.close()
 
 
 @pytest.fixture

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from rich.text import Text
-
-from meterkit.cli.tables.usage import add, show, table
+from meterkit.cli.output import say
+from meterkit.cli.tables.usage import add, show, table, text
 from meterkit.provisioning.plan import Plan, Step
 
 
@@ -17,16 +16,16 @@ def show_plan(plan: Plan, *, dry_run: bool) -> None:
     choices = [f"{step.what} {step.name}: {choice}" for step in plan.steps for choice in step.choices]
     remarks = []
     if choices:
-        remarks.append(Text("\n".join(["Please decide:", *(f"* {each}" for each in choices)])))
+        remarks.append(text("\n".join(["Please decide:", *(f"* {each}" for each in choices)])))
     if plan.drift:
-        remarks.append(Text("Objects that have drifted, and those that depend on them, are left unchanged."))
+        remarks.append(text("Objects that have drifted, and those that depend on them, are left unchanged."))
     if not plan.changes:
-        remarks.append(Text("Nothing to do." if not plan.drift else "Nothing else to do."))
+        remarks.append(text("Nothing to do." if not plan.drift else "Nothing else to do."))
     elif dry_run:
-        remarks.append(Text(f"Dry run; steps that would be executed: {len(plan.changes)}."))
+        remarks.append(text(f"Dry run; steps that would be executed: {len(plan.changes)}."))
     show(grid, *remarks)
 
 
 def show_done(step: Step) -> None:
     """Report that a step is done."""
-    print(f"done: {step.kind} {step.what} {step.name}", flush=True)
+    say(f"done: {step.kind} {step.what} {step.name}")

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 from rich.table import Table
 from rich.text import Text
 
+from meterkit.cli.output import printable
 from meterkit.pricing.price import decimals_of
 
 T = TypeVar("T")
@@ -47,9 +48,14 @@ def track(things: Iterable[T], total: int) -> Iterable[T]:
         yield from progress.track(things, total=total)
 
 
+def text(content: str) -> Text:
+    """Return *content* to be shown as it is: without markup and control characters, whatever a customer's name is."""
+    return Text(printable(content))
+
+
 def table(title: str, **columns: str) -> Table:
     """Return an empty table; *columns* maps each name to its alignment, ``left`` or ``right``."""
-    grid = Table(title=title or None, title_justify="left")
+    grid = Table(title=printable(title) or None, title_justify="left")
     for name, justify in columns.items():
         grid.add_column(name, justify="right" if justify == "right" else "left", overflow="fold")
     return grid
@@ -57,7 +63,7 @@ def table(title: str, **columns: str) -> Table:
 
 def add(grid: Table, *cells: Any) -> None:
     """Add a row. Cells are never parsed as markup, whatever a customer's name contains."""
-    grid.add_row(*(Text(f"{cell:,}" if isinstance(cell, int) else str(cell)) for cell in cells))
+    grid.add_row(*(text(f"{cell:,}" if isinstance(cell, int) else str(cell)) for cell in cells))
 
 
 def money(minor: int, currency: str) -> str:
@@ -88,13 +94,13 @@ def show_report(summary: dict[str, Any]) -> None:
     """Show how many meter events have which outcome."""
     grid = table("Meter events", written="right", sent="right", rejected="right", uncertain="right", postponed="right")
     add(grid, *(summary[name] for name in ("sealed", "sent", "rejected", "uncertain", "postponed")))
-    show(grid, *([Text(summary["error"])] if summary["error"] else []))
+    show(grid, *([text(summary["error"])] if summary["error"] else []))
 
 
 def show_health(found: dict[str, Any]) -> None:
     """Show what needs attention, and the books."""
     headline = "All is well." if found["ok"] else "Something needs attention:"
-    parts: list[RenderableType] = [Text("\n".join([headline, *(f"* {each}" for each in found["attention"])]))]
+    parts: list[RenderableType] = [text("\n".join([headline, *(f"* {each}" for each in found["attention"])]))]
     if found["books"]:
         parts.append(books(found["books"]))
     show(*parts)
