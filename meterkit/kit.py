@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from meterkit.core.periods import DAY
 from meterkit.core.problems import Problems
-from meterkit.core.validation import checked_customer, checked_id, is_customer_id
+from meterkit.core.validation import checked_by, checked_customer, checked_id, is_customer_id
 from meterkit.core.windows import Windows
 from meterkit.errors import UsageError
 from meterkit.metering.identification import Identify
@@ -41,6 +41,7 @@ if TYPE_CHECKING:  # imported by the kits and the calls that need them
     from meterkit.accounts.overview import AccountOverview
     from meterkit.governance.blocked_requests import BlockedRequests
     from meterkit.governance.policy import Governance
+    from meterkit.ledger.actions import Action
     from meterkit.ledger.ledger import Usage
     from meterkit.notices.rules import Notify
     from meterkit.notices.store import NoticeDelivery
@@ -194,6 +195,7 @@ class MeterKit:
         user: str | None = None,
         value: str | None = None,
         at: datetime | None = None,
+        key: str | None = None,
     ) -> None:
         """
         Count work that is not an HTTP exchange: a job, a message, a night's storage.
@@ -206,13 +208,16 @@ class MeterKit:
             value: Value that a ``value=unique(...)`` meter counts once, unless that is the user. For a ``maximum(...)``
                 meter, *quantity* is the value.
             at: Time of the usage, with a time zone, up to 35 days ago; by default now.
+            key: Name of this piece of work, such as the id of a task, at most 255 characters. For 35 days, the same key
+                counts once per meter and company, in whichever process; the first quantity counts. Not for meters with
+                ``unique(...)`` or ``maximum(...)``.
 
         Raises:
             UsageError: An argument cannot be counted; nothing was.
         """
-        self.recorder.evaluator.record(self._meter(meter), company, quantity, user=user, value=value, at=at)
+        self.recorder.evaluator.record(self._meter(meter), company, quantity, user=user, value=value, at=at, key=key)
 
-    def link(self, company: str, customer: str) -> None:
+    def link(self, company: str, customer: str, *, by: str | None = None) -> None:
         """
         Set the Stripe customer that pays for *company*. Usage that waits for this goes out with the next report.
 
@@ -221,6 +226,7 @@ class MeterKit:
         Args:
             company: Company id, as the application knows it.
             customer: Stripe customer id, ``cus_...``.
+            by: Who links them; kept for `actions`.
 
         Raises:
             UsageError: One of them is not such an id.
@@ -232,7 +238,7 @@ class MeterKit:
             raise UsageError(
                 f"{company!r:.60} is a Stripe customer id, and pays for itself", reason="company_is_customer"
             )
-        self.process().accounts().link(company, customer)
+        self.process().accounts().link(company, customer, by=checked_by(by))
 
     def refresh(self, company: str) -> None:
         """
@@ -271,6 +277,7 @@ class MeterKit:
 
         Raises:
             LedgerError: The ledger failed; nothing is lost.
+            ConfigurationError: The Stripe key is live, and this is a test run.
         """
         self.flush()
         return self.process().stripe_jobs.report(include_open=include_open)
@@ -420,9 +427,19 @@ class MeterKit:
 
         stopped = {} if self.governor is None else dict(self.governor.total)
         unmatched = self.recorder.evaluator.unmatched.as_dict()
-        return {**health(self.process(), self._settings, self._problems), "unmatched": unmatched, "stopped": stopped}
+        found = health(self.process(), self._supervisor.settings, self._problems)
+        return {**found, "unmatched": unmatched, "stopped": stopped}
 
-    def correct(self, meter: Meter | str, company: str, quantity: int, *, at: datetime, reason: str = "") -> Correction:
+    def correct(
+        self,
+        meter: Meter | str,
+        company: str,
+        quantity: int,
+        *,
+        at: datetime,
+        reason: str = "",
+        by: str | None = None,
+    ) -> Correction:
         """
         Reverse usage that was counted by mistake. Units that Stripe already has are canceled or offset there.
 
@@ -431,7 +448,8 @@ class MeterKit:
             company: Id of the company that was charged.
             quantity: Units to reverse, 1 or more.
             at: A time in the hour of the usage, with a time zone, up to 35 days ago.
-            reason: Note for the audit trail.
+            reason: Why; kept in the ledger.
+            by: Who corrects it; kept for `actions`.
 
         Raises:
             UsageError: An argument is wrong, or less than *quantity* was used in that hour; nothing was reversed.
@@ -440,28 +458,30 @@ class MeterKit:
         """
         found = self._meter(meter)
         self.flush()
-        return self.process().commands().correct(found, company, quantity, at=at, reason=reason)
+        return self.process().commands().correct(found, company, quantity, at=at, reason=reason, by=checked_by(by))
 
-    def retry(self, identifier: str | None = None) -> int:
+    def retry(self, identifier: str | None = None, *, by: str | None = None) -> int:
         """
         Queue rejected meter events again, for the next report. Returns how many.
 
         Args:
             identifier: Identifier of one event; None retries all rejected ones.
+            by: Who retries them; kept for `actions`.
 
         Raises:
             LedgerError: The ledger failed, or another process is reporting; try again.
             ConfigurationError: There is no Stripe key.
         """
-        return self.process().stripe_jobs.reporter().retry(identifier=identifier)
+        return self.process().stripe_jobs.reporter().retry(identifier=identifier, by=checked_by(by))
 
-    def decide(self, identifier: str, *, arrived: bool) -> bool:
+    def decide(self, identifier: str, *, arrived: bool, by: str | None = None) -> bool:
         """
         Settle a meter event of unknown outcome, after a look at Stripe's dashboard.
 
         Args:
             identifier: Identifier of the uncertain event.
             arrived: True if Stripe has the event. If not, its usage is reported again, as another event.
+            by: Who decides it; kept for `actions`.
 
         Returns:
             False if no event of that identifier is uncertain.
@@ -470,7 +490,43 @@ class MeterKit:
             LedgerError: The ledger failed, or another process is reporting; try again.
             ConfigurationError: There is no Stripe key.
         """
-        return self.process().stripe_jobs.reporter().decide(identifier, arrived=arrived)
+        return self.process().stripe_jobs.reporter().decide(identifier, arrived=arrived, by=checked_by(by))
+
+    def forget_user(self, company: str, user: str, *, by: str | None = None) -> int:
+        """
+        Remove a user's id from the ledger. What is counted and billed stays the same, without the user.
+
+        Counts that other processes have not flushed yet are not included: call it when their flush interval has passed.
+
+        Args:
+            company: Company id.
+            user: Id of the user within the company.
+            by: Who asks for it; kept for `actions`, which do not name the user.
+
+        Returns:
+            Number of rows that named the user.
+
+        Raises:
+            UsageError: One of them is not such an id; nothing was changed.
+            LedgerError: The ledger failed, or another process is reporting; nothing was changed, try again.
+        """
+        from meterkit.outbox.erasure import forget_user
+
+        checked_id(company, "company")
+        checked_id(user, "user")
+        self.flush()
+        return forget_user(self.process().database(), company, user, by=checked_by(by), clock=self.clock)
+
+    def actions(self, *, limit: int = 100) -> list[Action]:
+        """
+        Return the latest *limit* links, corrections, retries, decisions and erasures, and who made them, newest first.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        from meterkit.ledger.actions import latest
+
+        return latest(self.process().database(), limit=limit)
 
     def reconcile(self, *, month: str | None = None) -> list[Reconciliation]:
         """

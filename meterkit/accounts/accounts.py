@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from meterkit.accounts.models import Customer, Invoice, StripeObject, Subscription
 from meterkit.core.usage_key import NOBODY
 from meterkit.core.windows import HOUR, hour_of
-from meterkit.ledger import schema
+from meterkit.ledger import actions, schema
 from meterkit.ledger.database import Database, insert_into, put, wrote
 from meterkit.ledger.payers import is_customer, payer_of
 
@@ -42,7 +42,7 @@ class Accounts:
         self._database = database
         self._clock = clock
 
-    def link(self, company: str, customer: str, *, source: Source = "link") -> bool:
+    def link(self, company: str, customer: str, *, source: Source = "link", by: str = "") -> bool:
         """
         Link *company* to *customer*, which also pays for usage that is not reported yet.
 
@@ -50,11 +50,14 @@ class Accounts:
             company: Company id.
             customer: Stripe customer id.
             source: Origin of the link.
+            by: Who linked them; for the audit trail, which has the links of the application only.
 
         Returns:
             False if an existing link outranks *source*; nothing was changed.
         """
         with self._database.transaction() as connection:
+            if source == "link":
+                actions.note(connection, "link", company, customer, by=by, at=int(self._clock()))
             return self._link(connection, company, customer, source)
 
     def put(self, connection: sa.Connection, found: StripeObject) -> str:

@@ -103,5 +103,5 @@ class _Version(argparse.Action):
 
 
 def _print_error(error: Exception, code: int) -> int:
-    print(f"meterkit: {printable(' '.join(str(error).split()))}", file=sys.stderr)
+    print(printable(f"meterkit: {' '.join(str(error).split())}"), file=sys.stderr)
     return code

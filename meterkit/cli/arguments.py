@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -49,8 +50,35 @@ def add_month(command: argparse.ArgumentParser) -> None:
 def add_limit(command: argparse.ArgumentParser) -> None:
     """Add ``--limit``."""
     command.add_argument(
-        "--limit", type=int, default=100, metavar="N", help="show at most N, newest first (default: 100)"
+        "--limit", type=_count, default=100, metavar="N", help="show at most N, newest first (default: 100)"
     )
+
+
+def add_by(command: argparse.ArgumentParser) -> None:
+    """Add ``--by``."""
+    command.add_argument(
+        "--by",
+        default=_login_name(),
+        metavar="NAME",
+        help="who does this; kept in the ledger (default: the login name)",
+    )
+
+
+def _login_name() -> str | None:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # in a container, a user id may have no name
+        return None
+
+
+def _count(text: str) -> int:
+    """Parse a number of rows."""
+    if not text.isascii() or not text.isdigit() or not 0 < len(text) <= _DIGITS:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at most {_DIGITS} digits, not {text!r:.40}")
+    return int(text)
+
+
+_DIGITS = 9  # a database takes no numbers of any length
 
 
 def add_json(command: argparse.ArgumentParser) -> None:

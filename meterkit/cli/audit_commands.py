@@ -9,9 +9,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from meterkit.cli.arguments import Commands, add_command, add_company_and_meter, add_json, add_kit, add_month
+from meterkit.cli.arguments import (
+    Commands,
+    add_by,
+    add_command,
+    add_company_and_meter,
+    add_json,
+    add_kit,
+    add_limit,
+    add_month,
+)
 from meterkit.cli.kit_loader import CommandError, load_kit
-from meterkit.cli.output import instant, print_json, tables_for
+from meterkit.cli.output import instant, print_json, say, tables_for
 
 TIMES = frozenset(
     (
@@ -61,11 +70,13 @@ def add_parsers(commands: Commands) -> None:
         "--at", required=True, metavar="TIME", help="when they were used, with a time zone: 2026-03-01T12:00Z"
     )
     command.add_argument("--reason", required=True, metavar="TEXT", help="why; kept in the ledger")
+    add_by(command)
     add_json(command)
 
     command = add_command(commands, "retry", retry, "report rejected usage again")
     add_kit(command)
     command.add_argument("--identifier", metavar="mk_...", help="only this event (default: all rejected events)")
+    add_by(command)
     add_json(command)
 
     command = add_command(commands, "decide", decide, "record whether Stripe has an uncertain event")
@@ -74,6 +85,19 @@ def add_parsers(commands: Commands) -> None:
     command.add_argument(
         "decision", choices=["arrived", "lost"], help="arrived: mark it as sent; lost: report its usage again"
     )
+    add_by(command)
+    add_json(command)
+
+    command = add_command(commands, "forget-user", forget_user, "remove a user's id from the ledger")
+    add_kit(command)
+    command.add_argument("company", metavar="COMPANY", help="company id, as the application knows it")
+    command.add_argument("user", metavar="USER", help="id of the user within the company")
+    add_by(command)
+    add_json(command)
+
+    command = add_command(commands, "actions", actions, "show who linked, corrected, retried, decided and forgot what")
+    add_kit(command)
+    add_limit(command)
     add_json(command)
 
 
@@ -90,7 +114,7 @@ def backfill(arguments: argparse.Namespace) -> bool:
         print_json(found)
     else:
         known = f" {found['known']:,} had been recorded before." if found["known"] else ""
-        print(f"{found['counted']:,} of {found['rows']:,} rows recorded.{known}")
+        say(f"{found['counted']:,} of {found['rows']:,} rows recorded.{known}")
     return True
 
 
@@ -99,15 +123,22 @@ def correct(arguments: argparse.Namespace) -> bool:
     at = _time_of(arguments.at)
     kit = load_kit(arguments.kit)
     with closing(kit):
-        found = kit.correct(arguments.meter, arguments.company, arguments.quantity, at=at, reason=arguments.reason)
+        found = kit.correct(
+            arguments.meter,
+            arguments.company,
+            arguments.quantity,
+            at=at,
+            reason=arguments.reason,
+            by=arguments.by,
+        )
     if arguments.json:
         print_json(asdict(found))
     elif found.state == "canceling":
-        print(f"Stripe has not confirmed that the meter event is cancelled; the next report asks again: {found.error}")
+        say(f"Stripe has not confirmed that the meter event is cancelled; the next report asks again: {found.error}")
     elif found.report:
-        print(f"{found.quantity:,} reversed: Stripe has cancelled the meter event {found.report}.")
+        say(f"{found.quantity:,} reversed: Stripe has cancelled the meter event {found.report}.")
     else:
-        print(f"{found.quantity:,} reversed. Units already reported to Stripe will be offset in the next report.")
+        say(f"{found.quantity:,} reversed. Units already reported to Stripe will be offset in the next report.")
     return found.state == "done"
 
 
@@ -115,13 +146,13 @@ def retry(arguments: argparse.Namespace) -> bool:
     """Report rejected usage again."""
     kit = load_kit(arguments.kit)
     with closing(kit):
-        number = kit.retry(arguments.identifier)
+        number = kit.retry(arguments.identifier, by=arguments.by)
     if arguments.identifier is not None and not number:
         raise CommandError(f"no rejected event {arguments.identifier!r}; see meterkit health")
     if arguments.json:
         print_json({"retried": number})
     else:
-        print(f"The usage of {number:,} rejected events will be sent with the next report.")
+        say(f"The usage of {number:,} rejected events will be sent with the next report.")
     return True
 
 
@@ -129,15 +160,40 @@ def decide(arguments: argparse.Namespace) -> bool:
     """Record whether Stripe has an uncertain event."""
     kit = load_kit(arguments.kit)
     with closing(kit):
-        done = kit.decide(arguments.identifier, arrived=arguments.decision == "arrived")
+        done = kit.decide(arguments.identifier, arrived=arguments.decision == "arrived", by=arguments.by)
     if not done:
         raise CommandError(f"no uncertain event {arguments.identifier!r}; see meterkit health")
     if arguments.json:
         print_json({"identifier": arguments.identifier, "decided": arguments.decision})
     elif arguments.decision == "arrived":
-        print(f"{arguments.identifier} is marked as sent.")
+        say(f"{arguments.identifier} is marked as sent.")
     else:
-        print(f"The usage of {arguments.identifier} will be sent with the next report, under a new identifier.")
+        say(f"The usage of {arguments.identifier} will be sent with the next report, under a new identifier.")
+    return True
+
+
+def forget_user(arguments: argparse.Namespace) -> bool:
+    """Remove a user's id from the ledger."""
+    kit = load_kit(arguments.kit)
+    with closing(kit):
+        number = kit.forget_user(arguments.company, arguments.user, by=arguments.by)
+    if arguments.json:
+        print_json({"rows": number})
+    else:
+        say(f"{number:,} rows named this user; none do now. What is billed has not changed.")
+    return True
+
+
+def actions(arguments: argparse.Namespace) -> bool:
+    """Show who did what."""
+    tables = tables_for(arguments, "meterkit.cli.tables.audit")
+    kit = load_kit(arguments.kit)
+    with closing(kit):
+        found = [{**asdict(each), "at": instant(each.at)} for each in kit.actions(limit=arguments.limit)]
+    if tables is None:
+        print_json(found)
+    else:
+        tables.show_actions(found)
     return True
 
 

@@ -1,4 +1,4 @@
-"""Load the kit that ``billing:kit`` names; the current directory is searched first."""
+"""Load the kit that ``billing:kit`` names; the current directory is searched first, unless PYTHONSAFEPATH is set."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def load_kit(path: str) -> MeterKit:
 
 def _imported(name: str) -> ModuleType:
     here = str(Path.cwd())
-    if here not in sys.path:
+    if here not in sys.path and not getattr(sys.flags, "safe_path", False):  # PYTHONSAFEPATH, from Python 3.11 on
         sys.path.insert(0, here)
     try:
         with redirect_stdout(sys.stderr):  # what it prints must not end up in the data on stdout
@@ -55,6 +55,11 @@ def _imported(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise CommandError(_broken(name, error)) from error
+        if here not in sys.path:
+            raise CommandError(
+                f"no module {error.name!r} among the installed packages, and PYTHONSAFEPATH keeps Python from "
+                f"searching {here}: install your project, or name its directory in PYTHONPATH"
+            ) from None
         raise CommandError(
             f"no module {error.name!r} in {here} or among the installed packages; "
             "run the command in the directory that contains it"

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from meterkit.cli.arguments import Commands, add_command, add_json, add_kit, add_limit, add_month
 from meterkit.cli.kit_loader import CommandError, load_kit
-from meterkit.cli.output import instant, print_json, printable, tables_for
+from meterkit.cli.output import instant, print_json, say, tables_for
 
 
 def add_parsers(commands: Commands) -> None:
@@ -84,7 +84,7 @@ def notify_test(arguments: argparse.Namespace) -> bool:
         print_json(results)
     else:
         for each in results:
-            print(printable(f"{each['kind']} by {each['channel']}: {each['error'] or 'delivered'}"))
+            say(f"{each['kind']} by {each['channel']}: {each['error'] or 'delivered'}")
     return not any(each["error"] for each in results)
 
 

@@ -6,6 +6,7 @@ import argparse
 import importlib
 import importlib.util
 import json
+import re
 import sys
 from datetime import datetime, timezone
 from types import ModuleType
@@ -19,15 +20,6 @@ def instant(moment: int) -> str:
     return datetime.fromtimestamp(moment, tz=timezone.utc).strftime("%Y-%m-%dT%H:%MZ")
 
 
-def printable(text: object) -> str:
-    """
-    Return *text* without control characters, except line breaks.
-
-    A customer's name in Stripe may contain a terminal's escape sequences, which would rewrite what the operator reads.
-    """
-    return "".join(each if each.isprintable() or each == "\n" else "\N{REPLACEMENT CHARACTER}" for each in str(text))
-
-
 def tables_for(arguments: argparse.Namespace, module: str = "meterkit.cli.tables.usage") -> ModuleType | None:
     """Return the module that prints tables, or None with ``--json``."""
     if arguments.json:
@@ -38,6 +30,22 @@ def tables_for(arguments: argparse.Namespace, module: str = "meterkit.cli.tables
         if (error.name or "").partition(".")[0] != "rich":
             raise
         raise CommandError("tables need rich: pip install 'meterkit[cli]', or use --json") from None
+
+
+def printable(text: object) -> str:
+    """Return *text* with control characters as escapes: a name from elsewhere must not give orders to a terminal."""
+    return _ORDERS.sub(lambda found: f"\\u{ord(found[0]):04x}", str(text))
+
+
+_ORDERS = re.compile(
+    "[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069\\ud800-\\udfff]"
+)
+"""Control characters but for tabs and line breaks, what changes the direction of writing, and halves of characters."""
+
+
+def say(line: str) -> None:
+    """Print *line* on stdout, without its control characters."""
+    print(printable(line), flush=True)
 
 
 def print_json(data: Any) -> None:

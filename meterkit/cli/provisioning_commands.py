@@ -11,7 +11,7 @@ from typing import Any
 
 from meterkit.cli.arguments import Commands, add_command, add_json, add_kit
 from meterkit.cli.kit_loader import CommandError, load_kit
-from meterkit.cli.output import print_json, tables_for
+from meterkit.cli.output import print_json, say, tables_for
 
 
 def add_parsers(commands: Commands) -> None:
@@ -83,5 +83,5 @@ def subscribe(arguments: argparse.Namespace) -> bool:
         print_json(asdict(found))
     else:
         how = "is subscribed" if found.is_new else "was already subscribed"
-        print(f"{arguments.company} {how}: customer {found.customer}, subscription {found.subscription}.")
+        say(f"{arguments.company} {how}: customer {found.customer}, subscription {found.subscription}.")
     return True

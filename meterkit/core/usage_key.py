@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Protocol, TypeAlias
 
 NOBODY = ""
@@ -13,6 +14,9 @@ CAPPED = "capped"
 UNIQUE = "\x01"
 HIGHEST = "\x02"
 """First character in place of a user: what follows is an observed value."""
+
+KEYED = "\x03"
+"""First character in place of a user: what follows are quantity, user and key of ``kit.record(key=)``, as JSON."""
 
 UsageKey: TypeAlias = "tuple[str, str, str, str, int]"
 """Meter name, Stripe event name, company, user, window."""
@@ -63,10 +67,21 @@ class Sink(Protocol):
 
 
 def is_observation(user: str) -> bool:
-    """Return whether *user*, from a usage key, is an observed value instead of a user."""
-    return (user[:1] == UNIQUE and len(user) > 1) or is_highest(user)
+    """Return whether *user*, from a usage key, is an observed value or a keyed record instead of a user."""
+    return (user[:1] in (UNIQUE, KEYED) and len(user) > 1) or is_highest(user)
 
 
 def is_highest(user: str) -> bool:
     """Return whether *user*, from a usage key, is a value that `maximum()` observed."""
     return user[:1] == HIGHEST and user[1:].isdecimal()
+
+
+def keyed(quantity: int, user: str, key: str) -> str:
+    """Return a keyed record, as it stands in a usage key in place of the user."""
+    return KEYED + json.dumps([quantity, user, key], ensure_ascii=False, separators=(",", ":"))
+
+
+def keyed_of(record: str) -> tuple[int, str, str]:
+    """Return quantity, user and key of a keyed record."""
+    quantity, user, key = json.loads(record[1:])
+    return quantity, user, key

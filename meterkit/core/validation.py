@@ -105,6 +105,16 @@ def checked_id(value: Any, kind: str) -> str:
     return str.__str__(value)  # a plain str, even if *value* is of a subclass such as an enum's
 
 
+def checked_by(value: Any) -> str:
+    """
+    Return who does something, as the audit trail keeps it: *value*, a name like an id; empty if it is None.
+
+    Raises:
+        UsageError: *value* is not such a string.
+    """
+    return "" if value is None else checked_id(value, "by")
+
+
 def is_customer_id(company: str) -> bool:
     """Return whether *company* is a Stripe customer id; such a company pays for itself."""
     return company.startswith("cus_")

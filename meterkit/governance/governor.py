@@ -294,6 +294,13 @@ class Governor:
         self._snapshot, self.ready = (None, Event()) if self._is_exact else (self._snapshot, self.ready)
         self._blocked, self.total = {}, {}
 
+    def forget(self) -> None:
+        """Forget the snapshot and all limits too: another ledger follows."""
+        self.reset()
+        self._snapshot, self.ready = None, Event()
+        for limit in self._limits:
+            limit.forget()
+
 
 def _unknown(company: str | None, *, is_ready: bool) -> Block:
     if not is_ready:

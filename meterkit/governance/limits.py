@@ -82,6 +82,10 @@ class LimitCache:
                 if found.until <= self._next_refresh:
                     self._call(company, found)
 
+    def forget(self) -> None:
+        """Forget all limits; the application is asked again."""
+        self._known, self._next_refresh = {}, 0.0
+
     def _call(self, company: str, previous: _Limit | None) -> int | None:
         assert callable(self.quota.limit)
         now = self._clock()

@@ -7,6 +7,7 @@ which windows belong together, not what has been counted.
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_right
 from collections.abc import Iterable
 from typing import TypeAlias
@@ -42,8 +43,8 @@ def increments(connection: sa.Connection, observations: Iterable[Counted]) -> li
         by_key.setdefault(key, []).append((window, 1 if is_unique else int(value), last_used))
     if not by_key:
         return []
-    if connection.dialect.name == "postgresql":  # SQLite has one writer at a time anyway
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+    lock(connection)
+    by_key = _with_forgotten(connection, by_key)
     boundaries = _boundaries(connection, {company for _, _, company, _ in by_key})
     firsts = [_period(boundaries, key, min(seen)[0])[0] for key, seen in by_key.items()]
     counted = _counted(connection, by_key, earliest=min(firsts))
@@ -65,6 +66,38 @@ def increments(connection: sa.Connection, observations: Iterable[Counted]) -> li
     ]
     add_to(schema.peaks, connection, written, add="quantity")
     return _usage_rows(added)
+
+
+def lock(connection: sa.Connection) -> None:
+    """Let nobody else change observations until the end of the transaction."""
+    if connection.dialect.name == "postgresql":  # SQLite has one writer at a time anyway
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+
+
+def hashed(value: str, salt: str) -> str:
+    """Return what stands in place of a *value* that was forgotten; no id begins with its first character."""
+    return UNIQUE + hashlib.sha256(f"{salt} {value}".encode()).hexdigest()
+
+
+def salt_of(connection: sa.Connection) -> str | None:
+    """Return the ledger's salt; None if it has none, because no user was forgotten."""
+    return connection.scalar(sa.select(schema.meta.c.value).filter_by(key="salt"))
+
+
+def _with_forgotten(
+    connection: sa.Connection, by_key: dict[AggregateKey, list[tuple[int, int, int]]]
+) -> dict[AggregateKey, list[tuple[int, int, int]]]:
+    """Return *by_key* with the hash in place of each value that was forgotten, so that it does not count again."""
+    salt = salt_of(connection)
+    if salt is None:
+        return by_key
+    hashes = {key: (*key[:3], hashed(key[3], salt)) for key in by_key if key[3]}
+    forgotten = _counted(connection, hashes.values(), earliest=0)
+    found: dict[AggregateKey, list[tuple[int, int, int]]] = {}
+    for key, seen in by_key.items():
+        other = hashes.get(key, key)
+        found[other if (other[0], other[2], other[3]) in forgotten else key] = seen
+    return found
 
 
 def prune_peaks(connection: sa.Connection, now: int) -> None:

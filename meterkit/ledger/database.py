@@ -199,6 +199,21 @@ _CURES = (
     ),
     ("unable to open", "Make its directory writable for this user, or choose another place with ledger= or data_dir="),
     ("Permission denied", "Make its directory writable for this user, or choose another with ledger= or data_dir="),
+    (
+        "permission denied for schema",
+        (
+            "The tables are missing, and this role may not create them: GRANT CREATE ON SCHEMA to a role, run meterkit "
+            "health once with its ledger=, and grant this role SELECT, INSERT, UPDATE and DELETE on the tables"
+        ),
+    ),
+    (
+        "must be owner of table",
+        "This version of meterkit changes the tables: run meterkit health once with ledger= of the role that owns them",
+    ),
+    (
+        "permission denied for",
+        "Grant this role SELECT, INSERT, UPDATE and DELETE on all tables of meterkit, and USAGE on their sequences",
+    ),
     ("is full", "Free some space on its disk"),
     ("No space left", "Free some space on its disk"),
     ("disk I/O error", "Check that its disk is not full or failing, and that the file is writable"),

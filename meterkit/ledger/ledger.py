@@ -12,13 +12,14 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from meterkit.core.threads import free_gradually, yielding
-from meterkit.core.usage_key import Counted, is_observation
-from meterkit.ledger import schema
+from meterkit.core.usage_key import KEYED, Counted, is_observation
+from meterkit.ledger import record_keys, schema
 from meterkit.ledger.aggregates import increments, prune_peaks
 from meterkit.ledger.bulk import add_to
 from meterkit.ledger.daily_totals import UsageRow, add_totals
 from meterkit.ledger.database import Database, insert_once
 from meterkit.ledger.payers import customer_of
+from meterkit.ledger.record_keys import Conflict
 
 FOLDS_KEPT_SECONDS = 40 * 24 * 3600
 """
@@ -70,6 +71,7 @@ class Ledger:
         counts: Iterable[Counted],
         *,
         folded: Callable[[sa.Connection, str], None] | None = None,
+        conflict: Callable[[Conflict], object] = lambda _: None,
     ) -> bool:
         """
         Add the counts of a journal generation, exactly once, however often it is folded.
@@ -78,6 +80,7 @@ class Ledger:
             generation: Id of the generation.
             counts: Counts of the generation.
             folded: Function called at the end of the transaction, with the connection and the id.
+            conflict: Function called after it for each key that was recorded again with another quantity.
 
         Returns:
             False if the generation had been folded before.
@@ -88,10 +91,11 @@ class Ledger:
         now = int(self._clock())
         rows: list[UsageRow] = []
         observations: list[Counted] = []
+        keyed: list[Counted] = []
         for each in yielding(counts):
             (meter, event_name, company, user, window), quantity, last_used = each
             if user and is_observation(user):
-                observations.append(each)
+                (keyed if user[0] == KEYED else observations).append(each)
             else:
                 settled = 0 if event_name else quantity
                 rows.append((meter, event_name, company, user, window, quantity, settled, last_used))
@@ -99,6 +103,8 @@ class Ledger:
             if not insert_once(schema.folds, connection, {"generation": generation, "folded_at": now}):
                 return False
             rows += increments(connection, observations)
+            new, conflicts = record_keys.once(connection, keyed, now=now)
+            rows += new
             if rows:
                 add_to(schema.usage, connection, rows, add=("quantity", "reported"), latest="last_used")
                 counted = add_totals(connection, rows)
@@ -107,6 +113,8 @@ class Ledger:
             if folded is not None:
                 folded(connection, generation)
         free_gradually(rows)
+        for each_conflict in conflicts:
+            conflict(each_conflict)
         return True
 
     def forget(self, generations: Iterable[str]) -> None:
@@ -118,6 +126,7 @@ class Ledger:
                 mine = schema.folds.c.generation == sa.bindparam("deleted")
                 connection.execute(sa.delete(schema.folds).where(mine), deleted)
             prune_peaks(connection, int(self._clock()))
+            record_keys.prune(connection, int(self._clock()))
             prune_reservations(connection, int(self._clock()) - FOLDS_KEPT_SECONDS)
             # Skip rows that another host is deleting: two hosts must not deadlock.
             old = sa.select(schema.folds.c.generation).where(outdated).with_for_update(skip_locked=True)

@@ -60,7 +60,7 @@ def _upgrade(connection: sa.Connection, name: str, version: int) -> None:
     is_postgresql = connection.dialect.name == "postgresql"
     for step in range(version, schema.VERSION):
         for statement in (*_STEPS[step], *(_STEPS_OF_POSTGRESQL.get(step, ()) if is_postgresql else ())):
-            connection.exec_driver_sql(statement)
+            connection.exec_driver_sql(statement.replace("{serial}", _SERIAL[connection.dialect.name]))
     if version != schema.VERSION:
         at_today = sa.update(schema.meta).filter_by(key="schema_version")
         connection.execute(at_today.values(value=str(schema.VERSION)))
@@ -140,6 +140,9 @@ def copied_at(connection: sa.Connection) -> int | None:
     found = connection.scalar(sa.select(schema.meta.c.value).filter_by(key="copied_at"))
     return None if found is None else int(found)
 
+
+_SERIAL = {"sqlite": "INTEGER", "postgresql": "BIGSERIAL"}
+"""Type of a column that numbers its rows, by dialect."""
 
 _TO_3 = """
 INSERT INTO meterkit_lease VALUES ('follower', '', 0, 0) ON CONFLICT (name) DO NOTHING;
@@ -223,6 +226,19 @@ CREATE TABLE meterkit_holds (
 CREATE INDEX meterkit_holds_place ON meterkit_holds (company, meter)
 """
 
+_TO_6 = """
+CREATE TABLE meterkit_record_keys (
+    meter TEXT NOT NULL, company TEXT NOT NULL, "key" TEXT NOT NULL, quantity BIGINT NOT NULL,
+    counted_at BIGINT NOT NULL, PRIMARY KEY (meter, company, "key")
+);
+CREATE INDEX meterkit_record_keys_counted_at ON meterkit_record_keys (counted_at);
+CREATE TABLE meterkit_actions (
+    id {serial} NOT NULL PRIMARY KEY, at BIGINT NOT NULL, action VARCHAR(20) NOT NULL, subject TEXT NOT NULL,
+    detail TEXT NOT NULL, "by" TEXT NOT NULL
+);
+CREATE INDEX meterkit_actions_at ON meterkit_actions (at)
+"""
+
 _STEPS = {
     1: [
         *(f"ALTER TABLE {name} RENAME TO meterkit_{name}" for name in TABLES_OF_1),
@@ -248,7 +264,8 @@ _STEPS = {
             meter TEXT NOT NULL, event_name TEXT NOT NULL, company TEXT NOT NULL, "window" BIGINT NOT NULL,
             quantity BIGINT NOT NULL, ledger_id VARCHAR(32) NOT NULL,
             PRIMARY KEY (meter, event_name, company, "window")
-        )"""
+        )""",
+        *_TO_6.split(";\n"),
     ],
 }
 """SQL statements that lead from each version to the next."""

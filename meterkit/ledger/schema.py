@@ -88,6 +88,31 @@ peaks = Table(
     Index(f"{PREFIX}peaks_window", "window"),
 )
 
+record_keys = Table(
+    f"{PREFIX}record_keys",
+    metadata,
+    # Keys of kit.record(key=), each of which has counted once.
+    Column("meter", Text, primary_key=True),
+    Column("company", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("quantity", BigInteger, nullable=False),
+    Column("counted_at", BigInteger, nullable=False),
+    Index(f"{PREFIX}record_keys_counted_at", "counted_at"),
+)
+
+actions = Table(
+    f"{PREFIX}actions",
+    metadata,
+    # What operators did, and who; written in the transaction that does it.
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("action", String(20), nullable=False),  # link, correct, retry, decide, forget_user
+    Column("subject", Text, nullable=False),  # company id, or identifier of a meter event
+    Column("detail", Text, nullable=False),
+    Column("by", Text, nullable=False),  # "" if not said
+    Index(f"{PREFIX}actions_at", "at"),
+)
+
 counted = Table(
     f"{PREFIX}counted",
     metadata,

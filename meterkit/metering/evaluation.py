@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from meterkit.core.problems import Problems, shown
-from meterkit.core.usage_key import NOBODY, Sink, Subject, both_of
+from meterkit.core.usage_key import NOBODY, Sink, Subject, both_of, keyed
 from meterkit.core.validation import checked_id, checked_moment, checked_quantity
 from meterkit.core.windows import Windows
 from meterkit.errors import UsageError
@@ -129,6 +129,7 @@ class Evaluator:
         user: str | None = None,
         value: str | None = None,
         at: datetime | None = None,
+        key: str | None = None,
     ) -> None:
         """
         Count usage outside HTTP, now or *at* a time in the last 35 days.
@@ -138,11 +139,20 @@ class Evaluator:
         """
         quantity, company, user = checked_quantity(quantity), checked_id(company, "company"), checked_user(user)
         moment = None if at is None else checked_moment(at, self._clock())
+        if key is not None:
+            key = checked_id(key, "key")
         if isinstance(meter.value, Aggregation):
+            if key is not None:
+                raise UsageError(
+                    f"{meter} needs no key=: its usage is not added up, so a second record() changes nothing",
+                    reason="key_unwanted",
+                )
             observation = meter.value.recorded(quantity, user, value)
             self._put([(meter, 1)], company, observation, moment)
         elif value is not None:
             raise UsageError(f"{meter} does not count values: value= needs a unique() meter", reason="value_unwanted")
+        elif quantity and key is not None:
+            self._put([(meter, 1)], company, keyed(quantity, user, key), moment)
         elif quantity:
             self._put([(meter, quantity)], company, user, moment)
 

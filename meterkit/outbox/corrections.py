@@ -11,19 +11,31 @@ import re
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import sqlalchemy as sa
 
 from meterkit.core.usage_key import NOBODY
 from meterkit.core.windows import HOUR
 from meterkit.errors import UsageError
-from meterkit.ledger import schema
+from meterkit.ledger import actions, schema
 from meterkit.ledger.daily_totals import add_totals
 from meterkit.ledger.database import Database
 from meterkit.ledger.lease import Lease, hold
 from meterkit.ledger.quantities import literal, subtracted, sum_of
 from meterkit.outbox.reports import Report
+
+
+class _Noted(TypedDict):
+    action: actions.Kind
+    detail: str
+
+
+_REQUEUED: dict[str, _Noted] = {
+    "rejected": {"action": "retry", "detail": "reported again"},
+    "uncertain": {"action": "decide", "detail": "lost"},
+}
+"""What the audit trail says about usage that is queued again, by the state of its report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +83,7 @@ class Corrections:
         self._database = database
         self._clock = clock
 
-    def requeue(self, lease: Lease, report: Report, *, was: str) -> bool:
+    def requeue(self, lease: Lease, report: Report, *, was: Literal["rejected", "uncertain"], by: str) -> bool:
         """
         Queue the usage of *report*, which Stripe does not have, again: for the customer that pays by then.
 
@@ -79,6 +91,7 @@ class Corrections:
             lease: Lease of the reporter.
             report: Report that Stripe refused or never received.
             was: State that the report must still be in.
+            by: Who decided it, for the audit trail.
 
         Returns:
             False if the report is in another state by now.
@@ -91,7 +104,30 @@ class Corrections:
             if not _change_state(connection, report.id, was, "returned"):
                 return False
             _subtract(connection, report, report.quantity, "reported")
+            self._note(connection, report, by, **_REQUEUED[was])
         return True
+
+    def confirm(self, lease: Lease, report: Report, *, by: str) -> bool:
+        """
+        Record that Stripe has *report*, whose outcome was unknown.
+
+        Returns:
+            False if its outcome is known by now.
+
+        Raises:
+            LeaseLostError: Another process holds the lease now.
+        """
+        with self._database.transaction() as connection:
+            hold(lease, connection, clock=self._clock)
+            if not _change_state(connection, report.id, "uncertain", "sent"):
+                return False
+            settled = sa.update(schema.reports).filter_by(id=report.id)
+            connection.execute(settled.values(settled_at=int(self._clock()), error=""))
+            self._note(connection, report, by, action="decide", detail="arrived")
+        return True
+
+    def _note(self, connection: sa.Connection, report: Report, by: str, *, action: actions.Kind, detail: str) -> None:
+        actions.note(connection, action, report.identifier, detail, by=by, at=int(self._clock()))
 
     def mark_rejected(self, sent_as: str, error: str) -> bool:
         """
@@ -116,7 +152,7 @@ class Corrections:
             done = dropped.values(state="rejected", error=error[:500], unknown_since=None, settled_at=now)
             return connection.execute(done).rowcount == 1
 
-    def reverse(self, lease: Lease, correction: Correction) -> None:
+    def reverse(self, lease: Lease, correction: Correction, *, by: str) -> None:
         """
         Subtract the quantity of *correction* from the usage of its window.
 
@@ -127,13 +163,13 @@ class Corrections:
         with self._database.transaction() as connection:
             hold(lease, connection, clock=self._clock)
             _subtract(connection, correction, correction.quantity, "quantity")
-            connection.execute(sa.insert(schema.corrections).values(**_row(correction)))
+            _insert(connection, correction, by=by)
 
-    def plan_cancellation(self, lease: Lease, correction: Correction) -> None:
+    def plan_cancellation(self, lease: Lease, correction: Correction, *, by: str) -> None:
         """Record, before Stripe is called, that the meter event of *correction* is to be cancelled."""
         with self._database.transaction() as connection:
             hold(lease, connection, clock=self._clock)
-            connection.execute(sa.insert(schema.corrections).values(**_row(correction)))
+            _insert(connection, correction, by=by)
 
     def canceled(self, lease: Lease, correction: Correction, report: Report) -> None:
         """Record that Stripe has cancelled *report*, and reverse its usage."""
@@ -224,5 +260,8 @@ def _subtract(connection: sa.Connection, place: Report | Correction, by: int, co
         )
 
 
-def _row(correction: Correction) -> dict[str, Any]:
-    return {field.name: getattr(correction, field.name) for field in fields(correction)}
+def _insert(connection: sa.Connection, correction: Correction, *, by: str) -> None:
+    row = {field.name: getattr(correction, field.name) for field in fields(correction)}
+    connection.execute(sa.insert(schema.corrections).values(row))
+    detail = f"{correction.quantity} of {correction.meter} in the window {correction.window}: {correction.reason}"
+    actions.note(connection, "correct", correction.company, detail, by=by, at=correction.created_at)

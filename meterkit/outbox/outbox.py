@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -88,6 +88,21 @@ class UncertainReports:
     in_flight: bool
 
 
+class Stuck(NamedTuple):
+    """
+    Reports that have been pending for long.
+
+    Attributes:
+        number: Number of reports.
+        since: Unix second at which the oldest was written.
+        error: Why the latest attempt failed; empty if there was none.
+    """
+
+    number: int
+    since: int
+    error: str
+
+
 class Outbox:
     """
     The outbox of a ledger.
@@ -120,6 +135,17 @@ class Outbox:
         with self._database.snapshot() as connection:
             query = sa.select(sa.func.count()).select_from(schema.reports).filter_by(state="pending")
             return connection.scalar(query) or 0
+
+    def stuck(self, *, before: int) -> Stuck | None:
+        """Return the reports that were written before the Unix second *before* and are still pending, if any."""
+        table = schema.reports
+        old = sa.and_(table.c.state == "pending", table.c.created_at < before)
+        query = sa.select(sa.func.count(), sa.func.min(table.c.created_at)).where(old)
+        reason = sa.select(table.c.error).where(old, table.c.error != "")
+        with self._database.snapshot() as connection:
+            number, since = connection.execute(query).one()
+            error = connection.scalar(reason.order_by(table.c.attempted_at.desc(), table.c.id).limit(1))
+        return Stuck(number, since, error or "") if number else None
 
     def reports(self, *, state: State | None = None, limit: int | None = None) -> list[Report]:
         """Return all reports, or those in one state, oldest first, *limit* at most."""
@@ -220,6 +246,19 @@ class Outbox:
             mine = sa.update(table).where(_has_id([each.id for each in begun]))
             connection.execute(mine.values(changes))
         return [*held, *begun]
+
+    def note_failure(self, lease: Lease, error: str) -> None:
+        """
+        Record with the oldest pending report why nothing could be sent at all.
+
+        Raises:
+            LeaseLostError: Another process holds the lease now.
+        """
+        table = schema.reports
+        oldest = sa.select(sa.func.min(table.c.id)).where(table.c.state == "pending").scalar_subquery()
+        with self._database.transaction() as connection:
+            hold(lease, connection, clock=self._clock)
+            connection.execute(sa.update(table).where(table.c.id == oldest).values(error=error))
 
     def settle(
         self, lease: Lease, reports: Iterable[Report], state: State, *, error: str = "", **changes: Any

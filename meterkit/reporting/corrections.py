@@ -44,7 +44,7 @@ class Corrector:
         self._clock = clock
 
     def correct(
-        self, lease: Lease, *, company: str, meter: str, event_name: str, at: int, quantity: int, reason: str
+        self, lease: Lease, *, company: str, meter: str, event_name: str, at: int, quantity: int, reason: str, by: str
     ) -> Correction:
         """
         Reverse *quantity* of what *company* used of *meter* in the hour of the Unix second *at*.
@@ -71,9 +71,9 @@ class Corrector:
             error="",
         )
         if found is None:
-            self._corrections.reverse(lease, correction)
+            self._corrections.reverse(lease, correction, by=by)
             return correction
-        self._corrections.plan_cancellation(lease, correction)
+        self._corrections.plan_cancellation(lease, correction, by=by)
         return self._cancel(lease, correction, found)
 
     def resume(self, lease: Lease) -> None:

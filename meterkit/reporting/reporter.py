@@ -110,7 +110,9 @@ class Reporter:
             summary.error = str(error)
         return summary
 
-    def correct(self, *, company: str, meter: str, event_name: str, at: int, quantity: int, reason: str) -> Correction:
+    def correct(
+        self, *, company: str, meter: str, event_name: str, at: int, quantity: int, reason: str, by: str
+    ) -> Correction:
         """
         Reverse usage; see `Corrector.correct`.
 
@@ -118,7 +120,7 @@ class Reporter:
             UsageError: The hour has less usage than that.
             LedgerError: The ledger or Stripe failed, or another process is reporting; try again.
         """
-        usage = {"company": company, "meter": meter, "event_name": event_name, "reason": reason}
+        usage = {"company": company, "meter": meter, "event_name": event_name, "reason": reason, "by": by}
         try:
             with self._lease() as lease:
                 return self._corrector.correct(lease, **usage, at=at, quantity=quantity)
@@ -127,12 +129,13 @@ class Reporter:
                 f"nothing was changed, because a request to Stripe failed: {classify(error).error}"
             ) from error
 
-    def retry(self, *, identifier: str | None = None) -> int:
+    def retry(self, *, identifier: str | None = None, by: str) -> int:
         """
         Queue the usage of rejected events, or of one, for the next report.
 
         Args:
             identifier: Identifier of the event; None for all rejected events.
+            by: Who asked for it, for the audit trail.
 
         Returns:
             Number of events whose usage was queued.
@@ -144,15 +147,16 @@ class Reporter:
         with self._lease() as lease:
             rejected = self._outbox.reports(state="rejected")
             chosen = [each for each in rejected if identifier in (None, each.identifier, each.sent_as)]
-            return sum(corrections.requeue(lease, each, was="rejected") for each in chosen)
+            return sum(corrections.requeue(lease, each, was="rejected", by=by) for each in chosen)
 
-    def decide(self, identifier: str, *, arrived: bool) -> bool:
+    def decide(self, identifier: str, *, arrived: bool, by: str) -> bool:
         """
         Record an operator's decision whether Stripe has an uncertain event. If not, its usage is reported again.
 
         Args:
             identifier: Identifier of the event.
             arrived: Whether Stripe has the event.
+            by: Who decided it, for the audit trail.
 
         Returns:
             False if no event of that identifier is uncertain.
@@ -163,9 +167,10 @@ class Reporter:
         with self._lease() as lease:
             for each in self._outbox.reports(state="uncertain"):
                 if identifier in (each.identifier, each.sent_as):
+                    corrections = Corrections(self._database, clock=self._clock)
                     if arrived:
-                        return bool(self._outbox.settle(lease, [each], "sent", unknown_since=None))
-                    return Corrections(self._database, clock=self._clock).requeue(lease, each, was="uncertain")
+                        return corrections.confirm(lease, each, by=by)
+                    return corrections.requeue(lease, each, was="uncertain", by=by)
             return False
 
     @contextmanager
@@ -189,6 +194,7 @@ class Reporter:
             self._send_all(lease, summary)
         else:
             summary.error = failure.error
+            self._outbox.note_failure(lease, failure.error)
         summary.postponed = self._outbox.waiting()
 
     def _read_clock(self) -> Outcome | None:

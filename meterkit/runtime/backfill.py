@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from meterkit.core.usage_key import NOBODY, Counted
-from meterkit.core.validation import OLDEST_SECONDS, checked_id, checked_moment, checked_quantity
+from meterkit.core.validation import MAX_QUANTITY, OLDEST_SECONDS, checked_id, checked_moment, checked_quantity
 from meterkit.core.windows import Windows
 from meterkit.errors import UsageError
 from meterkit.metering.aggregation import Aggregation
@@ -130,6 +130,8 @@ def _count(row: Mapping[str, str | None], meters: Mapping[str, Meter], windows: 
 def _number(text: str) -> int:
     if not text.strip().isascii() or not text.strip().isdigit():
         raise UsageError(f"quantity must be a whole number, not {text!r:.50}", reason="quantity_not_int")
+    if len(text) > 2 * len(str(MAX_QUANTITY)):  # Python refuses thousands of digits with an error of its own
+        raise UsageError("quantity must have at most 15 digits; count in a larger unit", reason="quantity_too_large")
     return int(text)
 
 
@@ -137,7 +139,7 @@ def _moment(text: str) -> datetime:
     """Parse an ISO 8601 time with a time zone, or Unix seconds."""
     text = text.strip()
     if text.isascii() and text.isdigit():
-        return datetime.fromtimestamp(min(int(text), 2**33), tz=timezone.utc)
+        return datetime.fromtimestamp(min(int(text[:12]), 2**33), tz=timezone.utc)
     try:
         return datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError:

@@ -16,7 +16,7 @@ from meterkit.ledger.migrations import COPIED, copied_at
 from meterkit.metering.context import outside
 from meterkit.outbox.corrections import Corrections
 from meterkit.outbox.late_usage import late_reports
-from meterkit.outbox.outbox import Outbox
+from meterkit.outbox.outbox import Outbox, Stuck
 from meterkit.runtime.process import ProcessRuntime
 from meterkit.runtime.settings import Settings
 from meterkit.runtime.stripe_jobs import NO_KEY
@@ -39,6 +39,7 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
         books = read_books(database, runtime.journal.totals())
         outbox = Outbox(database, clock=clock)
         attention += _waiting(runtime.accounts().unlinked(), settings.clock())
+        attention += _stuck(outbox.stuck(before=int(clock() - 2 * settings.report_interval)), clock())
         attention += [
             f"it is not known whether Stripe has canceled {each.report}; this will be checked again: {each.error}"
             for each in Corrections(database, clock=clock).corrections(state="canceling")
@@ -111,6 +112,22 @@ def _waiting(unlinked: dict[str, int], now: float) -> list[str]:
         (
             f"{companies} not linked to a Stripe customer: use kit.link(company, customer); see meterkit customers. "
             f"Until then, usage waits; Stripe accepts usage that is up to 35 days old, and {left}"
+        )
+    ]
+
+
+def _stuck(found: Stuck | None, now: float) -> list[str]:
+    """Return a sentence about reports that could not be sent for long, and the days left; none if there are none."""
+    if found is None:
+        return []
+    days = max(found.since + OLDEST_SECONDS - now, 0) / (24 * 3600)
+    hours = (now - found.since) / 3600
+    events = f"{found.number:,} meter event{'' if found.number == 1 else 's'}"
+    return [
+        (
+            f"{events} could not be sent to Stripe for {hours:,.0f} hours: "
+            f"{found.error or 'no attempt was made; see meterkit report'}. The next reports try again; Stripe accepts "
+            f"usage that is up to 35 days old, and {days:.0f} days are left"
         )
     ]
 

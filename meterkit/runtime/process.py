@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a cal
     from meterkit.governance.governor import Governor
     from meterkit.ledger.database import Database
     from meterkit.ledger.ledger import Ledger
+    from meterkit.ledger.record_keys import Conflict
     from meterkit.notices.dispatcher import MakeDispatcher
 
 log = logging.getLogger("meterkit")
@@ -261,7 +262,10 @@ class ProcessRuntime:
             reservations = None if self._governor is None else self._governor.reservations
             try:
                 self.ledger().fold(
-                    generation.id, generation.cells(), folded=None if reservations is None else reservations.move
+                    generation.id,
+                    generation.cells(),
+                    folded=None if reservations is None else reservations.move,
+                    conflict=self._note_conflict,
                 )
             except (UnstorableError, ForeignFileError) as error:
                 self.journal.give_up(generation, str(error))
@@ -288,7 +292,7 @@ class ProcessRuntime:
         from meterkit.ledger.database import UnstorableError
 
         try:
-            self.ledger().fold(orphan.id, orphan.cells)
+            self.ledger().fold(orphan.id, orphan.cells, conflict=self._note_conflict)
         except UnstorableError as error:
             orphan.keep_refused(str(error), self._problems)
             return
@@ -305,6 +309,13 @@ class ProcessRuntime:
             self._problems.note("journal_unreadable", message, level=logging.ERROR)
         else:
             self._folded.append(orphan.id)
+
+    def _note_conflict(self, found: Conflict) -> None:
+        self._problems.note(
+            "key_reused",
+            f"record(key={found.key!r:.100}) of {found.meter} for {found.company!r:.100} counted {found.counted:,}, "
+            f"and was called again with {found.ignored:,}, which does not count: give each piece of work its own key",
+        )
 
     def _do_chores(self) -> None:
         self._next_chores = time.monotonic() + CHORES_SECONDS

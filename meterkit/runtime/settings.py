@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
+from meterkit.core import live_key
 from meterkit.errors import ConfigurationError
 from meterkit.metering.meter import Meter
 from meterkit.pricing.price import Price
@@ -85,10 +86,12 @@ def key_of(settings: Settings) -> str:
     Return Stripe's secret key.
 
     Raises:
-        ConfigurationError: There is none.
+        ConfigurationError: There is none; or it is live, and this is a test run.
     """
     if settings.stripe_key is None:
         raise ConfigurationError("no Stripe key: set STRIPE_SECRET_KEY or pass stripe_key=")
+    if live_key.refuses(settings.stripe_key):
+        raise ConfigurationError(live_key.LIVE_REFUSED)
     return settings.stripe_key
 
 

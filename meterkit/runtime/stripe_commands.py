@@ -41,7 +41,7 @@ class StripeCommands:
         self._database = database
         self._stripe_jobs = stripe_jobs
 
-    def correct(self, meter: Meter, company: str, quantity: int, *, at: datetime, reason: str) -> Correction:
+    def correct(self, meter: Meter, company: str, quantity: int, *, at: datetime, reason: str, by: str) -> Correction:
         """See `meterkit.MeterKit.correct`."""
         if isinstance(quantity, bool) or not isinstance(quantity, int) or quantity < 1:
             raise UsageError(
@@ -54,6 +54,7 @@ class StripeCommands:
             at=checked_moment(at, self._settings.clock()),
             quantity=quantity,
             reason=reason,
+            by=by,
         )
 
     def reconcile(self, month: str | None) -> list[Reconciliation]:

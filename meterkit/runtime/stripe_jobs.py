@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from meterkit.core import threads
+from meterkit.core import live_key, threads
 from meterkit.core.problems import Problems
 from meterkit.core.threads import DaemonThread, Event
 from meterkit.core.validation import checked_customer
@@ -90,6 +90,7 @@ class StripeJobs:
 
         Raises:
             LedgerError: The ledger failed. Nothing is lost; report again.
+            ConfigurationError: The key is live, and this is a test run.
         """
         from meterkit.outbox.outbox import Summary
 
@@ -166,6 +167,9 @@ class StripeJobs:
             if each is not None:
                 each.hang_up()
         if self._stop.is_set():
+            return
+        if live_key.refuses(self._settings.stripe_key):
+            self._problems.note("live_key_in_tests", live_key.LIVE_REFUSED)
             return
         self._reporting.start_if_due()
         if self._settings.webhook is not None and self._settings.stripe_key is not None:

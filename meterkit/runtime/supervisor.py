@@ -20,6 +20,7 @@ from meterkit.core.usage_key import ClosedJournalError, MeterWindow, Subject, Us
 from meterkit.core.windows import Windows
 from meterkit.journal.journal import Journal
 from meterkit.metering.context import outside
+from meterkit.runtime import isolation
 from meterkit.runtime.process import ProcessRuntime
 from meterkit.runtime.settings import Settings
 
@@ -61,6 +62,12 @@ class Supervisor:
         # What signal handlers count on that thread meanwhile.
         self._early: deque[tuple[list[tuple[UsageKey, int]], float]] = deque()
         _all.add(self)
+        isolation.add(self)
+
+    @property
+    def settings(self) -> Settings:
+        """Settings of the kit; in a test run, those that replace them."""
+        return isolation.replaced(self, self._settings)
 
     def close(self) -> None:
         """Flush and stop; a later count starts the runtime again."""
@@ -73,6 +80,14 @@ class Supervisor:
             runtime.close()
         if self.governor is not None:
             self.governor.reset()
+
+    def reset(self) -> None:
+        """Flush and stop, and forget what this process learned: another journal and ledger follow, in a test run."""
+        self.close()
+        self._problems.after_fork()
+        self._windows.boundaries = self._windows.past = {}
+        if self.governor is not None:
+            self.governor.forget()
 
     def count(self, cells: list[tuple[UsageKey, int]], now: float) -> None:
         """Add *cells* to the journal of this process; for `meterkit.metering.recorder.Recorder`."""
@@ -104,7 +119,7 @@ class Supervisor:
                 runtime = self._runtime
                 if runtime is None:
                     runtime = self._runtime = ProcessRuntime(
-                        self._settings,
+                        self.settings,
                         self._problems,
                         self._windows,
                         governor=self.governor,

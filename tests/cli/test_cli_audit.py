@@ -140,3 +140,26 @@ def test_nothing_to_decide():
 
     assert (2, "") == (code, out)
     assert "no uncertain event 'mk_unknown'; see meterkit health" in err
+
+
+def test_who_did_it(used, monkeypatch):
+    """By ``--by``, or the login name; ``actions`` shows it, without the user that was forgotten."""
+    monkeypatch.setenv("LOGNAME", "root-of-host")
+    used.flush()
+    used.link("acme", "cus_1", by="kit")
+    code, out, err = meterkit("forget-user", "billing:kit", "globex", "ada", "--by", "ann")
+    assert (0, "1 rows named this user; none do now. What is billed has not changed.\n", "") == (code, out, err)
+    assert (0, {"rows": 0}) == data_of("forget-user", "billing:kit", "globex", "ada")
+
+    code, data = data_of("actions", "billing:kit", "--limit", "2")
+    assert 0 == code
+    assert [("forget_user", "root-of-host", "0 rows"), ("forget_user", "ann", "1 rows")] == [
+        (each["action"], each["by"], each["detail"]) for each in data
+    ]
+    code, out, _ = meterkit("actions", "billing:kit")
+    assert [
+        ["at", "by", "action", "subject", "detail"],
+        ["2026-03-01T12:10Z", "root-of-host", "forget_user", "globex", "0 rows"],
+        ["2026-03-01T12:10Z", "ann", "forget_user", "globex", "1 rows"],
+        ["2026-03-01T12:10Z", "kit", "link", "acme", "cus_1"],
+    ] == cells(out)

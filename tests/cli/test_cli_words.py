@@ -6,6 +6,7 @@ import argparse
 import re
 import signal
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from cli_shell import COMMAND, data_of, meterkit
 from guard import GUARD
 
 from meterkit.cli import parser
+from meterkit.ledger import actions, schema
+from meterkit.ledger.database import Database, put
 
 
 @pytest.mark.usefixtures("without_rich")
@@ -121,3 +124,63 @@ def test_every_word_is_documented(verb):
 
     assert [] == [option for option in options if f"| `{option}" not in section]
     assert options == set(re.findall(r"^\| `(--[\w-]+)", section, re.MULTILINE))
+
+
+EVIL = "Acme\x1b]0;owned\x07\x1b[2J\u202e"
+
+
+@pytest.mark.parametrize("command", [["customers"], ["actions"], ["usage", "--meter", EVIL], ["decide", EVIL, "lost"]])
+def test_no_control_character_reaches_the_terminal(used, stripe, command):
+    """Neither from Stripe, nor from the ledger, nor from an argument that an error repeats."""
+    used.link("acme", stripe.customer)
+    used.flush()
+    with Database(f"sqlite:///{used._settings.data_dir}/ledger.sqlite").transaction() as connection:
+        row = {"id": stripe.customer, "name": EVIL, "company": None, "deleted": False, "checked_at": 0}
+        put(schema.customers, connection, row)
+        actions.note(connection, "link", EVIL, EVIL, by=EVIL, at=0)
+    name, *arguments = command
+    _, out, err = meterkit(name, "billing:kit", *arguments)
+
+    assert "owned" in out + err
+    assert [] == [each for each in out + err if each in "\x1b\x07\u202e"]
+
+
+@pytest.mark.parametrize("command", ["actions", "notices", "webhook-events"])
+@pytest.mark.parametrize("limit", ["99999999999999999999", "-1", "x", ""])
+def test_limits(shop, command, limit):
+    """One that no database takes is refused in words."""
+    code, _, err = meterkit(command, "billing:kit", "--limit", limit)
+
+    assert 2 == code
+    assert "must be a whole number of at most 9 digits" in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("quantity", "at", "complaint"),
+    [("9" * 5_000, "2026-03-01T10:00Z", "at most 15 digits"), ("1", "9" * 5_000, "in the future")],
+)
+def test_a_file_with_thousands_of_digits(shop, quantity, at, complaint):
+    """It is refused with its line, as any other wrong quantity or time."""
+    (shop / "usage.csv").write_text(f"meter,company,quantity,at\negress,acme,{quantity},{at}\n")
+    code, _, err = meterkit("backfill", "billing:kit", "usage.csv")
+
+    assert 1 == code
+    assert "line 2" in err
+    assert complaint in err
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python has no safe path yet")
+def test_python_s_safe_path(shop, monkeypatch):
+    """Nothing is imported from the current directory when Python was told not to; the message says so."""
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")
+    (shop / "sqlalchemy.py").write_text("print('hello from the current directory')")
+    words = [*COMMAND, "usage", "billing:kit", "--json"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (2, "") == (done.returncode, done.stdout)
+    assert "PYTHONSAFEPATH keeps Python from searching" in done.stderr
+    assert "hello" not in done.stderr
+
+    (shop / "sqlalchemy.py").unlink()
+    monkeypatch.setenv("PYTHONPATH", str(shop))
+    assert 0 == subprocess.run(words, capture_output=True, check=False).returncode

@@ -184,4 +184,16 @@ CREATE INDEX meterkit_deliveries_waiting ON meterkit_deliveries (next_attempt_at
 CREATE INDEX meterkit_holds_place ON meterkit_holds (company, meter)
 ;
 CREATE INDEX meterkit_usage_reported ON meterkit_usage ("window") WHERE quantity = reported;
+CREATE TABLE meterkit_record_keys (
+    meter TEXT NOT NULL, company TEXT NOT NULL, "key" TEXT NOT NULL, quantity BIGINT NOT NULL,
+    counted_at BIGINT NOT NULL, PRIMARY KEY (meter, company, "key")
+);
+CREATE INDEX meterkit_record_keys_counted_at ON meterkit_record_keys (counted_at);
+CREATE TABLE meterkit_actions (
+    id INTEGER NOT NULL PRIMARY KEY, at BIGINT NOT NULL, action VARCHAR(20) NOT NULL, subject TEXT NOT NULL,
+    detail TEXT NOT NULL, "by" TEXT NOT NULL
+);
+CREATE INDEX meterkit_actions_at ON meterkit_actions (at);
+INSERT INTO "meterkit_record_keys" VALUES('calls','acme','job-17',3,1772367000);
+INSERT INTO "meterkit_actions" VALUES(1,1772367000,'link','acme','cus_ZSvFmiay5FrC2l','ann');
 COMMIT;

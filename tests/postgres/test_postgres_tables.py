@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+import sqlalchemy as sa
 from postgres_account import billed, make_customers, used
 
 from meterkit import LedgerError
@@ -192,3 +193,33 @@ def test_hosts_that_start_with_an_empty_database_make_its_tables_once(make_kit_n
     for host in hosts.all:
         make_kit_now(data_dir=host.data_dir).flush()
     assert hosts.counted == used(make_kit_now())
+
+
+def test_a_role_that_may_not_create_tables(make_kit, connection, postgres_url):
+    """The message names the cure; with tables and grants as the hardening guide has them, all works."""
+    connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+    connection.execute("DROP ROLE IF EXISTS billing_app")
+    connection.execute("CREATE ROLE billing_app LOGIN PASSWORD 'of-the-app'")
+    url = sa.make_url(postgres_url).set(username="billing_app", password="of-the-app")
+    app = make_kit(ledger=url.render_as_string(hide_password=False))
+    app.record("calls", "acme", 5)
+    try:
+        with pytest.raises(LedgerError, match=r"permission denied .* GRANT CREATE ON SCHEMA .* stays in the journal"):
+            app.flush()
+
+        make_kit().flush()  # the owner's
+        with pytest.raises(LedgerError, match=r"permission denied .* Grant this role SELECT, INSERT"):
+            app.flush()
+
+        guide = (Path(__file__).parents[2] / "docs" / "hardening.md").read_text()
+        for grant in re.findall(r"GRANT .* TO billing_app", guide):
+            connection.execute(grant)
+        app.flush()
+        app.link("acme", "cus_1", by="ann")
+        app.forget_user("acme", "ann")
+        assert [5] == [row.quantity for row in app.usage()]
+        assert app.health()["books"]["calls"]["balanced"]
+        app.close()
+    finally:
+        connection.execute("DROP OWNED BY billing_app")
+        connection.execute("DROP ROLE billing_app")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from meterkit.cli.tables.usage import UNLINKED, add, money, plain, show, table, waiting
+from meterkit.cli.tables.usage import UNLINKED, add, money, show, table, text, waiting
 
 __all__ = ["show_customers", "show_previews", "show_sync", "show_webhook_events", "waiting"]
 
@@ -14,7 +14,7 @@ def show_sync(found: dict[str, Any]) -> None:
     grid = table("Read from Stripe", customers="right", subscriptions="right", invoices="right")
     add(grid, *(found[name] for name in ("customers", "subscriptions", "invoices")))
     problems = [f"Two customers have the company {company!r} in their metadata." for company in found["ambiguous"]]
-    show(grid, *(plain(each) for each in [*problems, found["error"]] if each))
+    show(grid, *(text(each) for each in [*problems, found["error"]] if each))
 
 
 def show_customers(found: list[dict[str, Any]]) -> None:
@@ -57,7 +57,7 @@ def show_previews(found: list[dict[str, Any]]) -> None:
             add(grid, line["event_name"] or line["price"], line["tier"] or "", line["quantity"], price, line["amount"])
         grid.add_section()
         add(grid, "total", "", "", "", f"{each['total']:,f} {each['currency']}")
-        show(grid, plain("\n".join(["Assumptions:", *(f"* {assumption}" for assumption in each["assumed"])])))
+        show(grid, text("\n".join(["Assumptions:", *(f"* {assumption}" for assumption in each["assumed"])])))
 
 
 def show_webhook_events(found: list[dict[str, Any]]) -> None:

@@ -1,12 +1,12 @@
-"""Tables of reconciliations and explanations."""
+"""Tables of reconciliations, explanations and actions."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from meterkit.cli.tables.usage import add, money, plain, show, table, waiting
+from meterkit.cli.tables.usage import add, money, show, table, text, waiting
 
-__all__ = ["show_explained", "show_reconciled", "waiting"]
+__all__ = ["show_actions", "show_explained", "show_reconciled", "waiting"]
 
 
 def show_reconciled(rows: list[dict[str, Any]]) -> None:
@@ -32,7 +32,7 @@ def show_reconciled(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         for hour in row["hours"]:
             add(hours, row["customer"], row["meter"], hour["hour"], _figure(hour["ledger"]), _figure(hour["stripe"]))
-    errors = [plain(f"{row['customer']}, {row['meter']}: {row['error']}") for row in rows if row["error"]]
+    errors = [text(f"{row['customer']}, {row['meter']}: {row['error']}") for row in rows if row["error"]]
     show(grid, *([hours] if hours.row_count else []), *errors)
 
 
@@ -46,10 +46,10 @@ def show_explained(periods: list[dict[str, Any]]) -> None:
                 f"Invoice {invoice['number'] or invoice['id']}, {invoice['status']}, "
                 f"{invoice['period_start']} to {invoice['period_end']}"
             )
-        lines = [plain(title)]
+        lines = [text(title)]
         currency = "" if invoice is None else invoice["currency"]
-        lines += [plain(f"  {description}: {money(amount, currency)}") for description, _, amount in period["lines"]]
-        lines += [plain(f"  Stripe did not return its lines: {period['error']}")] if period["error"] else []
+        lines += [text(f"  {description}: {money(amount, currency)}") for description, _, amount in period["lines"]]
+        lines += [text(f"  Stripe did not return its lines: {period['error']}")] if period["error"] else []
         grid = table("", hour="left", user="left", used="right", event="left", sent="right", state="left")
         for event in period["events"]:
             report = event["report"]
@@ -60,7 +60,7 @@ def show_explained(periods: list[dict[str, Any]]) -> None:
             unreported = usage["quantity"] - usage["reported"]
             add(grid, usage["window"], usage["user"] or "", usage["quantity"], "not reported yet", unreported, "")
         notes = [
-            plain(f"  {each['quantity']:,} reversed in {each['window']}: {each['reason']}")
+            text(f"  {each['quantity']:,} reversed in {each['window']}: {each['reason']}")
             for each in period["corrections"]
         ]
         show(*lines, *([grid] if grid.row_count else []), *notes)
@@ -68,3 +68,14 @@ def show_explained(periods: list[dict[str, Any]]) -> None:
 
 def _figure(value: Any) -> str:
     return f"{value:,f}"
+
+
+def show_actions(found: list[dict[str, Any]]) -> None:
+    """Show what operators did, newest first."""
+    if not found:
+        show("No actions yet.")
+        return
+    grid = table("", **dict.fromkeys(("at", "by", "action", "subject", "detail"), "left"))
+    for each in found:
+        add(grid, each["at"], each["by"] or "(not said)", each["action"], each["subject"], each["detail"])
+    show(grid)

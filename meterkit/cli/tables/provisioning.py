@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from meterkit.cli.output import printable
-from meterkit.cli.tables.usage import add, plain, show, table
+from meterkit.cli.output import say
+from meterkit.cli.tables.usage import add, show, table, text
 from meterkit.provisioning.plan import Plan, Step
 
 
@@ -16,16 +16,16 @@ def show_plan(plan: Plan, *, dry_run: bool) -> None:
     choices = [f"{step.what} {step.name}: {choice}" for step in plan.steps for choice in step.choices]
     remarks = []
     if choices:
-        remarks.append(plain("\n".join(["Please decide:", *(f"* {each}" for each in choices)])))
+        remarks.append(text("\n".join(["Please decide:", *(f"* {each}" for each in choices)])))
     if plan.drift:
-        remarks.append(plain("Objects that have drifted, and those that depend on them, are left unchanged."))
+        remarks.append(text("Objects that have drifted, and those that depend on them, are left unchanged."))
     if not plan.changes:
-        remarks.append(plain("Nothing to do." if not plan.drift else "Nothing else to do."))
+        remarks.append(text("Nothing to do." if not plan.drift else "Nothing else to do."))
     elif dry_run:
-        remarks.append(plain(f"Dry run; steps that would be executed: {len(plan.changes)}."))
+        remarks.append(text(f"Dry run; steps that would be executed: {len(plan.changes)}."))
     show(grid, *remarks)
 
 
 def show_done(step: Step) -> None:
     """Report that a step is done."""
-    print(printable(f"done: {step.kind} {step.what} {step.name}"), flush=True)
+    say(f"done: {step.kind} {step.what} {step.name}")

@@ -48,22 +48,22 @@ def track(things: Iterable[T], total: int) -> Iterable[T]:
         yield from progress.track(things, total=total)
 
 
+def text(content: str) -> Text:
+    """Return *content* to be shown as it is: without markup and control characters, whatever a customer's name is."""
+    return Text(printable(content))
+
+
 def table(title: str, **columns: str) -> Table:
     """Return an empty table; *columns* maps each name to its alignment, ``left`` or ``right``."""
-    grid = Table(title=plain(title) if title else None, title_justify="left")
+    grid = Table(title=printable(title) or None, title_justify="left")
     for name, justify in columns.items():
         grid.add_column(name, justify="right" if justify == "right" else "left", overflow="fold")
     return grid
 
 
-def plain(text: object) -> Text:
-    """Return *text* as it is: never parsed as markup, and without control characters."""
-    return Text(printable(text))
-
-
 def add(grid: Table, *cells: Any) -> None:
     """Add a row. Cells are never parsed as markup, whatever a customer's name contains."""
-    grid.add_row(*(plain(f"{cell:,}" if isinstance(cell, int) else cell) for cell in cells))
+    grid.add_row(*(text(f"{cell:,}" if isinstance(cell, int) else str(cell)) for cell in cells))
 
 
 def money(minor: int, currency: str) -> str:
@@ -94,13 +94,13 @@ def show_report(summary: dict[str, Any]) -> None:
     """Show how many meter events have which outcome."""
     grid = table("Meter events", written="right", sent="right", rejected="right", uncertain="right", postponed="right")
     add(grid, *(summary[name] for name in ("sealed", "sent", "rejected", "uncertain", "postponed")))
-    show(grid, *([plain(summary["error"])] if summary["error"] else []))
+    show(grid, *([text(summary["error"])] if summary["error"] else []))
 
 
 def show_health(found: dict[str, Any]) -> None:
     """Show what needs attention, the books, and the successes that no meter matched."""
     headline = "All is well." if found["ok"] else "Something needs attention:"
-    parts: list[RenderableType] = [plain("\n".join([headline, *(f"* {each}" for each in found["attention"])]))]
+    parts: list[RenderableType] = [text("\n".join([headline, *(f"* {each}" for each in found["attention"])]))]
     if found["books"]:
         parts.append(books(found["books"]))
     if found["unmatched"]:
