@@ -59,6 +59,13 @@ class ASGIExchange(Exchange):
         """Response headers: read-only, case-insensitive names."""
         return raw_headers(self._response_headers)
 
+    @property
+    def path_in_app(self) -> str:
+        """Path without the ``root_path`` that the server set, which it may include, or not."""
+        root = self.native.get("app_root_path", self.native.get("root_path", ""))
+        inside = self.path.removeprefix(root)
+        return inside if root and inside[:1] in ("", "/") else self.path
+
     def _read_route(self) -> str | None:
         return self.owner.templates.matched(self.native) if self.native is not None else None
 

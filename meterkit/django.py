@@ -6,7 +6,7 @@ The kit comes from the settings: ``METERKIT = "billing.kit"``.
 
 from __future__ import annotations
 
-from asyncio import CancelledError
+from asyncio import CancelledError, get_running_loop
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -116,7 +116,19 @@ class MeterMiddleware:
         assert self._governor is not None
         return self._blocked(self._governor.check(exchange), request, exchange)
 
-    async def _before_async_view(self, request: HttpRequest, *_view: object) -> HttpResponseBase | None:
+    @markcoroutinefunction
+    def _before_async_view(
+        self, request: HttpRequest, *_view: object
+    ) -> HttpResponseBase | Awaitable[HttpResponseBase | None] | None:
+        """
+        Decide as `_before_view` does, in the event loop or in a thread.
+
+        An agent that instruments every ``process_view``, as sentry-sdk did up to 2.64, may have put a plain function
+        around this one. Django then takes it for a sync one, calls it in a thread, and awaits nothing.
+        """
+        return self._decide_in_loop(request) if _in_event_loop() else self._before_view(request)
+
+    async def _decide_in_loop(self, request: HttpRequest) -> HttpResponseBase | None:
         exchange, governor = _exchange_of(request), self._governor
         if exchange is None:
             return None
@@ -268,10 +280,25 @@ class AsyncBody(Body):
         return data
 
 
+def _in_event_loop() -> bool:
+    try:
+        get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
 def _exchange_of(request: HttpRequest) -> DjangoExchange | None:
-    """Return the exchange of exactly this request, not of another middleware or of a view that calls a view."""
+    """
+    Return the exchange of exactly this request, not of another middleware or of a view that calls a view.
+
+    The URL resolver has run, so its route is known.
+    """
     exchange = (getattr(request, "scope", None) or request.META).get(MARK)
-    return exchange if isinstance(exchange, DjangoExchange) and exchange.native is request else None
+    if not isinstance(exchange, DjangoExchange) or exchange.native is not request:
+        return None
+    exchange.find_route()
+    return exchange
 
 
 def _response(response: Response, request: HttpRequest) -> HttpResponse:

@@ -42,6 +42,11 @@ class WSGIExchange(Exchange):
     matched: Any
 
     @property
+    def path_in_app(self) -> str:
+        """Path without the prefix of mounts outside the middleware."""
+        return self.path[len(self.mounted_at.encode("latin-1", "replace").decode("utf-8", "replace")) :]
+
+    @property
     def response_headers(self) -> Mapping[str, str]:
         """Response headers: read-only, case-insensitive names."""
         return HeaderPairs(self._response_headers)

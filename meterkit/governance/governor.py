@@ -101,7 +101,7 @@ class Governor:
         Return the response to a blocked request; None allows *exchange*, perhaps with a warning. Never raises.
         """
         try:
-            scope = self._scopes.of(exchange.method, exchange.path)
+            scope = self._scopes.of(exchange)
             if scope.exempt or self._is_clearly_allowed(exchange, scope):
                 return None
             block, is_hard = self._decide(exchange, scope)
@@ -119,7 +119,7 @@ class Governor:
 
     def waits_for(self, exchange: Exchange) -> bool:
         """Return whether `check` may wait for the ledger, which must not happen in an event loop."""
-        return self._is_exact and self._scopes.of(exchange.method, exchange.path).exact
+        return self._is_exact and self._scopes.of(exchange).exact
 
     def _is_clearly_allowed(self, exchange: Exchange, scope: RequestScope) -> bool:
         """Return True if *exchange* is certainly allowed, as most are. False decides nothing: `_decide` does."""

@@ -158,6 +158,11 @@ class Exchange:
     def route(self, route: str | None) -> None:
         self._route = route
 
+    @property
+    def path_in_app(self) -> str:
+        """Path without the prefix of mounts outside the app that is metered: what the app's own router matches."""
+        return self.path
+
     def find_route(self) -> None:
         """Allow `route` to be looked up: by now the framework has matched, if it ever will."""
         self._route = UNREAD

@@ -7,7 +7,6 @@ is cached, so a request's cost depends on the meters that it matches, not on how
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -115,26 +114,17 @@ def may_match(meter: Meter) -> Callable[[str, str], bool]:
     """
     Return a function of a method and a path: whether such an exchange may match *meter*, before the app has run.
 
-    The fixed parts of a ``route=`` must occur in the path; a regular expression as ``route=`` may match any path.
+    It does not compare the route, which is known only later, or in an adapter.
     """
     methods = meter.method
     globbed = None if meter.path is None else glob(meter.path)
-    route = None if meter.route is None else _glob_of_route(meter.route)
 
     def matches(method: str, path: str) -> bool:
-        return (
-            (method in methods if isinstance(methods, frozenset) else method != "OPTIONS")
-            and (globbed is None or globbed(path))
-            and (route is None or route(path))
+        return (method in methods if isinstance(methods, frozenset) else method != "OPTIONS") and (
+            globbed is None or globbed(path)
         )
 
     return matches
-
-
-def _glob_of_route(route: str) -> Callable[[str], bool]:
-    if set(route) & set("^$()[]\\?+*|"):
-        return lambda _: True
-    return glob("*" + re.sub(r"\{[^{}]*\}|<[^<>]*>", "*", route))  # wherever the app is mounted
 
 
 def glob(pattern: str) -> Callable[[str], bool]:
