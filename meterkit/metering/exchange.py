@@ -75,6 +75,8 @@ class Exchange:
         identified: Company, or company and user, that ``identify=`` returned before the app ran; None if not known.
         warning: Why the exchange would be blocked if blocking were on, for a response header; None if it would not.
         skipped: Whether the view called `skip`.
+        was_nobody: Whether governance asked ``identify=`` before the view, and got no company.
+        may_defer: Whether the adapter can call ``identify=`` in a thread and count again; see `IdentifyInThread`.
         begun: Whether part of the response has been sent, so that its status and headers are final.
         closed: Whether the exchange has been counted, or found not to need counting.
         body: Response body so far, kept only if a meter reads it (``value=response_json(...)``); otherwise None.
@@ -106,6 +108,8 @@ class Exchange:
     # Only some exchanges have these: class attributes cost a request nothing, and a slot that is filled does.
     identity: Identity | None = None
     skipped: bool = False
+    was_nobody: bool = False
+    may_defer: bool = False
     warning: str | None = None
     said: Sequence[tuple[str, int | str]] = ()
     body: bytearray | None = None

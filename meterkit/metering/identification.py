@@ -14,6 +14,14 @@ from meterkit.metering.exchange import Exchange, Identity
 Identify: TypeAlias = Callable[[Exchange], "str | Identity | None"]
 
 
+class IdentifyInThread(BaseException):
+    """
+    Nothing was counted: ``identify=`` cannot run in an event loop. Raised only if the exchange `may_defer`.
+
+    Not an Exception, because the recorder survives those, and this is not an error.
+    """
+
+
 class IdentityResolver:
     """
     Resolves the company and user of exchanges.
@@ -32,17 +40,25 @@ class IdentityResolver:
         if exchange.identified is not None:
             return both_of(exchange.identified)[0] or None
         try:
-            who = self._identify(exchange)
+            who: Any = self._identify(exchange)
         except Exception as error:
+            if exchange.may_defer and _needs_thread(error):
+                raise IdentifyInThread from error
             self._problems.note(
                 "identify_early_raised",
                 f"identify= raised {shown(error)} before the app ran, when governance= or customer_page= needs it; "
                 "such requests are not blocked. Use only what is known before the app runs, or install this "
                 "middleware inside the one that authenticates",
             )
-            return None
+            who = None
         if (who.company if isinstance(who, Identity) else who) is None:
+            exchange.was_nobody = exchange.touched = True  # so that `subject` is asked who it was in the end
             return None
+        return self.know(exchange, who)
+
+    def know(self, exchange: Exchange, who: Any) -> str | None:
+        """Set the company of *exchange*, and perhaps the user, before governance decides; return the company."""
+        exchange.was_nobody = False
         exchange.identified = self._checked(who)
         return both_of(exchange.identified)[0] or None
 
@@ -52,7 +68,33 @@ class IdentityResolver:
             return self._checked_or_nobody(exchange.identity, exchange)
         if exchange.identified is not None:
             return exchange.identified
-        return self.checked_subject(self.unchecked_subject(exchange))
+        who = self.checked_subject(self.unchecked_subject(exchange))
+        if exchange.was_nobody and who is not NOBODY:
+            self._note_late(exchange, both_of(who)[0])
+        return who
+
+    def settle(self, exchange: Exchange) -> None:
+        """Call ``identify=`` before the body is streamed, if only a thread can do it; see `IdentifyInThread`."""
+        if exchange.identified is not None or exchange.identity is not None:
+            return
+        try:
+            who: Any = self._identify(exchange)
+        except Exception as error:
+            if exchange.may_defer and _needs_thread(error):
+                raise IdentifyInThread from error
+            return  # `subject` calls it again, and notes the problem
+        if (who.company if isinstance(who, Identity) else who) is not None:
+            exchange.identified = self._checked(who)
+            if exchange.was_nobody:
+                self._note_late(exchange, both_of(exchange.identified)[0])
+
+    def _note_late(self, exchange: Exchange, company: str) -> None:
+        self._problems.note(
+            "identified_late",
+            f"{exchange.method} {exchange.path!r:.100} belongs to {company!r:.100}, but identify= returned None before "
+            "the view ran, so governance= could not block it. Let identify= read what is known by then, such as a "
+            "header; or ask again once the view has authenticated, with meterkit.django.govern()",
+        )
 
     def unchecked_subject(self, exchange: Exchange) -> Subject:
         """
@@ -65,6 +107,8 @@ class IdentityResolver:
         try:
             who: Any = identify(exchange)
         except Exception as error:
+            if exchange.may_defer and _needs_thread(error):
+                raise IdentifyInThread from error
             self._problems.note(
                 "identify_raised", f"identify= raised {shown(error)}; the usage is kept under no company"
             )
@@ -100,6 +144,11 @@ class IdentityResolver:
             self._problems.note(error.reason, f"identify: {error}; the usage is kept under no user")
             return company
         return (company, user) if user else company
+
+
+def _needs_thread(error: Exception) -> bool:
+    """Return whether Django raised *error* because its ORM was used in an event loop. Django is not imported here."""
+    return type(error).__name__ == "SynchronousOnlyOperation"
 
 
 def _unidentified(_exchange: Exchange) -> None:
