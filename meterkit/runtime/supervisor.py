@@ -6,7 +6,6 @@ The first count starts it; in a forked child as well, even if no fork hook has r
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
 import weakref
@@ -19,6 +18,7 @@ from meterkit.core.problems import Problems
 from meterkit.core.usage_key import ClosedJournalError, MeterWindow, Subject, UsageKey
 from meterkit.core.windows import Windows
 from meterkit.journal.journal import Journal
+from meterkit.runtime.exit_hooks import ExitHooks
 from meterkit.runtime.process import ProcessRuntime
 from meterkit.runtime.settings import Settings
 
@@ -47,6 +47,7 @@ class Supervisor:
         self._problems = problems
         self._windows = windows
         self._runtime: ProcessRuntime | None = None
+        self._exit_hooks = ExitHooks(self.close)
         self.journal: Journal | _NoJournal = _NoJournal()
         self.governor: Governor | None = None
         self.dispatcher: MakeDispatcher | None = None
@@ -64,9 +65,12 @@ class Supervisor:
             if self._runtime is not None and not self._runtime.journal.fork_marker[0]:
                 self.after_fork()
             runtime, self._runtime = self._runtime, None
+            exit_hooks = self._exit_hooks
         if runtime is not None:
-            atexit.unregister(self.close)
-            runtime.close()
+            try:
+                runtime.close()
+            finally:
+                exit_hooks.remove()
         if self.governor is not None:
             self.governor.reset()
 
@@ -106,7 +110,8 @@ class Supervisor:
                         governor=self.governor,
                         dispatcher=self.dispatcher,
                     )
-                    atexit.register(self.close)
+                    self._exit_hooks = ExitHooks(self.close)
+                    self._exit_hooks.install()
                 if counting and not runtime.counts:
                     runtime.start()
                     started = True
@@ -129,6 +134,7 @@ class Supervisor:
         self._problems.after_fork()
         if self.governor is not None:
             self.governor.reset()
+        self._exit_hooks.forget()
         runtime, self._runtime = self._runtime, None
         if runtime is not None:
             _inherited.append(runtime)
