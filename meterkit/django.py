@@ -6,33 +6,39 @@ The kit comes from the settings: ``METERKIT = "billing.kit"``.
 
 from __future__ import annotations
 
-from asyncio import CancelledError
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from asyncio import CancelledError, get_running_loop
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
-from django.urls import URLPattern, URLResolver, get_resolver
+from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
 from meterkit.adapters.bridges import crosses_bridge
 from meterkit.adapters.counted_input import CountedInput, longest_body
+from meterkit.adapters.django_body import AsyncDjangoBody, DjangoBody
+from meterkit.adapters.django_routes import routes_in
 from meterkit.adapters.file_length import rest_of_file
 from meterkit.adapters.wsgi_headers import EnvironHeaders
 from meterkit.adapters.wsgi_input import read_input
 from meterkit.core.responses import WARNING, Response
 from meterkit.core.threads import in_thread
+from meterkit.core.usage_key import both_of
 from meterkit.errors import ConfigurationError, WebhookError
 from meterkit.kit import MeterKit
-from meterkit.metering.exchange import UNREAD, Exchange
-from meterkit.metering.recorder import MARK, Recorder, recorder_of
+from meterkit.metering.exchange import UNREAD, Exchange, Identity
+from meterkit.metering.identification import IdentifyInThread
+from meterkit.metering.recorder import MARK, recorder_of
 from meterkit.webhooks.config import LARGEST_BYTES
 
-__all__ = ["DjangoExchange", "MeterMiddleware"]
+__all__ = ["DjangoExchange", "MeterMiddleware", "govern"]
+
+T = TypeVar("T")
 
 GetResponse: TypeAlias = "Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]"
 
@@ -46,6 +52,8 @@ class DjangoExchange(Exchange):
 
     __slots__ = ()
 
+    owner: MeterMiddleware
+
     @property
     def response_headers(self) -> Mapping[str, str]:
         """Response headers: read-only, case-insensitive names."""
@@ -53,7 +61,7 @@ class DjangoExchange(Exchange):
 
     def known_routes(self) -> Iterable[str] | None:
         """Return the templates of the URLconf; None if they depend on the language."""
-        return _routes_in(get_resolver(getattr(self.native, "urlconf", None)), "")
+        return routes_in(get_resolver(getattr(self.native, "urlconf", None)), "")
 
     def start(self, response: HttpResponseBase) -> None:
         """Record the status and the headers, and allow the route to be looked up: the URL resolver has run by now."""
@@ -122,16 +130,41 @@ class MeterMiddleware:
         assert self._governor is not None
         return self._blocked(self._governor.check(exchange), request, exchange)
 
-    async def _before_async_view(self, request: HttpRequest, *_view: object) -> HttpResponseBase | None:
+    @markcoroutinefunction
+    def _before_async_view(
+        self, request: HttpRequest, *_view: object
+    ) -> HttpResponseBase | Awaitable[HttpResponseBase | None] | None:
+        """
+        Decide as `_before_view` does, in the event loop or in a thread.
+
+        An agent that instruments every ``process_view``, as sentry-sdk did up to 2.64, may have put a plain function
+        around this one. Django then takes it for a sync one, calls it in a thread, and awaits nothing.
+        """
+        return self._decide_in_loop(request) if _in_event_loop() else self._before_view(request)
+
+    async def _decide_in_loop(self, request: HttpRequest) -> HttpResponseBase | None:
         exchange, governor = _exchange_of(request), self._governor
         if exchange is None:
             return None
         assert governor is not None
-        waits = governor.waits_for(exchange)
-        response = await in_thread(lambda: governor.check(exchange)) if waits else governor.check(exchange)
+        if governor.waits_for(exchange):
+            response = await in_thread(lambda: governor.check(exchange))
+        else:
+            response = await _deferring(governor.check, exchange)
         return self._blocked(response, request, exchange)
 
-    def _blocked(self, response: Response | None, request: HttpRequest, exchange: Exchange) -> HttpResponseBase | None:
+    def decide_for(self, who: Identity, request: HttpRequest, exchange: DjangoExchange) -> HttpResponse | None:
+        """Return a response that blocks *who*; None if it is allowed, or if it was allowed before the view."""
+        governor = self._governor
+        if governor is None:
+            return None
+        known = exchange.identified
+        company = self.recorder.identity.know(exchange, who)
+        if known is not None and both_of(known)[0] == company:
+            return None  # and perhaps a unit of an exact quota is reserved
+        return self._blocked(governor.check(exchange), request, exchange)
+
+    def _blocked(self, response: Response | None, request: HttpRequest, exchange: Exchange) -> HttpResponse | None:
         if response is None:
             return None
         self.recorder.refuse(exchange)
@@ -146,8 +179,19 @@ class MeterMiddleware:
         except BaseException:
             self._broke(exchange)
             raise
-        self._responded(response, exchange)
+        exchange.may_defer = True
+        try:
+            self._responded(response, exchange)
+        except IdentifyInThread:
+            await self._respond_in_thread(response, request, exchange)
+        exchange.may_defer = False
         return response  # type: ignore[no-any-return]
+
+    async def _respond_in_thread(self, response: Any, request: HttpRequest, exchange: DjangoExchange) -> None:
+        """Do again what `_responded` could not finish in the event loop."""
+        exchange.may_defer = exchange.closed = False
+        exchange.native, exchange.headers = request, _headers_of(request)
+        await sync_to_async(self._responded)(response, exchange)
 
     def _serve_webhook(self, request: HttpRequest) -> HttpResponse:
         assert self._endpoint is not None
@@ -174,9 +218,7 @@ class MeterMiddleware:
         if MARK in carrier and self.recorder.counts_already(carrier[MARK]):
             return None
         exchange = DjangoExchange()
-        headers = EnvironHeaders()  # Django's own would copy all headers into a dict first
-        headers.environ = request.META
-        exchange.begin(request.method or "", request.path, request, headers, self)
+        exchange.begin(request.method or "", request.path, request, _headers_of(request), self)
         if scope:
             exchange.is_asgi = True
         if request.path != request.path_info and request.path.endswith(request.path_info):
@@ -205,7 +247,10 @@ class MeterMiddleware:
             else:
                 self.recorder.chunk(exchange, b"")
                 if not exchange.closed:
-                    kind = AsyncBody if response.is_async else Body
+                    if self._is_async:
+                        self.recorder.settle_identity(exchange)
+                        exchange.may_defer = False
+                    kind = AsyncDjangoBody if response.is_async else DjangoBody
                     response.streaming_content = kind(response.streaming_content, exchange, self.recorder)
                     return
         except Exception as error:
@@ -225,79 +270,68 @@ class MeterMiddleware:
         exchange.retract()
 
 
-class Body:
+def _headers_of(request: HttpRequest) -> EnvironHeaders:
+    headers = EnvironHeaders()  # Django's own would copy all headers into a dict first
+    headers.environ = request.META
+    return headers
+
+
+async def _deferring(call: Callable[[DjangoExchange], T], exchange: DjangoExchange) -> T:
+    """Call *call*; in a thread, if ``identify=`` uses the ORM, which Django refuses in an event loop."""
+    exchange.may_defer = True
+    try:
+        return call(exchange)
+    except IdentifyInThread:
+        pass
+    finally:
+        exchange.may_defer = False
+    return await sync_to_async(call)(exchange)
+
+
+def _in_event_loop() -> bool:
+    try:
+        get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def govern(request: HttpRequest, company: str, user: str | None = None) -> HttpResponse | None:
     """
-    A streamed body: an iterator, so that no chunk is fetched before it is needed.
+    Decide again about *request*, now that it is known whose it is; for authentication inside the view.
 
-    Django calls its `close` with the response's other closers, also after a client has disconnected.
+    Django REST framework and django-ninja authenticate there, where the middleware's own decision has been made. The
+    company also pays, as with `meterkit.identify`. In an async view, call this with ``sync_to_async``: an exact quota
+    waits for the ledger. Never raises.
+
+    Args:
+        request: Django's request, or Django REST framework's.
+        company: Company id that the view has authenticated.
+        user: Id of the user within the company; None if there is none.
+
+    Returns:
+        The response to send instead of the view's, which is not billed; None if the request is allowed.
     """
-
-    __slots__ = ("_exchange", "_inner", "_recorder")
-
-    def __init__(self, inner: Any, exchange: Exchange, recorder: Recorder) -> None:
-        self._inner = inner
-        self._exchange = exchange
-        self._recorder = recorder
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        try:
-            data: bytes = next(self._inner)
-        except StopIteration:
-            self.close()
-            raise
-        except BaseException:
-            self._broke()
-            raise
-        self._recorder.chunk(self._exchange, data)
-        return data
-
-    def close(self) -> None:
-        """Count the exchange: the body is complete, or the client has disconnected."""
-        self._recorder.close(self._exchange)
-        self._exchange.retract()
-
-    def _broke(self) -> None:
-        self._recorder.broke(self._exchange)
-        self._exchange.retract()
-
-    def __del__(self) -> None:
-        # Django's ASGI handler does not close a response if the server cannot send it.
-        self._recorder.close(self._exchange)
-
-
-class AsyncBody(Body):
-    """A streamed body that is an async iterator."""
-
-    __slots__ = ()
-
-    __iter__ = None  # type: ignore[assignment]  # so that Django recognises it as async
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        try:
-            data: bytes = await anext(self._inner)
-        except StopAsyncIteration:
-            self.close()
-            raise
-        except (CancelledError, GeneratorExit):
-            self.close()
-            raise
-        except BaseException:
-            self._broke()
-            raise
-        self._recorder.chunk(self._exchange, data)
-        return data
+    request = getattr(request, "_request", request)
+    exchange = _exchange_of(request)
+    if exchange is None or exchange.closed:
+        return None
+    exchange.touched = True
+    exchange.identity = Identity(company, user)
+    return exchange.owner.decide_for(exchange.identity, request, exchange)
 
 
 def _exchange_of(request: HttpRequest) -> DjangoExchange | None:
-    """Return the exchange of exactly this request, not of another middleware or of a view that calls a view."""
+    """
+    Return the exchange of exactly this request, not of another middleware or of a view that calls a view.
+
+    The URL resolver has run, so its route is known.
+    """
     exchange = (getattr(request, "scope", None) or request.META).get(MARK)
-    return exchange if isinstance(exchange, DjangoExchange) and exchange.native is request else None
+    if not isinstance(exchange, DjangoExchange) or exchange.native is not request:
+        return None
+    exchange.find_route()
+    return exchange
 
 
 def _count_input(request: HttpRequest, exchange: DjangoExchange) -> None:
@@ -341,21 +375,3 @@ def _configured() -> MeterKit:
             'METERKIT = "billing.kit"'
         ) from error
     return kit  # type: ignore[no-any-return]
-
-
-def _routes_in(resolver: URLResolver, prefix: str) -> list[str] | None:
-    """Return the templates below *resolver*, joined as Django joins them; None if they depend on the language."""
-    routes: list[str] = []
-    for pattern in resolver.url_patterns:
-        if type(pattern.pattern).__name__ == "LocalePrefixPattern":
-            return None
-        text = str(pattern.pattern)
-        route = prefix + text.removeprefix("^") if prefix else text
-        if isinstance(pattern, URLPattern):
-            routes.append(route)
-            continue
-        more = _routes_in(pattern, route)
-        if more is None:
-            return None
-        routes += more
-    return routes

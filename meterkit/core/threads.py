@@ -197,6 +197,7 @@ class DaemonThread:
         try:
             self._work()
         finally:
+            close_django_connections()
             self._ended.set()
 
 
@@ -204,4 +205,23 @@ async def in_thread(call: Callable[[], T]) -> T:
     """Run *call* in a thread without blocking the event loop, asyncio's or trio's, and return its result."""
     from anyio import to_thread  # installed with httpx; only async apps get here
 
-    return await to_thread.run_sync(call)
+    def closing_connections() -> T:
+        try:
+            return call()
+        finally:
+            close_django_connections()
+
+    return await to_thread.run_sync(closing_connections)
+
+
+def close_django_connections() -> None:
+    """
+    Close this thread's connections of Django's ORM. For threads that are meterkit's own, after the application's code.
+
+    Django closes those of the threads that serve requests, and knows of no others. One that is kept would be idle for
+    ever, would fail for ever after the database has restarted, and would keep a test's database from being dropped.
+    """
+    database = sys.modules.get("django.db")
+    if database is not None:
+        with suppress(Exception):  # Django may be imported and not set up
+            database.connections.close_all()

@@ -147,7 +147,7 @@ class Governor:
         snapshot = self._snapshot
         company = self._recorder.identity.early(exchange)
         if company is None:
-            exchange.passed_unidentified = True
+            exchange.passed_unidentified = exchange.touched = True  # so that whose it was in the end is looked at
         is_known = company is not None and snapshot is not None and company in snapshot.standings.known
         if self._governance.unknown == "block" and not is_known:
             return _unknown(company, is_ready=snapshot is not None), True

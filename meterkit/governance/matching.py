@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
 from meterkit.core.problems import Problems
-from meterkit.governance.policy import Governance
+from meterkit.governance.policy import Governance, Quota
+from meterkit.governance.route_patterns import may_lead_to
 from meterkit.metering.exchange import Exchange
 from meterkit.metering.matching import MAX_REMEMBERED, may_match
 from meterkit.metering.paths import Target, forms, is_unusual, path_filter, routed
@@ -19,7 +20,7 @@ OVERRIDES = ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override")
 
 class RequestScope(NamedTuple):
     """
-    The rules that apply to the requests of one method and target.
+    The rules that apply to the requests of one method, target and route.
 
     Attributes:
         exempt: Whether the requests are always allowed.
@@ -47,7 +48,7 @@ class RequestScope(NamedTuple):
 
 class ScopeMatcher:
     """
-    Finds the `RequestScope` of exchanges, and caches it by method and target.
+    Finds the `RequestScope` of exchanges, and caches it by method, target and route.
 
     Args:
         governance: Rules of the kit.
@@ -57,37 +58,40 @@ class ScopeMatcher:
     def __init__(self, governance: Governance, problems: Problems) -> None:
         self._problems = problems
         self._exempt = [path_filter(path) for path in governance.exempt]
-        self._quotas = [(quota, may_match(quota.meter)) for quota in governance.quotas]
-        self._remembered: dict[tuple[str, Target], RequestScope] = {}
+        self._quotas = [_QuotaFilter(quota) for quota in governance.quotas]
+        self._by_route = any(quota.meter.route is not None for quota in governance.quotas)
+        self._remembered: dict[tuple[str, Target, str | None], RequestScope] = {}
 
     def of(self, exchange: Exchange) -> RequestScope:
         """Return the rules that apply to *exchange*, before the app runs."""
-        scope = self._of(exchange.verb, exchange.target)
+        # Django resolves the URL before it is asked. Elsewhere, the path tells to which routes it may lead.
+        route = exchange.route if self._by_route else None
+        scope = self._of(exchange.verb, exchange.target, route)
         if scope.has_other:
             for name in OVERRIDES:
                 method = exchange.headers.get(name)
                 if method is not None:  # the app may serve the request as that
-                    scope = scope.joined(self._of(method, exchange.target))
+                    scope = scope.joined(self._of(method, exchange.target, route))
         return scope
 
-    def _of(self, method: str, target: Target) -> RequestScope:
-        found = self._remembered.get((method, target))
+    def _of(self, method: str, target: Target, route: str | None) -> RequestScope:
+        found = self._remembered.get((method, target, route))
         if found is None:
-            found = self._match(method, target)
+            found = self._match(method, target, route)
             if len(self._remembered) >= MAX_REMEMBERED:
                 self._remembered = {}  # a new dict: another thread may be reading the old one
-            self._remembered[method, target] = found
+            self._remembered[method, target, route] = found
         return found
 
-    def _match(self, method: str, target: Target) -> RequestScope:
+    def _match(self, method: str, target: Target, route: str | None) -> RequestScope:
         paths, verb = forms(target), method.upper()
-        found = [number for number, (_, matches) in enumerate(self._quotas) if matches(verb, paths)]
+        found = [number for number, each in enumerate(self._quotas) if each.applies_to(verb, paths, route)]
         return RequestScope(
             exempt=self._is_exempt(target),
             is_options=verb == "OPTIONS",
             quotas=tuple(found),
-            exact=any(self._quotas[number][0].exact for number in found),
-            has_other=sum(matches(None, paths) for _, matches in self._quotas) > len(found),
+            exact=any(self._quotas[number].is_exact for number in found),
+            has_other=sum(each.applies_to(None, paths, route) for each in self._quotas) > len(found),
         )
 
     def _is_exempt(self, target: Target) -> bool:
@@ -104,3 +108,20 @@ class ScopeMatcher:
                 f"{target[0]!r:.100}, which a client may be able to choose. Write exempt= without the prefix",
             )
         return False
+
+
+class _QuotaFilter:
+    """Which requests may count for the meter of a quota."""
+
+    def __init__(self, quota: Quota) -> None:
+        self.is_exact = quota.exact
+        self._may_match = may_match(quota.meter)
+        self._route = quota.meter.route
+        self._may_lead_there = None if self._route is None else may_lead_to(self._route)
+
+    def applies_to(self, method: str | None, paths: tuple[str, ...], route: str | None) -> bool:
+        if not self._may_match(method, paths):
+            return False
+        if self._may_lead_there is None:
+            return True
+        return any(map(self._may_lead_there, paths)) if route is None else route == self._route

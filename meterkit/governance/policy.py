@@ -47,8 +47,8 @@ class Quota:
     """
     How much of a meter a company may use.
 
-    Only requests that may count for the meter are blocked: those that match its method, its path and the fixed parts
-    of its route.
+    Only requests that may count for the meter are blocked: those that match its method, its path and its route. Django
+    has resolved the route by then; elsewhere, the path must fit the template.
 
     Attributes:
         meter: Meter whose usage is limited.

@@ -56,8 +56,6 @@ class ExchangeUsage:
             if not exchange.closed:
                 exchange.identity = Identity(company, user)
                 exchange.settled = None
-                if exchange.passed_unidentified:
-                    _note_identified_late(exchange, company)
                 return None
         self._subject = exchange.owner.recorder.check_subject(Identity(company, user))
         return None
@@ -238,16 +236,6 @@ def _current(call: str, quantity: Any = 0) -> Exchange | None:
         )
         return None
     return exchange
-
-
-def _note_identified_late(exchange: Exchange, company: Any) -> None:
-    exchange.note(
-        "identified_late",
-        f"meterkit.identify({company!r:.100}) was called in a view, but governance= had already let "
-        f"{exchange.method} {exchange.path!r:.100} pass, because identify= returned None: no quota, cap or overdue "
-        "invoice could block it. Let identify= return the company, by the API key for example; or add the path to "
-        "Governance(exempt=...)",
-    )
 
 
 def _note_late(exchange: Exchange, call: str, quantity: Any = 0) -> None:

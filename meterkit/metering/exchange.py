@@ -107,6 +107,7 @@ class Exchange:
         warning: Why the exchange would be blocked if blocking were on, for a response header; None if it would not.
         passed_unidentified: Whether governance had to let it pass because its company was not known.
         skipped: Whether the view called `skip`.
+        may_defer: Whether the adapter can call ``identify=`` in a thread and count again; see `IdentifyInThread`.
         begun: Whether part of the response has been sent, so that its status and headers are final.
         closed: Whether the exchange has been counted, or found not to need counting.
         body: Response body so far, kept only if a meter reads it (``value=response_json(...)``); otherwise None.
@@ -145,6 +146,7 @@ class Exchange:
     identity: Identity | None = None
     passed_unidentified: bool = False
     skipped: bool = False
+    may_defer: bool = False
     warning: str | None = None
     said: list[tuple[str, int | str]] | tuple[()] = ()
     settled: Any = None

@@ -14,6 +14,14 @@ from meterkit.metering.exchange import Exchange, Identity
 Identify: TypeAlias = Callable[[Exchange], "str | Identity | None"]
 
 
+class IdentifyInThread(BaseException):
+    """
+    Nothing was counted: ``identify=`` cannot run in an event loop. Raised only if the exchange `may_defer`.
+
+    Not an Exception, because the recorder survives those, and this is not an error.
+    """
+
+
 class IdentityResolver:
     """
     Resolves the company and user of exchanges.
@@ -38,8 +46,10 @@ class IdentityResolver:
         if exchange.identity is not None:  # named by other middleware, in Django
             return both_of(self.checked(exchange.identity))[0] or None
         try:
-            who = self._identify(exchange)
+            who: Any = self._identify(exchange)
         except Exception as error:
+            if exchange.may_defer and _needs_thread(error):
+                raise IdentifyInThread from error
             if not quiet:
                 self._problems.note(
                     "identify_early_raised",
@@ -50,6 +60,11 @@ class IdentityResolver:
             return None
         if (who.company if isinstance(who, Identity) else who) is None:
             return None
+        return self.know(exchange, who)
+
+    def know(self, exchange: Exchange, who: Any) -> str | None:
+        """Set the company of *exchange*, and perhaps the user, before governance decides; return the company."""
+        exchange.passed_unidentified = False
         exchange.identified = self.checked(who)
         return both_of(exchange.identified)[0] or None
 
@@ -65,11 +80,40 @@ class IdentityResolver:
             exchange: Exchange to identify.
             quiet: Whether an unknown company is no problem, because nothing has been counted so far.
         """
+        who: Subject
         if exchange.touched and exchange.identity is not None:
-            return self._checked_or_nobody(exchange.identity, exchange)
-        if exchange.identified is not None:
+            who = self._checked_or_nobody(exchange.identity, exchange)
+        elif exchange.identified is not None:
             return exchange.identified
-        return self.checked_subject(self.unchecked_subject(exchange, quiet=quiet))
+        else:
+            who = self.checked_subject(self.unchecked_subject(exchange, quiet=quiet))
+        if exchange.passed_unidentified and who:
+            self._note_late(exchange, both_of(who)[0])
+        return who
+
+    def settle(self, exchange: Exchange) -> None:
+        """Call ``identify=`` before the body is streamed, if only a thread can do it; see `IdentifyInThread`."""
+        if exchange.identified is not None or exchange.identity is not None:
+            return
+        try:
+            who: Any = self._identify(exchange)
+        except Exception as error:
+            if exchange.may_defer and _needs_thread(error):
+                raise IdentifyInThread from error
+            return  # `subject` calls it again, and notes the problem
+        if (who.company if isinstance(who, Identity) else who) is not None:
+            exchange.identified = self.checked(who)
+            if exchange.passed_unidentified:
+                self._note_late(exchange, both_of(exchange.identified)[0])
+
+    def _note_late(self, exchange: Exchange, company: str) -> None:
+        self._problems.note(
+            "identified_late",
+            f"{exchange.method} {exchange.path!r:.100} belongs to {company!r:.100}, but identify= returned None before "
+            "the view ran, so no quota, cap or overdue invoice could block it. Let identify= return the company, by "
+            "the API key for example; or ask again once the view has authenticated, with meterkit.django.govern(); or "
+            "add the path to Governance(exempt=...)",
+        )
 
     def unchecked_subject(self, exchange: Exchange, *, quiet: bool = False) -> Subject:
         """
@@ -82,6 +126,8 @@ class IdentityResolver:
         try:
             who: Any = identify(exchange)
         except Exception as error:
+            if exchange.may_defer and _needs_thread(error):
+                raise IdentifyInThread from error
             self._problems.note(
                 "identify_raised", f"identify= raised {shown(error)}; the usage is kept under no company"
             )
@@ -118,6 +164,11 @@ class IdentityResolver:
             self._problems.note(error.reason, f"identify: {error}; the usage is kept under no user")
             return company
         return (company, user) if user else company
+
+
+def _needs_thread(error: Exception) -> bool:
+    """Return whether Django raised *error* because its ORM was used in an event loop. Django is not imported here."""
+    return type(error).__name__ == "SynchronousOnlyOperation"
 
 
 def _unidentified(_exchange: Exchange) -> None:

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from meterkit.core.usage_key import HIGHEST
 from meterkit.metering.aggregation import Aggregation
 from meterkit.metering.meter import MEASURED, Meter, ResponseJson, StatusFilter
-from meterkit.metering.paths import Target, forms, path_filter, route_filter
+from meterkit.metering.paths import Target, forms, path_filter
 
 MAX_REMEMBERED = 4096
 """Distinct combinations in the cache. Clients choose paths, so the cache must be bounded."""
@@ -133,18 +133,13 @@ def may_match(meter: Meter) -> Callable[[str | None, tuple[str, ...]], bool]:
     """
     Return a function of a method and a path's `forms`: whether *meter* may match, before the app has run.
 
-    The method is in upper case; None stands for any.
+    The method is in upper case; None stands for any. The route is not compared: it may be known only later.
     """
     methods = _methods_of(meter)
     fits = None if meter.path is None else path_filter(meter.path)
-    route = None if meter.route is None else route_filter(meter.route)
 
     def matches(method: str | None, paths: tuple[str, ...]) -> bool:
-        return (
-            (methods is None or method is None or method in methods)
-            and (fits is None or any(map(fits, paths)))
-            and (route is None or any(map(route, paths)))
-        )
+        return (methods is None or method is None or method in methods) and (fits is None or any(map(fits, paths)))
 
     return matches
 

@@ -68,18 +68,6 @@ def path_filter(pattern: str) -> Callable[[str], bool]:
     return either
 
 
-def route_filter(route: str) -> Callable[[str], bool]:
-    """
-    Return a function of a canonical path: whether a framework may match it with the template *route*.
-
-    The fixed parts must occur in the path, wherever the app is mounted; a regular expression may match any path.
-    """
-    if set(route) & set("^$()[]\\?+*|"):
-        return lambda _: True
-    pattern = "*" + re.sub(r"\{[^{}]*\}|<[^<>]*>", "*", route)
-    return glob(pattern) if pattern.endswith("*") else path_filter(pattern)  # a variable is never empty
-
-
 def glob(pattern: str) -> Callable[[str], bool]:
     """
     Return a function of a path: whether it matches *pattern*, in which ``*`` matches any characters.

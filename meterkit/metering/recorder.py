@@ -159,6 +159,12 @@ class Recorder:
         exchange.native = None  # inlined from `end`
         exchange.headers = NO_HEADERS
 
+    def settle_identity(self, exchange: Exchange) -> None:
+        """Find out who pays before the body is streamed, unless no meter matches; see `IdentifyInThread`."""
+        match = self._match(exchange)
+        if match.meters or match.observing:
+            self.identity.settle(exchange)
+
     def sendfile(self, exchange: Exchange, length_of: Callable[[], int | None] = lambda: None) -> None:
         """
         Count *exchange* before the server sends a file past the middleware.

@@ -336,6 +336,7 @@ class ProcessRuntime:
                 self._wake.wait(self._settings.flush_interval)
                 is_last = self._stop.is_set()  # read before the flush: one during which it is set may miss counts
                 self._flush_in_background()
+                threads.close_django_connections()  # of a limit= function that queries
                 self.stripe_jobs.tick()
                 if self.dispatcher is not None and not self._stop.is_set():
                     self._notifying.start_if_due()

@@ -6,7 +6,6 @@ The first count starts it; in a forked child as well, even if no fork hook has r
 
 from __future__ import annotations
 
-import atexit
 import os
 import threading
 import weakref
@@ -21,6 +20,7 @@ from meterkit.core.windows import Windows
 from meterkit.journal.journal import Journal
 from meterkit.metering.context import outside
 from meterkit.runtime import isolation
+from meterkit.runtime.exit_hooks import ExitHooks
 from meterkit.runtime.process import ProcessRuntime
 from meterkit.runtime.settings import Settings
 
@@ -51,6 +51,7 @@ class Supervisor:
         self._problems = problems
         self._windows = windows
         self._runtime: ProcessRuntime | None = None
+        self._exit_hooks = ExitHooks(self.close)
         self.journal: Journal | _NoJournal = _NoJournal()
         self.governor: Governor | None = None
         self.dispatcher: MakeDispatcher | None = None
@@ -75,9 +76,12 @@ class Supervisor:
             if self._runtime is not None and not self._runtime.journal.fork_marker[0]:
                 self.after_fork()
             runtime, self._runtime = self._runtime, None
+            exit_hooks = self._exit_hooks
         if runtime is not None:
-            atexit.unregister(self.close)
-            runtime.close()
+            try:
+                runtime.close()
+            finally:
+                exit_hooks.remove()
         if self.governor is not None:
             self.governor.reset()
 
@@ -125,7 +129,8 @@ class Supervisor:
                         governor=self.governor,
                         dispatcher=self.dispatcher,
                     )
-                    atexit.register(self.close)
+                    self._exit_hooks = ExitHooks(self.close)
+                    self._exit_hooks.install()
                 if counting and not runtime.counts:
                     runtime.start()
                     started = True
@@ -151,6 +156,7 @@ class Supervisor:
             self.unmatched.after_fork()
         if self.governor is not None:
             self.governor.reset()
+        self._exit_hooks.forget()
         runtime, self._runtime = self._runtime, None
         if runtime is not None:
             _inherited.append(runtime)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from guard import GUARD
 
 from meterkit import MeterKit
 
@@ -19,3 +20,11 @@ def usage_of(kit: MeterKit) -> dict[str, int]:
     for row in kit.usage():
         total[row.meter] = total.get(row.meter, 0) + row.quantity
     return total
+
+
+def looked_once(kit: MeterKit) -> None:
+    """Wait until *kit*, which governs, has its first snapshot, against which requests are checked."""
+    assert kit.governor is not None
+    kit.governor.begin()
+    assert kit.governor.ready.wait(GUARD)
+    kit.flush()

@@ -147,10 +147,11 @@ def test_a_company_that_is_none_is_not_refreshed(govern, company):
 
 
 def test_only_what_may_count_is_stopped(govern):
-    """Of a route, what is not variable has to stand in the path."""
+    """A path that cannot lead to the meter's route is not its business."""
     kit = govern(quotas=[Quota(EGRESS, 0)])
+    paths = ("/calls", "/files/x.txt", "/files/x.txt/", "/files", "/v1/files/x.txt", "/files/x/versions", "/files/")
 
-    assert [200, 429, 200] == [statuses(kit, 1, path=path)[0] for path in ("/calls", "/v1/files/x.txt", "/files")]
+    assert [200, 429, 429, 200, 200, 200, 200] == [statuses(kit, 1, path=path)[0] for path in paths]
 
 
 @pytest.mark.parametrize(
