@@ -1,5 +1,5 @@
 """
-The middleware for any ASGI app; Starlette and FastAPI publish their route templates to it.
+The middleware for any ASGI app; Starlette, FastAPI and Litestar publish their route templates to it.
 
 It passes every message on as the app made it, and counts just before the one that completes the response.
 """
@@ -39,7 +39,7 @@ class ASGIExchange(Exchange):
     """
     An exchange of an ASGI app; its ``native`` is the scope.
 
-    ``route`` is the template that Starlette or FastAPI matched, including mounts; other apps publish none.
+    ``route`` is the template that Starlette, FastAPI or Litestar matched, including mounts; other apps publish none.
 
     Attributes:
         gone: Whether the client has disconnected: the server reported it, or could not send.

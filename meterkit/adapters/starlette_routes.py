@@ -1,7 +1,7 @@
 """
-Find the route template that Starlette or FastAPI matched.
+Find the route template that Starlette, FastAPI or Litestar matched.
 
-Neither is imported: templates are found by inspecting existing objects, which change from version to version. Callers
+None is imported: templates are found by inspecting existing objects, which change from version to version. Callers
 catch any exception.
 """
 
@@ -20,10 +20,11 @@ class Templates:
 
     def __init__(self) -> None:
         self._mounts: dict[tuple[int, str], str | None] = {}
+        self._litestar: dict[str, str] | None = None
 
     def matched(self, scope: MutableMapping[str, Any]) -> str | None:
         """Return the template that the app's routers matched, preceded by those of its mounts; None if unknown."""
-        path = _endpoint_path(scope)
+        path = self._of_litestar(scope) if "path_template" in scope else _endpoint_path(scope)
         if path is None or "app_root_path" not in scope:
             return path
         # A router appends what a mount matched to root_path, and keeps the server's value as app_root_path.
@@ -35,12 +36,24 @@ class Templates:
 
     def known(self, scope: MutableMapping[str, Any]) -> list[str] | None:
         """Return all templates of the app; None if some cannot be found."""
+        if "litestar_app" in scope:
+            is_whole = "path_template" in scope and "router" not in scope
+            return [path for path, _ in _litestar_routes(scope)] if is_whole else None
+        if type(scope.get("app")).__module__.startswith("connexion."):
+            return None  # its operations are in routers that it does not publish
         root = scope.get("router") or scope.get("app")
         if not hasattr(root, "routes"):
             return None
         if "endpoint" in scope and "route" not in scope and not hasattr(root, "include_router"):
             return None  # Starlette before 1.7 does not publish the route that it matched
-        return _all_in(root, "")
+        return _all_in(root, "") or None
+
+    def _of_litestar(self, scope: MutableMapping[str, Any]) -> str:
+        """Return the path as it was declared; Litestar publishes ``{id}`` for ``{id:int}``."""
+        if self._litestar is None:
+            self._litestar = {template: path for path, template in _litestar_routes(scope)}
+        template: str = scope["path_template"]
+        return self._litestar.get(template, template)
 
     def _mount(self, router: Any, prefix: str) -> str | None:
         key = (id(router), prefix)
@@ -49,6 +62,12 @@ class Templates:
                 self._mounts = {}
             self._mounts[key] = _mount_in(router, prefix + "/")
         return self._mounts[key]
+
+
+def _litestar_routes(scope: MutableMapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the paths of Litestar's routes, as declared and as published."""
+    routes = getattr(scope.get("litestar_app"), "routes", ())
+    return [(route.path, route.path_format) for route in routes if hasattr(route, "path_format")]
 
 
 def _endpoint_path(scope: MutableMapping[str, Any]) -> str | None:

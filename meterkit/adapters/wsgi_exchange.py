@@ -22,7 +22,8 @@ class WSGIExchange(Exchange):
     """
     An exchange of a WSGI app; its ``native`` is the environ.
 
-    ``route`` is the rule that Flask matched, with the prefix of mounts inside the middleware; other apps publish none.
+    ``route`` is the rule that Flask or Bottle matched, with the prefix of mounts inside the middleware; other apps
+    publish none.
 
     The exchange itself is the ``write`` that `start_response` returns: hardly any app calls that, and a bound method
     would have to be created for each request.
@@ -30,7 +31,7 @@ class WSGIExchange(Exchange):
     Attributes:
         server_starts: The server's ``start_response``.
         server_writes: The ``write`` that the server's ``start_response`` returned.
-        matched: Werkzeug's request object, in which Flask stores the rule that it matched.
+        matched: Werkzeug's request object, in which Flask stores the rule that it matched; or Bottle's route.
     """
 
     __slots__ = ("matched", "server_starts", "server_writes")
@@ -60,7 +61,7 @@ class WSGIExchange(Exchange):
         return self.verb == "HEAD" or self.status in (204, 304) or ("Content-Length", "0") in headers
 
     def known_routes(self) -> Iterable[str] | None:
-        """Return the rules of a Flask app, and of apps that a ``DispatcherMiddleware`` mounts; None for other apps."""
+        """Return the rules of a Flask or Bottle app, and of what a ``DispatcherMiddleware`` mounts; otherwise None."""
         return _routes_of(self.owner.app, "")
 
     def start_response(
@@ -82,6 +83,9 @@ class WSGIExchange(Exchange):
                 if "werkzeug.request" in self.native:  # Flask removes it when its app returns
                     self.matched = self.native["werkzeug.request"]
                     self._route = UNREAD
+                elif "bottle.route" in self.native:
+                    self.matched = self.native["bottle.route"]
+                    self._route = UNREAD
             except Exception as error:
                 self.owner.recorder.problems.internal(error)
         return self
@@ -99,12 +103,13 @@ class WSGIExchange(Exchange):
         return started
 
     def _read_route(self) -> str | None:
-        rule = None if self.native is None else getattr(getattr(self, "matched", None), "url_rule", None)
-        if rule is None:
+        matched = getattr(self, "matched", None)
+        rule = getattr(getattr(matched, "url_rule", matched), "rule", None)
+        if rule is None or self.native is None:
             return None
         outside, came_in = ("", self.target) if isinstance(self.target, str) else self.target
         name, rest = decoded(self.native.get("SCRIPT_NAME", "")), decoded(self.native.get("PATH_INFO", ""))
-        route: str = _mount(name.removeprefix(outside), came_in, rest) + rule.rule
+        route: str = _mount(name.removeprefix(outside), came_in, rest) + rule
         return route
 
     def over(self) -> None:
@@ -166,6 +171,8 @@ def _routes_of(app: Any, prefix: str) -> list[str] | None:
     rules = getattr(app, "url_map", None)
     if rules is not None:
         return [prefix + rule.rule for rule in rules.iter_rules()]
+    if type(app).__module__ == "bottle":
+        return [prefix + route.rule for route in app.routes]
     inner = getattr(app, "app", None)
     if inner is None:
         return None

@@ -115,7 +115,7 @@ def test_a_plain_route_of_fastapi_is_said_loudly(make_kit: MakeKit) -> None:
     kit = make_kit(Meter("calls", route="/plain/{x}"))
     call_asgi(meterkit.asgi.MeterMiddleware(app, kit), path="/plain/7")
 
-    assert "route_unknown" in kit.health()["problems"]
+    assert "route_missing" in kit.health()["problems"]
 
 
 def test_what_an_old_starlette_keeps_to_itself_is_said_loudly(
