@@ -204,8 +204,6 @@ class MeterMiddleware:
                 exchange.keep_route()
             return
         scope[MARK] = exchange
-        if self._reads_requests:
-            exchange.read_bytes = 0
         if self._checks_first:
             response, send = await self._check(exchange, send)
             if response is not None:
@@ -214,8 +212,11 @@ class MeterMiddleware:
                 return
         exchange.server_receives = receive
         exchange.server_sends = send
+        receives = exchange.receive
+        if self._reads_requests:
+            exchange.read_bytes, receives = 0, exchange.receive_counted
         try:
-            await self.app(scope, exchange.receive_counted if self._reads_requests else exchange.receive, exchange.send)
+            await self.app(scope, receives, exchange.send)
         except BaseException as error:
             _ended(exchange, self.recorder, error)
             raise

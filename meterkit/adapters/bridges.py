@@ -62,7 +62,7 @@ def _is_same(outer: Exchange, inner: Exchange, carrier: Any) -> bool:
     # Another app that is called in process has other headers, if only other ones of its client.
     return (
         outer.method == inner.method
-        and outer.path.endswith(inner.path)
+        and (outer.path.endswith(inner.path) or inner.path.endswith(outer.path))  # the mount is there or not, or twice
         and _query(outer.native) == _query(carrier)
         and _plain(outer.headers) == _plain(inner.headers)
     )

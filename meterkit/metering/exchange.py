@@ -248,9 +248,10 @@ class Exchange:
         Bytes of the request body that the app has read so far.
 
         They are counted only if a meter can ask for them: with ``value="request_bytes"``, ``when=``, or a function in
-        `unique` or `maximum`. Otherwise, the Content-Length, which is the client's word; 0 if it is missing or invalid.
+        `unique` or `maximum`. Otherwise, and until the response starts, this is the Content-Length, which is only the
+        client's word; 0 if it is missing or invalid.
         """
-        if self.read_bytes is not None:
+        if self.read_bytes is not None and self.status:
             return self.read_bytes
         return content_length(self.headers.get("content-length", "")) or 0
 

@@ -23,7 +23,7 @@ from starlette.routing import Route
 import meterkit.asgi
 import meterkit.flask
 import meterkit.wsgi
-from meterkit import Meter, MeterKit, unique
+from meterkit import Governance, Meter, MeterKit, unique
 
 MakeKit = Callable[..., MeterKit]
 SENT = b"twelve bytes"
@@ -189,6 +189,22 @@ def test_functions_that_ask(make_kit: MakeKit, name: str, meter: Meter) -> None:
     post(name, kit, "read", SENT, None)
 
     assert {"large": 1} == usage_of(kit)
+
+
+@pytest.mark.parametrize("name", [*SYNC, *ASYNC])
+def test_before_the_app_runs(make_kit: MakeKit, name: str) -> None:
+    """
+    Access control knows only what the client declares.
+    """
+    seen = []
+    governance = Governance(check=lambda exchange, known: seen.append(exchange.request_bytes))
+    kit = make_kit(Meter("ingress", path="*", value="request_bytes"), governance=governance)
+    kit.governor.begin()
+    kit.flush()
+    post(name, kit, "leave", SENT, "12")
+
+    assert [12] == seen
+    assert {} == usage_of(kit)
 
 
 def test_the_input_of_other_kits_is_the_servers(make_kit: MakeKit) -> None:
