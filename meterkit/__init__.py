@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from meterkit.governance.policy import Governance, Known, Quota
     from meterkit.governance.refusal import Block, Refusal
     from meterkit.kit import MeterKit
+    from meterkit.ledger.schema import include_name, metadata
     from meterkit.metering.aggregation import maximum, unique
     from meterkit.metering.context import ExchangeUsage, add_usage, add_value, identify, skip, usage
     from meterkit.metering.exchange import Exchange, Identity
@@ -78,7 +79,9 @@ __all__ = [
     "add_usage",
     "add_value",
     "identify",
+    "include_name",
     "maximum",
+    "metadata",
     "response_json",
     "skip",
     "unique",
@@ -93,6 +96,7 @@ _NAMES_BY_MODULE = {
     "governance.policy": ("Governance", "Known", "Quota"),
     "governance.refusal": ("Block", "Refusal"),
     "kit": ("MeterKit",),
+    "ledger.schema": ("include_name", "metadata"),
     "metering.aggregation": ("maximum", "unique"),
     "metering.context": ("ExchangeUsage", "add_usage", "add_value", "identify", "skip", "usage"),
     "metering.exchange": ("Exchange", "Identity"),
