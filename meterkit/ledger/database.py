@@ -20,6 +20,7 @@ from meterkit.core import threads
 from meterkit.core.filesystem import network_type
 from meterkit.errors import LedgerError
 from meterkit.ledger.migrations import prepare
+from meterkit.ledger.payers import CUSTOMER_IDS
 
 PATIENCE = 5.0
 """Seconds to wait for a connection, and for a lock on rows or on the SQLite file."""
@@ -47,6 +48,7 @@ class Database:
 
     Args:
         url: SQLAlchemy URL: ``sqlite:///path`` or ``postgresql+psycopg://...``.
+        customer_ids: Whether a company id that is a Stripe customer id pays for itself; see `meterkit.ledger.payers`.
 
     Attributes:
         patience: Seconds to wait for a connection, and for a lock.
@@ -55,8 +57,9 @@ class Database:
         LedgerError: *url* is not a database URL.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, customer_ids: bool = False) -> None:
         self._url = _parsed(url)
+        self._customer_ids = customer_ids
         self._lock = threads.rlock()
         self._engine: sa.Engine | None = None
         self.patience = PATIENCE
@@ -110,7 +113,7 @@ class Database:
                 engine = self._postgresql() if self._is_postgresql else self._sqlite()
                 with engine.begin() as connection:
                     prepare(connection, str(self))
-                self._engine = engine
+                self._engine = engine.execution_options(**{CUSTOMER_IDS: self._customer_ids})
             return self._engine
 
     def _postgresql(self) -> sa.Engine:

@@ -164,7 +164,7 @@ class Ledger:
                     window=row.window,
                     quantity=row.quantity,
                     reported=row.reported,
-                    customer=customer_of(row.company, row.customer),
+                    customer=customer_of(connection, row.company, row.customer),
                 )
                 for row in connection.execute(query)
             ]
