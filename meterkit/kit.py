@@ -89,6 +89,8 @@ class MeterKit:
         metadata_key: Key under which the metadata of a Stripe customer name the company that it pays for.
         find_customer: Function that returns the ``cus_...`` that pays for a company, or None; called before a report
             for companies that are not linked. The result is remembered.
+        customer_ids: Whether a company id of the form ``cus_...`` is the Stripe customer that pays. Only where nobody
+            can choose an id of their own: a tenant who signs up as another's customer id would have that one pay.
         governance: Rules for which requests are allowed; decided before the app runs.
         notify: Rules for who is notified of what.
         customer_page: Path, such as ``/billing/usage``, at which the middleware shows each company its own usage,
@@ -129,6 +131,7 @@ class MeterKit:
         webhook: Webhook | None = None,
         metadata_key: str = "company",
         find_customer: FindCustomer | None = None,
+        customer_ids: bool = False,
         governance: Governance | None = None,
         notify: Iterable[Notify] = (),
         customer_page: str | None = None,
@@ -154,6 +157,7 @@ class MeterKit:
             webhook=self.webhook,
             metadata_key=metadata_key,
             find_customer=find_customer,
+            customer_ids=customer_ids,
         )
         self._problems = Problems()
         windows = Windows()
@@ -221,7 +225,8 @@ class MeterKit:
         """
         Set the Stripe customer that pays for *company*. Usage that waits for this goes out with the next report.
 
-        A company id that is a Stripe customer id (``cus_...``) needs no link. Writes to the ledger: not for views.
+        With ``customer_ids=True``, a company id that is a Stripe customer id (``cus_...``) needs no link, and can have
+        none. Writes to the ledger: not for views.
 
         Args:
             company: Company id, as the application knows it.
@@ -229,14 +234,16 @@ class MeterKit:
             by: Who links them; kept for `actions`.
 
         Raises:
-            UsageError: One of them is not such an id.
+            UsageError: One of them is not such an id, or *company* pays for itself.
             LedgerError: The ledger failed.
         """
         checked_id(company, "company")
         checked_customer(customer)
-        if is_customer_id(company):
+        if self._settings.customer_ids and is_customer_id(company):
             raise UsageError(
-                f"{company!r:.60} is a Stripe customer id, and pays for itself", reason="company_is_customer"
+                f"{company!r:.60} is a Stripe customer id, and pays for itself because of customer_ids=True; without "
+                "that, it can be linked",
+                reason="company_is_customer",
             )
         self.process().accounts().link(company, customer, by=checked_by(by))
 

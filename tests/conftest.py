@@ -131,12 +131,17 @@ def make_kit(tmp_path, clock):
     """
     A function that makes kits which share a directory, and flush only when told to.
 
-    By default they have one meter, ``calls``, which counts every success.
+    By default they have one meter, ``calls``, which counts every success, and a customer's id pays for itself.
     """
     kits = []
 
     def make(*meters, **options):
-        defaults = {"data_dir": tmp_path / "meterkit", "clock": clock, "flush_interval": 3600.0}
+        defaults = {
+            "data_dir": tmp_path / "meterkit",
+            "clock": clock,
+            "flush_interval": 3600.0,
+            "customer_ids": True,
+        }
         kit = MeterKit(meters=meters or [Meter("calls")], **{**defaults, **options})
         kits.append(kit)
         return kit

@@ -17,7 +17,7 @@ from meterkit.core.usage_key import NOBODY
 from meterkit.core.windows import HOUR, hour_of
 from meterkit.ledger import actions, schema
 from meterkit.ledger.database import Database, insert_into, put, wrote
-from meterkit.ledger.payers import is_customer, payer_of
+from meterkit.ledger.payers import companies_of, is_customer, payer_of
 
 Source: TypeAlias = Literal["link", "resolver", "metadata"]
 
@@ -119,7 +119,7 @@ class Accounts:
             )
             with self._database.snapshot() as connection:
                 for row in connection.execute(query):
-                    for company in {row.customer, row.company} - {None}:
+                    for company in companies_of(connection, row.customer, row.company):
                         found.setdefault(company, set()).add(row.edge)
         return {company: tuple(sorted(edges)) for company, edges in found.items()}
 
@@ -140,12 +140,12 @@ class Accounts:
             sa.select(usage.c.company, sa.func.min(usage.c.window).label("oldest"))
             .join_from(usage, accounts, usage.c.company == accounts.c.company, isouter=True)
             .where(usage.c.quantity != usage.c.reported, usage.c.company != NOBODY, accounts.c.customer.is_(None))
-            .where(~is_customer(usage.c.company))
             .group_by(usage.c.company)
             .order_by(usage.c.company)
         )
         with self._database.snapshot() as connection:
-            return {row.company: row.oldest for row in connection.execute(query)}
+            found = query.where(~is_customer(connection, usage.c.company))
+            return {row.company: row.oldest for row in connection.execute(found)}
 
     def _link_by_metadata(self, connection: sa.Connection, customer: Customer) -> str:
         """Update the links that come from metadata; return the company if another customer's metadata name it, too."""

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from meterkit.core.periods import Period, month_of
 from meterkit.ledger import schema
+from meterkit.ledger.payers import companies_of
 
 
 class Calendar:
@@ -116,6 +117,6 @@ def _read(connection: sa.Connection, only: str | None = None) -> dict[str, Perio
         query = query.where(sa.or_(accounts.c.company == only, items.c.customer == only))
     found: dict[str, Period] = {}
     for row in connection.execute(query):
-        for company in {row.customer, row.company} - {None}:
+        for company in companies_of(connection, row.customer, row.company):
             found[company] = Period(row.period_start, row.period_end)
     return found

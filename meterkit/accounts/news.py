@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database, put
-from meterkit.ledger.payers import companies_by_customer
+from meterkit.ledger.payers import companies_by_customer, companies_of
 
 OVERLAP_SECONDS = 120
 """Age of a change that may become visible only now: Stripe may take half a minute, and hosts' clocks may differ."""
@@ -35,7 +35,7 @@ class News(NamedTuple):
     What has changed since it was last settled.
 
     Attributes:
-        companies: Companies that it is about, also under their Stripe customers' ids.
+        companies: Companies that it is about.
         since: Unix second from which on rows were read.
         rows: Their contents, to tell a change from a row that was seen before.
     """
@@ -88,7 +88,8 @@ class NewsReader:
         payers = {customers[key] for key in changed & customers.keys()}
         if payers:
             linked = companies_by_customer(connection)
-            found |= payers.union(*(linked.get(payer, set()) for payer in payers))
+            for payer in payers:
+                found |= linked.get(payer, set()) | companies_of(connection, payer, None)
         return News(found, since, rows)
 
     def settle(self, news: News) -> None:

@@ -59,10 +59,15 @@ def accounts(database: Database, *, clock: Callable[[], float]) -> list[AccountO
         standing = standings(connection, now=now)
         waiting = _waiting(connection)
         used = set(connection.scalars(sa.select(schema.usage.c.company).distinct()))
+        companies = sorted((used | linked.keys()) - {NOBODY})
+        payers = {
+            company: customer_of(connection, company, linked[company].customer if company in linked else None)
+            for company in companies
+        }
     found = []
-    for company in sorted((used | linked.keys()) - {NOBODY}):
+    for company in companies:
         link = linked.get(company)
-        customer = customer_of(company, None if link is None else link.customer)
+        customer = payers[company]
         overdue: dict[str, int] = {}
         for invoice in standing.overdue.get(company, ()):
             overdue[invoice.currency] = overdue.get(invoice.currency, 0) + invoice.amount_due

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 import sqlalchemy as sa
 
 from meterkit.ledger import schema
-from meterkit.ledger.payers import companies_by_customer
+from meterkit.ledger.payers import companies_by_customer, companies_of
 from meterkit.pricing.price import decimals_of
 
 Standing: TypeAlias = Literal["good", "overdue", "unknown"]
@@ -85,7 +85,7 @@ def standings(connection: sa.Connection, *, now: int, company: str | None = None
     found.payers.update(customer for customer in companies if companies[customer] - {customer})
 
     def everyone(customer: str) -> set[str]:
-        return companies.get(customer, set()) | {customer}
+        return companies.get(customer, set()) | companies_of(connection, customer, None)
 
     customers, subscriptions = schema.customers, schema.subscriptions
     for customer in connection.scalars(_only(sa.select(customers.c.id), customers.c.id, selected)):

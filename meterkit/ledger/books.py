@@ -89,7 +89,7 @@ def _unreported(connection: sa.Connection) -> list[tuple[str, str, int]]:
     place = sa.case(
         (sa.and_(table.c.company == NOBODY, table.c.user == CAPPED), "capped"),
         (table.c.company == NOBODY, "unattributed"),
-        (sa.or_(accounts.c.customer.is_not(None), is_customer(table.c.company)), "unreported"),
+        (sa.or_(accounts.c.customer.is_not(None), is_customer(connection, table.c.company)), "unreported"),
         else_="unlinked",
     ).label("place")
     query = (

@@ -20,6 +20,7 @@ from meterkit.core import threads
 from meterkit.core.filesystem import identity_of, make_private_directory, make_private_file, network_type
 from meterkit.errors import LedgerError
 from meterkit.ledger.migrations import prepare
+from meterkit.ledger.payers import CUSTOMER_IDS
 from meterkit.ledger.quantities import register
 
 PATIENCE = 5.0
@@ -52,6 +53,7 @@ class Database:
 
     Args:
         url: SQLAlchemy URL: ``sqlite:///path`` or ``postgresql+psycopg://...``.
+        customer_ids: Whether a company id that is a Stripe customer id pays for itself; see `meterkit.ledger.payers`.
 
     Attributes:
         patience: Seconds to wait for a connection, and for a lock.
@@ -60,8 +62,9 @@ class Database:
         LedgerError: *url* is not a database URL.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, customer_ids: bool = False) -> None:
         self._url = _parsed(url)
+        self._customer_ids = customer_ids
         self._lock = threads.rlock()
         self._engine: sa.Engine | None = None
         self.patience = PATIENCE
@@ -119,7 +122,7 @@ class Database:
                 with engine.begin() as connection:
                     home = None if self._is_postgresql else identity_of(Path(str(self._url.database)))
                     prepare(connection, str(self), home=home)
-                self._engine = engine
+                self._engine = engine.execution_options(**{CUSTOMER_IDS: self._customer_ids})
             return self._engine
 
     def _postgresql(self) -> sa.Engine:

@@ -174,7 +174,7 @@ class Ledger:
                     window=row.window,
                     quantity=row.quantity,
                     reported=row.reported if row.event_name else 0,
-                    customer=customer_of(row.company, row.customer),
+                    customer=customer_of(connection, row.company, row.customer),
                 )
                 for row in connection.execute(query)
             ]

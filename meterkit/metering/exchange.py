@@ -30,7 +30,7 @@ class Identity:
     The company and the user that an exchange belongs to.
 
     Attributes:
-        company: Id of the company that pays, as your application knows it, or a Stripe customer id (``cus_...``).
+        company: Id of the company that pays; a Stripe customer id (``cus_...``) only with ``customer_ids=True``.
         user: Id of the user within the company, kept for breakdowns; None if there is none.
     """
 

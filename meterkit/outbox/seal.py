@@ -62,12 +62,12 @@ def _windows(database: Database, newest: int, now: int) -> list[int]:
     query = (
         sa.select(usage.c.window)
         .join_from(usage, accounts, usage.c.company == accounts.c.company, isouter=True)
-        .where(usage.c.quantity != usage.c.reported, _has_closed(newest, now))
+        .where(usage.c.quantity != usage.c.reported)
         .distinct()
         .order_by(usage.c.window)
     )
     with database.snapshot() as connection:
-        return list(connection.scalars(query))
+        return list(connection.scalars(query.where(_has_closed(connection, newest, now))))
 
 
 def _due(database: Database, window: int, newest: int, now: int) -> Iterator[list[ReportKey]]:
@@ -77,21 +77,22 @@ def _due(database: Database, window: int, newest: int, now: int) -> Iterator[lis
         sa.select(usage.c.meter, usage.c.event_name, usage.c.company)
         .join_from(usage, accounts, usage.c.company == accounts.c.company, isouter=True)
         .where(usage.c.window == window, usage.c.quantity != usage.c.reported, usage.c.company != NOBODY)
-        .where(sa.or_(accounts.c.customer.is_not(None), is_customer(usage.c.company)))
-        .where(_has_closed(newest, now))
         .distinct()
     )
     with database.snapshot() as connection:
+        query = query.where(sa.or_(accounts.c.customer.is_not(None), is_customer(connection, usage.c.company)))
+        query = query.where(_has_closed(connection, newest, now))
         found = [(meter, event_name, company) for meter, event_name, company in connection.execute(query).all()]
     keys = sorted(found)
     for start in range(0, len(keys), BATCH):
         yield keys[start : start + BATCH]
 
 
-def _has_closed(newest: int, now: int) -> sa.ColumnElement[bool]:
+def _has_closed(connection: sa.Connection, newest: int, now: int) -> sa.ColumnElement[bool]:
     """Return the condition for closed windows: the hour, or the customer's billing period within it, has ended."""
     window, items = schema.usage.c.window, schema.items
-    payer = sa.case((is_customer(schema.usage.c.company), schema.usage.c.company), else_=schema.accounts.c.customer)
+    company = schema.usage.c.company
+    payer = sa.case((is_customer(connection, company), company), else_=schema.accounts.c.customer)
     ended = [sa.and_(edge > window, edge <= now) for edge in (items.c.period_start, items.c.period_end)]
     of_customer = sa.exists().where(items.c.customer == payer, sa.or_(*ended))
     return sa.or_(window <= newest, sa.and_(window >= hour_of(now), of_customer))
@@ -104,8 +105,10 @@ def _seal(connection: sa.Connection, window: int, keys: list[ReportKey], now: in
     inherited = _inherited(connection, window, deltas)
     reports: list[dict[str, Any]] = []
     for key, rows in deltas.items():
+        customer = customer_of(connection, key[2], rows[0]["customer"])
         former = inherited.get(key, (ledger_id, 0))
-        reports += _reports_of(ledger_id, former, key, window, rows, sequence=sequences.get(key, 0), now=now)
+        sequence = sequences.get(key, 0)
+        reports += _reports_of(ledger_id, former, key, customer, window=window, rows=rows, sequence=sequence, now=now)
     if reports:
         rows_of = itemgetter(*reports[0])
         bulk.insert(schema.reports, connection, list(reports[0]), map(rows_of, reports))
@@ -140,14 +143,14 @@ def _reports_of(
     ledger_id: str,
     inherited: tuple[str, int],
     key: ReportKey,
+    customer: str | None,
+    *,
     window: int,
     rows: list[dict[str, Any]],
-    *,
     sequence: int,
     now: int,
 ) -> list[dict[str, Any]]:
     meter, event_name, company = key
-    customer = customer_of(company, rows[0]["customer"])
     # Within the window, so that it is billed in the right period; and not in the future, which Stripe refuses.
     timestamp = max(window, min(max(row["last_used"] for row in rows), hour_of(window) + HOUR - 1, now))
     remaining = sum(row["quantity"] - row["reported"] for row in rows)

@@ -226,7 +226,7 @@ class ProcessRuntime:
 
         with self._opening:
             if self._database is None:
-                self._database = Database(self._settings.ledger)
+                self._database = Database(self._settings.ledger, customer_ids=self._settings.customer_ids)
             return self._database
 
     def usage(self) -> UsageByPeriod:

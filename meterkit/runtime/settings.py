@@ -54,6 +54,7 @@ class Settings:
         webhook: Webhook configuration, or None.
         metadata_key: Key under which a Stripe customer's metadata contain the company id.
         find_customer: Function that returns the Stripe customer of an unlinked company, or None.
+        customer_ids: Whether a company id that is a Stripe customer id pays for itself.
     """
 
     data_dir: Path
@@ -70,6 +71,7 @@ class Settings:
     webhook: Webhook | None
     metadata_key: str
     find_customer: FindCustomer | None
+    customer_ids: bool
 
     @property
     def has_default_ledger(self) -> bool:
@@ -118,6 +120,7 @@ def settings_of(
     webhook: Webhook | None,
     metadata_key: Any,
     find_customer: Any,
+    customer_ids: Any,
 ) -> Settings:
     """
     Return the checked settings. Defaults come from the environment, where an empty variable counts as unset.
@@ -142,6 +145,7 @@ def settings_of(
         webhook=webhook,
         metadata_key=checked_metadata_key(metadata_key),
         find_customer=checked_finder(find_customer),
+        customer_ids=checked_switch(customer_ids, "customer_ids"),
     )
 
 
@@ -237,6 +241,13 @@ def checked_finder(find_customer: Any) -> FindCustomer | None:
             f"{find_customer!r:.200}"
         )
     return find_customer  # type: ignore[no-any-return]
+
+
+def checked_switch(switch: Any, what: str) -> bool:
+    """Return *switch*, True or False; *what* names the argument."""
+    if not isinstance(switch, bool):
+        raise ConfigurationError(f"{what}= must be True or False, not {switch!r:.100}")
+    return switch
 
 
 def checked_metadata_key(key: Any) -> str:

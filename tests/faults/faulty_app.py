@@ -39,6 +39,7 @@ transport.TIMEOUT = httpx.Timeout(transport.LONGEST_SECONDS, connect=GUARD)
 database.PATIENCE = database.HURRY = process.STOP_SECONDS = problems.QUIET_SECONDS = GUARD
 
 kit = MeterKit(
+    customer_ids=True,
     meters=[Meter("calls")],
     identify=lambda exchange: exchange.headers.get("x-company-id"),
     flush_interval=float(os.environ.get("FAULTY_FLUSH_INTERVAL", "0.05")),

@@ -36,13 +36,13 @@ def path(tmp_path):
 @pytest.fixture
 def ledger(path, clock):
     """An empty ledger in SQLite."""
-    return Ledger(Database(f"sqlite:///{path}"), clock=clock)
+    return Ledger(Database(f"sqlite:///{path}", customer_ids=True), clock=clock)
 
 
 @pytest.fixture
 def accounts(path, clock):
     """Who pays, in the same ledger."""
-    return Accounts(Database(f"sqlite:///{path}"), clock=clock)
+    return Accounts(Database(f"sqlite:///{path}", customer_ids=True), clock=clock)
 
 
 def test_a_generation_is_folded_once(ledger):

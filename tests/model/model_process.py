@@ -72,6 +72,7 @@ class Served:
         self._goes_on: SimpleQueue[None] = SimpleQueue()
         clocks = Clocks(pathlib.Path(str(setting.pop("clocks"))))
         self.kit = MeterKit(
+            customer_ids=True,
             meters=[Meter(name, path=f"/{name}") for name in METERS],
             clock=clocks.asked_on(int(str(setting.pop("host")))),
             flush_interval=NEVER,

@@ -18,7 +18,7 @@ HOUR = 3600
 @pytest.fixture
 def database(tmp_path):
     """An empty ledger's database."""
-    return Database(f"sqlite:///{tmp_path}/ledger.sqlite")
+    return Database(f"sqlite:///{tmp_path}/ledger.sqlite", customer_ids=True)
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_the_identifier_says_which_row_it_is(ledger, outbox, lease, clock, tmp_p
     sealed(lease)
     fold(ledger, "late", 1)
     sealed(lease)
-    other = Database(f"sqlite:///{tmp_path}/other.sqlite")
+    other = Database(f"sqlite:///{tmp_path}/other.sqlite", customer_ids=True)
     fold(Ledger(other, clock=clock), "g0", 2)
     elsewhere = Outbox(other, clock=clock)
     seal(other, acquire(other, "reporter", "me", clock=clock), clock=clock)

@@ -48,7 +48,7 @@ def main(options):
     # A host that is slow, beside many others, waits.
     database.PATIENCE = database.STATEMENT_SECONDS = transport.LONGEST_SECONDS = options["guard"]
     transport.TIMEOUT = httpx.Timeout(options["guard"])
-    kit = MeterKit(meters=[Meter("calls")], flush_interval=0.01, **options["kit"])
+    kit = MeterKit(meters=[Meter("calls")], customer_ids=True, flush_interval=0.01, **options["kit"])
     stopping = threading.Event()
     reporting = threading.Thread(target=lambda: report_until(kit, stopping))
     say("ready")

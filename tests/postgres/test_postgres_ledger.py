@@ -62,7 +62,7 @@ __all__ = [  # what pytest is to find here
 @pytest.fixture
 def database(postgres_url):
     """An empty ledger's database."""
-    return Database(postgres_url)
+    return Database(postgres_url, customer_ids=True)
 
 
 @pytest.fixture

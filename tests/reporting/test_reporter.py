@@ -219,7 +219,7 @@ def test_a_reporter_that_is_killed_after_stripe_processed_does_not_bill_twice(ki
     script = (
         "import sys; from meterkit import Meter, MeterKit\n"
         "MeterKit(meters=[Meter('calls')], data_dir=sys.argv[1], stripe_key=sys.argv[2], stripe_base=sys.argv[3],"
-        " clock=lambda: float(sys.argv[4])).report()"
+        " customer_ids=True, clock=lambda: float(sys.argv[4])).report()"
     )
     arguments = [str(tmp_path / "meterkit"), stripe.api_key, stripe.url, str(clock.now)]
     child = subprocess.Popen([sys.executable, "-c", script, *arguments])
@@ -491,7 +491,7 @@ def test_a_report_that_is_killed_amidst_many(kit, stripe, customers, clock, tmp_
     script = (
         "import sys; from meterkit import Meter, MeterKit\n"
         "MeterKit(meters=[Meter('calls')], data_dir=sys.argv[1], stripe_key=sys.argv[2], stripe_base=sys.argv[3],"
-        " clock=lambda: float(sys.argv[4])).report()"
+        " customer_ids=True, clock=lambda: float(sys.argv[4])).report()"
     )
     arguments = [str(tmp_path / "meterkit"), stripe.api_key, stripe.url, str(clock.now)]
     child = subprocess.Popen([sys.executable, "-c", script, *arguments])

@@ -24,6 +24,7 @@ worker_pool.MOST_COMPUTING = 1e9  # as with a Stripe that is far away: many requ
 
 def report_for_ever(now: float, companies: list[str]) -> None:
     kit = MeterKit(
+        customer_ids=True,
         meters=[Meter("calls")],
         data_dir=data_dir,
         stripe_key=key,

@@ -26,6 +26,7 @@ def gate_address() -> tuple[str, int]:
 
 database.PATIENCE = float(os.environ.get("SERVED_LEDGER_SECONDS", database.PATIENCE))
 kit = MeterKit(
+    customer_ids=True,
     meters=[Meter("calls", path="/")],
     identify=lambda exchange: exchange.headers.get("x-company"),
     flush_interval=0.2,

@@ -107,4 +107,6 @@ class Billing:
             connection.execute("ROLLBACK")
 
     def _kit(self, **options) -> MeterKit:
-        return MeterKit(meters=[Meter("calls")], data_dir=self.data_dir, flush_interval=3600.0, **options)
+        return MeterKit(
+            meters=[Meter("calls")], data_dir=self.data_dir, flush_interval=3600.0, customer_ids=True, **options
+        )

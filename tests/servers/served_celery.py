@@ -12,7 +12,7 @@ from meterkit import Meter, MeterKit
 
 BROKER = Path(os.environ["SERVED_BROKER"])
 
-kit = MeterKit(meters=[Meter("calls")], flush_interval=0.2)
+kit = MeterKit(meters=[Meter("calls")], customer_ids=True, flush_interval=0.2)
 
 if "SERVED_AT_IMPORT" in os.environ:
     kit.record("calls", os.environ["SERVED_AT_IMPORT"])

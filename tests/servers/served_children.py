@@ -7,7 +7,7 @@ import sys
 
 from meterkit import Meter, MeterKit
 
-kit = MeterKit(meters=[Meter("calls")], flush_interval=0.2)
+kit = MeterKit(meters=[Meter("calls")], customer_ids=True, flush_interval=0.2)
 
 
 def work(company: str) -> None:

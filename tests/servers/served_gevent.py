@@ -19,7 +19,7 @@ patch_if_now("before the import")
 from meterkit import Meter, MeterKit  # noqa: E402 - that is what is tested
 
 patch_if_now("after the import")
-kit = MeterKit(meters=[Meter("calls")], flush_interval=0.01)
+kit = MeterKit(meters=[Meter("calls")], customer_ids=True, flush_interval=0.01)
 kit.record("calls", COMPANY)
 
 

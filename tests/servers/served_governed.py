@@ -14,6 +14,7 @@ from meterkit.ledger import database
 database.PATIENCE = governor.READY_SECONDS = GUARD  # or who is slow lets requests pass that it has not looked at
 calls = Meter("calls", path="/")
 kit = MeterKit(
+    customer_ids=True,
     meters=[calls],
     identify=lambda exchange: exchange.headers.get("x-company"),
     flush_interval=0.2,

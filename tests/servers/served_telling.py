@@ -20,6 +20,7 @@ def asked(exchange, name):
 
 calls = Meter("calls", path="/")
 kit = MeterKit(
+    customer_ids=True,
     meters=[
         calls,
         Meter("users", path="/", value=unique(lambda exchange: asked(exchange, "user"))),
