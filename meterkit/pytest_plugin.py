@@ -34,7 +34,7 @@ def meterkit_isolation(pytestconfig: pytest.Config, tmp_path_factory: pytest.Tem
 
     A kit whose ``data_dir=`` is in pytest's or the system's temporary directory keeps it: a test made it.
     """
-    with isolation.own_directories(project=pytestconfig.rootpath, own=tmp_path_factory.getbasetemp()):
+    with isolation.own_directories(project=pytestconfig.rootpath, own=tmp_path_factory.getbasetemp):
         yield
 
 

@@ -308,6 +308,7 @@ class Isolated(SimpleTestCase):
 """
 
 
+@pytest.mark.long
 def test_django_s_own_runner(project, live):
     """``manage.py test`` has a ledger of its own, which the next run does not see, and calls no live account."""
     (project / "billing.py").write_text(BILLING.replace("flush", "identify=lambda _: 'acme', flush"))

@@ -40,11 +40,11 @@ class _Directories:
 
     Args:
         project: Directory of the project. Kits whose directory is outside of it, in a temporary directory, keep theirs.
-        own: A further directory of which each kit may have a part.
+        own: Function that returns a further directory, of which each kit may have a part; called if a kit is used.
     """
 
-    def __init__(self, project: Path, own: Path | None) -> None:
-        self._project, self._own = _real(project), None if own is None else _real(own)
+    def __init__(self, project: Path, own: Callable[[], Path] | None) -> None:
+        self._project, self._own = project, own
         self._root: str | None = None
         self._by_original: dict[tuple[Path, str], Path] = {}
 
@@ -67,9 +67,9 @@ class _Directories:
 
     def _is_temporary(self, directory: Path) -> bool:
         path = _real(directory)
-        if self._own is not None and path.is_relative_to(self._own):
+        if self._own is not None and path.is_relative_to(_real(self._own())):
             return True
-        return path.is_relative_to(_real(Path(tempfile.gettempdir()))) and not path.is_relative_to(self._project)
+        return path.is_relative_to(_real(Path(tempfile.gettempdir()))) and not path.is_relative_to(_real(self._project))
 
 
 class _Account:
@@ -114,14 +114,14 @@ def replaced(kit: Isolated, settings: Settings) -> Settings:
 
 
 @contextmanager
-def own_directories(*, project: Path | None = None, own: Path | None = None) -> Iterator[None]:
+def own_directories(*, project: Path | None = None, own: Callable[[], Path] | None = None) -> Iterator[None]:
     """
     Give kits an empty journal and an empty ledger in a temporary directory, and take both away afterwards.
 
     Args:
         project: Directory of the project; by default the working directory. A kit whose directory is outside of it, in
             a temporary directory, keeps it: a test made it.
-        own: A further directory of which each kit may have a part.
+        own: Function that returns a further directory, of which each kit may have a part; called if a kit is used.
     """
     mine = _Directories(project or Path.cwd(), own)
     live_key.test_runs += 1
