@@ -73,7 +73,7 @@ def _unhurried(monkeypatch):
     """No limit of time is reached because a machine is slow; a test that is about one sets it, and has it reached."""
     for module in (stripe_jobs, process, dispatcher):
         monkeypatch.setattr(module, "STOP_SECONDS", GUARD)
-    monkeypatch.setattr(stripe_jobs, "LAST_REPORT_SECONDS", GUARD)
+    monkeypatch.setattr(process, "LAST_REPORT_SECONDS", GUARD)
     for name in ("PATIENCE", "HURRY", "STATEMENT_SECONDS"):
         monkeypatch.setattr(database, name, GUARD)
     monkeypatch.setattr(delivery, "BATCH_SECONDS", GUARD)

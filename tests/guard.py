@@ -20,6 +20,6 @@ def tries(said: Callable[[], str] = str) -> Iterator[None]:
 UNHURRIED = f"""
 from meterkit.ledger import database
 from meterkit.runtime import process
-database.PATIENCE = database.HURRY = process.STOP_SECONDS = {GUARD}
+database.PATIENCE = database.HURRY = process.STOP_SECONDS = process.LAST_REPORT_SECONDS = {GUARD}
 """
 """What a script begins with whose process may be slow, and is not to give up for that."""

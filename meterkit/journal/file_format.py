@@ -217,6 +217,19 @@ def header(generation_id: bytes, size: int) -> bytes:
     return head + struct.pack("<I", zlib.crc32(head))
 
 
+def intact(cells: Iterable[Counted]) -> Iterator[Counted]:
+    """
+    Yield *cells* of a generation in use, whose memory may have been damaged.
+
+    Raises:
+        ForeignFileError: A count is larger than any that is written.
+    """
+    for each in cells:
+        if each[1] > MAX_COUNT:
+            raise ForeignFileError("a count is damaged")
+        yield each
+
+
 def by_meter(cells: Iterable[Counted]) -> dict[str, int]:
     """Return the total of *cells* by meter, without observations."""
     totals: dict[str, int] = {}

@@ -23,7 +23,7 @@ from meterkit.core.windows import Windows
 from meterkit.errors import LedgerError
 from meterkit.journal import recovery
 from meterkit.journal.cardinality import MOST_KNOWN
-from meterkit.journal.file_format import ForeignFileError
+from meterkit.journal.file_format import ForeignFileError, intact
 from meterkit.journal.journal import Journal
 from meterkit.runtime.periodic import PeriodicTask
 from meterkit.runtime.settings import Settings
@@ -44,6 +44,9 @@ log = logging.getLogger("meterkit")
 
 STOP_SECONDS = 1.5
 """How long an exit waits for the last flush. The next process that flushes moves what it leaves."""
+
+LAST_REPORT_SECONDS = 5.0
+"""How long an exit waits for the report of the open hour after that, if ``report_on_close=`` asks for it."""
 
 BOUNDARIES_SECONDS = 60.0
 """Interval at which the billing periods that end within the hour are read."""
@@ -89,7 +92,7 @@ class ProcessRuntime:
             wake=self._wake.ring,
             watched=frozenset() if governor is None else governor.watched,
         )
-        self._stop = Event()
+        self._stop, self._flushed = Event(), Event()
         self._thread: DaemonThread | None = None
         # Both re-entrant, because a signal handler may flush or close.
         self._flushing = threads.rlock()
@@ -181,18 +184,25 @@ class ProcessRuntime:
         self._wake.ring()
         if self._flushing_thread == threads.thread_id():
             return  # called by a signal handler during a flush, which continues; the files are closed at exit
-        thread, has_counted = self._thread, self.counts
+        thread = self._thread
         if thread is None:
             if self.counts:
                 self._flush_in_background()
-        elif not thread.is_current and not thread.join(STOP_SECONDS):
-            self._note_flush_failed(LedgerError("the last flush takes too long to wait for"))
+        elif not thread.is_current:
+            self._wait_for(thread)
         self.stripe_jobs.close()
         if self.dispatcher is not None:
             self.dispatcher.close()
-        if has_counted and self._settings.report_on_close:  # not in a command that only looks
-            self.stripe_jobs.report_last()
         self.journal.close(flushing=self._flushing_thread is not None)
+
+    def _wait_for(self, thread: DaemonThread) -> None:
+        """Wait a moment for the last flush, and longer for the last report if there is to be one."""
+        reports = self._settings.report_on_close
+        if not (self._flushed.wait(STOP_SECONDS) if reports else thread.join(STOP_SECONDS)):
+            self._note_flush_failed(LedgerError("the last flush takes too long to wait for"))
+        elif reports and not thread.join(LAST_REPORT_SECONDS):
+            self.stripe_jobs.end_last_report()
+            self.stripe_jobs.note_last_report_failed("it takes too long to wait for")
 
     def abandon(self) -> None:
         """Discard the parent's files, in a forked child. Its threads do not run here; its connections stay open."""
@@ -263,7 +273,7 @@ class ProcessRuntime:
             try:
                 self.ledger().fold(
                     generation.id,
-                    generation.cells(),
+                    intact(generation.cells()),
                     folded=None if reservations is None else reservations.move,
                     conflict=self._note_conflict,
                 )
@@ -340,7 +350,11 @@ class ProcessRuntime:
                 self.stripe_jobs.tick()
                 if self.dispatcher is not None and not self._stop.is_set():
                     self._notifying.start_if_due()
+            self._flushed.set()
+            if self._settings.report_on_close:  # in this thread: at the exit of an interpreter, no other can be started
+                self.stripe_jobs.report_last()
         finally:
+            self._flushed.set()
             self._thread, self.journal.counts = None, False  # after an unexpected error, the next count starts another
 
     def _flush_in_background(self) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from meterkit.core import live_key, threads
 from meterkit.core.problems import Problems
-from meterkit.core.threads import DaemonThread, Event
+from meterkit.core.threads import Event
 from meterkit.core.validation import checked_customer
 from meterkit.errors import ConfigurationError, LedgerError, WebhookError
 from meterkit.runtime.periodic import PeriodicTask
@@ -33,9 +33,6 @@ NO_KEY = (
 STOP_SECONDS = 0.3
 """How long an exit waits for running jobs. A meter event that was cut off is sent again with the same identifier."""
 
-
-LAST_REPORT_SECONDS = 5.0
-"""How long an exit waits for the report of the open hour, if ``report_on_close=`` asks for it."""
 
 _BUSY_SECONDS = 0.05
 """How long the last report waits while another process is reporting."""
@@ -72,6 +69,7 @@ class StripeJobs:
         self._problems = problems
         self._database = database
         self._stop = stop
+        self._ending = Event()  # ends the last report, which begins when `stop` is set
         self._opening = threads.rlock()
         self._reporter: Reporter | None = None
         self._account_sync: AccountSync | None = None
@@ -183,39 +181,37 @@ class StripeJobs:
 
     def report_last(self) -> None:
         """
-        Send everything to Stripe, including the open hour, in `LAST_REPORT_SECONDS` at most. Called by an exit.
+        Send everything to Stripe, including the open hour, until `end_last_report` is called.
 
         What is left is sent by the next process that has this ledger.
         """
         if self._settings.stripe_key is None:
             return
-        stop, trouble = Event(), ["it takes too long to wait for"]
-
-        def work() -> None:
-            reporter = self._make_reporter(stop)
-            while trouble[0]:
-                try:
-                    summary = reporter.run(include_open=True)
-                    is_settled = not summary.postponed and (summary.rejected or summary.uncertain)
-                    trouble[0] = "" if is_settled else summary.error  # the books name what is rejected or uncertain
-                except Exception as error:
-                    trouble[0] = str(error) or repr(error)
-                if trouble[0] and stop.wait(_BUSY_SECONDS):  # another process may be reporting; this one has more
-                    break
-            reporter.close()
-
         try:
-            thread = DaemonThread(work, name="meterkit-report")
-        except RuntimeError as error:  # at interpreter shutdown
-            trouble[0] = str(error)
-        else:
-            if not thread.join(LAST_REPORT_SECONDS):
-                stop.set()
-                thread.join(STOP_SECONDS)
-        if trouble[0]:
-            self._problems.note(
-                "report_failed", f"the last usage could not be reported to Stripe: {trouble[0]}", level=logging.ERROR
-            )
+            trouble = self._report_all()
+        except Exception as error:
+            trouble = str(error) or repr(error)
+        if trouble:
+            self.note_last_report_failed(trouble)
+
+    def _report_all(self) -> str:
+        """Return why not everything was reported; "" if all was, or if the books name what was refused."""
+        reporter = self._make_reporter(self._ending)
+        while True:
+            summary = reporter.run(include_open=True)
+            is_settled = not summary.postponed and (summary.rejected or summary.uncertain)
+            if is_settled or not summary.error or self._ending.wait(_BUSY_SECONDS):  # another process may be reporting
+                reporter.close()
+                return "" if is_settled else summary.error
+
+    def end_last_report(self) -> None:
+        """End `report_last` at its next request."""
+        self._ending.set()
+
+    def note_last_report_failed(self, why: str) -> None:
+        """Note that usage is left which `report_last` should have reported."""
+        message = f"the last usage could not be reported to Stripe, and is left in the ledger: {why}"
+        self._problems.note("report_failed", message, level=logging.ERROR)
 
     def reporter(self) -> Reporter:
         """

@@ -7,12 +7,12 @@ import subprocess
 import sys
 
 import pytest
-from guard import GUARD
+from guard import GUARD, UNHURRIED
 
 from meterkit import ConfigurationError, Meter, MeterKit
 from meterkit.core import filesystem, threads
 from meterkit.ledger import lease
-from meterkit.runtime import stripe_jobs
+from meterkit.runtime import process, stripe_jobs
 
 ROOT = "25 1 8:1 / / rw,relatime shared:1 - {kind} /dev/vda1 rw"
 VOLUME = "36 25 8:2 {root} {place} rw,relatime - {kind} /dev/vdb1 rw"
@@ -76,12 +76,11 @@ def test_it_does_not_wait_for_stripe_for_ever(make_host, stripe, customer, monke
 
     class Impatient(threads.DaemonThread):
         def join(self, timeout):
-            assert stripe_jobs.LAST_REPORT_SECONDS == timeout
+            assert process.LAST_REPORT_SECONDS == timeout
             assert held.wait(GUARD)
             return super().join(0)
 
-    monkeypatch.setattr(stripe_jobs, "DaemonThread", Impatient)
-    monkeypatch.setattr(stripe_jobs, "STOP_SECONDS", stripe_jobs.LAST_REPORT_SECONDS)
+    monkeypatch.setattr(process, "DaemonThread", Impatient)
     kit = make_host()
     kit.record("calls", customer, 3)
 
@@ -116,7 +115,7 @@ def test_it_waits_for_another_process_that_reports(make_host, stripe, customer, 
 
 def test_a_process_that_ends_reports(stripe, customer, tmp_path):
     """At its exit, if nobody has closed the kit."""
-    script = (
+    script = UNHURRIED + (
         "import sys; from meterkit import Meter, MeterKit\n"
         "kit = MeterKit(meters=[Meter('calls')], data_dir=sys.argv[1], stripe_key=sys.argv[2], stripe_base=sys.argv[3],"
         " report_on_close=True, clock=lambda: 1_772_367_000)\n"
