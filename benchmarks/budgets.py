@@ -174,7 +174,9 @@ def _billed_kit(via: str, delay: float = 0.0) -> tuple[Any, subprocess.Popen[str
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     base = f"http://127.0.0.1:{process.stdout.readline().strip()}"
-    return _kit(flush_interval=3600.0, stripe_key="sk_test_x", stripe_base=base, report_via=via), process
+    return _kit(
+        flush_interval=3600.0, stripe_key="sk_test_x", stripe_base=base, report_via=via, customer_ids=True
+    ), process
 
 
 def _fill(kit: Any, rows: int) -> None:

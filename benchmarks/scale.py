@@ -109,6 +109,7 @@ def month(*, customers: int, hours: int, per_hour: int, seed: int) -> dict[str, 
         rest = ids[len(top) :]
         kit = MeterKit(
             meters=[Meter("calls")],
+            customer_ids=True,
             data_dir=tempfile.mkdtemp(prefix="meterkit-benchmark-"),
             stripe_key=sandbox.api_key,
             stripe_base=sandbox.url,
