@@ -44,7 +44,16 @@ class Corrector:
         self._clock = clock
 
     def correct(
-        self, lease: Lease, *, company: str, meter: str, event_name: str, at: int, quantity: int, reason: str, by: str
+        self,
+        lease: Lease,
+        *,
+        company: str,
+        meter: str,
+        event_name: str,
+        at: int,
+        quantity: int,
+        reason: str,
+        by: str = "",
     ) -> Correction:
         """
         Reverse *quantity* of what *company* used of *meter* in the hour of the Unix second *at*.

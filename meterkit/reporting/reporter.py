@@ -111,7 +111,7 @@ class Reporter:
         return summary
 
     def correct(
-        self, *, company: str, meter: str, event_name: str, at: int, quantity: int, reason: str, by: str
+        self, *, company: str, meter: str, event_name: str, at: int, quantity: int, reason: str, by: str = ""
     ) -> Correction:
         """
         Reverse usage; see `Corrector.correct`.
@@ -129,7 +129,7 @@ class Reporter:
                 f"nothing was changed, because a request to Stripe failed: {classify(error).error}"
             ) from error
 
-    def retry(self, *, identifier: str | None = None, by: str) -> int:
+    def retry(self, *, identifier: str | None = None, by: str = "") -> int:
         """
         Queue the usage of rejected events, or of one, for the next report.
 
@@ -149,7 +149,7 @@ class Reporter:
             chosen = [each for each in rejected if identifier in (None, each.identifier, each.sent_as)]
             return sum(corrections.requeue(lease, each, was="rejected", by=by) for each in chosen)
 
-    def decide(self, identifier: str, *, arrived: bool, by: str) -> bool:
+    def decide(self, identifier: str, *, arrived: bool, by: str = "") -> bool:
         """
         Record an operator's decision whether Stripe has an uncertain event. If not, its usage is reported again.
 
