@@ -31,6 +31,7 @@ from meterkit.runtime.stripe_jobs import NO_KEY, StripeJobs
 if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a call that needs them
     from meterkit.accounts.accounts import Accounts
     from meterkit.accounts.inbox import Inbox
+    from meterkit.accounts.period_edges import PeriodEdges
     from meterkit.accounts.period_usage import UsageByPeriod
     from meterkit.governance.governor import Governor
     from meterkit.ledger.database import Database
@@ -39,9 +40,6 @@ if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a cal
 
 STOP_SECONDS = 1.5
 """How long an exit waits for the last flush. The next process that flushes moves what it leaves."""
-
-BOUNDARIES_SECONDS = 60.0
-"""Interval at which the billing periods that end within the hour are read."""
 
 CHORES_SECONDS = 3600.0
 """Interval at which old records are deleted, and linked companies and past billing periods are read."""
@@ -91,6 +89,8 @@ class ProcessRuntime:
         self._opening = threads.rlock()
         self._flushing_thread: int | None = None
         self._database: Database | None = None
+        self._period_edges: PeriodEdges | None = None
+        self._begun = float("inf")  # when this process began to count
         self._usage: UsageByPeriod | None = None
         self.stripe_jobs = StripeJobs(
             settings, problems, database=self.database, stop=self._stop, changed=self._wake.ring
@@ -100,11 +100,14 @@ class ProcessRuntime:
         )
         self._notifying = PeriodicTask(self._notify_in_background, "meterkit-notices", settings.flush_interval)
         self._folded: list[str] = []  # generations whose files are removed
-        self._next_chores = self._next_boundaries = time.monotonic()
+        self._next_chores = time.monotonic()
 
     def start(self) -> None:
         """Open the journal and start the flushing thread. The caller holds a lock, and calls `report_trouble` later."""
+        self._begun = self._settings.clock()
         self.journal.open()
+        if self._period_edges is not None:  # flushed before, for what others counted
+            self._period_edges.begin(self.journal.current_id, at=self._begun)
         with suppress(RuntimeError):  # at interpreter shutdown; the next process flushes what is counted now
             self._thread = DaemonThread(self._run, name="meterkit")
 
@@ -142,14 +145,12 @@ class ProcessRuntime:
             raise LedgerError("another flush is in progress, and takes too long")
         try:
             self._flushing_thread = threads.thread_id()
+            self._edges().read(self.database())  # before folding: it may be news to what was counted
             self._fold_retired()  # before retiring more: while the ledger fails, generations must not pile up
-            self.journal.rotate()
+            self._rotate()
             self._fold_retired()
             self._fold_orphans()
             self.journal.prepare()
-            if time.monotonic() >= self._next_boundaries:
-                self._next_boundaries = time.monotonic() + BOUNDARIES_SECONDS
-                self._windows.boundaries = self.accounts().boundaries()
             if time.monotonic() >= self._next_chores or self._stop.is_set():
                 self._do_chores()
             if self._governor is not None:
@@ -228,12 +229,29 @@ class ProcessRuntime:
                 self._usage = UsageByPeriod(database)
             return self._usage
 
+    def _edges(self) -> PeriodEdges:
+        from meterkit.accounts.period_edges import PeriodEdges
+
+        if self._period_edges is None:
+            self._period_edges = PeriodEdges(self._windows, clock=self._settings.clock)
+            self._period_edges.begin(self.journal.current_id, at=self._begun)
+        return self._period_edges
+
+    def _rotate(self) -> None:
+        edges, before, now = self._edges(), self.journal.current_id, self._settings.clock()
+        edges.note(self.journal.retired_ids)
+        self.journal.rotate()
+        edges.note(self.journal.retired_ids)
+        if self.journal.is_empty or self.journal.current_id != before:
+            edges.begin(self.journal.current_id, at=now)
+
     def _fold_retired(self) -> None:
+        edges = self._edges()
         for generation in self.journal.retired():
             reservations = None if self._governor is None else self._governor.reservations
-            self.ledger().fold(
-                generation.id, generation.cells(), folded=None if reservations is None else reservations.move
-            )
+            counts = edges.placed(generation.cells(), since=edges.begun(generation.id))
+            self.ledger().fold(generation.id, counts, folded=None if reservations is None else reservations.move)
+            edges.forget(generation.id)
             if not generation.is_full:  # the companies of a full one may be invented, and many
                 self.journal.cardinality.remember(company for (_, _, company, _, _), _, _ in generation.cells())
             self.journal.forget(generation)
