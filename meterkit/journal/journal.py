@@ -228,6 +228,16 @@ class Journal:
         """Id of the current generation; None if there is none."""
         return None if self._current is None else self._current.id
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing has been counted in the current generation."""
+        return self._current is None or self._current.empty
+
+    @property
+    def retired_ids(self) -> list[str]:
+        """Ids of the generations that are to be folded."""
+        return [each.id for each in list(self._retired)]
+
     def unfolded(self, pair: tuple[str, str]) -> dict[str, int]:
         """Return what has been counted for *pair*, a company and a watched meter, by generation of this process."""
         with self._lock:

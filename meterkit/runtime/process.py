@@ -33,6 +33,7 @@ from meterkit.runtime.stripe_jobs import NO_KEY, StripeJobs
 if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a call that needs them
     from meterkit.accounts.accounts import Accounts
     from meterkit.accounts.inbox import Inbox
+    from meterkit.accounts.period_edges import PeriodEdges
     from meterkit.accounts.period_usage import UsageByPeriod
     from meterkit.governance.governor import Governor
     from meterkit.ledger.database import Database
@@ -47,9 +48,6 @@ STOP_SECONDS = 1.5
 
 LAST_REPORT_SECONDS = 5.0
 """How long an exit waits for the report of the open hour after that, if ``report_on_close=`` asks for it."""
-
-BOUNDARIES_SECONDS = 60.0
-"""Interval at which the billing periods that end within the hour are read."""
 
 CHORES_SECONDS = 3600.0
 """Interval at which old records are deleted, and linked companies and past billing periods are read."""
@@ -99,6 +97,8 @@ class ProcessRuntime:
         self._opening = threads.rlock()
         self._flushing_thread: int | None = None
         self._database: Database | None = None
+        self._period_edges: PeriodEdges | None = None
+        self._begun = float("inf")  # when this process began to count
         self._usage: UsageByPeriod | None = None
         self.stripe_jobs = StripeJobs(
             settings, problems, database=self.database, stop=self._stop, changed=self._wake.ring
@@ -108,11 +108,14 @@ class ProcessRuntime:
         )
         self._notifying = PeriodicTask(self._notify_in_background, "meterkit-notices", settings.flush_interval)
         self._folded: list[str] = []  # generations whose files are removed
-        self._next_chores = self._next_boundaries = time.monotonic()
+        self._next_chores = time.monotonic()
 
     def start(self) -> None:
         """Open the journal and start the flushing thread. The caller holds a lock, and calls `report_trouble` later."""
+        self._begun = self._settings.clock()
         self.journal.open()
+        if self._period_edges is not None:  # flushed before, for what others counted
+            self._period_edges.begin(self.journal.current_id, at=self._begun)
         with suppress(RuntimeError):  # at interpreter shutdown; the next process flushes what is counted now
             self._thread = DaemonThread(self._run, name="meterkit")
 
@@ -250,14 +253,12 @@ class ProcessRuntime:
             return self._usage
 
     def _fold(self) -> None:
+        self._edges().read(self.database())  # before folding: it may be news to what was counted
         self._fold_retired()  # before retiring more: while the ledger fails, generations must not pile up
-        self.journal.rotate()
+        self._rotate()
         self._fold_retired()
         self._fold_orphans()
         self.journal.prepare()
-        if time.monotonic() >= self._next_boundaries:
-            self._next_boundaries = time.monotonic() + BOUNDARIES_SECONDS
-            self._windows.boundaries = self.accounts().boundaries()
         if time.monotonic() >= self._next_chores or self._stop.is_set():
             self._do_chores()
 
@@ -265,21 +266,39 @@ class ProcessRuntime:
         if self._governor is not None:
             self._governor.refresh(self.database(), self.usage(), self.journal)
 
+    def _edges(self) -> PeriodEdges:
+        from meterkit.accounts.period_edges import PeriodEdges
+
+        if self._period_edges is None:
+            self._period_edges = PeriodEdges(self._windows, clock=self._settings.clock)
+            self._period_edges.begin(self.journal.current_id, at=self._begun)
+        return self._period_edges
+
+    def _rotate(self) -> None:
+        edges, before, now = self._edges(), self.journal.current_id, self._settings.clock()
+        edges.note(self.journal.retired_ids)
+        self.journal.rotate()
+        edges.note(self.journal.retired_ids)
+        if self.journal.is_empty or self.journal.current_id != before:
+            edges.begin(self.journal.current_id, at=now)
+
     def _fold_retired(self) -> None:
         from meterkit.ledger.database import UnstorableError
 
+        edges = self._edges()
         for generation in self.journal.retired():
             reservations = None if self._governor is None else self._governor.reservations
             try:
                 self.ledger().fold(
                     generation.id,
-                    intact(generation.cells()),
+                    edges.placed(intact(generation.cells()), since=edges.begun(generation.id)),
                     folded=None if reservations is None else reservations.move,
                     conflict=self._note_conflict,
                 )
             except (UnstorableError, ForeignFileError) as error:
                 self.journal.give_up(generation, str(error))
                 continue
+            edges.forget(generation.id)
             if not generation.is_full:  # the companies of a full one may be invented, and many
                 self.journal.cardinality.remember(company for (_, _, company, _, _), _, _ in generation.cells())
             self.journal.forget(generation)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+
 import pytest
 from followed_account import api, kit, make_following_kit, price, stripe, tell  # noqa: F401 - fixtures
 from signed import snapshot
@@ -37,7 +39,7 @@ def invoices(api, stripe, clock, customer):
 
 def look_again(kit):
     """Let the kit find out which periods end soon, as it does every minute."""
-    kit._supervisor.runtime()._next_boundaries = 0
+    kit._supervisor.runtime()._edges()._next_read = 0
     kit.flush()
 
 
@@ -60,6 +62,68 @@ def test_an_hour_is_split_where_a_period_ends_in_it(kit, api, stripe, clock, cus
 
     assert ([11], [11, 43200]) == (first, second)
     assert {period_end - period_end % HOUR, period_end} == {row.window for row in kit.usage()}
+
+
+def test_a_process_that_has_just_started_splits_the_hour_too(
+    kit, make_following_kit, api, stripe, clock, customer, period_end
+):
+    """A new worker, or a command, counts before it has read where the period ends."""
+    clock.now = period_end - 60
+    kit.record("calls", "acme", 100)
+    kit.flush()
+    clock.now = period_end + 60
+    started = make_following_kit()
+    started.record("calls", "acme", 5)
+    started.flush()
+    clock.now = period_end - period_end % HOUR + HOUR
+    kit.report()
+    first = invoices(api, stripe, clock, customer)
+    clock.advance(31 * DAY)
+    second = invoices(api, stripe, clock, customer)
+
+    assert ([100], [100, 5]) == (first, second)
+
+
+def test_what_was_used_before_a_subscription_is_never_billed(kit, api, stripe, clock, price):
+    """Whoever reaches a limit, subscribes and goes on pays for what follows; the kit need not have looked before."""
+    kit.sync()
+    kit.record("calls", "acme", 50_000)
+    kit.flush()
+    clock.advance(300)
+    customer = api.customers.create({"metadata": {"company": "acme"}}).id
+    api.subscriptions.create({"customer": customer, "items": [{"price": price}]})
+    kit.sync()
+    kit.flush()  # as every few seconds
+    clock.advance(1)
+    kit.record("calls", "acme", 7)
+    kit.flush()
+    clock.advance(10)
+    kit.record("calls", "acme", 3)
+    kit.flush()
+    clock.advance(HOUR)
+    kit.report()
+    clock.advance(32 * DAY)
+
+    assert [10] == invoices(api, stripe, clock, customer)
+
+
+def test_what_is_recorded_for_an_earlier_time_stays_there(kit, make_following_kit, api, stripe, clock, price):
+    """Also if the process began to count after the subscription."""
+    customer = api.customers.create({"metadata": {"company": "acme"}}).id
+    clock.advance(300)
+    before = datetime.fromtimestamp(clock.now - 60, timezone.utc)
+    api.subscriptions.create({"customer": customer, "items": [{"price": price}]})
+    kit.sync()
+    clock.advance(60)
+    started = make_following_kit()
+    started.record("calls", "acme", 9, at=before)
+    started.record("calls", "acme", 1, user="ada")
+    started.flush()
+    clock.advance(HOUR)
+    kit.report()
+    clock.advance(32 * DAY)
+
+    assert [1] == invoices(api, stripe, clock, customer)
 
 
 def test_hours_of_others_are_not_split(kit, clock, customer, period_end):
