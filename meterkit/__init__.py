@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from meterkit.governance.policy import Governance, Known, Quota
     from meterkit.governance.refusal import Block, Refusal
     from meterkit.kit import MeterKit
-    from meterkit.ledger.schema import include_name, metadata
+    from meterkit.ledger.schema import metadata
+    from meterkit.ledger.schema.alembic import include_name
     from meterkit.metering.aggregation import maximum, unique
     from meterkit.metering.context import ExchangeUsage, add_usage, add_value, identify, skip, usage
     from meterkit.metering.exchange import Exchange, Identity
@@ -96,7 +97,8 @@ _NAMES_BY_MODULE = {
     "governance.policy": ("Governance", "Known", "Quota"),
     "governance.refusal": ("Block", "Refusal"),
     "kit": ("MeterKit",),
-    "ledger.schema": ("include_name", "metadata"),
+    "ledger.schema": ("metadata",),
+    "ledger.schema.alembic": ("include_name",),
     "metering.aggregation": ("maximum", "unique"),
     "metering.context": ("ExchangeUsage", "add_usage", "add_value", "identify", "skip", "usage"),
     "metering.exchange": ("Exchange", "Identity"),

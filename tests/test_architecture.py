@@ -20,7 +20,7 @@ NAMES = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix("._
 
 FRAMEWORKS = {"flask", "django", "starlette", "fastapi", "werkzeug", "gunicorn", "uvicorn"}
 FILES_IN_ROOT = 14
-FILES_IN_PACKAGE = range(4, 14)
+FILES_IN_PACKAGE = range(4, 13)
 
 
 def imports_of(path):

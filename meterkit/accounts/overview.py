@@ -13,7 +13,7 @@ from meterkit.core.usage_key import NOBODY
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
 from meterkit.ledger.payers import customer_of
-from meterkit.ledger.quantities import subtracted, sum_of
+from meterkit.ledger.schema.quantities import subtracted, sum_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from meterkit.journal.journal import Journal
 from meterkit.ledger import schema
 from meterkit.ledger.daily_totals import lock_totals
 from meterkit.ledger.database import Database, put
-from meterkit.ledger.quantities import sum_of
+from meterkit.ledger.schema.quantities import sum_of
 from meterkit.metering.exchange import Exchange
 
 

@@ -10,7 +10,7 @@ from meterkit.core.usage_key import CAPPED, NOBODY
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
 from meterkit.ledger.payers import is_customer
-from meterkit.ledger.quantities import subtracted, sum_of
+from meterkit.ledger.schema.quantities import subtracted, sum_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from meterkit.core.threads import yielding
 from meterkit.ledger.database import insert_into
-from meterkit.ledger.quantities import Quantity, added, is_stored_as_it_is, stored
+from meterkit.ledger.schema.quantities import Quantity, added, is_stored_as_it_is, stored
 
 BATCH = 500
 """Ids or rows per statement: far below the number of parameters that either database allows."""

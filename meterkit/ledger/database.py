@@ -19,9 +19,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from meterkit.core import threads
 from meterkit.core.filesystem import identity_of, make_private_directory, make_private_file, network_type
 from meterkit.errors import LedgerError
-from meterkit.ledger.migrations import prepare
 from meterkit.ledger.payers import CUSTOMER_IDS
-from meterkit.ledger.quantities import register
+from meterkit.ledger.schema.migrations import prepare
+from meterkit.ledger.schema.quantities import register
 
 PATIENCE = 5.0
 """Seconds to wait for a connection, and for a lock on rows or on the SQLite file."""

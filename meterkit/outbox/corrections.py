@@ -22,7 +22,7 @@ from meterkit.ledger import actions, schema
 from meterkit.ledger.daily_totals import add_totals
 from meterkit.ledger.database import Database
 from meterkit.ledger.lease import Lease, hold
-from meterkit.ledger.quantities import literal, subtracted, sum_of
+from meterkit.ledger.schema.quantities import literal, subtracted, sum_of
 from meterkit.outbox.reports import Report
 
 

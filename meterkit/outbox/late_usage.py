@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from meterkit.errors import ConfigurationError
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
-from meterkit.ledger.quantities import sum_of
+from meterkit.ledger.schema.quantities import sum_of
 from meterkit.metering.meter import Meter
 from meterkit.outbox.reports import COLUMNS, Report, State, report_of
 from meterkit.pricing.price import EXACT, Price

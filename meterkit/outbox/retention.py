@@ -20,7 +20,7 @@ from meterkit.ledger import schema
 from meterkit.ledger.bulk import BATCH
 from meterkit.ledger.database import Database
 from meterkit.ledger.lease import Lease, hold
-from meterkit.ledger.quantities import literal, subtracted, sum_of
+from meterkit.ledger.schema.quantities import literal, subtracted, sum_of
 
 PAUSE_SECONDS = 0.05
 """Seconds between two transactions."""

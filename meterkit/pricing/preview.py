@@ -14,7 +14,7 @@ from meterkit.errors import ConfigurationError
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
 from meterkit.ledger.payers import payer_of
-from meterkit.ledger.quantities import subtracted, sum_of
+from meterkit.ledger.schema.quantities import subtracted, sum_of
 from meterkit.metering.meter import Meter
 from meterkit.pricing.price import EXACT, Line
 from meterkit.pricing.stripe_price import price_of

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
-from meterkit.ledger.quantities import sum_of
+from meterkit.ledger.schema.quantities import sum_of
 from meterkit.metering.meter import Meter
 from meterkit.pricing.cost import CostCalculator, cost_of
 from meterkit.pricing.price import Price

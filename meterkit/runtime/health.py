@@ -12,7 +12,7 @@ from meterkit.core.validation import OLDEST_SECONDS
 from meterkit.errors import LedgerError
 from meterkit.ledger.books import Books
 from meterkit.ledger.books import books as read_books
-from meterkit.ledger.migrations import COPIED, copied_at
+from meterkit.ledger.schema.migrations import COPIED, copied_at
 from meterkit.metering.context import outside
 from meterkit.outbox.corrections import Corrections
 from meterkit.outbox.late_usage import late_reports

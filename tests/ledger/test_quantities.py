@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from meterkit import Governance, Meter, Price, Quota
 from meterkit.core.validation import MAX_QUANTITY
-from meterkit.ledger import quantities
 from meterkit.ledger.bulk import add_to
-from meterkit.ledger.quantities import Quantity, added, subtracted, sum_of
+from meterkit.ledger.schema import quantities
+from meterkit.ledger.schema.quantities import Quantity, added, subtracted, sum_of
 
 TIMES = 9_300
 HUGE = TIMES * MAX_QUANTITY

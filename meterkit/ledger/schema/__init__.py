@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -18,10 +16,10 @@ from sqlalchemy import (
     text,
 )
 
-from meterkit.ledger.quantities import Quantity
+from meterkit.ledger.schema.quantities import Quantity
 
 VERSION = 6
-"""Schema version. A ledger with a higher one is refused; `meterkit.ledger.migrations` upgrades a lower one in place."""
+"""Schema version. A ledger with a higher one is refused; `meterkit.ledger.schema.migrations` upgrades lower ones."""
 
 PREFIX = "meterkit_"
 """Prefix of every table and index, because the application may have its own ``accounts`` in the same database."""
@@ -35,25 +33,6 @@ The tables of the ledger, which meterkit creates and upgrades itself.
 
 For tools that compare a database with what it should contain; not to read or write usage.
 """
-
-
-def include_name(name: str | None, kind: str, parent_names: Mapping[str, str | None]) -> bool:  # noqa: ARG001
-    """
-    Return whether Alembic should compare something in the database with the application's tables.
-
-    Pass it to ``context.configure(include_name=...)``: otherwise, ``alembic revision --autogenerate`` would drop the
-    ledger's tables, which the application does not define.
-
-    Args:
-        name: Name of what Alembic has found.
-        kind: ``table``, ``column``, ``index`` and so on.
-        parent_names: Names of the schema and the table that it belongs to.
-
-    Returns:
-        False for a table of the ledger.
-    """
-    return kind != "table" or not (name or "").startswith(PREFIX)
-
 
 _UNREPORTED = text("quantity <> reported")
 _REPORTED = text("quantity = reported")

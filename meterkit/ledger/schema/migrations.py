@@ -17,7 +17,7 @@ from sqlalchemy.dialects import sqlite
 from meterkit.core.filesystem import is_same_file
 from meterkit.errors import LedgerError
 from meterkit.ledger import schema
-from meterkit.ledger.quantities import subtracted, sum_of
+from meterkit.ledger.schema.quantities import subtracted, sum_of
 
 log = logging.getLogger("meterkit")
 
@@ -284,4 +284,4 @@ _STEPS_OF_POSTGRESQL = {
         ),
     ],
 }
-"""Further statements for PostgreSQL: SQLite's integer columns store what `meterkit.ledger.quantities` puts there."""
+"""Further statements for PostgreSQL. SQLite's integer columns take what `meterkit.ledger.schema.quantities` stores."""
