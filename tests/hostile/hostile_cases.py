@@ -86,7 +86,7 @@ HEADERS = {
     "length, twice": b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
     "length, digits": b"Content-Length: 99999999999999999999999",
     "preflight": b"Origin: http://evil\r\nAccess-Control-Request-Method: POST",
-    "upgrade": b"Connection: Upgrade\r\nUpgrade: h2c",
+    "upgrade": b"Upgrade: odd/2",
     "host twice": b"Host: evil",
     "long cookie": b"Cookie: " + b"a=b; " * 500,
     "odd value": b"X-Odd: \xff\xfe\xc3\xa9",

@@ -24,9 +24,9 @@ def main(server: str, listener: socket.socket) -> None:
 
         waitress.serve(wsgi, sockets=[listener])
     elif server == "werkzeug":
-        from werkzeug.serving import run_simple
+        from werkzeug.serving import make_server
 
-        run_simple("127.0.0.1", listener.getsockname()[1], wsgi, threaded=True)
+        make_server(*listener.getsockname(), wsgi, threaded=True, fd=listener.fileno()).serve_forever()
     else:
         from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
