@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import suppress
 from traceback import walk_tb
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -17,6 +18,7 @@ from meterkit.adapters.bridges import crosses_bridge
 from meterkit.adapters.starlette_routes import Templates
 from meterkit.core.responses import WARNING, Response
 from meterkit.core.threads import in_thread
+from meterkit.errors import LedgerError
 from meterkit.metering.delivered_bytes import size_of_file
 from meterkit.metering.exchange import UNREAD, Exchange
 from meterkit.metering.recorder import MARK, Recorder, recorder_of
@@ -179,6 +181,7 @@ class MeterMiddleware:
         self._checks_first = self._governor is not None or self._page is not None
         self._reads_requests = self.recorder.reads_requests
         self.templates = Templates()
+        self._lifespans = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: C901, PLR0912 - calls cost time
         """Serve one connection."""
@@ -263,9 +266,16 @@ class MeterMiddleware:
         return response, send if exchange.warning is None else _warning(send, exchange.warning)
 
     def _closing(self, send: Send) -> Send:
+        self._lifespans += 1
+        ends_process = self._lifespans == 1  # Mangum, on AWS Lambda, runs a lifespan around each invocation
+
         async def closing_send(message: Message) -> None:
             if message["type"] in ("lifespan.shutdown.complete", "lifespan.shutdown.failed"):
-                self._kit.close()  # some servers then end by a signal, and no exit hook runs
+                if ends_process:
+                    self._kit.close()  # some servers then end by a signal, and no exit hook runs
+                else:
+                    with suppress(LedgerError):  # the next flush reports it
+                        self._kit.flush()
             await send(message)
 
         return closing_send

@@ -65,6 +65,8 @@ def explain(
     """
     Return the billing periods between *start* and *end*, oldest first, and last what is on no invoice yet.
 
+    A period that overlaps the range is explained as a whole, because its invoice is.
+
     Args:
         database: Database of the ledger.
         client: Client of stripe-python; None to omit the invoices' lines.
@@ -79,18 +81,24 @@ def explain(
     accounts = Accounts(database, clock=lambda: end)
     customer = accounts.customer_of(company)
     found = [Explanation(each) for each in accounts.invoices(customer, start, end)] if customer else []
-    rest = Explanation(None)
+    rest, beyond = Explanation(None), Explanation(None)
+    periods = [each.invoice for each in found if each.invoice is not None]
+    first = min([start, *(each.period_start for each in periods)])
+    last = max([end, *(each.period_end for each in periods)])
+
+    def at(moment: int) -> Explanation:
+        return _at(found, rest if start <= moment < end else beyond, moment)
+
     usage: dict[int, list[Usage]] = {}
-    for row in Ledger(database, clock=lambda: end).usage(company=company, meter=meter, since=start - HOUR, until=end):
+    for row in Ledger(database, clock=lambda: end).usage(company=company, meter=meter, since=first - HOUR, until=last):
         usage.setdefault(row.window, []).append(row)
-    for report in Reports(database).of(company, meter, start, end):
-        _at(found, rest, report.timestamp).events.append(Event(report, tuple(usage.get(report.window, ()))))
+    for report in Reports(database).of(company, meter, first, last):
+        at(report.timestamp).events.append(Event(report, tuple(usage.get(report.window, ()))))
     for window, rows in usage.items():
-        waiting = [row for row in rows if row.quantity != row.reported]
-        _at(found, rest, window).unreported.extend(waiting)
+        at(window).unreported.extend(row for row in rows if row.quantity != row.reported)
     for correction in Corrections(database, clock=lambda: end).corrections():
-        if (correction.company, correction.meter) == (company, meter) and start <= correction.window < end:
-            _at(found, rest, correction.window).corrections.append(correction)
+        if (correction.company, correction.meter) == (company, meter) and first <= correction.window < last:
+            at(correction.window).corrections.append(correction)
     if client is not None:
         _add_lines(client, found)
     return [*found, *([rest] if rest.events or rest.unreported or rest.corrections else [])]

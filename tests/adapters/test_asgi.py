@@ -296,6 +296,32 @@ def test_the_kit_is_closed_before_the_app_says_that_it_has_shut_down(
     assert [{"type": "lifespan.startup.complete"}, "kit closed", {"type": end}] == log
 
 
+def test_a_lifespan_around_each_invocation(make_kit: Callable[..., MeterKit], monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    As Mangum runs it on AWS Lambda: each leaves nothing in the journal, and only the first ends the kit.
+    """
+    kit, log = make_kit(), []
+    close = kit.close
+
+    def noted_close() -> None:
+        log.append("closed")
+        close()
+
+    monkeypatch.setattr(kit, "close", noted_close)
+    app = MeterMiddleware(sending({"type": "lifespan.startup.complete"}, {"type": "lifespan.shutdown.complete"}), kit)
+
+    async def send(_: Any) -> None:
+        pass
+
+    for _ in range(3):
+        kit.record("calls", "acme")
+        asyncio.run(app({"type": "lifespan"}, None, send))  # type: ignore[arg-type]
+        log.append(kit.health()["books"]["calls"]["journal"])
+
+    assert ["closed", 0, 0, 0] == log
+    assert [3] == [row.quantity for row in kit.usage()]
+
+
 def test_nothing_outlives_the_request(kit: MeterKit) -> None:
     """
     The middleware keeps no request, and leaves no cycle to the garbage collector.

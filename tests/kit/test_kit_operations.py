@@ -89,6 +89,25 @@ def test_a_correction(subscribed, stripe, clock):
     assert [""] == [each.error for each in explained]
 
 
+@pytest.mark.parametrize("month", ["2026-03", "2026-04"])
+def test_an_invoice_of_two_months_is_explained_as_a_whole(subscribed, stripe, clock, month):
+    """The period begins at noon of 1 March and ends at noon of 1 April."""
+    clock.advance(19 * 24 * HOUR)
+    subscribed.record(SCORES, "acme", 100)
+    clock.advance(11 * 24 * HOUR + 22 * HOUR)  # 1 April, ten past ten
+    subscribed.record(SCORES, "acme", 50)
+    clock.advance(HOUR)
+    subscribed.report()
+    clock.advance(3 * HOUR)
+    subscribed.sync()
+
+    explained = subscribed.explain("acme", SCORES, month=month)
+
+    events = {each.invoice.billing_reason: [event.report.quantity for event in each.events] for each in explained}
+    assert [100, 50] == events["subscription_cycle"]
+    assert [""] * len(explained) == [each.error for each in explained]
+
+
 @pytest.mark.parametrize(
     ("meter", "quantity", "at", "complaint"),
     [
