@@ -134,9 +134,10 @@ def kills(session: nox.Session) -> None:
 
 @nox.session
 def hostile(session: nox.Session) -> None:
-    """Hostile requests to all servers and frameworks: nox -s hostile -- -k uwsgi for some of them."""
+    """Hostile requests to all servers and frameworks, and streams that clients leave: nox -s hostile -- -k uwsgi."""
     session.install("-e", ".[test]", "waitress")
-    session.run("pytest", "-m", "", "tests/hostile", *session.posargs)
+    streams = "tests/servers/test_servers_streams.py"
+    session.run("pytest", "-m", "", "tests/hostile", streams, *session.posargs, env={"METERKIT_TEST_THOROUGH": "1"})
 
 
 @nox.session

@@ -12,6 +12,7 @@ import pytest
 from guard import tries
 from served_billing import Billing
 from served_server import GRANIAN, GUNICORN, HYPERCORN, UVICORN, Server
+from thorough import some
 
 from meterkit import Meter, MeterKit
 
@@ -55,7 +56,7 @@ def is_said(truth, companies):
 
 @pytest.mark.parametrize(
     ("name", "app"),
-    [pair if pair in USUAL else pytest.param(*pair, marks=pytest.mark.long) for pair in PAIRS],
+    some(USUAL, among=PAIRS),
     ids=lambda each: each,
 )
 def test_each_company_has_what_its_streams_said(name, app, tmp_path):
