@@ -20,12 +20,11 @@ from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
 from meterkit.adapters.bridges import crosses_bridge
-from meterkit.adapters.counted_input import CountedInput, longest_body
 from meterkit.adapters.django_body import AsyncDjangoBody, DjangoBody
 from meterkit.adapters.django_routes import routes_in
 from meterkit.adapters.file_length import rest_of_file
 from meterkit.adapters.wsgi_headers import EnvironHeaders
-from meterkit.adapters.wsgi_input import read_input
+from meterkit.adapters.wsgi_input import CountedInput, longest_body, read_input
 from meterkit.core.responses import WARNING, Response
 from meterkit.core.threads import in_thread
 from meterkit.core.usage_key import both_of

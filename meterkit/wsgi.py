@@ -10,11 +10,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from meterkit.adapters.bridges import crosses_bridge
-from meterkit.adapters.counted_input import CountedInput, longest_body
 from meterkit.adapters.wsgi_body import counted, only_piece
 from meterkit.adapters.wsgi_exchange import WSGIExchange
 from meterkit.adapters.wsgi_headers import EnvironHeaders, decoded
-from meterkit.adapters.wsgi_input import read_input
+from meterkit.adapters.wsgi_input import CountedInput, longest_body, read_input
 from meterkit.core.responses import WARNING, Response
 from meterkit.metering.paths import Target
 from meterkit.metering.recorder import MARK, recorder_of

@@ -25,7 +25,7 @@ def test_a_kit_reports_to_it(stripe_sandbox, tmp_path):
         {"display_name": "x", "event_name": "calls", "default_aggregation": {"formula": "sum"}}
     )
     customer = stripe.customers.create({}).id
-    kit = MeterKit(meters=[Meter("calls")], data_dir=tmp_path)
+    kit = MeterKit(meters=[Meter("calls")], customer_ids=True, data_dir=tmp_path)
     kit.record("calls", customer, 3)
     kit.report(include_open=True)
     kit.close()
@@ -44,7 +44,7 @@ def test_its_switches(stripe_sandbox):
 BILLING = """
 from meterkit import Meter, MeterKit
 
-kit = MeterKit(meters=[Meter("calls")], flush_interval=0.01, report_interval=1.0)
+kit = MeterKit(meters=[Meter("calls")], customer_ids=True, flush_interval=0.01, report_interval=1.0)
 """
 
 COUNTED = """

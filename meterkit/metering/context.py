@@ -104,11 +104,14 @@ class ExchangeUsage:
         return None
 
     def _say(self, exchange: Exchange, name: str, said: int | str) -> None:
-        if exchange.say(name, said):
-            return
-        is_known = self._subject is not None or not self._is_late
-        if not is_known or not exchange.owner.recorder.add_late(exchange, name, said, subject=self._subject):
+        if self._subject is None:
+            if self._is_late:
+                return _note_late(exchange, "usage().add()", said)
+            if exchange.say(name, said):
+                return None
+        if not exchange.owner.recorder.add_late(exchange, name, said, subject=self._subject):
             _note_late(exchange, "usage().add()", said)
+        return None
 
 
 def usage() -> ExchangeUsage:
@@ -187,11 +190,9 @@ def skip() -> None:
 
 def _say(exchange: Exchange, call: str, name: str, said: int | str) -> None:
     """Add to the exchange of this context while it is open: afterwards, the context may be that of a shared task."""
-    if exchange.say(name, said):
-        return
     if exchange.closed:
         _note_late(exchange, call, said)
-    else:
+    elif not exchange.say(name, said):
         exchange.owner.recorder.add_late(exchange, name, said, subject=None)
 
 

@@ -87,6 +87,7 @@ class Evaluator:
         observing = [meter for meter in match.observing if self._when_holds(meter, exchange)]
         counted = [(meter, quantity) for meter in adding if (quantity := self._quantity(meter, exchange))]
         later = [meter for meter in (*adding, *observing) if meter.added_name is not None] if exchange.touched else []
+        subject: Subject = NOBODY
         if counted or observing or later:
             subject = self._identity.subject(exchange, quiet=not (counted or observing))
             company, user = both_of(subject)
@@ -94,6 +95,7 @@ class Evaluator:
                 self._put(counted, company, user)
             for meter in observing:
                 self._observe(meter, exchange, company, user)
+        if exchange.touched:
             exchange.settled = Settled(subject, tuple(later))
 
     def settle(self, exchange: Exchange, match: Match) -> Settled:

@@ -302,9 +302,10 @@ class Exchange:
         return lock
 
     def say(self, name: str, said: int | str) -> bool:
-        """Add a quantity or a value from the view, in any thread; return False if it must be counted by itself."""
+        """Add a quantity or a value from the view, in any thread; return False if that must be counted by itself."""
         with self.touch():
-            if self.closed or self.counts_at_once:
+            # Closed, but not settled: whoever counts it waits for the lock, and will find this.
+            if self.settled is not None or self.counts_at_once:
                 return False
             entries: list[tuple[str, int | str]] = self.__dict__.setdefault("said", [])
             entries.append((name, said))

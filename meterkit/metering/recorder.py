@@ -20,7 +20,7 @@ from meterkit.metering.exchange import NO_HEADERS, Exchange, Identity
 from meterkit.metering.identification import Identify, IdentityResolver
 from meterkit.metering.matching import Match, MeterMatcher
 from meterkit.metering.meter import Meter
-from meterkit.metering.route_check import RouteCheck
+from meterkit.metering.unmatched import RouteCheck
 
 MARK = "meterkit.exchange"
 """Key in an environ or scope under which the outermost middleware stores its exchange."""

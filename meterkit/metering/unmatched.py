@@ -1,5 +1,5 @@
 """
-Count the successes that no meter matched, and warn where a ``path=`` seems to be misspelled.
+Count the successes that no meter matched, and warn where a ``path=`` or a ``route=`` seems to be misspelled.
 
 An app may have free paths, so most of them are information; but without it, a ``path=`` that matches nothing, or a
 client that has found a free way to a view, would go unnoticed.
@@ -26,6 +26,9 @@ OTHERS = "(others)"
 
 PATIENCE = 1000
 """Successes that no meter matched before a ``path=`` that has matched nothing is reported."""
+
+MAX_WITHOUT_ROUTE = 100
+"""Successful exchanges without a template before an app that has templates is reported as not publishing them."""
 
 
 class Unmatched:
@@ -131,3 +134,63 @@ def _nearly(meter: Meter) -> Callable[[Exchange], bool]:
 def _without_prefixes(path: str) -> Iterable[str]:
     segments = path.split("/")
     return ("/" + "/".join(segments[start:]) for start in range(1, min(len(segments), DEEPEST + 1)))
+
+
+class RouteCheck:
+    """
+    Compares the ``route=`` of meters with the templates that the app publishes, during its first exchanges.
+
+    Args:
+        meters: Meters of the kit; those without ``route=`` are ignored.
+        problems: Collector of the warnings.
+
+    Attributes:
+        active: Whether `check` still has something to find out.
+    """
+
+    def __init__(self, meters: Iterable[Meter], problems: Problems) -> None:
+        self._meters = [meter for meter in meters if meter.route is not None]
+        self._problems = problems
+        self._compared = False
+        self._without = 0
+        self.active = bool(self._meters)
+
+    def check(self, exchange: Exchange) -> None:
+        """Warn if this exchange shows that a meter can never match; call it while `active`."""
+        if not self._compared:
+            known = exchange.known_routes()
+            if known is not None:
+                self._compared = True
+                self._compare({"/" + route.lstrip("/") for route in known})
+        if exchange.route is not None:
+            self.active = False  # templates are published
+        elif 200 <= exchange.status < 300:
+            self._without += 1
+            # An app with templates may respond without one: static files, a health check in a middleware.
+            if self._without >= (MAX_WITHOUT_ROUTE if self._compared else 1):
+                self.active = False
+                self._warn_missing()
+
+    def _compare(self, known: set[str]) -> None:
+        import difflib
+
+        unknown = []
+        for meter in self._meters:
+            if meter.route not in known:
+                close = difflib.get_close_matches(str(meter.route), known, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(sorted(known)[:10])}"
+                unknown.append(f"{meter}: the app has no route {meter.route!r}, so it counts nothing; {hint}")
+        if unknown:  # in one warning, because only the first of each reason is logged
+            self._warn("route_unknown", "\n".join(unknown))
+
+    def _warn_missing(self) -> None:
+        names = ", ".join(meter.name for meter in self._meters)
+        self._warn(
+            "route_missing",
+            f"the meters {names} have route=, but this app publishes no route templates, so they count nothing. "
+            "Use path=, or the middleware for your framework (meterkit.flask, meterkit.django, or meterkit.asgi with "
+            "starlette 1.7 or newer)",
+        )
+
+    def _warn(self, reason: str, message: str) -> None:
+        self._problems.note(reason, message, level=logging.ERROR)

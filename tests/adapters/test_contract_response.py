@@ -126,7 +126,7 @@ def test_metering_that_fails_changes_nothing(
         monkeypatch.setattr(kit._supervisor, "count", fail)
     app = stack.make(kit)
     if mistake == "routes":
-        monkeypatch.setattr("meterkit.metering.route_check.RouteCheck.check", fail)
+        monkeypatch.setattr("meterkit.metering.unmatched.RouteCheck.check", fail)
     if mistake == "length":
         monkeypatch.setattr("meterkit.metering.recorder.Recorder._complete_at", fail)
 

@@ -96,7 +96,7 @@ def test_templates_that_are_there_but_never_published(make_kit: MakeKit, monkeyp
         async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
             await self.app({**scope}, receive, send)
 
-    monkeypatch.setattr("meterkit.metering.route_check.MAX_WITHOUT_ROUTE", 3)
+    monkeypatch.setattr("meterkit.metering.unmatched.MAX_WITHOUT_ROUTE", 3)
     kit = make_kit(Meter("calls", route="/layered/x"))
     app = starlette_shop()
     app.add_middleware(Copying)

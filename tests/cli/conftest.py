@@ -18,7 +18,7 @@ METERS = [Meter("credit_scores"), Meter("egress")]
 BILLING = f"""
 from meterkit import Meter, MeterKit
 
-kit = MeterKit(meters=[Meter("credit_scores"), Meter("egress")], clock=lambda: {NOON + 600})
+kit = MeterKit(meters=[Meter("credit_scores"), Meter("egress")], customer_ids=True, clock=lambda: {NOON + 600})
 """
 
 

@@ -57,7 +57,7 @@ def test_filters_of_a_meter_for_record_only(options):
 def test_a_quota_that_would_block_nothing(make_kit):
     """No request counts for the meter, so none would be blocked."""
     with pytest.raises(ConfigurationError, match="use check= to block requests by what was recorded"):
-        make_kit(JOBS, governance=Governance(quotas=[Quota(JOBS, 10)]))
+        make_kit(JOBS, identify=lambda _: "acme", governance=Governance(quotas=[Quota(JOBS, 10)]))
 
 
 @pytest.mark.parametrize(

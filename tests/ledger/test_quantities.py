@@ -27,7 +27,9 @@ PRICES = [Price.per_unit(CALLS, "0.000001")]
 def test_a_company_with_more_than_64_bits_stops_nobody(make_kit, clock):
     """All figures are exact, in whatever way they are asked for, and those of the others are reported on."""
     assert HUGE > 2**63
-    kit = make_kit(CALLS, prices=PRICES, governance=Governance(quotas=[Quota(CALLS, MAX_QUANTITY)]))
+    kit = make_kit(
+        CALLS, prices=PRICES, identify=lambda _: None, governance=Governance(quotas=[Quota(CALLS, MAX_QUANTITY)])
+    )
     for _ in range(TIMES):
         kit.record("calls", "evil", MAX_QUANTITY)
     kit.record("calls", "evil", 7, user="anna")

@@ -118,6 +118,7 @@ def test_a_process_that_ends_reports(stripe, customer, tmp_path):
     script = UNHURRIED + (
         "import sys; from meterkit import Meter, MeterKit\n"
         "kit = MeterKit(meters=[Meter('calls')], data_dir=sys.argv[1], stripe_key=sys.argv[2], stripe_base=sys.argv[3],"
+        " customer_ids=True,"
         " report_on_close=True, clock=lambda: 1_772_367_000)\n"
         "kit.record('calls', sys.argv[4], 5)"
     )

@@ -20,6 +20,7 @@ database.PATIENCE = database.HURRY = process.STOP_SECONDS = exit_hooks.LAST_SECO
 kit = MeterKit(
     meters=[Meter("calls", path="/")],
     identify=lambda exchange: exchange.headers.get("x-company"),
+    customer_ids=True,
     flush_interval=3600.0,  # what is counted is in the journal alone, until the end
 )
 

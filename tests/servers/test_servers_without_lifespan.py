@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from served_billing import Billing
@@ -29,7 +30,8 @@ class BillingElsewhere(Billing):
         return f"sqlite:///{self.data_dir.parent / 'elsewhere.sqlite'}"
 
     def _kit(self, **options: object) -> MeterKit:
-        return MeterKit(meters=[Meter("calls")], data_dir=self.data_dir, ledger=self.ledger_url, **options)  # type: ignore[arg-type]
+        about: Any = {"data_dir": self.data_dir, "ledger": self.ledger_url, "customer_ids": True, **options}
+        return MeterKit(meters=[Meter("calls")], **about)
 
 
 def _django(command: list[str]) -> list[str]:

@@ -6,7 +6,7 @@ import pytest
 from plain_exchange import PlainExchange, serve
 
 from meterkit import Meter
-from meterkit.metering.route_check import MAX_WITHOUT_ROUTE
+from meterkit.metering.unmatched import MAX_WITHOUT_ROUTE
 
 ROUTES = ["/items/{id}", "/users"]
 
