@@ -122,6 +122,7 @@ def test_it_loads_nothing_before_it_is_asked_for(tmp_path):
     assert "[]\n" == done.stdout
 
 
+@pytest.mark.long
 def test_each_test_begins_with_nothing(project):
     """The application's own kit counts into a fresh ledger for each test, in the second run as well."""
     (project / "test_it.py").write_text(COUNTED.replace("CUSTOMER", "acme"))
@@ -233,6 +234,7 @@ def test_a_live_account_on_demand(project, live):
     assert 7 == live.usage("calls", live.who)
 
 
+@pytest.mark.long
 def test_the_sandbox_takes_over_kits_that_exist(project, live):
     """The application's own kit reports to the fixture's sandbox, test by test; the live account sees nothing."""
     (project / "test_it.py").write_text(

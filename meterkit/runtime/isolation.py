@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -159,5 +160,6 @@ def _change(change: Callable[[], object]) -> None:
             kit.reset()
 
 
+@lru_cache(maxsize=1024)  # asked for each kit that exists, before and after each test
 def _real(path: Path) -> Path:
     return Path(os.path.realpath(path))

@@ -7,6 +7,8 @@ import re
 import pytest
 from thorough import first
 
+pytestmark = pytest.mark.long
+
 TORN = r"The rest of its usage is lost"
 COMPANIES = ["anna", "bert", "carl", "dora"]
 

@@ -16,6 +16,8 @@ from plain_exchange import counted
 from meterkit import Meter
 from meterkit.wsgi import MeterMiddleware
 
+pytestmark = pytest.mark.long
+
 
 class OneChunk(socketserver.StreamRequestHandler):
     """Takes the first chunk of a body, sends it, and forgets the body: it asks for no more, and closes nothing."""

@@ -85,6 +85,7 @@ def dammed(make_kit, tmp_path, monkeypatch):
     lock.close()
 
 
+@pytest.mark.long
 def test_when_nothing_flows_off_the_unknown_are_counted_together(dammed):
     """Known companies exactly, their users together; what is capped is counted, and named with the cure."""
     kit, lock = dammed

@@ -15,6 +15,7 @@ import pytest
 from plain_exchange import counted
 
 pytestmark = [
+    pytest.mark.long,
     # The very thing under test: a server that forks while a thread of ours runs.
     pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning"),
     pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks on this system"),

@@ -16,6 +16,8 @@ from thorough import some
 import meterkit
 from meterkit.journal.journal import Journal
 
+pytestmark = pytest.mark.long
+
 PACKAGE = str(Path(meterkit.__file__).parent)
 
 

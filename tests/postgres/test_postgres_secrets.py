@@ -14,6 +14,8 @@ from real_postgres import free_port
 
 from meterkit import LedgerError, MeterKitError
 
+pytestmark = pytest.mark.long
+
 PASSWORD = "hush/hush@night:42?"
 SECRETS = [PASSWORD, quote_plus(PASSWORD), "hush"]
 

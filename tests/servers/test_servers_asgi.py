@@ -38,6 +38,7 @@ def test_uvicorn(number, workers, lifespan, tmp_path):
 
 @STOPS
 @WORKERS
+@pytest.mark.long
 def test_hypercorn(number, workers, tmp_path):
     """hypercorn, which serves from children in any case, loses and doubles nothing."""
     check(HYPERCORN, workers, number, tmp_path, "hypercorn")
@@ -45,6 +46,7 @@ def test_hypercorn(number, workers, tmp_path):
 
 @STOPS
 @WORKERS
+@pytest.mark.long
 def test_granian(number, workers, tmp_path):
     """granian, whose loop is not Python's, loses and doubles nothing."""
     check(GRANIAN, workers, number, tmp_path, "granian")
