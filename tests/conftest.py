@@ -106,26 +106,6 @@ def _tables_are_written_once(tables_of_sqlite, monkeypatch):
     monkeypatch.setattr(sa.MetaData, "create_all", create)
 
 
-@pytest.fixture(scope="session")
-def engine_by_dialect():
-    """The first engine of each kind of database."""
-    return {}
-
-
-@pytest.fixture(autouse=True)
-def _statements_are_compiled_once(engine_by_dialect, monkeypatch):
-    """SQLAlchemy compiles what it has not seen in this engine, with this dialect; each kit of a test has its own."""
-    create_engine = sa.create_engine
-
-    def create(*args, **options):
-        engine = create_engine(*args, **options)
-        first = engine_by_dialect.setdefault((engine.dialect.name, engine.dialect.driver), engine)
-        engine.dialect, engine._compiled_cache = first.dialect, first._compiled_cache
-        return engine
-
-    monkeypatch.setattr(sa, "create_engine", create)
-
-
 def _tables_in(connection):
     """The tables of SQLite that are there already."""
     return connection.exec_driver_sql("SELECT name FROM sqlite_master").fetchall()

@@ -25,7 +25,6 @@ from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
-from thorough import first
 
 import meterkit
 import meterkit.asgi
@@ -228,7 +227,5 @@ STACKS = [
     Stack("fastapi", call_asgi, _asgi(fastapi_app)),
     Stack("asgi", call_asgi, lambda kit: meterkit.asgi.MeterMiddleware(bare_asgi_app, kit) if kit else bare_asgi_app),
 ]
-
-USUAL_FIRST = first([stack for stack in STACKS if stack.name in ("flask", "django-asgi", "fastapi")], among=STACKS)
 
 LEAVING = [(stack, leave) for stack in STACKS if stack.is_async for leave in LEAVES if stack.hears_of(leave)]

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adapter_stacks import USUAL_FIRST, Stack
+from adapter_cases import USUAL_FIRST
+from adapter_stacks import Stack
 from adapter_usage import usage_of
 
 from meterkit import Meter, MeterKit

@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from adapter_stacks import USUAL_FIRST, Stack
+from adapter_cases import USUAL_FIRST
+from adapter_stacks import Stack
 from adapter_usage import usage_of
 
 from meterkit import Meter, MeterKit

@@ -421,6 +421,7 @@ def test_a_refusal_of_ones_own(govern):
     exchange = PlainExchange("GET", "/calls")
     exchange.publish(kit)
     answer = kit.governor.check(exchange)
+    kit.recorder.refuse(exchange)
 
     assert (403, "text/html; charset=utf-8", "a<b>") == (
         answer.status, dict(answer.headers)["Content-Type"], dict(answer.headers)["X-Who"],

@@ -159,7 +159,7 @@ def test_a_handle_that_is_taken_too_late(tokens):
     """
     A task that one request started may serve all others, as an MCP session's does: it must say for whom it counts.
     """
-    stale = contextvars.copy_context()
+    stale = contextvars.Context()
     stale.run(serve, tokens)
     usage = stale.run(meterkit.usage)
 

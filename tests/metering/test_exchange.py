@@ -173,7 +173,7 @@ def test_outside_an_exchange(call, caplog):
 
 def test_after_the_response(tokens):
     """What a background task says after the last byte is too late, and health says what to do instead."""
-    context = contextvars.copy_context()
+    context = contextvars.Context()
     context.run(serve, tokens)
 
     context.run(meterkit.add_usage, "tokens", 5)
