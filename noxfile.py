@@ -87,9 +87,10 @@ def tests(session: nox.Session) -> None:
 def long(session: nox.Session) -> None:
     """What the README's command leaves out: what is marked as long, and longer runs of what that runs shortly."""
     session.install("-e", ".[test]")
-    session.run("pytest", "-m", "long", *session.posargs)
+    more = ["tests/model/test_model.py", "tests/servers/test_kills_of_reporters.py"]
+    session.run("pytest", "-m", "long", *(f"--ignore={each}" for each in more), *session.posargs)
     longer = {"METERKIT_TEST_EXAMPLES": "10", "METERKIT_TEST_KILLS": "25"}
-    session.run("pytest", "tests/model/test_model.py", "tests/servers/test_kills_of_reporters.py", env=longer)
+    session.run("pytest", "-m", "", *more, env=longer)
 
 
 @nox.session(python=PYTHONS[0])

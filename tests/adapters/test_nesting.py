@@ -24,6 +24,8 @@ import meterkit.flask
 import meterkit.wsgi
 from meterkit import ConfigurationError, Meter, MeterKit
 
+pytestmark = pytest.mark.long
+
 Counted = Callable[[], dict[str, int]]
 MakeKit = Callable[..., MeterKit]
 SYNC = [stack for stack in STACKS if not stack.is_async]

@@ -25,6 +25,8 @@ import meterkit.flask
 import meterkit.wsgi
 from meterkit import Governance, Meter, MeterKit, unique
 
+pytestmark = pytest.mark.long
+
 MakeKit = Callable[..., MeterKit]
 SENT = b"twelve bytes"
 HUGE = "999999999999999"

@@ -16,6 +16,8 @@ import meterkit.adapters.starlette_routes
 import meterkit.asgi
 from meterkit import Meter, MeterKit
 
+pytestmark = pytest.mark.long
+
 MakeKit = Callable[..., MeterKit]
 
 

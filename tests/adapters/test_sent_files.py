@@ -25,6 +25,8 @@ import meterkit.flask
 import meterkit.wsgi
 from meterkit import Meter, MeterKit
 
+pytestmark = pytest.mark.long
+
 MakeKit = Callable[..., MeterKit]
 CONTENT = b"x" * 1000
 

@@ -9,6 +9,8 @@ import pytest
 from cli_shell import data_of, meterkit
 from fake_clock import NOON
 
+pytestmark = pytest.mark.long
+
 HOUR = 3600
 HEAD = "meter,company,quantity,at,user\n"
 ROWS = (

@@ -19,6 +19,8 @@ from meterkit.cli import parser
 from meterkit.ledger import actions, schema
 from meterkit.ledger.database import Database, put
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.usefixtures("without_rich")
 @pytest.mark.parametrize("verb", ["usage", "report", "health"])

@@ -21,6 +21,8 @@ from model_world import World
 from model_zygote import NO_PLAN
 from real_postgres import RealPostgres
 
+pytestmark = pytest.mark.long
+
 EXAMPLES = int(os.environ.get("METERKIT_TEST_EXAMPLES", "3"))
 STORY = 25
 """Steps."""

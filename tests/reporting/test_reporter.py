@@ -379,6 +379,7 @@ def use(kit, clock, customers):
     clock.advance(HOUR)
 
 
+@pytest.mark.long
 def test_many_customers_are_reported_side_by_side(kit, stripe, customers, clock, monkeypatch):
     """Two requests are under way at the same time, once all went well for a while."""
     monkeypatch.setattr(worker_pool, "MOST_COMPUTING", 1e9)  # as with a Stripe that is far away
@@ -417,6 +418,7 @@ def test_two_events_of_a_customer_are_never_under_way_at_once(kit, stripe, custo
         assert (180, sorted(of_hours)) == (len(of_hours), of_hours)
 
 
+@pytest.mark.long
 def test_a_limiter_is_given_way_to(kit, stripe, customers, clock):
     """Its refusals end no pass as long as others get through."""
     use(kit, clock, customers)
@@ -429,6 +431,7 @@ def test_a_limiter_is_given_way_to(kit, stripe, customers, clock):
     assert [*range(1, 231)] == [stripe.usage("calls", each) for each in customers]
 
 
+@pytest.mark.long
 def test_who_is_down_is_not_asked_for_every_customer(kit, stripe, customers, clock):
     """A few failures in a row are enough to see it."""
     use(kit, clock, customers)
@@ -447,6 +450,7 @@ def test_who_is_down_is_not_asked_for_every_customer(kit, stripe, customers, clo
     assert [*range(1, 231)] == [stripe.usage("calls", each) for each in customers]
 
 
+@pytest.mark.long
 def test_a_bad_event_among_many_is_refused_alone(kit, stripe, customers, clock):
     """The others of its portion are billed."""
     use(kit, clock, [*customers[:120], "cus_gone", *customers[120:]])
@@ -483,6 +487,7 @@ def test_what_nobody_thought_of_is_raised_and_bills_nothing_twice(kit, stripe, c
     assert books["sent"] == books["counted"] == sum(range(1, 231))
 
 
+@pytest.mark.long
 def test_a_report_that_is_killed_amidst_many(kit, stripe, customers, clock, tmp_path):
     """Its portion is sent again, under the same identifiers; what had not been sent is not in doubt for that."""
     use(kit, clock, customers)

@@ -15,7 +15,7 @@ from meterkit import Meter
 from meterkit.sandbox import Sandbox
 from meterkit.stripe_api import event_summaries, retry
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("impatient")]
 
 HOUR = 3600
 DAY = 24 * HOUR

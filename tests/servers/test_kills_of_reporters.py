@@ -25,6 +25,8 @@ from served_server import PYTHONPATH
 
 from meterkit.sandbox import Sandbox
 
+pytestmark = pytest.mark.long
+
 KILLS = int(os.environ.get("METERKIT_TEST_KILLS", "6"))
 SEED = int(os.environ.get("METERKIT_TEST_SEED", random.randrange(2**32)))
 AFTER_A_LEASE = 61

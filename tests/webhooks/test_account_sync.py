@@ -15,6 +15,8 @@ from signed import SECRET, snapshot
 from meterkit import Meter, UsageError, Webhook
 from meterkit.sandbox import Sandbox
 
+pytestmark = pytest.mark.long
+
 DAY = 24 * 3600
 KEPT = ("customers", "subscriptions", "items", "invoices", "accounts")
 
