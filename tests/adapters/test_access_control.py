@@ -21,6 +21,8 @@ from meterkit.sandbox import Sandbox
 sys.path.insert(0, str(Path(__file__).parents[1] / "webhooks"))
 from signed import SECRET, body_of, signature_of
 
+pytestmark = pytest.mark.long
+
 DAY = 24 * 3600
 STREAMED = Meter("streamed", path="/stream")
 WHOLE = Meter("whole", path="/whole")

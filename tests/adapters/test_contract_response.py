@@ -13,6 +13,8 @@ from adapter_usage import DJANGO_LEAVES_ITS_FILE
 
 from meterkit import Meter, MeterKit
 
+pytestmark = pytest.mark.long
+
 PATHS = ["whole", "stream", "sized", "nothing", "unchanged", "boom", "break", "named", "skipped", "a/b/not-there"]
 SYNC = [stack for stack in STACKS if not stack.is_async]
 

@@ -24,6 +24,8 @@ from meterkit import Meter, MeterKit
 sys.path.insert(0, str(Path(__file__).parents[1] / "webhooks"))
 from signed import body_of, signature_of, snapshot
 
+pytestmark = pytest.mark.long
+
 HERE = Path(__file__).parent
 READY = re.compile(r"(?:Listening at: |running on )http://127\.0\.0\.1:(\d+)")
 

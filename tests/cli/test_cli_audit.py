@@ -9,6 +9,8 @@ from fake_clock import NOON
 
 from meterkit.stripe_api.transport import HTTPXClient
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def api(stripe):

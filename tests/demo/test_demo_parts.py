@@ -22,6 +22,8 @@ from meterkit.journal.generation import Generation
 from meterkit.ledger.books import Books
 from meterkit.reporting.reporter import Summary
 
+pytestmark = pytest.mark.long
+
 
 def line(quantity, amount):
     return Line("a line", quantity, Decimal(amount))

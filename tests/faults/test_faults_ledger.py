@@ -11,6 +11,8 @@ from faulty_disk import ledger_of
 from faulty_shop import HOUR, Meanwhile
 from guard import GUARD
 
+pytestmark = pytest.mark.long
+
 RESTORE = r"(?i)restore|put it back|backup"
 
 DAMAGES = {

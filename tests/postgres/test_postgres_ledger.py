@@ -36,6 +36,8 @@ from meterkit.core.validation import MAX_ID_BYTES
 from meterkit.ledger.database import Database
 from meterkit.ledger.lease import LeaseLostError
 
+pytestmark = pytest.mark.long
+
 __all__ = [  # what pytest is to find here
     "accounts",
     "lease",

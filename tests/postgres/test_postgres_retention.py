@@ -11,7 +11,7 @@ __all__ = [  # what pytest is to find here
     "test_what_is_old_goes_and_is_not_billed_again",
 ]
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("impatient")]
 
 
 @pytest.fixture
