@@ -110,6 +110,7 @@ def oldest(session: nox.Session) -> None:
         "model",
         "faults",
         "servers",
+        "hostile",
         "cli",
         "demo",
         "kit/test_kit_*",
