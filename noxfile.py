@@ -86,7 +86,8 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def long(session: nox.Session) -> None:
     """What the README's command leaves out: what is marked as long, and longer runs of what that runs shortly."""
-    session.install("-e", ".[test]")
+    if session.virtualenv.is_sandboxed:  # .ci/run has installed everything, and says --no-venv
+        session.install("-e", ".[test]")
     more = ["tests/model/test_model.py", "tests/servers/test_kills_of_reporters.py"]
     session.run("pytest", "-m", "long", *(f"--ignore={each}" for each in more), *session.posargs)
     longer = {"METERKIT_TEST_EXAMPLES": "10", "METERKIT_TEST_KILLS": "25"}
@@ -136,10 +137,10 @@ def kills(session: nox.Session) -> None:
 
 @nox.session
 def hostile(session: nox.Session) -> None:
-    """Hostile requests to all servers and frameworks, and streams that clients leave: nox -s hostile -- -k uwsgi."""
+    """All servers and frameworks: hostile requests, streams that clients leave, stops without lifespan."""
     session.install("-e", ".[test]", "waitress")
-    streams = "tests/servers/test_servers_streams.py"
-    session.run("pytest", "-m", "", "tests/hostile", streams, *session.posargs, env={"METERKIT_TEST_THOROUGH": "1"})
+    servers = [f"tests/servers/test_servers_{each}.py" for each in ("streams", "without_lifespan")]
+    session.run("pytest", "-m", "", "tests/hostile", *servers, *session.posargs, env={"METERKIT_TEST_THOROUGH": "1"})
 
 
 @nox.session
