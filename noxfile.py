@@ -137,10 +137,12 @@ def kills(session: nox.Session) -> None:
 
 @nox.session
 def hostile(session: nox.Session) -> None:
-    """All servers and frameworks: hostile requests, streams that clients leave, stops without lifespan."""
+    """Hostile requests, journals and webhooks; and all servers: streams that clients leave, stops without lifespan."""
     session.install("-e", ".[test]", "waitress")
     servers = [f"tests/servers/test_servers_{each}.py" for each in ("streams", "without_lifespan")]
-    session.run("pytest", "-m", "", "tests/hostile", *servers, *session.posargs, env={"METERKIT_TEST_THOROUGH": "1"})
+    fuzzed = ["tests/webhooks/test_verification.py", "tests/journal/test_damaged_files.py"]
+    thorough = {"METERKIT_TEST_THOROUGH": "1"}
+    session.run("pytest", "-m", "", "tests/hostile", *fuzzed, *servers, *session.posargs, env=thorough)
 
 
 @nox.session
