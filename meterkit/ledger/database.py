@@ -172,7 +172,12 @@ class Database:
 
     def _has_vanished(self) -> bool:
         """Return whether the SQLite file has been deleted or moved since it was opened."""
-        return self._engine is not None and not self._is_postgresql and not Path(str(self._url.database)).exists()
+        if self._engine is None or self._is_postgresql:
+            return False
+        try:
+            return not Path(str(self._url.database)).exists()
+        except OSError:  # its directory cannot be searched, which the error itself says
+            return False
 
     def _cure(self, error: Exception) -> str:
         # SQLite says "readonly" if the file disappears during a write.

@@ -9,6 +9,9 @@ from contextlib import suppress
 COMMIT = b"COMMIT\0"
 """As it stands in a message of PostgreSQL's protocol."""
 
+FOLD = b"INSERT INTO meterkit_folds"
+"""What only a transaction says that folds a generation."""
+
 
 class Proxy:
     """
@@ -27,6 +30,7 @@ class Proxy:
         self.broken = 0
         self._server = ("127.0.0.1", port)
         self._plan: dict[int, bool] = {}  # which commit, and whether the server gets it
+        self._fold_reaches: bool | None = None
         self._hold_text = b""
         self._held = threading.Event()
         self._released = threading.Event()
@@ -59,6 +63,10 @@ class Proxy:
         """The *number*-th commit from now on is done, and the connection breaks before the answer comes back."""
         self._plan[self.commits + number] = True
 
+    def lose_fold(self, *, answer_only: bool) -> None:
+        """As `lose_commit` or `lose_answer`, the commit of the next transaction that folds a generation."""
+        self._fold_reaches = answer_only
+
     def hold(self, text: bytes) -> None:
         """The next message with *text* in it reaches the server only after `release`."""
         self._hold_text = text
@@ -83,9 +91,12 @@ class Proxy:
                 self._thread(self._answer, client, server, breaking)
 
     def _ask(self, client: socket.socket, server: socket.socket, breaking: threading.Event) -> None:
+        fold: list[bool] = []  # whether the commit of the fold on this connection is to reach the server
         with suppress(OSError):
             while data := client.recv(65536):
-                reaches = self._meets_commit(data)
+                if self._fold_reaches is not None and FOLD in data:
+                    fold, self._fold_reaches = [self._fold_reaches], None
+                reaches = self._meets_commit(data, fold)
                 if reaches is False:
                     break
                 if reaches:
@@ -105,13 +116,13 @@ class Proxy:
         _shut(client)
         _shut(server)
 
-    def _meets_commit(self, data: bytes) -> bool | None:
+    def _meets_commit(self, data: bytes, fold: list[bool]) -> bool | None:
         """None to pass it on as usual; else whether it is to reach the server."""
         if COMMIT not in data:
             return None
         with self._lock:
             self.commits += 1
-            reaches = self._plan.pop(self.commits, None)
+            reaches = fold.pop() if fold else self._plan.pop(self.commits, None)
             self.broken += reaches is not None
         return reaches
 

@@ -33,7 +33,7 @@ def ledger(postgres_server, proxy):
 
 @pytest.fixture
 def kit(make_reporting_kit, ledger):
-    """A kit whose tables are made, so that the next commit is that of a flush."""
+    """A kit whose tables are made, so that the next fold is that of a flush."""
     kit = make_reporting_kit(ledger=ledger)
     assert [] == kit.usage()
     return kit
@@ -42,7 +42,7 @@ def kit(make_reporting_kit, ledger):
 def test_a_commit_whose_answer_was_lost_is_not_repeated(kit, proxy):
     """It happened, and the process cannot know: to flush again adds nothing."""
     kit.record("calls", "acme", 5)
-    proxy.lose_answer()
+    proxy.lose_fold(answer_only=True)
 
     with pytest.raises(LedgerError):
         kit.flush()
@@ -57,7 +57,7 @@ def test_a_commit_whose_answer_was_lost_is_not_repeated(kit, proxy):
 def test_a_commit_that_was_lost_is_repeated(kit, proxy):
     """It did not happen: to flush again adds what was counted, and what has been counted since."""
     kit.record("calls", "acme", 5)
-    proxy.lose_commit()
+    proxy.lose_fold(answer_only=False)
 
     with pytest.raises(LedgerError):
         kit.flush()
@@ -73,7 +73,7 @@ def test_a_commit_that_was_lost_is_repeated(kit, proxy):
 def test_between_a_commit_and_its_answer_the_books_balance(kit, make_kit, proxy, ledger):
     """What is in the ledger and still in the journal is counted once, whoever looks."""
     kit.record("calls", "acme", 5)
-    proxy.lose_answer()
+    proxy.lose_fold(answer_only=True)
     with pytest.raises(LedgerError):
         kit.flush()
 
@@ -88,7 +88,7 @@ def test_the_heir_of_a_process_that_got_no_answer_adds_nothing(make_kit, proxy, 
     first.usage()
     first.record("calls", "acme", 5)
     for _ in range(2):  # the flush, and the one more that its end makes
-        proxy.lose_answer()
+        proxy.lose_fold(answer_only=True)
         with suppress(LedgerError):
             first.flush()
     first.close()

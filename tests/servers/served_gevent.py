@@ -17,6 +17,9 @@ def patch_if_now(moment: str) -> None:
 
 patch_if_now("before the import")
 from meterkit import Meter, MeterKit  # noqa: E402 - that is what is tested
+from meterkit.core import filesystem  # noqa: E402
+
+filesystem.EPHEMERAL = frozenset()  # the test's directory may be in memory, which a kit warns of
 
 patch_if_now("after the import")
 kit = MeterKit(meters=[Meter("calls")], customer_ids=True, flush_interval=0.01)
