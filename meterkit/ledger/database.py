@@ -122,7 +122,9 @@ class Database:
                 with engine.begin() as connection:
                     home = None if self._is_postgresql else identity_of(Path(str(self._url.database)))
                     prepare(connection, str(self), home=home)
-                self._engine = engine.execution_options(**{CUSTOMER_IDS: self._customer_ids})
+                # Not execution_options(): SQLAlchemy 2.0 allows no isolation level on an engine that this returns.
+                engine.update_execution_options(**{CUSTOMER_IDS: self._customer_ids})
+                self._engine = engine
             return self._engine
 
     def _postgresql(self) -> sa.Engine:
