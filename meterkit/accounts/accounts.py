@@ -13,6 +13,7 @@ from typing import Literal, TypeAlias
 import sqlalchemy as sa
 
 from meterkit.accounts.models import Customer, Invoice, StripeObject, Subscription
+from meterkit.accounts.subscription_history import put_subscription
 from meterkit.core.usage_key import NOBODY
 from meterkit.core.windows import HOUR, hour_of
 from meterkit.ledger import actions, schema
@@ -60,15 +61,20 @@ class Accounts:
                 actions.note(connection, "link", company, customer, by=by, at=int(self._clock()))
             return self._link(connection, company, customer, source)
 
-    def put(self, connection: sa.Connection, found: StripeObject) -> str:
+    def put(self, connection: sa.Connection, found: StripeObject, *, changed_at: int | None = None) -> str:
         """
         Store the current state of a Stripe object.
+
+        Args:
+            connection: Connection in a transaction.
+            found: State of the object.
+            changed_at: Unix second at which Stripe changed it, if an event told; None takes the time of reading.
 
         Returns:
             Company id, if the metadata of another customer name it, too; that customer keeps paying for it. Else empty.
         """
         if isinstance(found, Subscription):
-            _put_subscription(connection, found)
+            put_subscription(connection, found, changed_at=found.checked_at if changed_at is None else changed_at)
         elif isinstance(found, Invoice):
             put(schema.invoices, connection, asdict(found))
         else:
@@ -174,12 +180,3 @@ class Accounts:
         return wrote(
             connection, statement.on_conflict_do_update(index_elements=["company"], set_=new, where=is_allowed)
         )
-
-
-def _put_subscription(connection: sa.Connection, subscription: Subscription) -> None:
-    row = asdict(subscription)
-    items = row.pop("items")
-    put(schema.subscriptions, connection, row)
-    connection.execute(sa.delete(schema.items).filter_by(subscription=subscription.id))
-    if items:
-        connection.execute(sa.insert(schema.items), list(items))

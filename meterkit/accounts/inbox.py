@@ -110,6 +110,12 @@ class Inbox:
                 found.setdefault((row.object_type, row.object_id), []).append(row.id)
         return found
 
+    def latest(self, connection: sa.Connection, events: Iterable[str]) -> int | None:
+        """Return the Unix second of the latest of *events*; None if there is none."""
+        table = schema.webhook_events
+        latest: int | None = connection.scalar(sa.select(sa.func.max(table.c.created)).where(table.c.id.in_(events)))
+        return latest
+
     def settle(self, connection: sa.Connection, events: Iterable[str]) -> None:
         """Mark *events* as applied, in the transaction that stores their objects."""
         table = schema.webhook_events

@@ -17,6 +17,7 @@ class Customer:
         company: Company id in the customer's metadata, or None.
         deleted: Whether it was deleted in Stripe.
         checked_at: Time at which this was read from Stripe, Unix seconds.
+        discounts: Discount of the customer, which counts where a subscription has none; as those of a `Subscription`.
     """
 
     id: str
@@ -24,6 +25,7 @@ class Customer:
     company: str | None
     deleted: bool
     checked_at: int
+    discounts: str = "[]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,9 @@ class Item:
         quantity: Quantity of a licensed price, or None for a metered one.
         period_start: Unix second at which the billing period begins.
         period_end: Unix second at which the billing period ends and the next begins.
-        price: Price in Stripe, as JSON.
+        price: Price in Stripe, as JSON, with its amounts in the subscription's currency if Stripe has them.
+        meter: Id of the price's meter, or None for a price without a meter.
+        since: Unix second from which the item has this price and quantity.
     """
 
     id: str
@@ -50,6 +54,8 @@ class Item:
     period_start: int
     period_end: int
     price: str
+    meter: str | None = None
+    since: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,18 @@ class Subscription:
         cancel_at: Time at which it is scheduled to end, Unix seconds, or None.
         checked_at: Time at which this was read from Stripe, Unix seconds.
         items: Prices of the subscription.
+        currency: Three-letter currency code, lower case; empty if a former version has read the subscription.
+        billing_mode: ``flexible`` or ``classic``: how changes within a period are billed; or empty, likewise.
+        anchor: Unix second that all billing periods are counted from, or None if it is not known.
+        trial_start: Unix second at which the trial began, or None.
+        trial_end: Unix second at which the trial ends or ended, or None.
+        pause: What becomes of invoices while collection is paused: ``void``, ``keep_as_draft`` or
+            ``mark_uncollectible``; None while it is not.
+        resumes_at: Unix second at which the pause ends, or None if that is not scheduled.
+        discounts: Discounts of the subscription and its items, as JSON: a list of objects with ``item``, ``start``,
+            ``end``, ``duration``, ``percent_off``, ``amount_off``, ``currency`` and ``products``.
+        threshold: Amount in the currency's minor unit at which Stripe invoices before the period ends, or None.
+        company: Company id in the subscription's metadata, or None.
     """
 
     id: str
@@ -76,6 +94,16 @@ class Subscription:
     cancel_at: int | None
     checked_at: int
     items: tuple[Item, ...]
+    currency: str = ""
+    billing_mode: str = ""
+    anchor: int | None = None
+    trial_start: int | None = None
+    trial_end: int | None = None
+    pause: str | None = None
+    resumes_at: int | None = None
+    discounts: str = "[]"
+    threshold: int | None = None
+    company: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +131,8 @@ class Invoice:
         finalized_at: Time at which it was finalised, Unix seconds, or None for a draft.
         url: URL of the page on which it can be paid, or None for a draft.
         checked_at: Time at which this was read from Stripe, Unix seconds.
+        lines: Lines of the invoice, as JSON: a list of objects with ``price``, ``item``, ``quantity``, ``amount`` in
+            the minor unit before discounts, ``start``, ``end`` and ``proration``.
     """
 
     id: str
@@ -124,6 +154,7 @@ class Invoice:
     finalized_at: int | None
     url: str | None
     checked_at: int
+    lines: str = "[]"
 
 
 StripeObject: TypeAlias = "Customer | Subscription | Invoice"

@@ -189,9 +189,9 @@ class AccountSync:
         v1, now = self._stripe.v1, int(self._clock())
         try:
             if kind == "customer":
-                return customer_of(v1.customers.retrieve(identity), self._metadata_key, now)
+                return customer_of(v1.customers.retrieve(identity), self._catalog, self._metadata_key, now)
             if kind == "subscription":
-                return subscription_of(v1.subscriptions.retrieve(identity), self._catalog, now)
+                return subscription_of(v1.subscriptions.retrieve(identity), self._catalog, self._metadata_key, now)
             return invoice_of(v1.invoices.retrieve(identity), now) if kind == "invoice" else None
         except stripe.InvalidRequestError as error:
             if error.http_status == 404:
@@ -199,13 +199,13 @@ class AccountSync:
             raise
 
     def _sync(self, lease: Lease, found: SyncResult) -> None:
-        v1, now = self._stripe.v1, int(self._clock())
+        v1, now, key = self._stripe.v1, int(self._clock()), self._metadata_key
         for customers in _pages(v1.customers.list({"limit": PAGE_SIZE}).auto_paging_iter()):
             read_at = int(self._clock())  # a sync takes minutes, and `accounts.news` looks for what is of late
-            self._store(lease, [customer_of(each, self._metadata_key, read_at) for each in customers], found)
+            self._store(lease, [customer_of(each, self._catalog, key, read_at) for each in customers], found)
         for subscriptions in _pages(v1.subscriptions.list({"limit": PAGE_SIZE, "status": "all"}).auto_paging_iter()):
             read_at = int(self._clock())
-            self._store(lease, [subscription_of(each, self._catalog, read_at) for each in subscriptions], found)
+            self._store(lease, [subscription_of(each, self._catalog, key, read_at) for each in subscriptions], found)
         unpaid = v1.invoices.list({"limit": PAGE_SIZE, "status": "open"})
         recent = v1.invoices.list({"limit": PAGE_SIZE, "created": {"gte": now - RECENT_SECONDS}})
         for invoices in _pages(chain(unpaid.auto_paging_iter(), recent.auto_paging_iter())):
@@ -241,8 +241,9 @@ class AccountSync:
         """Store *objects* in one transaction, remove the invoice *deleted*, and mark *events* as applied."""
         with self._database.transaction() as connection:
             hold(lease, connection, clock=self._clock)
+            changed_at = self._inbox.latest(connection, events)
             for each in objects:
-                ambiguous = self._accounts.put(connection, each)
+                ambiguous = self._accounts.put(connection, each, changed_at=changed_at)
                 if ambiguous:
                     found.ambiguous.append(ambiguous)
             if deleted:

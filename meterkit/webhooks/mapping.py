@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import stripe
@@ -11,25 +12,44 @@ from meterkit.accounts.models import Customer, Invoice, Item, Subscription
 from meterkit.core.validation import checked_id, is_customer_id
 from meterkit.errors import UsageError
 from meterkit.stripe_api.catalog import Catalog
+from meterkit.stripe_api.transport import plain
 
 
-def customer_of(customer: stripe.Customer, metadata_key: str, now: int) -> Customer:
-    """Return a customer, with the company id in its metadata under *metadata_key*; a deleted one has only its id."""
-    if getattr(customer, "deleted", False):
-        return Customer(customer.id, "", None, deleted=True, checked_at=now)
-    metadata: Any = customer.metadata or {}
-    company = metadata[metadata_key] if metadata_key in metadata else None  # noqa: SIM401 - not always a dict
-    return Customer(customer.id, customer.name or "", _company(company), deleted=False, checked_at=now)
-
-
-def subscription_of(subscription: stripe.Subscription, catalog: Catalog, now: int) -> Subscription:
+def customer_of(customer: stripe.Customer, catalog: Catalog, metadata_key: str, now: int) -> Customer:
     """
-    Return a subscription with its prices.
+    Return a customer, with the company id in its metadata under *metadata_key*; a deleted one has only its id.
 
     Raises:
-        stripe.StripeError: A price or a meter could not be read from Stripe.
+        stripe.StripeError: The customer's discount could not be read from Stripe.
+    """
+    if getattr(customer, "deleted", False):
+        return Customer(customer.id, "", None, deleted=True, checked_at=now)
+    company = _company_in(customer.metadata, metadata_key)
+    discounts = catalog.discounts_of_customer(customer.id) if getattr(customer, "discount", None) else []
+    return Customer(
+        id=customer.id,
+        name=customer.name or "",
+        company=company,
+        deleted=False,
+        checked_at=now,
+        discounts=json.dumps([_discount(each, None) for each in discounts], sort_keys=True),
+    )
+
+
+def subscription_of(subscription: stripe.Subscription, catalog: Catalog, metadata_key: str, now: int) -> Subscription:
+    """
+    Return a subscription with its prices, and the company id in its metadata under *metadata_key*.
+
+    Raises:
+        stripe.StripeError: A price, a meter or a discount could not be read from Stripe.
     """
     customer = _id(subscription.customer)
+    items = list(subscription["items"].auto_paging_iter())  # .items is the method of a dict
+    pause: Any = subscription.pause_collection
+    thresholds: Any = subscription.billing_thresholds
+    discounts = _discounts(subscription, catalog.discounts_of_subscription)
+    for item in items:
+        discounts += _discounts(item, catalog.discounts_of_item)
     return Subscription(
         id=subscription.id,
         customer=customer,
@@ -37,11 +57,18 @@ def subscription_of(subscription: stripe.Subscription, catalog: Catalog, now: in
         created=subscription.created,
         ended_at=subscription.ended_at,
         cancel_at=subscription.cancel_at,
+        currency=subscription.currency,
+        billing_mode=str(getattr(subscription.billing_mode, "type", "")),
+        anchor=subscription.billing_cycle_anchor,
+        trial_start=subscription.trial_start,
+        trial_end=subscription.trial_end,
+        pause=None if pause is None else str(pause.behavior),
+        resumes_at=None if pause is None else pause.resumes_at,
+        discounts=json.dumps(discounts, sort_keys=True),
+        threshold=None if thresholds is None else thresholds.amount_gte,
+        company=_company_in(subscription.metadata, metadata_key),
         checked_at=now,
-        items=tuple(
-            _item(item, subscription.id, customer, catalog)
-            for item in subscription["items"].auto_paging_iter()  # .items is the method of a dict
-        ),
+        items=tuple(_item(item, subscription.id, customer, subscription.currency, catalog) for item in items),
     )
 
 
@@ -67,23 +94,62 @@ def invoice_of(invoice: stripe.Invoice, now: int) -> Invoice:
         next_attempt_at=invoice.next_payment_attempt,
         finalized_at=invoice.status_transitions.finalized_at,
         url=invoice.hosted_invoice_url,
+        lines=json.dumps([_line(line) for line in invoice.lines.auto_paging_iter()], sort_keys=True),
         checked_at=now,
     )
 
 
-def _item(item: stripe.SubscriptionItem, subscription: str, customer: str, catalog: Catalog) -> Item:
-    price = catalog.price(item.price.id)
+def _line(line: stripe.InvoiceLineItem) -> dict[str, Any]:
+    known = plain(line)
+    details = (known.get("parent") or {}).get("subscription_item_details") or {}
+    return {
+        "price": ((known.get("pricing") or {}).get("price_details") or {}).get("price"),
+        "item": details.get("subscription_item"),
+        "quantity": known.get("quantity"),
+        "amount": known.get("amount"),
+        "start": known["period"]["start"],
+        "end": known["period"]["end"],
+        "proration": bool(details.get("proration")),
+    }
+
+
+def _item(item: stripe.SubscriptionItem, subscription: str, customer: str, currency: str, catalog: Catalog) -> Item:
+    price = catalog.price(item.price.id, currency)
     meter = (price.get("recurring") or {}).get("meter")
     return Item(
         id=item.id,
         subscription=subscription,
         customer=customer,
+        meter=meter,
         event_name=catalog.event_name(meter) if meter else None,
         quantity=None if meter else getattr(item, "quantity", None),
+        since=item.created,
         period_start=item.current_period_start,
         period_end=item.current_period_end,
         price=json.dumps(price, sort_keys=True),
     )
+
+
+def _discounts(discounted: Any, expanded: Callable[[str], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the discounts of a subscription or an item; *expanded* requests them, given the id of that."""
+    if not getattr(discounted, "discounts", None):
+        return []
+    item = discounted.id if discounted.object == "subscription_item" else None
+    return [_discount(each, item) for each in expanded(discounted.id)]
+
+
+def _discount(discount: dict[str, Any], item: str | None) -> dict[str, Any]:
+    coupon = discount["source"]["coupon"]
+    return {
+        "item": item,
+        "start": discount["start"],
+        "end": discount["end"],
+        "duration": coupon["duration"],
+        "percent_off": coupon["percent_off"],
+        "amount_off": coupon["amount_off"],
+        "currency": coupon["currency"],
+        "products": (coupon.get("applies_to") or {}).get("products"),
+    }
 
 
 def _id(found: Any) -> str:
@@ -91,9 +157,12 @@ def _id(found: Any) -> str:
     return found if isinstance(found, str) else str(getattr(found, "id", ""))
 
 
-def _company(named: Any) -> str | None:
+def _company_in(metadata: Any, key: str) -> str | None:
+    """Return the company id under *key* of an object's metadata; None if there is none, or it is not valid."""
+    if not metadata or key not in metadata:
+        return None
     try:
-        company = checked_id(named, "company")
+        company = checked_id(metadata[key], "company")
     except UsageError:
         return None
     return None if is_customer_id(company) else company  # a customer id pays for itself

@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 from meterkit.ledger.schema.quantities import Quantity
 
-VERSION = 6
+VERSION = 7
 """Schema version. A ledger with a higher one is refused; `meterkit.ledger.schema.migrations` upgrades lower ones."""
 
 PREFIX = "meterkit_"
@@ -152,6 +152,7 @@ customers = Table(
     Column("company", Text),  # from the metadata
     Column("deleted", Boolean, nullable=False),
     Column("checked_at", BigInteger, nullable=False),
+    Column("discounts", Text, nullable=False, server_default="[]"),  # as JSON
     Index(f"{PREFIX}customers_company", "company"),
 )
 
@@ -165,7 +166,28 @@ subscriptions = Table(
     Column("ended_at", BigInteger),
     Column("cancel_at", BigInteger),
     Column("checked_at", BigInteger, nullable=False),
+    # Of what a bill depends on; with the defaults until it is read again, after an upgrade.
+    Column("currency", String(3), nullable=False, server_default=""),
+    Column("billing_mode", String(40), nullable=False, server_default=""),
+    Column("anchor", BigInteger),
+    Column("trial_start", BigInteger),
+    Column("trial_end", BigInteger),
+    Column("pause", String(40)),
+    Column("resumes_at", BigInteger),
+    Column("discounts", Text, nullable=False, server_default="[]"),  # as JSON
+    Column("threshold", BigInteger),
+    Column("company", Text),  # from the metadata
     Index(f"{PREFIX}subscriptions_customer", "customer"),
+)
+
+subscription_states = Table(
+    f"{PREFIX}subscription_states",
+    metadata,
+    # Each state that a subscription was found in, and since when.
+    Column("subscription", String(255), primary_key=True),
+    Column("since", BigInteger, primary_key=True),
+    Column("status", String(40), nullable=False),
+    Column("pause", String(40)),
 )
 
 items = Table(
@@ -179,9 +201,28 @@ items = Table(
     Column("period_start", BigInteger, nullable=False),
     Column("period_end", BigInteger, nullable=False),
     Column("price", Text, nullable=False),  # Stripe's price as JSON
+    Column("meter", String(255)),  # NULL for a licensed price
+    Column("since", BigInteger, nullable=False, server_default="0"),  # from when it has this price and quantity
     Index(f"{PREFIX}items_subscription", "subscription"),
     Index(f"{PREFIX}items_customer", "customer"),
     Index(f"{PREFIX}items_period_end", "period_end"),
+)
+
+former_items = Table(
+    f"{PREFIX}former_items",
+    metadata,
+    # What items were before they were changed or removed.
+    Column("id", String(255), primary_key=True),  # of the subscription item
+    Column("since", BigInteger, primary_key=True),
+    Column("until", BigInteger, nullable=False),
+    Column("subscription", String(255), nullable=False),
+    Column("customer", String(255), nullable=False),
+    Column("meter", String(255)),
+    Column("event_name", Text),
+    Column("quantity", BigInteger),
+    Column("price", Text, nullable=False),
+    Index(f"{PREFIX}former_items_subscription", "subscription"),
+    Index(f"{PREFIX}former_items_customer", "customer", "until"),
 )
 
 invoices = Table(
@@ -206,6 +247,7 @@ invoices = Table(
     Column("finalized_at", BigInteger),
     Column("url", Text),  # at which the customer can pay
     Column("checked_at", BigInteger, nullable=False),
+    Column("lines", Text, nullable=False, server_default="[]"),  # as JSON
     Index(f"{PREFIX}invoices_customer", "customer", "status"),
     Index(f"{PREFIX}invoices_open", "customer", sqlite_where=_OPEN, postgresql_where=_OPEN),
 )

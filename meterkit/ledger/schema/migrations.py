@@ -239,6 +239,34 @@ CREATE TABLE meterkit_actions (
 CREATE INDEX meterkit_actions_at ON meterkit_actions (at)
 """
 
+_TO_7 = """
+ALTER TABLE meterkit_customers ADD COLUMN discounts TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE meterkit_subscriptions ADD COLUMN currency VARCHAR(3) NOT NULL DEFAULT '';
+ALTER TABLE meterkit_subscriptions ADD COLUMN billing_mode VARCHAR(40) NOT NULL DEFAULT '';
+ALTER TABLE meterkit_subscriptions ADD COLUMN anchor BIGINT;
+ALTER TABLE meterkit_subscriptions ADD COLUMN trial_start BIGINT;
+ALTER TABLE meterkit_subscriptions ADD COLUMN trial_end BIGINT;
+ALTER TABLE meterkit_subscriptions ADD COLUMN pause VARCHAR(40);
+ALTER TABLE meterkit_subscriptions ADD COLUMN resumes_at BIGINT;
+ALTER TABLE meterkit_subscriptions ADD COLUMN discounts TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE meterkit_subscriptions ADD COLUMN threshold BIGINT;
+ALTER TABLE meterkit_subscriptions ADD COLUMN company TEXT;
+CREATE TABLE meterkit_subscription_states (
+    subscription VARCHAR(255) NOT NULL, since BIGINT NOT NULL, status VARCHAR(40) NOT NULL, pause VARCHAR(40),
+    PRIMARY KEY (subscription, since)
+);
+ALTER TABLE meterkit_items ADD COLUMN meter VARCHAR(255);
+ALTER TABLE meterkit_items ADD COLUMN since BIGINT NOT NULL DEFAULT 0;
+CREATE TABLE meterkit_former_items (
+    id VARCHAR(255) NOT NULL, since BIGINT NOT NULL, until BIGINT NOT NULL, subscription VARCHAR(255) NOT NULL,
+    customer VARCHAR(255) NOT NULL, meter VARCHAR(255), event_name TEXT, quantity BIGINT, price TEXT NOT NULL,
+    PRIMARY KEY (id, since)
+);
+CREATE INDEX meterkit_former_items_subscription ON meterkit_former_items (subscription);
+CREATE INDEX meterkit_former_items_customer ON meterkit_former_items (customer, until);
+ALTER TABLE meterkit_invoices ADD COLUMN lines TEXT NOT NULL DEFAULT '[]'
+"""
+
 _STEPS = {
     1: [
         *(f"ALTER TABLE {name} RENAME TO meterkit_{name}" for name in TABLES_OF_1),
@@ -267,6 +295,7 @@ _STEPS = {
         )""",
         *_TO_6.split(";\n"),
     ],
+    6: _TO_7.split(";\n"),
 }
 """SQL statements that lead from each version to the next."""
 
