@@ -41,8 +41,6 @@ if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a cal
     from meterkit.ledger.record_keys import Conflict
     from meterkit.notices.dispatcher import MakeDispatcher
 
-log = logging.getLogger("meterkit")
-
 STOP_SECONDS = 1.5
 """How long an exit waits for the last flush. The next process that flushes moves what it leaves."""
 
@@ -132,7 +130,9 @@ class ProcessRuntime:
         if self._settings.has_default_ledger:
             lost_with = ephemeral(self._settings.data_dir)
             if lost_with is not None:
-                log.warning("%s", _EPHEMERAL.format(directory=self._settings.data_dir, lost_with=lost_with))
+                logging.getLogger("meterkit").warning(
+                    "%s", _EPHEMERAL.format(directory=self._settings.data_dir, lost_with=lost_with)
+                )
         if _has_no_threads():
             self._problems.note(
                 "no_threads",

@@ -284,7 +284,9 @@ class StripeJobs:
             except LedgerError:
                 raise
             except Exception as error:
-                self._problems.note("find_customer_failed", f"find_customer({company!r:.100}) failed: {error!r:.200}")
+                self._problems.note(
+                    "find_customer_failed", f"find_customer({company!r:.100}) failed: {error!r:.200}", error=error
+                )
 
     def _report_ambiguous(self, found: SyncResult) -> SyncResult:
         for company in found.ambiguous:
