@@ -162,6 +162,18 @@ def reliability(session: nox.Session) -> None:
     session.run("python", "tests/figures.py", str(figures), "docs/reliability.md")
 
 
+@nox.session
+def sbom(session: nox.Session) -> None:
+    """The software bill of materials of what users install, as CycloneDX: dist/sbom.json."""
+    session.install("cyclonedx-bom>=7")
+    installed = Path(session.create_tmp()).absolute() / "installed"
+    session.run("python", "-m", "venv", "--clear", "--without-pip", str(installed))
+    session.run("python", "-m", "pip", "--python", str(installed), "install", "-q", ".[cli,notices,postgres]")
+    Path("dist").mkdir(exist_ok=True)
+    about = ["--pyproject", "pyproject.toml", "--mc-type", "library", "--output-reproducible"]
+    session.run("cyclonedx-py", "environment", *about, "-o", "dist/sbom.json", str(installed))
+
+
 PEERS = [
     "apitally[fastapi,flask,starlette]",
     "moesifasgi",
