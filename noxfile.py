@@ -137,12 +137,13 @@ def kills(session: nox.Session) -> None:
 
 @nox.session
 def hostile(session: nox.Session) -> None:
-    """Hostile requests, journals and webhooks; and all servers: streams that clients leave, stops without lifespan."""
-    session.install("-e", ".[test]", "waitress")
-    servers = [f"tests/servers/test_servers_{each}.py" for each in ("streams", "without_lifespan")]
-    fuzzed = ["tests/webhooks/test_verification.py", "tests/journal/test_damaged_files.py"]
+    """Hostile requests, journals and webhooks; and all servers: streams that clients leave, stops on a removed disk."""
+    session.install("-e", ".[test]", "connexion[flask]>=3", "daphne", "litestar", "waitress")
+    tests = ["hostile", "adapters/test_other_frameworks.py"]
+    tests += ["webhooks/test_verification.py", "journal/test_damaged_files.py"]
+    tests += [f"servers/test_servers_{each}.py" for each in ("streams", "removed_disk")]
     thorough = {"METERKIT_TEST_THOROUGH": "1"}
-    session.run("pytest", "-m", "", "tests/hostile", *fuzzed, *servers, *session.posargs, env=thorough)
+    session.run("pytest", "-m", "", *(f"tests/{each}" for each in tests), *session.posargs, env=thorough)
 
 
 @nox.session
