@@ -143,7 +143,7 @@ def _of_books(meter: str, books: Books) -> list[str]:
         )
     if books.unattributed:
         attention.append(
-            f"{meter}: {books.unattributed} units are unattributed: identify= returned no company. To hand them to one, "
-            'reverse them with meterkit correct and "" as the company, and count them again with kit.record(at=...)'
+            f"{meter}: {books.unattributed} units are unattributed: identify= returned no company. To hand them to "
+            'one, reverse them with meterkit correct and "" as the company, and count them with kit.record(at=...)'
         )
     return attention

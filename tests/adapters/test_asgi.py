@@ -322,6 +322,25 @@ def test_a_lifespan_around_each_invocation(make_kit: Callable[..., MeterKit], mo
     assert [3] == [row.quantity for row in kit.usage()]
 
 
+def test_a_lifespan_that_cannot_flush(kit: MeterKit, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever fails, the server hears that the app has shut down: it may wait for that for ever."""
+    log: list[Any] = []
+    app = MeterMiddleware(sending({"type": "lifespan.shutdown.complete"}), kit)
+
+    async def send(message: Any) -> None:
+        log.append(message["type"])
+
+    asyncio.run(app({"type": "lifespan"}, None, send))  # type: ignore[arg-type]
+    kit.record("other", "acme")
+    with monkeypatch.context() as patched:  # as the app's own tests may, which put a function of theirs for open()
+        patched.setattr(kit.process().journal, "rotate", None)
+        asyncio.run(app({"type": "lifespan"}, None, send))  # type: ignore[arg-type]
+    kit.flush()
+
+    assert ["lifespan.shutdown.complete"] * 2 == log
+    assert [1] == [row.quantity for row in kit.usage()]
+
+
 def test_nothing_outlives_the_request(kit: MeterKit) -> None:
     """
     The middleware keeps no request, and leaves no cycle to the garbage collector.
