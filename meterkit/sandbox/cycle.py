@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from meterkit.sandbox.billing.invoices import finalize, update_from_usage
-from meterkit.sandbox.billing.payments import collect, fall_due
 from meterkit.sandbox.billing.subscriptions import roll
+from meterkit.sandbox.invoicing.invoices import finalize, update_from_usage
+from meterkit.sandbox.invoicing.payments import collect, fall_due
 from meterkit.sandbox.metering import alerts, error_reports
 
 if TYPE_CHECKING:

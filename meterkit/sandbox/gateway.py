@@ -12,18 +12,10 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 from meterkit.sandbox import cycle
-from meterkit.sandbox.billing import (
-    customers,
-    invoice_items,
-    invoice_previews,
-    invoices,
-    payments,
-    prices,
-    products,
-    subscription_items,
-    subscriptions,
-)
+from meterkit.sandbox.billing import customers, invoice_previews, subscription_items, subscriptions
+from meterkit.sandbox.catalog import prices, products
 from meterkit.sandbox.faults import Fault, Faults
+from meterkit.sandbox.invoicing import invoice_items, invoices, payments
 from meterkit.sandbox.metering import (
     alerts,
     event_log,

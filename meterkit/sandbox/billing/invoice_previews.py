@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from meterkit.sandbox.billing.invoice_lines import Charge
-from meterkit.sandbox.billing.invoices import draft
 from meterkit.sandbox.billing.subscription_items import ITEM
 from meterkit.sandbox.billing.subscriptions import advance_charges, arrears_charges, build
+from meterkit.sandbox.invoicing.invoice_lines import Charge
+from meterkit.sandbox.invoicing.invoices import draft
 from meterkit.sandbox.protocol.errors import ApiError, invalid
 from meterkit.sandbox.protocol.params import Array, Choice, Object, Rule, Text
 from meterkit.sandbox.protocol.routes import Call, Route

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from meterkit.sandbox.billing.invoice_lines import Charge
-from meterkit.sandbox.billing.invoices import draft, finalize, open_draft
 from meterkit.sandbox.billing.subscription_items import ITEM, chosen_prices, new_item
+from meterkit.sandbox.invoicing.invoice_lines import Charge
+from meterkit.sandbox.invoicing.invoices import draft, finalize, open_draft
 from meterkit.sandbox.protocol.errors import ApiError, invalid
 from meterkit.sandbox.protocol.lists import listing, page
 from meterkit.sandbox.protocol.params import (

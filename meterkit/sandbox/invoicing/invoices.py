@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from meterkit.sandbox.billing import invoice_items
-from meterkit.sandbox.billing.invoice_lines import Charge, line_items
-from meterkit.sandbox.billing.payments import collect
+from meterkit.sandbox.invoicing import invoice_items
+from meterkit.sandbox.invoicing.invoice_lines import Charge, line_items
+from meterkit.sandbox.invoicing.payments import collect
 from meterkit.sandbox.protocol.errors import invalid
 from meterkit.sandbox.protocol.lists import DEFAULT_LIMIT, listing, page
 from meterkit.sandbox.protocol.params import PAGE, Choice, Rule, Span, Text, within
