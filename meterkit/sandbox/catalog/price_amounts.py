@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from meterkit.sandbox.protocol.errors import invalid
+from meterkit.sandbox.protocol.errors import ApiError, invalid
 from meterkit.sandbox.state.money import text
 
 if TYPE_CHECKING:
@@ -24,12 +24,60 @@ def amounts(params: dict[str, Any], name: str) -> Record:
     return {name: int(amount), decimal: str(int(amount))}
 
 
-def currency_options(params: dict[str, Any], own: Record) -> Record | None:
-    """Return the amounts by currency, including the price's own; the others are stored and shown, but never billed."""
-    if "currency_options" not in params:
-        return None
-    others = {currency.lower(): amounts(each, "unit_amount") for currency, each in params["currency_options"].items()}
-    return {params["currency"].lower(): own, **others}
+def currency_options(params: dict[str, Any], own: Record, scheme: str) -> Record:
+    """
+    Return the amounts by currency, including the price's own.
+
+    Args:
+        params: Parameters of the price, with `currency_options`.
+        own: Amounts in the price's own currency: the fields of `amounts` and `tiers`.
+        scheme: `per_unit` or `tiered`.
+
+    """
+    currency = params["currency"].lower()
+    if currency in (other.lower() for other in params.get("currency_options") or {}):
+        raise invalid(
+            f"The currency `{currency}` is the price's own: set its amounts outside of `currency_options`.",
+            param=f"currency_options[{currency}]",
+        )
+    return {currency: _option({}, own), **options(params.get("currency_options") or {}, scheme, own["tiers"])}
+
+
+def options(given: dict[str, Any], scheme: str, own: list[Record] | None) -> Record:
+    """Return `currency_options` as the API shows them; tiers must have the bounds of the price's own."""
+    made: Record = {}
+    for currency, each in given.items():
+        try:
+            if scheme == "tiered":
+                found = {
+                    "unit_amount": None,
+                    "unit_amount_decimal": None,
+                    "tiers": tiers({"tiers_mode": "any", **each}),
+                }
+            else:
+                found = {**unit_price(each), "tiers": None}
+        except ApiError as error:
+            error.param = f"currency_options[{currency}]" + (f"[{error.param}]" if error.param else "")
+            raise
+        if [tier["up_to"] for tier in found["tiers"] or ()] != [tier["up_to"] for tier in own or ()]:
+            raise invalid(
+                "The tiers of all currencies must have the same `up_to`.", param=f"currency_options[{currency}][tiers]"
+            )
+        made[currency.lower()] = _option(each, found)
+    return made
+
+
+def in_currency(price: Record, currency: str) -> Record:
+    """Return a price with its amounts in one of its currencies."""
+    if currency == price["currency"]:
+        return price
+    option = price["currency_options"][currency]
+    names = ("unit_amount", "unit_amount_decimal", "tiers")
+    return {**price, "currency": currency, **{name: option[name] for name in names}}
+
+
+def _option(params: dict[str, Any], found: Record) -> Record:
+    return {"custom_unit_amount": None, "tax_behavior": params.get("tax_behavior", "unspecified"), **found}
 
 
 def unit_price(params: dict[str, Any]) -> Record:

@@ -38,19 +38,30 @@ _TIER: dict[str, Rule] = {
     "unit_amount_decimal": Number(12),
     "up_to": UpTo(required=True),
 }
+_TAX_BEHAVIORS = Choice(("exclusive", "inclusive", "unspecified"))
+_OPTIONS = Table(
+    {
+        "tax_behavior": _TAX_BEHAVIORS,
+        "tiers": Array(Object(_TIER)),
+        "unit_amount": Integer(0),
+        "unit_amount_decimal": Number(12),
+    },
+    nullable=True,
+)
 UPDATE: dict[str, Rule] = {
     "active": Boolean(),
+    "currency_options": _OPTIONS,
     "lookup_key": Text(200, nullable=True),
     "metadata": METADATA,
     "nickname": Text(nullable=True),
-    "tax_behavior": Choice(("exclusive", "inclusive", "unspecified")),
+    "tax_behavior": _TAX_BEHAVIORS,
     "transfer_lookup_key": Boolean(),
 }
 CREATE: dict[str, Rule] = {
     **UPDATE,
     "billing_scheme": Choice(("per_unit", "tiered")),
     "currency": Text(3, required=True),
-    "currency_options": Table({"unit_amount": Integer(0), "unit_amount_decimal": Number(12)}),
+    "currency_options": _OPTIONS,
     "product": Text(),
     "product_data": Object(products.INLINE),
     "recurring": Object(
@@ -96,7 +107,7 @@ def create(account: Account, call: Call) -> Record:
         "billing_scheme": scheme,
         "created": account.now,
         "currency": params["currency"].lower(),
-        "currency_options": price_amounts.currency_options(params, amounts),
+        "currency_options": price_amounts.currency_options(params, {**amounts, "tiers": tiers}, scheme),
         "custom_unit_amount": None,
         "livemode": account.switches.livemode,
         "lookup_key": params.get("lookup_key"),
@@ -127,6 +138,8 @@ def update(account: Account, call: Call) -> Record:
     values = {key: value for key, value in call.params.items() if key in record and key in UPDATE}
     if "metadata" in values:
         values["metadata"] = merged(record["metadata"], values["metadata"])
+    if "currency_options" in values:
+        values["currency_options"] = _changed_options(record, values["currency_options"])
     account.change(record, "price.updated", **values)
     return record
 
@@ -145,6 +158,18 @@ def list_all(account: Account, call: Call) -> Record:
         and within(price["created"], params.get("created"))
     ]
     return page(call, records, "price")
+
+
+def _changed_options(price: Record, given: dict[str, Any] | None) -> Record:
+    """Return `currency_options` after an update, which may add, change or (all at once) remove other currencies."""
+    own = {price["currency"]: price["currency_options"][price["currency"]]}
+    if given is None:
+        return own
+    if price["currency"] in given:
+        raise invalid(
+            "The amounts in the price's own currency cannot change.", param=f"currency_options[{price['currency']}]"
+        )
+    return {**price["currency_options"], **price_amounts.options(given, price["billing_scheme"], price["tiers"])}
 
 
 def _product(account: Account, params: dict[str, Any]) -> str:
