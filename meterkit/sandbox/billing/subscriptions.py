@@ -289,7 +289,13 @@ def _record(account: Account, params: dict[str, Any], customer: str, currency: s
         "default_tax_rates": [],
         "description": params.get("description"),
         "discounts": [],
-        "invoice_settings": {"account_tax_ids": None, "issuer": {"type": "self"}},
+        "invoice_settings": {
+            "account_tax_ids": None,
+            "custom_fields": None,
+            "description": None,
+            "footer": None,
+            "issuer": {"type": "self"},
+        },
         "livemode": account.switches.livemode,
         "metadata": merged({}, params.get("metadata")),
         "payment_settings": {
