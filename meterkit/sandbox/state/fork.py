@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 _LEFT_OUT = ("event", "v2.billing.meter_event_adjustment", "v2.billing.meter_event_session", "v2.core.event")
 _CATALOG = ("price", "product", "billing.meter")  # not copied: an item contains its price itself
+_REDEEMED = ("coupon", "promotion_code")  # of all customers
 
 
 def fork(account: Account, customer: str) -> Account:
@@ -30,7 +31,7 @@ def fork(account: Account, customer: str) -> Account:
             forked.tables[kind] = {
                 identity: copy.deepcopy(record, memo)
                 for identity, record in records.items()
-                if kind == "coupon" or _belongs(record, customer, account)
+                if kind in _REDEEMED or _belongs(record, customer, account)
             }
     forked.forked = True
     forked.usage = account.usage
