@@ -5,8 +5,8 @@ A local Stripe double: real HTTP on the loopback interface, with state, a clock 
         client = StripeClient(stripe.api_key, base_addresses={"api": stripe.url, "meter_events": stripe.url})
 
 It supports customers, products, prices, coupons, billing meters, meter events of v1 and v2, alerts, subscriptions,
-invoices, credit and webhooks, and responds with 404 or 400 to anything else. It imports nothing from the rest of meterkit: a double that
-shares code with what it tests confirms its bugs.
+invoices, credit and webhooks, and responds with 404 or 400 to anything else. It imports nothing from the rest of
+meterkit: a double that shares code with what it tests confirms its bugs.
 
     server ─▶ gateway    checks the request (`protocol`: keys, parameters, idempotency, rate limits), applies `faults`
                  ▼
