@@ -121,7 +121,7 @@ def test_line_45_a_preview_of_something_new_is_its_first_invoice(shop):
 
     assert (total(), total(trial_end=APRIL), total(discounts=[{"coupon": half.id}])) == (3100, 0, 1550)
     assert total(billing_cycle_anchor={"type": "timestamp", "timestamp": day(3, 2)}) == 111  # a day of 28
-    refused(shop.v1.invoices.create_preview, {"customer": customer.id, "subscription_details": {}})
+    refused(shop.v1.invoices.create_preview, {"customer": customer.id, "subscription_details": {"trial_end": APRIL}})
 
 
 def test_line_45_no_preview_without_a_subscription(shop):
