@@ -144,6 +144,26 @@ def test_a_known_customer_subscribes(shop, browser):
     assert acme.id == shop.v1.checkout.sessions.retrieve(session.id).customer
 
 
+@pytest.mark.parametrize(
+    ("outcome", "status", "event"), [("succeed", "paid", "succeeded"), ("fail", "unpaid", "failed")]
+)
+def test_a_payment_that_takes_days(shop, browser, outcome, status, event):
+    """The session is complete and unpaid until the payment has ended."""
+    acme = shop.customer(email="billing@acme.example")
+    shop.sandbox.payments(acme.id, "process")
+    session = begin(shop, shop.price(unit_amount=900), customer=acme.id)
+    browser.open(session.url).press("Pay and subscribe", card_number=VISA)
+    before = shop.v1.checkout.sessions.retrieve(session.id)
+    for _ in range(2):
+        shop.sandbox.payments(acme.id, outcome)
+
+    assert ("complete", "unpaid") == (before.status, before.payment_status)
+    assert status == shop.v1.checkout.sessions.retrieve(session.id).payment_status
+    assert [f"checkout.session.async_payment_{event}"] == shop.events(
+        "checkout.session.async_payment_succeeded", "checkout.session.async_payment_failed"
+    )
+
+
 def test_the_email_of_the_shop_is_taken(shop, browser):
     """The customer is not asked for it."""
     session = begin(shop, metered(shop), customer_email="known@acme.example")

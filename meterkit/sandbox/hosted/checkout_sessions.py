@@ -246,6 +246,20 @@ def complete(account: Account, session: Record, *, customer: Record | None, meth
     account.announce("checkout.session.completed", session)
 
 
+def settle(account: Account) -> None:
+    """Note which payments that were under way when their session was completed have come to their end."""
+    for session in account.all(KIND):
+        if session["status"] != "complete" or session["payment_status"] != "unpaid" or session.get("_failed"):
+            continue
+        invoice = account.find("invoice", session["invoice"] or "")
+        if invoice is not None and invoice["status"] == "paid":
+            session["payment_status"] = "paid"
+            account.announce("checkout.session.async_payment_succeeded", session)
+        elif invoice is not None and invoice.get("_failed"):
+            session["_failed"] = True
+            account.announce("checkout.session.async_payment_failed", session)
+
+
 _ONE = "/v1/checkout/sessions/{id}"
 ROUTES = [
     Route("POST", "/v1/checkout/sessions", create, CREATE),
