@@ -163,6 +163,8 @@ def test_a_url_needs_a_scheme_and_a_host(shop):
 
     assert "explicit scheme" in str(refused(create, {"url": "example.com/hook", "enabled_events": ["*"]}))
     assert "url_invalid" == refused(create, {"url": "https://", "enabled_events": ["*"]}).code
+    misnamed = {"url": "https://shop.example/", "enabled_events": ["invoice.paid", "invoice paid"]}
+    assert "enabled_events[1]" == refused(create, misnamed).param
     assert "enabled_events" == refused(create, {"url": "https://shop.example/"}).param
     assert (
         "api_version"

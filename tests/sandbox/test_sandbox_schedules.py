@@ -274,11 +274,13 @@ def test_a_subscription_that_is_canceled_ends_its_schedule(shop, prices):
 
 def test_the_events(shop, prices):
     """Of a schedule from its beginning to its end."""
-    schedule(shop, phase(prices[0], end_date=APRIL), phase(prices[1], end_date=MAY))
+    made = schedule(shop, phase(prices[0], end_date=APRIL), phase(prices[1], end_date=MAY))
     shop.sandbox.advance(to=MAY + HOUR)
     kinds = [f"subscription_schedule.{each}" for each in ("created", "updated", "released")]
 
+    (created,) = shop.v1.events.list({"type": "customer.subscription.created"}).data
     assert kinds == shop.events(*kinds)
+    assert made.id == created.data.object.schedule
 
 
 def test_a_schedule_lives_by_the_test_clock_of_its_customer(shop, prices):

@@ -36,7 +36,6 @@ def begin(account: Account, schedule: Record) -> None:
     """Create the subscription of a schedule, with its first phase."""
     phase = schedule["phases"][0]
     subscription = subscriptions.start(account, first_params(schedule))
-    subscription["schedule"] = schedule["id"]
     schedule.update(subscription=subscription["id"], status="active")
     _enter(schedule, phase)
 
@@ -55,6 +54,7 @@ def first_params(schedule: Record) -> dict[str, Any]:
         "currency": phase["currency"],
         "customer": schedule["customer"],
         "items": phase["_params"]["items"],
+        "_schedule": schedule["id"],
         **_default(schedule),
         **phases.settings(phase),
     }
