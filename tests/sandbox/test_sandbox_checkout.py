@@ -130,6 +130,18 @@ def test_a_card_that_is_declined(shop, browser, card, amount):
     )
 
 
+def test_a_price_that_is_gone_by_then(shop, browser):
+    """Nothing was made."""
+    price = metered(shop)
+    session = begin(shop, price)
+    browser.open(session.url)
+    shop.v1.prices.update(price.id, {"active": False})
+    browser.press("Subscribe", **ZOE, card_number=VISA)
+
+    assert (400, True) == (browser.status, "inactive" in browser.text)
+    assert ("open", []) == (shop.v1.checkout.sessions.retrieve(session.id).status, shop.v1.customers.list().data)
+
+
 def test_a_known_customer_subscribes(shop, browser):
     """No other is created; the page knows the e-mail address."""
     acme = shop.customer(email="billing@acme.example", name="Acme", metadata={"company": "acme"})

@@ -233,6 +233,16 @@ def test_the_running_phase_can_be_changed(shop, prices):
     )
 
 
+def test_a_coupon_of_the_running_phase_is_redeemed_once(shop, prices):
+    """Also if a later phase is added."""
+    coupon = shop.v1.coupons.create({"percent_off": 50, "duration": "forever"})
+    running = phase(prices[0], end_date=APRIL, discounts=[{"coupon": coupon.id}])
+    made = schedule(shop, running)
+    shop.v1.subscription_schedules.update(made.id, {"phases": [running, phase(prices[1], end_date=MAY)]})
+
+    assert 1 == shop.v1.coupons.retrieve(coupon.id).times_redeemed
+
+
 def test_metadata_can_be_changed(shop, prices):
     """Without any other change."""
     made = schedule(shop, phase(prices[0]), metadata={"a": "1"})

@@ -69,7 +69,8 @@ def _complete(account: Account, session: Record, form: Mapping[str, str]) -> Non
     card = form.get("card_number", "").strip()
     if not card and _needs_card(session):
         raise ApiError(400, "Enter the number of your card.")
-    _redeem(account, session, form)
+    if session["mode"] == "subscription":
+        _price_up(account, session, form)
     method = None
     if card:
         params = {"type": "card", "card": {"number": card}, "billing_details": details}
@@ -88,21 +89,26 @@ def _complete(account: Account, session: Record, form: Mapping[str, str]) -> Non
     checkout_sessions.complete(account, session, customer=customer, method=method)
 
 
-def _redeem(account: Account, session: Record, form: Mapping[str, str]) -> None:
-    """Take a promotion code into the session, if one was entered where the shop allows it."""
-    entered = form.get("promotion_code", "").strip()
-    if not entered or not session["allow_promotion_codes"]:
-        return
+def _price_up(account: Account, session: Record, form: Mapping[str, str]) -> None:
+    """Write what is to be paid into the session, with the promotion code that was entered, if the shop allows one."""
+    params, entered = session["_subscription"], form.get("promotion_code", "").strip()
+    if entered and session["allow_promotion_codes"]:
+        params = {**params, "discounts": [{"promotion_code": _code(account, entered)}]}
+    checkout_items.price_up(account, session, params, session["customer"])
+    session["_subscription"] = params
+    session["discounts"] = [
+        {name: each.get(name) for name in ("coupon", "promotion_code")} for each in params.get("discounts", ())
+    ]
+
+
+def _code(account: Account, entered: str) -> str:
     codes = (
         each for each in account.all("promotion_code") if each["active"] and each["code"].lower() == entered.lower()
     )
     code = next(codes, None)
     if code is None:
         raise ApiError(400, "This promotion code is invalid.")
-    params = {**session["_subscription"], "discounts": [{"promotion_code": code["id"]}]}
-    checkout_items.price_up(account, session, params, session["customer"])
-    session["_subscription"] = params
-    session["discounts"] = [{"coupon": None, "promotion_code": code["id"]}]
+    return str(code["id"])
 
 
 def _details(session: Record, customer: Record | None, form: Mapping[str, str]) -> Record:
