@@ -8,10 +8,16 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 from meterkit.sandbox import cycle
+from meterkit.sandbox.browser import PAGES, Browser
+from meterkit.sandbox.charging.payment_methods import OUTCOMES
 from meterkit.sandbox.control import PREFIX, Control
 from meterkit.sandbox.faults import Fault, Kind, Reason
 from meterkit.sandbox.gateway import Gateway
-from meterkit.sandbox.metering.webhook_delivery import Webhooks
+from meterkit.sandbox.hosted import checkout_sessions
+from meterkit.sandbox.invoicing.discounts import give
+from meterkit.sandbox.invoicing.payments import decide
+from meterkit.sandbox.platform.webhook_delivery import Webhooks
+from meterkit.sandbox.protocol.errors import ApiError
 from meterkit.sandbox.server import Server
 from meterkit.sandbox.state.account import Account
 from meterkit.sandbox.state.clock import Clock, seconds_of
@@ -24,7 +30,17 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from meterkit.sandbox.protocol.frame import Received, Reply, Request, Reset
-    from meterkit.sandbox.state.switches import AfterRetries, Concurrency, End, RateLimit, Refusal, Rounding, Scope
+    from meterkit.sandbox.state.switches import (
+        AfterRetries,
+        ClockTimestamps,
+        Concurrency,
+        End,
+        LastDigit,
+        RateLimit,
+        Refusal,
+        Rounding,
+        Scope,
+    )
     from meterkit.sandbox.state.usage import MeterEvent
 
 
@@ -54,7 +70,12 @@ class Sandbox:
         summary_end: Whether the end bound of a summary is included. Stripe's documentation says both.
         empty_buckets: Whether hourly and daily summaries list hours and days without usage. Unverified.
         rounding: How half a cent is rounded. Both fit what was observed.
+        last_digit: Where the last digit of an amount in a currency with three decimals, which must be 0, is rounded:
+            in each line, in the total, or not at all ("kept"). Unverified.
+        minimum_charge: Whether a sum that is too small to be charged waits in the customer's balance.
         after_retries: Status of a subscription after the last retry of a payment has failed; a setting of the account.
+        test_clock_timestamps: Whether meter events of a customer with a test clock are stamped and checked by the
+            clock's time ("frozen") or by the sandbox's ("real"). Unverified.
 
     Attributes:
         webhooks: Webhook endpoints, and what was delivered to them.
@@ -85,7 +106,10 @@ class Sandbox:
         summary_end: End = "exclusive",
         empty_buckets: bool = False,
         rounding: Rounding = "half_up",
+        last_digit: LastDigit = "lines",
+        minimum_charge: bool = True,
         after_retries: AfterRetries = "canceled",
+        test_clock_timestamps: ClockTimestamps = "frozen",
     ) -> None:
         self.switches = Switches(
             livemode=livemode,
@@ -103,13 +127,17 @@ class Sandbox:
             summary_end=summary_end,
             empty_buckets=empty_buckets,
             rounding=rounding,
+            last_digit=last_digit,
+            minimum_charge=minimum_charge,
             after_retries=after_retries,
+            test_clock_timestamps=test_clock_timestamps,
         )
         self.api_key = api_key or ("sk_live_sandbox" if self.switches.livemode else "sk_test_sandbox")
         self._port = port
         self._account = Account(Clock(now), self.switches)
         self.webhooks = Webhooks(self._account)
         self._gateway = Gateway(self._account, self.api_key)
+        self._browser = Browser(self._account)
         self._control = Control(self)
         self._server: Server | None = None
         self._stopped = threading.Event()
@@ -148,7 +176,11 @@ class Sandbox:
         if self._server is not None:
             raise RuntimeError("The sandbox is running already.")
         self._stopped.clear()
+        self.webhooks.start()
         self._server = Server(self._port, self._respond)
+        with self._account.lock:
+            for account in self._account.worlds:
+                account.url = self.url
         self._server.start()
 
     def stop(self) -> None:
@@ -213,18 +245,40 @@ class Sandbox:
             self._account.clock.skip(moment - self.now)
             return more
 
-    def payments(self, customer: str, outcome: Literal["succeed", "fail"]) -> None:
+    def payments(self, customer: str, outcome: Literal["succeed", "fail", "process", "missing"]) -> None:
         """
-        Make a customer's payments succeed or fail from now on.
+        Decide what becomes of a customer's payments from now on, and of those that are under way.
+
+        Args:
+            customer: Id of a customer, or of a payment method; what is decided about the payment method counts first.
+            outcome: "succeed", "fail", or "process" for payments that are under way, as bank debits are for days, until
+                another call decides, or "missing", which leaves the customer without a payment method.
 
         Raises:
-            ValueError: *outcome* is neither "succeed" nor "fail".
+            ValueError: *outcome* is none of these.
 
         """
-        if outcome not in ("succeed", "fail"):
-            raise ValueError(f"outcome must be 'succeed' or 'fail', not {outcome!r}.")
+        if outcome not in OUTCOMES:
+            raise ValueError(f"outcome must be 'succeed', 'fail', 'process' or 'missing', not {outcome!r}.")
         with self._account.lock:
-            self._account.outcomes[customer] = f"{outcome}s"
+            for account in self._account.worlds:
+                account.outcomes[customer] = outcome
+                decide(account)
+                checkout_sessions.settle(account)
+
+    def discount(self, customer: str, coupon: str) -> None:
+        """
+        Give a customer a coupon, as the Dashboard can: for invoices of subscriptions without a discount of their own.
+
+        Raises:
+            ValueError: There is no such customer, or the coupon cannot be redeemed.
+
+        """
+        with self._account.lock:
+            try:
+                give(self._account, self._account.get("customer", customer), coupon)
+            except ApiError as error:
+                raise ValueError(error.message) from None
 
     def fail(
         self,
@@ -284,7 +338,8 @@ class Sandbox:
     def meter_events(self) -> list[MeterEvent]:
         """Accepted meter events, in order."""
         with self._account.lock:
-            return list(self._account.usage.events)
+            events = [event for account in self._account.worlds for event in account.usage.events]
+        return sorted(events, key=lambda event: event.received_at)
 
     @property
     def adjustments(self) -> list[dict[str, Any]]:
@@ -295,7 +350,8 @@ class Sandbox:
                     **{key: value for key, value in record.items() if not key.startswith("_")},
                     "status": "complete" if record["_effective_at"] <= self.now else "pending",
                 }
-                for record in self._account.adjustments
+                for account in self._account.worlds
+                for record in account.adjustments
             ]
 
     def usage(self, event_name: str, customer: str) -> Decimal:
@@ -303,8 +359,9 @@ class Sandbox:
         with self._account.lock:
             return sum(
                 (
-                    aggregate(meter, self._account.usage.counted(meter, customer, lagging=False))
-                    for meter in self._account.all("billing.meter")
+                    aggregate(meter, account.usage.counted(meter, customer, lagging=False))
+                    for account in self._account.worlds
+                    for meter in account.all("billing.meter")
                     if meter["event_name"] == event_name
                 ),
                 Decimal(0),
@@ -313,4 +370,6 @@ class Sandbox:
     def _respond(self, request: Request) -> Reply | Reset:
         if request.path.startswith(PREFIX):
             return self._control.respond(request)
+        if request.path.startswith(PAGES):
+            return self._browser.respond(request)
         return self._gateway.respond(request)

@@ -13,7 +13,9 @@ Refusal = Literal["sync", "async"]
 Concurrency = Literal["endpoint-concurrency", "lock_timeout", "off"]
 End = Literal["exclusive", "inclusive"]
 AfterRetries = Literal["canceled", "unpaid", "past_due"]
+ClockTimestamps = Literal["frozen", "real"]
 Rounding = Literal["half_up", "half_even"]
+LastDigit = Literal["lines", "totals", "kept"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,10 @@ class Switches:
     summary_end: End
     empty_buckets: bool
     rounding: Rounding
+    last_digit: LastDigit
+    minimum_charge: bool
     after_retries: AfterRetries
+    test_clock_timestamps: ClockTimestamps
 
     def __post_init__(self) -> None:
         """

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from meterkit.sandbox.billing import invoice_items
-from meterkit.sandbox.billing.invoice_lines import Charge, line_items
-from meterkit.sandbox.billing.payments import collect
+from meterkit.sandbox.charging import invoice_payments
+from meterkit.sandbox.invoicing import balances, discounts, invoice_items, pauses, totals
+from meterkit.sandbox.invoicing.invoice_lines import Charge, line_items
+from meterkit.sandbox.invoicing.payments import close, collect
 from meterkit.sandbox.protocol.errors import invalid
 from meterkit.sandbox.protocol.lists import DEFAULT_LIMIT, listing, page
-from meterkit.sandbox.protocol.params import PAGE, Choice, Rule, Span, Text, within
+from meterkit.sandbox.protocol.params import METADATA, PAGE, Boolean, Choice, Rule, Span, Text, merged, within
 from meterkit.sandbox.protocol.routes import Call, Route
 
 if TYPE_CHECKING:
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 
     from meterkit.sandbox.state.account import Account, Record
 
+UPDATE: dict[str, Rule] = {
+    "auto_advance": Boolean(),
+    "description": Text(1500, nullable=True),
+    "metadata": METADATA,
+}
 LIST: dict[str, Rule] = {
     **PAGE,
     "collection_method": Choice(("charge_automatically", "send_invoice")),
@@ -46,28 +52,27 @@ def draft(
         period_end=period[1],
         _charges=tuple(charges),
         _line_ids={},
+        _item_discounts={
+            item["id"]: discounts.active(account, item["discounts"]) for item in subscription["items"]["data"]
+        },
     )
+    record["discounts"] = discounts.active(account, subscription["discounts"])
+    own = account.tables["customer"][subscription["customer"]]["discount"]
+    if own is not None and not record["discounts"]:
+        record["discounts"] = discounts.active(account, [own["id"]])
+    pauses.mark(record, subscription)
     refresh(account, record)
     return record
 
 
-def refresh(account: Account, invoice: Record, *, lagging: bool = True) -> None:
-    """Recompute the lines and totals of a draft."""
+def refresh(account: Account, invoice: Record, *, lagging: bool = True, with_credit: bool = False) -> None:
+    """Recompute the lines and totals of a draft; *with_credit* lets credit grants pay for them."""
     lines = [*line_items(account, invoice, lagging=lagging), *invoice_items.lines(account, invoice)]
-    total = sum(line["amount"] for line in lines)
     invoice["_lines"] = lines
     url = f"/v1/invoices/{invoice['id']}/lines"
     invoice["lines"] = listing(url, lines[:DEFAULT_LIMIT], has_more=len(lines) > DEFAULT_LIMIT)
     invoice["lines"]["total_count"] = len(lines)
-    for name in (
-        "subtotal",
-        "subtotal_excluding_tax",
-        "total",
-        "total_excluding_tax",
-        "amount_due",
-        "amount_remaining",
-    ):
-        invoice[name] = total
+    totals.compute(account, invoice, lines, with_credit=with_credit)
 
 
 def is_empty(invoice: Record) -> bool:
@@ -95,12 +100,14 @@ def update_from_usage(account: Account, invoice: Record) -> None:
 
 def finalize(account: Account, invoice: Record) -> None:
     """Finalise a draft with all usage received so far, and collect it."""
-    refresh(account, invoice, lagging=False)
+    refresh(account, invoice, lagging=False, with_credit=True)
     if invoice.get("_hidden"):
         if is_empty(invoice):
             del account.tables["invoice"][invoice["id"]]
             return
         _publish(account, invoice)
+    balances.finalize(account, invoice)
+    discounts.spend(account, invoice)
     customer = account.tables["customer"][invoice["customer"]]
     invoice["number"] = f"{customer['invoice_prefix']}-{customer['next_invoice_sequence']:04d}"
     customer["next_invoice_sequence"] += 1
@@ -110,8 +117,11 @@ def finalize(account: Account, invoice: Record) -> None:
     if invoice["collection_method"] == "send_invoice":
         invoice["due_date"] = account.now + invoice["_days_until_due"] * 86400
     invoice["hosted_invoice_url"] = f"https://invoice.stripe.example/i/{invoice['id']}"
+    invoice_payments.open_default(account, invoice)
     account.announce("invoice.finalized", invoice)
-    if invoice["collection_method"] == "charge_automatically" or invoice["total"] == 0:
+    if invoice["_pause"] in ("void", "mark_uncollectible") and invoice["amount_due"] > 0:
+        close(account, invoice, invoice["_pause"])
+    elif invoice["collection_method"] == "charge_automatically" or invoice["amount_due"] == 0:
         collect(account, invoice)
 
 
@@ -145,6 +155,19 @@ def finalize_now(account: Account, call: Call) -> Record:
     if invoice["status"] != "draft":
         raise invalid("This invoice is already finalized, you can't re-finalize a non-draft invoice.")
     finalize(account, invoice)
+    return invoice
+
+
+def update(account: Account, call: Call) -> Record:
+    """Change the description and the metadata, or whether a draft is finalised by itself."""
+    invoice = account.get("invoice", call.id)
+    values = {key: value for key, value in call.params.items() if key in UPDATE}
+    if "metadata" in values:
+        values["metadata"] = merged(invoice["metadata"], values["metadata"])
+    if "auto_advance" in values and invoice["status"] == "draft":
+        due = account.now + account.switches.invoice_grace
+        values["automatically_finalizes_at"] = due if values["auto_advance"] else None
+    account.change(invoice, "invoice.updated", **values)
     return invoice
 
 
@@ -209,6 +232,7 @@ def _blank(account: Account, subscription: Record) -> Record:
         "livemode": account.switches.livemode,
         "metadata": {},
         "parent": parent,
+        "payments": listing("/v1/invoice_payments", []),
         "payment_settings": {
             "default_mandate": None,
             "payment_method_options": None,
@@ -222,6 +246,7 @@ def _blank(account: Account, subscription: Record) -> Record:
         "total_discount_amounts": [],
         "total_pretax_credit_amounts": [],
         "total_taxes": [],
+        "test_clock": subscription["test_clock"],
         "_days_until_due": subscription["days_until_due"] or 30,
         "_subscription": subscription["id"],
     }
@@ -230,6 +255,7 @@ def _blank(account: Account, subscription: Record) -> Record:
 ROUTES = [
     Route("GET", "/v1/invoices", list_all, LIST),
     Route("GET", "/v1/invoices/{id}", retrieve),
+    Route("POST", "/v1/invoices/{id}", update, UPDATE),
     Route("GET", "/v1/invoices/{id}/lines", list_lines, PAGE),
     Route("POST", "/v1/invoices/{id}/finalize", finalize_now),
 ]

@@ -1,0 +1,1 @@
+"""Invoices: their lines, what is taken off, what is due, and its payment."""
