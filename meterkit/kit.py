@@ -162,6 +162,7 @@ class MeterKit:
         self._problems = Problems()
         windows = Windows()
         self._supervisor = Supervisor(self._settings, self._problems, windows)
+        self._supervisor.meters = self.meters
         self.recorder = Recorder(
             matcher=MeterMatcher(self.meters.values()),
             identify=identify,

@@ -10,7 +10,7 @@ def test_it_shows_other_fields_and_sends_what_it_gets(make_shown_kit, shown, api
     kit = make_shown_kit()
     customer = api.customers.create({"metadata": {"company": "acme"}}).id
     subscription = api.subscriptions.create({"customer": customer, "items": [{"price": price}]})
-    shown.rewrite("subscription", {"status": "trialing"})
+    shown.rewrite("subscription", {"status": "trialing", "currency": "eur"})
     shown.rewrite("price", lambda found: found.update(currency=found["currency"].replace("usd", "eur")))
     kit.sync()
     (preview,) = kit.preview("acme")
