@@ -40,6 +40,12 @@ class BillingCycle(NamedTuple):
     interval: str = "month"
     interval_count: int = 1
 
+    def begins_at(self, moment: int) -> bool:
+        """Return whether a whole period begins at the Unix second *moment*, as far as the anchor is known."""
+        if self.anchor is None or self.interval not in _LONGEST:
+            return True
+        return _boundary(self, _steps_after(self, moment) - 1) == moment
+
     def at(self, now: int) -> Period:
         """
         Return the period that contains the Unix second *now*; the known one while it has not ended.

@@ -189,4 +189,4 @@ def _amount(connection: sa.Connection, row: Any, price: str, span: Period) -> De
     known = max(0, int(connection.scalar(before) or 0))
     with localcontext(EXACT):
         cost = found.amount(max(0, known + row.quantity)) - found.amount(known)
-    return chargeable(cost, row.currency)
+        return chargeable(cost, row.currency)

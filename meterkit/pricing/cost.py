@@ -176,7 +176,7 @@ class _Company:
         if plain is not None:
             return plain, plain, []
         try:
-            bill = usage_cost(terms, self._between, now=self._now)
+            bill = usage_cost(terms, self, now=self._now)
         except ConfigurationError as error:
             return Decimal(0), Decimal(0), [str(error)]
         if bill.currency != currency or bill.free:
@@ -208,7 +208,12 @@ class _Company:
                 cost += price.amount(max(0, self._used.get(meter, 0)))
         return cost
 
-    def _between(self, event_name: str, start: int, end: int) -> int:
+    def received(self, event_name: str, start: int, end: int) -> int:
+        """Return at most what Stripe had received by *end* of the usage between two Unix seconds."""
+        return self.between(event_name, start, end)
+
+    def between(self, event_name: str, start: int, end: int) -> int:
+        """Return the quantity used between two Unix seconds, *end* excluded."""
         meter = self._calculator.meter_name(event_name)
         period = self._period_of(self._company, meter)
         since = self._used.get(meter, 0) if start == period.start else self._since(meter, start)

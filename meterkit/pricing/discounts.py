@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from decimal import Decimal, localcontext
+from decimal import ROUND_DOWN, Decimal, localcontext
 from typing import Any, TypeAlias
 
-from meterkit.pricing.price import EXACT, rounded, whole
+from meterkit.pricing.price import EXACT, decimals_of, rounded, whole
 
 Part: TypeAlias = "tuple[Decimal, str | None, str | None]"
 """Amount of a line in whole currency, the id of its subscription item, and the id of its product."""
@@ -30,16 +30,17 @@ def discounted(
         left = [amount for amount, _, _ in parts]
         for discount in sorted(discounts, key=lambda each: each["item"] is None):
             chosen = [place for place, part in enumerate(parts) if _applies(discount, part)]
-            base = sum((left[place] for place in chosen), Decimal(0))
-            if base <= 0:
-                continue
-            amount = _amount(discount, base, currency)
-            if amount is None:
+            if discount["percent_off"] is not None:
+                percent = Decimal(str(discount["percent_off"]))
+                offs = [rounded(left[place] * percent / 100, currency) for place in chosen]
+            elif discount["amount_off"] is not None and discount["currency"] == currency:
+                offs = _spread(whole(discount["amount_off"], currency), [left[place] for place in chosen], currency)
+            else:
                 unknown.append("a discount is neither a percentage nor an amount in the currency of the subscription")
                 continue
-            total += amount
-            for place in chosen:
-                left[place] -= left[place] * amount / base
+            for place, off in zip(chosen, offs, strict=True):
+                left[place] -= off
+                total += off
     return total, unknown
 
 
@@ -50,9 +51,16 @@ def _applies(discount: Mapping[str, Any], part: Part) -> bool:
     return discount["products"] is None or product in discount["products"]
 
 
-def _amount(discount: Mapping[str, Any], base: Decimal, currency: str) -> Decimal | None:
-    if discount["percent_off"] is not None:
-        return rounded(base * Decimal(str(discount["percent_off"])) / 100, currency)
-    if discount["amount_off"] is not None and discount["currency"] == currency:
-        return min(base, whole(discount["amount_off"], currency))
-    return None
+def _spread(amount: Decimal, amounts: Sequence[Decimal], currency: str) -> list[Decimal]:
+    """Return parts of *amount* in proportion to *amounts*, at most these, that add up exactly."""
+    weights = [max(each, Decimal(0)) for each in amounts]
+    everything = sum(weights, Decimal(0))
+    amount = min(amount, everything)
+    unit = Decimal(1).scaleb(-decimals_of(currency))
+    parts, given, seen = [], Decimal(0), Decimal(0)
+    for weight in weights:
+        seen += weight
+        share = (amount * seen / everything).quantize(unit, rounding=ROUND_DOWN) if everything else Decimal(0)
+        parts.append(share - given)
+        given = share
+    return parts

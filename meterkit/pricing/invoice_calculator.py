@@ -8,22 +8,30 @@ The preview, the spending cap, notices, the customer page and late items ask it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal, localcontext
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any, Protocol
 
 from meterkit.core.periods import Period, instant
 from meterkit.errors import ConfigurationError
 from meterkit.metering.meter import Meter
 from meterkit.pricing.discounts import discounted
-from meterkit.pricing.price import EXACT, Line, Price, whole
+from meterkit.pricing.price import EXACT, Line, Price, chargeable, whole
 from meterkit.pricing.stripe_price import price_of
 from meterkit.pricing.subscription_terms import SubscriptionTerms
 
-UsedBetween: TypeAlias = Callable[[str, int, int], int]
-"""Function from an event name and two Unix seconds to the quantity used between them, the second one excluded."""
+
+class Usage(Protocol):
+    """What was used, by a customer or by a company."""
+
+    def between(self, event_name: str, start: int, end: int) -> int:
+        """Return the quantity used between two Unix seconds, *end* excluded."""
+
+    def received(self, event_name: str, start: int, end: int) -> int:
+        """Return the part of it that Stripe had received by *end*."""
+
 
 FREE_PAUSES = {"void": "voids its invoices", "mark_uncollectible": "marks its invoices as uncollectible"}
 
@@ -84,7 +92,7 @@ class Bill:
             return sum((line.amount for line in self.lines), Decimal(0)) - self.discount
 
 
-def next_invoice(terms: SubscriptionTerms, used: UsedBetween) -> Bill:
+def next_invoice(terms: SubscriptionTerms, used: Usage) -> Bill:
     """
     Return the next invoice of a subscription: that of the items whose period ends first.
 
@@ -96,31 +104,30 @@ def next_invoice(terms: SubscriptionTerms, used: UsedBetween) -> Bill:
         ConfigurationError: A price cannot be computed; the message names it and says why.
     """
     subscription = terms.subscription
+    ends_at = subscription.cancel_at
     end = min(item.period_end for item in terms.items)
     due = [item for item in terms.items if item.period_end == end]
-    bill = Bill(
-        subscription.currency or _currency(due[0]), Period(min(item.period_start for item in due), end), unknown=[]
-    )
-    ends_at = subscription.cancel_at
+    if ends_at is not None and ends_at <= end:
+        end, due = ends_at, terms.items
+    bill = Bill(subscription.currency or _currency(due[0]), Period(max(item.period_start for item in due), end))
     bill.unknown += _unreadable(terms, due)
     for item in due:
         if item.event_name is not None:
-            period = Period(item.period_start, end if ends_at is None else min(end, ends_at))
-            _add_usage(bill, terms, item, period=period, used=used)
-        elif ends_at is None or ends_at > end:  # else billed in advance already, and there is no next period
-            bill.lines += _lines(item, item.quantity or 0)
-        if item.event_name is None and _has_changed(terms, item):
-            bill.unknown.append(f"price {_id(item)} was changed within the period, and Stripe prorates it")
-    if ends_at is not None and ends_at < end and any(item.event_name is None for item in due):
-        bill.unknown.append(f"the subscription ends at {instant(ends_at)}, within a period that is paid for already")
+            _add_usage(bill, terms, item, period=Period(item.period_start, end), used=used)
+        else:
+            _add_licence(bill, terms, item, end)
     _add_former(bill, terms, due, used)
     _subtract_billed(bill, terms)
-    _apply_discounts(bill, terms, bill.period.end)
+    _apply_discounts(bill, terms, end)
     _note_states(bill, terms)
+    if any(line.amount != chargeable(line.amount, bill.currency) for line in bill.lines):
+        bill.unknown.append(
+            f"Stripe rounds the last digit of amounts in {bill.currency.upper()}, and where is not known"
+        )
     return bill
 
 
-def usage_cost(terms: SubscriptionTerms, used: UsedBetween, *, now: int) -> Bill:
+def usage_cost(terms: SubscriptionTerms, used: Usage, *, now: int) -> Bill:
     """
     Return what the usage of the running periods costs at *now*, a Unix second: the metered lines alone.
 
@@ -179,7 +186,7 @@ def first_billed(terms: SubscriptionTerms, item: Any, start: int) -> int:
     return start if item.since <= known.created else max(start, item.since)
 
 
-def _add_usage(bill: Bill, terms: SubscriptionTerms, item: Any, *, period: Period, used: UsedBetween) -> None:
+def _add_usage(bill: Bill, terms: SubscriptionTerms, item: Any, *, period: Period, used: Usage) -> None:
     start = first_billed(terms, item, period.start)
     if start >= period.end:  # all of it is in a trial
         return
@@ -188,63 +195,102 @@ def _add_usage(bill: Bill, terms: SubscriptionTerms, item: Any, *, period: Perio
         bill.unknown.append(
             f"price {_id(item)} replaced another at {instant(item.since)}, and it is not known where its tiers begin"
         )
-    bill.lines += _lines(item, max(0, used(item.event_name, start, period.end)))
+    bill.lines += _lines(item, max(0, used.between(item.event_name, start, period.end)))
 
 
-def _before(terms: SubscriptionTerms, item: Any, start: int, period: Period, used: UsedBetween) -> int:
+def _add_licence(bill: Bill, terms: SubscriptionTerms, item: Any, end: int) -> None:
+    """Add what a licensed price costs in the next period, which is billed in advance."""
+    ends_at = terms.subscription.cancel_at
+    if _has_changed(terms, item):
+        bill.unknown.append(f"price {_id(item)} was changed within the period, and Stripe prorates it")
+    if ends_at is None or ends_at > end:
+        bill.lines += _lines(item, item.quantity or 0)
+        if not terms.cycle(item).begins_at(end):
+            bill.unknown.append(f"the next period of price {_id(item)} is shorter than others, and Stripe prorates it")
+    elif item.period_end > end:
+        bill.unknown.append(f"the subscription ends at {instant(end)}, within a period that is paid for already")
+
+
+def _before(terms: SubscriptionTerms, item: Any, start: int, period: Period, used: Usage) -> int:
     """Return the usage of a period that was billed, or would have been, at what an item cost before."""
     former = [each for each in terms.former if each.event_name == item.event_name and each.until > period.start]
-    return used(item.event_name, max(period.start, min(each.since for each in former)), start) if former else 0
+    return used.between(item.event_name, max(period.start, min(each.since for each in former)), start) if former else 0
 
 
-def _add_former(bill: Bill, terms: SubscriptionTerms, due: Sequence[Any], used: UsedBetween) -> None:
+def _add_former(bill: Bill, terms: SubscriptionTerms, due: Sequence[Any], used: Usage) -> None:
     """Add what was used in the period before items were changed or removed: Stripe bills it in flexible mode alone."""
     started = min((item.period_start for item in due), default=bill.period.start)
     present = {item.id for item in terms.items}
     for former in terms.former:
-        if former.until <= started:
+        if former.until <= started or _is_billed(terms, former):
             continue
         if former.event_name is None:
             if former.id not in present:
                 bill.unknown.append(f"price {_id(former)} was removed within the period, and Stripe prorates it")
-            continue
-        if terms.subscription.billing_mode != "flexible":
-            continue
-        start = first_billed(terms, former, started)
-        quantity = used(former.event_name, start, former.until) if former.until > start else 0
-        if quantity <= 0:
-            continue
-        until = instant(former.until)
-        if _price(former).scheme != "per_unit":
-            bill.unknown.append(f"price {_id(former)} held until {until}, and how its tiers end there is not known")
-        lines = [replace(line, note=f"until {until}, at the price before") for line in _lines(former, quantity)]
-        bill.lines += lines
-        bill.uncertain += sum((line.amount for line in lines), Decimal(0))
+        elif terms.subscription.billing_mode == "flexible":
+            _add_usage_before(bill, terms, former, started, used)
+
+
+def _add_usage_before(bill: Bill, terms: SubscriptionTerms, former: Any, started: int, used: Usage) -> None:
+    start, until = first_billed(terms, former, started), instant(former.until)
+    quantity = used.received(former.event_name, start, former.until) if former.until > start else 0
+    if former.until > start and quantity < used.between(former.event_name, start, former.until):
         bill.assumed.append(
-            f"usage until {until}, before the price was changed, is billed as an invoice item: the change was not made "
-            "with proration_behavior=none"
+            f"usage until {until}, when the price was changed, is not billed if Stripe had not received it by then"
         )
+    if quantity <= 0:
+        return
+    if _price(former).scheme != "per_unit":
+        bill.unknown.append(f"price {_id(former)} held until {until}, and how its tiers end there is not known")
+    if any(each.billing_reason == "subscription_threshold" for each in _invoices_of(bill, terms)):
+        bill.unknown.append(f"invoices that a threshold made due may have billed usage until {until} already")
+    lines = [replace(line, note=f"until {until}, at the price before") for line in _lines(former, quantity)]
+    bill.lines += lines
+    bill.uncertain += sum((line.amount for line in lines), Decimal(0))
+    bill.assumed.append(
+        f"usage until {until}, before the price was changed, is billed as an invoice item: the change was not made "
+        "with proration_behavior=none"
+    )
+
+
+def _is_billed(terms: SubscriptionTerms, former: Any) -> bool:
+    """Return whether what an item was is on an invoice already: the change was invoiced at once."""
+    return any(
+        line["item"] == former.id and line["price"] == _id(former) and line["proration"]
+        for invoice in terms.invoices
+        if invoice.created >= former.until and invoice.status != "void"
+        for line in json.loads(invoice.lines)
+    )
+
+
+def _invoices_of(bill: Bill, terms: SubscriptionTerms) -> list[Any]:
+    return [each for each in terms.invoices if bill.period.start <= each.created <= bill.period.end]
 
 
 def _subtract_billed(bill: Bill, terms: SubscriptionTerms) -> None:
     """Subtract what an invoice has billed already because a billing threshold was reached; its tiers go on."""
-    for invoice in terms.threshold_invoices:
-        if not bill.period.start <= invoice.created < bill.period.end:
+    metered = {item.id: item for item in terms.items if item.event_name is not None}
+    for invoice in _invoices_of(bill, terms):
+        if invoice.billing_reason != "subscription_threshold":
             continue
-        if invoice.currency != bill.currency:
-            bill.unknown.append(f"invoice {invoice.number or invoice.id} is in {invoice.currency.upper()}")
-            continue
-        lines = [line for line in json.loads(invoice.lines) if line["start"] is not None]
-        billed = sum(line["amount"] for line in lines if line["start"] >= bill.period.start)
-        if lines and not billed and all(line["start"] < bill.period.start for line in lines):
-            continue  # it closed the period before, and began this one
-        amount = whole(billed if lines else invoice.total, bill.currency)
-        note = f"billed before, by invoice {invoice.number or invoice.id}"
-        bill.lines.append(PreviewLine(_id(terms.items[0]), None, 0, -amount, -amount, 0, note))
+        number = invoice.number or invoice.id
+        known = json.loads(invoice.lines)
+        lines = [each for each in known if each["item"] in metered and not each["proration"]]
+        billed = sum(each["amount"] for each in lines if each["start"] >= metered[each["item"]].period_start)
+        if not known:
+            billed = invoice.total
+        if not billed:
+            continue  # it ended the period before
+        if invoice.currency != bill.currency or invoice.status == "void":
+            bill.unknown.append(f"what invoice {number} has billed of the period is not known")
+        amount = whole(billed, bill.currency)
+        note = f"billed before, by invoice {number}"
+        price, event_name = (lines[0]["price"], metered[lines[0]["item"]].event_name) if lines else ("", None)
+        bill.lines.append(PreviewLine(price, event_name, 0, -amount, -amount, 0, note))
 
 
 def _apply_discounts(bill: Bill, terms: SubscriptionTerms, at: int) -> None:
-    applied = [each for each in terms.discounts if each["start"] <= at and (each["end"] is None or at < each["end"])]
+    applied = terms.discounts_at(at)
     if not applied:
         return
     if any(line.note for line in bill.lines):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -74,7 +75,7 @@ def previews(database: Database, company: str, *, clock: Callable[[], float]) ->
             return []
         return [
             _preview(connection, company, customer, terms, now=clock())
-            for terms in read_terms(connection, [customer]).get(customer, ())
+            for terms in read_terms(connection, [customer], with_invoices=True).get(customer, ())
             if terms.items
         ]
 
@@ -82,7 +83,7 @@ def previews(database: Database, company: str, *, clock: Callable[[], float]) ->
 def _preview(
     connection: sa.Connection, company: str, customer: str, terms: SubscriptionTerms, *, now: float
 ) -> Preview:
-    bill = next_invoice(terms, lambda event_name, start, end: _used(connection, customer, event_name, start, end))
+    bill = next_invoice(terms, CustomerUsage(connection, customer))
     assumed = [*ASSUMED, *bill.assumed]
     if bill.period.end <= now:
         assumed.append("the period has ended, and the next one is not known yet: run meterkit sync")
@@ -102,19 +103,46 @@ def _preview(
     )
 
 
-def _used(connection: sa.Connection, customer: str, event_name: str, start: int, end: int) -> int:
-    """Return the quantity that the invoice of a period will bill for a meter: reported, or still to be reported."""
-    reports, usage, accounts = schema.reports, schema.usage, schema.accounts
-    reported = (
-        sa.select(sum_of(reports.c.quantity))
-        .where(reports.c.customer == customer, reports.c.event_name == event_name, reports.c.state.in_(BILLED))
-        .where(reports.c.timestamp >= start, reports.c.timestamp < end)
-    )
-    pays_for = sa.select(accounts.c.company).filter_by(customer=customer)
-    waiting = (
-        sa.select(sum_of(subtracted(usage.c.quantity, usage.c.reported)))
-        .where(usage.c.quantity != usage.c.reported, usage.c.event_name == event_name)
-        .where(sa.or_(usage.c.company == customer, usage.c.company.in_(pays_for)))
-        .where(usage.c.last_used >= start, usage.c.last_used < end)
-    )
-    return int(connection.scalar(reported) or 0) + int(connection.scalar(waiting) or 0)
+class CustomerUsage:
+    """
+    What the invoices of a Stripe customer bill: usage that is reported, or still to be reported.
+
+    Args:
+        connection: Connection to the ledger.
+        customer: Id of the Stripe customer.
+    """
+
+    def __init__(self, connection: sa.Connection, customer: str) -> None:
+        self._connection = connection
+        self._customer = customer
+
+    def between(self, event_name: str, start: int, end: int) -> int:
+        """Return the quantity used between two Unix seconds, *end* excluded."""
+        usage, accounts = schema.usage, schema.accounts
+        pays_for = sa.select(accounts.c.company).filter_by(customer=self._customer)
+        waiting = (
+            sa.select(sum_of(subtracted(usage.c.quantity, usage.c.reported)))
+            .where(usage.c.quantity != usage.c.reported, usage.c.event_name == event_name)
+            .where(sa.or_(usage.c.company == self._customer, usage.c.company.in_(pays_for)))
+            .where(usage.c.last_used >= start, usage.c.last_used < end)
+        )
+        reported = self._reported(event_name, start, end).where(schema.reports.c.state.in_(BILLED))
+        return self._sum(reported) + self._sum(waiting)
+
+    def received(self, event_name: str, start: int, end: int) -> int:
+        """Return the part of it that Stripe had received by *end*."""
+        reports = schema.reports
+        return self._sum(
+            self._reported(event_name, start, end).where(reports.c.state == "sent", reports.c.settled_at <= end)
+        )
+
+    def _reported(self, event_name: str, start: int, end: int) -> sa.Select[Any]:
+        reports = schema.reports
+        return (
+            sa.select(sum_of(reports.c.quantity))
+            .where(reports.c.customer == self._customer, reports.c.event_name == event_name)
+            .where(reports.c.timestamp >= start, reports.c.timestamp < end)
+        )
+
+    def _sum(self, query: sa.Select[Any]) -> int:
+        return int(self._connection.scalar(query) or 0)

@@ -31,9 +31,8 @@ _NO_MINOR_UNIT = frozenset(
     ("bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf")
 )
 _THREE_DECIMALS = frozenset(("bhd", "jod", "kwd", "omr", "tnd"))
-_SMALLEST_CHARGE = {"ugx": Decimal(1)} | dict.fromkeys(_THREE_DECIMALS, Decimal("0.01"))
-"""What an amount that is charged must be a multiple of, where that is not the minor unit. Stripe: UGX has cents that
-must be 0, as has the last of three decimals."""
+_WHOLE = frozenset(("isk", "ugx"))
+"""Stripe: currencies with two decimals that must be 0."""
 _INTERVALS = ("day", "week", "month", "year")
 
 
@@ -274,16 +273,12 @@ def decimals_of(currency: str) -> int:
 def rounded(amount: Decimal, currency: str) -> Decimal:
     """Return *amount*, in whole *currency*, rounded half up as Stripe rounds the lines of an invoice."""
     unit = Decimal(1).scaleb(-decimals_of(currency))
-    if currency == "ugx":
-        return amount.quantize(_SMALLEST_CHARGE[currency], rounding=ROUND_HALF_UP).quantize(unit)
-    return amount.quantize(unit, rounding=ROUND_HALF_UP)
+    return amount.quantize(Decimal(1) if currency in _WHOLE else unit, rounding=ROUND_HALF_UP).quantize(unit)
 
 
 def chargeable(amount: Decimal, currency: str) -> Decimal:
-    """Return *amount*, in whole *currency*, rounded half up to what Stripe accepts as a charge of its own."""
-    return amount.quantize(
-        _SMALLEST_CHARGE.get(currency, Decimal(1).scaleb(-decimals_of(currency))), rounding=ROUND_HALF_UP
-    )
+    """Return *amount*, in whole *currency*, rounded half up to what Stripe accepts: the last of three decimals is 0."""
+    return amount.quantize(Decimal("0.01"), rounding=ROUND_HALF_UP) if currency in _THREE_DECIMALS else amount
 
 
 def whole(minor: Any, currency: str) -> Decimal:
