@@ -220,12 +220,12 @@ def _before(terms: SubscriptionTerms, item: Any, start: int, period: Period, use
 def _add_former(bill: Bill, terms: SubscriptionTerms, due: Sequence[Any], used: Usage) -> None:
     """Add what was used in the period before items were changed or removed: Stripe bills it in flexible mode alone."""
     started = min((item.period_start for item in due), default=bill.period.start)
-    present = {item.id for item in terms.items}
+    licensed = {item.id for item in terms.items if item.event_name is None}
     for former in terms.former:
         if former.until <= started or _is_billed(terms, former):
             continue
         if former.event_name is None:
-            if former.id not in present:
+            if former.id not in licensed:
                 bill.unknown.append(f"price {_id(former)} was removed within the period, and Stripe prorates it")
         elif terms.subscription.billing_mode == "flexible":
             _add_usage_before(bill, terms, former, started, used)
