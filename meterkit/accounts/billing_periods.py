@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from meterkit.core.periods import BillingCycle, Period, month_of
 from meterkit.ledger import schema
 from meterkit.ledger.payers import companies_of
+from meterkit.pricing.opening_balances import of_companies
 from meterkit.pricing.subscription_terms import recurrence
 
 
@@ -43,6 +44,17 @@ class Calendar:
         """Return the periods of meters that have one of their own: none."""
         return {}
 
+    @property
+    def version(self) -> object:
+        """What changes when accounts are read anew: nothing depends on them."""
+        return None
+
+    def openings(
+        self, _connection: sa.Connection, _companies: Iterable[str] | None, _now: int
+    ) -> dict[tuple[str, str], int]:
+        """Return opening balances, which are those of billing periods: none."""
+        return {}
+
     def refresh(self, _connection: sa.Connection, now: int) -> bool:
         """Return whether another period has begun since the last call."""
         before = self._current
@@ -67,6 +79,7 @@ class Periods:
         self._of_meters: dict[str, dict[str, BillingCycle]] = {}  # by company and event name, where they differ
         self._version: tuple[object, ...] | None = None
         self._next_end = 0
+        self._reads = 0
 
     def of(self, company: str, now: int, meter: str = "") -> Period:
         """
@@ -90,6 +103,25 @@ class Periods:
         of_kit = {name: event_name for name, event_name in self._event_names.items() if event_name in found}
         by_name = {event_name: event_name for event_name in found if event_name not in of_kit.values()} | of_kit
         return {name: found[event_name].at(now) for name, event_name in by_name.items()}
+
+    @property
+    def version(self) -> object:
+        """What changes when accounts are read anew."""
+        return self._reads
+
+    def openings(
+        self, connection: sa.Connection, companies: Iterable[str] | None, now: int
+    ) -> dict[tuple[str, str], int]:
+        """Return the opening balances of companies in their current periods, by company and meter; None means all."""
+        names: dict[str, list[str]] = {}
+        for meter, event_name in self._event_names.items():
+            names.setdefault(event_name, []).append(meter)
+        found: dict[tuple[str, str], int] = {}
+        for company, event_name, since, quantity in of_companies(connection, companies):
+            for meter in names.get(event_name, [event_name]):
+                if since == self.of(company, now, meter).start:
+                    found[company, meter] = found.get((company, meter), 0) + quantity
+        return found
 
     def starts(self, company: str, now: int) -> Hashable:
         """Return what changes when one of the company's periods begins."""
@@ -129,6 +161,7 @@ class Periods:
             return False
         if version != self._version:
             self._known, self._of_meters = _read(connection)
+            self._reads += 1
             # Times are whole seconds: another change within this second would look the same.
             self._version = version if max(version) < now else None
         ends = [cycle.at(now).end for cycle in self._known.values()]

@@ -225,6 +225,17 @@ former_items = Table(
     Index(f"{PREFIX}former_items_customer", "customer", "until"),
 )
 
+opening_balances = Table(
+    f"{PREFIX}opening_balances",
+    metadata,
+    # What others had reported of a billing period before meterkit first saw its subscription; 0 if nobody had.
+    Column("customer", String(255), primary_key=True),
+    Column("event_name", Text, primary_key=True),
+    Column("since", BigInteger, primary_key=True),  # when the period began
+    Column("until", BigInteger, nullable=False),  # when it was read from Stripe
+    Column("quantity", Quantity, nullable=False),
+)
+
 invoices = Table(
     f"{PREFIX}invoices",
     metadata,
