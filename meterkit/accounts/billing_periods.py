@@ -198,26 +198,37 @@ def _read(
     )
     if only is not None:
         query = query.where(sa.or_(accounts.c.company == only, items.c.customer == only))
-    first: dict[str, dict[str, BillingCycle]] = {}  # by company and subscription, the later ones last
-    metered: dict[str, dict[str, BillingCycle]] = {}  # by company and event name
+    by_company: dict[str, list[Any]] = {}
     for row in connection.execute(query):
-        cycle = _cycle(row)
-        for company in companies_of(connection, row.customer, row.company):
-            of_company = first.setdefault(company, {})
-            known = of_company.get(row.subscription)
-            if known is None or cycle.period.end < known.period.end:
-                of_company.pop(row.subscription, None)
-                of_company[row.subscription] = cycle
-            if row.event_name is not None:
-                metered.setdefault(company, {})[row.event_name] = cycle
-    found = {company: max(cycles.values(), key=lambda each: each.period.start) for company, cycles in first.items()}
-    others = {
-        company: differing
-        for company, cycles in metered.items()
-        if (differing := {name: cycle for name, cycle in cycles.items() if cycle != found[company]})
-    }
+        for company in companies_of(connection, row[0], row[-1]):
+            by_company.setdefault(company, []).append(row)
+    found: dict[str, BillingCycle] = {}
+    others: dict[str, dict[str, BillingCycle]] = {}
+    for company, rows in by_company.items():
+        if len(rows) == 1:  # as most have; there may be a hundred thousand of them
+            found[company] = _cycle(rows[0])
+            continue
+        found[company], metered = _cycles(rows)
+        if metered:
+            others[company] = metered
     return found, others
 
 
+def _cycles(rows: list[Any]) -> tuple[BillingCycle, dict[str, BillingCycle]]:
+    """Return the billing cycle of one company, and those of its meters that differ, by event name."""
+    first: dict[str, BillingCycle] = {}  # by subscription
+    metered: dict[str, BillingCycle] = {}  # by event name; of several, the one that began last
+    for row in rows:
+        cycle = _cycle(row)
+        known = first.get(row.subscription)
+        if known is None or cycle.period.end < known.period.end:
+            first[row.subscription] = cycle
+        if row.event_name is not None:
+            metered[row.event_name] = cycle
+    latest = max(first.values(), key=lambda each: each.period.start)
+    return latest, {name: cycle for name, cycle in metered.items() if cycle != latest}
+
+
 def _cycle(row: Any) -> BillingCycle:
-    return BillingCycle(Period(row.period_start, row.period_end), row.anchor, *recurrence(row.price))
+    _, _, _, start, end, price, anchor, _ = row
+    return BillingCycle(Period(start, end), anchor, *recurrence(price))

@@ -161,7 +161,7 @@ def _invoices(database: Database, company: str, now: int) -> list[dict[str, Any]
                     "tier": line.tier,
                     "note": line.note,
                 }
-                for line in each.lines
+                for line in (() if each.unknown else each.lines)
             ],
             "assumed": list(each.assumed),
             "unknown": list(each.unknown),

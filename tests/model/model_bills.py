@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from contextlib import suppress
 from datetime import datetime, timezone
 from decimal import Decimal
 from pathlib import Path
@@ -203,14 +204,19 @@ class Bills(RuleBasedStateMachine):
                 {"amount_off": 500, "currency": "usd", "duration": "repeating", "duration_in_months": 2},
             ]
         ),
-        where=st.sampled_from(["subscription", "item"]),
+        where=st.sampled_from(["subscription", "item", "customer"]),
     )
     def discount(self, choice, terms, where):
-        """Give a coupon to a subscription or to one of its items."""
+        """Give a coupon to a subscription, to one of its items, or to its customer."""
         subscription = self.one(choice)
         if subscription is None:
             return
-        discounts = [{"coupon": self.api.coupons.create(terms).id}]
+        coupon = self.api.coupons.create(terms).id
+        if where == "customer":
+            with suppress(ValueError):  # in another currency
+                self.stripe.discount(subscription.customer, coupon)
+            return
+        discounts = [{"coupon": coupon}]
         items = subscription["items"].data
         if where == "item":
             params = {"items": [{"id": items[choice % len(items)].id, "discounts": discounts}]}

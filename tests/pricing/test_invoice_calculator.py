@@ -276,3 +276,26 @@ def test_what_a_former_version_has_read(kit, clock, make_price, subscribe):
 
     assert (None, Decimal("3.00")) == (before.total, total(kit))
     assert any("meterkit sync" in each for each in before.unknown)
+
+
+@pytest.mark.parametrize(("where", "asked"), [("customer", "26.25"), ("item", "15.00"), ("both", "20.00")])
+def test_a_coupon_of_a_customer_or_an_item(make_following_kit, api, stripe, clock, make_price, subscribe, where, asked):
+    """That of a customer counts where the subscription has none."""
+    price = make_price(100)
+    subscription = subscribe(price)
+    eighth = api.coupons.create({"percent_off": 12.5, "duration": "forever"}).id
+    if where == "item":
+        half = api.coupons.create({"percent_off": 50, "duration": "forever"}).id
+        item = subscription["items"].data[0].id
+        api.subscriptions.update(subscription.id, {"items": [{"id": item, "discounts": [{"coupon": half}]}]})
+    else:
+        stripe.discount(subscription.customer, eighth)
+    if where == "both":
+        ten = api.coupons.create({"amount_off": 1000, "currency": "usd", "duration": "forever"}).id
+        api.subscriptions.update(subscription.id, {"discounts": [{"coupon": ten}]})
+    kit = make_following_kit()
+    kit.sync()
+    use(kit, clock, 30)
+    upcoming = api.invoices.create_preview({"subscription": subscription.id})
+
+    assert Decimal(asked) == total(kit) == Decimal(upcoming.total).scaleb(-2)
