@@ -4,20 +4,20 @@ A local Stripe double: real HTTP on the loopback interface, with state, a clock 
     with Sandbox() as stripe:
         client = StripeClient(stripe.api_key, base_addresses={"api": stripe.url, "meter_events": stripe.url})
 
-It supports customers, products, prices, billing meters, meter events of v1 and v2, alerts, subscriptions, invoices and
-webhooks, and responds with 404 or 400 to anything else. It imports nothing from the rest of meterkit: a double that
-shares code with what it tests confirms its bugs.
+It supports customers, products, prices, coupons, billing meters, meter events of v1 and v2, alerts, subscriptions,
+invoices, credit and webhooks, and responds with 404 or 400 to anything else. It imports nothing from the rest of
+meterkit: a double that shares code with what it tests confirms its bugs.
 
     server ─▶ gateway    checks the request (`protocol`: keys, parameters, idempotency, rate limits), applies `faults`
                  ▼
               cycle      runs whatever is due by now
                  ▼
-              billing    customers, subscriptions, previews
-              invoicing  invoices, their lines, payments
-              catalog    products, prices
+              billing    customers, subscriptions, trials, changes, thresholds, previews
+              invoicing  invoices, their lines, discounts, balances, credit, payments
+              catalog    products, prices, coupons, promotion codes
               metering   meters, meter events, summaries, alerts, error reports, webhook delivery
                  ▼
-              state      account, usage, clock, switches
+              state      account, usage, clock, switches, currencies
 
 `Sandbox` puts them together; `control` serves ``/_sandbox/``, for other processes.
 """

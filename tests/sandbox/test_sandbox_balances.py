@@ -94,6 +94,16 @@ def test_credit_pays_before_the_card(shop, sandbox, customer):
     assert changed.description == "Very"
 
 
+def test_a_balance_is_set_with_the_customer(shop):
+    """As a transaction of its own."""
+    customer = shop.customer(balance=-500, name="Ada")
+    update = shop.v1.customers.update
+
+    assert (customer.balance, customer.currency) == (-500, "usd")
+    assert (update(customer.id, {"balance": 100}).balance, update(customer.id, {"name": "A"}).balance) == (100, 100)
+    assert transactions(shop, customer) == [("initial", -500, -500), ("adjustment", 600, 100)]
+
+
 def test_an_invoice_below_nought_is_credit(shop, sandbox, customer):
     """A proration that credits more than the invoice charges."""
     shop.subscribe(customer, shop.price(unit_amount=1000))

@@ -5,20 +5,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from meterkit.sandbox.billing.cancellation import end_now
+from meterkit.sandbox.invoicing import balances
 from meterkit.sandbox.protocol.errors import no_such
 from meterkit.sandbox.protocol.lists import page
-from meterkit.sandbox.protocol.params import METADATA, PAGE, Object, Span, Text, merged, within
+from meterkit.sandbox.protocol.params import METADATA, PAGE, Integer, Object, Span, Text, merged, within
 from meterkit.sandbox.protocol.routes import Call, Route
 from meterkit.sandbox.state.account import fresh_id
 
 if TYPE_CHECKING:
     from meterkit.sandbox.state.account import Account, Record
 
+CURRENCY = "usd"  # of the account: that of a balance which is set before the customer has a currency
 _ADDRESS = Object(
     dict.fromkeys(("city", "country", "line1", "line2", "postal_code", "state"), Text(nullable=True)), nullable=True
 )
 FIELDS = {
     "address": _ADDRESS,
+    "balance": Integer(),
     "description": Text(nullable=True),
     "email": Text(512, nullable=True),
     "metadata": METADATA,
@@ -64,7 +67,9 @@ def create(account: Account, call: Call) -> Record:
     }
     record.update({key: value for key, value in call.params.items() if key in FIELDS})
     record["metadata"] = merged({}, call.params.get("metadata"))
+    balance, record["balance"] = record["balance"], 0
     account.announce("customer.created", account.add(record))
+    _set_balance(account, record, balance, "initial")
     return record
 
 
@@ -82,7 +87,9 @@ def update(account: Account, call: Call) -> Record:
     values = {key: value for key, value in call.params.items() if key in FIELDS}
     if "metadata" in values:
         values["metadata"] = merged(record["metadata"], values["metadata"])
+    balance = values.pop("balance", record["balance"])
     account.change(record, "customer.updated", **values)
+    _set_balance(account, record, balance, "adjustment")
     return record
 
 
@@ -106,6 +113,12 @@ def list_all(account: Account, call: Call) -> Record:
         if email in (None, customer["email"]) and within(customer["created"], call.params.get("created"))
     ]
     return page(call, records, "customer")
+
+
+def _set_balance(account: Account, record: Record, balance: int, kind: str) -> None:
+    change = balance - record["balance"]
+    if change:
+        balances.add(account, record["id"], change, record["currency"] or CURRENCY, kind)
 
 
 def _tombstone(record: Record) -> Record:
