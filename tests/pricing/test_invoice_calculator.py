@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 from followed_account import (  # noqa: F401 - fixtures
     api,
+    events,
     make_following_kit,
     make_shown_kit,
     shown,
@@ -299,3 +300,26 @@ def test_a_coupon_of_a_customer_or_an_item(make_following_kit, api, stripe, cloc
     upcoming = api.invoices.create_preview({"subscription": subscription.id})
 
     assert Decimal(asked) == total(kit) == Decimal(upcoming.total).scaleb(-2)
+
+
+@pytest.mark.parametrize("whose", ["subscription", "customer"])
+def test_a_coupon_that_is_used_up(make_following_kit, api, stripe, clock, make_price, subscribe, tell, events, whose):
+    """The event about the discount tells that the next invoice is without it."""
+    subscription = subscribe(make_price(100))
+    coupon = api.coupons.create({"percent_off": 50, "duration": "once"}).id
+    if whose == "customer":
+        stripe.discount(subscription.customer, coupon)
+    else:
+        api.subscriptions.update(subscription.id, {"discounts": [{"coupon": coupon}]})
+    kit = make_following_kit()
+    kit.sync()
+    use(kit, clock, 30)
+    clock.advance(31 * DAY - HOUR)  # the invoice is a draft
+    api.invoices.list()  # lets the sandbox bring itself up to date
+    kit.sync()
+    clock.advance(HOUR)
+    use(kit, clock, 20)
+    before = total(kit)
+    tell(kit, *(event for event in events() if event["type"] == "customer.discount.deleted"))
+
+    assert (Decimal("10.00"), Decimal("20.00")) == (before, total(kit))
