@@ -16,8 +16,9 @@ from model_bills import COUNTED, Bills
 
 pytestmark = pytest.mark.long
 
-EXAMPLES = int(os.environ.get("METERKIT_TEST_EXAMPLES", "10"))
-STEPS = 15
+EXAMPLES = int(os.environ.get("METERKIT_TEST_EXAMPLES", "5"))
+STEPS = 12
+"""In one life of an account; each is followed by a comparison of all bills."""
 
 
 def test_previews_are_what_is_billed():
