@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from meterkit.core.periods import BillingCycle, Period, month_of
 from meterkit.ledger import schema
 from meterkit.ledger.payers import companies_of
-from meterkit.pricing.opening_balances import of_companies
+from meterkit.pricing.opening_balances import by_company
 from meterkit.pricing.subscription_terms import recurrence
 
 
@@ -49,9 +49,7 @@ class Calendar:
         """What changes when accounts are read anew: nothing depends on them."""
         return None
 
-    def openings(
-        self, _connection: sa.Connection, _companies: Iterable[str] | None, _now: int
-    ) -> dict[tuple[str, str], int]:
+    def openings(self, _companies: Iterable[str] | None, _now: int) -> dict[tuple[str, str], int]:
         """Return opening balances, which are those of billing periods: none."""
         return {}
 
@@ -79,6 +77,7 @@ class Periods:
         self._of_meters: dict[str, dict[str, BillingCycle]] = {}  # by company and event name, where they differ
         self._version: tuple[object, ...] | None = None
         self._next_end = 0
+        self._openings: dict[str, list[tuple[str, int, int]]] = {}
         self._reads = 0
 
     def of(self, company: str, now: int, meter: str = "") -> Period:
@@ -109,18 +108,19 @@ class Periods:
         """What changes when accounts are read anew."""
         return self._reads
 
-    def openings(
-        self, connection: sa.Connection, companies: Iterable[str] | None, now: int
-    ) -> dict[tuple[str, str], int]:
+    def openings(self, companies: Iterable[str] | None, now: int) -> dict[tuple[str, str], int]:
         """Return the opening balances of companies in their current periods, by company and meter; None means all."""
+        if not self._openings:
+            return {}
         names: dict[str, list[str]] = {}
         for meter, event_name in self._event_names.items():
             names.setdefault(event_name, []).append(meter)
         found: dict[tuple[str, str], int] = {}
-        for company, event_name, since, quantity in of_companies(connection, companies):
-            for meter in names.get(event_name, [event_name]):
-                if since == self.of(company, now, meter).start:
-                    found[company, meter] = found.get((company, meter), 0) + quantity
+        for company in self._openings if companies is None else companies:
+            for event_name, since, quantity in self._openings.get(company, ()):
+                for meter in names.get(event_name, [event_name]):
+                    if since == self.of(company, now, meter).start:
+                        found[company, meter] = found.get((company, meter), 0) + quantity
         return found
 
     def starts(self, company: str, now: int) -> Hashable:
@@ -150,6 +150,7 @@ class Periods:
         """
         if only is not None:
             self._known, self._of_meters = _read(connection, only)
+            self._openings = by_company(connection, [only])
             return True
         subscriptions, accounts = schema.subscriptions, schema.accounts
         version = (
@@ -161,6 +162,7 @@ class Periods:
             return False
         if version != self._version:
             self._known, self._of_meters = _read(connection)
+            self._openings = by_company(connection, None)
             self._reads += 1
             # Times are whole seconds: another change within this second would look the same.
             self._version = version if max(version) < now else None

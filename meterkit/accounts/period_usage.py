@@ -110,7 +110,7 @@ class PeriodUsage:
                 query = query.where(table.c.day >= self.periods.earliest(now) - DAY)
             changed = {(row.company, row.meter) for row in connection.execute(query)}
             changed |= {pair for pair in self.used if pair[0] in moved}
-            changed |= self._opened(connection, now)
+            changed |= self._opened(now)
             sums = self._sums(connection, sorted({company for company, _ in changed}), now)
             for pair in changed:
                 self.used[pair] = sums.get(pair, 0)
@@ -136,12 +136,12 @@ class PeriodUsage:
         """Return the companies whose current period is not the one that was summed up."""
         return {company for company, begin in self._begins.items() if self.periods.starts(company, now) != begin}
 
-    def _opened(self, connection: sa.Connection, now: int) -> set[Pair]:
+    def _opened(self, now: int) -> set[Pair]:
         """Return the pairs whose opening balance is new."""
         if self.periods.version == self._openings_of:
             return set()
         self._openings_of = self.periods.version
-        opened = self.periods.openings(connection, None, now)
+        opened = self.periods.openings(None, now)
         return {pair for pair, quantity in opened.items() if self.used.get(pair, 0) < quantity}
 
     def _sums(self, connection: sa.Connection, companies: list[str], now: int) -> dict[Pair, int]:
@@ -182,7 +182,7 @@ def used_in(
     for company in ids:
         for meter, period in periods.of_meters(company, now).items():
             found[company, meter] = used_by(connection, company, meter, period.start)
-    for pair, quantity in periods.openings(connection, ids, now).items():
+    for pair, quantity in periods.openings(ids, now).items():
         found[pair] = found.get(pair, 0) + quantity
     return found
 

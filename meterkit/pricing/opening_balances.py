@@ -7,7 +7,7 @@ once, less what meterkit itself has reported, and counts from then on in quotas,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -119,15 +119,15 @@ def opening_balance(connection: sa.Connection, customer: str, event_name: str, s
     return int(connection.scalar(query.where(table.c.since >= start, table.c.since < end)) or 0)
 
 
-def of_companies(connection: sa.Connection, companies: Iterable[str] | None) -> Iterator[tuple[str, str, int, int]]:
+def by_company(connection: sa.Connection, companies: Iterable[str] | None) -> dict[str, list[tuple[str, int, int]]]:
     """
-    Yield the opening balances of companies: company, event name, beginning of the period, and quantity.
+    Return the opening balances of companies: event name, beginning of the period, and quantity of each.
 
     That of a customer who pays for several companies is nobody's: Stripe does not know whose usage it was.
 
     Args:
         connection: Connection to the ledger.
-        companies: At most `meterkit.ledger.bulk.BATCH` companies; None yields those of all.
+        companies: At most `meterkit.ledger.bulk.BATCH` companies; None takes all.
     """
     table, accounts = schema.opening_balances, schema.accounts
     query = sa.select(table).where(table.c.quantity != 0)
@@ -140,7 +140,10 @@ def of_companies(connection: sa.Connection, companies: Iterable[str] | None) -> 
         linked = sa.select(accounts.c.customer, accounts.c.company)
         for row in connection.execute(linked.where(accounts.c.customer.in_(ids[start : start + BATCH]))):
             payers.setdefault(row.customer, set()).add(row.company)
+    found: dict[str, list[tuple[str, int, int]]] = {}
     for row in rows:
-        found = payers.get(row.customer) or ({row.customer} if pays_for_itself(connection, row.customer) else set())
-        if len(found) == 1:
-            yield *found, row.event_name, row.since, row.quantity
+        paid_for = payers.get(row.customer) or ({row.customer} if pays_for_itself(connection, row.customer) else set())
+        if len(paid_for) == 1:
+            (company,) = paid_for
+            found.setdefault(company, []).append((row.event_name, row.since, row.quantity))
+    return found
