@@ -94,6 +94,25 @@ def test_credit_pays_before_the_card(shop, sandbox, customer):
     assert changed.description == "Very"
 
 
+def test_a_balance_has_the_customers_currency(shop, sandbox, customer):
+    """No subscription in another one, as long as something is left; a last invoice in the old one is left alone."""
+    euro, dollar = (shop.price(shop.meter(each), unit_amount=1, currency=each) for each in ("eur", "usd"))
+    subscription = shop.subscribe(customer, euro)
+    create = shop.v1.customers.balance_transactions.create
+    create(customer.id, {"amount": -5, "currency": "eur"})
+    shop.send(customer, 18, event_name="eur")
+    sandbox.advance(seconds=DAY)
+    shop.v1.subscriptions.cancel(subscription.id, {"invoice_now": True})
+    refused(shop.subscribe, customer, dollar)
+    create(customer.id, {"amount": 5, "currency": "eur"})
+    shop.subscribe(customer, dollar)
+    create(customer.id, {"amount": -7, "currency": "usd"})
+    sandbox.advance(seconds=2 * HOUR)
+
+    assert sums(shop, customer) == [("paid", 18, 0, 18, 0)]
+    assert balance(shop, customer) == -7
+
+
 def test_a_balance_is_set_with_the_customer(shop):
     """As a transaction of its own."""
     customer = shop.customer(balance=-500, name="Ada")

@@ -328,6 +328,23 @@ def test_a_short_first_period_is_prorated(shop, sandbox):
     assert totals(shop, free) == [2800]
 
 
+def test_a_price_that_begins_now_has_no_line_for_the_time_before(shop, sandbox, two):
+    """Nor has one that was left in the same second."""
+    customer = shop.customer()
+    subscription = shop.subscribe(customer, two[0])
+    shop.send(customer, 5)
+    sandbox.advance(to=MIDDLE)
+    shop.v1.subscriptions.update(
+        subscription.id,
+        {
+            "billing_cycle_anchor": {"type": "now"},
+            "items": [{"id": subscription.items.data[0].id, "price": two[1].id}],
+        },
+    )
+
+    assert [(quantity, amount) for _, quantity, amount in lines(shop.invoices(customer)[0])] == [(5, 50)]
+
+
 def test_items_of_a_trial_are_not_prorated(shop, sandbox, two):
     """Nor is usage of it billed."""
     customer = shop.customer()
