@@ -14,8 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from meterkit.core.periods import Period, instant
-from meterkit.pricing.bill import Bill, PreviewLine, Usage, currency_of, lines_of, price_id, price_in
-from meterkit.pricing.discounts import discounted
+from meterkit.pricing.bill import Bill, PreviewLine, Usage, currency_of, discounted, lines_of, price_id, price_in
 from meterkit.pricing.price import chargeable, whole
 from meterkit.pricing.subscription_terms import SubscriptionTerms
 
