@@ -19,6 +19,7 @@ from meterkit.core.windows import HOUR, hour_of
 from meterkit.ledger import actions, schema
 from meterkit.ledger.database import Database, insert_into, put, wrote
 from meterkit.ledger.payers import companies_of, is_customer, payer_of
+from meterkit.pricing.subscription_terms import moments
 
 Source: TypeAlias = Literal["link", "resolver", "metadata"]
 
@@ -74,7 +75,7 @@ class Accounts:
             Company id, if the metadata of another customer name it, too; that customer keeps paying for it. Else empty.
         """
         if isinstance(found, Subscription):
-            put_subscription(connection, found, changed_at=found.checked_at if changed_at is None else changed_at)
+            put_subscription(connection, found, changed_at=changed_at)
         elif isinstance(found, Invoice):
             put(schema.invoices, connection, asdict(found))
         else:
@@ -109,21 +110,23 @@ class Accounts:
         """
         Return the known boundaries of billing periods by company, in Unix seconds, except those on a full hour.
 
+        The end of a subscription or a trial and the change of a price are among them.
+
         Args:
             since: Earliest boundary, Unix seconds; by default the start of this hour. The latest is the end of the next
                 hour.
         """
-        items, accounts = schema.items, schema.accounts
+        accounts = schema.accounts
         this_hour = hour_of(int(self._clock()))
         begin = this_hour if since is None else since
         found: dict[str, set[int]] = {}
-        for edge in (items.c.period_start, items.c.period_end):
-            query = (
-                sa.select(items.c.customer, accounts.c.company, edge.label("edge"))
-                .join_from(items, accounts, items.c.customer == accounts.c.customer, isouter=True)
-                .where(edge > begin, edge < this_hour + 2 * HOUR, edge % HOUR != 0)
-            )
-            with self._database.snapshot() as connection:
+        with self._database.snapshot() as connection:
+            for table, edge in moments():
+                query = (
+                    sa.select(table.c.customer, accounts.c.company, edge.label("edge"))
+                    .join_from(table, accounts, table.c.customer == accounts.c.customer, isouter=True)
+                    .where(edge > begin, edge < this_hour + 2 * HOUR, edge % HOUR != 0)
+                )
                 for row in connection.execute(query):
                     for company in companies_of(connection, row.customer, row.company):
                         found.setdefault(company, set()).add(row.edge)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation, localcontext
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 from meterkit.core.validation import MAX_SUM, checked_quantity
@@ -28,9 +29,11 @@ EXACT = Context(prec=80)
 """Decimal context of all price arithmetic, because the application may have changed that of its thread."""
 
 _NO_MINOR_UNIT = frozenset(
-    ("bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "ugx", "vnd", "vuv", "xaf", "xof", "xpf")
+    ("bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf")
 )
 _THREE_DECIMALS = frozenset(("bhd", "jod", "kwd", "omr", "tnd"))
+_WHOLE = frozenset(("isk", "ugx"))
+"""Stripe: currencies with two decimals that must be 0."""
 _INTERVALS = ("day", "week", "month", "year")
 
 
@@ -260,12 +263,41 @@ class Price:
         return lines
 
     def _rounded(self, amount: Decimal) -> Decimal:
-        return amount.quantize(Decimal(1).scaleb(-decimals_of(self.currency)), rounding=ROUND_HALF_UP)
+        return rounded(amount, self.currency)
 
 
 def decimals_of(currency: str) -> int:
     """Return the decimal places of amounts in *currency*: 2, unless Stripe lists it as an exception."""
     return 0 if currency in _NO_MINOR_UNIT else 3 if currency in _THREE_DECIMALS else 2
+
+
+def rounded(amount: Decimal, currency: str) -> Decimal:
+    """Return *amount*, in whole *currency*, rounded half up as Stripe rounds the lines of an invoice."""
+    smallest, unit = _smallest(currency)
+    found = amount.quantize(smallest, rounding=ROUND_HALF_UP)
+    return found if smallest is unit else found.quantize(unit)
+
+
+@lru_cache(maxsize=200)
+def _smallest(currency: str) -> tuple[Decimal, Decimal]:
+    """Return what amounts in *currency* are multiples of, and its minor unit."""
+    unit = Decimal(1).scaleb(-decimals_of(currency))
+    return (Decimal(1), unit) if currency in _WHOLE else (unit, unit)
+
+
+def chargeable(amount: Decimal, currency: str) -> Decimal:
+    """Return *amount*, in whole *currency*, rounded half up to what Stripe accepts: the last of three decimals is 0."""
+    return amount.quantize(Decimal("0.01"), rounding=ROUND_HALF_UP) if currency in _THREE_DECIMALS else amount
+
+
+def whole(minor: Any, currency: str) -> Decimal:
+    """Return *minor*, an amount in the minor unit as Stripe has it, in whole *currency*."""
+    return Decimal(str(minor)).scaleb(-decimals_of(currency), EXACT)
+
+
+def digits(amount: Money) -> str:
+    """Return an amount in digits, never in exponents, which ``str`` uses below a millionth."""
+    return format(Decimal(amount), "f")
 
 
 def money(value: Any, name: str) -> Decimal:

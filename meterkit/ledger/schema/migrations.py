@@ -256,13 +256,18 @@ CREATE TABLE meterkit_subscription_states (
 ALTER TABLE meterkit_items ADD COLUMN meter VARCHAR(255);
 ALTER TABLE meterkit_items ADD COLUMN since BIGINT NOT NULL DEFAULT 0;
 CREATE TABLE meterkit_former_items (
-    id VARCHAR(255) NOT NULL, since BIGINT NOT NULL, until BIGINT NOT NULL, subscription VARCHAR(255) NOT NULL,
-    customer VARCHAR(255) NOT NULL, meter VARCHAR(255), event_name TEXT, quantity BIGINT, price TEXT NOT NULL,
+    id VARCHAR(255) NOT NULL, since BIGINT NOT NULL, until BIGINT NOT NULL, changed_after BIGINT NOT NULL,
+    subscription VARCHAR(255) NOT NULL, customer VARCHAR(255) NOT NULL, meter VARCHAR(255), event_name TEXT,
+    quantity BIGINT, price TEXT NOT NULL,
     PRIMARY KEY (id, since)
 );
 CREATE INDEX meterkit_former_items_subscription ON meterkit_former_items (subscription);
 CREATE INDEX meterkit_former_items_customer ON meterkit_former_items (customer, until);
-ALTER TABLE meterkit_invoices ADD COLUMN lines TEXT NOT NULL DEFAULT '[]'
+ALTER TABLE meterkit_invoices ADD COLUMN lines TEXT NOT NULL DEFAULT '[]';
+CREATE TABLE meterkit_opening_balances (
+    customer VARCHAR(255) NOT NULL, event_name TEXT NOT NULL, since BIGINT NOT NULL, until BIGINT NOT NULL,
+    quantity BIGINT NOT NULL, PRIMARY KEY (customer, event_name, since)
+)
 """
 
 _STEPS = {
@@ -310,5 +315,6 @@ _STEPS_OF_POSTGRESQL = {
             for name in ("totals", "counted", "corrections", "holds", "inherited")
         ),
     ],
+    6: ["ALTER TABLE meterkit_opening_balances ALTER COLUMN quantity TYPE NUMERIC(38, 0)"],
 }
 """Further statements for PostgreSQL. SQLite's integer columns take what `meterkit.ledger.schema.quantities` stores."""
