@@ -379,12 +379,17 @@ class MeterKit:
         """
         Return each company's billing state: its Stripe customer, subscriptions, standing, and usage that waits.
 
+        Also names the usage that no price bills, see ``unbilled``.
+
         Raises:
             LedgerError: The ledger cannot be read.
         """
         from meterkit.accounts.overview import accounts
+        from meterkit.outbox.unbilled import by_company, unbilled
 
-        return accounts(self.process().database(), clock=self.clock)
+        database = self.process().database()
+        named = unbilled(database, now=int(self.clock()), is_free=self._settings.is_free)
+        return accounts(database, clock=self.clock, unbilled=by_company(named))
 
     def webhook_events(self, *, limit: int = 100) -> list[WebhookEvent]:
         """

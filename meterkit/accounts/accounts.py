@@ -86,6 +86,17 @@ class Accounts:
         """Delete an invoice that Stripe no longer has: a deleted draft."""
         connection.execute(sa.delete(schema.invoices).filter_by(id=identity))
 
+    def knows_subscriptions(self, customer: str) -> bool:
+        """Return whether all subscriptions of *customer* have been read; webhook events tell of changes since."""
+        query = sa.select(schema.customers.c.subscriptions_read_at).filter_by(id=customer)
+        with self._database.snapshot() as connection:
+            return connection.scalar(query) is not None
+
+    def mark_subscriptions_read(self, connection: sa.Connection, at: int, *, customer: str | None = None) -> None:
+        """Record that all subscriptions of *customer*, or of all customers, were read at the Unix second *at*."""
+        read = sa.update(schema.customers).values(subscriptions_read_at=at)
+        connection.execute(read if customer is None else read.filter_by(id=customer))
+
     def unsettled_invoices(self, *, checked_before: int) -> list[str]:
         """Return the ids of draft and open invoices that were last checked before the Unix second *checked_before*."""
         table = schema.invoices

@@ -84,6 +84,8 @@ class Subscription:
             ``end``, ``duration``, ``percent_off``, ``amount_off``, ``currency`` and ``products``.
         threshold: Amount in the currency's minor unit at which Stripe invoices before the period ends, or None.
         company: Company id in the subscription's metadata, or None.
+        started_at: Unix second from which it bills: before *created* if it was backdated; None if a former version has
+            read it.
     """
 
     id: str
@@ -104,6 +106,7 @@ class Subscription:
     discounts: str = "[]"
     threshold: int | None = None
     company: str | None = None
+    started_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
-"""Notices about overdue invoices, rejected events and unlinked companies."""
+"""Notices about overdue invoices, rejected events, unbilled usage and unlinked companies."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 
 import sqlalchemy as sa
@@ -16,6 +16,7 @@ from meterkit.ledger.database import Database
 from meterkit.notices.notice import Notice
 from meterkit.notices.store import NoticeStore
 from meterkit.outbox.reports import COLUMNS, report_of
+from meterkit.outbox.unbilled import unbilled
 
 MAX_REJECTED = 1000
 """Rejected events that are read at once; the others follow when these have been retried."""
@@ -83,6 +84,27 @@ def rejected(database: Database, *, now: int) -> Iterator[Notice]:
                 "used": report.quantity,
                 "customer": report.customer,
                 "reason": report.error,
+            },
+        )
+
+
+def unbilled_usage(database: Database, *, now: int, is_free: Callable[[str], bool] | None) -> Iterator[Notice]:
+    """Yield a notice for each company and meter whose usage no price bills; another one each month."""
+    month = datetime.fromtimestamp(now, timezone.utc).strftime("%Y-%m")
+    for each in unbilled(database, now=now, is_free=is_free):
+        yield Notice(
+            key=f"unbilled:{each.company}:{each.customer}:{each.event_name}:{month}",
+            kind="unbilled",
+            company=each.company,
+            title=f"Usage of {each.company} is not billed: {each.quantity:,} {each.meter}",
+            text=f"{each}. {each.cure}.",
+            created_at=now,
+            fields={
+                "meter": each.meter,
+                "used": each.quantity,
+                "customer": each.customer,
+                "since": each.since,
+                "reason": each.reason,
             },
         )
 

@@ -17,12 +17,13 @@ from meterkit.metering.context import outside
 from meterkit.outbox.corrections import Corrections
 from meterkit.outbox.late_usage import late_reports
 from meterkit.outbox.outbox import Outbox, Stuck
+from meterkit.outbox.unbilled import Unbilled, unbilled
 from meterkit.runtime.process import ProcessRuntime
 from meterkit.runtime.settings import Settings
 from meterkit.runtime.stripe_jobs import NO_KEY
 
 SHOWN = 20
-"""Number of rejected and uncertain reports that are listed; the books count all."""
+"""Number of rejected and uncertain reports, and of companies with unbilled usage, that are listed."""
 
 COPY_SHOWN_SECONDS = 7 * 24 * 3600
 """How long it is said that the ledger is a copy."""
@@ -48,6 +49,7 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
             f"{late}, so it is not on any invoice. Bill it by hand; late='next_invoice' would bill it with the next one"
             for late in late_reports(database, "sent", since=int(clock()) - OLDEST_SECONDS)
         ]
+        attention += _unbilled(unbilled(database, now=int(clock()), is_free=settings.is_free))
         refused = [
             {
                 "identifier": report.identifier,
@@ -130,6 +132,14 @@ def _stuck(found: Stuck | None, now: float) -> list[str]:
             f"usage that is up to 35 days old, and {days:.0f} days are left"
         )
     ]
+
+
+def _unbilled(found: list[Unbilled]) -> list[str]:
+    """Return a sentence about each company and meter whose usage no price bills, and one about those left out."""
+    attention = [f"{each}. {each.cure}" for each in found[:SHOWN]]
+    if len(found) > SHOWN:
+        attention.append(f"usage of {len(found) - SHOWN:,} more is on no invoice, see meterkit customers")
+    return attention
 
 
 def _of_books(meter: str, books: Books) -> list[str]:

@@ -55,6 +55,8 @@ class Settings:
         metadata_key: Key under which a Stripe customer's metadata contain the company id.
         find_customer: Function that returns the Stripe customer of an unlinked company, or None.
         customer_ids: Whether a company id that is a Stripe customer id pays for itself.
+        is_free: Function that returns whether the usage of a company is free by a rule of the kit, so that it is not
+            named as unbilled; None if nobody's is.
     """
 
     data_dir: Path
@@ -72,6 +74,7 @@ class Settings:
     metadata_key: str
     find_customer: FindCustomer | None
     customer_ids: bool
+    is_free: Callable[[str], bool] | None = None
 
     @property
     def has_default_ledger(self) -> bool:

@@ -163,6 +163,8 @@ class AccountSync:
                     self._reject_dropped(identity, events)
                     continue
                 current = self._retrieve(kind, identity)
+                if isinstance(current, Customer) and not current.deleted:
+                    self._complete(lease, current, found)
             except stripe.StripeError as error:
                 outcome = classify(error)
                 self._inbox.postpone(events, outcome.error)
@@ -171,6 +173,25 @@ class AccountSync:
                     return
                 continue
             self._store_one(lease, identity, current, found, events=events)
+
+    def _complete(self, lease: Lease, customer: Customer, found: SyncResult) -> None:
+        """Read the subscriptions of a customer that is new to the ledger; of later ones, there are events."""
+        if not self._accounts.knows_subscriptions(customer.id):
+            self._store(lease, [customer], SyncResult())
+            self._read_subscriptions(lease, found, customer=customer.id)
+
+    def _read_subscriptions(self, lease: Lease, found: SyncResult, *, customer: str | None = None) -> None:
+        """Read all subscriptions of *customer*, or of the account, also those that have ended."""
+        params: Any = {"limit": PAGE_SIZE, "status": "all", **({} if customer is None else {"customer": customer})}
+        begun = int(self._clock())
+        listed = self._stripe.v1.subscriptions.list(params)
+        for subscriptions in _pages(listed.auto_paging_iter()):
+            now = int(self._clock())  # a sync takes minutes, and `accounts.news` looks for what is of late
+            read = [subscription_of(each, self._catalog, self._metadata_key, now) for each in subscriptions]
+            self._store(lease, read, found)
+        with self._database.transaction() as connection:
+            hold(lease, connection, clock=self._clock)
+            self._accounts.mark_subscriptions_read(connection, begun, customer=customer)
 
     def _reject_dropped(self, identity: str, events: list[str]) -> None:
         """Mark meter events as rejected that Stripe accepted and then dropped, with its reason."""
@@ -203,9 +224,7 @@ class AccountSync:
         for customers in _pages(v1.customers.list({"limit": PAGE_SIZE}).auto_paging_iter()):
             read_at = int(self._clock())  # a sync takes minutes, and `accounts.news` looks for what is of late
             self._store(lease, [customer_of(each, self._catalog, key, read_at) for each in customers], found)
-        for subscriptions in _pages(v1.subscriptions.list({"limit": PAGE_SIZE, "status": "all"}).auto_paging_iter()):
-            read_at = int(self._clock())
-            self._store(lease, [subscription_of(each, self._catalog, key, read_at) for each in subscriptions], found)
+        self._read_subscriptions(lease, found)
         unpaid = v1.invoices.list({"limit": PAGE_SIZE, "status": "open"})
         recent = v1.invoices.list({"limit": PAGE_SIZE, "created": {"gte": now - RECENT_SECONDS}})
         for invoices in _pages(chain(unpaid.auto_paging_iter(), recent.auto_paging_iter())):

@@ -67,6 +67,7 @@ def subscription_of(subscription: stripe.Subscription, catalog: Catalog, metadat
         discounts=json.dumps(discounts, sort_keys=True),
         threshold=None if thresholds is None else thresholds.amount_gte,
         company=_company_in(subscription.metadata, metadata_key),
+        started_at=subscription.start_date,
         checked_at=now,
         items=tuple(_item(item, subscription.id, customer, subscription.currency, catalog) for item in items),
     )

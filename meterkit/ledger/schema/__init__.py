@@ -153,6 +153,7 @@ customers = Table(
     Column("deleted", Boolean, nullable=False),
     Column("checked_at", BigInteger, nullable=False),
     Column("discounts", Text, nullable=False, server_default="[]"),  # as JSON
+    Column("subscriptions_read_at", BigInteger),  # when all of its subscriptions were read; NULL if they never were
     Index(f"{PREFIX}customers_company", "company"),
 )
 
@@ -177,6 +178,7 @@ subscriptions = Table(
     Column("discounts", Text, nullable=False, server_default="[]"),  # as JSON
     Column("threshold", BigInteger),
     Column("company", Text),  # from the metadata
+    Column("started_at", BigInteger),  # before `created` if it was backdated
     Index(f"{PREFIX}subscriptions_customer", "customer"),
 )
 
@@ -221,6 +223,8 @@ former_items = Table(
     Column("event_name", Text),
     Column("quantity", BigInteger),
     Column("price", Text, nullable=False),
+    Column("period_start", BigInteger, nullable=False, server_default="0"),  # of the billing period that it ended in
+    Column("period_end", BigInteger, nullable=False, server_default="0"),
     Index(f"{PREFIX}former_items_subscription", "subscription"),
     Index(f"{PREFIX}former_items_customer", "customer", "until"),
 )
