@@ -135,7 +135,8 @@ class Invoice:
         url: URL of the page on which it can be paid, or None for a draft.
         checked_at: Time at which this was read from Stripe, Unix seconds.
         lines: Lines of the invoice, as JSON: a list of objects with ``price``, ``item``, ``quantity``, ``amount`` in
-            the minor unit before discounts, ``start``, ``end`` and ``proration``.
+            the minor unit before discounts, ``start``, ``end``, ``proration``, and ``report``: identifier of the late
+            report that an invoice item bills.
     """
 
     id: str

@@ -15,6 +15,7 @@ from meterkit.ledger import schema
 from meterkit.ledger.database import Database
 from meterkit.notices.notice import Notice
 from meterkit.notices.store import NoticeStore
+from meterkit.outbox.late_items import lost_items
 from meterkit.outbox.reports import COLUMNS, report_of
 from meterkit.outbox.unbilled import unbilled
 
@@ -104,6 +105,29 @@ def unbilled_usage(database: Database, *, now: int, is_free: Callable[[str], boo
                 "used": each.quantity,
                 "customer": each.customer,
                 "since": each.since,
+                "reason": each.reason,
+            },
+        )
+
+
+def lost_invoice_items(database: Database, *, now: int) -> Iterator[Notice]:
+    """Yield a notice for each invoice item for late usage that will be on no invoice."""
+    for each in lost_items(database, now=now):
+        late = each.late
+        yield Notice(
+            key=f"unbilled:item:{late.report.identifier}",
+            kind="unbilled",
+            company=late.report.company,
+            title=f"Late usage of {late.report.company} is not billed: {late.report.quantity:,} {late.report.meter}",
+            text=f"{each}.",
+            created_at=now,
+            fields={
+                "meter": late.report.meter,
+                "used": late.report.quantity,
+                "customer": late.report.customer,
+                "invoice": late.number,
+                "amount": None if late.amount is None else f"{late.amount:f}",
+                "currency": late.currency,
                 "reason": each.reason,
             },
         )

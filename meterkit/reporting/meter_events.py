@@ -8,12 +8,9 @@ import stripe
 
 from meterkit.ledger.database import Database
 from meterkit.outbox.late_usage import Late, late_reports
-from meterkit.outbox.reports import Report
+from meterkit.outbox.reports import REPORT_KEY, Report
 from meterkit.pricing.price import decimals_of
 from meterkit.stripe_api.outcomes import SENT, UNREADABLE, Outcome, classify
-
-REPORT_KEY = "meterkit_report"
-"""Metadata key of an invoice item for the identifier of the report that it bills."""
 
 
 class EventSender:

@@ -15,6 +15,7 @@ from meterkit.ledger.books import books as read_books
 from meterkit.ledger.schema.migrations import COPIED, copied_at
 from meterkit.metering.context import outside
 from meterkit.outbox.corrections import Corrections
+from meterkit.outbox.late_items import lost_items
 from meterkit.outbox.late_usage import late_reports
 from meterkit.outbox.outbox import Outbox, Stuck
 from meterkit.outbox.unbilled import Unbilled, unbilled
@@ -49,6 +50,7 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
             f"{late}, so it is not on any invoice. Bill it by hand; late='next_invoice' would bill it with the next one"
             for late in late_reports(database, "sent", since=int(clock()) - OLDEST_SECONDS)
         ]
+        attention += [str(each) for each in lost_items(database, now=int(clock()))[:SHOWN]]
         attention += _unbilled(unbilled(database, now=int(clock()), is_free=settings.is_free))
         refused = [
             {

@@ -11,6 +11,7 @@ import stripe
 from meterkit.accounts.models import Customer, Invoice, Item, Subscription
 from meterkit.core.validation import checked_id, is_customer_id
 from meterkit.errors import UsageError
+from meterkit.outbox.reports import REPORT_KEY
 from meterkit.stripe_api.catalog import Catalog
 from meterkit.stripe_api.transport import plain
 
@@ -111,6 +112,7 @@ def _line(line: stripe.InvoiceLineItem) -> dict[str, Any]:
         "start": known["period"]["start"],
         "end": known["period"]["end"],
         "proration": bool(details.get("proration")),
+        "report": (known.get("metadata") or {}).get(REPORT_KEY),
     }
 
 
