@@ -7,7 +7,7 @@ Store of companies and their Stripe customers, subscriptions and invoices.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Literal, TypeAlias
 
 import sqlalchemy as sa
@@ -82,6 +82,11 @@ class Accounts:
             return self._link_by_metadata(connection, found)
         return ""
 
+    def mark_payment_failed(self, connection: sa.Connection, invoice: str, at: int) -> None:
+        """Record that a payment of *invoice* has failed at the Unix second *at*; the first time stays."""
+        unknown = sa.update(schema.invoices).filter_by(id=invoice, failed_at=None)
+        connection.execute(unknown.values(failed_at=at))
+
     def remove_invoice(self, connection: sa.Connection, identity: str) -> None:
         """Delete an invoice that Stripe no longer has: a deleted draft."""
         connection.execute(sa.delete(schema.invoices).filter_by(id=identity))
@@ -114,7 +119,8 @@ class Accounts:
             .order_by(table.c.period_start, table.c.id)
         )
         with self._database.snapshot() as connection:
-            return [Invoice(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - SQLAlchemy's way
+            names = [field.name for field in fields(Invoice)]
+            return [Invoice(**{name: getattr(row, name) for name in names}) for row in connection.execute(query)]
 
     def boundaries(self, *, since: int | None = None) -> dict[str, tuple[int, ...]]:
         """

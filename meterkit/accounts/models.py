@@ -86,6 +86,7 @@ class Subscription:
         company: Company id in the subscription's metadata, or None.
         started_at: Unix second from which it bills: before *created* if it was backdated; None if a former version has
             read it.
+        cancel_reason: Why it was canceled, such as ``payment_failed``, or None.
     """
 
     id: str
@@ -107,6 +108,7 @@ class Subscription:
     threshold: int | None = None
     company: str | None = None
     started_at: int | None = None
+    cancel_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -265,6 +265,8 @@ class AccountSync:
                 ambiguous = self._accounts.put(connection, each, changed_at=changed_at)
                 if ambiguous:
                     found.ambiguous.append(ambiguous)
+                if isinstance(each, Invoice) and (failed_at := self._inbox.payment_failed(connection, events)):
+                    self._accounts.mark_payment_failed(connection, each.id, failed_at)
             if deleted:
                 self._accounts.remove_invoice(connection, deleted)
             if events:

@@ -69,6 +69,7 @@ def subscription_of(subscription: stripe.Subscription, catalog: Catalog, metadat
         threshold=None if thresholds is None else thresholds.amount_gte,
         company=_company_in(subscription.metadata, metadata_key),
         started_at=subscription.start_date,
+        cancel_reason=getattr(subscription.cancellation_details, "reason", None),
         checked_at=now,
         items=tuple(_item(item, subscription.id, customer, subscription.currency, catalog) for item in items),
     )

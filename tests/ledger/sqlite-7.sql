@@ -67,8 +67,8 @@ CREATE TABLE meterkit_invoices (
     currency VARCHAR(3) NOT NULL, total BIGINT NOT NULL, amount_remaining BIGINT NOT NULL, attempts INTEGER NOT NULL,
     created BIGINT NOT NULL, period_start BIGINT NOT NULL, period_end BIGINT NOT NULL, due_at BIGINT,
     next_attempt_at BIGINT, finalized_at BIGINT, url TEXT, checked_at BIGINT NOT NULL
-, lines TEXT NOT NULL DEFAULT '[]');
-INSERT INTO "meterkit_invoices" VALUES('in_1','cus_acme','sub_1','A-1','open','subscription_cycle','charge_automatically','usd',420000,420000,1,1772366000,1769687600,1772366000,NULL,1772452400,1772369600,'https://invoice.example/1',1772366000,'[]');
+, lines TEXT NOT NULL DEFAULT '[]', failed_at BIGINT);
+INSERT INTO "meterkit_invoices" VALUES('in_1','cus_acme','sub_1','A-1','open','subscription_cycle','charge_automatically','usd',420000,420000,1,1772366000,1769687600,1772366000,NULL,1772452400,1772369600,'https://invoice.example/1',1772366000,'[]',NULL);
 CREATE TABLE meterkit_items (
     id VARCHAR(255) NOT NULL PRIMARY KEY, subscription VARCHAR(255) NOT NULL, customer VARCHAR(255) NOT NULL,
     event_name TEXT, quantity BIGINT, period_start BIGINT NOT NULL, period_end BIGINT NOT NULL, price TEXT NOT NULL
@@ -142,8 +142,8 @@ CREATE TABLE meterkit_subscription_states (
 CREATE TABLE meterkit_subscriptions (
     id VARCHAR(255) NOT NULL PRIMARY KEY, customer VARCHAR(255) NOT NULL, status VARCHAR(40) NOT NULL,
     created BIGINT NOT NULL, ended_at BIGINT, cancel_at BIGINT, checked_at BIGINT NOT NULL
-, currency VARCHAR(3) NOT NULL DEFAULT '', billing_mode VARCHAR(40) NOT NULL DEFAULT '', anchor BIGINT, trial_start BIGINT, trial_end BIGINT, pause VARCHAR(40), resumes_at BIGINT, discounts TEXT NOT NULL DEFAULT '[]', threshold BIGINT, company TEXT, started_at BIGINT);
-INSERT INTO "meterkit_subscriptions" VALUES('sub_1','cus_acme','active',1772366000,NULL,NULL,1772366000,'','',NULL,NULL,NULL,NULL,NULL,'[]',NULL,NULL,NULL);
+, currency VARCHAR(3) NOT NULL DEFAULT '', billing_mode VARCHAR(40) NOT NULL DEFAULT '', anchor BIGINT, trial_start BIGINT, trial_end BIGINT, pause VARCHAR(40), resumes_at BIGINT, discounts TEXT NOT NULL DEFAULT '[]', threshold BIGINT, company TEXT, started_at BIGINT, cancel_reason VARCHAR(40));
+INSERT INTO "meterkit_subscriptions" VALUES('sub_1','cus_acme','active',1772366000,NULL,NULL,1772366000,'','',NULL,NULL,NULL,NULL,NULL,'[]',NULL,NULL,NULL,NULL);
 CREATE TABLE meterkit_totals (
     company TEXT NOT NULL, meter TEXT NOT NULL, day BIGINT NOT NULL, quantity BIGINT NOT NULL,
     "change" BIGINT NOT NULL, PRIMARY KEY (company, meter, day)

@@ -179,6 +179,7 @@ subscriptions = Table(
     Column("threshold", BigInteger),
     Column("company", Text),  # from the metadata
     Column("started_at", BigInteger),  # before `created` if it was backdated
+    Column("cancel_reason", String(40)),  # payment_failed, cancellation_requested, ...
     Index(f"{PREFIX}subscriptions_customer", "customer"),
 )
 
@@ -252,6 +253,7 @@ invoices = Table(
     Column("url", Text),  # at which the customer can pay
     Column("checked_at", BigInteger, nullable=False),
     Column("lines", Text, nullable=False, server_default="[]"),  # as JSON
+    Column("failed_at", BigInteger),  # when an event first said that a payment of it has failed
     Index(f"{PREFIX}invoices_customer", "customer", "status"),
     Index(f"{PREFIX}invoices_open", "customer", sqlite_where=_OPEN, postgresql_where=_OPEN),
 )

@@ -253,6 +253,7 @@ ALTER TABLE meterkit_subscriptions ADD COLUMN discounts TEXT NOT NULL DEFAULT '[
 ALTER TABLE meterkit_subscriptions ADD COLUMN threshold BIGINT;
 ALTER TABLE meterkit_subscriptions ADD COLUMN company TEXT;
 ALTER TABLE meterkit_subscriptions ADD COLUMN started_at BIGINT;
+ALTER TABLE meterkit_subscriptions ADD COLUMN cancel_reason VARCHAR(40);
 CREATE TABLE meterkit_subscription_states (
     subscription VARCHAR(255) NOT NULL, since BIGINT NOT NULL, status VARCHAR(40) NOT NULL, pause VARCHAR(40),
     PRIMARY KEY (subscription, since)
@@ -266,7 +267,8 @@ CREATE TABLE meterkit_former_items (
 );
 CREATE INDEX meterkit_former_items_subscription ON meterkit_former_items (subscription);
 CREATE INDEX meterkit_former_items_customer ON meterkit_former_items (customer, until);
-ALTER TABLE meterkit_invoices ADD COLUMN lines TEXT NOT NULL DEFAULT '[]'
+ALTER TABLE meterkit_invoices ADD COLUMN lines TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE meterkit_invoices ADD COLUMN failed_at BIGINT
 """
 
 _STEPS = {
