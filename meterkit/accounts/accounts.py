@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 import sqlalchemy as sa
 
-from meterkit.accounts.models import Customer, Invoice, StripeObject, Subscription
+from meterkit.accounts.models import Checkout, Customer, Invoice, StripeObject, Subscription
 from meterkit.accounts.subscription_history import put_subscription
 from meterkit.core.usage_key import NOBODY
 from meterkit.core.windows import HOUR, hour_of
@@ -20,14 +20,19 @@ from meterkit.ledger import actions, schema
 from meterkit.ledger.database import Database, insert_into, put, wrote
 from meterkit.ledger.payers import companies_of, is_customer, payer_of
 
-Source: TypeAlias = Literal["link", "resolver", "metadata"]
+Source: TypeAlias = Literal["link", "resolver", "metadata", "checkout"]
 
 PRECEDENCE: dict[str, tuple[str, ...]] = {
-    "link": ("link", "resolver", "metadata"),
-    "resolver": ("resolver", "metadata"),
-    "metadata": ("metadata",),
+    "link": ("link", "resolver", "metadata", "checkout"),
+    "resolver": ("resolver", "metadata", "checkout"),
+    "metadata": ("metadata", "checkout"),
+    "checkout": (),
 }
-"""For each source, those whose links it may replace: the application's links outrank metadata in Stripe."""
+"""
+For each source, those whose links it may replace.
+
+The application's links outrank metadata in Stripe, and these a Checkout session. Of several sessions, the first counts.
+"""
 
 
 class Accounts:
@@ -71,12 +76,16 @@ class Accounts:
             changed_at: Unix second at which Stripe changed it, if an event told; None takes the time of reading.
 
         Returns:
-            Company id, if the metadata of another customer name it, too; that customer keeps paying for it. Else empty.
+            Company id, if another customer is named as its payer, too; that customer keeps paying for it. Else empty.
         """
         if isinstance(found, Subscription):
             put_subscription(connection, found, changed_at=found.checked_at if changed_at is None else changed_at)
         elif isinstance(found, Invoice):
             put(schema.invoices, connection, asdict(found))
+        elif isinstance(found, Checkout):
+            self._link(connection, found.company, found.customer, "checkout")
+            payer = connection.execute(sa.select(schema.accounts).filter_by(company=found.company)).one()
+            return found.company if payer.source == "checkout" and payer.customer != found.customer else ""
         else:
             put(schema.customers, connection, asdict(found))
             return self._link_by_metadata(connection, found)

@@ -163,4 +163,18 @@ class Invoice:
     lines: str = "[]"
 
 
-StripeObject: TypeAlias = "Customer | Subscription | Invoice"
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """
+    A completed Checkout session that says which company has paid.
+
+    Attributes:
+        customer: Id of the customer who paid in it.
+        company: Company id that the application gave the session.
+    """
+
+    customer: str
+    company: str
+
+
+StripeObject: TypeAlias = "Customer | Subscription | Invoice | Checkout"

@@ -24,7 +24,7 @@ class AccountOverview:
     Attributes:
         company: Company id, as the application knows it.
         customer: Stripe customer id, or None if the company is not linked.
-        source: How the link was made: ``link``, ``resolver`` or ``metadata``; None if there is no link.
+        source: How the link was made: ``link``, ``resolver``, ``metadata`` or ``checkout``; None if there is no link.
         name: Name of the customer in Stripe, or empty.
         subscriptions: ``(id, status, end of the billing period in Unix seconds)`` of each that has not ended.
         standing: ``good``, ``overdue`` or ``unknown``; see `meterkit.accounts.standing`.

@@ -290,8 +290,8 @@ class StripeJobs:
         for company in found.ambiguous:
             self._problems.note(
                 "company_ambiguous",
-                f"the metadata of two Stripe customers name the company {company!r:.100}; the first keeps paying for "
-                "it. Remove it from one of them, or decide with kit.link()",
+                f"the metadata or Checkout sessions of two Stripe customers name the company {company!r:.100}; the "
+                "first keeps paying for it. Remove it from one of them, or decide with kit.link()",
             )
         return found
 

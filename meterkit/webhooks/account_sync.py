@@ -27,7 +27,7 @@ from meterkit.outbox.corrections import Corrections
 from meterkit.stripe_api.catalog import Catalog
 from meterkit.stripe_api.outcomes import classify
 from meterkit.stripe_api.transport import PAGE_SIZE, connect, plain
-from meterkit.webhooks.mapping import customer_of, invoice_of, subscription_of
+from meterkit.webhooks.mapping import checkout_of, customer_of, invoice_of, subscription_of
 
 METER_ERRORS = "v2.core.event"
 """Object type of thin events about meter errors: the event itself, because its details must be requested."""
@@ -49,7 +49,7 @@ class SyncResult:
         subscriptions: Number of subscriptions stored.
         invoices: Number of invoices stored.
         closing: Whether a billing period has ended whose invoice is still a draft.
-        ambiguous: Companies that the metadata of two customers name.
+        ambiguous: Companies of which two customers are named as the payer, in metadata or Checkout sessions.
         error: Why an object could not be read from Stripe; empty if all could.
     """
 
@@ -213,6 +213,8 @@ class AccountSync:
                 return customer_of(v1.customers.retrieve(identity), self._catalog, self._metadata_key, now)
             if kind == "subscription":
                 return subscription_of(v1.subscriptions.retrieve(identity), self._catalog, self._metadata_key, now)
+            if kind == "checkout.session":
+                return checkout_of(v1.checkout.sessions.retrieve(identity), self._metadata_key)
             return invoice_of(v1.invoices.retrieve(identity), now) if kind == "invoice" else None
         except stripe.InvalidRequestError as error:
             if error.http_status == 404:

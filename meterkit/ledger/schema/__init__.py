@@ -140,7 +140,7 @@ accounts = Table(
     Column("company", Text, primary_key=True),
     Column("customer", Text, nullable=False),  # "cus_..."
     Column("linked_at", BigInteger, nullable=False),
-    Column("source", String(10), nullable=False, server_default="link"),  # link, resolver, metadata: see Accounts
+    Column("source", String(10), nullable=False, server_default="link"),  # see Accounts
 )
 
 customers = Table(
