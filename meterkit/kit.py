@@ -348,10 +348,12 @@ class MeterKit:
 
         Raises:
             LedgerError: The ledger failed.
-            ConfigurationError: A price cannot be computed here.
+            ConfigurationError: A price cannot be computed here; or the ledger belongs to the other mode than the key.
         """
+        from meterkit.outbox.other_mode import refuse_other_mode
         from meterkit.pricing.preview import previews
 
+        refuse_other_mode(self.process().database())
         self.flush()
         return previews(self.process().database(), company, clock=self.clock)
 
@@ -529,9 +531,29 @@ class MeterKit:
         self.flush()
         return forget_user(self.process().database(), company, user, by=checked_by(by), clock=self.clock)
 
+    def forget_mode(self, *, by: str | None = None) -> str | None:
+        """
+        Delete what the one of Stripe's modes told that the ledger belongs to, so that it can belong to the other.
+
+        That is customers, subscriptions, invoices, and the links to these customers. Usage stays: what is not reported
+        yet is reported in the mode of the next key.
+
+        Args:
+            by: Who asks for it; kept for `actions`.
+
+        Returns:
+            Mode that the ledger belonged to, ``live`` or ``test``; None if it belonged to none.
+
+        Raises:
+            LedgerError: The ledger failed, or another process is reporting or syncing; nothing was changed, try again.
+        """
+        from meterkit.outbox.other_mode import forget_mode
+
+        return forget_mode(self.process().database(), by=checked_by(by), clock=self.clock)
+
     def actions(self, *, limit: int = 100) -> list[Action]:
         """
-        Return the latest *limit* links, corrections, retries, decisions and erasures, and who made them, newest first.
+        Return the latest *limit* links, corrections, retries, decisions and deletions, and who made them, newest first.
 
         Raises:
             LedgerError: The ledger cannot be read.

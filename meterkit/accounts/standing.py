@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from meterkit.ledger import schema
 from meterkit.ledger.payers import companies_by_customer, companies_of
+from meterkit.ledger.schema.stripe_mode import foreign_mode
 from meterkit.pricing.price import decimals_of
 
 Standing: TypeAlias = Literal["good", "overdue", "unknown"]
@@ -62,12 +63,14 @@ class Standings:
         known: Companies whose Stripe customer the ledger has a record of.
         subscribed: Companies with an active subscription.
         payers: Stripe customers that pay for companies with an id of their own.
+        is_foreign: Whether the ledger belongs to the other one of Stripe's modes, so that nothing is known.
     """
 
     overdue: dict[str, list[OverdueInvoice]] = field(default_factory=dict)
     known: set[str] = field(default_factory=set)
     subscribed: set[str] = field(default_factory=set)
     payers: set[str] = field(default_factory=set)
+    is_foreign: bool = False
 
     def of(self, company: str) -> Standing:
         """Return the standing of *company*; ``unknown`` if Stripe has reported nothing about it."""
@@ -83,6 +86,8 @@ def standings(connection: sa.Connection, *, now: int, company: str | None = None
         now: Current time, Unix seconds.
         company: Read only this company; None reads all.
     """
+    if foreign_mode(connection) is not None:
+        return Standings(is_foreign=True)
     found = Standings()
     companies = companies_by_customer(connection, None if company is None else [company])
     selected = None if company is None else [*companies, company]

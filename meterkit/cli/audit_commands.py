@@ -95,6 +95,13 @@ def add_parsers(commands: Commands) -> None:
     add_by(command)
     add_json(command)
 
+    command = add_command(
+        commands, "forget-mode", forget_mode, "delete what Stripe's test or live mode told, before the other is used"
+    )
+    add_kit(command)
+    add_by(command)
+    add_json(command)
+
     command = add_command(commands, "actions", actions, "show who linked, corrected, retried, decided and forgot what")
     add_kit(command)
     add_limit(command)
@@ -181,6 +188,20 @@ def forget_user(arguments: argparse.Namespace) -> bool:
         print_json({"rows": number})
     else:
         say(f"{number:,} rows named this user; none do now. What is billed has not changed.")
+    return True
+
+
+def forget_mode(arguments: argparse.Namespace) -> bool:
+    """Delete what Stripe's test or live mode told."""
+    kit = load_kit(arguments.kit)
+    with closing(kit):
+        mode = kit.forget_mode(by=arguments.by)
+    if arguments.json:
+        print_json({"forgotten": mode})
+    elif mode is None:
+        say("The ledger belongs to no mode yet; nothing was deleted.")
+    else:
+        say(f"What the {mode} mode told is deleted. Usage is kept, and the next key decides where it goes.")
     return True
 
 

@@ -118,7 +118,8 @@ class SnapshotBuilder:
         for kind, changes in self._changes.items():
             changes.settle(pending[kind])
         self._news.settle(news)
-        blocks = {**self._caps, **_blocks(found, self._governance, now)}
+        # What a ledger of Stripe's other mode knows, prices included, says nothing of this one.
+        blocks = {} if found.is_foreign else {**self._caps, **_blocks(found, self._governance, now)}
         return Snapshot(blocks, found, self._quotas)
 
     def _spenders(self, companies: set[str]) -> set[str]:

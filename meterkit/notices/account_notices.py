@@ -27,6 +27,8 @@ def overdue(database: Database, notices: NoticeStore, *, now: int) -> Iterator[N
     """Yield a notice for each company that has become overdue, and for each that no longer is."""
     with database.snapshot() as connection:
         found = standings(connection, now=now)
+    if found.is_foreign:  # nobody has recovered
+        return
     notified = dict(_notified(notices))
     for company, invoices in sorted(found.overdue.items()):
         if company in notified or company in found.payers:

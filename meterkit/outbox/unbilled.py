@@ -21,6 +21,7 @@ from meterkit.core.windows import HOUR
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
 from meterkit.ledger.schema.quantities import sum_of
+from meterkit.ledger.schema.stripe_mode import foreign_mode
 
 RECENT_SECONDS = 40 * 24 * HOUR
 """Age of the usage that is looked at: a backdated subscription can still bill that of the last 35 days."""
@@ -100,6 +101,8 @@ def unbilled(database: Database, *, now: int, is_free: Callable[[str], bool] | N
     """
     since = now - RECENT_SECONDS
     with database.snapshot() as connection:
+        if foreign_mode(connection) is not None:
+            return []
         known = schema.customers.c
         customers = list(connection.scalars(sa.select(known.id).where(known.subscriptions_read_at.is_not(None))))
         event_names = list(_event_names(connection)) if customers else []

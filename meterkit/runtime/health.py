@@ -12,11 +12,14 @@ from meterkit.core.validation import OLDEST_SECONDS
 from meterkit.errors import LedgerError
 from meterkit.ledger.books import Books
 from meterkit.ledger.books import books as read_books
+from meterkit.ledger.database import Database
 from meterkit.ledger.schema.migrations import COPIED, copied_at
+from meterkit.ledger.schema.stripe_mode import foreign_mode
 from meterkit.metering.context import outside
 from meterkit.outbox.corrections import Corrections
 from meterkit.outbox.late_items import lost_items
 from meterkit.outbox.late_usage import late_reports
+from meterkit.outbox.other_mode import message
 from meterkit.outbox.outbox import Outbox, Stuck
 from meterkit.outbox.unbilled import Unbilled, unbilled
 from meterkit.runtime.process import ProcessRuntime
@@ -38,6 +41,7 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
     try:
         # The journal first: counts that are folded meanwhile are in the ledger, which knows their generation.
         database, clock = runtime.database(), settings.clock
+        attention += _of_other_mode(database)
         books = read_books(database, runtime.journal.totals())
         outbox = Outbox(database, clock=clock)
         attention += _waiting(runtime.accounts().unlinked(), settings.clock())
@@ -89,6 +93,12 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
         "webhook": {"received": runtime.stripe_jobs.received_webhooks, "refused": runtime.stripe_jobs.refused_webhooks},
         "last_report": None if runtime.stripe_jobs.last_report is None else asdict(runtime.stripe_jobs.last_report),
     }
+
+
+def _of_other_mode(database: Database) -> list[str]:
+    with database.snapshot() as connection:
+        foreign = foreign_mode(connection)
+    return [] if foreign is None else [message(database, foreign)]
 
 
 def _copied(runtime: ProcessRuntime) -> list[str]:

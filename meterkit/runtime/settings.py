@@ -102,7 +102,7 @@ def key_of(settings: Settings) -> str:
 
 def is_live(key: str | None) -> bool | None:
     """Return whether a Stripe key is for live mode; None if that is unknown."""
-    if key is None or not key.startswith(("sk_", "rk_")):
+    if key is None or not key.startswith(("sk_", "rk_")) or key.startswith("sk_org_"):  # an organization's key
         return None
     return key[3:].startswith("live_")
 

@@ -165,3 +165,17 @@ def test_who_did_it(used, monkeypatch):
         ["2026-03-01T12:10Z", "ann", "forget_user", "globex", "1 rows"],
         ["2026-03-01T12:10Z", "kit", "link", "acme", "cus_1"],
     ] == cells(out)
+
+
+def test_forget_mode(used, stripe):
+    """What Stripe's test mode told is deleted, once."""
+    data_of("sync", "billing:kit")
+    code, out, err = meterkit("forget-mode", "billing:kit", "--by", "ann")
+
+    assert (0, "What the test mode told is deleted. Usage is kept, and the next key decides where it goes.\n", "") == (
+        code,
+        out,
+        err,
+    )
+    assert (0, {"forgotten": None}) == data_of("forget-mode", "billing:kit")
+    assert "nothing was deleted" in meterkit("forget-mode", "billing:kit")[1]

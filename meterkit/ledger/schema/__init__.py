@@ -44,7 +44,7 @@ _WAITING = text("state = 'waiting'")
 meta = Table(
     f"{PREFIX}meta",
     metadata,
-    Column("key", String(40), primary_key=True),  # "schema_version", "ledger_id", "change", "home", "copied_at"
+    Column("key", String(40), primary_key=True),  # see `migrations` and `stripe_mode`
     Column("value", Text, nullable=False),
 )
 
@@ -111,8 +111,8 @@ actions = Table(
     # What operators did, and who; written in the transaction that does it.
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     Column("at", BigInteger, nullable=False),
-    Column("action", String(20), nullable=False),  # link, correct, retry, decide, forget_user
-    Column("subject", Text, nullable=False),  # company id, or identifier of a meter event
+    Column("action", String(20), nullable=False),  # link, correct, retry, decide, forget_user, forget_mode
+    Column("subject", Text, nullable=False),  # company id, identifier of a meter event, or mode
     Column("detail", Text, nullable=False),
     Column("by", Text, nullable=False),  # "" if not said
     Index(f"{PREFIX}actions_at", "at"),
