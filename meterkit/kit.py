@@ -162,6 +162,7 @@ class MeterKit:
         self._problems = Problems()
         windows = Windows()
         self._supervisor = Supervisor(self._settings, self._problems, windows)
+        self._supervisor.meters = self.meters
         self.recorder = Recorder(
             matcher=MeterMatcher(self.meters.values()),
             identify=identify,
@@ -432,6 +433,7 @@ class MeterKit:
             ``ok``: Nothing needs attention.
             ``attention``: Sentences that say what needs attention, and the cure.
             ``books``: By meter, where its usage is, and whether that is ``balanced``; None if the ledger fails.
+            ``free``: Late usage that is billed nowhere because it was free, and why.
             ``problems``: What went wrong in this process, ``{reason: {"count": ..., "message": ...}}``.
             ``unmatched``: How many successes of this process no meter matched, ``{"GET /docs": 3}``: by method, and by
             route template where one is known, otherwise by path.

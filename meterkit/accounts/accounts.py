@@ -19,6 +19,7 @@ from meterkit.core.windows import HOUR, hour_of
 from meterkit.ledger import actions, schema
 from meterkit.ledger.database import Database, insert_into, put, wrote
 from meterkit.ledger.payers import companies_of, is_customer, payer_of
+from meterkit.pricing.boundaries import moments
 
 Source: TypeAlias = Literal["link", "resolver", "metadata", "checkout"]
 
@@ -135,21 +136,23 @@ class Accounts:
         """
         Return the known boundaries of billing periods by company, in Unix seconds, except those on a full hour.
 
+        The end of a subscription or a trial and the change of a price are among them.
+
         Args:
             since: Earliest boundary, Unix seconds; by default the start of this hour. The latest is the end of the next
                 hour.
         """
-        items, accounts = schema.items, schema.accounts
+        accounts = schema.accounts
         this_hour = hour_of(int(self._clock()))
         begin = this_hour if since is None else since
         found: dict[str, set[int]] = {}
-        for edge in (items.c.period_start, items.c.period_end):
-            query = (
-                sa.select(items.c.customer, accounts.c.company, edge.label("edge"))
-                .join_from(items, accounts, items.c.customer == accounts.c.customer, isouter=True)
-                .where(edge > begin, edge < this_hour + 2 * HOUR, edge % HOUR != 0)
-            )
-            with self._database.snapshot() as connection:
+        with self._database.snapshot() as connection:
+            for table, edge in moments():
+                query = (
+                    sa.select(table.c.customer, accounts.c.company, edge.label("edge"))
+                    .join_from(table, accounts, table.c.customer == accounts.c.customer, isouter=True)
+                    .where(edge > begin, edge < this_hour + 2 * HOUR, edge % HOUR != 0)
+                )
                 for row in connection.execute(query):
                     for company in companies_of(connection, row.customer, row.company):
                         found.setdefault(company, set()).add(row.edge)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from meterkit.accounts.accounts import Accounts
 from meterkit.accounts.standing import standings
-from meterkit.core.periods import DAY
+from meterkit.core.periods import DAY, instant
 from meterkit.core.validation import OLDEST_SECONDS
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
@@ -138,8 +138,7 @@ def lost_invoice_items(database: Database, *, now: int) -> Iterator[Notice]:
 def waiting(database: Database, *, now: int, days: int) -> Iterator[Notice]:
     """Yield a notice for each unlinked company with usage, and for usage that will be too old in *days* days."""
     for company, oldest in sorted(Accounts(database, clock=lambda: now).unlinked().items()):
-        since = datetime.fromtimestamp(oldest, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-        text = f"Usage since {since} is waiting: link the company with kit.link() or the customer's metadata."
+        text = f"Usage since {instant(oldest)} is waiting: link the company with kit.link() or the customer's metadata."
         yield Notice(
             key=f"waiting:{company}:{oldest}",
             kind="waiting",

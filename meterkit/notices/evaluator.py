@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeAlias
 
-from meterkit.accounts.period_usage import Pair, PeriodUsage, UsageByPeriod
+from meterkit.accounts.period_usage import Pair, PeriodUsage, UsageByPeriod, used_by
 from meterkit.core.periods import DAY
 from meterkit.governance.limits import LimitCache
 from meterkit.ledger.database import Database
@@ -20,8 +20,8 @@ from meterkit.notices.notice import Notice
 from meterkit.notices.rules import Notify
 from meterkit.notices.store import NoticeStore
 from meterkit.notices.usage_notices import MAX_CALLS, CompanyUsage, calls, crossed, over_quota
-from meterkit.pricing.cost import CostCalculator, cost_of
-from meterkit.pricing.price import Price
+from meterkit.pricing.cost import CostCalculator
+from meterkit.pricing.price import Price, digits
 
 Found: TypeAlias = "tuple[Notify, Notice]"
 
@@ -63,7 +63,8 @@ class RuleEvaluator:
         self._rules = tuple(rules)
         self._quota_rules = [rule for rule in self._rules if "quota_near" in rule.kinds]
         self._limits = tuple(limits) if self._quota_rules else ()
-        self._spending = CostCalculator(prices, meters)
+        self._spending = CostCalculator(prices, meters, used_since=used_by)
+        self._currencies = sorted({rule.currency for rule in self._rules if rule.amount is not None})
         self._notices = notices
         self._is_free = is_free
         self._billed = usage["period"]
@@ -92,7 +93,7 @@ class RuleEvaluator:
         is_due = not self._next_accounts - ACCOUNT_SECONDS <= now < self._next_accounts
         found: list[Found] = []
         unfinished: set[str] = set()
-        for usage_of in self._of_companies({company for company, _ in pending["period"]}, now):
+        for usage_of in self._of_companies({company for company, _ in pending["period"]}, self._currencies, now):
             found += self._of_usage(usage_of, unfinished, now)
         for limits in self._limits:
             usage = self._usage[limits.quota.per]
@@ -133,7 +134,7 @@ class RuleEvaluator:
         if limit is None:
             return
         used = {quota.meter.name: usage.used.get((company, quota.meter.name), 0)}
-        usage_of = CompanyUsage(company, usage.periods.of(company, now), used, ())
+        usage_of = CompanyUsage(company, usage.periods.of(company, now, quota.meter.name), used, ())
         for rule in self._quota_rules:
             if rule.meter in (None, quota.meter):
                 for notice in over_quota(usage_of, quota, limit, rule, now=now):
@@ -165,27 +166,40 @@ class RuleEvaluator:
             for company in {company for company, _ in self._billed.pairs()}
             if now >= self._billed.periods.of(company, now).end - rule.days * DAY
         }
-        for usage in self._of_companies(ending, now):
+        for usage in self._of_companies(ending, [""], now):
             currency = next((price.currency for price in usage.prices), None)
-            if currency is None:
+            amount = usage.costs[""]
+            if currency is None or amount is None:
                 continue
-            cost = cost_of(usage.prices, usage.used, currency)
+            cost = digits(amount)
             yield usage.notice(
                 "invoice_upcoming",
                 "invoice",
                 f"Upcoming invoice for {usage.company}",
                 f"The usage of {usage.company} in this billing period costs {cost} {currency.upper()} so far.",
                 now=now,
-                amount=str(cost),
+                amount=cost,
                 currency=currency,
                 due_at=usage.period.end,
             )
 
-    def _of_companies(self, companies: set[str], now: int) -> Iterator[CompanyUsage]:
+    def _of_companies(self, companies: set[str], currencies: Iterable[str], now: int) -> Iterator[CompanyUsage]:
+        """Yield each company's usage, with its cost in each of *currencies*; that in "" is in its own."""
         if not companies:
             return
-        used = self._billed.of_companies(companies)
+        periods, used = self._billed.periods, self._billed.of_companies(companies)
         with self._database.snapshot() as connection:
+            found = {
+                currency: self._spending.spending(
+                    connection,
+                    used,
+                    currency,
+                    now=now,
+                    period_of=lambda company, meter: periods.of(company, now, meter),
+                )
+                for currency in currencies
+            }
             prices = self._spending.prices_of(connection, companies)
         for company in sorted(companies):
-            yield CompanyUsage(company, self._billed.periods.of(company, now), used[company], prices[company])
+            costs = {currency: spent[company].amount for currency, spent in found.items()}
+            yield CompanyUsage(company, periods.of(company, now), used[company], prices[company], costs)

@@ -36,7 +36,7 @@ class EventSender:
             LedgerError: The ledger cannot be read.
         """
         found = late_reports(database, "pending") if self._bills_late else []
-        self._late = {late.report.id: late for late in found if late.amount is not None}
+        self._late = {late.report.id: late for late in found if late.amount is not None and not late.free}
         return [late.report for late in self._late.values()]
 
     def is_late(self, report: Report) -> bool:

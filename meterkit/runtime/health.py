@@ -38,6 +38,7 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
     attention: list[str] = []
     books: dict[str, Books] | None = None
     refused: list[dict[str, Any]] = []
+    free: list[str] = []
     try:
         # The journal first: counts that are folded meanwhile are in the ledger, which knows their generation.
         database, clock = runtime.database(), settings.clock
@@ -50,12 +51,15 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
             f"it is not known whether Stripe has canceled {each.report}; this will be checked again: {each.error}"
             for each in Corrections(database, clock=clock).corrections(state="canceling")
         ]
+        late_usage = late_reports(database, "sent", since=int(clock()) - OLDEST_SECONDS)
         attention += [
             f"{late}, so it is not on any invoice. Bill it by hand; late='next_invoice' would bill it with the next one"
-            for late in late_reports(database, "sent", since=int(clock()) - OLDEST_SECONDS)
+            for late in late_usage
+            if not late.free
         ]
         attention += [str(each) for each in lost_items(database, now=int(clock()))[:SHOWN]]
         attention += _unbilled(unbilled(database, now=int(clock()), is_free=settings.is_free))
+        free = [str(late) for late in late_usage if late.free]
         refused = [
             {
                 "identifier": report.identifier,
@@ -88,6 +92,7 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
         if books is None
         else {meter: {**asdict(of_meter), "balanced": of_meter.balanced} for meter, of_meter in books.items()},
         "refused": refused[:SHOWN],
+        "free": free,
         "problems": found,
         "journal": {"directory": str(settings.data_dir / "journal"), "in_memory": runtime.journal.in_memory},
         "webhook": {"received": runtime.stripe_jobs.received_webhooks, "refused": runtime.stripe_jobs.refused_webhooks},

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a cal
     from meterkit.ledger.database import Database
     from meterkit.ledger.ledger import Ledger
     from meterkit.ledger.record_keys import Conflict
+    from meterkit.metering.meter import Meter
     from meterkit.notices.dispatcher import MakeDispatcher
 
 log = logging.getLogger("meterkit")
@@ -61,6 +63,7 @@ class ProcessRuntime:
         settings: Settings of the kit.
         problems: Where problems are reported.
         windows: Billing period boundaries, which this keeps up to date.
+        meters: Meters of the kit, by name.
         governor: Governor of the kit, whose snapshot is rebuilt after each flush, or None.
         dispatcher: Function that builds the dispatcher of notices, or None.
 
@@ -76,6 +79,7 @@ class ProcessRuntime:
         problems: Problems,
         windows: Windows,
         *,
+        meters: Mapping[str, Meter],
         governor: Governor | None = None,
         dispatcher: MakeDispatcher | None = None,
     ) -> None:
@@ -83,6 +87,7 @@ class ProcessRuntime:
         self._problems = problems
         self._windows = windows
         self._wake = WakeUp()
+        self._meters = meters
         self._governor = governor
         self.journal = Journal(
             settings.data_dir / "journal",
@@ -251,7 +256,7 @@ class ProcessRuntime:
         database = self.database()
         with self._opening:
             if self._usage is None:
-                self._usage = UsageByPeriod(database)
+                self._usage = UsageByPeriod(database, {name: each.event_name for name, each in self._meters.items()})
             return self._usage
 
     def _fold(self) -> None:
