@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # imported by the kits and the calls that need them
     from meterkit.notices.rules import Notify
     from meterkit.notices.store import NoticeDelivery
     from meterkit.outbox.corrections import Correction
+    from meterkit.outbox.credits import Credit
     from meterkit.outbox.outbox import Summary
     from meterkit.pricing.preview import Preview
     from meterkit.pricing.simulation import SimulatedBill
@@ -459,6 +460,8 @@ class MeterKit:
         """
         Reverse usage that was counted by mistake. Units that Stripe already has are canceled or offset there.
 
+        A final invoice does not change: `credits_due` and `health` name what is then to be credited.
+
         Args:
             meter: Meter, or its name.
             company: Id of the company that was charged.
@@ -475,6 +478,33 @@ class MeterKit:
         found = self._meter(meter)
         self.flush()
         return self.process().commands().correct(found, company, quantity, at=at, reason=reason, by=checked_by(by))
+
+    def corrections(self) -> list[Correction]:
+        """
+        Return all corrections, oldest first.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        from meterkit.outbox.corrections import Corrections
+
+        return Corrections(self.process().database(), clock=self.clock).corrections()
+
+    def credits_due(self, *, days: int = 100) -> list[Credit]:
+        """
+        Return what is to be credited in Stripe: usage that was reversed after its invoice was final.
+
+        From the report on that follows the correction, and whether or not it has been credited.
+
+        Args:
+            days: Days back to the report.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        from meterkit.outbox.credits import credits_due
+
+        return credits_due(self.process().database(), since=int(self.clock()) - days * DAY)
 
     def retry(self, identifier: str | None = None, *, by: str | None = None) -> int:
         """

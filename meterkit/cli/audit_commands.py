@@ -73,6 +73,10 @@ def add_parsers(commands: Commands) -> None:
     add_by(command)
     add_json(command)
 
+    command = add_command(commands, "corrections", corrections, "show what was reversed, and what is to be credited")
+    add_kit(command)
+    add_json(command)
+
     command = add_command(commands, "retry", retry, "report rejected usage again")
     add_kit(command)
     command.add_argument("--identifier", metavar="mk_...", help="only this event (default: all rejected events)")
@@ -147,6 +151,24 @@ def correct(arguments: argparse.Namespace) -> bool:
     else:
         say(f"{found.quantity:,} reversed. Units already reported to Stripe will be offset in the next report.")
     return found.state == "done"
+
+
+def corrections(arguments: argparse.Namespace) -> bool:
+    """Show what was reversed, and what is to be credited for it."""
+    tables = tables_for(arguments, "meterkit.cli.tables.audit")
+    kit = load_kit(arguments.kit)
+    with closing(kit):
+        kit.flush()
+        reversed_ = [asdict(each) for each in kit.corrections()]
+        due = [asdict(each) for each in kit.credits_due()]
+    for each in reversed_:
+        for name in ("window", "created_at"):
+            each[name] = instant(each[name])
+    if tables is None:
+        print_json({"corrections": reversed_, "credits": due})
+    else:
+        tables.show_corrections(reversed_, due)
+    return not any(each["state"] == "canceling" for each in reversed_)
 
 
 def retry(arguments: argparse.Namespace) -> bool:

@@ -15,9 +15,11 @@ from meterkit.ledger import schema
 from meterkit.ledger.database import Database
 from meterkit.notices.notice import Notice
 from meterkit.notices.store import NoticeStore
+from meterkit.outbox.credits import credits_due
 from meterkit.outbox.late_items import lost_items
 from meterkit.outbox.reports import COLUMNS, report_of
 from meterkit.outbox.unbilled import unbilled
+from meterkit.pricing.price import digits
 
 MAX_REJECTED = 1000
 """Rejected events that are read at once; the others follow when these have been retried."""
@@ -128,9 +130,30 @@ def lost_invoice_items(database: Database, *, now: int) -> Iterator[Notice]:
                 "used": late.report.quantity,
                 "customer": late.report.customer,
                 "invoice": late.number,
-                "amount": None if late.amount is None else f"{late.amount:f}",
+                "amount": None if late.amount is None else digits(late.amount),
                 "currency": late.currency,
                 "reason": each.reason,
+            },
+        )
+
+
+def credits_to_give(database: Database, *, now: int) -> Iterator[Notice]:
+    """Yield a notice for each amount to credit for usage that was reversed after its invoice was final."""
+    for each in credits_due(database, since=now - OLDEST_SECONDS):
+        yield Notice(
+            key=f"credit_due:{each.identifier}:{each.invoice}",
+            kind="credit_due",
+            company=each.company,
+            title=f"{each.company} is to be credited for {each.quantity:,} {each.meter}",
+            text=f"{each}.",
+            created_at=now,
+            fields={
+                "meter": each.meter,
+                "used": each.quantity,
+                "customer": each.customer,
+                "invoice": each.number,
+                "amount": None if each.amount is None else digits(each.amount),
+                "currency": each.currency,
             },
         )
 

@@ -15,7 +15,14 @@ from meterkit.core.periods import DAY
 from meterkit.governance.limits import LimitCache
 from meterkit.ledger.database import Database
 from meterkit.metering.meter import Meter
-from meterkit.notices.account_notices import lost_invoice_items, overdue, rejected, unbilled_usage, waiting
+from meterkit.notices.account_notices import (
+    credits_to_give,
+    lost_invoice_items,
+    overdue,
+    rejected,
+    unbilled_usage,
+    waiting,
+)
 from meterkit.notices.notice import Notice
 from meterkit.notices.rules import Notify
 from meterkit.notices.store import NoticeStore
@@ -158,6 +165,7 @@ class RuleEvaluator:
             return []
         notices = [*unbilled_usage(self._database, now=now, is_free=self._is_free)]
         notices += lost_invoice_items(self._database, now=now)
+        notices += credits_to_give(self._database, now=now)
         return [(rule, notice) for rule in rules for notice in notices]
 
     def _upcoming(self, rule: Notify, now: int) -> Iterator[Notice]:

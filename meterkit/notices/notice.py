@@ -21,6 +21,7 @@ Kind: TypeAlias = Literal[
     "calls",
     "rejected",
     "unbilled",
+    "credit_due",
     "waiting",
     "too_old",
     "trouble",

@@ -192,9 +192,10 @@ class Notify:
         """
         Notify when Stripe has usage that no price of the customer bills, so that it will be on no invoice.
 
-        Once a month for each company and meter, while it goes on. Needs webhooks or `MeterKit.sync`.
+        Once a month for each company and meter, while it goes on. Also when usage was reversed that a final invoice
+        has, so that you credit it. Needs webhooks or `MeterKit.sync`.
         """
-        return cls(("unbilled",), _channels(to))
+        return cls(("unbilled", "credit_due"), _channels(to))
 
     @classmethod
     def waiting(cls, *, to: To, days: int = 7) -> Notify:
@@ -211,9 +212,9 @@ class Notify:
         """
         Notify when the journal, the ledger, reporting or syncing fails; once a day for each kind of trouble.
 
-        Also of unbilled usage, as `unbilled` does.
+        Also of unbilled usage and credits, as `unbilled` does.
         """
-        return cls(("trouble", "unbilled"), _channels(to))
+        return cls(("trouble", "unbilled", "credit_due"), _channels(to))
 
 
 def checked_notify(

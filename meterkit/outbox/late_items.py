@@ -55,7 +55,8 @@ def lost_items(database: Database, *, now: int) -> list[LostItem]:
         LedgerError: The ledger cannot be read.
     """
     invoiced = late_reports(database, "invoiced", since=now - LOOKED_BACK_SECONDS)
-    items = [late for late in invoiced if late.amount is None or late.amount]  # nothing is made of what costs nothing
+    # Nothing is made of what costs nothing.
+    items = [late for late in invoiced if not late.free and late.amount != 0]
     with database.snapshot() as connection:
         found = [(late, _reason(connection, late, now)) for late in items]
     return [LostItem(late, reason) for late, reason in found if reason]

@@ -17,6 +17,7 @@ from meterkit.ledger.schema.migrations import COPIED, copied_at
 from meterkit.ledger.schema.stripe_mode import foreign_mode
 from meterkit.metering.context import outside
 from meterkit.outbox.corrections import Corrections
+from meterkit.outbox.credits import credits_due
 from meterkit.outbox.late_items import lost_items
 from meterkit.outbox.late_usage import late_reports
 from meterkit.outbox.other_mode import message
@@ -55,8 +56,9 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
         attention += [
             f"{late}, so it is not on any invoice. Bill it by hand; late='next_invoice' would bill it with the next one"
             for late in late_usage
-            if not late.free
+            if not late.free and late.report.quantity > 0
         ]
+        attention += [str(each) for each in credits_due(database, since=int(clock()) - OLDEST_SECONDS)[:SHOWN]]
         attention += [str(each) for each in lost_items(database, now=int(clock()))[:SHOWN]]
         attention += _unbilled(unbilled(database, now=int(clock()), is_free=settings.is_free))
         free = [str(late) for late in late_usage if late.free]

@@ -260,7 +260,7 @@ def test_a_price_that_is_changed_within_a_period(kit, customer, clock, mode, qua
     """Classic billing forgets what was used before that in the period; flexible billing bills it."""
     kit.sync()
     begin = int(clock()) - DAY
-    item = Item("si_1", "sub_1", customer, "calls", None, begin, begin + 30 * DAY, "{}", since=begin)
+    item = Item("si_1", "sub_1", customer, "calls", None, begin, begin + 30 * DAY, '{"id": "price_a"}', since=begin)
     first = Subscription(
         "sub_1", customer, "active", begin, None, None, begin, (item,), billing_mode=mode, started_at=begin
     )
