@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from meterkit.sandbox import cycle
 from meterkit.sandbox.billing import customers, invoice_previews, item_changes, subscription_items, subscriptions
 from meterkit.sandbox.catalog import coupons, prices, products, promotion_codes
+from meterkit.sandbox.charging import invoice_payments, payment_intents, payment_methods
 from meterkit.sandbox.faults import Fault, Faults
 from meterkit.sandbox.invoicing import balances, credit_grants, discounts, invoice_items, invoices, payments
 from meterkit.sandbox.metering import (
@@ -25,6 +26,7 @@ from meterkit.sandbox.metering import (
     meters,
     thin_events,
 )
+from meterkit.sandbox.platform import event_destinations, webhook_endpoints
 from meterkit.sandbox.protocol.errors import ApiError, malformed, server_error, unauthorized
 from meterkit.sandbox.protocol.form_encoding import decode, plain
 from meterkit.sandbox.protocol.frame import API_VERSION, Received, Reply, Request, Reset, is_v2, json_reply
@@ -62,11 +64,16 @@ ROUTES = [
     *balances.ROUTES,
     *credit_grants.ROUTES,
     *payments.ROUTES,
+    *payment_methods.ROUTES,
+    *payment_intents.ROUTES,
+    *invoice_payments.ROUTES,
     *invoice_previews.ROUTES,
     *event_log.ROUTES,
     *alerts.ROUTES,
     *meter_events_v2.ROUTES,
     *thin_events.ROUTES,
+    *webhook_endpoints.ROUTES,
+    *event_destinations.ROUTES,
 ]
 METERED = (meter_events.EVENTS, meter_events_v2.EVENTS)  # one call at a time for each customer and meter
 EVENT_ROUTES = (*METERED, meter_events_v2.STREAM)

@@ -8,11 +8,13 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 from meterkit.sandbox import cycle
+from meterkit.sandbox.charging.payment_methods import OUTCOMES
 from meterkit.sandbox.control import PREFIX, Control
 from meterkit.sandbox.faults import Fault, Kind, Reason
 from meterkit.sandbox.gateway import Gateway
 from meterkit.sandbox.invoicing.discounts import give
-from meterkit.sandbox.metering.webhook_delivery import Webhooks
+from meterkit.sandbox.invoicing.payments import decide
+from meterkit.sandbox.platform.webhook_delivery import Webhooks
 from meterkit.sandbox.protocol.errors import ApiError
 from meterkit.sandbox.server import Server
 from meterkit.sandbox.state.account import Account
@@ -166,6 +168,7 @@ class Sandbox:
         if self._server is not None:
             raise RuntimeError("The sandbox is running already.")
         self._stopped.clear()
+        self.webhooks.start()
         self._server = Server(self._port, self._respond)
         self._server.start()
 
@@ -231,18 +234,25 @@ class Sandbox:
             self._account.clock.skip(moment - self.now)
             return more
 
-    def payments(self, customer: str, outcome: Literal["succeed", "fail", "missing"]) -> None:
+    def payments(self, customer: str, outcome: Literal["succeed", "fail", "process", "missing"]) -> None:
         """
-        Make a customer's payments succeed or fail from now on; "missing" also leaves it without a payment method.
+        Decide what becomes of a customer's payments from now on, and of those that are under way.
+
+        Args:
+            customer: Id of a customer, or of a payment method; what is decided about the payment method counts first.
+            outcome: "succeed", "fail", or "process" for payments that are under way, as bank debits are for days, until
+                another call decides, or "missing", which leaves the customer without a payment method.
 
         Raises:
             ValueError: *outcome* is none of these.
 
         """
-        if outcome not in ("succeed", "fail", "missing"):
-            raise ValueError(f"outcome must be 'succeed', 'fail' or 'missing', not {outcome!r}.")
+        if outcome not in OUTCOMES:
+            raise ValueError(f"outcome must be 'succeed', 'fail', 'process' or 'missing', not {outcome!r}.")
         with self._account.lock:
-            self._account.outcomes[customer] = outcome
+            for account in (self._account, *self._account.connected.values()):
+                account.outcomes[customer] = outcome
+                decide(account)
 
     def discount(self, customer: str, coupon: str) -> None:
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from meterkit.sandbox.billing.cancellation import end_now
+from meterkit.sandbox.charging import payment_methods
 from meterkit.sandbox.protocol.errors import no_such
 from meterkit.sandbox.protocol.lists import page
 from meterkit.sandbox.protocol.params import METADATA, PAGE, Object, Span, Text, merged, within
@@ -21,6 +22,7 @@ FIELDS = {
     "address": _ADDRESS,
     "description": Text(nullable=True),
     "email": Text(512, nullable=True),
+    "invoice_settings": Object({"default_payment_method": Text(required=True, nullable=True)}),
     "metadata": METADATA,
     "name": Text(256, nullable=True),
     "phone": Text(20, nullable=True),
@@ -62,9 +64,16 @@ def create(account: Account, call: Call) -> Record:
         "tax_exempt": "none",
         "test_clock": None,
     }
-    record.update({key: value for key, value in call.params.items() if key in FIELDS})
+    record.update({key: value for key, value in call.params.items() if key in FIELDS and key != "invoice_settings"})
     record["metadata"] = merged({}, call.params.get("metadata"))
-    account.announce("customer.created", account.add(record))
+    account.add(record)
+    given, settings = call.params.get("payment_method"), call.params.get("invoice_settings", {})
+    method = None if given is None else _attached(account, given, record["id"])
+    if settings:
+        chosen = settings["default_payment_method"]
+        is_given = method is not None and chosen == given
+        record["invoice_settings"] |= _default(account, method["id"] if method and is_given else chosen, record["id"])
+    account.announce("customer.created", record)
     return record
 
 
@@ -82,6 +91,9 @@ def update(account: Account, call: Call) -> Record:
     values = {key: value for key, value in call.params.items() if key in FIELDS}
     if "metadata" in values:
         values["metadata"] = merged(record["metadata"], values["metadata"])
+    if "invoice_settings" in values:
+        chosen = values["invoice_settings"].get("default_payment_method")
+        values["invoice_settings"] = {**record["invoice_settings"], **_default(account, chosen, record["id"])}
     account.change(record, "customer.updated", **values)
     return record
 
@@ -108,12 +120,25 @@ def list_all(account: Account, call: Call) -> Record:
     return page(call, records, "customer")
 
 
+def _attached(account: Account, method: str, customer: str) -> Record:
+    return payment_methods.attach(account, Call("", method, {"customer": customer}))
+
+
+def _default(account: Account, chosen: str | None, customer: str) -> Record:
+    """Return the setting of a default payment method, which must be the customer's."""
+    if chosen is None:
+        return {"default_payment_method": None}
+    param = "invoice_settings[default_payment_method]"
+    method = payment_methods.named(account, chosen, param=param, customer=customer)
+    return {"default_payment_method": method["id"]}
+
+
 def _tombstone(record: Record) -> Record:
     return {"id": record["id"], "object": "customer", "deleted": True}
 
 
 ROUTES = [
-    Route("POST", "/v1/customers", create, FIELDS),
+    Route("POST", "/v1/customers", create, {**FIELDS, "payment_method": Text()}),
     Route("GET", "/v1/customers", list_all, {**PAGE, "email": Text(512), "created": Span()}),
     Route("GET", "/v1/customers/{id}", retrieve),
     Route("POST", "/v1/customers/{id}", update, FIELDS),

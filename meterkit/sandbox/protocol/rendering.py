@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # Fields with an id that can be expanded, and the kind of object.
 REFERENCES = {
     "customer": "customer",
+    "default_payment_method": "payment_method",
     "default_price": "price",
     "coupon": "coupon",
     "credit_balance_transaction": "billing.credit_balance_transaction",
@@ -22,6 +23,8 @@ REFERENCES = {
     "discounts": "discount",
     "invoice": "invoice",
     "latest_invoice": "invoice",
+    "payment_intent": "payment_intent",
+    "payment_method": "payment_method",
     "price": "price",
     "product": "product",
     "promotion_code": "promotion_code",
@@ -31,6 +34,7 @@ REFERENCES = {
 ON_DEMAND = {
     ("coupon", "applies_to"),
     ("coupon", "currency_options"),
+    ("invoice", "payments"),
     ("price", "currency_options"),
     ("price", "tiers"),
     ("", "tiers"),  # of a currency option

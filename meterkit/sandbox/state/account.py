@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import string
 import threading
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from meterkit.sandbox.protocol.errors import no_such
@@ -36,13 +37,22 @@ KINDS: dict[str, tuple[str, int, str]] = {
     "subscription_item": ("si_", 14, "subscription item"),
     "invoice": ("in_1", 23, "invoice"),
     "invoiceitem": ("ii_1", 23, "invoice item"),
+    "invoice_payment": ("inpay_1", 23, "invoice_payment"),
+    "payment_intent": ("pi_3", 23, "payment_intent"),
+    "payment_method": ("pm_1", 23, "PaymentMethod"),
     "event": ("evt_1", 23, "event"),
     "v2.billing.meter_event_adjustment": ("mtr_event_adj_test_61", 30, "meter event adjustment"),
     "v2.billing.meter_event_session": ("mtr_event_ses_test_61", 30, "meter event session"),
+    "webhook_endpoint": ("we_1", 23, "webhook endpoint"),
+    "v2.core.event_destination": ("ed_test_61", 42, "event destination"),
     "v2.core.event": ("evt_test_65", 42, "event"),
 }
 # Fields that no event has, because they are shown only on request.
-ON_REQUEST = {"price": ("tiers", "currency_options"), "coupon": ("applies_to", "currency_options")}
+ON_REQUEST = {
+    "coupon": ("applies_to", "currency_options"),
+    "invoice": ("payments",),
+    "price": ("tiers", "currency_options"),
+}
 NO_REQUEST: Record = {"id": None, "idempotency_key": None}  # of events that time causes, not a request
 _ALPHABET = string.ascii_letters + string.digits
 
@@ -54,13 +64,22 @@ def fresh_id(prefix: str, length: int = 14) -> str:
 
 class Account:
     """
-    The state of one sandbox.
+    The state of one Stripe account.
+
+    Args:
+        clock: Clock of the sandbox.
+        switches: Behaviour of the sandbox.
+        platform: Account that this one is connected to; None for the account that the key belongs to.
 
     Attributes:
-        lock: Lock held while anything here is read or written, but never while waiting.
+        id: Id of the account, ``acct_...``.
+        context: Id that events of a connected account name; None for the account that the key belongs to.
+        connected: Connected accounts by id, each a world of its own.
+        lock: Lock held while anything here is read or written, but never while waiting; connected accounts share it.
         tables: Records by object name and id, in order of creation. Keys that begin with `_` are never shown.
         usage: Meter events.
-        outcomes: Whether payments succeed, fail or have no method, by customer.
+        outcomes: What becomes of payments, by id of the payment method or customer; see
+            `charging/payment_methods.py`.
         blocked: Ids of drafts that are not finalised until an endpoint accepts their event.
         reports: Errors found by asynchronous checks and not reported yet; see `metering/error_reports.py`.
         watched: Checks of alerts that are due after the processing lag; see `metering/alerts.py`.
@@ -69,8 +88,11 @@ class Account:
 
     """
 
-    def __init__(self, clock: Clock, switches: Switches) -> None:
-        self.lock = threading.RLock()
+    def __init__(self, clock: Clock, switches: Switches, *, platform: Account | None = None) -> None:
+        self.id = fresh_id("acct_1", 15)
+        self.context = None if platform is None else self.id
+        self.connected: dict[str, Account] = {}
+        self.lock: AbstractContextManager[Any] = threading.RLock() if platform is None else platform.lock
         self.clock = clock
         self.switches = switches
         self.tables: dict[str, dict[str, Record]] = {kind: {} for kind in KINDS}
@@ -81,7 +103,7 @@ class Account:
         self.reports: dict[tuple[str, int], Record] = {}
         self.watched: dict[tuple[int, str, str], Record] = {}
         self.forked = False
-        self.on_event: Callable[[Record], None] | None = None
+        self.on_event: Callable[[Record], None] | None = None if platform is None else platform.on_event
         self.origin = NO_REQUEST  # the current request, which events refer to
 
     @property
@@ -133,9 +155,9 @@ class Account:
             {
                 "id": self.new_id("event"),
                 "object": "event",
-                "account": None,
+                "account": self.context,
                 "api_version": API_VERSION,
-                "context": None,
+                "context": self.context,
                 "created": self.now,
                 "data": data,
                 "livemode": self.switches.livemode,
@@ -156,7 +178,7 @@ class Account:
 
 
 def _snapshot(value: Any) -> Any:
-    """Return a copy of a record as the API shows it: without internal fields and expandable tiers."""
+    """Return a copy of a record as the API shows it: without internal fields and those on demand."""
     if isinstance(value, dict):
         hidden = ON_REQUEST.get(str(value.get("object")), ())
         return {key: _snapshot(item) for key, item in value.items() if not key.startswith("_") and key not in hidden}

@@ -1,0 +1,1 @@
+"""What belongs to an account rather than to its billing: webhook endpoints, event destinations, and delivery."""
