@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from meterkit.sandbox.billing import thresholds, trials
 from meterkit.sandbox.billing.cycles import next_end, roll
+from meterkit.sandbox.hosted import checkout_sessions
 from meterkit.sandbox.invoicing import credit_balance, pauses
 from meterkit.sandbox.invoicing.invoices import finalize, update_from_usage
 from meterkit.sandbox.invoicing.payments import collect, fall_due
@@ -60,6 +61,9 @@ def _steps(account: Account) -> Iterator[Step]:
         if subscription["status"] not in ("canceled", "paused"):
             yield from _subscription_steps(account, subscription)
     yield from ((moment, 1, credit_balance.expire, grant) for moment, grant in credit_balance.expirations(account))
+    for session in account.tables[checkout_sessions.KIND].values():
+        if session["status"] == "open":
+            yield session["expires_at"], 2, checkout_sessions.run_out, session
     yield from ((moment, 2, error_reports.report, window) for moment, window in error_reports.ends(account))
     yield from ((moment, 3, alerts.evaluate, check) for moment, check in alerts.pending(account))
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 from meterkit.sandbox import cycle
+from meterkit.sandbox.browser import PAGES, Browser
 from meterkit.sandbox.charging.payment_methods import OUTCOMES
 from meterkit.sandbox.control import PREFIX, Control
 from meterkit.sandbox.faults import Fault, Kind, Reason
@@ -130,6 +131,7 @@ class Sandbox:
         self._account = Account(Clock(now), self.switches)
         self.webhooks = Webhooks(self._account)
         self._gateway = Gateway(self._account, self.api_key)
+        self._browser = Browser(self._account)
         self._control = Control(self)
         self._server: Server | None = None
         self._stopped = threading.Event()
@@ -170,6 +172,9 @@ class Sandbox:
         self._stopped.clear()
         self.webhooks.start()
         self._server = Server(self._port, self._respond)
+        with self._account.lock:
+            for account in (self._account, *self._account.connected.values()):
+                account.url = self.url
         self._server.start()
 
     def stop(self) -> None:
@@ -355,4 +360,6 @@ class Sandbox:
     def _respond(self, request: Request) -> Reply | Reset:
         if request.path.startswith(PREFIX):
             return self._control.respond(request)
+        if request.path.startswith(PAGES):
+            return self._browser.respond(request)
         return self._gateway.respond(request)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # Fields with an id that can be expanded, and the kind of object.
 REFERENCES = {
+    "configuration": "billing_portal.configuration",
     "customer": "customer",
     "default_payment_method": "payment_method",
     "default_price": "price",
@@ -28,10 +29,12 @@ REFERENCES = {
     "price": "price",
     "product": "product",
     "promotion_code": "promotion_code",
+    "setup_intent": "setup_intent",
     "subscription": "subscription",
 }
 # Fields that are included only if requested with `expand[]`.
 ON_DEMAND = {
+    ("checkout.session", "line_items"),
     ("coupon", "applies_to"),
     ("coupon", "currency_options"),
     ("invoice", "payments"),

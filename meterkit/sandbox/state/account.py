@@ -37,9 +37,13 @@ KINDS: dict[str, tuple[str, int, str]] = {
     "subscription_item": ("si_", 14, "subscription item"),
     "invoice": ("in_1", 23, "invoice"),
     "invoiceitem": ("ii_1", 23, "invoice item"),
+    "billing_portal.configuration": ("bpc_1", 23, "billing portal configuration"),
+    "billing_portal.session": ("bps_1", 23, "billing portal session"),
+    "checkout.session": ("cs_test_a1", 58, "checkout.session"),
     "invoice_payment": ("inpay_1", 23, "invoice_payment"),
     "payment_intent": ("pi_3", 23, "payment_intent"),
     "payment_method": ("pm_1", 23, "PaymentMethod"),
+    "setup_intent": ("seti_1", 23, "setupintent"),
     "event": ("evt_1", 23, "event"),
     "v2.billing.meter_event_adjustment": ("mtr_event_adj_test_61", 30, "meter event adjustment"),
     "v2.billing.meter_event_session": ("mtr_event_ses_test_61", 30, "meter event session"),
@@ -49,6 +53,7 @@ KINDS: dict[str, tuple[str, int, str]] = {
 }
 # Fields that no event has, because they are shown only on request.
 ON_REQUEST = {
+    "checkout.session": ("line_items",),
     "coupon": ("applies_to", "currency_options"),
     "invoice": ("payments",),
     "price": ("tiers", "currency_options"),
@@ -75,6 +80,7 @@ class Account:
         id: Id of the account, ``acct_...``.
         context: Id that events of a connected account name; None for the account that the key belongs to.
         connected: Connected accounts by id, each a world of its own.
+        url: Base address of the sandbox, for the pages that it hosts; "" while it has not been started.
         lock: Lock held while anything here is read or written, but never while waiting; connected accounts share it.
         tables: Records by object name and id, in order of creation. Keys that begin with `_` are never shown.
         usage: Meter events.
@@ -92,6 +98,7 @@ class Account:
         self.id = fresh_id("acct_1", 15)
         self.context = None if platform is None else self.id
         self.connected: dict[str, Account] = {}
+        self.url: str = "" if platform is None else platform.url
         self.lock: AbstractContextManager[Any] = threading.RLock() if platform is None else platform.lock
         self.clock = clock
         self.switches = switches
@@ -115,7 +122,7 @@ class Account:
         """Return a new id for an object of that kind."""
         prefix, length, _ = KINDS[kind]
         if self.switches.livemode:
-            prefix = prefix.replace("test_", "")
+            prefix = prefix.replace("test_", "live_" if kind == "checkout.session" else "")
         return fresh_id(prefix, length)
 
     def add(self, record: Record) -> Record:
