@@ -5,15 +5,15 @@ A local Stripe double: real HTTP on the loopback interface, with state, a clock 
         client = StripeClient(stripe.api_key, base_addresses={"api": stripe.url, "meter_events": stripe.url})
 
 It supports customers, products, prices, billing meters, meter events of v1 and v2, alerts, subscriptions, invoices,
-payments, Checkout, the customer portal and webhooks, and responds with 404 or 400 to anything else. It imports nothing
-from the rest of meterkit: a double that shares code with what it tests confirms its bugs.
+payments, Checkout, the customer portal, webhooks and connected accounts, and responds with 404 or 400 to anything else.
+It imports nothing from the rest of meterkit: a double that shares code with what it tests confirms its bugs.
 
     server ─▶ gateway    checks the request (`protocol`: keys, parameters, idempotency, rate limits), applies `faults`
                  ▼
               cycle      runs whatever is due by now
                  ▼
               hosted     pages for a browser: Checkout, the customer portal
-              platform   webhook endpoints, event destinations, delivery
+              platform   webhook endpoints, event destinations, delivery, connected accounts
               billing    customers, subscriptions, previews
               invoicing  invoices, their lines, payments
               charging   payment methods, payment intents, the payments of invoices

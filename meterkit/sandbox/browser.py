@@ -60,10 +60,8 @@ class Browser:
 
     def _world(self, kind: str, identity: str) -> Account:
         """Return the account that a session belongs to."""
-        for account in self._account.connected.values():
-            if account.find(kind, identity) is not None:
-                return account
-        return self._account
+        found = (account for account in self._account.worlds if account.find(kind, identity) is not None)
+        return next(found, self._account)
 
 
 def _form(request: Request) -> dict[str, str]:

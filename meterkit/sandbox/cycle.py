@@ -22,28 +22,28 @@ Step = tuple[int, int, "Callable[[Account, Record], object]", "Record"]
 
 def run_due(account: Account, until: int) -> None:
     """
-    Run everything that is due by *until*, in Unix seconds.
+    Run everything that is due by *until*, in Unix seconds, in an account and those connected to it.
 
     Each step runs with the clock at the second at which it was due, so invoices that one long advance covers are
     created and finalised with the right times.
     """
     while True:
-        steps = list(_steps(account))
-        first = min((step[:2] for step in steps), default=None)
+        steps = [(world, step) for world in account.worlds for step in _steps(world)]
+        first = min((step[:2] for _, step in steps), default=None)
         if first is None or first[0] > until:
             return
         account.clock.pin(first[0])
         try:
-            for moment, order, run, record in steps:
+            for world, (moment, order, run, record) in steps:
                 if (moment, order) == first:
-                    run(account, record)
+                    run(world, record)
         finally:
             account.clock.pin(None)
 
 
 def next_due(account: Account) -> int | None:
     """Return the Unix second at which the next step is due, or None."""
-    return min((step[0] for step in _steps(account)), default=None)
+    return min((step[0] for world in account.worlds for step in _steps(world)), default=None)
 
 
 def update_drafts(account: Account) -> None:

@@ -173,7 +173,7 @@ class Sandbox:
         self.webhooks.start()
         self._server = Server(self._port, self._respond)
         with self._account.lock:
-            for account in (self._account, *self._account.connected.values()):
+            for account in self._account.worlds:
                 account.url = self.url
         self._server.start()
 
@@ -255,7 +255,7 @@ class Sandbox:
         if outcome not in OUTCOMES:
             raise ValueError(f"outcome must be 'succeed', 'fail', 'process' or 'missing', not {outcome!r}.")
         with self._account.lock:
-            for account in (self._account, *self._account.connected.values()):
+            for account in self._account.worlds:
                 account.outcomes[customer] = outcome
                 decide(account)
 
@@ -331,7 +331,8 @@ class Sandbox:
     def meter_events(self) -> list[MeterEvent]:
         """Accepted meter events, in order."""
         with self._account.lock:
-            return list(self._account.usage.events)
+            events = [event for account in self._account.worlds for event in account.usage.events]
+        return sorted(events, key=lambda event: event.received_at)
 
     @property
     def adjustments(self) -> list[dict[str, Any]]:
@@ -342,7 +343,8 @@ class Sandbox:
                     **{key: value for key, value in record.items() if not key.startswith("_")},
                     "status": "complete" if record["_effective_at"] <= self.now else "pending",
                 }
-                for record in self._account.adjustments
+                for account in self._account.worlds
+                for record in account.adjustments
             ]
 
     def usage(self, event_name: str, customer: str) -> Decimal:
@@ -350,8 +352,9 @@ class Sandbox:
         with self._account.lock:
             return sum(
                 (
-                    aggregate(meter, self._account.usage.counted(meter, customer, lagging=False))
-                    for meter in self._account.all("billing.meter")
+                    aggregate(meter, account.usage.counted(meter, customer, lagging=False))
+                    for account in self._account.worlds
+                    for meter in account.all("billing.meter")
                     if meter["event_name"] == event_name
                 ),
                 Decimal(0),

@@ -189,7 +189,7 @@ class Webhooks:
 
         """
         with self._account.lock:
-            tables = [each.tables[kind] for each in self._worlds() for kind in ("event", thin_events.KIND)]
+            tables = [each.tables[kind] for each in self._account.worlds for kind in ("event", thin_events.KIND)]
             record = {**next(table[event] for table in tables if event in table), **changed}
         return self._send(endpoint, record, secret=secret, at=at)
 
@@ -259,9 +259,6 @@ class Webhooks:
             each.due = self._account.now + retries[each.attempt]
             each.attempt += 1
             self._waiting.append(each)
-
-    def _worlds(self) -> list[Account]:
-        return [self._account, *self._account.connected.values()]
 
     def _source(self, event: Record) -> Account:
         return self._account.connected.get(event["context"] or "", self._account)

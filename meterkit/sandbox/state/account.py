@@ -39,6 +39,7 @@ KINDS: dict[str, tuple[str, int, str]] = {
     "invoiceitem": ("ii_1", 23, "invoice item"),
     "billing_portal.configuration": ("bpc_1", 23, "billing portal configuration"),
     "billing_portal.session": ("bps_1", 23, "billing portal session"),
+    "account": ("acct_1", 15, "account"),
     "checkout.session": ("cs_test_a1", 58, "checkout.session"),
     "invoice_payment": ("inpay_1", 23, "invoice_payment"),
     "payment_intent": ("pi_3", 23, "payment_intent"),
@@ -78,6 +79,7 @@ class Account:
 
     Attributes:
         id: Id of the account, ``acct_...``.
+        platform: The argument.
         context: Id that events of a connected account name; None for the account that the key belongs to.
         connected: Connected accounts by id, each a world of its own.
         url: Base address of the sandbox, for the pages that it hosts; "" while it has not been started.
@@ -97,6 +99,7 @@ class Account:
     def __init__(self, clock: Clock, switches: Switches, *, platform: Account | None = None) -> None:
         self.id = fresh_id("acct_1", 15)
         self.context = None if platform is None else self.id
+        self.platform = platform
         self.connected: dict[str, Account] = {}
         self.url: str = "" if platform is None else platform.url
         self.lock: AbstractContextManager[Any] = threading.RLock() if platform is None else platform.lock
@@ -112,6 +115,11 @@ class Account:
         self.forked = False
         self.on_event: Callable[[Record], None] | None = None if platform is None else platform.on_event
         self.origin = NO_REQUEST  # the current request, which events refer to
+
+    @property
+    def worlds(self) -> list[Account]:
+        """This account, and those connected to it."""
+        return [self, *self.connected.values()]
 
     @property
     def now(self) -> int:
