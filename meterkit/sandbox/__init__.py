@@ -13,7 +13,7 @@ It imports nothing from the rest of meterkit: a double that shares code with wha
               cycle      runs whatever is due by now
                  ▼
               hosted     pages for a browser: Checkout, the customer portal
-              platform   webhook endpoints, event destinations, delivery, connected accounts
+              platform   webhook endpoints, event destinations, delivery, connected accounts, test clocks
               billing    customers, subscriptions, previews
               invoicing  invoices, their lines, payments
               charging   payment methods, payment intents, the payments of invoices

@@ -9,7 +9,9 @@ from urllib.parse import parse_qsl
 from meterkit.sandbox import cycle
 from meterkit.sandbox.hosted import checkout_page, checkout_sessions, portal_page, portal_sessions
 from meterkit.sandbox.hosted.html import fill, page
+from meterkit.sandbox.platform import test_clocks
 from meterkit.sandbox.protocol.errors import ApiError
+from meterkit.sandbox.protocol.routes import Call
 
 if TYPE_CHECKING:
     from meterkit.sandbox.protocol.frame import Reply, Request
@@ -56,7 +58,8 @@ class Browser:
         identity = request.path.removeprefix(CHECKOUT if at_checkout else PORTAL)
         account = self._world(checkout_sessions.KIND if at_checkout else portal_sessions.KIND, identity)
         show, submit = _CHECKOUT if at_checkout else _PORTAL
-        return submit(account, identity, _form(request)) if request.method == "POST" else show(account, identity)
+        with account.at(test_clocks.of_call(account, Call(request.path, identity, {}))):
+            return submit(account, identity, _form(request)) if request.method == "POST" else show(account, identity)
 
     def _world(self, kind: str, identity: str) -> Account:
         """Return the account that a session belongs to."""

@@ -11,6 +11,8 @@ from meterkit.sandbox.invoicing import credit_balance, pauses
 from meterkit.sandbox.invoicing.invoices import finalize, update_from_usage
 from meterkit.sandbox.invoicing.payments import collect, fall_due
 from meterkit.sandbox.metering import alerts, error_reports
+from meterkit.sandbox.platform import test_clocks
+from meterkit.sandbox.state.account import CLOCK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -27,12 +29,26 @@ def run_due(account: Account, until: int) -> None:
     Each step runs with the clock at the second at which it was due, so invoices that one long advance covers are
     created and finalised with the right times.
     """
+    _run(account, account.worlds, until, None)
+    for world in account.worlds:
+        for clock in world.all(CLOCK):
+            _run(account, [world], test_clocks.target(clock), clock)
+            if clock["status"] == "advancing":
+                test_clocks.finish(world, clock)
+
+
+def _run(account: Account, worlds: list[Account], until: int, clock: Record | None) -> None:
+    """Run what is due by *until* in some accounts: for those who live by a test clock, or with None for all others."""
+    identity = None if clock is None else clock["id"]
     while True:
-        steps = [(world, step) for world in account.worlds for step in _steps(world)]
+        with worlds[0].at(identity):
+            steps = [(world, step) for world in worlds for step in _steps(world) if _clock(step) == identity]
         first = min((step[:2] for _, step in steps), default=None)
         if first is None or first[0] > until:
             return
         account.clock.pin(first[0])
+        if clock is not None:
+            clock["frozen_time"] = max(clock["frozen_time"], first[0])
         try:
             for world, (moment, order, run, record) in steps:
                 if (moment, order) == first:
@@ -42,15 +58,24 @@ def run_due(account: Account, until: int) -> None:
 
 
 def next_due(account: Account) -> int | None:
-    """Return the Unix second at which the next step is due, or None."""
-    return min((step[0] for world in account.worlds for step in _steps(world)), default=None)
+    """Return the Unix second at which the next step is due, or None; at once if a test clock is to be advanced."""
+    moments = [step[0] for world in account.worlds for step in _steps(world) if _clock(step) is None]
+    if any(clock["status"] == "advancing" for world in account.worlds for clock in world.all(CLOCK)):
+        moments.append(account.now)
+    return min(moments, default=None)
 
 
 def update_drafts(account: Account) -> None:
     """Update all draft invoices from the usage."""
     for invoice in list(account.tables["invoice"].values()):
         if invoice["status"] == "draft":
-            update_from_usage(account, invoice)
+            with account.at(invoice["test_clock"]):
+                update_from_usage(account, invoice)
+
+
+def _clock(step: Step) -> str | None:
+    clock: str | None = step[3].get("test_clock")
+    return clock
 
 
 def _steps(account: Account) -> Iterator[Step]:

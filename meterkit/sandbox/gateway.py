@@ -27,7 +27,7 @@ from meterkit.sandbox.metering import (
     meters,
     thin_events,
 )
-from meterkit.sandbox.platform import accounts, event_destinations, webhook_endpoints
+from meterkit.sandbox.platform import accounts, event_destinations, test_clocks, webhook_endpoints
 from meterkit.sandbox.protocol.errors import ApiError, malformed, server_error, unauthorized
 from meterkit.sandbox.protocol.form_encoding import decode, plain
 from meterkit.sandbox.protocol.frame import API_VERSION, Received, Reply, Request, Reset, is_v2, json_reply
@@ -80,6 +80,7 @@ ROUTES = [
     *webhook_endpoints.ROUTES,
     *event_destinations.ROUTES,
     *accounts.ROUTES,
+    *test_clocks.ROUTES,
 ]
 METERED = (meter_events.EVENTS, meter_events_v2.EVENTS)  # one call at a time for each customer and meter
 EVENT_ROUTES = (*METERED, meter_events_v2.STREAM)
@@ -236,7 +237,8 @@ class Gateway:
                 "idempotency_key": entry.headers.get("idempotency-key"),
             }
             try:
-                return render(world, route.run(world, call), call.params.get("expand", ()))
+                with world.at(test_clocks.of_call(world, call)):
+                    return render(world, route.run(world, call), call.params.get("expand", ()))
             finally:
                 world.origin = NO_REQUEST
 

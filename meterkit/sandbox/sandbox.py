@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from meterkit.sandbox.protocol.frame import Received, Reply, Request, Reset
     from meterkit.sandbox.state.switches import (
         AfterRetries,
+        ClockTimestamps,
         Concurrency,
         End,
         LastDigit,
@@ -72,6 +73,8 @@ class Sandbox:
             in each line, in the total, or not at all ("kept"). Unverified.
         minimum_charge: Whether a sum that is too small to be charged waits in the customer's balance.
         after_retries: Status of a subscription after the last retry of a payment has failed; a setting of the account.
+        test_clock_timestamps: Whether meter events of a customer with a test clock are stamped and checked by the
+            clock's time ("frozen") or by the sandbox's ("real"). Unverified.
 
     Attributes:
         webhooks: Webhook endpoints, and what was delivered to them.
@@ -105,6 +108,7 @@ class Sandbox:
         last_digit: LastDigit = "lines",
         minimum_charge: bool = True,
         after_retries: AfterRetries = "canceled",
+        test_clock_timestamps: ClockTimestamps = "frozen",
     ) -> None:
         self.switches = Switches(
             livemode=livemode,
@@ -125,6 +129,7 @@ class Sandbox:
             last_digit=last_digit,
             minimum_charge=minimum_charge,
             after_retries=after_retries,
+            test_clock_timestamps=test_clock_timestamps,
         )
         self.api_key = api_key or ("sk_live_sandbox" if self.switches.livemode else "sk_test_sandbox")
         self._port = port

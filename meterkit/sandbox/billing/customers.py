@@ -10,7 +10,7 @@ from meterkit.sandbox.protocol.errors import no_such
 from meterkit.sandbox.protocol.lists import page
 from meterkit.sandbox.protocol.params import METADATA, PAGE, Object, Span, Text, merged, within
 from meterkit.sandbox.protocol.routes import Call, Route
-from meterkit.sandbox.state.account import fresh_id
+from meterkit.sandbox.state.account import CLOCK, fresh_id
 
 if TYPE_CHECKING:
     from meterkit.sandbox.state.account import Account, Record
@@ -62,7 +62,7 @@ def create(account: Account, call: Call) -> Record:
         "preferred_locales": [],
         "shipping": None,
         "tax_exempt": "none",
-        "test_clock": None,
+        "test_clock": _clock(account, call),
     }
     record.update({key: value for key, value in call.params.items() if key in FIELDS and key != "invoice_settings"})
     record["metadata"] = merged({}, call.params.get("metadata"))
@@ -110,12 +110,14 @@ def delete(account: Account, call: Call) -> Record:
 
 
 def list_all(account: Account, call: Call) -> Record:
-    """Return customers, newest first, filtered by exact email."""
+    """Return customers, newest first, filtered by exact email; those of a test clock only if it is named."""
     email = call.params.get("email")
     records = [
         customer
         for customer in reversed(account.all("customer"))
-        if email in (None, customer["email"]) and within(customer["created"], call.params.get("created"))
+        if customer["test_clock"] == call.params.get("test_clock")
+        and email in (None, customer["email"])
+        and within(customer["created"], call.params.get("created"))
     ]
     return page(call, records, "customer")
 
@@ -133,13 +135,18 @@ def _default(account: Account, chosen: str | None, customer: str) -> Record:
     return {"default_payment_method": method["id"]}
 
 
+def _clock(account: Account, call: Call) -> str | None:
+    clock = call.params.get("test_clock")
+    return None if clock is None else str(account.get(CLOCK, clock, param="test_clock")["id"])
+
+
 def _tombstone(record: Record) -> Record:
     return {"id": record["id"], "object": "customer", "deleted": True}
 
 
 ROUTES = [
-    Route("POST", "/v1/customers", create, {**FIELDS, "payment_method": Text()}),
-    Route("GET", "/v1/customers", list_all, {**PAGE, "email": Text(512), "created": Span()}),
+    Route("POST", "/v1/customers", create, {**FIELDS, "payment_method": Text(), "test_clock": Text()}),
+    Route("GET", "/v1/customers", list_all, {**PAGE, "email": Text(512), "created": Span(), "test_clock": Text()}),
     Route("GET", "/v1/customers/{id}", retrieve),
     Route("POST", "/v1/customers/{id}", update, FIELDS),
     Route("DELETE", "/v1/customers/{id}", delete),

@@ -69,6 +69,7 @@ LIST: dict[str, Rule] = {
     **PAGE,
     "customer": Text(),
     "price": Text(),
+    "test_clock": Text(),
     "status": Choice((*STATUSES, "all", "ended")),
 }
 
@@ -109,7 +110,7 @@ def build(account: Account, params: dict[str, Any]) -> Record:
     if start > account.now:
         raise invalid("The backdate_start_date must be in the past.", param="backdate_start_date")
     subscription = _record(account, params, customer["id"], currency)
-    subscription["start_date"] = start
+    subscription.update(start_date=start, test_clock=customer["test_clock"])
     subscription["billing_thresholds"] = thresholds.settings(params.get("billing_thresholds"))
     trial_end = trials.end_of(account, params, account.now)
     subscription["billing_cycle_anchor"] = params.get("billing_cycle_anchor", trial_end or start)
@@ -244,6 +245,7 @@ def list_all(account: Account, call: Call) -> Record:
         subscription
         for subscription in reversed(account.all("subscription"))
         if params.get("customer") in (None, subscription["customer"])
+        and ("customer" in params or subscription["test_clock"] == params.get("test_clock"))
         and _has_status(subscription, status)
         and (
             "price" not in params or params["price"] in [item["price"]["id"] for item in subscription["items"]["data"]]

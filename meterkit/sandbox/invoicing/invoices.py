@@ -246,6 +246,7 @@ def _blank(account: Account, subscription: Record) -> Record:
         "total_discount_amounts": [],
         "total_pretax_credit_amounts": [],
         "total_taxes": [],
+        "test_clock": subscription["test_clock"],
         "_days_until_due": subscription["days_until_due"] or 30,
         "_subscription": subscription["id"],
     }

@@ -55,10 +55,11 @@ def decide(account: Account) -> None:
             continue
         method = payment_methods.charged(account, invoice)
         outcome = outcome_of(account, invoice)
-        if outcome == SUCCEED:
-            settle(account, invoice, attempts=invoice["attempt_count"], method=method)
-        elif outcome != PROCESS:
-            _fail(account, invoice, method)
+        with account.at(invoice["test_clock"]):
+            if outcome == SUCCEED:
+                settle(account, invoice, attempts=invoice["attempt_count"], method=method)
+            elif outcome != PROCESS:
+                _fail(account, invoice, method)
 
 
 def _fail(account: Account, invoice: Record, method: Record | None) -> None:

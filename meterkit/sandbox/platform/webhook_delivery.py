@@ -218,7 +218,7 @@ class Webhooks:
             if endpoint.wants(event):
                 if event["object"] == "event":
                     event["pending_webhooks"] += 1
-                self._waiting.append(_Waiting(endpoint, event, source, own, self._account.now))
+                self._waiting.append(_Waiting(endpoint, event, source, own, self._account.clock.unpinned))
         if self._waiting and self._account.clock.runs and self._thread is None and not self._stop.is_set():
             # If time stands still, the caller delivers.
             self._thread = threading.Thread(target=self._run, name="meterkit-sandbox-webhooks", daemon=True)

@@ -31,6 +31,7 @@ REFERENCES = {
     "promotion_code": "promotion_code",
     "setup_intent": "setup_intent",
     "subscription": "subscription",
+    "test_clock": "test_helpers.test_clock",
 }
 # Fields that are included only if requested with `expand[]`.
 ON_DEMAND = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import string
 import threading
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from meterkit.sandbox.protocol.errors import no_such
@@ -13,7 +13,7 @@ from meterkit.sandbox.protocol.frame import API_VERSION
 from meterkit.sandbox.state.usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from meterkit.sandbox.state.clock import Clock
     from meterkit.sandbox.state.switches import Switches
@@ -40,6 +40,7 @@ KINDS: dict[str, tuple[str, int, str]] = {
     "billing_portal.configuration": ("bpc_1", 23, "billing portal configuration"),
     "billing_portal.session": ("bps_1", 23, "billing portal session"),
     "account": ("acct_1", 15, "account"),
+    "test_helpers.test_clock": ("clock_1", 23, "test clock"),
     "checkout.session": ("cs_test_a1", 58, "checkout.session"),
     "invoice_payment": ("inpay_1", 23, "invoice_payment"),
     "payment_intent": ("pi_3", 23, "payment_intent"),
@@ -59,6 +60,7 @@ ON_REQUEST = {
     "invoice": ("payments",),
     "price": ("tiers", "currency_options"),
 }
+CLOCK = "test_helpers.test_clock"
 NO_REQUEST: Record = {"id": None, "idempotency_key": None}  # of events that time causes, not a request
 _ALPHABET = string.ascii_letters + string.digits
 
@@ -125,6 +127,20 @@ class Account:
     def now(self) -> int:
         """Sandbox time in Unix seconds."""
         return self.clock.now
+
+    @contextmanager
+    def at(self, clock: str | None) -> Iterator[None]:
+        """Let the time be that of a test clock meanwhile; with None, it stays as it is."""
+        record = None if clock is None else self.find(CLOCK, clock)
+        if record is None:
+            yield
+            return
+        before = self.clock.pinned
+        self.clock.pin(record["frozen_time"])
+        try:
+            yield
+        finally:
+            self.clock.pin(before)
 
     def new_id(self, kind: str) -> str:
         """Return a new id for an object of that kind."""
