@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from meterkit.sandbox.charging import invoice_payments
 from meterkit.sandbox.invoicing import balances, discounts, invoice_items, pauses, totals
 from meterkit.sandbox.invoicing.invoice_lines import Charge, line_items
 from meterkit.sandbox.invoicing.payments import close, collect
 from meterkit.sandbox.protocol.errors import invalid
 from meterkit.sandbox.protocol.lists import DEFAULT_LIMIT, listing, page
-from meterkit.sandbox.protocol.params import PAGE, Choice, Rule, Span, Text, within
+from meterkit.sandbox.protocol.params import METADATA, PAGE, Boolean, Choice, Rule, Span, Text, merged, within
 from meterkit.sandbox.protocol.routes import Call, Route
 
 if TYPE_CHECKING:
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 
     from meterkit.sandbox.state.account import Account, Record
 
+UPDATE: dict[str, Rule] = {
+    "auto_advance": Boolean(),
+    "description": Text(1500, nullable=True),
+    "metadata": METADATA,
+}
 LIST: dict[str, Rule] = {
     **PAGE,
     "collection_method": Choice(("charge_automatically", "send_invoice")),
@@ -111,6 +117,7 @@ def finalize(account: Account, invoice: Record) -> None:
     if invoice["collection_method"] == "send_invoice":
         invoice["due_date"] = account.now + invoice["_days_until_due"] * 86400
     invoice["hosted_invoice_url"] = f"https://invoice.stripe.example/i/{invoice['id']}"
+    invoice_payments.open_default(account, invoice)
     account.announce("invoice.finalized", invoice)
     if invoice["_pause"] in ("void", "mark_uncollectible") and invoice["amount_due"] > 0:
         close(account, invoice, invoice["_pause"])
@@ -148,6 +155,19 @@ def finalize_now(account: Account, call: Call) -> Record:
     if invoice["status"] != "draft":
         raise invalid("This invoice is already finalized, you can't re-finalize a non-draft invoice.")
     finalize(account, invoice)
+    return invoice
+
+
+def update(account: Account, call: Call) -> Record:
+    """Change the description and the metadata, or whether a draft is finalised by itself."""
+    invoice = account.get("invoice", call.id)
+    values = {key: value for key, value in call.params.items() if key in UPDATE}
+    if "metadata" in values:
+        values["metadata"] = merged(invoice["metadata"], values["metadata"])
+    if "auto_advance" in values and invoice["status"] == "draft":
+        due = account.now + account.switches.invoice_grace
+        values["automatically_finalizes_at"] = due if values["auto_advance"] else None
+    account.change(invoice, "invoice.updated", **values)
     return invoice
 
 
@@ -212,6 +232,7 @@ def _blank(account: Account, subscription: Record) -> Record:
         "livemode": account.switches.livemode,
         "metadata": {},
         "parent": parent,
+        "payments": listing("/v1/invoice_payments", []),
         "payment_settings": {
             "default_mandate": None,
             "payment_method_options": None,
@@ -225,6 +246,7 @@ def _blank(account: Account, subscription: Record) -> Record:
         "total_discount_amounts": [],
         "total_pretax_credit_amounts": [],
         "total_taxes": [],
+        "test_clock": subscription["test_clock"],
         "_days_until_due": subscription["days_until_due"] or 30,
         "_subscription": subscription["id"],
     }
@@ -233,6 +255,7 @@ def _blank(account: Account, subscription: Record) -> Record:
 ROUTES = [
     Route("GET", "/v1/invoices", list_all, LIST),
     Route("GET", "/v1/invoices/{id}", retrieve),
+    Route("POST", "/v1/invoices/{id}", update, UPDATE),
     Route("GET", "/v1/invoices/{id}/lines", list_lines, PAGE),
     Route("POST", "/v1/invoices/{id}/finalize", finalize_now),
 ]
