@@ -21,6 +21,7 @@ from typing_extensions import NotRequired, Required, get_type_hints, is_typeddic
 from meterkit.sandbox import Sandbox
 
 OPERATIONS = {
+    "POST /v1/accounts": "AccountCreateParams",
     "POST /v1/billing/meter_event_adjustments": "billing.MeterEventAdjustmentCreateParams",
     "POST /v1/billing/meter_events": "billing.MeterEventCreateParams",
     "GET /v1/billing/meters": "billing.MeterListParams",
@@ -30,6 +31,7 @@ OPERATIONS = {
     "POST /v1/billing/meters/*/deactivate": "billing.MeterDeactivateParams",
     "POST /v1/billing/meters/*/reactivate": "billing.MeterReactivateParams",
     "GET /v1/billing/meters/*/event_summaries": "billing.MeterListEventSummariesParams",
+    "GET /v1/checkout/sessions/*": "checkout.SessionRetrieveParams",
     "GET /v1/customers": "CustomerListParams",
     "POST /v1/customers": "CustomerCreateParams",
     "GET /v1/customers/*": "CustomerRetrieveParams",

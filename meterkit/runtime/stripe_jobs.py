@@ -122,7 +122,8 @@ class StripeJobs:
         if webhook is None:
             raise ConfigurationError("this kit has no webhook=: pass Webhook('/stripe/webhook', secret='whsec_...')")
         try:
-            event = read(payload, signature, webhook, now=clock(), livemode=is_live(self._settings.stripe_key))
+            livemode, account = is_live(self._settings.stripe_key), self._settings.stripe_account
+            event = read(payload, signature, webhook, now=clock(), livemode=livemode, account=account)
         except WebhookError as error:
             self.refused_webhooks += 1
             if not self.received_webhooks:  # after a valid event, the secret is right, and the request is not Stripe's
@@ -241,6 +242,7 @@ class StripeJobs:
             clock=settings.clock,
             api_key=key_of(settings),
             base=settings.stripe_base,
+            account=settings.stripe_account,
             stop=stop,
             via=settings.report_via,
             late=settings.late,
@@ -269,6 +271,7 @@ class StripeJobs:
                     clock=settings.clock,
                     api_key=key,
                     base=settings.stripe_base,
+                    account=settings.stripe_account,
                     metadata_key=settings.metadata_key,
                     stop=self._stop,
                 )

@@ -70,6 +70,7 @@ class AccountSync:
         clock: Function that returns Unix seconds.
         api_key: Stripe's secret key.
         base: Base URL of Stripe's API; None for the real one.
+        account: Connected account to read; None for the key's own.
         metadata_key: Key of a customer's metadata that contains the company id.
         stop: Event that ends the sync before the next object.
     """
@@ -81,6 +82,7 @@ class AccountSync:
         clock: Callable[[], float],
         api_key: str,
         base: str | None,
+        account: str | None,
         metadata_key: str,
         stop: Event,
     ) -> None:
@@ -93,7 +95,7 @@ class AccountSync:
         self._corrections = Corrections(database, clock=clock)
         self._holder = f"{os.getpid()}-{uuid.uuid4().hex}"
         self._pass = threads.rlock()
-        self._stripe, self._http = connect(api_key, base)
+        self._stripe, self._http = connect(api_key, base, account=account)
         self._catalog = Catalog(self._stripe)
 
     def follow(self) -> SyncResult:
