@@ -60,6 +60,7 @@ OPERATIONS = {
     "GET /v1/subscriptions/*": "SubscriptionRetrieveParams",
     "POST /v1/subscriptions/*": "SubscriptionUpdateParams",
     "DELETE /v1/subscriptions/*": "SubscriptionCancelParams",
+    "POST /v1/test_helpers/test_clocks": "test_helpers.TestClockCreateParams",
     "POST /v2/billing/meter_event_session": "",
     "POST /v2/billing/meter_event_stream": "v2.billing.MeterEventStreamCreateParams",
     "POST /v2/billing/meter_events": "v2.billing.MeterEventCreateParams",

@@ -180,12 +180,11 @@ class AccountSync:
         """Read the subscriptions of a customer that is new to the ledger; of later ones, there are events."""
         if not self._accounts.knows_subscriptions(customer.id):
             self._store(lease, [customer], SyncResult())
-            self._read_subscriptions(lease, found, customer=customer.id)
+            self._read_subscriptions(lease, found, customer.checked_at, customer=customer.id)
 
-    def _read_subscriptions(self, lease: Lease, found: SyncResult, *, customer: str | None = None) -> None:
-        """Read all subscriptions of *customer*, or of the account, also those that have ended."""
+    def _read_subscriptions(self, lease: Lease, found: SyncResult, begun: int, *, customer: str | None = None) -> None:
+        """Read all subscriptions of *customer*, or of the account, also those that have ended; *begun* is a time."""
         params: Any = {"limit": PAGE_SIZE, "status": "all", **({} if customer is None else {"customer": customer})}
-        begun = int(self._clock())
         listed = self._stripe.v1.subscriptions.list(params)
         for subscriptions in _pages(listed.auto_paging_iter()):
             now = int(self._clock())  # a sync takes minutes, and `accounts.news` looks for what is of late
@@ -228,7 +227,7 @@ class AccountSync:
         for customers in _pages(v1.customers.list({"limit": PAGE_SIZE}).auto_paging_iter()):
             read_at = int(self._clock())  # a sync takes minutes, and `accounts.news` looks for what is of late
             self._store(lease, [customer_of(each, self._catalog, key, read_at) for each in customers], found)
-        self._read_subscriptions(lease, found)
+        self._read_subscriptions(lease, found, now)
         unpaid = v1.invoices.list({"limit": PAGE_SIZE, "status": "open"})
         recent = v1.invoices.list({"limit": PAGE_SIZE, "created": {"gte": now - RECENT_SECONDS}})
         for invoices in _pages(chain(unpaid.auto_paging_iter(), recent.auto_paging_iter())):
