@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 import sqlalchemy as sa
 
-from meterkit.accounts.models import Checkout, Customer, Invoice, StripeObject, Subscription
+from meterkit.accounts.models import Checkout, Customer, Invoice, StripeMeter, StripeObject, Subscription
 from meterkit.accounts.subscription_history import put_subscription
 from meterkit.core.usage_key import NOBODY
 from meterkit.core.windows import HOUR, hour_of
@@ -83,6 +83,8 @@ class Accounts:
             put_subscription(connection, found, changed_at=found.checked_at if changed_at is None else changed_at)
         elif isinstance(found, Invoice):
             put(schema.invoices, connection, asdict(found))
+        elif isinstance(found, StripeMeter):
+            put(schema.stripe_meters, connection, asdict(found))
         elif isinstance(found, Checkout):
             self._link(connection, found.company, found.customer, "checkout")
             payer = connection.execute(sa.select(schema.accounts).filter_by(company=found.company)).one()
