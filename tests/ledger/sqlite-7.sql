@@ -96,6 +96,10 @@ CREATE TABLE meterkit_notices (
     text TEXT NOT NULL, fields TEXT NOT NULL, created_at BIGINT NOT NULL
 );
 INSERT INTO "meterkit_notices" VALUES('tier_crossed:acme:calls:1772323200:2','tier_crossed','acme','acme is in tier 2','acme has used 101 calls.','{"meter": "calls"}',1772366000);
+CREATE TABLE meterkit_opening_balances (
+    customer VARCHAR(255) NOT NULL, event_name TEXT NOT NULL, since BIGINT NOT NULL, until BIGINT NOT NULL,
+    quantity BIGINT NOT NULL, PRIMARY KEY (customer, event_name, since)
+);
 CREATE TABLE meterkit_peaks (
     meter TEXT NOT NULL, company TEXT NOT NULL, value TEXT NOT NULL, "window" BIGINT NOT NULL, quantity BIGINT NOT NULL,
     PRIMARY KEY (meter, company, value, "window")

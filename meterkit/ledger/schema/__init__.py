@@ -239,6 +239,17 @@ stripe_meters = Table(
     Column("deactivated_at", BigInteger),
 )
 
+opening_balances = Table(
+    f"{PREFIX}opening_balances",
+    metadata,
+    # What others had reported of a billing period before meterkit first saw its subscription; 0 if nobody had.
+    Column("customer", String(255), primary_key=True),
+    Column("event_name", Text, primary_key=True),
+    Column("since", BigInteger, primary_key=True),  # when the period began
+    Column("until", BigInteger, nullable=False),  # when it was read from Stripe
+    Column("quantity", Quantity, nullable=False),
+)
+
 invoices = Table(
     f"{PREFIX}invoices",
     metadata,

@@ -271,7 +271,11 @@ CREATE TABLE meterkit_stripe_meters (
     id VARCHAR(255) NOT NULL PRIMARY KEY, event_name TEXT NOT NULL, deactivated_at BIGINT
 );
 ALTER TABLE meterkit_invoices ADD COLUMN lines TEXT NOT NULL DEFAULT '[]';
-ALTER TABLE meterkit_invoices ADD COLUMN failed_at BIGINT
+ALTER TABLE meterkit_invoices ADD COLUMN failed_at BIGINT;
+CREATE TABLE meterkit_opening_balances (
+    customer VARCHAR(255) NOT NULL, event_name TEXT NOT NULL, since BIGINT NOT NULL, until BIGINT NOT NULL,
+    quantity BIGINT NOT NULL, PRIMARY KEY (customer, event_name, since)
+)
 """
 
 _STEPS = {
@@ -319,5 +323,6 @@ _STEPS_OF_POSTGRESQL = {
             for name in ("totals", "counted", "corrections", "holds", "inherited")
         ),
     ],
+    6: ["ALTER TABLE meterkit_opening_balances ALTER COLUMN quantity TYPE NUMERIC(38, 0)"],
 }
 """Further statements for PostgreSQL. SQLite's integer columns take what `meterkit.ledger.schema.quantities` stores."""
