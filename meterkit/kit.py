@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from meterkit.core.periods import DAY
 from meterkit.core.problems import Problems
-from meterkit.core.validation import checked_by, checked_customer, checked_id, is_customer_id
+from meterkit.core.validation import SubjectId, checked_by, checked_customer, checked_subject_id, is_customer_id
 from meterkit.core.windows import Windows
 from meterkit.errors import UsageError
 from meterkit.metering.identification import Identify
@@ -199,10 +199,10 @@ class MeterKit:
     def record(
         self,
         meter: Meter | str,
-        company: str,
+        company: SubjectId,
         quantity: int = 1,
         *,
-        user: str | None = None,
+        user: SubjectId | None = None,
         value: str | None = None,
         at: datetime | None = None,
         key: str | None = None,
@@ -212,7 +212,7 @@ class MeterKit:
 
         Args:
             meter: Meter, or its name.
-            company: Id of the company that pays.
+            company: Id of the company that pays; an int or a UUID stands for its text.
             quantity: 0 to 999,999,999,999,999, in the meter's unit.
             user: Id of the user within the company.
             value: Value that a ``value=unique(...)`` meter counts once, unless that is the user. For a ``maximum(...)``
@@ -227,7 +227,7 @@ class MeterKit:
         """
         self.recorder.evaluator.record(self._meter(meter), company, quantity, user=user, value=value, at=at, key=key)
 
-    def link(self, company: str, customer: str, *, by: str | None = None) -> None:
+    def link(self, company: SubjectId, customer: str, *, by: str | None = None) -> None:
         """
         Set the Stripe customer that pays for *company*. Usage that waits for this goes out with the next report.
 
@@ -243,7 +243,7 @@ class MeterKit:
             UsageError: One of them is not such an id, or *company* pays for itself.
             LedgerError: The ledger failed.
         """
-        checked_id(company, "company")
+        company = checked_subject_id(company, "company")
         checked_customer(customer)
         if self._settings.customer_ids and is_customer_id(company):
             raise UsageError(
@@ -253,7 +253,7 @@ class MeterKit:
             )
         self.process().accounts().link(company, customer, by=checked_by(by))
 
-    def refresh(self, company: str) -> None:
+    def refresh(self, company: SubjectId) -> None:
         """
         Have governance look at *company* anew: ask each ``limit=`` function again, and add up what it has spent.
 
@@ -269,7 +269,7 @@ class MeterKit:
         """
         from meterkit.accounts.news import ask_again
 
-        ask_again(self.process().database(), checked_id(company, "company"), int(self.clock()))
+        ask_again(self.process().database(), checked_subject_id(company, "company"), int(self.clock()))
         self.process().wake()
 
     def flush(self) -> None:
@@ -542,7 +542,7 @@ class MeterKit:
         """
         return self.process().stripe_jobs.reporter().decide(identifier, arrived=arrived, by=checked_by(by))
 
-    def forget_user(self, company: str, user: str, *, by: str | None = None) -> int:
+    def forget_user(self, company: SubjectId, user: SubjectId, *, by: str | None = None) -> int:
         """
         Remove a user's id from the ledger. What is counted and billed stays the same, without the user.
 
@@ -562,8 +562,7 @@ class MeterKit:
         """
         from meterkit.outbox.erasure import forget_user
 
-        checked_id(company, "company")
-        checked_id(user, "user")
+        company, user = checked_subject_id(company, "company"), checked_subject_id(user, "user")
         self.flush()
         return forget_user(self.process().database(), company, user, by=checked_by(by), clock=self.clock)
 
@@ -657,7 +656,12 @@ class MeterKit:
         return commands.provision(self.meters, self.prices, dry_run=dry_run, on_plan=on_plan, on_step=on_step)
 
     def subscribe(
-        self, company: str, *, name: str | None = None, email: str | None = None, days_until_due: int | None = None
+        self,
+        company: SubjectId,
+        *,
+        name: str | None = None,
+        email: str | None = None,
+        days_until_due: int | None = None,
     ) -> SubscriptionResult:
         """
         Create the Stripe customer and the subscription if they do not exist, and link the company. Can be repeated.
@@ -675,7 +679,7 @@ class MeterKit:
             LedgerError: The ledger failed.
         """
         about = {key: given for key, given in {"name": name, "email": email}.items() if given}
-        company = checked_id(company, "company")
+        company = checked_subject_id(company, "company")
         return self.process().commands().subscribe(company, self.prices, about=about, days_until_due=days_until_due)
 
     def backfill(

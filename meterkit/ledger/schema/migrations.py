@@ -19,8 +19,6 @@ from meterkit.errors import LedgerError
 from meterkit.ledger import schema
 from meterkit.ledger.schema.quantities import subtracted, sum_of
 
-log = logging.getLogger("meterkit")
-
 TABLES_OF_1 = ("accounts", "counted", "folds", "lease", "meta", "reports", "usage")
 """Table names of version 1, which had no prefix. An application may have some of these names, but hardly all."""
 
@@ -103,7 +101,7 @@ def _settle_in(connection: sa.Connection, name: str, home: dict[str, str]) -> No
         return
     if before is not None and not is_same_file(before, home):
         _become_another(connection)
-        log.warning("the ledger %s %s", name, COPIED)
+        logging.getLogger("meterkit").warning("the ledger %s %s", name, COPIED)
     _put_about(connection, "home", json.dumps(home))
 
 
