@@ -80,7 +80,7 @@ class Accounts:
             Company id, if another customer is named as its payer, too; that customer keeps paying for it. Else empty.
         """
         if isinstance(found, Subscription):
-            put_subscription(connection, found, changed_at=found.checked_at if changed_at is None else changed_at)
+            put_subscription(connection, found, changed_at=changed_at)
         elif isinstance(found, Invoice):
             put(schema.invoices, connection, asdict(found))
         elif isinstance(found, StripeMeter):

@@ -238,6 +238,12 @@ def _add_usage_before(bill: Bill, terms: SubscriptionTerms, former: Any, started
         bill.assumed.append(
             f"usage until {until}, when the price was changed, is not billed if Stripe had not received it by then"
         )
+    if former.changed_after < former.until and used.between(
+        former.event_name, max(start, former.changed_after), former.until
+    ):
+        bill.assumed.append(
+            f"the price was changed at {until}: that is when it was read from Stripe, and no webhook told when it was"
+        )
     if quantity <= 0:
         return
     if _price(former).scheme != "per_unit":

@@ -44,9 +44,10 @@ CREATE TABLE meterkit_folds (
 	PRIMARY KEY (generation)
 );
 CREATE TABLE meterkit_former_items (
-    id VARCHAR(255) NOT NULL, since BIGINT NOT NULL, until BIGINT NOT NULL, subscription VARCHAR(255) NOT NULL,
-    customer VARCHAR(255) NOT NULL, meter VARCHAR(255), event_name TEXT, quantity BIGINT, price TEXT NOT NULL,
-    period_start BIGINT NOT NULL DEFAULT 0, period_end BIGINT NOT NULL DEFAULT 0, PRIMARY KEY (id, since)
+    id VARCHAR(255) NOT NULL, since BIGINT NOT NULL, until BIGINT NOT NULL, changed_after BIGINT NOT NULL,
+    subscription VARCHAR(255) NOT NULL, customer VARCHAR(255) NOT NULL, meter VARCHAR(255), event_name TEXT,
+    quantity BIGINT, price TEXT NOT NULL, period_start BIGINT NOT NULL DEFAULT 0, period_end BIGINT NOT NULL DEFAULT 0,
+    PRIMARY KEY (id, since)
 );
 CREATE TABLE meterkit_holds (
     generation VARCHAR(32) NOT NULL, company TEXT NOT NULL, meter TEXT NOT NULL, quantity BIGINT NOT NULL,

@@ -323,3 +323,22 @@ def test_a_coupon_that_is_used_up(make_following_kit, api, stripe, clock, make_p
     tell(kit, *(event for event in events() if event["type"] == "customer.discount.deleted"))
 
     assert (Decimal("10.00"), Decimal("20.00")) == (before, total(kit))
+
+
+@pytest.mark.parametrize(("between", "is_said"), [(0, False), (40, True)])
+def test_a_change_that_no_webhook_told(kit, api, clock, shown, make_price, subscribe, between, is_said):
+    """It is taken to be when it was read; where that matters, the preview says so."""
+    before, after = make_price(10), make_price(100)
+    subscribe(before)
+    kit.sync()
+    use(kit, clock, 1000)
+    kit.sync()
+    if between:
+        use(kit, clock, between)
+    shown.rewrite("subscription_item", {"price": json.loads(str(api.prices.retrieve(after)))})
+    kit.sync()
+    clock.advance(1)
+    use(kit, clock, 10)
+
+    assert Decimal(110) + between / Decimal(10) == total(kit)
+    assert is_said is any("no webhook told" in each for each in preview(kit).assumed)

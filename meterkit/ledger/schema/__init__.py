@@ -218,6 +218,9 @@ former_items = Table(
     Column("id", String(255), primary_key=True),  # of the subscription item
     Column("since", BigInteger, primary_key=True),
     Column("until", BigInteger, nullable=False),
+    Column(
+        "changed_after", BigInteger, nullable=False
+    ),  # it was changed after this moment; `until`, if Stripe told when
     Column("subscription", String(255), nullable=False),
     Column("customer", String(255), nullable=False),
     Column("meter", String(255)),

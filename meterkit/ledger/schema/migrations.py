@@ -259,9 +259,10 @@ CREATE TABLE meterkit_subscription_states (
 ALTER TABLE meterkit_items ADD COLUMN meter VARCHAR(255);
 ALTER TABLE meterkit_items ADD COLUMN since BIGINT NOT NULL DEFAULT 0;
 CREATE TABLE meterkit_former_items (
-    id VARCHAR(255) NOT NULL, since BIGINT NOT NULL, until BIGINT NOT NULL, subscription VARCHAR(255) NOT NULL,
-    customer VARCHAR(255) NOT NULL, meter VARCHAR(255), event_name TEXT, quantity BIGINT, price TEXT NOT NULL,
-    period_start BIGINT NOT NULL DEFAULT 0, period_end BIGINT NOT NULL DEFAULT 0, PRIMARY KEY (id, since)
+    id VARCHAR(255) NOT NULL, since BIGINT NOT NULL, until BIGINT NOT NULL, changed_after BIGINT NOT NULL,
+    subscription VARCHAR(255) NOT NULL, customer VARCHAR(255) NOT NULL, meter VARCHAR(255), event_name TEXT,
+    quantity BIGINT, price TEXT NOT NULL, period_start BIGINT NOT NULL DEFAULT 0, period_end BIGINT NOT NULL DEFAULT 0,
+    PRIMARY KEY (id, since)
 );
 CREATE INDEX meterkit_former_items_subscription ON meterkit_former_items (subscription);
 CREATE INDEX meterkit_former_items_customer ON meterkit_former_items (customer, until);
