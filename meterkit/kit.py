@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # imported by the kits and the calls that need them
     from meterkit.notices.rules import Notify
     from meterkit.notices.store import NoticeDelivery
     from meterkit.outbox.corrections import Correction
+    from meterkit.outbox.credits import Credit
     from meterkit.outbox.outbox import Summary
     from meterkit.pricing.preview import Preview
     from meterkit.pricing.simulation import SimulatedBill
@@ -72,6 +73,8 @@ class MeterKit:
         stripe_key: Stripe's secret key; by default ``STRIPE_SECRET_KEY``. Without one, usage is counted and kept, but
             not reported.
         stripe_base: Base URL of Stripe's API, such as the sandbox's; by default ``METERKIT_STRIPE_BASE``.
+        stripe_account: Connected account, ``acct_...``, whose customers the kit bills with the key of its platform; by
+            default the key's own account. One kit for each, with a ledger of its own.
         data_dir: Directory on this host for the journal and the ledger; by default ``METERKIT_DATA_DIR``, or
             ``.meterkit``. Processes that share it share the usage in it.
         ledger: SQLAlchemy URL of the ledger; by default ``METERKIT_LEDGER``, or SQLite in *data_dir*.
@@ -120,6 +123,7 @@ class MeterKit:
         identify: Identify | None = None,
         stripe_key: str | None = None,
         stripe_base: str | None = None,
+        stripe_account: str | None = None,
         data_dir: str | os.PathLike[str] | None = None,
         ledger: str | None = None,
         flush_interval: float = 5.0,
@@ -147,6 +151,7 @@ class MeterKit:
             ledger=ledger,
             stripe_key=stripe_key,
             stripe_base=stripe_base,
+            stripe_account=stripe_account,
             flush_interval=flush_interval,
             report_interval=report_interval,
             report_via=report_via,
@@ -349,10 +354,12 @@ class MeterKit:
 
         Raises:
             LedgerError: The ledger failed.
-            ConfigurationError: A price cannot be computed here.
+            ConfigurationError: A price cannot be computed here; or the ledger belongs to the other mode than the key.
         """
+        from meterkit.outbox.other_mode import refuse_other_mode
         from meterkit.pricing.preview import previews
 
+        refuse_other_mode(self.process().database())
         self.flush()
         return previews(self.process().database(), company, clock=self.clock)
 
@@ -380,12 +387,17 @@ class MeterKit:
         """
         Return each company's billing state: its Stripe customer, subscriptions, standing, and usage that waits.
 
+        Also names the usage that no price bills, see ``unbilled``.
+
         Raises:
             LedgerError: The ledger cannot be read.
         """
         from meterkit.accounts.overview import accounts
+        from meterkit.outbox.unbilled import by_company, unbilled
 
-        return accounts(self.process().database(), clock=self.clock)
+        database = self.process().database()
+        named = unbilled(database, now=int(self.clock()), is_free=self._settings.is_free)
+        return accounts(database, clock=self.clock, unbilled=by_company(named))
 
     def webhook_events(self, *, limit: int = 100) -> list[WebhookEvent]:
         """
@@ -452,6 +464,8 @@ class MeterKit:
         """
         Reverse usage that was counted by mistake. Units that Stripe already has are canceled or offset there.
 
+        A final invoice does not change: `credits_due` and `health` name what is then to be credited.
+
         Args:
             meter: Meter, or its name.
             company: Id of the company that was charged.
@@ -468,6 +482,33 @@ class MeterKit:
         found = self._meter(meter)
         self.flush()
         return self.process().commands().correct(found, company, quantity, at=at, reason=reason, by=checked_by(by))
+
+    def corrections(self) -> list[Correction]:
+        """
+        Return all corrections, oldest first.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        from meterkit.outbox.corrections import Corrections
+
+        return Corrections(self.process().database(), clock=self.clock).corrections()
+
+    def credits_due(self, *, days: int = 100) -> list[Credit]:
+        """
+        Return what is to be credited in Stripe: usage that was reversed after its invoice was final.
+
+        From the report on that follows the correction, and whether or not it has been credited.
+
+        Args:
+            days: Days back to the report.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        from meterkit.outbox.credits import credits_due
+
+        return credits_due(self.process().database(), since=int(self.clock()) - days * DAY)
 
     def retry(self, identifier: str | None = None, *, by: str | None = None) -> int:
         """
@@ -525,9 +566,30 @@ class MeterKit:
         self.flush()
         return forget_user(self.process().database(), company, user, by=checked_by(by), clock=self.clock)
 
+    def forget_mode(self, *, by: str | None = None) -> str | None:
+        """
+        Delete what the one of Stripe's modes told that the ledger belongs to, so that it can belong to the other.
+
+        That is customers, subscriptions, invoices, and the links to these customers. Usage stays: what is not reported
+        yet is reported in the mode of the next key.
+
+        Args:
+            by: Who asks for it; kept for `actions`.
+
+        Returns:
+            Mode that the ledger belonged to: ``live`` or ``test``, or ``live of acct_...`` for a connected account;
+            None if it belonged to none.
+
+        Raises:
+            LedgerError: The ledger failed, or another process is reporting or syncing; nothing was changed, try again.
+        """
+        from meterkit.outbox.other_mode import forget_mode
+
+        return forget_mode(self.process().database(), by=checked_by(by), clock=self.clock)
+
     def actions(self, *, limit: int = 100) -> list[Action]:
         """
-        Return the latest *limit* links, corrections, retries, decisions and erasures, and who made them, newest first.
+        Return the latest *limit* links, corrections, retries, decisions and deletions, and who made them, newest first.
 
         Raises:
             LedgerError: The ledger cannot be read.

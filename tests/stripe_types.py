@@ -21,6 +21,7 @@ from typing_extensions import NotRequired, Required, get_type_hints, is_typeddic
 from meterkit.sandbox import Sandbox
 
 OPERATIONS = {
+    "POST /v1/accounts": "AccountCreateParams",
     "POST /v1/billing/meter_event_adjustments": "billing.MeterEventAdjustmentCreateParams",
     "POST /v1/billing/meter_events": "billing.MeterEventCreateParams",
     "GET /v1/billing/meters": "billing.MeterListParams",
@@ -30,6 +31,8 @@ OPERATIONS = {
     "POST /v1/billing/meters/*/deactivate": "billing.MeterDeactivateParams",
     "POST /v1/billing/meters/*/reactivate": "billing.MeterReactivateParams",
     "GET /v1/billing/meters/*/event_summaries": "billing.MeterListEventSummariesParams",
+    "POST /v1/checkout/sessions": "checkout.SessionCreateParams",
+    "GET /v1/checkout/sessions/*": "checkout.SessionRetrieveParams",
     "POST /v1/coupons": "CouponCreateParams",
     "GET /v1/customers": "CustomerListParams",
     "POST /v1/customers": "CustomerCreateParams",
@@ -55,11 +58,13 @@ OPERATIONS = {
     "GET /v1/products/*": "ProductRetrieveParams",
     "POST /v1/products/*": "ProductUpdateParams",
     "GET /v1/subscription_items/*": "SubscriptionItemRetrieveParams",
+    "POST /v1/subscription_items/*": "SubscriptionItemUpdateParams",
     "GET /v1/subscriptions": "SubscriptionListParams",
     "POST /v1/subscriptions": "SubscriptionCreateParams",
     "GET /v1/subscriptions/*": "SubscriptionRetrieveParams",
     "POST /v1/subscriptions/*": "SubscriptionUpdateParams",
     "DELETE /v1/subscriptions/*": "SubscriptionCancelParams",
+    "POST /v1/test_helpers/test_clocks": "test_helpers.TestClockCreateParams",
     "POST /v2/billing/meter_event_session": "",
     "POST /v2/billing/meter_event_stream": "v2.billing.MeterEventStreamCreateParams",
     "POST /v2/billing/meter_events": "v2.billing.MeterEventCreateParams",

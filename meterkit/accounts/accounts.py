@@ -6,13 +6,13 @@ Store of companies and their Stripe customers, subscriptions and invoices.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, fields
 from typing import Literal, TypeAlias
 
 import sqlalchemy as sa
 
-from meterkit.accounts.models import Customer, Invoice, StripeObject, Subscription
+from meterkit.accounts.models import Checkout, Customer, Invoice, StripeMeter, StripeObject, Subscription
 from meterkit.accounts.subscription_history import put_subscription
 from meterkit.core.usage_key import NOBODY
 from meterkit.core.windows import HOUR, hour_of
@@ -21,14 +21,19 @@ from meterkit.ledger.database import Database, insert_into, put, wrote
 from meterkit.ledger.payers import companies_of, is_customer, payer_of
 from meterkit.pricing.subscription_terms import moments
 
-Source: TypeAlias = Literal["link", "resolver", "metadata"]
+Source: TypeAlias = Literal["link", "resolver", "metadata", "checkout"]
 
 PRECEDENCE: dict[str, tuple[str, ...]] = {
-    "link": ("link", "resolver", "metadata"),
-    "resolver": ("resolver", "metadata"),
-    "metadata": ("metadata",),
+    "link": ("link", "resolver", "metadata", "checkout"),
+    "resolver": ("resolver", "metadata", "checkout"),
+    "metadata": ("metadata", "checkout"),
+    "checkout": (),
 }
-"""For each source, those whose links it may replace: the application's links outrank metadata in Stripe."""
+"""
+For each source, those whose links it may replace.
+
+The application's links outrank metadata in Stripe, and these a Checkout session. Of several sessions, the first counts.
+"""
 
 
 class Accounts:
@@ -72,20 +77,53 @@ class Accounts:
             changed_at: Unix second at which Stripe changed it, if an event told; None takes the time of reading.
 
         Returns:
-            Company id, if the metadata of another customer name it, too; that customer keeps paying for it. Else empty.
+            Company id, if another customer is named as its payer, too; that customer keeps paying for it. Else empty.
         """
         if isinstance(found, Subscription):
             put_subscription(connection, found, changed_at=changed_at)
         elif isinstance(found, Invoice):
             put(schema.invoices, connection, asdict(found))
+        elif isinstance(found, StripeMeter):
+            put(schema.stripe_meters, connection, asdict(found))
+        elif isinstance(found, Checkout):
+            self._link(connection, found.company, found.customer, "checkout")
+            payer = connection.execute(sa.select(schema.accounts).filter_by(company=found.company)).one()
+            return found.company if payer.source == "checkout" and payer.customer != found.customer else ""
         else:
             put(schema.customers, connection, asdict(found))
             return self._link_by_metadata(connection, found)
         return ""
 
+    def mark_payment_failed(self, connection: sa.Connection, invoices: Iterable[str], at: int) -> None:
+        """Record that payments of *invoices* have failed at the Unix second *at*; the first time stays."""
+        table = schema.invoices
+        unknown = sa.update(table).where(table.c.id.in_(list(invoices)), table.c.failed_at.is_(None))
+        connection.execute(unknown.values(failed_at=at))
+
     def remove_invoice(self, connection: sa.Connection, identity: str) -> None:
         """Delete an invoice that Stripe no longer has: a deleted draft."""
         connection.execute(sa.delete(schema.invoices).filter_by(id=identity))
+
+    def knows_subscriptions(self, customer: str) -> bool:
+        """Return whether all subscriptions of *customer* have been read; webhook events tell of changes since."""
+        query = sa.select(schema.customers.c.subscriptions_read_at).filter_by(id=customer)
+        with self._database.snapshot() as connection:
+            return connection.scalar(query) is not None
+
+    def mark_subscriptions_read(self, connection: sa.Connection, begun: int, *, customer: str | None = None) -> None:
+        """
+        Record that all subscriptions were read of *customer*; or of all customers that were read since.
+
+        Others are not in Stripe's lists: those of a test clock.
+
+        Args:
+            connection: Connection in a transaction.
+            begun: Unix second at which reading began.
+            customer: Id of the only customer whose subscriptions were read, or None.
+        """
+        table = schema.customers
+        read = sa.update(table).values(subscriptions_read_at=begun)
+        connection.execute(read.where(table.c.checked_at >= begun if customer is None else table.c.id == customer))
 
     def unsettled_invoices(self, *, checked_before: int) -> list[str]:
         """Return the ids of draft and open invoices that were last checked before the Unix second *checked_before*."""
@@ -104,7 +142,8 @@ class Accounts:
             .order_by(table.c.period_start, table.c.id)
         )
         with self._database.snapshot() as connection:
-            return [Invoice(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - SQLAlchemy's way
+            names = [field.name for field in fields(Invoice)]
+            return [Invoice(**{name: getattr(row, name) for name in names}) for row in connection.execute(query)]
 
     def boundaries(self, *, since: int | None = None) -> dict[str, tuple[int, ...]]:
         """

@@ -127,6 +127,8 @@ class SnapshotBuilder:
         for kind, changes in self._changes.items():
             changes.settle(pending[kind])
         self._news.settle(news)
+        if found.is_foreign:  # what a ledger of Stripe's other mode knows, prices included, says nothing of this one
+            return Snapshot({}, frozenset(), found, self._quotas)
         hard = _blocks(found, self._governance, now)
         return Snapshot({**self._caps, **hard}, frozenset(self._warned - hard.keys()), found, self._quotas)
 

@@ -15,7 +15,14 @@ from meterkit.core.periods import DAY
 from meterkit.governance.limits import LimitCache
 from meterkit.ledger.database import Database
 from meterkit.metering.meter import Meter
-from meterkit.notices.account_notices import overdue, rejected, waiting
+from meterkit.notices.account_notices import (
+    credits_to_give,
+    lost_invoice_items,
+    overdue,
+    rejected,
+    unbilled_usage,
+    waiting,
+)
 from meterkit.notices.notice import Notice
 from meterkit.notices.rules import Notify
 from meterkit.notices.store import NoticeStore
@@ -27,6 +34,9 @@ Found: TypeAlias = "tuple[Notify, Notice]"
 
 ACCOUNT_SECONDS = 60
 """Interval at which rules that do not depend on usage are evaluated: invoices, rejected events, limits, period ends."""
+
+UNBILLED_SECONDS = 3600
+"""Interval at which usage is looked for that no price bills: usage is reported hourly, and the look is not cheap."""
 
 
 class RuleEvaluator:
@@ -41,6 +51,7 @@ class RuleEvaluator:
         meters: Meters of the kit, by name.
         prices: Prices of the kit, for companies without a known subscription.
         notices: Store of written notices.
+        is_free: Function that returns whether a company's usage is free by a rule of the kit; None if nobody's is.
     """
 
     def __init__(
@@ -53,6 +64,7 @@ class RuleEvaluator:
         meters: Mapping[str, Meter],
         prices: Iterable[Price],
         notices: NoticeStore,
+        is_free: Callable[[str], bool] | None = None,
     ) -> None:
         self._database = database
         self._rules = tuple(rules)
@@ -61,12 +73,14 @@ class RuleEvaluator:
         self._spending = CostCalculator(prices, meters, used_since=used_by)
         self._currencies = sorted({rule.currency for rule in self._rules if rule.amount is not None})
         self._notices = notices
+        self._is_free = is_free
         self._billed = usage["period"]
         kinds: set[str] = {"period", *(each.quota.per for each in self._limits)}
         self._usage = {kind: usage[kind] for kind in sorted(kinds)}
         self._changes = {kind: each.changes() for kind, each in self._usage.items()}
         self._evaluated: dict[str, dict[Pair, int]] = {}
         self._next_accounts = self._evaluated_next_accounts = 0
+        self._next_unbilled = self._evaluated_next_unbilled = 0
 
     def evaluate(self, now: int) -> list[Found]:
         """
@@ -95,9 +109,13 @@ class RuleEvaluator:
                     found += self._over(limits, company, usage, now)
         if is_due:
             found += self._of_accounts(now)
+        is_due_unbilled = is_due and not self._next_unbilled - UNBILLED_SECONDS <= now < self._next_unbilled
+        if is_due_unbilled:
+            found += self._of_unbilled(now)
         pending["period"] = {pair: each for pair, each in pending["period"].items() if pair[0] not in unfinished}
         self._evaluated = pending
         self._evaluated_next_accounts = now + ACCOUNT_SECONDS if is_due else self._next_accounts
+        self._evaluated_next_unbilled = now + UNBILLED_SECONDS if is_due_unbilled else self._next_unbilled
         return found
 
     def settle(self) -> None:
@@ -106,6 +124,7 @@ class RuleEvaluator:
             self._changes[kind].settle(done)
         self._evaluated = {}
         self._next_accounts = self._evaluated_next_accounts
+        self._next_unbilled = self._evaluated_next_unbilled
 
     def _of_usage(self, usage_of: CompanyUsage, unfinished: set[str], now: int) -> Iterator[Found]:
         for rule in self._rules:
@@ -139,6 +158,15 @@ class RuleEvaluator:
             find = kinds.get(rule.kinds[0])
             for notice in () if find is None else find(rule):
                 yield rule, notice
+
+    def _of_unbilled(self, now: int) -> list[Found]:
+        rules = [rule for rule in self._rules if "unbilled" in rule.kinds]
+        if not rules:
+            return []
+        notices = [*unbilled_usage(self._database, now=now, is_free=self._is_free)]
+        notices += lost_invoice_items(self._database, now=now)
+        notices += credits_to_give(self._database, now=now)
+        return [(rule, notice) for rule in rules for notice in notices]
 
     def _upcoming(self, rule: Notify, now: int) -> Iterator[Notice]:
         ending = {

@@ -80,14 +80,31 @@ def late_reports(database: Database, state: State, *, since: int | None = None) 
     Raises:
         LedgerError: The ledger cannot be read.
     """
+    reports, invoices = schema.reports.c, schema.invoices.c
+    query = _query().where(reports.state == state)
+    query = query.where(sa.or_(reports.settled_at.is_(None), reports.settled_at > invoices.finalized_at))
+    if since is not None:
+        query = query.where(reports.settled_at >= since)
     with database.snapshot() as connection:
-        rows = connection.execute(_query(state, since)).all()
-        return [late for row in rows for late in _late(connection, row)]
+        return [late for row in connection.execute(query).all() for late in _late(connection, row)]
 
 
-def _query(state: State, since: int | None) -> sa.Select[Any]:
+def has_final_invoice(database: Database, report: Report) -> bool:
+    """
+    Return whether an invoice that should have the usage of *report* is final.
+
+    Raises:
+        LedgerError: The ledger cannot be read.
+    """
+    with database.snapshot() as connection:
+        rows = connection.execute(_query().where(schema.reports.c.id == report.id)).all()
+        return any(True for row in rows for _ in _late(connection, row))
+
+
+def _query() -> sa.Select[Any]:
+    """Return the query for reports, each with the final invoices of the periods that it is in."""
     reports, invoices, subscriptions = schema.reports, schema.invoices, schema.subscriptions
-    query = (
+    return (
         sa.select(
             *COLUMNS,
             invoices.c.id.label("invoice"),
@@ -105,14 +122,10 @@ def _query(state: State, since: int | None) -> sa.Select[Any]:
         )
         .join(invoices, sa.and_(invoices.c.customer == reports.c.customer, invoices.c.finalized_at.is_not(None)))
         .join(subscriptions, subscriptions.c.id == invoices.c.subscription)
-        .where(
-            reports.c.state == state, invoices.c.billing_reason.in_(("subscription_cycle", "subscription_threshold"))
-        )
+        .where(invoices.c.billing_reason.in_(("subscription_cycle", "subscription_threshold")))
         .where(reports.c.timestamp >= invoices.c.period_start, reports.c.timestamp < invoices.c.period_end)
-        .where(sa.or_(reports.c.settled_at.is_(None), reports.c.settled_at > invoices.c.finalized_at))
         .order_by(reports.c.id, invoices.c.id)
     )
-    return query if since is None else query.where(reports.c.settled_at >= since)
 
 
 def _late(connection: sa.Connection, row: Any) -> Iterator[Late]:

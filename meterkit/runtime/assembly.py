@@ -108,6 +108,7 @@ class Assembly:
                 limits=self._limits,
                 problems=self._problems,
                 clock=self._clock,
+                is_free=self._supervisor.settings.is_free,
             )
         return checked
 

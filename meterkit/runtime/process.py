@@ -27,7 +27,7 @@ from meterkit.journal.cardinality import MOST_KNOWN
 from meterkit.journal.file_format import ForeignFileError, intact
 from meterkit.journal.journal import Journal
 from meterkit.runtime.periodic import PeriodicTask
-from meterkit.runtime.settings import Settings
+from meterkit.runtime.settings import Settings, is_live
 from meterkit.runtime.stripe_commands import StripeCommands
 from meterkit.runtime.stripe_jobs import NO_KEY, StripeJobs
 
@@ -251,7 +251,13 @@ class ProcessRuntime:
 
         with self._opening:
             if self._database is None:
-                self._database = Database(self._settings.ledger, customer_ids=self._settings.customer_ids)
+                settings = self._settings
+                self._database = Database(
+                    settings.ledger,
+                    customer_ids=settings.customer_ids,
+                    live=is_live(settings.stripe_key),
+                    account=settings.stripe_account,
+                )
             return self._database
 
     def usage(self) -> UsageByPeriod:

@@ -42,6 +42,7 @@ class Settings:
         ledger: SQLAlchemy URL of the ledger.
         stripe_key: Stripe's secret key; None to count and keep usage without reporting it.
         stripe_base: Base URL of Stripe's API; None for the real one.
+        stripe_account: Connected account that the kit bills for; None for the key's own.
         flush_interval: Seconds between two flushes.
         report_interval: Seconds between two reports.
         report_via: How meter events are sent: ``v1`` or ``stream``.
@@ -53,12 +54,15 @@ class Settings:
         metadata_key: Key under which a Stripe customer's metadata contain the company id.
         find_customer: Function that returns the Stripe customer of an unlinked company, or None.
         customer_ids: Whether a company id that is a Stripe customer id pays for itself.
+        is_free: Function that returns whether the usage of a company is free by a rule of the kit, so that it is not
+            named as unbilled; None if nobody's is.
     """
 
     data_dir: Path
     ledger: str = field(repr=False)  # may hold a password, and locals end up in error reports
     stripe_key: str | None = field(repr=False)
     stripe_base: str | None
+    stripe_account: str | None
     flush_interval: float
     report_interval: float
     report_via: str
@@ -70,6 +74,7 @@ class Settings:
     metadata_key: str
     find_customer: FindCustomer | None
     customer_ids: bool
+    is_free: Callable[[str], bool] | None = None
 
     @property
     def has_default_ledger(self) -> bool:
@@ -97,7 +102,7 @@ def key_of(settings: Settings) -> str:
 
 def is_live(key: str | None) -> bool | None:
     """Return whether a Stripe key is for live mode; None if that is unknown."""
-    if key is None or not key.startswith(("sk_", "rk_")):
+    if key is None or not key.startswith(("sk_", "rk_")) or key.startswith("sk_org_"):  # an organization's key
         return None
     return key[3:].startswith("live_")
 
@@ -108,6 +113,7 @@ def settings_of(
     ledger: Any,
     stripe_key: Any,
     stripe_base: Any,
+    stripe_account: Any,
     flush_interval: Any,
     report_interval: Any,
     report_via: Any,
@@ -133,6 +139,7 @@ def settings_of(
         ledger=checked_ledger(ledger or os.environ.get("METERKIT_LEDGER") or _default_ledger(directory)),
         stripe_key=key,
         stripe_base=checked_base(stripe_base or os.environ.get("METERKIT_STRIPE_BASE") or None, key),
+        stripe_account=checked_account(stripe_account),
         flush_interval=positive(flush_interval, "flush_interval"),
         report_interval=positive(report_interval, "report_interval"),
         report_via=checked_word(report_via, "report_via", ("v1", "stream")),
@@ -287,6 +294,13 @@ def checked_key(key: Any) -> str | None:
             "sk_..., or a restricted one, rk_..."
         )
     return key
+
+
+def checked_account(account: Any) -> str | None:
+    """Return *account*, the id of a connected account, or None."""
+    if account is None or (isinstance(account, str) and re.fullmatch(r"acct_\w{1,100}", account, re.ASCII)):
+        return account
+    raise ConfigurationError(f"stripe_account= must be the id of a connected account, acct_..., not {account!r:.100}")
 
 
 def checked_word(word: Any, what: str, words: tuple[str, str]) -> str:

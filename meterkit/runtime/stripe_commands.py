@@ -64,7 +64,7 @@ class StripeCommands:
 
         start, end = self._so_far(month)
         with self._client() as client:
-            return reconcile(Reports(self._database()), client, start=start, end=end)
+            return reconcile(Reports(self._own_database()), client, start=start, end=end)
 
     def explain(self, company: str, meter: str, month: str | None) -> list[Explanation]:
         """See `meterkit.MeterKit.explain`; without a key, from the ledger alone."""
@@ -75,7 +75,7 @@ class StripeCommands:
         if self._settings.stripe_key is None:
             return explain(self._database(), None, **about)
         with self._client() as client:
-            return explain(self._database(), client, **about)
+            return explain(self._own_database(), client, **about)
 
     def provision(
         self,
@@ -105,7 +105,7 @@ class StripeCommands:
         from meterkit.accounts.accounts import Accounts
         from meterkit.provisioning.subscription import subscribe
 
-        accounts = Accounts(self._database(), clock=self._settings.clock)
+        accounts = Accounts(self._own_database(), clock=self._settings.clock)
         with self._client() as client:
             found = subscribe(
                 client,
@@ -119,6 +119,19 @@ class StripeCommands:
         self._stripe_jobs.account_sync().refresh([("customer", found.customer), ("subscription", found.subscription)])
         return found
 
+    def _own_database(self) -> Database:
+        """
+        Return the ledger's database.
+
+        Raises:
+            ConfigurationError: The ledger belongs to the other mode than the key.
+            LedgerError: The ledger failed.
+        """
+        from meterkit.outbox.other_mode import check_mode
+
+        check_mode(self._database())
+        return self._database()
+
     def _so_far(self, month: str | None) -> Period:
         """Return *month*, at most until the end of the current hour."""
         now = self._settings.clock()
@@ -131,7 +144,8 @@ class StripeCommands:
     def _client(self) -> Iterator[StripeClient]:
         from meterkit.stripe_api.transport import connect
 
-        client, http = connect(key_of(self._settings), self._settings.stripe_base)
+        settings = self._settings
+        client, http = connect(key_of(settings), settings.stripe_base, account=settings.stripe_account)
         try:
             yield client
         finally:

@@ -29,7 +29,7 @@ from meterkit.stripe_api.catalog import Catalog
 from meterkit.stripe_api.event_summaries import Summaries
 from meterkit.stripe_api.outcomes import classify
 from meterkit.stripe_api.transport import PAGE_SIZE, connect, plain
-from meterkit.webhooks.mapping import customer_of, invoice_of, subscription_of
+from meterkit.webhooks.mapping import checkout_of, customer_of, invoice_of, meter_of, subscription_of
 
 METER_ERRORS = "v2.core.event"
 """Object type of thin events about meter errors: the event itself, because its details must be requested."""
@@ -51,7 +51,7 @@ class SyncResult:
         subscriptions: Number of subscriptions stored.
         invoices: Number of invoices stored.
         closing: Whether a billing period has ended whose invoice is still a draft.
-        ambiguous: Companies that the metadata of two customers name.
+        ambiguous: Companies of which two customers are named as the payer, in metadata or Checkout sessions.
         error: Why an object could not be read from Stripe; empty if all could.
     """
 
@@ -72,6 +72,7 @@ class AccountSync:
         clock: Function that returns Unix seconds.
         api_key: Stripe's secret key.
         base: Base URL of Stripe's API; None for the real one.
+        account: Connected account to read; None for the key's own.
         metadata_key: Key of a customer's metadata that contains the company id.
         stop: Event that ends the sync before the next object.
     """
@@ -83,6 +84,7 @@ class AccountSync:
         clock: Callable[[], float],
         api_key: str,
         base: str | None,
+        account: str | None,
         metadata_key: str,
         stop: Event,
     ) -> None:
@@ -96,7 +98,7 @@ class AccountSync:
         self._openings = OpeningBalances(database)
         self._holder = f"{os.getpid()}-{uuid.uuid4().hex}"
         self._pass = threads.rlock()
-        self._stripe, self._http = connect(api_key, base)
+        self._stripe, self._http = connect(api_key, base, account=account)
         self._catalog = Catalog(self._stripe)
 
     def follow(self) -> SyncResult:
@@ -166,6 +168,8 @@ class AccountSync:
                     self._reject_dropped(identity, events)
                     continue
                 current = self._retrieve(kind, identity)
+                if isinstance(current, Customer) and not current.deleted:
+                    self._complete(lease, current, found)
             except stripe.StripeError as error:
                 outcome = classify(error)
                 self._inbox.postpone(events, outcome.error)
@@ -174,6 +178,27 @@ class AccountSync:
                     return
                 continue
             self._store_one(lease, identity, current, found, events=events)
+
+    def _complete(self, lease: Lease, customer: Customer, found: SyncResult) -> None:
+        """Read the subscriptions of a customer that is new to the ledger; of later ones, there are events."""
+        if not self._accounts.knows_subscriptions(customer.id):
+            self._store(lease, [customer], SyncResult())
+            self._read_subscriptions(lease, found, customer.checked_at, customer=customer.id)
+
+    def _read_subscriptions(self, lease: Lease, found: SyncResult, begun: int, *, customer: str | None = None) -> None:
+        """Read all subscriptions of *customer*, or of the account, also those that have ended; *begun* is a time."""
+        if customer is None:
+            for meters in _pages(self._stripe.v1.billing.meters.list({"limit": PAGE_SIZE}).auto_paging_iter()):
+                self._store(lease, [meter_of(each) for each in meters], found)
+        params: Any = {"limit": PAGE_SIZE, "status": "all", **({} if customer is None else {"customer": customer})}
+        listed = self._stripe.v1.subscriptions.list(params)
+        for subscriptions in _pages(listed.auto_paging_iter()):
+            now = int(self._clock())  # a sync takes minutes, and `accounts.news` looks for what is of late
+            read = [subscription_of(each, self._catalog, self._metadata_key, now) for each in subscriptions]
+            self._store(lease, read, found)
+        with self._database.transaction() as connection:
+            hold(lease, connection, clock=self._clock)
+            self._accounts.mark_subscriptions_read(connection, begun, customer=customer)
 
     def _reject_dropped(self, identity: str, events: list[str]) -> None:
         """Mark meter events as rejected that Stripe accepted and then dropped, with its reason."""
@@ -195,6 +220,10 @@ class AccountSync:
                 return customer_of(v1.customers.retrieve(identity), self._catalog, self._metadata_key, now)
             if kind == "subscription":
                 return subscription_of(v1.subscriptions.retrieve(identity), self._catalog, self._metadata_key, now)
+            if kind == "billing.meter":
+                return meter_of(v1.billing.meters.retrieve(identity))
+            if kind == "checkout.session":
+                return checkout_of(v1.checkout.sessions.retrieve(identity), self._metadata_key)
             return invoice_of(v1.invoices.retrieve(identity), now) if kind == "invoice" else None
         except stripe.InvalidRequestError as error:
             if error.http_status == 404:
@@ -206,9 +235,7 @@ class AccountSync:
         for customers in _pages(v1.customers.list({"limit": PAGE_SIZE}).auto_paging_iter()):
             read_at = int(self._clock())  # a sync takes minutes, and `accounts.news` looks for what is of late
             self._store(lease, [customer_of(each, self._catalog, key, read_at) for each in customers], found)
-        for subscriptions in _pages(v1.subscriptions.list({"limit": PAGE_SIZE, "status": "all"}).auto_paging_iter()):
-            read_at = int(self._clock())
-            self._store(lease, [subscription_of(each, self._catalog, key, read_at) for each in subscriptions], found)
+        self._read_subscriptions(lease, found, now)
         unpaid = v1.invoices.list({"limit": PAGE_SIZE, "status": "open"})
         recent = v1.invoices.list({"limit": PAGE_SIZE, "created": {"gte": now - RECENT_SECONDS}})
         for invoices in _pages(chain(unpaid.auto_paging_iter(), recent.auto_paging_iter())):
@@ -250,20 +277,15 @@ class AccountSync:
                 ambiguous = self._accounts.put(connection, each, changed_at=changed_at)
                 if ambiguous:
                     found.ambiguous.append(ambiguous)
+            if (failed_at := self._inbox.payment_failed(connection, events)) is not None:
+                self._accounts.mark_payment_failed(connection, (each.id for each in _invoices(objects)), failed_at)
             for opening, reported in openings:
                 self._openings.put(connection, opening, reported)
             if deleted:
                 self._accounts.remove_invoice(connection, deleted)
             if events:
                 self._inbox.settle(connection, events)
-        for each in objects:
-            if isinstance(each, Customer):
-                found.customers += 1
-            elif isinstance(each, Subscription):
-                found.subscriptions += 1
-            elif isinstance(each, Invoice):
-                found.invoices += 1
-                found.closing |= (each.status, each.billing_reason) == CLOSING
+        _count(objects, found)
 
     def _opening_balances(self, subscriptions: list[Subscription]) -> list[tuple[Opening, int]]:
         """Request what others have reported of running periods that are seen for the first time."""
@@ -285,6 +307,22 @@ class AccountSync:
                 continue  # a deleted customer, or a restricted key: it is looked at again with the next change
             found.append((opening, int(reported)))
         return found
+
+
+def _count(objects: Iterable[StripeObject], found: SyncResult) -> None:
+    """Add what was stored to *found*."""
+    for each in objects:
+        if isinstance(each, Customer):
+            found.customers += 1
+        elif isinstance(each, Subscription):
+            found.subscriptions += 1
+        elif isinstance(each, Invoice):
+            found.invoices += 1
+            found.closing |= (each.status, each.billing_reason) == CLOSING
+
+
+def _invoices(objects: Iterable[StripeObject]) -> Iterator[Invoice]:
+    return (each for each in objects if isinstance(each, Invoice))
 
 
 def _pages(objects: Iterator[Any]) -> Iterator[list[Any]]:

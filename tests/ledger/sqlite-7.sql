@@ -31,8 +31,8 @@ INSERT INTO "meterkit_counted" VALUES('egress',700);
 CREATE TABLE meterkit_customers (
     id VARCHAR(255) NOT NULL PRIMARY KEY, name TEXT NOT NULL, company TEXT, deleted BOOLEAN NOT NULL,
     checked_at BIGINT NOT NULL
-, discounts TEXT NOT NULL DEFAULT '[]');
-INSERT INTO "meterkit_customers" VALUES('cus_acme','Acme & Sons','acme',0,1772366000,'[]');
+, discounts TEXT NOT NULL DEFAULT '[]', subscriptions_read_at BIGINT);
+INSERT INTO "meterkit_customers" VALUES('cus_acme','Acme & Sons','acme',0,1772366000,'[]',NULL);
 CREATE TABLE meterkit_deliveries (
     notice VARCHAR(500) NOT NULL, channel VARCHAR(255) NOT NULL, state VARCHAR(10) NOT NULL, attempts INTEGER NOT NULL,
     next_attempt_at BIGINT NOT NULL, error TEXT NOT NULL, settled_at BIGINT, PRIMARY KEY (notice, channel)
@@ -46,7 +46,7 @@ CREATE TABLE meterkit_folds (
 CREATE TABLE meterkit_former_items (
     id VARCHAR(255) NOT NULL, since BIGINT NOT NULL, until BIGINT NOT NULL, changed_after BIGINT NOT NULL,
     subscription VARCHAR(255) NOT NULL, customer VARCHAR(255) NOT NULL, meter VARCHAR(255), event_name TEXT,
-    quantity BIGINT, price TEXT NOT NULL,
+    quantity BIGINT, price TEXT NOT NULL, period_start BIGINT NOT NULL DEFAULT 0, period_end BIGINT NOT NULL DEFAULT 0,
     PRIMARY KEY (id, since)
 );
 CREATE TABLE meterkit_holds (
@@ -68,8 +68,8 @@ CREATE TABLE meterkit_invoices (
     currency VARCHAR(3) NOT NULL, total BIGINT NOT NULL, amount_remaining BIGINT NOT NULL, attempts INTEGER NOT NULL,
     created BIGINT NOT NULL, period_start BIGINT NOT NULL, period_end BIGINT NOT NULL, due_at BIGINT,
     next_attempt_at BIGINT, finalized_at BIGINT, url TEXT, checked_at BIGINT NOT NULL
-, lines TEXT NOT NULL DEFAULT '[]');
-INSERT INTO "meterkit_invoices" VALUES('in_1','cus_acme','sub_1','A-1','open','subscription_cycle','charge_automatically','usd',420000,420000,1,1772366000,1769687600,1772366000,NULL,1772452400,1772369600,'https://invoice.example/1',1772366000,'[]');
+, lines TEXT NOT NULL DEFAULT '[]', failed_at BIGINT);
+INSERT INTO "meterkit_invoices" VALUES('in_1','cus_acme','sub_1','A-1','open','subscription_cycle','charge_automatically','usd',420000,420000,1,1772366000,1769687600,1772366000,NULL,1772452400,1772369600,'https://invoice.example/1',1772366000,'[]',NULL);
 CREATE TABLE meterkit_items (
     id VARCHAR(255) NOT NULL PRIMARY KEY, subscription VARCHAR(255) NOT NULL, customer VARCHAR(255) NOT NULL,
     event_name TEXT, quantity BIGINT, period_start BIGINT NOT NULL, period_end BIGINT NOT NULL, price TEXT NOT NULL
@@ -140,6 +140,9 @@ INSERT INTO "meterkit_reports" VALUES(1,'mk_7f7cb375e23a26870ebab92a55fc5e224549
 INSERT INTO "meterkit_reports" VALUES(2,'mk_c18460e14b024b5cc5dc39a83bc54b393c58b2fa46fd2838','calls','calls','cus_gone','cus_gone',1772366400,0,3,1772367000,1772370600,'rejected',1,0,0,1772370600,NULL,NULL,'400: No such customer: ''cus_gone'' [req_RKPCivjPQucADT]',1772370600);
 INSERT INTO "meterkit_reports" VALUES(3,'mk_e5f6b2f68b1a3cc024caa1921fda25bc1a43b72910b026cc','egress','egress_bytes','acme','cus_ZSvFmiay5FrC2l',1772366400,0,700,1772367000,1772370600,'pending',2,2,0,1772460600,NULL,NULL,'400: No active meter found for event name "egress_bytes". [req_F6gmhCDqNIZeYp] Create the meter, and it will be sent',NULL);
 INSERT INTO "meterkit_reports" VALUES(4,'mk_442cd44376f900b4c19aeb5cb2d9e2771403f921d126e70d','calls','calls','acme','cus_ZSvFmiay5FrC2l',1772370000,0,17,1772370600,1772374200,'sent',4,0,0,1772374200,NULL,NULL,'',1772460600);
+CREATE TABLE meterkit_stripe_meters (
+    id VARCHAR(255) NOT NULL PRIMARY KEY, event_name TEXT NOT NULL, deactivated_at BIGINT
+);
 CREATE TABLE meterkit_subscription_states (
     subscription VARCHAR(255) NOT NULL, since BIGINT NOT NULL, status VARCHAR(40) NOT NULL, pause VARCHAR(40),
     PRIMARY KEY (subscription, since)
@@ -147,8 +150,8 @@ CREATE TABLE meterkit_subscription_states (
 CREATE TABLE meterkit_subscriptions (
     id VARCHAR(255) NOT NULL PRIMARY KEY, customer VARCHAR(255) NOT NULL, status VARCHAR(40) NOT NULL,
     created BIGINT NOT NULL, ended_at BIGINT, cancel_at BIGINT, checked_at BIGINT NOT NULL
-, currency VARCHAR(3) NOT NULL DEFAULT '', billing_mode VARCHAR(40) NOT NULL DEFAULT '', anchor BIGINT, trial_start BIGINT, trial_end BIGINT, pause VARCHAR(40), resumes_at BIGINT, discounts TEXT NOT NULL DEFAULT '[]', threshold BIGINT, company TEXT);
-INSERT INTO "meterkit_subscriptions" VALUES('sub_1','cus_acme','active',1772366000,NULL,NULL,1772366000,'','',NULL,NULL,NULL,NULL,NULL,'[]',NULL,NULL);
+, currency VARCHAR(3) NOT NULL DEFAULT '', billing_mode VARCHAR(40) NOT NULL DEFAULT '', anchor BIGINT, trial_start BIGINT, trial_end BIGINT, pause VARCHAR(40), resumes_at BIGINT, discounts TEXT NOT NULL DEFAULT '[]', threshold BIGINT, company TEXT, started_at BIGINT, cancel_reason VARCHAR(40));
+INSERT INTO "meterkit_subscriptions" VALUES('sub_1','cus_acme','active',1772366000,NULL,NULL,1772366000,'','',NULL,NULL,NULL,NULL,NULL,'[]',NULL,NULL,NULL,NULL);
 CREATE TABLE meterkit_totals (
     company TEXT NOT NULL, meter TEXT NOT NULL, day BIGINT NOT NULL, quantity BIGINT NOT NULL,
     "change" BIGINT NOT NULL, PRIMARY KEY (company, meter, day)

@@ -23,7 +23,7 @@ def show_customers(found: list[dict[str, Any]]) -> None:
         show("No usage and no linked companies yet.")
         return
     columns = dict.fromkeys(("company", "customer", "subscription", "standing", "overdue"), "left")
-    grid = table("", **columns, waiting="right", since="left")
+    grid = table("", **columns, waiting="right", since="left", unbilled="right")
     for each in found:
         add(
             grid,
@@ -34,6 +34,7 @@ def show_customers(found: list[dict[str, Any]]) -> None:
             ", ".join(money(amount, currency) for currency, amount in each["overdue"].items()),
             ", ".join(f"{quantity:,} {meter}" for meter, quantity in each["waiting"].items()),
             each["oldest"] or "",
+            ", ".join(f"{quantity:,} {meter}" for meter, quantity in each["unbilled"].items()),
         )
     show(grid)
 
