@@ -361,7 +361,7 @@ def test_trouble_of_the_ledger_is_told_without_it(telling, told, tmp_path):
     kit.flush()
     (tmp_path / "meterkit" / "ledger.sqlite").rename(tmp_path / "elsewhere")
     use(kit, 1)
-    kit.process()._flush_in_background()
+    kit.process().try_flush()
     for _ in range(2):
         kit.process()._notify_in_background()
 
