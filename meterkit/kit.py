@@ -23,6 +23,7 @@ from meterkit.metering.identification import Identify
 from meterkit.metering.matching import MeterMatcher
 from meterkit.metering.meter import Meter
 from meterkit.metering.recorder import Recorder
+from meterkit.pricing.plan import Plan, checked_plans
 from meterkit.pricing.price import Price
 from meterkit.runtime.assembly import Assembly
 from meterkit.runtime.settings import (
@@ -49,7 +50,7 @@ if TYPE_CHECKING:  # imported by the kits and the calls that need them
     from meterkit.outbox.outbox import Summary
     from meterkit.pricing.preview import Preview
     from meterkit.pricing.simulation import SimulatedBill
-    from meterkit.provisioning.plan import Plan, Step
+    from meterkit.provisioning.steps import ProvisioningPlan, Step
     from meterkit.provisioning.subscription import SubscriptionResult
     from meterkit.reporting.explanation import Explanation
     from meterkit.reporting.reconciliation import Reconciliation
@@ -64,7 +65,9 @@ class MeterKit:
 
     Args:
         meters: Meters: which exchanges count, and for how much.
-        prices: Prices of the meters.
+        prices: Prices of the meters, for a kit that sells one thing; otherwise, see *plans*.
+        plans: Plans that companies subscribe to, instead of *prices*.
+        default_plan: Name of the plan of companies without a subscription; None if they have none, and owe nothing.
         identify: Function ``Exchange -> str | Identity | None`` that returns the company that pays, and optionally its
             user. Called once for each exchange that counts, unless the view called ``meterkit.identify()``. Required
             with *governance* and *customer_page*, which call it before the app runs. Return only what you have
@@ -99,7 +102,9 @@ class MeterKit:
 
     Attributes:
         meters: Meters by name.
-        prices: Prices in the order given.
+        prices: Prices in the order given; empty with *plans*.
+        plans: Plans by name.
+        default_plan: Plan of companies without a subscription, or None.
         recorder: Recorder that the middleware calls.
         clock: Function that returns Unix seconds.
         webhook: Endpoint configuration, or None.
@@ -117,6 +122,8 @@ class MeterKit:
         *,
         meters: Iterable[Meter],
         prices: Iterable[Price] = (),
+        plans: Iterable[Plan] = (),
+        default_plan: str | None = None,
         identify: Identify | None = None,
         stripe_key: str | None = None,
         stripe_base: str | None = None,
@@ -139,6 +146,8 @@ class MeterKit:
     ) -> None:
         self.meters = checked_meters(meters)
         self.prices = checked_prices(prices, self.meters)
+        self.plans = checked_plans(plans, default_plan, meters=self.meters, prices=self.prices)
+        self.default_plan = None if default_plan is None else self.plans[default_plan]
         check_identify(identify, governance=governance, customer_page=customer_page)
         self.webhook = checked_webhook(webhook)
         self.clock = checked_clock(clock)
@@ -176,6 +185,8 @@ class MeterKit:
             recorder=self.recorder,
             meters=self.meters,
             prices=self.prices,
+            plans=self.plans,
+            default_plan=self.default_plan,
             governance=governance,
             problems=self._problems,
             clock=clock,
@@ -569,9 +580,9 @@ class MeterKit:
         self,
         *,
         dry_run: bool = False,
-        on_plan: Callable[[Plan], object] | None = None,
+        on_plan: Callable[[ProvisioningPlan], object] | None = None,
         on_step: Callable[[Step], object] | None = None,
-    ) -> Plan:
+    ) -> ProvisioningPlan:
         """
         Make Stripe's meters, products and prices match the code. Can be repeated.
 

@@ -1,6 +1,6 @@
 """
 Make Stripe match the code, before the first request.
 
-In reading order: `plan`, `provisioner`, `prices`, `writer`; `subscription` subscribes a company, `code_generator` goes
+In reading order: `steps`, `provisioner`, `prices`, `writer`; `subscription` subscribes a company, `code_generator` goes
 the other way, from an existing account to code.
 """

@@ -16,7 +16,7 @@ import stripe
 from meterkit.metering.meter import Meter
 from meterkit.pricing.price import Price
 from meterkit.pricing.stripe_price import costs_the_same
-from meterkit.provisioning.plan import Step
+from meterkit.provisioning.steps import Step
 from meterkit.provisioning.writer import REPLACED_BY, REPLACES, CatalogWriter, lookup_key_of, product_id_of
 from meterkit.stripe_api.transport import PAGE_SIZE, plain
 

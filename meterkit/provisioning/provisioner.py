@@ -17,8 +17,8 @@ import stripe
 from meterkit.errors import ConfigurationError
 from meterkit.metering.meter import Meter
 from meterkit.pricing.price import Price
-from meterkit.provisioning.plan import Plan, Step
 from meterkit.provisioning.prices import PricePlanner
+from meterkit.provisioning.steps import ProvisioningPlan, Step
 from meterkit.provisioning.writer import CatalogWriter, lookup_key_of
 from meterkit.stripe_api.outcomes import naming_failures
 from meterkit.stripe_api.transport import PAGE_SIZE
@@ -49,7 +49,7 @@ class Provisioner:
         self._livemode = livemode
         self._writes = CatalogWriter(client)
 
-    def plan(self, meters: Iterable[Meter], prices: Iterable[Price]) -> Plan:
+    def plan(self, meters: Iterable[Meter], prices: Iterable[Price]) -> ProvisioningPlan:
         """
         Return what would be done, without doing it.
 
@@ -69,14 +69,14 @@ class Provisioner:
             for meter in (each for each in meters if each.billable):
                 own = [price for price in prices if price.meter.name == meter.name]
                 steps += self._plan(meter, own, existing.get(meter.event_name, []), planner)
-            return Plan(self._livemode, steps)
+            return ProvisioningPlan(self._livemode, steps)
 
-    def apply(self, plan: Plan, *, done: Callable[[Step], object] | None = None) -> None:
+    def apply(self, plan: ProvisioningPlan, *, done: Callable[[Step], object] | None = None) -> None:
         """
         Take the steps of *plan*, except drift.
 
         Args:
-            plan: Plan to apply, created just before.
+            plan: ProvisioningPlan to apply, created just before.
             done: Function that is called after each step.
 
         Raises:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from meterkit.core.problems import Problems
 from meterkit.metering.meter import Meter
 from meterkit.metering.recorder import Recorder
+from meterkit.pricing.plan import Plan
 from meterkit.pricing.price import Price
 from meterkit.runtime.supervisor import Supervisor
 from meterkit.webhooks.config import Webhook
@@ -30,7 +31,9 @@ class Assembly:
         supervisor: Supervisor of the kit; its governor and dispatcher are set here.
         recorder: Recorder of the kit.
         meters: Meters of the kit, by name.
-        prices: Prices of the kit.
+        prices: Prices of the kit outside of plans.
+        plans: Plans of the kit, by name.
+        default_plan: Plan of companies without a subscription, or None.
         governance: Rules of the kit, or None.
         problems: Where problems are reported.
         clock: Function that returns Unix seconds.
@@ -43,6 +46,8 @@ class Assembly:
         recorder: Recorder,
         meters: Mapping[str, Meter],
         prices: Iterable[Price],
+        plans: Mapping[str, Plan],
+        default_plan: Plan | None,
         governance: Governance | None,
         problems: Problems,
         clock: Callable[[], float],
@@ -50,7 +55,8 @@ class Assembly:
         self._supervisor = supervisor
         self._recorder = recorder
         self._meters = meters
-        self._prices = tuple(prices)
+        self._plans = plans
+        self._prices = tuple(prices) if default_plan is None else default_plan.prices_in()
         self._governance = governance
         self._problems = problems
         self._clock = clock
@@ -96,7 +102,8 @@ class Assembly:
             return ()
         from meterkit.notices.rules import checked_notify
 
-        checked = checked_notify(rules, self._meters, self._prices, self._governance)
+        sold = [*self._prices, *(price for plan in self._plans.values() for price in plan.prices_in())]
+        checked = checked_notify(rules, self._meters, sold, self._governance)
         if checked:
             from meterkit.notices.dispatcher import Dispatcher
 

@@ -19,7 +19,7 @@ from meterkit.runtime.stripe_jobs import StripeJobs
 if TYPE_CHECKING:
     from meterkit.ledger.database import Database
     from meterkit.outbox.corrections import Correction
-    from meterkit.provisioning.plan import Plan, Step
+    from meterkit.provisioning.steps import ProvisioningPlan, Step
     from meterkit.provisioning.subscription import SubscriptionResult
     from meterkit.reporting.explanation import Explanation
     from meterkit.reporting.reconciliation import Reconciliation
@@ -83,9 +83,9 @@ class StripeCommands:
         prices: Iterable[Price],
         *,
         dry_run: bool,
-        on_plan: Callable[[Plan], object] | None,
+        on_plan: Callable[[ProvisioningPlan], object] | None,
         on_step: Callable[[Step], object] | None,
-    ) -> Plan:
+    ) -> ProvisioningPlan:
         """See `meterkit.MeterKit.provision`."""
         from meterkit.provisioning.provisioner import Provisioner
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from meterkit.cli.output import say
 from meterkit.cli.tables.usage import add, show, table, text
-from meterkit.provisioning.plan import Plan, Step
+from meterkit.provisioning.steps import ProvisioningPlan, Step
 
 
-def show_plan(plan: Plan, *, dry_run: bool) -> None:
+def show_plan(plan: ProvisioningPlan, *, dry_run: bool) -> None:
     """Show what exists, what will be done, and what you need to decide."""
     mode = "LIVE MODE" if plan.livemode else "test mode"
     grid = table(f"Stripe, {mode}", **dict.fromkeys(("step", "object", "name", "why"), "left"))

@@ -1,4 +1,4 @@
-"""`Plan` and `Step`: what provisioning would do."""
+"""`ProvisioningPlan` and `Step`: what provisioning would do."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Step:
 
 
 @dataclass(slots=True)
-class Plan:
+class ProvisioningPlan:
     """
     All steps, in order.
 
