@@ -601,7 +601,9 @@ class MeterKit:
             ConfigurationError: There is no Stripe key, or two prices have the same lookup key.
         """
         commands = self.process().commands()
-        return commands.provision(self.meters, self.prices, dry_run=dry_run, on_plan=on_plan, on_step=on_step)
+        return commands.provision(
+            self.meters, self.prices, self.plans.values(), dry_run=dry_run, on_plan=on_plan, on_step=on_step
+        )
 
     def subscribe(
         self, company: str, *, name: str | None = None, email: str | None = None, days_until_due: int | None = None

@@ -16,7 +16,9 @@ import stripe
 
 from meterkit.errors import ConfigurationError
 from meterkit.metering.meter import Meter
+from meterkit.pricing.plan import Fee
 from meterkit.pricing.price import Price
+from meterkit.provisioning.fees import FeePlanner
 from meterkit.provisioning.prices import PricePlanner
 from meterkit.provisioning.steps import ProvisioningPlan, Step
 from meterkit.provisioning.writer import CatalogWriter, lookup_key_of
@@ -49,9 +51,14 @@ class Provisioner:
         self._livemode = livemode
         self._writes = CatalogWriter(client)
 
-    def plan(self, meters: Iterable[Meter], prices: Iterable[Price]) -> ProvisioningPlan:
+    def plan(self, meters: Iterable[Meter], prices: Iterable[Price], *, fees: Iterable[Fee] = ()) -> ProvisioningPlan:
         """
         Return what would be done, without doing it.
+
+        Args:
+            meters: Meters to provision.
+            prices: Metered prices to provision.
+            fees: Fees of plans to provision.
 
         Raises:
             StripeFailedError: Stripe failed or refused.
@@ -69,6 +76,7 @@ class Provisioner:
             for meter in (each for each in meters if each.billable):
                 own = [price for price in prices if price.meter.name == meter.name]
                 steps += self._plan(meter, own, existing.get(meter.event_name, []), planner)
+            steps += FeePlanner(self._client, self._writes).steps(fees)
             return ProvisioningPlan(self._livemode, steps)
 
     def apply(self, plan: ProvisioningPlan, *, done: Callable[[Step], object] | None = None) -> None:

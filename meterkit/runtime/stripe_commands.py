@@ -12,6 +12,7 @@ from meterkit.core.validation import checked_moment
 from meterkit.core.windows import HOUR, hour_of
 from meterkit.errors import UsageError
 from meterkit.metering.meter import Meter
+from meterkit.pricing.plan import Plan
 from meterkit.pricing.price import Price
 from meterkit.runtime.settings import Settings, is_live, key_of
 from meterkit.runtime.stripe_jobs import StripeJobs
@@ -81,6 +82,7 @@ class StripeCommands:
         self,
         meters: Mapping[str, Meter],
         prices: Iterable[Price],
+        plans: Iterable[Plan],
         *,
         dry_run: bool,
         on_plan: Callable[[ProvisioningPlan], object] | None,
@@ -91,7 +93,10 @@ class StripeCommands:
 
         with self._client() as client:
             provisioner = Provisioner(client, livemode=bool(is_live(self._settings.stripe_key)))
-            plan = provisioner.plan(meters.values(), prices)
+            sold = [(plan, currency) for plan in plans for currency in plan.sold_in]
+            of_plans = [price for plan, currency in sold for price in plan.prices_in(currency)]
+            fees = [fee for plan, currency in sold if (fee := plan.fee_in(currency)) is not None]
+            plan = provisioner.plan(meters.values(), [*prices, *of_plans], fees=fees)
             if on_plan is not None:
                 on_plan(plan)
             if not dry_run:
