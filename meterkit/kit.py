@@ -606,26 +606,45 @@ class MeterKit:
         )
 
     def subscribe(
-        self, company: str, *, name: str | None = None, email: str | None = None, days_until_due: int | None = None
+        self,
+        company: str,
+        *,
+        plan: str | None = None,
+        prices: Iterable[str] = (),
+        currency: str | None = None,
+        name: str | None = None,
+        email: str | None = None,
+        days_until_due: int | None = None,
     ) -> SubscriptionResult:
         """
         Create the Stripe customer and the subscription if they do not exist, and link the company. Can be repeated.
 
+        A customer that is linked already is taken, and what is missing is added to a subscription of it that runs in
+        the same currency and interval.
+
         Args:
             company: Company id.
+            plan: Name of the plan; required if the kit has plans, unless *prices* are given.
+            prices: Lookup keys of the prices, instead of a plan; by default all prices of the kit, which must be of
+                different meters.
+            currency: Currency of the plan; by default the one that the customer is billed in, or the plan's own.
             name: Name of a new customer.
             email: E-mail address of a new customer.
-            days_until_due: Send invoices due after this many days; None charges automatically.
+            days_until_due: Send invoices due after this many days; None charges automatically. For a new subscription.
 
         Raises:
-            UsageError: *company* is not a company id.
+            UsageError: *company* is not a company id; the choice is wrong; the company pays for the same meters by
+                other prices; or another customer has the e-mail address. Nothing was changed.
             StripeFailedError: Stripe failed or refused.
             ConfigurationError: There is no Stripe key, or a price does not exist in Stripe yet.
             LedgerError: The ledger failed.
         """
+        from meterkit.provisioning.offer import offer_of
+
         about = {key: given for key, given in {"name": name, "email": email}.items() if given}
         company = checked_id(company, "company")
-        return self.process().commands().subscribe(company, self.prices, about=about, days_until_due=days_until_due)
+        offer = offer_of(self.prices, self.plans, plan=plan, keys=prices, currency=currency)
+        return self.process().commands().subscribe(company, offer, about=about, days_until_due=days_until_due)
 
     def backfill(
         self,

@@ -26,6 +26,17 @@ def add_parsers(commands: Commands) -> None:
     command = add_command(commands, "subscribe", subscribe, "create a company's Stripe customer and subscription")
     add_kit(command)
     command.add_argument("company", metavar="COMPANY", help="company id, as the application knows it")
+    command.add_argument("--plan", metavar="PLAN", help="name of the plan (required if the kit has plans)")
+    command.add_argument(
+        "--price",
+        action="append",
+        default=[],
+        metavar="KEY",
+        help="lookup key of a price, instead of a plan; repeat it for several (default: all prices of the kit)",
+    )
+    command.add_argument(
+        "--currency", metavar="CODE", help="currency of the plan (default: the customer's, or the plan's own)"
+    )
     command.add_argument("--name", metavar="TEXT", help="the customer's name, as it appears on invoices")
     command.add_argument("--email", metavar="ADDRESS", help="the address that invoices are sent to")
     command.add_argument(
@@ -77,11 +88,19 @@ def subscribe(arguments: argparse.Namespace) -> bool:
     kit = load_kit(arguments.kit)
     with closing(kit):
         found = kit.subscribe(
-            arguments.company, name=arguments.name, email=arguments.email, days_until_due=arguments.days_until_due
+            arguments.company,
+            plan=arguments.plan,
+            prices=arguments.price,
+            currency=arguments.currency,
+            name=arguments.name,
+            email=arguments.email,
+            days_until_due=arguments.days_until_due,
         )
     if arguments.json:
         print_json(asdict(found))
     else:
         how = "is subscribed" if found.is_new else "was already subscribed"
+        if found.added:
+            how = f"has a subscription, to which {', '.join(found.added)} was added"
         say(f"{arguments.company} {how}: customer {found.customer}, subscription {found.subscription}.")
     return True

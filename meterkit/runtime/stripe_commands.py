@@ -20,6 +20,7 @@ from meterkit.runtime.stripe_jobs import StripeJobs
 if TYPE_CHECKING:
     from meterkit.ledger.database import Database
     from meterkit.outbox.corrections import Correction
+    from meterkit.provisioning.offer import Offer
     from meterkit.provisioning.steps import ProvisioningPlan, Step
     from meterkit.provisioning.subscription import SubscriptionResult
     from meterkit.reporting.explanation import Explanation
@@ -104,7 +105,7 @@ class StripeCommands:
             return plan
 
     def subscribe(
-        self, company: str, prices: Iterable[Price], *, about: dict[str, str], days_until_due: int | None
+        self, company: str, offer: Offer, *, about: dict[str, str], days_until_due: int | None
     ) -> SubscriptionResult:
         """See `meterkit.MeterKit.subscribe`."""
         from meterkit.accounts.accounts import Accounts
@@ -115,7 +116,7 @@ class StripeCommands:
             found = subscribe(
                 client,
                 accounts,
-                prices,
+                offer,
                 company=company,
                 metadata_key=self._settings.metadata_key,
                 about=about,
