@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -39,7 +39,7 @@ from meterkit.webhooks.config import Webhook, checked_webhook
 
 if TYPE_CHECKING:  # imported by the kits and the calls that need them
     from meterkit.accounts.inbox import WebhookEvent
-    from meterkit.accounts.overview import AccountOverview
+    from meterkit.accounts.overview import AccountOverview, UnlinkedCustomer
     from meterkit.governance.blocked_requests import BlockedRequests
     from meterkit.governance.policy import Governance
     from meterkit.ledger.actions import Action
@@ -241,22 +241,44 @@ class MeterKit:
 
         Args:
             company: Company id, as the application knows it.
-            customer: Stripe customer id, ``cus_...``.
+            customer: Stripe customer id: ``cus_...``, one that was chosen, or ``acct_...`` of API v2.
             by: Who links them; kept for `actions`.
 
         Raises:
             UsageError: One of them is not such an id, or *company* pays for itself.
             LedgerError: The ledger failed.
         """
+        self._check_link(company, customer)
+        self.process().accounts().link(company, customer, by=checked_by(by))
+
+    def link_all(self, links: Mapping[str, str], *, by: str | None = None) -> int:
+        """
+        Link many companies to the Stripe customers that pay for them: all, or none if one is wrong.
+
+        Args:
+            links: Stripe customer id of each company id; as for `link`.
+            by: Who links them; kept for `actions`.
+
+        Returns:
+            Number of links that are new or have changed.
+
+        Raises:
+            UsageError: An id is wrong, or a company pays for itself; nothing was linked.
+            LedgerError: The ledger failed; nothing was linked.
+        """
+        for company, customer in links.items():
+            self._check_link(company, customer)
+        return self.process().accounts().link_all(links, by=checked_by(by))
+
+    def _check_link(self, company: str, customer: str) -> None:
         checked_id(company, "company")
-        checked_customer(customer)
         if self._settings.customer_ids and is_customer_id(company):
             raise UsageError(
                 f"{company!r:.60} is a Stripe customer id, and pays for itself because of customer_ids=True; without "
                 "that, it can be linked",
                 reason="company_is_customer",
             )
-        self.process().accounts().link(company, customer, by=checked_by(by))
+        checked_customer(customer, company)
 
     def refresh(self, company: str) -> None:
         """
@@ -396,6 +418,17 @@ class MeterKit:
         from meterkit.accounts.overview import accounts
 
         return accounts(self.process().database(), clock=self.clock)
+
+    def unlinked_customers(self) -> list[UnlinkedCustomer]:
+        """
+        Return the Stripe customers that pay for no company, as far as webhooks or `sync()` have described them.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        from meterkit.accounts.overview import unlinked_customers
+
+        return unlinked_customers(self.process().database())
 
     def webhook_events(self, *, limit: int = 100) -> list[WebhookEvent]:
         """

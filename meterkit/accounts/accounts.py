@@ -6,7 +6,7 @@ Store of companies and their Stripe customers, subscriptions and invoices.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Literal, TypeAlias
 
@@ -61,6 +61,28 @@ class Accounts:
                 actions.note(connection, "link", company, customer, by=by, at=int(self._clock()))
             return self._link(connection, company, customer, source)
 
+    def link_all(self, links: Mapping[str, str], *, by: str) -> int:
+        """
+        Link companies to customers, all of them or none.
+
+        Args:
+            links: Customer of each company.
+            by: Who links them; for the audit trail.
+
+        Returns:
+            Number of links that are new or have changed.
+        """
+        table = schema.accounts
+        changed = 0
+        with self._database.transaction() as connection:
+            for company, customer in links.items():
+                known = sa.select(table.c.company).filter_by(company=company, customer=customer, source="link")
+                if connection.scalar(known) is None:
+                    actions.note(connection, "link", company, customer, by=by, at=int(self._clock()))
+                    self._link(connection, company, customer, "link")
+                    changed += 1
+        return changed
+
     def put(self, connection: sa.Connection, found: StripeObject, *, changed_at: int | None = None) -> str:
         """
         Store the current state of a Stripe object.
@@ -71,10 +93,13 @@ class Accounts:
             changed_at: Unix second at which Stripe changed it, if an event told; None takes the time of reading.
 
         Returns:
-            Company id, if the metadata of another customer name it, too; that customer keeps paying for it. Else empty.
+            Company id, if the metadata of another customer, or of its subscription, name it, too; that customer keeps
+            paying for it. Else empty.
         """
         if isinstance(found, Subscription):
             put_subscription(connection, found, changed_at=found.checked_at if changed_at is None else changed_at)
+            if found.company is not None and found.ended_at is None:  # Checkout writes its metadata there
+                return self._link_named(connection, found.company, found.customer)
         elif isinstance(found, Invoice):
             put(schema.invoices, connection, asdict(found))
         else:
@@ -158,18 +183,26 @@ class Accounts:
         accounts, customers = schema.accounts, schema.customers
         named = None if customer.deleted else customer.company
         linked = sa.select(accounts.c.company).filter_by(customer=customer.id, source="metadata")
+        if not customer.deleted:
+            by_subscription = sa.select(schema.subscriptions.c.company).filter_by(customer=customer.id, ended_at=None)
+            linked = linked.where(
+                accounts.c.company.not_in(by_subscription.where(schema.subscriptions.c.company.is_not(None)))
+            )
         for company in connection.scalars(linked.where(accounts.c.company != (named or ""))).all():
             connection.execute(sa.delete(accounts).filter_by(company=company))
             others = sa.select(customers.c.id).filter_by(company=company, deleted=False).order_by(customers.c.id)
             successor = connection.scalar(others.where(customers.c.id != customer.id).limit(1))
             if successor is not None:
                 self._link(connection, company, successor, "metadata")
-        if named is None:
-            return ""
+        return "" if named is None else self._link_named(connection, named, customer.id)
+
+    def _link_named(self, connection: sa.Connection, named: str, customer: str) -> str:
+        """Link *named*, a company in metadata of *customer*; return it if other metadata name another customer."""
+        accounts = schema.accounts
         row = connection.execute(sa.select(accounts).filter_by(company=named)).one_or_none()
-        if row is not None and row.source == "metadata" and row.customer != customer.id:
+        if row is not None and row.source == "metadata" and row.customer != customer:
             return named
-        self._link(connection, named, customer.id, "metadata")
+        self._link(connection, named, customer, "metadata")
         return ""
 
     def _link(self, connection: sa.Connection, company: str, customer: str, source: Source) -> bool:

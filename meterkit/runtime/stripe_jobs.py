@@ -280,7 +280,7 @@ class StripeJobs:
             try:
                 customer = find_customer(company)
                 if customer is not None:
-                    accounts.link(company, checked_customer(customer), source="resolver")
+                    accounts.link(company, checked_customer(customer, company), source="resolver")
             except LedgerError:
                 raise
             except Exception as error:

@@ -330,3 +330,26 @@ def test_while_another_process_follows(make_following_kit, api, price, events, t
     assert ["", "another process is syncing accounts now"] == found
     assert "follow_failed" not in other.health()["problems"]
     assert customer == only(kit).customer
+
+
+def test_a_customer_pays_for_the_company_that_its_subscriptions_metadata_name(kit, api, price, tell, events):
+    """Checkout writes there what it is given; a customer that it makes has no metadata."""
+    customer = api.customers.create({"name": "Acme"}).id
+    api.subscriptions.create({"customer": customer, "items": [{"price": price}], "metadata": {"company": "acme"}})
+    tell(kit, *events())
+    api.customers.update(customer, {"name": "Acme & Sons"})
+    tell(kit, *events())
+
+    assert [("acme", customer, "metadata")] == [(each.company, each.customer, each.source) for each in kit.customers()]
+
+
+def test_a_subscription_that_names_the_company_of_another_customer(kit, api, price, tell, events):
+    """The first goes on to pay, and it is said."""
+    first, _ = subscribe(api, price)
+    tell(kit, *events())
+    second = api.customers.create({"name": "Other"}).id
+    api.subscriptions.create({"customer": second, "items": [{"price": price}], "metadata": {"company": "acme"}})
+    tell(kit, *events())
+
+    assert [("acme", first)] == [(each.company, each.customer) for each in kit.customers()]
+    assert "company_ambiguous" in kit.health()["problems"]
