@@ -12,7 +12,9 @@ shares code with what it tests confirms its bugs.
                  ▼
               cycle      runs whatever is due by now
                  ▼
-              billing    customers, products, prices, subscriptions, invoices, payments
+              billing    customers, subscriptions, previews
+              invoicing  invoices, their lines, payments
+              catalog    products, prices
               metering   meters, meter events, summaries, alerts, error reports, webhook delivery
                  ▼
               state      account, usage, clock, switches

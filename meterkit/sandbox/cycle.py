@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from meterkit.sandbox.billing.invoices import finalize, update_from_usage
-from meterkit.sandbox.billing.payments import collect, fall_due
-from meterkit.sandbox.billing.subscriptions import roll
+from meterkit.sandbox.billing import thresholds, trials
+from meterkit.sandbox.billing.cycles import next_end, roll
+from meterkit.sandbox.invoicing import credit_balance, pauses
+from meterkit.sandbox.invoicing.invoices import finalize, update_from_usage
+from meterkit.sandbox.invoicing.payments import collect, fall_due
 from meterkit.sandbox.metering import alerts, error_reports
 
 if TYPE_CHECKING:
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
     from meterkit.sandbox.state.account import Account, Record
 
-Step = tuple[int, int, "Callable[[Account, Record], None]", "Record"]
+Step = tuple[int, int, "Callable[[Account, Record], object]", "Record"]
 
 
 def run_due(account: Account, until: int) -> None:
@@ -53,14 +55,32 @@ def update_drafts(account: Account) -> None:
 def _steps(account: Account) -> Iterator[Step]:
     # If both are due at the same second, an invoice is finalised before a period ends.
     for invoice in account.tables["invoice"].values():
-        if invoice["status"] == "draft" and invoice["id"] not in account.blocked:
-            yield invoice["automatically_finalizes_at"], 0, finalize, invoice
-        elif invoice["status"] == "open" and invoice["next_payment_attempt"] is not None:
-            yield invoice["next_payment_attempt"], 0, collect, invoice
-        elif invoice["status"] == "open" and invoice["due_date"] is not None and not invoice.get("_fell_due"):
-            yield invoice["due_date"], 0, fall_due, invoice
+        yield from _invoice_steps(account, invoice)
     for subscription in account.tables["subscription"].values():
-        if subscription["status"] != "canceled":
-            yield subscription["items"]["data"][0]["current_period_end"], 1, roll, subscription
+        if subscription["status"] not in ("canceled", "paused"):
+            yield from _subscription_steps(account, subscription)
+    yield from ((moment, 1, credit_balance.expire, grant) for moment, grant in credit_balance.expirations(account))
     yield from ((moment, 2, error_reports.report, window) for moment, window in error_reports.ends(account))
     yield from ((moment, 3, alerts.evaluate, check) for moment, check in alerts.pending(account))
+
+
+def _invoice_steps(account: Account, invoice: Record) -> Iterator[Step]:
+    if invoice["status"] == "draft":
+        if invoice["id"] not in account.blocked and invoice["automatically_finalizes_at"] is not None:
+            yield invoice["automatically_finalizes_at"], 0, finalize, invoice
+    elif invoice["status"] == "open" and invoice["next_payment_attempt"] is not None:
+        yield invoice["next_payment_attempt"], 0, collect, invoice
+    elif invoice["status"] == "open" and invoice["due_date"] is not None and not invoice.get("_fell_due"):
+        yield invoice["due_date"], 0, fall_due, invoice
+
+
+def _subscription_steps(account: Account, subscription: Record) -> Iterator[Step]:
+    notice = trials.notice_due(subscription)
+    if notice is not None:
+        yield notice, 0, trials.notify, subscription
+    if thresholds.is_reached(account, subscription):
+        yield account.now, 0, thresholds.invoice, subscription
+    yield next_end(subscription), 1, roll, subscription
+    resumes = pauses.end_of(subscription)
+    if resumes is not None:
+        yield resumes, 2, pauses.resume, subscription

@@ -12,18 +12,10 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 from meterkit.sandbox import cycle
-from meterkit.sandbox.billing import (
-    customers,
-    invoice_items,
-    invoice_previews,
-    invoices,
-    payments,
-    prices,
-    products,
-    subscription_items,
-    subscriptions,
-)
+from meterkit.sandbox.billing import customers, invoice_previews, item_changes, subscription_items, subscriptions
+from meterkit.sandbox.catalog import coupons, prices, products, promotion_codes
 from meterkit.sandbox.faults import Fault, Faults
+from meterkit.sandbox.invoicing import balances, credit_grants, discounts, invoice_items, invoices, payments
 from meterkit.sandbox.metering import (
     alerts,
     event_log,
@@ -55,14 +47,20 @@ ROUTES = [
     *customers.ROUTES,
     *products.ROUTES,
     *prices.ROUTES,
+    *coupons.ROUTES,
+    *promotion_codes.ROUTES,
     *meters.ROUTES,
     *alerts.ROUTES,
     *event_summaries.ROUTES,
     *meter_events.ROUTES,
     *subscriptions.ROUTES,
     *subscription_items.ROUTES,
+    *item_changes.ROUTES,
     *invoices.ROUTES,
     *invoice_items.ROUTES,
+    *discounts.ROUTES,
+    *balances.ROUTES,
+    *credit_grants.ROUTES,
     *payments.ROUTES,
     *invoice_previews.ROUTES,
     *event_log.ROUTES,

@@ -11,7 +11,9 @@ from meterkit.sandbox import cycle
 from meterkit.sandbox.control import PREFIX, Control
 from meterkit.sandbox.faults import Fault, Kind, Reason
 from meterkit.sandbox.gateway import Gateway
+from meterkit.sandbox.invoicing.discounts import give
 from meterkit.sandbox.metering.webhook_delivery import Webhooks
+from meterkit.sandbox.protocol.errors import ApiError
 from meterkit.sandbox.server import Server
 from meterkit.sandbox.state.account import Account
 from meterkit.sandbox.state.clock import Clock, seconds_of
@@ -24,7 +26,16 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from meterkit.sandbox.protocol.frame import Received, Reply, Request, Reset
-    from meterkit.sandbox.state.switches import AfterRetries, Concurrency, End, RateLimit, Refusal, Rounding, Scope
+    from meterkit.sandbox.state.switches import (
+        AfterRetries,
+        Concurrency,
+        End,
+        LastDigit,
+        RateLimit,
+        Refusal,
+        Rounding,
+        Scope,
+    )
     from meterkit.sandbox.state.usage import MeterEvent
 
 
@@ -54,6 +65,9 @@ class Sandbox:
         summary_end: Whether the end bound of a summary is included. Stripe's documentation says both.
         empty_buckets: Whether hourly and daily summaries list hours and days without usage. Unverified.
         rounding: How half a cent is rounded. Both fit what was observed.
+        last_digit: Where the last digit of an amount in a currency with three decimals, which must be 0, is rounded:
+            in each line, in the total, or not at all ("kept"). Unverified.
+        minimum_charge: Whether a sum that is too small to be charged waits in the customer's balance.
         after_retries: Status of a subscription after the last retry of a payment has failed; a setting of the account.
 
     Attributes:
@@ -85,6 +99,8 @@ class Sandbox:
         summary_end: End = "exclusive",
         empty_buckets: bool = False,
         rounding: Rounding = "half_up",
+        last_digit: LastDigit = "lines",
+        minimum_charge: bool = True,
         after_retries: AfterRetries = "canceled",
     ) -> None:
         self.switches = Switches(
@@ -103,6 +119,8 @@ class Sandbox:
             summary_end=summary_end,
             empty_buckets=empty_buckets,
             rounding=rounding,
+            last_digit=last_digit,
+            minimum_charge=minimum_charge,
             after_retries=after_retries,
         )
         self.api_key = api_key or ("sk_live_sandbox" if self.switches.livemode else "sk_test_sandbox")
@@ -213,18 +231,32 @@ class Sandbox:
             self._account.clock.skip(moment - self.now)
             return more
 
-    def payments(self, customer: str, outcome: Literal["succeed", "fail"]) -> None:
+    def payments(self, customer: str, outcome: Literal["succeed", "fail", "missing"]) -> None:
         """
-        Make a customer's payments succeed or fail from now on.
+        Make a customer's payments succeed or fail from now on; "missing" also leaves it without a payment method.
 
         Raises:
-            ValueError: *outcome* is neither "succeed" nor "fail".
+            ValueError: *outcome* is none of these.
 
         """
-        if outcome not in ("succeed", "fail"):
-            raise ValueError(f"outcome must be 'succeed' or 'fail', not {outcome!r}.")
+        if outcome not in ("succeed", "fail", "missing"):
+            raise ValueError(f"outcome must be 'succeed', 'fail' or 'missing', not {outcome!r}.")
         with self._account.lock:
-            self._account.outcomes[customer] = f"{outcome}s"
+            self._account.outcomes[customer] = outcome
+
+    def discount(self, customer: str, coupon: str) -> None:
+        """
+        Give a customer a coupon, as the Dashboard can: for invoices of subscriptions without a discount of their own.
+
+        Raises:
+            ValueError: There is no such customer, or the coupon cannot be redeemed.
+
+        """
+        with self._account.lock:
+            try:
+                give(self._account, self._account.get("customer", customer), coupon)
+            except ApiError as error:
+                raise ValueError(error.message) from None
 
     def fail(
         self,

@@ -1,1 +1,1 @@
-"""Stripe's objects that end in an invoice: customers, products, prices, subscriptions, invoices."""
+"""Customers and their subscriptions."""

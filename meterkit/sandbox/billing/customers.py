@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from meterkit.sandbox.billing.subscriptions import end_now
+from meterkit.sandbox.billing.cancellation import end_now
 from meterkit.sandbox.protocol.errors import no_such
 from meterkit.sandbox.protocol.lists import page
 from meterkit.sandbox.protocol.params import METADATA, PAGE, Object, Span, Text, merged, within

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from meterkit.sandbox.billing.invoice_lines import Charge
-from meterkit.sandbox.billing.invoices import draft, finalize, open_draft
-from meterkit.sandbox.billing.subscription_items import ITEM, chosen_prices, new_item
-from meterkit.sandbox.protocol.errors import ApiError, invalid
+from meterkit.sandbox.billing import cancellation, item_changes, thresholds, trials
+from meterkit.sandbox.billing.charges import advance, items_of, rhythm
+from meterkit.sandbox.billing.cycles import bill
+from meterkit.sandbox.billing.subscription_items import CHANGE, ITEM, check_together, chosen_prices, new_item
+from meterkit.sandbox.invoicing import discounts, pauses
+from meterkit.sandbox.protocol.errors import invalid
 from meterkit.sandbox.protocol.lists import listing, page
 from meterkit.sandbox.protocol.params import (
     METADATA,
     PAGE,
     Array,
-    Boolean,
     Choice,
     Integer,
     Object,
@@ -27,15 +28,19 @@ from meterkit.sandbox.state.periods import boundary, following
 if TYPE_CHECKING:
     from meterkit.sandbox.state.account import Account, Record
 
+ANCHOR = Object({"type": Choice(("now", "unchanged"), required=True)})
 _SHARED: dict[str, Rule] = {
-    "cancel_at_period_end": Boolean(),
+    "billing_thresholds": thresholds.PARAM,
+    **cancellation.FIELDS,
     "collection_method": Choice(("charge_automatically", "send_invoice")),
     "days_until_due": Integer(0),
     "description": Text(500, nullable=True),
+    "discounts": discounts.PARAM,
     "metadata": METADATA,
 }
 CREATE: dict[str, Rule] = {
     **_SHARED,
+    **trials.CREATE,
     "backdate_start_date": Integer(),
     "billing_cycle_anchor": Integer(),
     "billing_mode": Object({"type": Choice(("classic", "flexible"), required=True)}),
@@ -43,7 +48,18 @@ CREATE: dict[str, Rule] = {
     "customer": Text(required=True),
     "items": Array(ITEM, required=True),
 }
-CANCEL: dict[str, Rule] = {"invoice_now": Boolean(), "prorate": Boolean()}
+UPDATE: dict[str, Rule] = {
+    **_SHARED,
+    **trials.UPDATE,
+    **item_changes.FIELDS,
+    "billing_cycle_anchor": ANCHOR,
+    "items": Array(CHANGE),
+    "pause_collection": pauses.PARAM,
+}
+RESUME: dict[str, Rule] = {
+    "billing_cycle_anchor": ANCHOR,
+    "proration_behavior": Choice(("always_invoice", "create_prorations", "none")),
+}
 STATUSES = ("active", "canceled", "incomplete", "incomplete_expired", "past_due", "paused", "trialing", "unpaid")
 LIST: dict[str, Rule] = {
     **PAGE,
@@ -55,19 +71,25 @@ LIST: dict[str, Rule] = {
 
 def create(account: Account, call: Call) -> Record:
     """Create a subscription, active at once; licensed items are billed in advance, metered ones in arrears."""
-    subscription = build(account, call.params)
+    return start(account, call.params)
+
+
+def start(account: Account, params: dict[str, Any]) -> Record:
+    """Create a subscription from its parameters, and bill what is due in advance."""
+    subscription = build(account, params)
     account.add(subscription)
-    for item in subscription["items"]["data"]:
+    for item, given in zip(items_of(subscription), params["items"], strict=True):
         account.add(item)
+        if "discounts" in given:
+            item["discounts"] = _discount(account, subscription, given, item["id"])
+    subscription["discounts"] = _discount(account, subscription, params)
     customer = account.tables["customer"][subscription["customer"]]
-    customer["currency"] = customer["currency"] or subscription["currency"]
+    customer["currency"] = subscription["currency"]
     account.announce("customer.subscription.created", subscription)
-    first = advance_charges(subscription)
+    first = advance(subscription, items_of(subscription))
     if first or subscription["billing_mode"]["type"] == "classic":
         start = subscription["start_date"]
-        invoice = draft(account, subscription, first, reason="subscription_create", period=(start, start))
-        open_draft(account, subscription, invoice)
-        finalize(account, invoice)
+        bill(account, subscription, first, reason="subscription_create", period=(start, start), at_once=True)
     return subscription
 
 
@@ -75,49 +97,118 @@ def build(account: Account, params: dict[str, Any]) -> Record:
     """Return the record of a subscription, without storing it or its items."""
     customer = account.get("customer", params["customer"], param="customer")
     prices = chosen_prices(account, params["items"])
-    if "currency" in params and params["currency"].lower() != prices[0]["currency"]:
-        raise invalid("The subscription's currency must be that of its prices.", param="currency")
+    currency = _currency(account, customer, params, prices)
+    check_together(prices, currency, params.get("billing_mode", {}).get("type", "flexible"))
     start = params.get("backdate_start_date", account.now)
     if start > account.now:
         raise invalid("The backdate_start_date must be in the past.", param="backdate_start_date")
-    anchor = params.get("billing_cycle_anchor", start)
-    recurring = prices[0]["recurring"]
-    end = following(anchor, recurring["interval"], recurring["interval_count"], account.now)
-    if anchor > account.now and anchor != end:
-        raise invalid(
-            "billing_cycle_anchor cannot be later than next natural billing date.", param="billing_cycle_anchor"
-        )
-    whole = end == boundary(start, recurring["interval"], recurring["interval_count"], 1)
-    if not whole and any(price["recurring"]["usage_type"] == "licensed" for price in prices):
-        raise _no_proration("billing_cycle_anchor" if "billing_cycle_anchor" in params else "backdate_start_date")
-    subscription = _record(account, params, customer["id"], prices[0]["currency"])
-    subscription.update(start_date=start, billing_cycle_anchor=anchor)
-    if subscription["cancel_at_period_end"]:
-        subscription.update(cancel_at=end, canceled_at=account.now)
-    items = [
-        new_item(account, subscription["id"], price, item, (start, end))
-        for price, item in zip(prices, params["items"], strict=True)
-    ]
+    subscription = _record(account, params, customer["id"], currency)
+    subscription["start_date"] = start
+    subscription["billing_thresholds"] = thresholds.settings(params.get("billing_thresholds"))
+    trial_end = trials.end_of(account, params, account.now)
+    subscription["billing_cycle_anchor"] = params.get("billing_cycle_anchor", trial_end or start)
+    if trial_end is not None:
+        subscription.update(status="trialing", trial_start=account.now, trial_end=trial_end)
+    else:
+        _check_anchor(account, subscription, params, prices)
+    items = []
+    for price, item in zip(prices, params["items"], strict=True):
+        period = (account.now if trial_end else start, trials.first_end(account, subscription, price))
+        items.append(new_item(account, subscription["id"], price, item, period))
     subscription["items"] = listing(f"/v1/subscription_items?subscription={subscription['id']}", items)
     subscription["items"]["total_count"] = len(items)
+    subscription.update(cancellation.planned(account, subscription, params))
     return subscription
 
 
+def _currency(account: Account, customer: Record, params: dict[str, Any], prices: list[Record]) -> str:
+    """
+    Return the currency of a new subscription: the one requested, else the customer's, else that of its prices.
+
+    Raises:
+        ApiError: 400 if something of the customer has another currency.
+
+    """
+    own = customer["currency"]
+    default = own if own and all(own in price["currency_options"] for price in prices) else prices[0]["currency"]
+    currency = str(params.get("currency", default)).lower()
+    if "currency" in params and any(currency not in price["currency_options"] for price in prices):
+        raise invalid("The subscription's currency must be among those of its prices.", param="currency")
+    taken = [
+        each["currency"]
+        for each in (*account.all("subscription"), *account.all("invoiceitem"))
+        if each["customer"] == customer["id"] and each.get("status") != "canceled" and each.get("invoice") is None
+    ]
+    if customer["balance"]:
+        taken.append(own)
+    if any(other != currency for other in taken):
+        raise invalid(
+            "You cannot combine currencies on a single customer. This customer has an active subscription, "
+            f"subscription schedule, discount, quote, or invoice item with currency {own or taken[0]}.",
+            param="currency" if "currency" in params else None,
+        )
+    return currency
+
+
+def _discount(account: Account, record: Record, params: dict[str, Any], item: str | None = None) -> list[str]:
+    kept = account.tables["subscription_item"][item]["discounts"] if item else record["discounts"]
+    return discounts.attach(
+        account,
+        params.get("discounts"),
+        record["customer"],
+        record["currency"],
+        kept=kept,
+        subscription=record["id"],
+        subscription_item=item,
+    )
+
+
+def _check_anchor(account: Account, subscription: Record, params: dict[str, Any], prices: list[Record]) -> None:
+    start, anchor = subscription["start_date"], subscription["billing_cycle_anchor"]
+    for price in prices:
+        end = following(anchor, *rhythm(price), account.now)
+        if anchor > account.now and anchor != end:
+            raise invalid(
+                "billing_cycle_anchor cannot be later than next natural billing date.", param="billing_cycle_anchor"
+            )
+        licensed = price["recurring"]["usage_type"] == "licensed"
+        if "backdate_start_date" in params and licensed and end != boundary(start, *rhythm(price), 1):
+            # An error is better than a made-up amount.
+            raise invalid("This sandbox does not prorate licensed prices.", param="backdate_start_date")
+
+
 def update(account: Account, call: Call) -> Record:
-    """Change the fields that were sent. Items cannot be changed here."""
+    """Change the fields that were sent."""
     record = account.get("subscription", call.id)
     if record["status"] == "canceled":
         raise invalid("A canceled subscription can only update its cancellation_details and metadata.")
     values = dict(call.params)
     values.pop("expand", None)
+    change(account, record, values)
+    return record
+
+
+def change(account: Account, record: Record, values: dict[str, Any]) -> None:
+    """Change a subscription as the parameters say."""
     if "metadata" in values:
         values["metadata"] = merged(record["metadata"], values["metadata"])
-    if "cancel_at_period_end" in values:
-        ends = values["cancel_at_period_end"]
-        values["cancel_at"] = record["items"]["data"][0]["current_period_end"] if ends else None
-        values["canceled_at"] = account.now if ends else None
+    if "trial_settings" in values:
+        values["trial_settings"] = trials.settings(values)
+    if "billing_thresholds" in values:
+        values["billing_thresholds"] = thresholds.settings(values["billing_thresholds"])
+    if "pause_collection" in values:
+        values["pause_collection"] = pauses.settings(account, values["pause_collection"])
+    if "discounts" in values:
+        values["discounts"] = _discount(account, record, values)
+    values.update(cancellation.planned(account, record, values))
+    items, trial_end = values.pop("items", []), values.pop("trial_end", None)
+    anchor = values.pop("billing_cycle_anchor", {}).get("type", "unchanged")
+    options = {name: values.pop(name) for name in item_changes.FIELDS if name in values}
     account.change(record, "customer.subscription.updated", **values)
-    return record
+    if items or anchor == "now":
+        item_changes.apply(account, record, items, options, anew=anchor == "now" and trial_end is None)
+    if trial_end is not None:
+        trials.change(account, record, trial_end)
 
 
 def retrieve(account: Account, call: Call) -> Record:
@@ -125,26 +216,13 @@ def retrieve(account: Account, call: Call) -> Record:
     return account.get("subscription", call.id)
 
 
-def cancel(account: Account, call: Call) -> Record:
-    """End a subscription at once. Without `invoice_now`, its metered usage is not billed."""
+def resume(account: Account, call: Call) -> Record:
+    """Continue a paused subscription."""
     record = account.get("subscription", call.id)
-    if record["status"] == "canceled":
-        raise invalid(f"No such subscription: '{call.id}'", code="resource_missing", param="id")
-    if call.params.get("prorate") and any(item["quantity"] is not None for item in record["items"]["data"]):
-        raise _no_proration("prorate")
-    end_now(account, record, invoice_now=call.params.get("invoice_now", False))
+    if record["status"] != "paused":
+        raise invalid("You can only resume a subscription that is paused.")
+    trials.resume(account, record, unchanged=call.params.get("billing_cycle_anchor", {}).get("type") == "unchanged")
     return record
-
-
-def end_now(account: Account, subscription: Record, *, invoice_now: bool = False) -> None:
-    """End a subscription, with or without a last invoice for its metered usage."""
-    if invoice_now:
-        charges = arrears_charges(subscription, until=account.now)
-        start = subscription["items"]["data"][0]["current_period_start"]
-        invoice = draft(account, subscription, charges, reason="subscription_cycle", period=(start, account.now))
-        open_draft(account, subscription, invoice)
-    subscription.update(status="canceled", canceled_at=account.now, ended_at=account.now)
-    account.announce("customer.subscription.deleted", subscription)
 
 
 def list_all(account: Account, call: Call) -> Record:
@@ -163,53 +241,6 @@ def list_all(account: Account, call: Call) -> Record:
     return page(call, records, "subscription")
 
 
-def roll(account: Account, subscription: Record) -> None:
-    """End the current period: draft its invoice, then begin the next one or end the subscription."""
-    items = subscription["items"]["data"]
-    start, end = items[0]["current_period_start"], items[0]["current_period_end"]
-    charges = arrears_charges(subscription, until=end)
-    if subscription["cancel_at_period_end"]:
-        subscription.update(status="canceled", ended_at=end)
-        account.announce("customer.subscription.deleted", subscription)
-    else:
-        recurring = items[0]["price"]["recurring"]
-        following_end = following(
-            subscription["billing_cycle_anchor"], recurring["interval"], recurring["interval_count"], end
-        )
-        for item in items:
-            item.update(current_period_start=end, current_period_end=following_end)
-        charges += advance_charges(subscription)
-        account.announce("customer.subscription.updated", subscription)
-    if charges:
-        invoice = draft(account, subscription, charges, reason="subscription_cycle", period=(start, end))
-        open_draft(account, subscription, invoice)
-
-
-def arrears_charges(subscription: Record, *, until: int) -> list[Charge]:
-    """Return the charges of metered items for the current period."""
-    return [
-        Charge(subscription["id"], item["id"], item["price"]["id"], item["current_period_start"], until, None)
-        for item in subscription["items"]["data"]
-        if item["quantity"] is None
-    ]
-
-
-def advance_charges(subscription: Record) -> list[Charge]:
-    """Return the charges of licensed items for the period that begins."""
-    return [
-        Charge(
-            subscription["id"],
-            item["id"],
-            item["price"]["id"],
-            item["current_period_start"],
-            item["current_period_end"],
-            item["quantity"],
-        )
-        for item in subscription["items"]["data"]
-        if item["quantity"] is not None
-    ]
-
-
 def _has_status(subscription: Record, status: str | None) -> bool:
     if status == "all":
         return True
@@ -217,11 +248,6 @@ def _has_status(subscription: Record, status: str | None) -> bool:
     if status is None or status == "ended":
         return canceled is (status == "ended")
     return status == str(subscription["status"])
-
-
-def _no_proration(param: str) -> ApiError:
-    # An error is better than a made-up amount.
-    return invalid("This sandbox does not prorate licensed prices.", param=param)
 
 
 def _record(account: Account, params: dict[str, Any], customer: str, currency: str) -> Record:
@@ -253,8 +279,8 @@ def _record(account: Account, params: dict[str, Any], customer: str, currency: s
             "updated_at": None,
         },
         "billing_schedules": [],
-        "cancel_at_period_end": params.get("cancel_at_period_end", False),
-        "cancellation_details": {"comment": None, "feedback": None, "reason": None},
+        "cancel_at_period_end": False,
+        "cancellation_details": {"comment": None, "feedback": None, "feedback_option": None, "reason": None},
         "collection_method": method,
         "created": account.now,
         "currency": currency,
@@ -272,7 +298,8 @@ def _record(account: Account, params: dict[str, Any], customer: str, currency: s
             "save_default_payment_method": "off",
         },
         "status": "active",
-        "trial_settings": {"end_behavior": {"missing_payment_method": "create_invoice"}},
+        "trial_settings": trials.settings(params),
+        "_cancel_prorates": True,
     }
 
 
@@ -281,6 +308,7 @@ ROUTES = [
     Route("POST", "/v1/subscriptions", create, CREATE),
     Route("GET", "/v1/subscriptions", list_all, LIST),
     Route("GET", _SUBSCRIPTION, retrieve),
-    Route("POST", _SUBSCRIPTION, update, _SHARED),
-    Route("DELETE", _SUBSCRIPTION, cancel, CANCEL),
+    Route("POST", _SUBSCRIPTION, update, UPDATE),
+    Route("POST", f"{_SUBSCRIPTION}/resume", resume, RESUME),
+    *cancellation.ROUTES,
 ]

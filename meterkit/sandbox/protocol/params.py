@@ -158,6 +158,17 @@ class UpTo(Rule):
 
 
 @dataclass(frozen=True)
+class Moment(Rule):
+    """A time in Unix seconds, or one of a few words (`now`)."""
+
+    words: tuple[str, ...] = ()
+
+    def parse(self, value: object, name: str) -> int | str:
+        """Return the time or the word."""
+        return value if isinstance(value, str) and value in self.words else Integer(0).parse(value, name)
+
+
+@dataclass(frozen=True)
 class Object(Rule):
     """A nested table of parameters."""
 

@@ -15,14 +15,26 @@ if TYPE_CHECKING:
 REFERENCES = {
     "customer": "customer",
     "default_price": "price",
+    "coupon": "coupon",
+    "credit_balance_transaction": "billing.credit_balance_transaction",
+    "credit_grant": "billing.credit_grant",
+    "discount": "discount",
+    "discounts": "discount",
     "invoice": "invoice",
     "latest_invoice": "invoice",
     "price": "price",
     "product": "product",
+    "promotion_code": "promotion_code",
     "subscription": "subscription",
 }
 # Fields that are included only if requested with `expand[]`.
-ON_DEMAND = {("price", "tiers"), ("price", "currency_options")}
+ON_DEMAND = {
+    ("coupon", "applies_to"),
+    ("coupon", "currency_options"),
+    ("price", "currency_options"),
+    ("price", "tiers"),
+    ("", "tiers"),  # of a currency option
+}
 DEEPEST = 4
 
 Tree = dict[str, Any]
@@ -53,7 +65,7 @@ def _value(account: Account, value: Any, tree: Tree, path: str) -> Any:
         return [_value(account, item, tree, path) for item in value]
     if not isinstance(value, dict):
         return value
-    kind = str(value.get("object"))  # in an event's data, "object" is the object itself, not its name
+    kind = str(value.get("object", ""))  # in an event's data, "object" is the object itself, not its name
     for name in tree:
         if name not in value:
             raise invalid(f"This property cannot be expanded ({path}{name}).", param="expand")
@@ -67,6 +79,8 @@ def _value(account: Account, value: Any, tree: Tree, path: str) -> Any:
 def _field(account: Account, name: str, item: Any, tree: Tree, path: str) -> Any:
     if name not in tree:
         return _value(account, item, {}, "")
+    if isinstance(item, list) and name in REFERENCES:  # ids
+        return [_field(account, name, each, tree, path) for each in item]
     if isinstance(item, (dict, list)):
         return _value(account, item, tree[name], f"{path}{name}.")
     if name not in REFERENCES:

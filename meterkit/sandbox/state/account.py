@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import secrets
 import string
 import threading
@@ -25,6 +24,12 @@ KINDS: dict[str, tuple[str, int, str]] = {
     "customer": ("cus_", 14, "customer"),
     "product": ("prod_", 14, "product"),
     "price": ("price_1", 23, "price"),
+    "coupon": ("", 8, "coupon"),
+    "promotion_code": ("promo_1", 23, "promotion code"),
+    "discount": ("di_1", 23, "discount"),
+    "customer_balance_transaction": ("cbtxn_1", 23, "customer balance transaction"),
+    "billing.credit_grant": ("credgr_test_61", 30, "credit grant"),
+    "billing.credit_balance_transaction": ("cbtxn_test_61", 30, "credit balance transaction"),
     "billing.alert": ("alrt_1", 23, "alert"),
     "billing.meter": ("mtr_test_61", 30, "billing meter"),
     "subscription": ("sub_1", 23, "subscription"),
@@ -36,6 +41,8 @@ KINDS: dict[str, tuple[str, int, str]] = {
     "v2.billing.meter_event_session": ("mtr_event_ses_test_61", 30, "meter event session"),
     "v2.core.event": ("evt_test_65", 42, "event"),
 }
+# Fields that no event has, because they are shown only on request.
+ON_REQUEST = {"price": ("tiers", "currency_options"), "coupon": ("applies_to", "currency_options")}
 NO_REQUEST: Record = {"id": None, "idempotency_key": None}  # of events that time causes, not a request
 _ALPHABET = string.ascii_letters + string.digits
 
@@ -53,10 +60,11 @@ class Account:
         lock: Lock held while anything here is read or written, but never while waiting.
         tables: Records by object name and id, in order of creation. Keys that begin with `_` are never shown.
         usage: Meter events.
-        outcomes: Whether payments succeed or fail, by customer.
+        outcomes: Whether payments succeed, fail or have no method, by customer.
         blocked: Ids of drafts that are not finalised until an endpoint accepts their event.
         reports: Errors found by asynchronous checks and not reported yet; see `metering/error_reports.py`.
         watched: Checks of alerts that are due after the processing lag; see `metering/alerts.py`.
+        forked: Whether this is a fork, in which nothing is paid; see `state/fork.py`.
         on_event: Function called with each new event, snapshot or thin, while the lock is held.
 
     """
@@ -72,6 +80,7 @@ class Account:
         self.blocked: set[str] = set()
         self.reports: dict[tuple[str, int], Record] = {}
         self.watched: dict[tuple[int, str, str], Record] = {}
+        self.forked = False
         self.on_event: Callable[[Record], None] | None = None
         self.origin = NO_REQUEST  # the current request, which events refer to
 
@@ -119,7 +128,7 @@ class Account:
         """Append an event (`billing.meter.created`, …) with a snapshot of the object to the event log."""
         data: Record = {"object": _snapshot(record)}
         if previous is not None:
-            data["previous_attributes"] = copy.deepcopy(previous)
+            data["previous_attributes"] = _snapshot(previous)
         event = self.add(
             {
                 "id": self.new_id("event"),
@@ -149,7 +158,7 @@ class Account:
 def _snapshot(value: Any) -> Any:
     """Return a copy of a record as the API shows it: without internal fields and expandable tiers."""
     if isinstance(value, dict):
-        hidden = {"tiers", "currency_options"} if value.get("object") == "price" else set()
+        hidden = ON_REQUEST.get(str(value.get("object")), ())
         return {key: _snapshot(item) for key, item in value.items() if not key.startswith("_") and key not in hidden}
     if isinstance(value, list):
         return [_snapshot(item) for item in value]

@@ -32,3 +32,12 @@ def following(anchor: int, interval: str, count: int, moment: int) -> int:
     while boundary(anchor, interval, count, steps) <= moment:
         steps += 1
     return boundary(anchor, interval, count, steps)
+
+
+def before(anchor: int, interval: str, count: int, end: int) -> int:
+    """Return the last boundary before *end*, in Unix seconds: where the period that ends there begins."""
+    longest = 86400 * (_DAYS[interval] if interval in _DAYS else 31 * _MONTHS[interval]) * count
+    steps = (end - anchor) // longest - 1
+    while boundary(anchor, interval, count, steps + 1) < end:
+        steps += 1
+    return boundary(anchor, interval, count, steps)

@@ -14,6 +14,7 @@ Concurrency = Literal["endpoint-concurrency", "lock_timeout", "off"]
 End = Literal["exclusive", "inclusive"]
 AfterRetries = Literal["canceled", "unpaid", "past_due"]
 Rounding = Literal["half_up", "half_even"]
+LastDigit = Literal["lines", "totals", "kept"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,8 @@ class Switches:
     summary_end: End
     empty_buckets: bool
     rounding: Rounding
+    last_digit: LastDigit
+    minimum_charge: bool
     after_retries: AfterRetries
 
     def __post_init__(self) -> None:

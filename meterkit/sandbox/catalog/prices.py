@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from meterkit.sandbox.billing import products
+from meterkit.sandbox.catalog import price_amounts, products
 from meterkit.sandbox.protocol.errors import invalid
 from meterkit.sandbox.protocol.lists import page
 from meterkit.sandbox.protocol.params import (
@@ -25,7 +25,6 @@ from meterkit.sandbox.protocol.params import (
     within,
 )
 from meterkit.sandbox.protocol.routes import Call, Route
-from meterkit.sandbox.state.money import text
 
 if TYPE_CHECKING:
     from meterkit.sandbox.state.account import Account, Record
@@ -39,19 +38,30 @@ _TIER: dict[str, Rule] = {
     "unit_amount_decimal": Number(12),
     "up_to": UpTo(required=True),
 }
+_TAX_BEHAVIORS = Choice(("exclusive", "inclusive", "unspecified"))
+_OPTIONS = Table(
+    {
+        "tax_behavior": _TAX_BEHAVIORS,
+        "tiers": Array(Object(_TIER)),
+        "unit_amount": Integer(0),
+        "unit_amount_decimal": Number(12),
+    },
+    nullable=True,
+)
 UPDATE: dict[str, Rule] = {
     "active": Boolean(),
+    "currency_options": _OPTIONS,
     "lookup_key": Text(200, nullable=True),
     "metadata": METADATA,
     "nickname": Text(nullable=True),
-    "tax_behavior": Choice(("exclusive", "inclusive", "unspecified")),
+    "tax_behavior": _TAX_BEHAVIORS,
     "transfer_lookup_key": Boolean(),
 }
 CREATE: dict[str, Rule] = {
     **UPDATE,
     "billing_scheme": Choice(("per_unit", "tiered")),
     "currency": Text(3, required=True),
-    "currency_options": Table({"unit_amount": Integer(0), "unit_amount_decimal": Number(12)}),
+    "currency_options": _OPTIONS,
     "product": Text(),
     "product_data": Object(products.INLINE),
     "recurring": Object(
@@ -87,8 +97,8 @@ def create(account: Account, call: Call) -> Record:
     params = call.params
     scheme = params.get("billing_scheme", "per_unit")
     recurring = _recurring(account, params.get("recurring"))
-    tiers = _tiers(params) if scheme == "tiered" else None
-    amounts = _unit_price(params) if tiers is None else {"unit_amount": None, "unit_amount_decimal": None}
+    tiers = price_amounts.tiers(params) if scheme == "tiered" else None
+    amounts = price_amounts.unit_price(params) if tiers is None else {"unit_amount": None, "unit_amount_decimal": None}
     _claim_lookup_key(account, params)
     record: Record = {
         "id": account.new_id("price"),
@@ -97,7 +107,7 @@ def create(account: Account, call: Call) -> Record:
         "billing_scheme": scheme,
         "created": account.now,
         "currency": params["currency"].lower(),
-        "currency_options": _currency_options(params, amounts),
+        "currency_options": price_amounts.currency_options(params, {**amounts, "tiers": tiers}, scheme),
         "custom_unit_amount": None,
         "livemode": account.switches.livemode,
         "lookup_key": params.get("lookup_key"),
@@ -128,6 +138,8 @@ def update(account: Account, call: Call) -> Record:
     values = {key: value for key, value in call.params.items() if key in record and key in UPDATE}
     if "metadata" in values:
         values["metadata"] = merged(record["metadata"], values["metadata"])
+    if "currency_options" in values:
+        values["currency_options"] = _changed_options(record, values["currency_options"])
     account.change(record, "price.updated", **values)
     return record
 
@@ -146,6 +158,18 @@ def list_all(account: Account, call: Call) -> Record:
         and within(price["created"], params.get("created"))
     ]
     return page(call, records, "price")
+
+
+def _changed_options(price: Record, given: dict[str, Any] | None) -> Record:
+    """Return `currency_options` after an update, which may add, change or (all at once) remove other currencies."""
+    own = {price["currency"]: price["currency_options"][price["currency"]]}
+    if given is None:
+        return own
+    if price["currency"] in given:
+        raise invalid(
+            "The amounts in the price's own currency cannot change.", param=f"currency_options[{price['currency']}]"
+        )
+    return {**price["currency_options"], **price_amounts.options(given, price["billing_scheme"], price["tiers"])}
 
 
 def _product(account: Account, params: dict[str, Any]) -> str:
@@ -180,60 +204,6 @@ def _recurring(account: Account, params: dict[str, Any] | None) -> Record | None
         "trial_period_days": None,
         "usage_type": usage_type,
     }
-
-
-def _amounts(params: dict[str, Any], name: str) -> Record:
-    """Return `unit_amount` and `unit_amount_decimal`, from either; the integer is None for fractions of a cent."""
-    decimal = f"{name}_decimal"
-    if name in params and decimal in params:
-        raise invalid(f"You may only specify one of these parameters: {name}, {decimal}.", param=name)
-    amount = params.get(decimal, params.get(name))
-    if amount is None:
-        return {name: None, decimal: None}
-    if decimal in params and amount != int(amount):
-        return {name: None, decimal: text(amount)}
-    return {name: int(amount), decimal: str(int(amount))}
-
-
-def _currency_options(params: dict[str, Any], own: Record) -> Record | None:
-    """Return the amounts by currency, including the price's own; the others are stored and shown, but never billed."""
-    if "currency_options" not in params:
-        return None
-    others = {currency.lower(): _amounts(each, "unit_amount") for currency, each in params["currency_options"].items()}
-    return {params["currency"].lower(): own, **others}
-
-
-def _unit_price(params: dict[str, Any]) -> Record:
-    for name in ("tiers", "tiers_mode"):
-        if name in params:
-            raise invalid(f"`{name}` needs `billing_scheme=tiered`.", param=name)
-    amounts = _amounts(params, "unit_amount")
-    if amounts["unit_amount_decimal"] is None:
-        raise invalid(
-            "Prices require an `unit_amount` or `unit_amount_decimal` parameter to be set.", param="unit_amount"
-        )
-    return amounts
-
-
-def _tiers(params: dict[str, Any]) -> list[Record]:
-    for name in ("transform_quantity", "unit_amount", "unit_amount_decimal"):
-        if name in params:
-            raise invalid(f"You may not specify `{name}` with `billing_scheme=tiered`.", param=name)
-    for name in ("tiers", "tiers_mode"):
-        if not params.get(name):
-            raise invalid(f"`billing_scheme=tiered` needs `{name}`.", param=name, code="parameter_missing")
-    bounds = [tier["up_to"] for tier in params["tiers"]]
-    if bounds[-1] is not None or None in bounds[:-1]:
-        raise invalid("The last tier, and no other, must have `up_to=inf`.", param="tiers")
-    if bounds[:-1] != sorted(set(bounds[:-1])):
-        raise invalid("The `up_to` of tiers must ascend.", param="tiers")
-    tiers = [
-        {**_amounts(tier, "flat_amount"), **_amounts(tier, "unit_amount"), "up_to": tier["up_to"]}
-        for tier in params["tiers"]
-    ]
-    if any(tier["flat_amount_decimal"] is None and tier["unit_amount_decimal"] is None for tier in tiers):
-        raise invalid("Each tier needs a `unit_amount` or a `flat_amount`.", param="tiers")
-    return tiers
 
 
 def _claim_lookup_key(account: Account, params: dict[str, Any], besides: Record | None = None) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from meterkit.sandbox.protocol.errors import invalid
 from meterkit.sandbox.protocol.lists import page
 from meterkit.sandbox.protocol.params import METADATA, PAGE, Boolean, Integer, Object, Rule, Text, merged
 from meterkit.sandbox.protocol.routes import Call, Route
 from meterkit.sandbox.state.account import fresh_id
+from meterkit.sandbox.state.money import smallest
 
 if TYPE_CHECKING:
     from meterkit.sandbox.state.account import Account, Record
@@ -18,6 +19,7 @@ CREATE: dict[str, Rule] = {
     "currency": Text(3, required=True),
     "customer": Text(required=True),
     "description": Text(500, nullable=True),
+    "discountable": Boolean(),
     "metadata": METADATA,
     "period": Object({"start": Integer(required=True), "end": Integer(required=True)}),
     "subscription": Text(),
@@ -32,26 +34,46 @@ def create(account: Account, call: Call) -> Record:
         subscription = account.get("subscription", params["subscription"], param="subscription")
         if subscription["status"] == "canceled":
             raise invalid("You cannot add an invoice item to a canceled subscription.", param="subscription")
-    period = params.get("period", {"start": account.now, "end": account.now})
-    record: Record = {
+    currency = params["currency"].lower()
+    if params["amount"] % smallest(currency) and account.switches.last_digit != "kept":
+        raise invalid(f"Amounts in `{currency}` must be evenly divisible by {smallest(currency)}.", param="amount")
+    record = pending(
+        account,
+        params["customer"],
+        params["amount"],
+        currency,
+        description=params.get("description"),
+        metadata=merged({}, params.get("metadata")),
+        discountable=params.get("discountable", params["amount"] >= 0),
+        _subscription=params.get("subscription"),
+    )
+    if "period" in params:
+        record["period"] = {"end": params["period"]["end"], "start": params["period"]["start"]}
+    account.announce("invoiceitem.created", account.add(record))
+    return record
+
+
+def pending(account: Account, customer: str, amount: int, currency: str, **fields: Any) -> Record:
+    """Return the record of an item that waits for an invoice, without storing it."""
+    return {
         "id": account.new_id("invoiceitem"),
         "object": "invoiceitem",
-        "amount": params["amount"],
-        "currency": params["currency"].lower(),
-        "customer": params["customer"],
+        "amount": amount,
+        "currency": currency,
+        "customer": customer,
         "customer_account": None,
         "date": account.now,
-        "description": params.get("description"),
-        "discountable": params["amount"] >= 0,
+        "description": None,
+        "discountable": True,
         "discounts": [],
         "frozen_fields": None,
         "invoice": None,
         "invoicing_rules": None,
         "livemode": account.switches.livemode,
-        "metadata": merged({}, params.get("metadata")),
-        "net_amount": params["amount"],
+        "metadata": {},
+        "net_amount": amount,
         "parent": None,
-        "period": {"end": period["end"], "start": period["start"]},
+        "period": {"end": account.now, "start": account.now},
         "pricing": None,
         "proration": False,
         "proration_details": None,
@@ -59,10 +81,10 @@ def create(account: Account, call: Call) -> Record:
         "quantity_decimal": "1",
         "tax_rates": [],
         "test_clock": None,
-        "_subscription": params.get("subscription"),
+        "_subscription": None,
+        "_item": None,
+        **fields,
     }
-    account.announce("invoiceitem.created", account.add(record))
-    return record
 
 
 def retrieve(account: Account, call: Call) -> Record:
@@ -105,29 +127,36 @@ def _line(invoice: Record, item: Record) -> Record:
         "description": item["description"],
         "discount_amounts": [],
         "discountable": item["discountable"],
-        "discounts": [],
+        "discounts": item["discounts"],
         "invoice": invoice["id"],
         "livemode": invoice["livemode"],
         "metadata": item["metadata"],
-        "parent": {
-            "invoice_item_details": {
-                "invoice_item": item["id"],
-                "proration": False,
-                "proration_details": {"credited_items": None},
-                "subscription": item["_subscription"],
-            },
-            "subscription_item_details": None,
-            "type": "invoice_item_details",
-        },
+        "parent": _parent(item),
         "period": item["period"],
         "pretax_credit_amounts": [],
-        "pricing": None,
-        "quantity": 1,
-        "quantity_decimal": "1",
+        "pricing": item["pricing"],
+        "quantity": item["quantity"],
+        "quantity_decimal": item["quantity_decimal"],
         "subscription": item["_subscription"],
         "subtotal": item["amount"],
         "taxes": [],
     }
+
+
+def _parent(item: Record) -> Record:
+    shared = {
+        "invoice_item": item["id"],
+        "proration": item["proration"],
+        "proration_details": {"credited_items": None},
+        "subscription": item["_subscription"],
+    }
+    if item["_item"] is not None:
+        return {
+            "invoice_item_details": None,
+            "subscription_item_details": {**shared, "subscription_item": item["_item"]},
+            "type": "subscription_item_details",
+        }
+    return {"invoice_item_details": shared, "subscription_item_details": None, "type": "invoice_item_details"}
 
 
 ROUTES = [

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from decimal import Decimal
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from meterkit.sandbox.catalog.price_amounts import in_currency
 from meterkit.sandbox.state.account import fresh_id
-from meterkit.sandbox.state.money import rounded, shown, text
+from meterkit.sandbox.state.money import line_amount, shown, text
 
 if TYPE_CHECKING:
     from meterkit.sandbox.state.account import Account, Record
@@ -25,6 +28,10 @@ class Charge:
         start: Unix second at which the period begins.
         end: Unix second at which the period ends, exclusive.
         quantity: Licensed quantity; None for the usage that the meter counted in the period.
+        trial: Whether the period is a trial, which costs nothing.
+        share: Part of the price that a shortened period costs; None for a whole period.
+        used: Usage, if it is known and does not follow the meter any more.
+        previously: What earlier invoices of the same period have billed of it, in minor units.
 
     """
 
@@ -34,6 +41,10 @@ class Charge:
     start: int
     end: int
     quantity: int | None
+    trial: bool = False
+    share: Fraction | None = None
+    used: Decimal | None = None
+    previously: int = 0
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,8 @@ def quantity_of(account: Account, customer: str, charge: Charge, *, lagging: boo
     """Return the quantity of a charge; usage corrected below zero is 0."""
     if charge.quantity is not None:
         return Decimal(charge.quantity)
+    if charge.used is not None:
+        return charge.used
     price = account.tables["price"][charge.price]
     meter = account.tables["billing.meter"][price["recurring"]["meter"]]
     used = account.usage.total(meter, customer, start=charge.start, end=charge.end, lagging=lagging)
@@ -128,23 +141,65 @@ def _every(recurring: dict[str, Any]) -> str:
     return str(interval) if count == 1 else f"every {count} {interval}s"
 
 
+def parts_of(account: Account, customer: str, currency: str, charge: Charge, *, lagging: bool) -> list[Part]:
+    """Return the lines of a charge; *lagging* leaves out usage that is still being processed."""
+    price = in_currency(account.tables["price"][charge.price], currency)
+    product = account.tables["product"][price["product"]]
+    if charge.trial:
+        return [Part(f"Trial period for {product['name']}", Decimal(charge.quantity or 0), Decimal(0), Decimal(0))]
+    if charge.share is not None:
+        return [prorated(account, currency, charge)]
+    found = parts(price, product, quantity_of(account, customer, charge, lagging=lagging))
+    if charge.previously:
+        before = Decimal(-charge.previously)
+        found.append(Part("Amount previously billed", Decimal(1), before, before))
+    return found
+
+
+def prorated(account: Account, currency: str, charge: Charge, *, unused: bool = False) -> Part:
+    """Return the one line of a licence for a part of its period: a charge, or a credit for the unused part."""
+    price = in_currency(account.tables["price"][charge.price], currency)
+    product = account.tables["product"][price["product"]]
+    share, quantity = charge.share or Fraction(1), charge.quantity or 0
+    whole = sum((part.amount for part in parts(price, product, Decimal(quantity))), Decimal(0))
+    amount = whole * share.numerator / share.denominator * (-1 if unused else 1)
+    what = "Unused" if unused else "Remaining"
+    description = f"{what} time on {licence(product, quantity)} after {day(charge.start)}"
+    return Part(description, Decimal(quantity), amount / (quantity or 1), amount)
+
+
+def unit_text(unit: Decimal) -> str:
+    """Return the price of a unit with at most twelve decimals."""
+    return text(round(unit, 12)) if unit.as_tuple().exponent < -12 else text(unit)  # type: ignore[operator]
+
+
+def licence(product: Record, quantity: int) -> str:
+    """Return a licensed product as prorations name it, with its quantity unless that is 1."""
+    name: str = product["name"]
+    return name if quantity == 1 else f"{quantity} \N{MULTIPLICATION SIGN} {name}"
+
+
+def day(moment: int) -> str:
+    """Return a day as prorations name it: `16 Jan 2026`."""
+    return datetime.fromtimestamp(moment, timezone.utc).strftime("%d %b %Y")
+
+
 def line_items(account: Account, invoice: Record, *, lagging: bool) -> list[Record]:
     """Return all lines of an invoice, computed from the current usage."""
-    lines: list[Record] = []
-    for charge in invoice["_charges"]:
-        price = account.tables["price"][charge.price]
-        product = account.tables["product"][price["product"]]
-        quantity = quantity_of(account, invoice["customer"], charge, lagging=lagging)
-        for place, part in enumerate(parts(price, product, quantity)):
-            lines.append(_line(account, invoice, charge, part, place))
-    return lines
+    return [
+        _line(account, invoice, charge, part, place)
+        for charge in invoice["_charges"]
+        for place, part in enumerate(
+            parts_of(account, invoice["customer"], invoice["currency"], charge, lagging=lagging)
+        )
+    ]
 
 
 def _line(account: Account, invoice: Record, charge: Charge, part: Part, place: int) -> Record:
     price = account.tables["price"][charge.price]
-    amount = rounded(part.amount, account.switches.rounding)
+    amount = line_amount(part.amount, invoice["currency"], account.switches)
     # A line keeps its id while its quantity changes.
-    identity = invoice["_line_ids"].setdefault((charge.item, charge.start, place), fresh_id("il_1", 23))
+    identity = invoice["_line_ids"].setdefault((charge.item, charge.price, charge.start, place), fresh_id("il_1", 23))
     return {
         "id": identity,
         "object": "line_item",
@@ -153,7 +208,7 @@ def _line(account: Account, invoice: Record, charge: Charge, part: Part, place: 
         "description": part.description,
         "discount_amounts": [],
         "discountable": True,
-        "discounts": [],
+        "discounts": list(invoice["_item_discounts"].get(charge.item, ())),
         "invoice": invoice["id"],
         "livemode": invoice["livemode"],
         "metadata": {},
@@ -161,7 +216,7 @@ def _line(account: Account, invoice: Record, charge: Charge, part: Part, place: 
             "invoice_item_details": None,
             "subscription_item_details": {
                 "invoice_item": None,
-                "proration": False,
+                "proration": charge.share is not None,
                 "proration_details": {"credited_items": None},
                 "subscription": charge.subscription or None,
                 "subscription_item": charge.item,
@@ -173,7 +228,7 @@ def _line(account: Account, invoice: Record, charge: Charge, part: Part, place: 
         "pricing": {
             "price_details": {"price": price["id"], "product": price["product"]},
             "type": "price_details",
-            "unit_amount_decimal": text(part.unit),
+            "unit_amount_decimal": unit_text(part.unit),
         },
         "quantity": int(part.quantity),
         "quantity_decimal": text(part.quantity),

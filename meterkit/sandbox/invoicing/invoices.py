@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from meterkit.sandbox.billing import invoice_items
-from meterkit.sandbox.billing.invoice_lines import Charge, line_items
-from meterkit.sandbox.billing.payments import collect
+from meterkit.sandbox.invoicing import balances, discounts, invoice_items, pauses, totals
+from meterkit.sandbox.invoicing.invoice_lines import Charge, line_items
+from meterkit.sandbox.invoicing.payments import close, collect
 from meterkit.sandbox.protocol.errors import invalid
 from meterkit.sandbox.protocol.lists import DEFAULT_LIMIT, listing, page
 from meterkit.sandbox.protocol.params import PAGE, Choice, Rule, Span, Text, within
@@ -46,28 +46,27 @@ def draft(
         period_end=period[1],
         _charges=tuple(charges),
         _line_ids={},
+        _item_discounts={
+            item["id"]: discounts.active(account, item["discounts"]) for item in subscription["items"]["data"]
+        },
     )
+    record["discounts"] = discounts.active(account, subscription["discounts"])
+    own = account.tables["customer"][subscription["customer"]]["discount"]
+    if own is not None and not record["discounts"]:
+        record["discounts"] = discounts.active(account, [own["id"]])
+    pauses.mark(record, subscription)
     refresh(account, record)
     return record
 
 
-def refresh(account: Account, invoice: Record, *, lagging: bool = True) -> None:
-    """Recompute the lines and totals of a draft."""
+def refresh(account: Account, invoice: Record, *, lagging: bool = True, with_credit: bool = False) -> None:
+    """Recompute the lines and totals of a draft; *with_credit* lets credit grants pay for them."""
     lines = [*line_items(account, invoice, lagging=lagging), *invoice_items.lines(account, invoice)]
-    total = sum(line["amount"] for line in lines)
     invoice["_lines"] = lines
     url = f"/v1/invoices/{invoice['id']}/lines"
     invoice["lines"] = listing(url, lines[:DEFAULT_LIMIT], has_more=len(lines) > DEFAULT_LIMIT)
     invoice["lines"]["total_count"] = len(lines)
-    for name in (
-        "subtotal",
-        "subtotal_excluding_tax",
-        "total",
-        "total_excluding_tax",
-        "amount_due",
-        "amount_remaining",
-    ):
-        invoice[name] = total
+    totals.compute(account, invoice, lines, with_credit=with_credit)
 
 
 def is_empty(invoice: Record) -> bool:
@@ -95,12 +94,14 @@ def update_from_usage(account: Account, invoice: Record) -> None:
 
 def finalize(account: Account, invoice: Record) -> None:
     """Finalise a draft with all usage received so far, and collect it."""
-    refresh(account, invoice, lagging=False)
+    refresh(account, invoice, lagging=False, with_credit=True)
     if invoice.get("_hidden"):
         if is_empty(invoice):
             del account.tables["invoice"][invoice["id"]]
             return
         _publish(account, invoice)
+    balances.finalize(account, invoice)
+    discounts.spend(account, invoice)
     customer = account.tables["customer"][invoice["customer"]]
     invoice["number"] = f"{customer['invoice_prefix']}-{customer['next_invoice_sequence']:04d}"
     customer["next_invoice_sequence"] += 1
@@ -111,7 +112,9 @@ def finalize(account: Account, invoice: Record) -> None:
         invoice["due_date"] = account.now + invoice["_days_until_due"] * 86400
     invoice["hosted_invoice_url"] = f"https://invoice.stripe.example/i/{invoice['id']}"
     account.announce("invoice.finalized", invoice)
-    if invoice["collection_method"] == "charge_automatically" or invoice["total"] == 0:
+    if invoice["_pause"] in ("void", "mark_uncollectible") and invoice["amount_due"] > 0:
+        close(account, invoice, invoice["_pause"])
+    elif invoice["collection_method"] == "charge_automatically" or invoice["amount_due"] == 0:
         collect(account, invoice)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from meterkit.sandbox.invoicing import balances, credit_balance
 from meterkit.sandbox.protocol.errors import ApiError, invalid
 from meterkit.sandbox.protocol.params import Boolean
 from meterkit.sandbox.protocol.routes import Call, Route
@@ -17,12 +18,19 @@ RETRIES = (3 * DAY, 5 * DAY, 7 * DAY)
 """Seconds between a failed payment and the next attempt. Stands in for Smart Retries, which take up to two weeks."""
 
 BEHIND = ("past_due", "unpaid")
+_VOID = ("void", "voided_at", "invoice.voided")
+_UNCOLLECTIBLE = ("uncollectible", "marked_uncollectible_at", "invoice.marked_uncollectible")
+
+
+def has_method(account: Account, subscription: Record) -> bool:
+    """Return whether a subscription can be charged; a customer has a payment method unless a test says otherwise."""
+    return account.outcomes.get(subscription["customer"]) != "missing"
 
 
 def collect(account: Account, invoice: Record) -> None:
     """Try to charge an open invoice, once."""
-    if invoice["total"] <= 0 or account.outcomes.get(invoice["customer"], "succeeds") == "succeeds":
-        settle(account, invoice, attempts=invoice["attempt_count"] + (invoice["total"] > 0))
+    if invoice["amount_due"] <= 0 or account.outcomes.get(invoice["customer"], "succeed") == "succeed":
+        settle(account, invoice, attempts=invoice["attempt_count"] + (invoice["amount_due"] > 0))
         return
     attempt = invoice["attempt_count"]
     retries = attempt < len(RETRIES)
@@ -47,8 +55,8 @@ def settle(account: Account, invoice: Record, *, attempts: int, out_of_band: boo
     """Mark an invoice as paid; its subscription becomes active unless another invoice is overdue."""
     invoice.update(
         status="paid",
-        amount_paid=0 if out_of_band else invoice["total"],
-        amount_paid_off_stripe=invoice["total"] if out_of_band else None,
+        amount_paid=0 if out_of_band else invoice["amount_due"],
+        amount_paid_off_stripe=invoice["amount_due"] if out_of_band else None,
         amount_remaining=0,
         attempted=True,
         attempt_count=attempts,
@@ -75,27 +83,31 @@ def pay(account: Account, call: Call) -> Record:
 
 def void(account: Account, call: Call) -> Record:
     """Void an invoice: it was a mistake."""
-    return _close(account, call, "void", "voided_at", "invoice.voided")
+    return close(account, _open(account, call), "void")
 
 
 def write_off(account: Account, call: Call) -> Record:
     """Mark an invoice as uncollectible: it will not be paid."""
-    return _close(account, call, "uncollectible", "marked_uncollectible_at", "invoice.marked_uncollectible")
+    return close(account, _open(account, call), "mark_uncollectible")
+
+
+def close(account: Account, invoice: Record, behavior: str) -> Record:
+    """Close an open invoice without payment: `void`, or anything else to write it off."""
+    status, moment, event = _VOID if behavior == "void" else _UNCOLLECTIBLE
+    invoice.update(status=status, next_payment_attempt=None, auto_advance=False)
+    invoice["status_transitions"][moment] = account.now
+    if behavior == "void":
+        balances.take_back(account, invoice)
+        credit_balance.take_back(account, invoice)
+    account.announce(event, invoice)
+    _catch_up(account, invoice)
+    return invoice
 
 
 def _open(account: Account, call: Call) -> Record:
     invoice = account.get("invoice", call.id)
     if invoice["status"] not in ("open", "uncollectible"):
         raise invalid(f"Invoice is {invoice['status']}: only open invoices can be paid or closed.")
-    return invoice
-
-
-def _close(account: Account, call: Call, status: str, moment: str, event: str) -> Record:
-    invoice = _open(account, call)
-    invoice.update(status=status, next_payment_attempt=None, auto_advance=False)
-    invoice["status_transitions"][moment] = account.now
-    account.announce(event, invoice)
-    _catch_up(account, invoice)
     return invoice
 
 
