@@ -148,7 +148,8 @@ class MeterKit:
         self.prices = checked_prices(prices, self.meters)
         self.plans = checked_plans(plans, default_plan, meters=self.meters, prices=self.prices)
         self.default_plan = None if default_plan is None else self.plans[default_plan]
-        check_identify(identify, governance=governance, customer_page=customer_page)
+        has_limits = any(plan.limits for plan in self.plans.values())
+        check_identify(identify, governance=governance, limits=has_limits, customer_page=customer_page)
         self.webhook = checked_webhook(webhook)
         self.clock = checked_clock(clock)
         self._settings = settings_of(
@@ -191,6 +192,7 @@ class MeterKit:
             problems=self._problems,
             clock=clock,
         )
+        self._company_plans = assembly.company_plans()
         self.governor = assembly.governor()
         self.notify = assembly.notify(notify)
         self.page = assembly.customer_page(customer_page, webhook=self.webhook)
@@ -279,6 +281,36 @@ class MeterKit:
                 reason="company_is_customer",
             )
         checked_customer(customer, company)
+
+    def can(self, company: str, feature: str) -> bool:
+        """
+        Return whether the plan of *company* has *feature*; for views. Never waits for Stripe.
+
+        Follows what webhooks or `sync()` have told, with each flush. The first call in a process reads the ledger, the
+        others memory. If the ledger cannot be read, the answer is True.
+
+        Args:
+            company: Company id, as ``identify=`` returns it.
+            feature: Name of the feature, as in ``Plan(features=...)``.
+
+        Raises:
+            UsageError: No plan has such a feature.
+        """
+        if self._company_plans is None:
+            raise UsageError("this kit has no plans=, so it has no features; add a Plan", reason="feature_unknown")
+        return self._company_plans.can(company, feature)
+
+    def plan_of(self, company: str) -> Plan | None:
+        """
+        Return the plan of *company*: that of its newest running subscription to one, or the default plan, or None.
+
+        Args:
+            company: Company id, as ``identify=`` returns it.
+
+        Raises:
+            LedgerError: It is the first call in this process, and the ledger cannot be read.
+        """
+        return None if self._company_plans is None else self._company_plans.looked_up(company)
 
     def refresh(self, company: str) -> None:
         """

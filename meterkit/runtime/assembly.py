@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from meterkit.core.problems import Problems
 from meterkit.metering.meter import Meter
@@ -16,6 +16,7 @@ from meterkit.webhooks.config import Webhook
 
 if TYPE_CHECKING:  # imported by the kits that have such a part
     from meterkit.adapters.customer_page import CustomerPage
+    from meterkit.governance.company_plans import CompanyPlans
     from meterkit.governance.governor import Governor
     from meterkit.governance.limits import LimitCache
     from meterkit.governance.policy import Governance
@@ -58,27 +59,39 @@ class Assembly:
         self._plans = plans
         self._prices = tuple(prices) if default_plan is None else default_plan.prices_in()
         self._governance = governance
+        self._default_plan = default_plan
         self._problems = problems
         self._clock = clock
         self._limits: tuple[LimitCache, ...] = ()
 
     def governor(self) -> Governor | None:
         """
-        Build the governor; None without ``governance=``. Call this first: other parts share its limit caches.
+        Build the governor; None without ``governance=`` and limits of plans. Call this first: others share its caches.
 
         Raises:
             ConfigurationError: ``governance=`` is not valid for this kit.
         """
-        if self._governance is None:
+        plans = self.company_plans()
+        if self._governance is None and plans is None:
             return None
         from meterkit.governance.governor import Governor
         from meterkit.governance.limits import LimitCache
         from meterkit.governance.policy import check_governance
 
-        check_governance(self._governance, self._meters)
-        self._limits = tuple(
-            LimitCache(quota, clock=self._clock, problems=self._problems) for quota in self._governance.quotas
-        )
+        about: Any = {"clock": self._clock, "problems": self._problems}
+        if self._governance is not None:
+            check_governance(self._governance, self._meters)
+            self._limits = tuple(LimitCache(quota, **about) for quota in self._governance.quotas)
+        if plans is not None:
+            from meterkit.governance.plan_limits import with_plans
+
+            combined = with_plans(self._governance, self._plans.values(), plans, **about)
+            if combined is None:
+                return None
+            self._governance, limits = combined
+            self._limits = tuple(limits)
+            check_governance(self._governance, self._meters)
+        assert self._governance is not None
         self._supervisor.governor = Governor(
             self._governance,
             meters=self._meters,
@@ -90,6 +103,20 @@ class Assembly:
             clock=self._clock,
         )
         return self._supervisor.governor
+
+    def company_plans(self) -> CompanyPlans | None:
+        """Build what knows each company's plan, once; None for a kit without plans."""
+        if self._plans and self._supervisor.plans is None:
+            from meterkit.governance.company_plans import CompanyPlans
+
+            self._supervisor.plans = CompanyPlans(
+                self._plans,
+                self._default_plan,
+                begin=lambda: self._supervisor.runtime(counting=True).database(),
+                problems=self._problems,
+                clock=self._clock,
+            )
+        return self._supervisor.plans
 
     def notify(self, rules: Iterable[Notify]) -> tuple[Notify, ...]:
         """
@@ -137,6 +164,7 @@ class Assembly:
             prices=self._prices,
             meters={name: meter for name, meter in self._meters.items() if meter.billable},
             limits=self._limits,
+            plans=self.company_plans(),
             clock=self._clock,
         )
 

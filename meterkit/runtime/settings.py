@@ -208,10 +208,11 @@ def checked_prices(prices: Any, meters: dict[str, Meter]) -> tuple[Price, ...]:
     return tuple(found)
 
 
-def check_identify(identify: Any, *, governance: Any = None, customer_page: Any = None) -> None:
+def check_identify(identify: Any, *, governance: Any = None, limits: bool = False, customer_page: Any = None) -> None:
     """Check that *identify* can be called when the response is complete; or is None, if nothing needs it earlier."""
     if identify is None:
-        early = "governance=" if governance is not None else "customer_page=" if customer_page is not None else ""
+        needs = {"governance=": governance is not None, "Plan(limits=...)": limits, "customer_page=": customer_page}
+        early = next((name for name, given in needs.items() if given not in (None, False)), "")
         if early:
             raise ConfigurationError(
                 f"{early} needs identify=, a function that returns the company before the app runs, such as "
