@@ -221,3 +221,42 @@ def test_a_refusal_of_stripe_is_not_told_to_be_repeated(kit_of, stripe):
         kit.subscribe("acme", plan="basic", email="a" * 600 + "@acme.example")
 
     assert "run it again" not in str(caught.value)
+
+
+def test_what_is_missing_is_added_to_a_subscription_that_runs(kit_of, subscriptions, api, writes):
+    """Checkout has made it, with a base fee; twice, it changes nothing."""
+    kit = kit_of(plans=[BASIC])
+    customer = api.customers.create({"metadata": {"company": "acme"}}).id
+    base = api.prices.create(
+        {"currency": "usd", "unit_amount": 100, "recurring": {"interval": "month"}, "product_data": {"name": "Base"}}
+    )
+    there = api.subscriptions.create({"customer": customer, "items": [{"price": base.id}]}).id
+    kit.link("acme", customer)
+    added = kit.subscribe("acme", plan="basic")
+    before = writes()
+    again = kit.subscribe("acme", plan="basic")
+
+    assert (there, False, BASIC.lookup_keys()) == (added.subscription, added.is_new, added.added)
+    assert (there, False, ()) == (again.subscription, again.is_new, again.added)
+    assert [["None", *BASIC.lookup_keys()]] == subscriptions()
+    assert before == writes()
+
+
+def test_a_price_that_the_kit_has_got_since(kit_of, subscriptions):
+    """It joins the others on the subscription."""
+    first = kit_of(CHEAP).subscribe("acme")
+    second = kit_of(CHEAP, Price.per_unit(EGRESS, "0.10")).subscribe("acme")
+
+    assert (first.subscription, ("meterkit:egress:usd:month",)) == (second.subscription, second.added)
+    assert [[KEY, "meterkit:egress:usd:month"]] == subscriptions()
+
+
+def test_a_trial(kit_of, api):
+    """Once: who comes back has had it."""
+    kit = kit_of(plans=[PRO])
+    first = api.subscriptions.retrieve(kit.subscribe("acme", plan="pro").subscription)
+    api.subscriptions.cancel(first.id)
+    second = api.subscriptions.retrieve(kit.subscribe("acme", plan="pro").subscription)
+
+    assert ("trialing", 14 * 24 * 3600) == (first.status, first.trial_end - first.trial_start)
+    assert ("active", None) == (second.status, second.trial_end)
