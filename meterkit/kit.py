@@ -50,6 +50,7 @@ if TYPE_CHECKING:  # imported by the kits and the calls that need them
     from meterkit.outbox.outbox import Summary
     from meterkit.pricing.preview import Preview
     from meterkit.pricing.simulation import SimulatedBill
+    from meterkit.provisioning.move import Move
     from meterkit.provisioning.steps import ProvisioningPlan, Step
     from meterkit.provisioning.subscription import SubscriptionResult
     from meterkit.reporting.explanation import Explanation
@@ -710,6 +711,61 @@ class MeterKit:
         company = checked_id(company, "company")
         offer = offer_of(self.prices, self.plans, plan=plan, keys=prices, currency=currency)
         return self.process().commands().subscribe(company, offer, about=about, days_until_due=days_until_due)
+
+    def move(
+        self,
+        *,
+        to: str,
+        plan: str | None = None,
+        price: str | None = None,
+        company: str | None = None,
+        dry_run: bool = False,
+        on_plan: Callable[[list[Move]], object] | None = None,
+        on_move: Callable[[Move], object] | None = None,
+    ) -> list[Move]:
+        """
+        Move subscriptions to another plan or price, or to the present version of a plan. Can be repeated.
+
+        First reports the open hour: in flexible billing mode, Stripe bills what was used before at the old price. One
+        request moves one subscription; a run that was broken off is continued by the next.
+
+        Args:
+            to: Name of the plan to move to, which may be the same; with *price*, lookup key or id of the new price.
+            plan: Name of the plan to move from, in any version.
+            price: Lookup key or id of the price to move from; the same as *to* for what that has replaced.
+            company: Only the subscriptions that pay for this company.
+            dry_run: Only plan; change nothing.
+            on_plan: Called with what will be done, before it is.
+            on_move: Called after each subscription that was moved.
+
+        Returns:
+            What became of each subscription, with what the last full month cost and would have cost.
+
+        Raises:
+            UsageError: The choice is wrong, or there is no such plan or price.
+            StripeFailedError: Stripe failed or refused; what was moved stays, and another run continues.
+            ConfigurationError: There is no Stripe key, or a price of the plan does not exist in Stripe yet.
+            LedgerError: The ledger failed.
+        """
+        from meterkit.provisioning.offer import plan_named
+
+        if (plan is None) is (price is None):
+            raise UsageError("choose what to move from: a plan or a price (plan= or price=)", reason="move_wrong")
+        new = to if plan is None else plan_named(to, self.plans)
+        self.flush()
+        return (
+            self.process()
+            .commands()
+            .move(
+                old=str(price if plan is None else plan),
+                new=new,
+                meters=self.meters,
+                company=company,
+                dry_run=dry_run,
+                on_plan=on_plan,
+                on_move=on_move,
+            )
+        )
 
     def backfill(
         self,

@@ -159,6 +159,13 @@ class Accounts:
         with self._database.snapshot() as connection:
             return payer_of(connection, company)
 
+    def companies_of(self, customer: str) -> set[str]:
+        """Return the companies that a Stripe customer pays for."""
+        accounts = schema.accounts
+        with self._database.snapshot() as connection:
+            linked = connection.scalars(sa.select(accounts.c.company).filter_by(customer=customer))
+            return set(linked) | companies_of(connection, customer, None)
+
     def linked_companies(self, *, limit: int) -> list[str]:
         """Return at most *limit* linked companies."""
         with self._database.snapshot() as connection:

@@ -47,6 +47,16 @@ def add_parsers(commands: Commands) -> None:
     )
     add_json(command)
 
+    command = add_command(commands, "move", move, "move subscriptions to another plan or price")
+    add_kit(command)
+    source = command.add_mutually_exclusive_group(required=True)
+    source.add_argument("--plan", metavar="PLAN", help="move from this plan, in any version")
+    source.add_argument("--price", metavar="KEY", help="move from this price, by its lookup key or id")
+    command.add_argument("--to", required=True, metavar="NEW", help="name of the new plan, or key or id of the price")
+    command.add_argument("--company", metavar="COMPANY", help="only the subscriptions that pay for this company")
+    command.add_argument("--dry-run", action="store_true", help="only show what would be moved")
+    add_json(command)
+
 
 def provision(arguments: argparse.Namespace) -> bool:
     """Make Stripe's meters, products and prices match the code."""
@@ -104,3 +114,24 @@ def subscribe(arguments: argparse.Namespace) -> bool:
             how = f"has a subscription, to which {', '.join(found.added)} was added"
         say(f"{arguments.company} {how}: customer {found.customer}, subscription {found.subscription}.")
     return True
+
+
+def move(arguments: argparse.Namespace) -> bool:
+    """Move subscriptions to another plan or price."""
+    tables = tables_for(arguments, "meterkit.cli.tables.provisioning")
+    kit = load_kit(arguments.kit)
+    with closing(kit):
+        moves = kit.move(
+            plan=arguments.plan,
+            price=arguments.price,
+            to=arguments.to,
+            company=arguments.company,
+            dry_run=arguments.dry_run,
+            on_plan=None if tables is None else tables.show_moves,
+            on_move=None if tables is None else tables.show_moved,
+        )
+    if tables is None:
+        print_json([{name: value for name, value in asdict(each).items() if name != "items"} for each in moves])
+    elif not arguments.dry_run:
+        tables.show_left(moves)
+    return not any(each.state == "left" for each in moves)
