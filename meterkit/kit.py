@@ -169,6 +169,7 @@ class MeterKit:
             metadata_key=metadata_key,
             find_customer=find_customer,
             customer_ids=customer_ids,
+            meters=self.meters.values(),
         )
         self._problems = Problems()
         windows = Windows()

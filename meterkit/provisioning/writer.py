@@ -13,7 +13,7 @@ from typing import Any
 
 import stripe
 
-from meterkit.metering.meter import Meter
+from meterkit.metering.meter import CUSTOMER_KEY, VALUE_KEY, Meter
 from meterkit.pricing.plan import Fee
 from meterkit.pricing.price import Price
 from meterkit.pricing.stripe_price import costs_the_same, minor, params_of
@@ -52,6 +52,9 @@ class CatalogWriter:
             "event_name": meter.event_name,
             "default_aggregation": {"formula": "sum"},
         }
+        if (meter.customer_key, meter.value_key) != (CUSTOMER_KEY, VALUE_KEY):
+            params["customer_mapping"] = {"type": "by_id", "event_payload_key": meter.customer_key}
+            params["value_settings"] = {"event_payload_key": meter.value_key}
         create = self._v1.billing.meters.create
         made = create_once("meter", create, params, look=lambda _: self._meter(meter.event_name))
         self.meters[meter.event_name] = made.id

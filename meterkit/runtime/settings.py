@@ -11,7 +11,7 @@ import inspect
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from meterkit.core import live_key
 from meterkit.errors import ConfigurationError
-from meterkit.metering.meter import Meter
+from meterkit.metering.meter import CUSTOMER_KEY, VALUE_KEY, Meter
 from meterkit.pricing.price import Price
 from meterkit.webhooks.config import Webhook
 
@@ -55,6 +55,8 @@ class Settings:
         metadata_key: Key under which a Stripe customer's metadata contain the company id.
         find_customer: Function that returns the Stripe customer of an unlinked company, or None.
         customer_ids: Whether a company id that is a Stripe customer id pays for itself.
+        payload_keys: Keys of the customer and of the quantity in meter events, by event name, where they are not
+            Stripe's own.
     """
 
     data_dir: Path
@@ -72,6 +74,7 @@ class Settings:
     metadata_key: str
     find_customer: FindCustomer | None
     customer_ids: bool
+    payload_keys: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def has_default_ledger(self) -> bool:
@@ -121,6 +124,7 @@ def settings_of(
     metadata_key: Any,
     find_customer: Any,
     customer_ids: Any,
+    meters: Iterable[Meter],
 ) -> Settings:
     """
     Return the checked settings. Defaults come from the environment, where an empty variable counts as unset.
@@ -146,6 +150,11 @@ def settings_of(
         metadata_key=checked_metadata_key(metadata_key),
         find_customer=checked_finder(find_customer),
         customer_ids=checked_switch(customer_ids, "customer_ids"),
+        payload_keys={
+            meter.event_name: (meter.customer_key, meter.value_key)
+            for meter in meters
+            if meter.billable and (meter.customer_key, meter.value_key) != (CUSTOMER_KEY, VALUE_KEY)
+        },
     )
 
 

@@ -237,6 +237,7 @@ class StripeJobs:
             base=settings.stripe_base,
             stop=stop,
             via=settings.report_via,
+            keys=settings.payload_keys,
             late=settings.late,
             keep_days=settings.keep_days,
             find_payers=self._find_payers,
