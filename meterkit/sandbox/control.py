@@ -49,6 +49,9 @@ class Controlled(Protocol):
     def payments(self, customer: str, outcome: Any) -> None:
         """See `meterkit.sandbox.Sandbox.payments`."""
 
+    def discount(self, customer: str, coupon: str) -> None:
+        """See `meterkit.sandbox.Sandbox.discount`."""
+
 
 class Control:
     """Serves `/_sandbox/…`. No key is needed; requests that are not addressed to the loopback are refused."""
@@ -66,6 +69,7 @@ class Control:
             ("POST", "deliver"): self._deliver,
             ("GET", "deliveries"): self._deliveries,
             ("POST", "payments"): self._payments,
+            ("POST", "discounts"): self._discount,
         }
 
     def respond(self, request: Request) -> Reply:
@@ -128,6 +132,10 @@ class Control:
 
     def _payments(self, body: dict[str, Any]) -> Any:
         self._sandbox.payments(body["customer"], body["outcome"])
+        return {"planned": body}
+
+    def _discount(self, body: dict[str, Any]) -> Any:
+        self._sandbox.discount(body["customer"], body["coupon"])
         return {"planned": body}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from meterkit.sandbox.billing import thresholds, trials
-from meterkit.sandbox.billing.cycles import next_end, roll
+from meterkit.sandbox.billing.cycles import is_plain, next_end, roll
 from meterkit.sandbox.invoicing import credit_balance, pauses
 from meterkit.sandbox.invoicing.invoices import finalize, update_from_usage
 from meterkit.sandbox.invoicing.payments import collect, fall_due
@@ -57,8 +57,11 @@ def _steps(account: Account) -> Iterator[Step]:
     for invoice in account.tables["invoice"].values():
         yield from _invoice_steps(account, invoice)
     for subscription in account.tables["subscription"].values():
-        if subscription["status"] not in ("canceled", "paused"):
-            yield from _subscription_steps(account, subscription)
+        if subscription["status"] in ("canceled", "paused"):
+            continue
+        yield next_end(subscription), 1, roll, subscription
+        if not is_plain(subscription):
+            yield from _special_steps(account, subscription)
     yield from ((moment, 1, credit_balance.expire, grant) for moment, grant in credit_balance.expirations(account))
     yield from ((moment, 2, error_reports.report, window) for moment, window in error_reports.ends(account))
     yield from ((moment, 3, alerts.evaluate, check) for moment, check in alerts.pending(account))
@@ -74,13 +77,12 @@ def _invoice_steps(account: Account, invoice: Record) -> Iterator[Step]:
         yield invoice["due_date"], 0, fall_due, invoice
 
 
-def _subscription_steps(account: Account, subscription: Record) -> Iterator[Step]:
+def _special_steps(account: Account, subscription: Record) -> Iterator[Step]:
     notice = trials.notice_due(subscription)
     if notice is not None:
         yield notice, 0, trials.notify, subscription
     if thresholds.is_reached(account, subscription):
         yield account.now, 0, thresholds.invoice, subscription
-    yield next_end(subscription), 1, roll, subscription
     resumes = pauses.end_of(subscription)
     if resumes is not None:
         yield resumes, 2, pauses.resume, subscription

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 import stripe
+from guard import GUARD
 from sandbox_shop import APRIL, DAY, HOUR, START, day, refused
 
 
@@ -163,6 +165,10 @@ def test_a_customers_discount_applies_where_the_subscription_has_none(shop, sand
     assert (totals(shop, customer), totals(shop, other)) == ([500], [900])
     shop.v1.customers.delete_discount(customer.id)
     assert shop.v1.customers.retrieve(customer.id).discount is None
+    posted = httpx.post(
+        f"{sandbox.url}/_sandbox/discounts", json={"customer": customer.id, "coupon": tenth.id}, timeout=GUARD
+    )
+    assert (posted.status_code, shop.v1.customers.retrieve(customer.id).discount.source.coupon) == (200, tenth.id)
     with pytest.raises(ValueError, match="No such coupon"):
         sandbox.discount(customer.id, "none")
 

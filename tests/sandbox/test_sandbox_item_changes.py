@@ -198,6 +198,29 @@ def test_changes_of_items_are_checked_before_any(shop, two):
     assert [each.id for each in shop.v1.subscriptions.retrieve(subscription.id).items.data] == [item]
 
 
+def test_a_request_that_is_refused_changes_nothing(shop, two):
+    """Not the discount that it redeems before the item that it gets wrong."""
+    customer = shop.customer()
+    subscription = shop.subscribe(customer, two[0])
+    coupon = shop.v1.coupons.create({"percent_off": 50, "duration": "forever"})
+    good, bad = {"coupon": coupon.id}, {"coupon": "none"}
+    params = {"discounts": [good], "description": "x"}
+
+    refused(shop.v1.subscriptions.update, subscription.id, {**params, "items": [{"id": "si_none"}]})
+    refused(shop.v1.subscriptions.update, subscription.id, {**params, "trial_end": START})
+    refused(shop.subscribe, customer, two[1], discounts=[good, bad])
+    refused(
+        shop.v1.subscription_items.create,
+        {"subscription": subscription.id, "price": two[1].id, "discounts": [good, bad]},
+    )
+
+    after = shop.v1.subscriptions.retrieve(subscription.id)
+    assert (after.discounts, after.description, len(after.items.data)) == ([], None, 1)
+    assert [each.id for each in shop.v1.subscriptions.list().data] == [subscription.id]
+    assert shop.v1.coupons.retrieve(coupon.id).times_redeemed == 0
+    assert shop.events("customer.subscription.updated", "customer.discount.created") == []
+
+
 def test_another_interval_begins_a_new_period(shop, sandbox):
     """The rest of the month is credited, the year is paid at once."""
     customer = shop.customer()
@@ -284,6 +307,10 @@ def test_a_short_first_period_is_prorated(shop, sandbox):
     assert subscription.items.data[0].current_period_end == day(3, 15)
     assert totals(shop, customer) == [1400, 2800]
     assert lines(shop.invoices(customer)[1]) == [("Remaining time on Gold after 01 Mar 2026", 1, 1400)]
+    free = shop.customer()
+    shop.subscribe(free, fee(shop, 2800), billing_cycle_anchor=day(3, 20), proration_behavior="none")
+    sandbox.advance(to=day(3, 20) + HOUR)
+    assert totals(shop, free) == [2800]
 
 
 def test_items_of_a_trial_are_not_prorated(shop, sandbox, two):

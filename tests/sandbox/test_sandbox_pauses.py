@@ -60,6 +60,20 @@ def test_invoices_of_a_pause_stay_drafts(shop, sandbox, customer, subscription):
     assert shop.v1.invoices.finalize_invoice(invoice.id).status == "paid"
 
 
+def test_a_draft_goes_on_when_told(shop, sandbox, customer, subscription):
+    """`auto_advance` finalises it after the grace period."""
+    pause(shop, subscription, "keep_as_draft")
+    shop.send(customer, 5)
+    sandbox.advance(to=APRIL + DAY)
+    (draft,) = shop.invoices(customer)
+
+    changed = shop.v1.invoices.update(draft.id, {"auto_advance": True, "metadata": {"a": "b"}})
+    sandbox.advance(seconds=HOUR)
+
+    assert (changed.automatically_finalizes_at, changed.metadata.to_dict()) == (APRIL + DAY + HOUR, {"a": "b"})
+    assert shop.v1.invoices.retrieve(draft.id).status == "paid"
+
+
 def test_a_pause_ends_by_itself(shop, sandbox, customer, subscription):
     """The invoices that follow are paid; that of the pause stays void."""
     pause(shop, subscription, "void", resumes_at=APRIL + DAY)

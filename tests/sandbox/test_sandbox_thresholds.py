@@ -88,6 +88,19 @@ def test_a_number_of_units_is_a_threshold_too(shop, sandbox, calls):
     assert set(reason.line_item_ids) == {line.id for line in shop.invoices(customer)[0].lines.data}
 
 
+def test_free_units_reach_a_threshold_of_units_once(shop, sandbox):
+    """An invoice of 0, and no other before as many were used again."""
+    customer = shop.customer()
+    free = tiered(shop, shop.meter(), [{"up_to": 100, "unit_amount": 0}, {"up_to": "inf", "unit_amount": 100}])
+    shop.v1.subscriptions.create(
+        {"customer": customer.id, "items": [{"price": free.id, "billing_thresholds": {"usage_gte": 10}}]}
+    )
+    shop.send(customer, 10)
+    sandbox.advance(seconds=2 * HOUR)
+
+    assert found(shop, customer) == [("subscription_threshold", "paid", 0)]
+
+
 def test_a_threshold_may_begin_a_new_period(shop, sandbox, calls):
     """`reset_billing_cycle_anchor`: nothing was billed before in the new one."""
     customer = shop.customer()
@@ -96,14 +109,16 @@ def test_a_threshold_may_begin_a_new_period(shop, sandbox, calls):
     )
     sandbox.advance(seconds=DAY)
     shop.send(customer, 60, timestamp=START + DAY - 1)
+    shop.send(customer, 55, timestamp=START + DAY)
     shop.invoices(customer)
     after = shop.v1.subscriptions.retrieve(subscription.id)
+    sandbox.advance(seconds=HOUR)
     shop.send(customer, 10)
-    sandbox.advance(to=day(4, 2) + HOUR)
+    sandbox.advance(to=day(5, 3))
 
     assert after.billing_cycle_anchor == START + DAY
     assert after.items.data[0].current_period_end == day(4, 2)
-    assert [total for _, _, total in found(shop, customer)] == [6000, 1000]
+    assert [total for _, _, total in found(shop, customer)] == [6000, 5500, 1000]
 
 
 def test_a_price_is_changed_after_a_threshold_invoice(shop, sandbox, calls):

@@ -122,6 +122,8 @@ def test_a_trial_is_prolonged(shop, sandbox, fee):
     sandbox.advance(to=APRIL)
 
     assert (longer.trial_end, longer.billing_cycle_anchor) == (APRIL, APRIL)
+    event = shop.v1.events.list({"type": "customer.subscription.updated"}).data[-1]
+    assert event.data.previous_attributes["trial_end"] == START + 7 * DAY
     assert [each.total for each in shop.invoices(customer)] == [1000, 0, 0]
 
 

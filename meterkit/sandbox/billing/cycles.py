@@ -19,10 +19,21 @@ if TYPE_CHECKING:
 
 def next_end(subscription: Record) -> int:
     """Return the Unix second at which the next period of an item, or the subscription itself, ends."""
-    ends: list[int] = [item["current_period_end"] for item in items_of(subscription)]
-    if subscription["cancel_at"] is not None:
-        ends.append(subscription["cancel_at"])
-    return min(ends)
+    end = subscription["cancel_at"]
+    for item in subscription["items"]["data"]:  # a loop, because this runs for each subscription at each request
+        if end is None or item["current_period_end"] < end:
+            end = item["current_period_end"]
+    return int(end)
+
+
+def is_plain(subscription: Record) -> bool:
+    """Return whether nothing but the end of a period can become due: no trial, pause or threshold."""
+    if subscription["pause_collection"] or subscription["billing_thresholds"] or subscription["status"] == "trialing":
+        return False
+    for item in subscription["items"]["data"]:  # noqa: SIM110 - any() takes twice as long
+        if item["billing_thresholds"]:
+            return False
+    return True
 
 
 def roll(account: Account, subscription: Record) -> Record | None:

@@ -53,6 +53,11 @@ def create(account: Account, call: Call) -> Record:
         forked.tables["invoiceitem"] = {}
     if "subscription_details" in params:
         details = dict(params["subscription_details"])
+        if "timestamp" in details.get("billing_cycle_anchor", {}).values():
+            raise invalid(
+                "`billing_cycle_anchor[type]=timestamp` is for subscriptions that do not exist yet.",
+                param="subscription_details[billing_cycle_anchor][type]",
+            )
         if details.pop("cancel_now", False):
             cancellation.end_now(forked, subscription, invoice_now=True)
         else:

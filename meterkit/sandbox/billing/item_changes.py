@@ -23,6 +23,7 @@ from meterkit.sandbox.invoicing import discounts
 from meterkit.sandbox.protocol.errors import invalid, missing_parameter, no_such
 from meterkit.sandbox.protocol.params import Boolean, Choice, Integer, Rule, Text, merged
 from meterkit.sandbox.protocol.routes import Call, Route
+from meterkit.sandbox.state.fork import fork
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -120,23 +121,21 @@ def leave_all(account: Account, subscription: Record) -> None:
 def create(account: Account, call: Call) -> Record:
     """Add an item to a subscription."""
     params, subscription = _split(call), account.get("subscription", call.params["subscription"], param="subscription")
-    (item,) = apply(account, _open(subscription), [params], _options(call), name="")
+    (item,) = _apply(account, subscription, params, call)
     return item
 
 
 def update(account: Account, call: Call) -> Record:
     """Change the price, the quantity or the metadata of an item."""
     item = account.get("subscription_item", call.id)
-    subscription = _open(account.get("subscription", item["subscription"]))
-    apply(account, subscription, [{**_split(call), "id": call.id}], _options(call), name="")
+    _apply(account, account.get("subscription", item["subscription"]), {**_split(call), "id": call.id}, call)
     return item
 
 
 def delete(account: Account, call: Call) -> Record:
     """Remove an item from its subscription, which must keep another one."""
     item = account.get("subscription_item", call.id)
-    subscription = _open(account.get("subscription", item["subscription"]))
-    apply(account, subscription, [{"id": call.id, "deleted": True}], _options(call), name="")
+    _apply(account, account.get("subscription", item["subscription"]), {"id": call.id, "deleted": True}, call)
     return {"id": item["id"], "object": "subscription_item", "deleted": True}
 
 
@@ -229,18 +228,18 @@ def _invoice(account: Account, subscription: Record, options: dict[str, Any]) ->
         bill(account, subscription, [], reason="subscription_update", period=moment, at_once=True)
 
 
-def _open(subscription: Record) -> Record:
+def _apply(account: Account, subscription: Record, change: dict[str, Any], call: Call) -> list[Record]:
+    """Carry out a request for one item."""
     if subscription["status"] in ("canceled", "incomplete_expired"):
         raise invalid("The items of a canceled subscription cannot be changed.", param="subscription")
-    return subscription
+    options = {name: value for name, value in call.params.items() if name in FIELDS}
+    forked = fork(account, subscription["customer"])
+    apply(forked, forked.get("subscription", subscription["id"]), [change], options, name="")  # may be refused
+    return apply(account, subscription, [change], options, name="")
 
 
 def _split(call: Call) -> dict[str, Any]:
     return {name: value for name, value in call.params.items() if name in _UPDATED}
-
-
-def _options(call: Call) -> dict[str, Any]:
-    return {name: value for name, value in call.params.items() if name in FIELDS}
 
 
 _ITEM = "/v1/subscription_items/{id}"

@@ -23,6 +23,7 @@ from meterkit.sandbox.protocol.params import (
     merged,
 )
 from meterkit.sandbox.protocol.routes import Call, Route
+from meterkit.sandbox.state.fork import fork
 from meterkit.sandbox.state.periods import boundary, following
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ CREATE: dict[str, Rule] = {
     "currency": Text(3),
     "customer": Text(required=True),
     "items": Array(ITEM, required=True),
+    "proration_behavior": item_changes.FIELDS["proration_behavior"],
 }
 UPDATE: dict[str, Rule] = {
     **_SHARED,
@@ -58,7 +60,7 @@ UPDATE: dict[str, Rule] = {
 }
 RESUME: dict[str, Rule] = {
     "billing_cycle_anchor": ANCHOR,
-    "proration_behavior": Choice(("always_invoice", "create_prorations", "none")),
+    "proration_behavior": item_changes.FIELDS["proration_behavior"],
 }
 STATUSES = ("active", "canceled", "incomplete", "incomplete_expired", "past_due", "paused", "trialing", "unpaid")
 LIST: dict[str, Rule] = {
@@ -71,6 +73,7 @@ LIST: dict[str, Rule] = {
 
 def create(account: Account, call: Call) -> Record:
     """Create a subscription, active at once; licensed items are billed in advance, metered ones in arrears."""
+    start(fork(account, call.params["customer"]), call.params)  # if it is refused, nothing has happened
     return start(account, call.params)
 
 
@@ -86,7 +89,8 @@ def start(account: Account, params: dict[str, Any]) -> Record:
     customer = account.tables["customer"][subscription["customer"]]
     customer["currency"] = subscription["currency"]
     account.announce("customer.subscription.created", subscription)
-    first = advance(subscription, items_of(subscription))
+    prorates = params.get("proration_behavior") != "none"
+    first = [each for each in advance(subscription, items_of(subscription)) if prorates or each.share is None]
     if first or subscription["billing_mode"]["type"] == "classic":
         start = subscription["start_date"]
         bill(account, subscription, first, reason="subscription_create", period=(start, start), at_once=True)
@@ -182,8 +186,9 @@ def update(account: Account, call: Call) -> Record:
     record = account.get("subscription", call.id)
     if record["status"] == "canceled":
         raise invalid("A canceled subscription can only update its cancellation_details and metadata.")
-    values = dict(call.params)
-    values.pop("expand", None)
+    values = {key: value for key, value in call.params.items() if key != "expand"}
+    forked = fork(account, record["customer"])
+    change(forked, forked.get("subscription", call.id), dict(values))  # if it is refused, nothing has happened
     change(account, record, values)
     return record
 
@@ -289,7 +294,13 @@ def _record(account: Account, params: dict[str, Any], customer: str, currency: s
         "default_tax_rates": [],
         "description": params.get("description"),
         "discounts": [],
-        "invoice_settings": {"account_tax_ids": None, "issuer": {"type": "self"}},
+        "invoice_settings": {
+            "account_tax_ids": None,
+            "custom_fields": None,
+            "description": None,
+            "footer": None,
+            "issuer": {"type": "self"},
+        },
         "livemode": account.switches.livemode,
         "metadata": merged({}, params.get("metadata")),
         "payment_settings": {

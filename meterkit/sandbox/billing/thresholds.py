@@ -52,15 +52,14 @@ def invoice(account: Account, subscription: Record) -> None:
     if thresholds.get("reset_billing_cycle_anchor"):
         made = restart(account, subscription, reason="subscription_threshold", credited=items)
     else:
-        charges = [
-            replace(each, end=now, used=_quantity(account, subscription, each))
-            for each in _accrued(account, subscription, items)
-            if _amount(account, subscription, each)
-        ]
-        for each in charges:
+        charges = []
+        for each in _accrued(account, subscription, items):
             item = account.tables["subscription_item"][each.item]
-            item["_billed"] += _amount(account, subscription, each)
-            item["_used"] = each.used
+            amount, used = _amount(account, subscription, each), _quantity(account, subscription, each)
+            if amount or item["id"] in by_usage:
+                charges.append(replace(each, end=now, used=used))
+            item["_billed"] += amount
+            item["_used"] = used
         made = bill(account, subscription, charges, reason="subscription_threshold", period=(start, now))
     made["threshold_reason"] = {
         "amount_gte": thresholds.get("amount_gte") if amount_reached else None,
@@ -87,8 +86,9 @@ def _usage_reached(account: Account, subscription: Record, item: Record) -> bool
 
 
 def _accrued(account: Account, subscription: Record, items: Sequence[Record]) -> list[Charge]:
-    """Return the charges for the usage so far, that of this second included."""
-    return arrears(subscription, items, until=account.now + 1)
+    """Return the charges for the usage so far: with that of this second, unless a new period begins with it."""
+    resets = (subscription["billing_thresholds"] or {}).get("reset_billing_cycle_anchor")
+    return arrears(subscription, items, until=account.now + (0 if resets else 1))
 
 
 def _quantity(account: Account, subscription: Record, charge: Charge) -> Decimal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from meterkit.sandbox.billing import item_changes
@@ -91,9 +92,16 @@ def change(account: Account, subscription: Record, end: int | str) -> None:
     if subscription["status"] != "trialing":
         item_changes.leave_all(account, subscription)
     started = subscription["trial_start"] if subscription["status"] == "trialing" else now
-    subscription.update(status="trialing", trial_start=started, trial_end=end, billing_cycle_anchor=end)
     for item in items_of(subscription):
-        item.update(current_period_start=started, current_period_end=end, _since=started)
+        item.update(current_period_start=started, current_period_end=end, _since=started, _billed=0, _used=Decimal(0))
+    account.change(
+        subscription,
+        "customer.subscription.updated",
+        status="trialing",
+        trial_start=started,
+        trial_end=end,
+        billing_cycle_anchor=end,
+    )
     bill(
         account,
         subscription,

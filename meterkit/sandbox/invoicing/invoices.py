@@ -9,7 +9,7 @@ from meterkit.sandbox.invoicing.invoice_lines import Charge, line_items
 from meterkit.sandbox.invoicing.payments import close, collect
 from meterkit.sandbox.protocol.errors import invalid
 from meterkit.sandbox.protocol.lists import DEFAULT_LIMIT, listing, page
-from meterkit.sandbox.protocol.params import PAGE, Choice, Rule, Span, Text, within
+from meterkit.sandbox.protocol.params import METADATA, PAGE, Boolean, Choice, Rule, Span, Text, merged, within
 from meterkit.sandbox.protocol.routes import Call, Route
 
 if TYPE_CHECKING:
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 
     from meterkit.sandbox.state.account import Account, Record
 
+UPDATE: dict[str, Rule] = {
+    "auto_advance": Boolean(),
+    "description": Text(1500, nullable=True),
+    "metadata": METADATA,
+}
 LIST: dict[str, Rule] = {
     **PAGE,
     "collection_method": Choice(("charge_automatically", "send_invoice")),
@@ -151,6 +156,19 @@ def finalize_now(account: Account, call: Call) -> Record:
     return invoice
 
 
+def update(account: Account, call: Call) -> Record:
+    """Change the description and the metadata, or whether a draft is finalised by itself."""
+    invoice = account.get("invoice", call.id)
+    values = {key: value for key, value in call.params.items() if key in UPDATE}
+    if "metadata" in values:
+        values["metadata"] = merged(invoice["metadata"], values["metadata"])
+    if "auto_advance" in values and invoice["status"] == "draft":
+        due = account.now + account.switches.invoice_grace
+        values["automatically_finalizes_at"] = due if values["auto_advance"] else None
+    account.change(invoice, "invoice.updated", **values)
+    return invoice
+
+
 def _publish(account: Account, invoice: Record) -> None:
     invoice.pop("_hidden", None)
     subscription = account.find("subscription", invoice["_subscription"])
@@ -233,6 +251,7 @@ def _blank(account: Account, subscription: Record) -> Record:
 ROUTES = [
     Route("GET", "/v1/invoices", list_all, LIST),
     Route("GET", "/v1/invoices/{id}", retrieve),
+    Route("POST", "/v1/invoices/{id}", update, UPDATE),
     Route("GET", "/v1/invoices/{id}/lines", list_lines, PAGE),
     Route("POST", "/v1/invoices/{id}/finalize", finalize_now),
 ]

@@ -11,7 +11,9 @@ from meterkit.sandbox.state.clock import Clock
 if TYPE_CHECKING:
     from meterkit.sandbox.state.account import Record
 
+_LEFT_OUT = ("event", "v2.billing.meter_event_adjustment", "v2.billing.meter_event_session", "v2.core.event")
 _CATALOG = ("price", "product", "billing.meter")  # not copied: an item contains its price itself
+_REDEEMED = ("coupon", "promotion_code")  # of all customers
 
 
 def fork(account: Account, customer: str) -> Account:
@@ -25,11 +27,11 @@ def fork(account: Account, customer: str) -> Account:
     for kind, records in account.tables.items():
         if kind in _CATALOG:
             forked.tables[kind] = dict(records)
-        elif kind != "event":
+        elif kind not in _LEFT_OUT:
             forked.tables[kind] = {
                 identity: copy.deepcopy(record, memo)
                 for identity, record in records.items()
-                if kind == "coupon" or _belongs(record, customer, account)
+                if kind in _REDEEMED or _belongs(record, customer, account)
             }
     forked.forked = True
     forked.usage = account.usage
@@ -43,4 +45,4 @@ def _belongs(record: Record, customer: str, account: Account) -> bool:
     if record["object"] == "subscription_item":
         subscription = account.find("subscription", record["subscription"])
         return subscription is not None and subscription["customer"] == customer
-    return record.get("customer") in (None, customer)
+    return record.get("customer", record.get("_customer")) in (None, customer)
