@@ -47,6 +47,7 @@ if TYPE_CHECKING:  # imported by the kits and the calls that need them
     from meterkit.notices.rules import Notify
     from meterkit.notices.store import NoticeDelivery
     from meterkit.outbox.corrections import Correction
+    from meterkit.outbox.credits import Credit
     from meterkit.outbox.outbox import Summary
     from meterkit.pricing.preview import Preview
     from meterkit.pricing.simulation import SimulatedBill
@@ -170,10 +171,12 @@ class MeterKit:
             find_customer=find_customer,
             customer_ids=customer_ids,
             meters=self.meters.values(),
+            is_free=self._is_free if self.plans else None,
         )
         self._problems = Problems()
         windows = Windows()
         self._supervisor = Supervisor(self._settings, self._problems, windows)
+        self._supervisor.meters = self.meters
         self.recorder = Recorder(
             matcher=MeterMatcher(self.meters.values()),
             identify=identify,
@@ -415,10 +418,12 @@ class MeterKit:
 
         Raises:
             LedgerError: The ledger failed.
-            ConfigurationError: A price cannot be computed here.
+            ConfigurationError: A price cannot be computed here; or the ledger belongs to the other mode than the key.
         """
+        from meterkit.outbox.other_mode import refuse_other_mode
         from meterkit.pricing.preview import previews
 
+        refuse_other_mode(self.process().database())
         self.flush()
         return previews(self.process().database(), company, clock=self.clock)
 
@@ -446,12 +451,17 @@ class MeterKit:
         """
         Return each company's billing state: its Stripe customer, subscriptions, standing, and usage that waits.
 
+        Also names the usage that no price bills, see ``unbilled``.
+
         Raises:
             LedgerError: The ledger cannot be read.
         """
         from meterkit.accounts.overview import accounts
+        from meterkit.outbox.unbilled import by_company, unbilled
 
-        return accounts(self.process().database(), clock=self.clock)
+        database = self.process().database()
+        named = unbilled(database, now=int(self.clock()), is_free=self._settings.is_free)
+        return accounts(database, clock=self.clock, unbilled=by_company(named))
 
     def unlinked_customers(self) -> list[UnlinkedCustomer]:
         """
@@ -503,6 +513,7 @@ class MeterKit:
             ``ok``: Nothing needs attention.
             ``attention``: Sentences that say what needs attention, and the cure.
             ``books``: By meter, where its usage is, and whether that is ``balanced``; None if the ledger fails.
+            ``free``: Late usage that is billed nowhere because it was free, and why.
             ``problems``: What went wrong in this process, ``{reason: {"count": ..., "message": ...}}``.
             ``unmatched``: How many successes of this process no meter matched, ``{"GET /docs": 3}``: by method, and by
             route template where one is known, otherwise by path.
@@ -528,6 +539,8 @@ class MeterKit:
         """
         Reverse usage that was counted by mistake. Units that Stripe already has are canceled or offset there.
 
+        A final invoice does not change: `credits_due` and `health` name what is then to be credited.
+
         Args:
             meter: Meter, or its name.
             company: Id of the company that was charged.
@@ -544,6 +557,33 @@ class MeterKit:
         found = self._meter(meter)
         self.flush()
         return self.process().commands().correct(found, company, quantity, at=at, reason=reason, by=checked_by(by))
+
+    def corrections(self) -> list[Correction]:
+        """
+        Return all corrections, oldest first.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        from meterkit.outbox.corrections import Corrections
+
+        return Corrections(self.process().database(), clock=self.clock).corrections()
+
+    def credits_due(self, *, days: int = 100) -> list[Credit]:
+        """
+        Return what is to be credited in Stripe: usage that was reversed after its invoice was final.
+
+        From the report on that follows the correction, and whether or not it has been credited.
+
+        Args:
+            days: Days back to the report.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        from meterkit.outbox.credits import credits_due
+
+        return credits_due(self.process().database(), since=int(self.clock()) - days * DAY)
 
     def retry(self, identifier: str | None = None, *, by: str | None = None) -> int:
         """
@@ -602,9 +642,29 @@ class MeterKit:
         self.flush()
         return forget_user(self.process().database(), company, user, by=checked_by(by), clock=self.clock)
 
+    def forget_mode(self, *, by: str | None = None) -> str | None:
+        """
+        Delete what the one of Stripe's modes told that the ledger belongs to, so that it can belong to the other.
+
+        That is customers, subscriptions, invoices, and the links to these customers. Usage stays: what is not reported
+        yet is reported in the mode of the next key.
+
+        Args:
+            by: Who asks for it; kept for `actions`.
+
+        Returns:
+            Mode that the ledger belonged to, ``live`` or ``test``; None if it belonged to none.
+
+        Raises:
+            LedgerError: The ledger failed, or another process is reporting or syncing; nothing was changed, try again.
+        """
+        from meterkit.outbox.other_mode import forget_mode
+
+        return forget_mode(self.process().database(), by=checked_by(by), clock=self.clock)
+
     def actions(self, *, limit: int = 100) -> list[Action]:
         """
-        Return the latest *limit* links, corrections, retries, decisions and erasures, and who made them, newest first.
+        Return the latest *limit* links, corrections, retries, decisions and deletions, and who made them, newest first.
 
         Raises:
             LedgerError: The ledger cannot be read.
@@ -797,6 +857,9 @@ class MeterKit:
     def close(self) -> None:
         """Flush and stop. Never raises, and takes some seconds at worst. A later count starts the kit again."""
         self._supervisor.close()
+
+    def _is_free(self, company: str) -> bool:
+        return self._company_plans is not None and self._company_plans.is_free(company)
 
     def _meter(self, meter: Meter | str) -> Meter:
         name = meter.name if isinstance(meter, Meter) else meter

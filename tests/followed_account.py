@@ -6,6 +6,7 @@ import json
 
 import pytest
 import stripe as stripe_python
+from rewriting_proxy import RewritingProxy
 from signed import SECRET, body_of, signature_of
 from stripe_types import wrong_requests
 
@@ -92,3 +93,20 @@ def events(api):
         return found[::-1]
 
     return events
+
+
+@pytest.fixture
+def shown(stripe):
+    """A proxy through which kits see the account, and which shows them what the sandbox lacks; see `make_shown_kit`."""
+    with RewritingProxy(stripe) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def make_shown_kit(make_following_kit, shown):
+    """A function that makes kits which see the account through the proxy `shown`."""
+
+    def make(**options):
+        return make_following_kit(**{"stripe_base": shown.url, **options})
+
+    return make

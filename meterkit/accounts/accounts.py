@@ -7,27 +7,33 @@ Store of companies and their Stripe customers, subscriptions and invoices.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Literal, TypeAlias
 
 import sqlalchemy as sa
 
-from meterkit.accounts.models import Customer, Invoice, StripeObject, Subscription
+from meterkit.accounts.models import Checkout, Customer, Invoice, StripeObject, Subscription
 from meterkit.accounts.subscription_history import put_subscription
 from meterkit.core.usage_key import NOBODY
 from meterkit.core.windows import HOUR, hour_of
 from meterkit.ledger import actions, schema
 from meterkit.ledger.database import Database, insert_into, put, wrote
 from meterkit.ledger.payers import companies_of, is_customer, payer_of
+from meterkit.pricing.boundaries import moments
 
-Source: TypeAlias = Literal["link", "resolver", "metadata"]
+Source: TypeAlias = Literal["link", "resolver", "metadata", "checkout"]
 
 PRECEDENCE: dict[str, tuple[str, ...]] = {
-    "link": ("link", "resolver", "metadata"),
-    "resolver": ("resolver", "metadata"),
-    "metadata": ("metadata",),
+    "link": ("link", "resolver", "metadata", "checkout"),
+    "resolver": ("resolver", "metadata", "checkout"),
+    "metadata": ("metadata", "checkout"),
+    "checkout": (),
 }
-"""For each source, those whose links it may replace: the application's links outrank metadata in Stripe."""
+"""
+For each source, those whose links it may replace.
+
+The application's links outrank metadata in Stripe, and these a Checkout session. Of several sessions, the first counts.
+"""
 
 
 class Accounts:
@@ -93,8 +99,7 @@ class Accounts:
             changed_at: Unix second at which Stripe changed it, if an event told; None takes the time of reading.
 
         Returns:
-            Company id, if the metadata of another customer, or of its subscription, name it, too; that customer keeps
-            paying for it. Else empty.
+            Company id, if another customer is named as its payer, too; that customer keeps paying for it. Else empty.
         """
         if isinstance(found, Subscription):
             put_subscription(connection, found, changed_at=found.checked_at if changed_at is None else changed_at)
@@ -102,14 +107,34 @@ class Accounts:
                 return self._link_named(connection, found.company, found.customer)
         elif isinstance(found, Invoice):
             put(schema.invoices, connection, asdict(found))
+        elif isinstance(found, Checkout):
+            self._link(connection, found.company, found.customer, "checkout")
+            payer = connection.execute(sa.select(schema.accounts).filter_by(company=found.company)).one()
+            return found.company if payer.source == "checkout" and payer.customer != found.customer else ""
         else:
             put(schema.customers, connection, asdict(found))
             return self._link_by_metadata(connection, found)
         return ""
 
+    def mark_payment_failed(self, connection: sa.Connection, invoice: str, at: int) -> None:
+        """Record that a payment of *invoice* has failed at the Unix second *at*; the first time stays."""
+        unknown = sa.update(schema.invoices).filter_by(id=invoice, failed_at=None)
+        connection.execute(unknown.values(failed_at=at))
+
     def remove_invoice(self, connection: sa.Connection, identity: str) -> None:
         """Delete an invoice that Stripe no longer has: a deleted draft."""
         connection.execute(sa.delete(schema.invoices).filter_by(id=identity))
+
+    def knows_subscriptions(self, customer: str) -> bool:
+        """Return whether all subscriptions of *customer* have been read; webhook events tell of changes since."""
+        query = sa.select(schema.customers.c.subscriptions_read_at).filter_by(id=customer)
+        with self._database.snapshot() as connection:
+            return connection.scalar(query) is not None
+
+    def mark_subscriptions_read(self, connection: sa.Connection, at: int, *, customer: str | None = None) -> None:
+        """Record that all subscriptions of *customer*, or of all customers, were read at the Unix second *at*."""
+        read = sa.update(schema.customers).values(subscriptions_read_at=at)
+        connection.execute(read if customer is None else read.filter_by(id=customer))
 
     def unsettled_invoices(self, *, checked_before: int) -> list[str]:
         """Return the ids of draft and open invoices that were last checked before the Unix second *checked_before*."""
@@ -128,27 +153,30 @@ class Accounts:
             .order_by(table.c.period_start, table.c.id)
         )
         with self._database.snapshot() as connection:
-            return [Invoice(**row._mapping) for row in connection.execute(query)]  # noqa: SLF001 - SQLAlchemy's way
+            names = [field.name for field in fields(Invoice)]
+            return [Invoice(**{name: getattr(row, name) for name in names}) for row in connection.execute(query)]
 
     def boundaries(self, *, since: int | None = None) -> dict[str, tuple[int, ...]]:
         """
         Return the known boundaries of billing periods by company, in Unix seconds, except those on a full hour.
 
+        The end of a subscription or a trial and the change of a price are among them.
+
         Args:
             since: Earliest boundary, Unix seconds; by default the start of this hour. The latest is the end of the next
                 hour.
         """
-        items, accounts = schema.items, schema.accounts
+        accounts = schema.accounts
         this_hour = hour_of(int(self._clock()))
         begin = this_hour if since is None else since
         found: dict[str, set[int]] = {}
-        for edge in (items.c.period_start, items.c.period_end):
-            query = (
-                sa.select(items.c.customer, accounts.c.company, edge.label("edge"))
-                .join_from(items, accounts, items.c.customer == accounts.c.customer, isouter=True)
-                .where(edge > begin, edge < this_hour + 2 * HOUR, edge % HOUR != 0)
-            )
-            with self._database.snapshot() as connection:
+        with self._database.snapshot() as connection:
+            for table, edge in moments():
+                query = (
+                    sa.select(table.c.customer, accounts.c.company, edge.label("edge"))
+                    .join_from(table, accounts, table.c.customer == accounts.c.customer, isouter=True)
+                    .where(edge > begin, edge < this_hour + 2 * HOUR, edge % HOUR != 0)
+                )
                 for row in connection.execute(query):
                     for company in companies_of(connection, row.customer, row.company):
                         found.setdefault(company, set()).add(row.edge)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
 
 import sqlalchemy as sa
 
-from meterkit.core.periods import Period, month_of
+from meterkit.core.periods import BillingCycle, Period, month_of
 from meterkit.ledger import schema
 from meterkit.ledger.payers import companies_of
+from meterkit.pricing.subscription_terms import recurrence
 
 
 class Calendar:
@@ -23,7 +25,7 @@ class Calendar:
         self._period_of = period_of
         self._current = Period(0, 0)
 
-    def of(self, _company: str, now: int) -> Period:
+    def of(self, _company: str, now: int, _meter: str = "") -> Period:
         """Return the period that contains the Unix second *now*."""
         if not self._current.start <= now < self._current.end:
             self._current = self._period_of(now)
@@ -32,6 +34,14 @@ class Calendar:
     def earliest(self, now: int) -> int:
         """Return the Unix second at which the current period began."""
         return self.of("", now).start
+
+    def starts(self, _company: str, now: int) -> Hashable:
+        """Return what changes when a period begins."""
+        return self.of("", now).start
+
+    def of_meters(self, _company: str, _now: int) -> dict[str, Period]:
+        """Return the periods of meters that have one of their own: none."""
+        return {}
 
     def refresh(self, _connection: sa.Connection, now: int) -> bool:
         """Return whether another period has begun since the last call."""
@@ -43,29 +53,56 @@ class Periods:
     """
     The current billing period of each company, as Stripe reported it. Not safe for several threads.
 
-    Of several subscriptions, the one whose period began last counts. If a period has ended and the next is not known
-    yet, it is assumed to follow at once, and to be as long.
+    Of a subscription, the items whose period ends first count, and of several subscriptions the one whose period began
+    last; for a meter, those that bill it. If a period has ended and the next is not known yet, it is assumed to follow
+    as Stripe makes them.
+
+    Args:
+        event_names: Event name of each meter, by the meter's name.
     """
 
-    def __init__(self) -> None:
-        self._known: dict[str, Period] = {}
+    def __init__(self, event_names: Mapping[str, str] | None = None) -> None:
+        self._event_names = event_names or {}
+        self._known: dict[str, BillingCycle] = {}
+        self._of_meters: dict[str, dict[str, BillingCycle]] = {}  # by company and event name, where they differ
         self._version: tuple[object, ...] | None = None
         self._next_end = 0
 
-    def of(self, company: str, now: int) -> Period:
-        """Return the period of *company* that contains the Unix second *now*; the calendar month if none is known."""
+    def of(self, company: str, now: int, meter: str = "") -> Period:
+        """
+        Return the period that contains the Unix second *now*; the calendar month if none is known.
+
+        Args:
+            company: Company id.
+            now: Unix seconds.
+            meter: Name of a meter, whose price may be billed in other periods than the rest; empty for the company's.
+        """
         known = self._known.get(company)
-        if known is None:
-            return month_of(now)
-        if now < known.end:
-            return known
-        length = known.end - known.start
-        passed = (now - known.end) // length * length
-        return Period(known.end + passed, known.end + passed + length)
+        if meter and company in self._of_meters:
+            known = self._of_meters[company].get(self._event_names.get(meter, meter), known)
+        return month_of(now) if known is None else known.at(now)
+
+    def of_meters(self, company: str, now: int) -> dict[str, Period]:
+        """Return the periods of those meters, by name, that are billed in other periods than the company's."""
+        found = self._of_meters.get(company)
+        if found is None:
+            return {}
+        of_kit = {name: event_name for name, event_name in self._event_names.items() if event_name in found}
+        by_name = {event_name: event_name for event_name in found if event_name not in of_kit.values()} | of_kit
+        return {name: found[event_name].at(now) for name, event_name in by_name.items()}
+
+    def starts(self, company: str, now: int) -> Hashable:
+        """Return what changes when one of the company's periods begins."""
+        start = self.of(company, now).start
+        if company not in self._of_meters:
+            return start
+        return start, tuple((name, period.start) for name, period in sorted(self.of_meters(company, now).items()))
 
     def earliest(self, now: int) -> int:
         """Return the Unix second at which the earliest of all current periods began."""
-        return min([month_of(now).start, *(period.start for period in self._known.values())])
+        known = [cycle.period.start for cycle in self._known.values()]
+        of_meters = [cycle.period.start for cycles in self._of_meters.values() for cycle in cycles.values()]
+        return min([month_of(now).start, *known, *of_meters])
 
     def refresh(self, connection: sa.Connection, now: int, *, only: str | None = None) -> bool:
         """
@@ -80,7 +117,7 @@ class Periods:
             Whether any current period may have changed.
         """
         if only is not None:
-            self._known = _read(connection, only)
+            self._known, self._of_meters = _read(connection, only)
             return True
         subscriptions, accounts = schema.subscriptions, schema.accounts
         version = (
@@ -91,11 +128,12 @@ class Periods:
         if version == self._version and not has_ended:
             return False
         if version != self._version:
-            self._known = _read(connection)
+            self._known, self._of_meters = _read(connection)
             # Times are whole seconds: another change within this second would look the same.
             self._version = version if max(version) < now else None
-        ends = [self.of(company, now).end for company in self._known]
-        self._next_end = min([month_of(now).end, *ends])
+        ends = [cycle.at(now).end for cycle in self._known.values()]
+        of_meters = [cycle.at(now).end for cycles in self._of_meters.values() for cycle in cycles.values()]
+        self._next_end = min([month_of(now).end, *ends, *of_meters])
         return True
 
 
@@ -104,19 +142,49 @@ def _newest(connection: sa.Connection, table: sa.Table, column: sa.Column[int]) 
     return int(row[0] or 0), int(row[1])
 
 
-def _read(connection: sa.Connection, only: str | None = None) -> dict[str, Period]:
+def _read(
+    connection: sa.Connection, only: str | None = None
+) -> tuple[dict[str, BillingCycle], dict[str, dict[str, BillingCycle]]]:
+    """Return the billing cycle of each company, and those of its meters that differ, by event name."""
     items, subscriptions, accounts = schema.items, schema.subscriptions, schema.accounts
     query = (
-        sa.select(items.c.customer, items.c.period_start, items.c.period_end, accounts.c.company)
+        sa.select(
+            items.c.customer,
+            items.c.event_name,
+            items.c.subscription,
+            items.c.period_start,
+            items.c.period_end,
+            items.c.price,
+            subscriptions.c.anchor,
+            accounts.c.company,
+        )
         .join_from(items, subscriptions, items.c.subscription == subscriptions.c.id)
         .join(accounts, accounts.c.customer == items.c.customer, isouter=True)
         .where(subscriptions.c.ended_at.is_(None), items.c.period_end > items.c.period_start)
-        .order_by(items.c.period_start)
+        .order_by(items.c.period_start, items.c.id)
     )
     if only is not None:
         query = query.where(sa.or_(accounts.c.company == only, items.c.customer == only))
-    found: dict[str, Period] = {}
+    first: dict[str, dict[str, BillingCycle]] = {}  # by company and subscription, the later ones last
+    metered: dict[str, dict[str, BillingCycle]] = {}  # by company and event name
     for row in connection.execute(query):
+        cycle = _cycle(row)
         for company in companies_of(connection, row.customer, row.company):
-            found[company] = Period(row.period_start, row.period_end)
-    return found
+            of_company = first.setdefault(company, {})
+            known = of_company.get(row.subscription)
+            if known is None or cycle.period.end < known.period.end:
+                of_company.pop(row.subscription, None)
+                of_company[row.subscription] = cycle
+            if row.event_name is not None:
+                metered.setdefault(company, {})[row.event_name] = cycle
+    found = {company: max(cycles.values(), key=lambda each: each.period.start) for company, cycles in first.items()}
+    others = {
+        company: differing
+        for company, cycles in metered.items()
+        if (differing := {name: cycle for name, cycle in cycles.items() if cycle != found[company]})
+    }
+    return found, others
+
+
+def _cycle(row: Any) -> BillingCycle:
+    return BillingCycle(Period(row.period_start, row.period_end), row.anchor, *recurrence(row.price))

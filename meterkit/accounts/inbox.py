@@ -15,6 +15,10 @@ KEPT_SECONDS = 30 * 24 * 3600
 """How long events are kept. Stripe repeats an event for 3 days, and shows it for 30."""
 
 
+PAYMENT_FAILED = ("invoice.payment_failed", "v1.invoice.payment_failed")
+"""Types of the events, snapshot and thin, that say that a payment of an invoice has failed."""
+
+
 @dataclass(frozen=True, slots=True)
 class ParsedEvent:
     """
@@ -115,6 +119,13 @@ class Inbox:
         table = schema.webhook_events
         latest: int | None = connection.scalar(sa.select(sa.func.max(table.c.created)).where(table.c.id.in_(events)))
         return latest
+
+    def payment_failed(self, connection: sa.Connection, events: Iterable[str]) -> int | None:
+        """Return the Unix second of the first of *events* that says that a payment has failed; None if none does."""
+        table = schema.webhook_events.c
+        of_failures = sa.select(sa.func.min(table.created)).where(table.id.in_(events), table.type.in_(PAYMENT_FAILED))
+        first: int | None = connection.scalar(of_failures)
+        return first
 
     def settle(self, connection: sa.Connection, events: Iterable[str]) -> None:
         """Mark *events* as applied, in the transaction that stores their objects."""

@@ -84,6 +84,9 @@ class Subscription:
             ``end``, ``duration``, ``percent_off``, ``amount_off``, ``currency`` and ``products``.
         threshold: Amount in the currency's minor unit at which Stripe invoices before the period ends, or None.
         company: Company id in the subscription's metadata, or None.
+        started_at: Unix second from which it bills: before *created* if it was backdated; None if a former version has
+            read it.
+        cancel_reason: Why it was canceled, such as ``payment_failed``, or None.
     """
 
     id: str
@@ -104,6 +107,8 @@ class Subscription:
     discounts: str = "[]"
     threshold: int | None = None
     company: str | None = None
+    started_at: int | None = None
+    cancel_reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +137,8 @@ class Invoice:
         url: URL of the page on which it can be paid, or None for a draft.
         checked_at: Time at which this was read from Stripe, Unix seconds.
         lines: Lines of the invoice, as JSON: a list of objects with ``price``, ``item``, ``quantity``, ``amount`` in
-            the minor unit before discounts, ``start``, ``end`` and ``proration``.
+            the minor unit before discounts, ``start``, ``end``, ``proration``, and ``report``: identifier of the late
+            report that an invoice item bills.
     """
 
     id: str
@@ -157,4 +163,18 @@ class Invoice:
     lines: str = "[]"
 
 
-StripeObject: TypeAlias = "Customer | Subscription | Invoice"
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """
+    A completed Checkout session that says which company has paid.
+
+    Attributes:
+        customer: Id of the customer who paid in it.
+        company: Company id that the application gave the session.
+    """
+
+    customer: str
+    company: str
+
+
+StripeObject: TypeAlias = "Customer | Subscription | Invoice | Checkout"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,13 +24,14 @@ class AccountOverview:
     Attributes:
         company: Company id, as the application knows it.
         customer: Stripe customer id, or None if the company is not linked.
-        source: How the link was made: ``link``, ``resolver`` or ``metadata``; None if there is no link.
+        source: How the link was made: ``link``, ``resolver``, ``metadata`` or ``checkout``; None if there is no link.
         name: Name of the customer in Stripe, or empty.
         subscriptions: ``(id, status, end of the billing period in Unix seconds)`` of each that has not ended.
         standing: ``good``, ``overdue`` or ``unknown``; see `meterkit.accounts.standing`.
         overdue: Overdue amount in the currency's minor unit, by currency.
         waiting: Quantity that is not reported yet, by meter name, in the meter's unit.
         oldest: Start of the oldest unreported window, Unix seconds, or None; Stripe accepts usage up to 35 days old.
+        unbilled: Quantity of the last 40 days that Stripe has and no price bills, by meter name, in the meter's unit.
     """
 
     company: str
@@ -42,6 +43,7 @@ class AccountOverview:
     overdue: dict[str, int]
     waiting: dict[str, int]
     oldest: int | None
+    unbilled: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,16 @@ def unlinked_customers(database: Database) -> list[UnlinkedCustomer]:
     return [UnlinkedCustomer(row.id, row.name, tuple(subscriptions.get(row.id, []))) for row in found]
 
 
-def accounts(database: Database, *, clock: Callable[[], float]) -> list[AccountOverview]:
+def accounts(
+    database: Database, *, clock: Callable[[], float], unbilled: Mapping[str, Mapping[str, int]]
+) -> list[AccountOverview]:
     """
     Return the billing state of every company that has usage or a link.
+
+    Args:
+        database: Database of the ledger.
+        clock: Function that returns Unix seconds.
+        unbilled: Quantity that no price bills, by company and meter name.
 
     Raises:
         LedgerError: The ledger cannot be read.
@@ -115,6 +124,7 @@ def accounts(database: Database, *, clock: Callable[[], float]) -> list[AccountO
                 overdue=overdue,
                 waiting={row.meter: int(row.quantity) for row in of_company},
                 oldest=min((row.oldest for row in of_company), default=None),
+                unbilled=dict(unbilled.get(company, {})),
             )
         )
     return found

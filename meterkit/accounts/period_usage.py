@@ -8,7 +8,7 @@ loses nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import TypeAlias
 
 import sqlalchemy as sa
@@ -78,7 +78,7 @@ class PeriodUsage:
         self._database = database
         self._lock = threads.rlock()  # held while the ledger is read, by background threads only
         self._seen = -1
-        self._begins: dict[str, int] = {}
+        self._begins: dict[str, Hashable] = {}
         self._readers: list[Changes] = []
         self.periods = periods or Periods()
         self.used: dict[Pair, int] = {}
@@ -132,14 +132,14 @@ class PeriodUsage:
 
     def _moved(self, now: int) -> set[str]:
         """Return the companies whose current period is not the one that was summed up."""
-        return {company for company, begin in self._begins.items() if self.periods.of(company, now).start != begin}
+        return {company for company, begin in self._begins.items() if self.periods.starts(company, now) != begin}
 
     def _sums(self, connection: sa.Connection, companies: list[str], now: int) -> dict[Pair, int]:
         found: dict[Pair, int] = {}
         for start in range(0, len(companies), BATCH):
-            begins = {company: self.periods.of(company, now).start for company in companies[start : start + BATCH]}
-            found |= used_since(connection, begins)
-            self._begins.update(begins)
+            batch = companies[start : start + BATCH]
+            found |= used_in(connection, self.periods, batch, now)
+            self._begins.update({company: self.periods.starts(company, now) for company in batch})
         return found
 
 
@@ -149,17 +149,35 @@ class UsageByPeriod:
 
     Args:
         database: Database of the ledger.
+        event_names: Event name of each meter, by the meter's name.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, event_names: Mapping[str, str] | None = None) -> None:
         self._by_kind = {
-            "period": PeriodUsage(database, Periods()),
+            "period": PeriodUsage(database, Periods(event_names)),
             "month": PeriodUsage(database, Calendar(month_of)),
             "day": PeriodUsage(database, Calendar(day_of)),
         }
 
     def __getitem__(self, kind: str) -> PeriodUsage:
         return self._by_kind[kind]
+
+
+def used_in(
+    connection: sa.Connection, periods: Periods | Calendar, companies: Iterable[str], now: int
+) -> dict[Pair, int]:
+    """Return the usage of companies in their current periods, by company and meter."""
+    ids = list(companies)
+    found = used_since(connection, {company: periods.of(company, now).start for company in ids})
+    for company in ids:
+        for meter, period in periods.of_meters(company, now).items():
+            found[company, meter] = used_by(connection, company, meter, period.start)
+    return found
+
+
+def used_by(connection: sa.Connection, company: str, meter: str, start: int) -> int:
+    """Return the usage of one company and meter since the Unix second *start*."""
+    return used_since(connection, {company: start}).get((company, meter), 0)
 
 
 def used_since(connection: sa.Connection, begins: Mapping[str, int]) -> dict[Pair, int]:

@@ -11,12 +11,17 @@ import sqlalchemy as sa
 
 from meterkit.ledger import schema
 from meterkit.ledger.payers import companies_by_customer, companies_of
+from meterkit.ledger.schema.stripe_mode import foreign_mode
 from meterkit.pricing.price import decimals_of
 
 Standing: TypeAlias = Literal["good", "overdue", "unknown"]
 
 ACTIVE = ("active", "trialing", "past_due")
 """Subscription statuses that count as active; a `past_due` one is judged by the age of its invoice."""
+
+
+BEHIND = ("past_due", "unpaid")
+"""Subscription statuses that say that a payment of an invoice has failed, or that its due date has passed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +63,14 @@ class Standings:
         known: Companies whose Stripe customer the ledger has a record of.
         subscribed: Companies with an active subscription.
         payers: Stripe customers that pay for companies with an id of their own.
+        is_foreign: Whether the ledger belongs to the other one of Stripe's modes, so that nothing is known.
     """
 
     overdue: dict[str, list[OverdueInvoice]] = field(default_factory=dict)
     known: set[str] = field(default_factory=set)
     subscribed: set[str] = field(default_factory=set)
     payers: set[str] = field(default_factory=set)
+    is_foreign: bool = False
 
     def of(self, company: str) -> Standing:
         """Return the standing of *company*; ``unknown`` if Stripe has reported nothing about it."""
@@ -79,6 +86,8 @@ def standings(connection: sa.Connection, *, now: int, company: str | None = None
         now: Current time, Unix seconds.
         company: Read only this company; None reads all.
     """
+    if foreign_mode(connection) is not None:
+        return Standings(is_foreign=True)
     found = Standings()
     companies = companies_by_customer(connection, None if company is None else [company])
     selected = None if company is None else [*companies, company]
@@ -107,13 +116,21 @@ def _overdue_invoices(
     """
     Return overdue invoices with their customers, oldest first.
 
-    An invoice without a due date is charged automatically, and is overdue once a payment attempt has failed.
+    An invoice without a due date is charged automatically, and is overdue once a payment has failed. An attempt alone
+    does not say that: a bank debit is one from the first day on, and takes up to two weeks.
     """
-    table = schema.invoices
+    table, subscriptions = schema.invoices, schema.subscriptions
+    has_failed = sa.or_(
+        table.c.failed_at.is_not(None),
+        table.c.next_attempt_at.is_not(None),
+        subscriptions.c.status.in_(BEHIND),
+        subscriptions.c.cancel_reason == "payment_failed",
+    )
     query = (
         sa.select(table)
+        .join_from(table, subscriptions, subscriptions.c.id == table.c.subscription, isouter=True)
         .where(table.c.status == "open", table.c.amount_remaining > 0)
-        .where(sa.or_(table.c.due_at <= now, sa.and_(table.c.due_at.is_(None), table.c.attempts > 0)))
+        .where(sa.or_(table.c.due_at <= now, sa.and_(table.c.due_at.is_(None), table.c.attempts > 0, has_failed)))
         .order_by(table.c.created, table.c.id.desc())
     )
     return [
@@ -125,7 +142,9 @@ def _overdue_invoices(
                 currency=row.currency,
                 url=row.url,
                 # Without a due date, a failed charge is overdue now, even if Stripe's clock was ahead.
-                since=row.due_at if row.due_at is not None else min(now, row.finalized_at or row.created),
+                since=row.due_at
+                if row.due_at is not None
+                else min(now, row.failed_at or row.finalized_at or row.created),
             ),
         )
         for row in connection.execute(_only(query, table.c.customer, selected))

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
-from decimal import Decimal
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
 from meterkit.accounts.billing_periods import Periods
-from meterkit.accounts.period_usage import used_since
+from meterkit.accounts.period_usage import used_by, used_in
 from meterkit.accounts.standing import standings
 from meterkit.core.periods import Period, day_of, month_of
 from meterkit.errors import ConfigurationError
@@ -19,7 +18,7 @@ from meterkit.ledger.database import Database
 from meterkit.metering.meter import Meter
 from meterkit.pricing.cost import CostCalculator
 from meterkit.pricing.preview import previews
-from meterkit.pricing.price import Money, Price
+from meterkit.pricing.price import Price, digits
 
 MONTHS = 12
 
@@ -63,13 +62,12 @@ def statement(
         LedgerError: The ledger cannot be read.
     """
     with database.snapshot() as connection:
-        periods = Periods()
+        periods = Periods({name: meter.event_name for name, meter in meters.items()})
         periods.refresh(connection, now, only=company)
         period = periods.of(company, now)
-        used = _used(connection, company, period)
+        used = {meter: quantity for (_, meter), quantity in used_in(connection, periods, [company], now).items()}
         billed_by = CostCalculator(prices, meters).prices_of(connection, [company])[company]
-        by_period = {"period": period, "month": month_of(now), "day": day_of(now)}
-        quotas = [_quota(connection, company, limit, by_period[limit.per]) for limit in limits]
+        quotas = [_quota(connection, company, limit, _period(periods, company, limit, now)) for limit in limits]
         standing = standings(connection, now=now, company=company)
         months = _months(connection, company, meters, now)
     overdue = next(iter(standing.overdue.get(company, ())), None)
@@ -82,7 +80,7 @@ def statement(
         if overdue is None
         else {
             "invoice": overdue.number,
-            "amount": _decimal(overdue.amount),
+            "amount": digits(overdue.amount),
             "currency": overdue.currency,
             "url": overdue.url,
         },
@@ -92,15 +90,17 @@ def statement(
     }
 
 
-def _used(connection: sa.Connection, company: str, period: Period) -> dict[str, int]:
-    return {meter: quantity for (_, meter), quantity in used_since(connection, {company: period.start}).items()}
+def _period(periods: Periods, company: str, limit: Limit, now: int) -> Period:
+    if limit.per == "period":
+        return periods.of(company, now, limit.meter)
+    return month_of(now) if limit.per == "month" else day_of(now)
 
 
 def _quota(connection: sa.Connection, company: str, limit: Limit, period: Period) -> dict[str, Any]:
     return {
         "meter": limit.meter,
         "limit": limit.units,
-        "used": _used(connection, company, period).get(limit.meter, 0),
+        "used": used_by(connection, company, limit.meter, period.start),
         "per": limit.per,
         "until": _instant(period.end),
     }
@@ -119,8 +119,8 @@ def _price(price: Price, used: int) -> dict[str, Any]:
     tiers = [
         {
             "up_to": tier.up_to,
-            "unit_price": _decimal(tier.unit_price),
-            "flat_price": None if tier.flat_price is None else _decimal(tier.flat_price),
+            "unit_price": digits(tier.unit_price),
+            "flat_price": None if tier.flat_price is None else digits(tier.flat_price),
         }
         for tier in price.tiers
     ]
@@ -147,18 +147,21 @@ def _invoices(database: Database, company: str, now: int) -> list[dict[str, Any]
         {
             "subscription": each.subscription,
             "currency": each.currency,
-            "total": _decimal(each.total),
+            "total": None if each.total is None else digits(each.total),
+            "discount": digits(each.discount),
             "period": {"start": _instant(each.period_start), "end": _instant(each.period_end)},
             "lines": [
                 {
                     "quantity": line.quantity,
-                    "unit_price": _decimal(line.unit_price),
-                    "amount": _decimal(line.amount),
+                    "unit_price": digits(line.unit_price),
+                    "amount": digits(line.amount),
                     "tier": line.tier,
+                    "note": line.note,
                 }
                 for line in each.lines
             ],
             "assumed": list(each.assumed),
+            "unknown": list(each.unknown),
         }
         for each in found
     ]
@@ -179,11 +182,6 @@ def _months(connection: sa.Connection, company: str, meters: Mapping[str, Meter]
     return [
         {"month": _instant(month.start)[:7], "used": of_month} for month, of_month in zip(months, used, strict=True)
     ]
-
-
-def _decimal(amount: Money) -> str:
-    """Return an amount in digits, never in exponents, which ``str`` uses below a millionth."""
-    return f"{Decimal(amount):f}"
 
 
 def _instant(moment: int) -> str:

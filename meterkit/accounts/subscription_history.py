@@ -7,7 +7,9 @@ and on the states that a subscription was in.
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -48,11 +50,16 @@ def put_subscription(connection: sa.Connection, subscription: Subscription, *, c
         connection.execute(sa.insert(schema.items), items)
 
 
-def _costs_the_same(known: sa.Row[tuple[object, ...]], item: Item) -> bool:
-    return (known.price, known.quantity, known.event_name) == (item.price, item.quantity, item.event_name)
+def _costs_the_same(known: sa.Row[tuple[Any, ...]], item: Item) -> bool:
+    # Not the whole price: it may have lost its lookup key, or be known in another currency since an upgrade.
+    return (_price(known.price), known.quantity) == (_price(item.price), item.quantity)
 
 
-def _keep_item(connection: sa.Connection, known: sa.Row[tuple[object, ...]], *, until: int) -> int:
+def _price(known: str) -> str:
+    return str(json.loads(known)["id"])
+
+
+def _keep_item(connection: sa.Connection, known: sa.Row[tuple[Any, ...]], *, until: int) -> int:
     """Keep what an item was, and return the Unix second at which that ended: not before it began."""
     until = max(until, known.since)
     kept = [column.name for column in schema.former_items.columns if column.name != "until"]

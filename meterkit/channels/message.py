@@ -22,7 +22,7 @@ To: TypeAlias = "str | Iterable[str] | Callable[[Notice], str | Iterable[str] | 
 NAMES = (*FIELDS, "key", "kind", "company", "title", "text", "created_at")
 """Fields that texts may contain."""
 
-MOMENTS = frozenset(("created_at", "due_at", "period_start", "period_end"))
+MOMENTS = frozenset(("created_at", "due_at", "period_start", "period_end", "since"))
 
 SUBJECT = "{title}"
 

@@ -80,7 +80,10 @@ def customers(arguments: argparse.Namespace) -> bool:
         print_json(found)
     else:
         tables.show_customers(found, unlinked=unlinked)
-    return not any(each["standing"] == "overdue" or (each["waiting"] and not each["customer"]) for each in found)
+    return not any(
+        each["standing"] == "overdue" or (each["waiting"] and not each["customer"]) or each["unbilled"]
+        for each in found
+    )
 
 
 def _unlinked(kit: MeterKit, tables: Any) -> bool:

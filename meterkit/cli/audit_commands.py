@@ -73,6 +73,10 @@ def add_parsers(commands: Commands) -> None:
     add_by(command)
     add_json(command)
 
+    command = add_command(commands, "corrections", corrections, "show what was reversed, and what is to be credited")
+    add_kit(command)
+    add_json(command)
+
     command = add_command(commands, "retry", retry, "report rejected usage again")
     add_kit(command)
     command.add_argument("--identifier", metavar="mk_...", help="only this event (default: all rejected events)")
@@ -92,6 +96,13 @@ def add_parsers(commands: Commands) -> None:
     add_kit(command)
     command.add_argument("company", metavar="COMPANY", help="company id, as the application knows it")
     command.add_argument("user", metavar="USER", help="id of the user within the company")
+    add_by(command)
+    add_json(command)
+
+    command = add_command(
+        commands, "forget-mode", forget_mode, "delete what Stripe's test or live mode told, before the other is used"
+    )
+    add_kit(command)
     add_by(command)
     add_json(command)
 
@@ -142,6 +153,24 @@ def correct(arguments: argparse.Namespace) -> bool:
     return found.state == "done"
 
 
+def corrections(arguments: argparse.Namespace) -> bool:
+    """Show what was reversed, and what is to be credited for it."""
+    tables = tables_for(arguments, "meterkit.cli.tables.audit")
+    kit = load_kit(arguments.kit)
+    with closing(kit):
+        kit.flush()
+        reversed_ = [asdict(each) for each in kit.corrections()]
+        due = [asdict(each) for each in kit.credits_due()]
+    for each in reversed_:
+        for name in ("window", "created_at"):
+            each[name] = instant(each[name])
+    if tables is None:
+        print_json({"corrections": reversed_, "credits": due})
+    else:
+        tables.show_corrections(reversed_, due)
+    return not any(each["state"] == "canceling" for each in reversed_)
+
+
 def retry(arguments: argparse.Namespace) -> bool:
     """Report rejected usage again."""
     kit = load_kit(arguments.kit)
@@ -181,6 +210,20 @@ def forget_user(arguments: argparse.Namespace) -> bool:
         print_json({"rows": number})
     else:
         say(f"{number:,} rows named this user; none do now. What is billed has not changed.")
+    return True
+
+
+def forget_mode(arguments: argparse.Namespace) -> bool:
+    """Delete what Stripe's test or live mode told."""
+    kit = load_kit(arguments.kit)
+    with closing(kit):
+        mode = kit.forget_mode(by=arguments.by)
+    if arguments.json:
+        print_json({"forgotten": mode})
+    elif mode is None:
+        say("The ledger belongs to no mode yet; nothing was deleted.")
+    else:
+        say(f"What the {mode} mode told is deleted. Usage is kept, and the next key decides where it goes.")
     return True
 
 

@@ -27,7 +27,8 @@ class CompanyPlans:
     Args:
         plans: Plans of the kit, by name.
         default: Plan of companies that are on none, or None.
-        begin: Function that starts the flushes of this process, which refresh this, and returns the ledger's database.
+        begin: Function that starts the flushes of this process, which refresh this.
+        database: Function that opens and returns the ledger's database.
         problems: Where plans that are not in the code are reported.
         clock: Function that returns Unix seconds.
     """
@@ -37,13 +38,15 @@ class CompanyPlans:
         plans: Mapping[str, Plan],
         default: Plan | None,
         *,
-        begin: Callable[[], Database],
+        begin: Callable[[], object],
+        database: Callable[[], Database],
         problems: Problems,
         clock: Callable[[], float],
     ) -> None:
         self._plans = plans
         self._default = default
         self._begin = begin
+        self._database = database
         self._problems = problems
         self._clock = clock
         self._features = frozenset(feature for plan in plans.values() for feature in plan.features)
@@ -65,11 +68,24 @@ class CompanyPlans:
             LedgerError: It is the first call, and the ledger cannot be read.
         """
         if not self._is_begun:
-            database = self._begin()
+            self._begin()
             if self._names is None:
-                self.refresh(database)
+                self.refresh(self._database())
             self._is_begun = True
         return self.of(company)
+
+    def is_free(self, company: str) -> bool:
+        """
+        Return whether *company* is on the default plan, and that has no prices.
+
+        Raises:
+            LedgerError: Nothing has been read yet, and the ledger cannot be read.
+        """
+        if self._default is None or self._default.prices:
+            return False
+        if self._names is None:
+            self.refresh(self._database())
+        return self.of(company) is self._default
 
     def can(self, company: str, feature: str) -> bool:
         """

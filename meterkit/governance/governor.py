@@ -153,16 +153,16 @@ class Governor:
             return _unknown(company, is_ready=snapshot is not None), True
         if company is None or snapshot is None:
             return None, False
-        block = snapshot.blocks.get(company)
-        if block is not None:
-            return block, True
+        of_company = snapshot.blocks.get(company)
+        if of_company is not None and company not in snapshot.warned:
+            return of_company, True
         quotas = scope.of(snapshot.quotas)
         over = [(each, block) for each in quotas if (block := self._over(each, company))]
         hard = next((block for each, block in over if each.quota.hard), None)
         block = hard or self._ask_application(exchange, company, snapshot) or self._reserve(exchange, company, quotas)
         if block is not None:
             return block, True
-        return (over[0][1] if over else None), False
+        return (over[0][1] if over else of_company), False
 
     def _over(self, each: QuotaUsage, company: str) -> Block | None:
         limit = each.limits.known(company)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 
+from meterkit.accounts.billing_periods import Calendar, Periods
 from meterkit.accounts.news import NewsReader
-from meterkit.accounts.period_usage import Pair, UsageByPeriod
+from meterkit.accounts.period_usage import Pair, UsageByPeriod, used_by
 from meterkit.accounts.standing import Standings, standings
 from meterkit.core.periods import DAY, Period
 from meterkit.governance.limits import LimitCache
@@ -15,8 +17,8 @@ from meterkit.governance.policy import Governance, Quota
 from meterkit.governance.refusal import Block
 from meterkit.ledger.database import Database
 from meterkit.metering.meter import Meter
-from meterkit.pricing.cost import CostCalculator, cost_of
-from meterkit.pricing.price import Price
+from meterkit.pricing.cost import CostCalculator
+from meterkit.pricing.price import Price, digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +48,13 @@ class Snapshot:
 
     Attributes:
         blocks: Companies that are blocked whatever they request, and why.
+        warned: Those of them that are only warned about, because not all is known that the block depends on.
         standings: Standing of each company.
         quotas: Quotas with their usage, in the order of the governance.
     """
 
     blocks: Mapping[str, Block]
+    warned: frozenset[str]
     standings: Standings
     quotas: tuple[QuotaUsage, ...]
 
@@ -80,11 +84,15 @@ class SnapshotBuilder:
     ) -> None:
         self._database = database
         self._governance = governance
-        self._spending = CostCalculator(prices, meters)
+        self._spending = CostCalculator(prices, meters, used_since=used_by)
         self._usage = {kind: usage[kind] for kind in sorted({quota.per for quota in governance.quotas})}
         self._quotas = tuple(
             QuotaUsage(
-                quota, quota.meter.name, of_quota, self._usage[quota.per].used, self._usage[quota.per].periods.of
+                quota,
+                quota.meter.name,
+                of_quota,
+                self._usage[quota.per].used,
+                partial(_period_of, self._usage[quota.per].periods, quota.meter.name),
             )
             for quota, of_quota in zip(governance.quotas, limits, strict=True)
         )
@@ -92,6 +100,7 @@ class SnapshotBuilder:
             self._usage["period"] = usage["period"]
         self._changes = {kind: each.changes() for kind, each in self._usage.items()}
         self._caps: dict[str, Block] = {}
+        self._warned: set[str] = set()
         self._news = NewsReader()
 
     def build(self, now: int) -> Snapshot:
@@ -114,30 +123,51 @@ class SnapshotBuilder:
             companies = {company for company, meter in pending[each.quota.per] if meter == each.meter}
             each.limits.refresh(companies, anew=news.companies)
         if self._governance.spending_cap is not None:
-            self._update_caps({company for company, _ in pending["period"]} | self._spenders(news.companies))
+            self._update_caps({company for company, _ in pending["period"]} | self._spenders(news.companies), now)
         for kind, changes in self._changes.items():
             changes.settle(pending[kind])
         self._news.settle(news)
-        blocks = {**self._caps, **_blocks(found, self._governance, now)}
-        return Snapshot(blocks, found, self._quotas)
+        if found.is_foreign:  # what a ledger of Stripe's other mode knows, prices included, says nothing of this one
+            return Snapshot({}, frozenset(), found, self._quotas)
+        hard = _blocks(found, self._governance, now)
+        return Snapshot({**self._caps, **hard}, frozenset(self._warned - hard.keys()), found, self._quotas)
 
     def _spenders(self, companies: set[str]) -> set[str]:
         """Return those of *companies* that have usage, so that they may have reached the cap."""
         return companies & {company for company, _ in self._usage["period"].pairs()} if companies else set()
 
-    def _update_caps(self, companies: set[str]) -> None:
-        """Compute what the usage of *companies* costs, and block those that have reached the cap."""
+    def _update_caps(self, companies: set[str], now: int) -> None:
+        """
+        Compute what the usage of *companies* costs, and block those that have reached the cap.
+
+        Those that have reached it as far as is known, and may owe less, are only warned about.
+        """
         cap, currency = Decimal(self._governance.spending_cap or 0), self._governance.currency
-        used = self._usage["period"].of_companies(companies)
+        usage = self._usage["period"]
+        used = usage.of_companies(companies)
         with self._database.snapshot() as connection:
-            prices = self._spending.prices_of(connection, companies)
-        for company in companies:
-            cost = cost_of(prices[company], used[company], currency)
+            found = self._spending.spending(
+                connection, used, currency, now=now, period_of=partial(_period_of_meter, usage.periods, now)
+            )
+        for company, spending in found.items():
             self._caps.pop(company, None)
-            if cost >= cap:
-                unit = currency.upper()
-                detail = f"Spending this period ({cost} {unit}) has reached the cap of {cap} {unit}."
-                self._caps[company] = Block("spending_cap", company, detail, amount=str(cost), currency=currency)
+            self._warned.discard(company)
+            if spending.possible < cap:
+                continue
+            unit, cost = currency.upper(), digits(spending.possible)
+            detail = f"Spending this period ({cost} {unit}) has reached the cap of {digits(cap)} {unit}."
+            if spending.certain < cap:
+                self._warned.add(company)
+                detail += f" It may be less: {'; '.join(spending.unknown) or 'the price was changed in the period'}."
+            self._caps[company] = Block("spending_cap", company, detail, amount=cost, currency=currency)
+
+
+def _period_of(periods: Periods | Calendar, meter: str, company: str, now: int) -> Period:
+    return periods.of(company, now, meter)
+
+
+def _period_of_meter(periods: Periods | Calendar, now: int, company: str, meter: str) -> Period:
+    return periods.of(company, now, meter)
 
 
 def _blocks(found: Standings, governance: Governance, now: int) -> dict[str, Block]:

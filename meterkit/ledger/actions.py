@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
 
-Kind: TypeAlias = "Literal['link', 'correct', 'retry', 'decide', 'forget_user']"
+Kind: TypeAlias = "Literal['link', 'correct', 'retry', 'decide', 'forget_user', 'forget_mode']"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +20,8 @@ class Action:
 
     Attributes:
         at: Unix second.
-        action: ``link``, ``correct``, ``retry``, ``decide`` or ``forget_user``.
-        subject: Company id, or identifier of a meter event.
+        action: ``link``, ``correct``, ``retry``, ``decide``, ``forget_user`` or ``forget_mode``.
+        subject: Company id, identifier of a meter event, or mode.
         detail: What was done to it.
         by: Who did it, as given by ``by=``; None if that was not given.
     """

@@ -22,6 +22,7 @@ from meterkit.errors import LedgerError
 from meterkit.ledger.payers import CUSTOMER_IDS
 from meterkit.ledger.schema.migrations import prepare
 from meterkit.ledger.schema.quantities import register
+from meterkit.ledger.schema.stripe_mode import LIVE
 
 PATIENCE = 5.0
 """Seconds to wait for a connection, and for a lock on rows or on the SQLite file."""
@@ -54,6 +55,7 @@ class Database:
     Args:
         url: SQLAlchemy URL: ``sqlite:///path`` or ``postgresql+psycopg://...``.
         customer_ids: Whether a company id that is a Stripe customer id pays for itself; see `meterkit.ledger.payers`.
+        live: Whether the Stripe key is live, None if that is unknown; see `meterkit.ledger.schema.stripe_mode`.
 
     Attributes:
         patience: Seconds to wait for a connection, and for a lock.
@@ -62,9 +64,9 @@ class Database:
         LedgerError: *url* is not a database URL.
     """
 
-    def __init__(self, url: str, *, customer_ids: bool = False) -> None:
+    def __init__(self, url: str, *, customer_ids: bool = False, live: bool | None = None) -> None:
         self._url = _parsed(url)
-        self._customer_ids = customer_ids
+        self._options = {CUSTOMER_IDS: customer_ids, LIVE: live}
         self._lock = threads.rlock()
         self._engine: sa.Engine | None = None
         self.patience = PATIENCE
@@ -123,7 +125,7 @@ class Database:
                     home = None if self._is_postgresql else identity_of(Path(str(self._url.database)))
                     prepare(connection, str(self), home=home)
                 # Not execution_options(): SQLAlchemy 2.0 allows no isolation level on an engine that this returns.
-                engine.update_execution_options(**{CUSTOMER_IDS: self._customer_ids})
+                engine.update_execution_options(**self._options)
                 self._engine = engine
             return self._engine
 

@@ -1,21 +1,25 @@
-"""Notices about overdue invoices, rejected events and unlinked companies."""
+"""Notices about overdue invoices, rejected events, unbilled usage and unlinked companies."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 
 import sqlalchemy as sa
 
 from meterkit.accounts.accounts import Accounts
 from meterkit.accounts.standing import standings
-from meterkit.core.periods import DAY
+from meterkit.core.periods import DAY, instant
 from meterkit.core.validation import OLDEST_SECONDS
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
 from meterkit.notices.notice import Notice
 from meterkit.notices.store import NoticeStore
+from meterkit.outbox.credits import credits_due
+from meterkit.outbox.late_items import lost_items
 from meterkit.outbox.reports import COLUMNS, report_of
+from meterkit.outbox.unbilled import unbilled
+from meterkit.pricing.price import digits
 
 MAX_REJECTED = 1000
 """Rejected events that are read at once; the others follow when these have been retried."""
@@ -25,6 +29,8 @@ def overdue(database: Database, notices: NoticeStore, *, now: int) -> Iterator[N
     """Yield a notice for each company that has become overdue, and for each that no longer is."""
     with database.snapshot() as connection:
         found = standings(connection, now=now)
+    if found.is_foreign:  # nobody has recovered
+        return
     notified = dict(_notified(notices))
     for company, invoices in sorted(found.overdue.items()):
         if company in notified or company in found.payers:
@@ -87,11 +93,75 @@ def rejected(database: Database, *, now: int) -> Iterator[Notice]:
         )
 
 
+def unbilled_usage(database: Database, *, now: int, is_free: Callable[[str], bool] | None) -> Iterator[Notice]:
+    """Yield a notice for each company and meter whose usage no price bills; another one each month."""
+    month = datetime.fromtimestamp(now, timezone.utc).strftime("%Y-%m")
+    for each in unbilled(database, now=now, is_free=is_free):
+        yield Notice(
+            key=f"unbilled:{each.company}:{each.customer}:{each.event_name}:{month}",
+            kind="unbilled",
+            company=each.company,
+            title=f"Usage of {each.company} is not billed: {each.quantity:,} {each.meter}",
+            text=f"{each}. {each.cure}.",
+            created_at=now,
+            fields={
+                "meter": each.meter,
+                "used": each.quantity,
+                "customer": each.customer,
+                "since": each.since,
+                "reason": each.reason,
+            },
+        )
+
+
+def lost_invoice_items(database: Database, *, now: int) -> Iterator[Notice]:
+    """Yield a notice for each invoice item for late usage that will be on no invoice."""
+    for each in lost_items(database, now=now):
+        late = each.late
+        yield Notice(
+            key=f"unbilled:item:{late.report.identifier}",
+            kind="unbilled",
+            company=late.report.company,
+            title=f"Late usage of {late.report.company} is not billed: {late.report.quantity:,} {late.report.meter}",
+            text=f"{each}.",
+            created_at=now,
+            fields={
+                "meter": late.report.meter,
+                "used": late.report.quantity,
+                "customer": late.report.customer,
+                "invoice": late.number,
+                "amount": None if late.amount is None else digits(late.amount),
+                "currency": late.currency,
+                "reason": each.reason,
+            },
+        )
+
+
+def credits_to_give(database: Database, *, now: int) -> Iterator[Notice]:
+    """Yield a notice for each amount to credit for usage that was reversed after its invoice was final."""
+    for each in credits_due(database, since=now - OLDEST_SECONDS):
+        yield Notice(
+            key=f"credit_due:{each.identifier}:{each.invoice}",
+            kind="credit_due",
+            company=each.company,
+            title=f"{each.company} is to be credited for {each.quantity:,} {each.meter}",
+            text=f"{each}.",
+            created_at=now,
+            fields={
+                "meter": each.meter,
+                "used": each.quantity,
+                "customer": each.customer,
+                "invoice": each.number,
+                "amount": None if each.amount is None else digits(each.amount),
+                "currency": each.currency,
+            },
+        )
+
+
 def waiting(database: Database, *, now: int, days: int) -> Iterator[Notice]:
     """Yield a notice for each unlinked company with usage, and for usage that will be too old in *days* days."""
     for company, oldest in sorted(Accounts(database, clock=lambda: now).unlinked().items()):
-        since = datetime.fromtimestamp(oldest, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
-        text = f"Usage since {since} is waiting: link the company with kit.link() or the customer's metadata."
+        text = f"Usage since {instant(oldest)} is waiting: link the company with kit.link() or the customer's metadata."
         yield Notice(
             key=f"waiting:{company}:{oldest}",
             kind="waiting",

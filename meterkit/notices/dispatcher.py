@@ -61,6 +61,7 @@ class Dispatcher:
         problems: Problems of this process: the source of trouble notices, and where failures are reported.
         clock: Function that returns Unix seconds.
         stop: Event that is set when the process ends.
+        is_free: Function that returns whether a company's usage is free by a rule of the kit; None if nobody's is.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Dispatcher:
         problems: Problems,
         clock: Callable[[], float],
         stop: Event,
+        is_free: Callable[[str], bool] | None = None,
     ) -> None:
         self._rules = tuple(rules)
         self._meters = meters
@@ -85,6 +87,7 @@ class Dispatcher:
         self._problems = problems
         self._clock = clock
         self._stop = stop
+        self._is_free = is_free
         self._evaluating = threads.lock()
         self._evaluator: RuleEvaluator | None = None
         self._channels = {channel.name: channel for rule in self._rules for channel in rule.to}
@@ -219,5 +222,6 @@ class Dispatcher:
                 meters=self._meters,
                 prices=self._prices,
                 notices=self._notices(),
+                is_free=self._is_free,
             )
         return self._evaluator

@@ -10,23 +10,33 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeAlias
 
-from meterkit.accounts.period_usage import Pair, PeriodUsage, UsageByPeriod
+from meterkit.accounts.period_usage import Pair, PeriodUsage, UsageByPeriod, used_by
 from meterkit.core.periods import DAY
 from meterkit.governance.limits import LimitCache
 from meterkit.ledger.database import Database
 from meterkit.metering.meter import Meter
-from meterkit.notices.account_notices import overdue, rejected, waiting
+from meterkit.notices.account_notices import (
+    credits_to_give,
+    lost_invoice_items,
+    overdue,
+    rejected,
+    unbilled_usage,
+    waiting,
+)
 from meterkit.notices.notice import Notice
 from meterkit.notices.rules import Notify
 from meterkit.notices.store import NoticeStore
 from meterkit.notices.usage_notices import MAX_CALLS, CompanyUsage, calls, crossed, over_quota
-from meterkit.pricing.cost import CostCalculator, cost_of
-from meterkit.pricing.price import Price
+from meterkit.pricing.cost import CostCalculator
+from meterkit.pricing.price import Price, digits
 
 Found: TypeAlias = "tuple[Notify, Notice]"
 
 ACCOUNT_SECONDS = 60
 """Interval at which rules that do not depend on usage are evaluated: invoices, rejected events, limits, period ends."""
+
+UNBILLED_SECONDS = 3600
+"""Interval at which usage is looked for that no price bills: usage is reported hourly, and the look is not cheap."""
 
 
 class RuleEvaluator:
@@ -41,6 +51,7 @@ class RuleEvaluator:
         meters: Meters of the kit, by name.
         prices: Prices of the kit, for companies without a known subscription.
         notices: Store of written notices.
+        is_free: Function that returns whether a company's usage is free by a rule of the kit; None if nobody's is.
     """
 
     def __init__(
@@ -53,19 +64,23 @@ class RuleEvaluator:
         meters: Mapping[str, Meter],
         prices: Iterable[Price],
         notices: NoticeStore,
+        is_free: Callable[[str], bool] | None = None,
     ) -> None:
         self._database = database
         self._rules = tuple(rules)
         self._quota_rules = [rule for rule in self._rules if "quota_near" in rule.kinds]
         self._limits = tuple(limits) if self._quota_rules else ()
-        self._spending = CostCalculator(prices, meters)
+        self._spending = CostCalculator(prices, meters, used_since=used_by)
+        self._currencies = sorted({rule.currency for rule in self._rules if rule.amount is not None})
         self._notices = notices
+        self._is_free = is_free
         self._billed = usage["period"]
         kinds: set[str] = {"period", *(each.quota.per for each in self._limits)}
         self._usage = {kind: usage[kind] for kind in sorted(kinds)}
         self._changes = {kind: each.changes() for kind, each in self._usage.items()}
         self._evaluated: dict[str, dict[Pair, int]] = {}
         self._next_accounts = self._evaluated_next_accounts = 0
+        self._next_unbilled = self._evaluated_next_unbilled = 0
 
     def evaluate(self, now: int) -> list[Found]:
         """
@@ -85,7 +100,7 @@ class RuleEvaluator:
         is_due = not self._next_accounts - ACCOUNT_SECONDS <= now < self._next_accounts
         found: list[Found] = []
         unfinished: set[str] = set()
-        for usage_of in self._of_companies({company for company, _ in pending["period"]}, now):
+        for usage_of in self._of_companies({company for company, _ in pending["period"]}, self._currencies, now):
             found += self._of_usage(usage_of, unfinished, now)
         for limits in self._limits:
             usage = self._usage[limits.quota.per]
@@ -94,9 +109,13 @@ class RuleEvaluator:
                     found += self._over(limits, company, usage, now)
         if is_due:
             found += self._of_accounts(now)
+        is_due_unbilled = is_due and not self._next_unbilled - UNBILLED_SECONDS <= now < self._next_unbilled
+        if is_due_unbilled:
+            found += self._of_unbilled(now)
         pending["period"] = {pair: each for pair, each in pending["period"].items() if pair[0] not in unfinished}
         self._evaluated = pending
         self._evaluated_next_accounts = now + ACCOUNT_SECONDS if is_due else self._next_accounts
+        self._evaluated_next_unbilled = now + UNBILLED_SECONDS if is_due_unbilled else self._next_unbilled
         return found
 
     def settle(self) -> None:
@@ -105,6 +124,7 @@ class RuleEvaluator:
             self._changes[kind].settle(done)
         self._evaluated = {}
         self._next_accounts = self._evaluated_next_accounts
+        self._next_unbilled = self._evaluated_next_unbilled
 
     def _of_usage(self, usage_of: CompanyUsage, unfinished: set[str], now: int) -> Iterator[Found]:
         for rule in self._rules:
@@ -121,7 +141,7 @@ class RuleEvaluator:
         if limit is None:
             return
         used = {quota.meter.name: usage.used.get((company, quota.meter.name), 0)}
-        usage_of = CompanyUsage(company, usage.periods.of(company, now), used, ())
+        usage_of = CompanyUsage(company, usage.periods.of(company, now, quota.meter.name), used, ())
         for rule in self._quota_rules:
             if rule.meter in (None, quota.meter):
                 for notice in over_quota(usage_of, quota, limit, rule, now=now):
@@ -139,33 +159,55 @@ class RuleEvaluator:
             for notice in () if find is None else find(rule):
                 yield rule, notice
 
+    def _of_unbilled(self, now: int) -> list[Found]:
+        rules = [rule for rule in self._rules if "unbilled" in rule.kinds]
+        if not rules:
+            return []
+        notices = [*unbilled_usage(self._database, now=now, is_free=self._is_free)]
+        notices += lost_invoice_items(self._database, now=now)
+        notices += credits_to_give(self._database, now=now)
+        return [(rule, notice) for rule in rules for notice in notices]
+
     def _upcoming(self, rule: Notify, now: int) -> Iterator[Notice]:
         ending = {
             company
             for company in {company for company, _ in self._billed.pairs()}
             if now >= self._billed.periods.of(company, now).end - rule.days * DAY
         }
-        for usage in self._of_companies(ending, now):
+        for usage in self._of_companies(ending, [""], now):
             currency = next((price.currency for price in usage.prices), None)
-            if currency is None:
+            amount = usage.costs[""]
+            if currency is None or amount is None:
                 continue
-            cost = cost_of(usage.prices, usage.used, currency)
+            cost = digits(amount)
             yield usage.notice(
                 "invoice_upcoming",
                 "invoice",
                 f"Upcoming invoice for {usage.company}",
                 f"The usage of {usage.company} in this billing period costs {cost} {currency.upper()} so far.",
                 now=now,
-                amount=str(cost),
+                amount=cost,
                 currency=currency,
                 due_at=usage.period.end,
             )
 
-    def _of_companies(self, companies: set[str], now: int) -> Iterator[CompanyUsage]:
+    def _of_companies(self, companies: set[str], currencies: Iterable[str], now: int) -> Iterator[CompanyUsage]:
+        """Yield each company's usage, with its cost in each of *currencies*; that in "" is in its own."""
         if not companies:
             return
-        used = self._billed.of_companies(companies)
+        periods, used = self._billed.periods, self._billed.of_companies(companies)
         with self._database.snapshot() as connection:
+            found = {
+                currency: self._spending.spending(
+                    connection,
+                    used,
+                    currency,
+                    now=now,
+                    period_of=lambda company, meter: periods.of(company, now, meter),
+                )
+                for currency in currencies
+            }
             prices = self._spending.prices_of(connection, companies)
         for company in sorted(companies):
-            yield CompanyUsage(company, self._billed.periods.of(company, now), used[company], prices[company])
+            costs = {currency: spent[company].amount for currency, spent in found.items()}
+            yield CompanyUsage(company, periods.of(company, now), used[company], prices[company], costs)

@@ -188,6 +188,16 @@ class Notify:
         return cls(("rejected",), _channels(to))
 
     @classmethod
+    def unbilled(cls, *, to: To) -> Notify:
+        """
+        Notify when Stripe has usage that no price of the customer bills, so that it will be on no invoice.
+
+        Once a month for each company and meter, while it goes on. Also when usage was reversed that a final invoice
+        has, so that you credit it. Needs webhooks or `MeterKit.sync`.
+        """
+        return cls(("unbilled", "credit_due"), _channels(to))
+
+    @classmethod
     def waiting(cls, *, to: To, days: int = 7) -> Notify:
         """
         Notify when an unlinked company has usage, and again *days* days before the usage is too old for Stripe.
@@ -199,8 +209,12 @@ class Notify:
 
     @classmethod
     def trouble(cls, *, to: To) -> Notify:
-        """Notify when the journal, the ledger, reporting or syncing fails; once a day for each kind of trouble."""
-        return cls(("trouble",), _channels(to))
+        """
+        Notify when the journal, the ledger, reporting or syncing fails; once a day for each kind of trouble.
+
+        Also of unbilled usage and credits, as `unbilled` does.
+        """
+        return cls(("trouble", "unbilled", "credit_due"), _channels(to))
 
 
 def checked_notify(

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 from meterkit.core.periods import Period
 from meterkit.governance.policy import Quota
 from meterkit.notices.notice import Kind, Notice, Value
 from meterkit.notices.rules import Notify
-from meterkit.pricing.cost import cost_of
-from meterkit.pricing.price import Price
+from meterkit.pricing.price import Price, digits
 
 MAX_CALLS = 1000
 """Notices of single calls that are created at once; the others follow."""
@@ -29,12 +28,14 @@ class CompanyUsage:
         period: Period of the usage.
         used: Quantity by meter name, in the meter's unit.
         prices: Prices by which the company is billed.
+        costs: Cost of the usage by currency; None if it cannot be told.
     """
 
     company: str
     period: Period
     used: Mapping[str, int]
     prices: Iterable[Price]
+    costs: Mapping[str, Decimal | None] = field(default_factory=dict)
 
     def notice(self, kind: Kind, subject: str, title: str, text: str, *, now: int, **fields: Value) -> Notice:
         """Return a notice that is written once in this period for its *kind* and *subject*."""
@@ -111,12 +112,12 @@ def _threshold(usage: CompanyUsage, rule: Notify, now: int) -> Iterator[Notice]:
             subject = f"{meter}:{rule.units}"
             yield usage.notice("threshold", subject, title, text, now=now, meter=meter, used=used, limit=rule.units)
     elif rule.amount is not None:
-        cost = cost_of(usage.prices, usage.used, rule.currency)
-        if cost >= rule.amount:
-            unit = rule.currency.upper()
-            title = f"{company} has spent {rule.amount} {unit}"
-            text = f"The usage of {company} in this billing period costs {cost} {unit} so far."
-            about: dict[str, Value] = {"amount": str(cost), "limit": str(rule.amount), "currency": rule.currency}
+        cost = usage.costs[rule.currency]
+        if cost is not None and cost >= rule.amount:
+            unit, limit = rule.currency.upper(), digits(rule.amount)
+            title = f"{company} has spent {limit} {unit}"
+            text = f"The usage of {company} in this billing period costs {digits(cost)} {unit} so far."
+            about: dict[str, Value] = {"amount": digits(cost), "limit": limit, "currency": rule.currency}
             yield usage.notice("threshold", f"{rule.currency}:{rule.amount}", title, text, now=now, **about)
 
 
@@ -129,7 +130,7 @@ def _tier(usage: CompanyUsage, price: Price, rule: Notify, now: int) -> Iterator
     company = usage.company
     if "tier_crossed" in rule.kinds and reached and rule.tier in (None, reached[-1]):
         number = reached[-1]
-        cost = f"{price.tiers[number - 1].unit_price:f} {price.currency.upper()}"
+        cost = f"{digits(price.tiers[number - 1].unit_price)} {price.currency.upper()}"
         title = f"{company} has reached tier {number} of {meter}"
         text = f"{company} has used {used:,} {meter} in this billing period; in tier {number}, a unit costs {cost}."
         about = _about(price, number, used)
@@ -156,6 +157,6 @@ def _about(price: Price, number: int, used: int) -> dict[str, Value]:
         "meter": price.meter.name,
         "used": used,
         "tier": number,
-        "unit_price": f"{tier.unit_price:f}",
+        "unit_price": digits(tier.unit_price),
         "currency": price.currency,
     }

@@ -10,6 +10,9 @@ import sqlalchemy as sa
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
 
+REPORT_KEY = "meterkit_report"
+"""Metadata key of an invoice item for the identifier of the report that it bills."""
+
 State = Literal["pending", "sent", "rejected", "uncertain", "returned", "canceled", "invoiced"]
 
 

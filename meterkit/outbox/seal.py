@@ -24,6 +24,7 @@ from meterkit.ledger.bulk import BATCH
 from meterkit.ledger.database import Database
 from meterkit.ledger.lease import Lease, hold
 from meterkit.ledger.payers import customer_of, is_customer
+from meterkit.pricing.boundaries import moments
 
 ReportKey = tuple[str, str, str]
 """Meter, event name and company: usage that is reported together within a window."""
@@ -89,13 +90,15 @@ def _due(database: Database, window: int, newest: int, now: int) -> Iterator[lis
 
 
 def _has_closed(connection: sa.Connection, newest: int, now: int) -> sa.ColumnElement[bool]:
-    """Return the condition for closed windows: the hour, or the customer's billing period within it, has ended."""
-    window, items = schema.usage.c.window, schema.items
+    """Return the condition for closed windows: the hour has ended, or a period, price or subscription within it."""
+    window = schema.usage.c.window
     company = schema.usage.c.company
     payer = sa.case((is_customer(connection, company), company), else_=schema.accounts.c.customer)
-    ended = [sa.and_(edge > window, edge <= now) for edge in (items.c.period_start, items.c.period_end)]
-    of_customer = sa.exists().where(items.c.customer == payer, sa.or_(*ended))
-    return sa.or_(window <= newest, sa.and_(window >= hour_of(now), of_customer))
+    ended: dict[sa.Table, list[sa.ColumnElement[bool]]] = {}
+    for table, moment in moments():
+        ended.setdefault(table, []).append(sa.and_(moment > window, moment <= now))
+    of_customer = [sa.exists().where(table.c.customer == payer, sa.or_(*edges)) for table, edges in ended.items()]
+    return sa.or_(window <= newest, sa.and_(window >= hour_of(now), sa.or_(*of_customer)))
 
 
 def _seal(connection: sa.Connection, window: int, keys: list[ReportKey], now: int) -> int:

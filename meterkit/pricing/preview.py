@@ -2,54 +2,29 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
 
-from meterkit.errors import ConfigurationError
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
 from meterkit.ledger.payers import payer_of
 from meterkit.ledger.schema.quantities import subtracted, sum_of
-from meterkit.metering.meter import Meter
-from meterkit.pricing.price import EXACT, Line
-from meterkit.pricing.stripe_price import price_of
+from meterkit.pricing.invoice_calculator import PreviewLine, next_invoice
+from meterkit.pricing.subscription_terms import SubscriptionTerms, read_terms
 
 BILLED = ("pending", "sent", "uncertain")
 """States of reports that Stripe has received, or will receive."""
 
 ASSUMED = (
-    "there is no tax, discount, credit or customer balance",
-    "there are no invoice items besides the subscription's prices, and these do not change within the period",
+    "there is no tax, credit or customer balance, and no discount but those of the subscription and its customer",
+    "there are no invoice items besides those that are shown, and nothing is changed before the invoice",
     "only meterkit sends meter events for this customer",
 )
 """Assumptions of every preview: Stripe applies what they leave out when it finalises the invoice."""
-
-
-@dataclass(frozen=True, slots=True)
-class PreviewLine:
-    """
-    One line of an invoice.
-
-    Attributes:
-        price: Id of the Stripe price.
-        event_name: Event name of the meter; None for a licensed price, which is billed in advance.
-        quantity: Units on this line; 0 for a flat fee.
-        unit_price: Price of one unit or one package, or the flat fee, in whole currency.
-        amount: Line total in whole currency, rounded to the minor unit.
-        tier: Number of the tier, from 1; 0 if the price has no tiers.
-    """
-
-    price: str
-    event_name: str | None
-    quantity: int
-    unit_price: Decimal
-    amount: Decimal
-    tier: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +40,11 @@ class Preview:
         currency: Three-letter currency code.
         period_start: Unix second at which the billing period of the usage begins.
         period_end: Unix second at which the billing period of the usage ends.
-        lines: Invoice lines, in the order of the subscription's prices.
-        total: Sum of the lines, in whole currency.
+        lines: Invoice lines before discounts, in the order of the subscription's prices.
+        discount: Sum of the discounts, in whole currency.
+        total: Sum of the lines less the discount, in whole currency; None if it cannot be told.
         assumed: Assumptions that the amounts rest on, one sentence each.
+        unknown: Why the total cannot be told, one sentence each; empty if it can.
     """
 
     company: str
@@ -78,8 +55,10 @@ class Preview:
     period_start: int
     period_end: int
     lines: tuple[PreviewLine, ...]
-    total: Decimal
+    discount: Decimal
+    total: Decimal | None
     assumed: tuple[str, ...]
+    unknown: tuple[str, ...]
 
 
 def previews(database: Database, company: str, *, clock: Callable[[], float]) -> list[Preview]:
@@ -90,80 +69,80 @@ def previews(database: Database, company: str, *, clock: Callable[[], float]) ->
         LedgerError: The ledger cannot be read.
         ConfigurationError: A price cannot be computed; the message names it and says why.
     """
-    found = []
     with database.snapshot() as connection:
         customer = payer_of(connection, company)
-        running = sa.select(schema.subscriptions).filter_by(customer=customer, ended_at=None)
-        for subscription in connection.execute(running.order_by(schema.subscriptions.c.created)).all():
-            items = sa.select(schema.items).filter_by(subscription=subscription.id).order_by(schema.items.c.id)
-            rows = connection.execute(items).all()
-            if customer is not None and rows:
-                found.append(
-                    _preview(connection, company, customer, subscription=subscription, items=rows, now=clock())
-                )
-    return found
+        if customer is None:
+            return []
+        return [
+            _preview(connection, company, customer, terms, now=clock())
+            for terms in read_terms(connection, [customer], with_invoices=True).get(customer, ())
+            if terms.items
+        ]
 
 
 def _preview(
-    connection: sa.Connection, company: str, customer: str, *, subscription: Any, items: Sequence[Any], now: float
+    connection: sa.Connection, company: str, customer: str, terms: SubscriptionTerms, *, now: float
 ) -> Preview:
-    lines: list[PreviewLine] = []
-    assumed = list(ASSUMED)
-    currency = ""
-    end = max(item.period_end for item in items)
-    for item in items:
-        known = json.loads(item.price)
-        currency = known["currency"]
-        if item.event_name is None and subscription.cancel_at is not None and subscription.cancel_at <= end:
-            continue  # billed in advance, and there is no next period
-        used = item.quantity or 0
-        if item.event_name is not None:
-            used = max(0, _used(connection, customer, item.event_name, item.period_start, item.period_end))
-        lines += [_line(known["id"], item.event_name, line) for line in _lines(known, item.event_name, used)]
-    if subscription.status == "trialing":
-        assumed.append("the trial is over; Stripe bills nothing while it lasts")
-    if end <= now:
+    bill = next_invoice(terms, CustomerUsage(connection, customer))
+    assumed = [*ASSUMED, *bill.assumed]
+    if bill.period.end <= now:
         assumed.append("the period has ended, and the next one is not known yet: run meterkit sync")
-    with localcontext(EXACT):
-        total = sum((line.amount for line in lines), Decimal(0))
     return Preview(
         company=company,
         customer=customer,
-        subscription=subscription.id,
-        status=subscription.status,
-        currency=currency,
-        period_start=min(item.period_start for item in items),
-        period_end=end,
-        lines=tuple(lines),
-        total=total,
+        subscription=terms.subscription.id,
+        status=terms.subscription.status,
+        currency=bill.currency,
+        period_start=bill.period.start,
+        period_end=bill.period.end,
+        lines=tuple(bill.lines),
+        discount=bill.discount,
+        total=None if bill.unknown else bill.total,
         assumed=tuple(assumed),
+        unknown=tuple(bill.unknown),
     )
 
 
-def _lines(known: dict[str, Any], event_name: str | None, used: int) -> list[Line]:
-    try:
-        return price_of(known, Meter(event_name or "licensed")).lines(used)
-    except (ConfigurationError, KeyError) as error:
-        raise ConfigurationError(f"Stripe's price {known.get('id')} cannot be computed here: {error}") from error
+class CustomerUsage:
+    """
+    What the invoices of a Stripe customer bill: usage that is reported, or still to be reported.
 
+    Args:
+        connection: Connection to the ledger.
+        customer: Id of the Stripe customer.
+    """
 
-def _line(price: str, event_name: str | None, line: Line) -> PreviewLine:
-    return PreviewLine(price, event_name, line.quantity, line.price, line.amount, line.tier)
+    def __init__(self, connection: sa.Connection, customer: str) -> None:
+        self._connection = connection
+        self._customer = customer
 
+    def between(self, event_name: str, start: int, end: int) -> int:
+        """Return the quantity used between two Unix seconds, *end* excluded."""
+        usage, accounts = schema.usage, schema.accounts
+        pays_for = sa.select(accounts.c.company).filter_by(customer=self._customer)
+        waiting = (
+            sa.select(sum_of(subtracted(usage.c.quantity, usage.c.reported)))
+            .where(usage.c.quantity != usage.c.reported, usage.c.event_name == event_name)
+            .where(sa.or_(usage.c.company == self._customer, usage.c.company.in_(pays_for)))
+            .where(usage.c.last_used >= start, usage.c.last_used < end)
+        )
+        reported = self._reported(event_name, start, end).where(schema.reports.c.state.in_(BILLED))
+        return self._sum(reported) + self._sum(waiting)
 
-def _used(connection: sa.Connection, customer: str, event_name: str, start: int, end: int) -> int:
-    """Return the quantity that the invoice of a period will bill for a meter: reported, or still to be reported."""
-    reports, usage, accounts = schema.reports, schema.usage, schema.accounts
-    reported = (
-        sa.select(sum_of(reports.c.quantity))
-        .where(reports.c.customer == customer, reports.c.event_name == event_name, reports.c.state.in_(BILLED))
-        .where(reports.c.timestamp >= start, reports.c.timestamp < end)
-    )
-    pays_for = sa.select(accounts.c.company).filter_by(customer=customer)
-    waiting = (
-        sa.select(sum_of(subtracted(usage.c.quantity, usage.c.reported)))
-        .where(usage.c.quantity != usage.c.reported, usage.c.event_name == event_name)
-        .where(sa.or_(usage.c.company == customer, usage.c.company.in_(pays_for)))
-        .where(usage.c.last_used >= start, usage.c.last_used < end)
-    )
-    return int(connection.scalar(reported) or 0) + int(connection.scalar(waiting) or 0)
+    def received(self, event_name: str, start: int, end: int) -> int:
+        """Return the part of it that Stripe had received by *end*."""
+        reports = schema.reports
+        return self._sum(
+            self._reported(event_name, start, end).where(reports.c.state == "sent", reports.c.settled_at <= end)
+        )
+
+    def _reported(self, event_name: str, start: int, end: int) -> sa.Select[Any]:
+        reports = schema.reports
+        return (
+            sa.select(sum_of(reports.c.quantity))
+            .where(reports.c.customer == self._customer, reports.c.event_name == event_name)
+            .where(reports.c.timestamp >= start, reports.c.timestamp < end)
+        )
+
+    def _sum(self, query: sa.Select[Any]) -> int:
+        return int(self._connection.scalar(query) or 0)

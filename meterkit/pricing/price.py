@@ -28,9 +28,11 @@ EXACT = Context(prec=80)
 """Decimal context of all price arithmetic, because the application may have changed that of its thread."""
 
 _NO_MINOR_UNIT = frozenset(
-    ("bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "ugx", "vnd", "vuv", "xaf", "xof", "xpf")
+    ("bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "vnd", "vuv", "xaf", "xof", "xpf")
 )
 _THREE_DECIMALS = frozenset(("bhd", "jod", "kwd", "omr", "tnd"))
+_WHOLE = frozenset(("isk", "ugx"))
+"""Stripe: currencies with two decimals that must be 0."""
 _INTERVALS = ("day", "week", "month", "year")
 
 
@@ -260,12 +262,33 @@ class Price:
         return lines
 
     def _rounded(self, amount: Decimal) -> Decimal:
-        return amount.quantize(Decimal(1).scaleb(-decimals_of(self.currency)), rounding=ROUND_HALF_UP)
+        return rounded(amount, self.currency)
 
 
 def decimals_of(currency: str) -> int:
     """Return the decimal places of amounts in *currency*: 2, unless Stripe lists it as an exception."""
     return 0 if currency in _NO_MINOR_UNIT else 3 if currency in _THREE_DECIMALS else 2
+
+
+def rounded(amount: Decimal, currency: str) -> Decimal:
+    """Return *amount*, in whole *currency*, rounded half up as Stripe rounds the lines of an invoice."""
+    unit = Decimal(1).scaleb(-decimals_of(currency))
+    return amount.quantize(Decimal(1) if currency in _WHOLE else unit, rounding=ROUND_HALF_UP).quantize(unit)
+
+
+def chargeable(amount: Decimal, currency: str) -> Decimal:
+    """Return *amount*, in whole *currency*, rounded half up to what Stripe accepts: the last of three decimals is 0."""
+    return amount.quantize(Decimal("0.01"), rounding=ROUND_HALF_UP) if currency in _THREE_DECIMALS else amount
+
+
+def whole(minor: Any, currency: str) -> Decimal:
+    """Return *minor*, an amount in the minor unit as Stripe has it, in whole *currency*."""
+    return Decimal(str(minor)).scaleb(-decimals_of(currency), EXACT)
+
+
+def digits(amount: Money) -> str:
+    """Return an amount in digits, never in exponents, which ``str`` uses below a millionth."""
+    return format(Decimal(amount), "f")
 
 
 def money(value: Any, name: str) -> Decimal:

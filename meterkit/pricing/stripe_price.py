@@ -8,7 +8,7 @@ from typing import Any
 
 from meterkit.errors import ConfigurationError
 from meterkit.metering.meter import Meter
-from meterkit.pricing.price import EXACT, Money, Price, Tier, decimals_of
+from meterkit.pricing.price import EXACT, Money, Price, Tier, decimals_of, digits, whole
 
 
 def price_of(known: Mapping[str, Any], meter: Meter) -> Price:
@@ -47,7 +47,7 @@ def _tier(tier: Mapping[str, Any], currency: str) -> Tier:
 
 def _whole(minor: Any, currency: str) -> Decimal | None:
     """Return an amount of minor units in whole currency; None for None."""
-    return None if minor is None else Decimal(str(minor)).scaleb(-decimals_of(currency), EXACT)
+    return None if minor is None else whole(minor, currency)
 
 
 def params_of(price: Price) -> dict[str, Any]:
@@ -96,5 +96,5 @@ def _params_of_tier(tier: Tier, currency: str) -> dict[str, Any]:
 
 def minor(amount: Money, currency: str) -> str:
     """Return an amount in the minor unit as Stripe accepts it: without an exponent or trailing zeros."""
-    text = f"{Decimal(amount).scaleb(decimals_of(currency), EXACT):f}"
+    text = digits(Decimal(amount).scaleb(decimals_of(currency), EXACT))
     return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,8 +1,8 @@
 """
 Cancel or offset meter events at Stripe.
 
-Stripe cancels a meter event within 24 hours of its arrival. An older one, or a part of one, is offset by a negative
-event, which is a report like any other.
+Stripe cancels a meter event within 24 hours of its arrival. An older one, a part of one, or one that is on a final
+invoice, is offset by a negative event, which is a report like any other.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from meterkit.core.windows import hour_of
 from meterkit.ledger.database import Database
 from meterkit.ledger.lease import Lease
 from meterkit.outbox.corrections import Correction, Corrections, new_id
+from meterkit.outbox.late_usage import has_final_invoice
 from meterkit.outbox.outbox import UNKNOWN_SECONDS, Outbox
 from meterkit.outbox.reports import Report, Reports
 from meterkit.reporting.uncertain import UncertaintyResolver
@@ -36,6 +37,7 @@ class Corrector:
     def __init__(
         self, database: Database, *, client: stripe.StripeClient, stripe_clock: StripeClock, clock: Callable[[], float]
     ) -> None:
+        self._database = database
         self._corrections = Corrections(database, clock=clock)
         self._outbox = Outbox(database, clock=clock)
         self._reports = Reports(database)
@@ -106,9 +108,15 @@ class Corrector:
                 self._corrections.note(lease, correction, classify(error).error)
 
     def _cancelable(self, company: str, event_name: str, window: int, quantity: int) -> Report | None:
-        """Return a sent report of exactly this quantity that is recent enough to cancel; None if there is none."""
+        """
+        Return a sent report of exactly this quantity that is recent enough to cancel; None if there is none.
+
+        One that is on a final invoice is not canceled: the invoice would stay as it is, and the credit be forgotten.
+        """
         for report in self._reports.sent(company, event_name, window):
             if report.quantity == quantity and report.unknown_since is None and report.attempted_at is not None:
+                if has_final_invoice(self._database, report):
+                    return None
                 self._stripe_clock.ask()
                 if self._stripe_clock.now() - report.attempted_at < UNKNOWN_SECONDS:
                     return report

@@ -10,13 +10,9 @@ import stripe
 from meterkit.ledger.database import Database
 from meterkit.metering.meter import CUSTOMER_KEY, VALUE_KEY
 from meterkit.outbox.late_usage import Late, late_reports
-from meterkit.outbox.reports import Report
+from meterkit.outbox.reports import REPORT_KEY, Report
 from meterkit.pricing.price import decimals_of
 from meterkit.stripe_api.outcomes import SENT, UNREADABLE, Outcome, classify
-
-REPORT_KEY = "meterkit_report"
-"""Metadata key of an invoice item for the identifier of the report that it bills."""
-
 
 PayloadKeys: TypeAlias = "Mapping[str, tuple[str, str]]"
 """Keys of the customer and of the quantity in meter events, by event name, where they are not Stripe's own."""
@@ -49,13 +45,15 @@ class EventSender:
 
     def find_late(self, database: Database) -> list[Report]:
         """
-        Find, remember and return the pending reports that become invoice items.
+        Find, remember and return the pending reports that become invoice items. Usage that was reversed becomes none:
+        whoever reversed it credits it, and must not credit it twice.
 
         Raises:
             LedgerError: The ledger cannot be read.
         """
         found = late_reports(database, "pending") if self._bills_late else []
-        self._late = {late.report.id: late for late in found if late.amount is not None}
+        billable = (late for late in found if late.report.quantity > 0 and late.amount is not None and not late.free)
+        self._late = {late.report.id: late for late in billable}
         return [late.report for late in self._late.values()]
 
     def is_late(self, report: Report) -> bool:

@@ -112,7 +112,8 @@ class Assembly:
             self._supervisor.plans = CompanyPlans(
                 self._plans,
                 self._default_plan,
-                begin=lambda: self._supervisor.runtime(counting=True).database(),
+                begin=lambda: self._supervisor.runtime(counting=True),
+                database=lambda: self._supervisor.runtime().database(),
                 problems=self._problems,
                 clock=self._clock,
             )
@@ -142,6 +143,7 @@ class Assembly:
                 limits=self._limits,
                 problems=self._problems,
                 clock=self._clock,
+                is_free=self._supervisor.settings.is_free,
             )
         return checked
 

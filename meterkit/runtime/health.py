@@ -12,17 +12,23 @@ from meterkit.core.validation import OLDEST_SECONDS
 from meterkit.errors import LedgerError
 from meterkit.ledger.books import Books
 from meterkit.ledger.books import books as read_books
+from meterkit.ledger.database import Database
 from meterkit.ledger.schema.migrations import COPIED, copied_at
+from meterkit.ledger.schema.stripe_mode import foreign_mode
 from meterkit.metering.context import outside
 from meterkit.outbox.corrections import Corrections
+from meterkit.outbox.credits import credits_due
+from meterkit.outbox.late_items import lost_items
 from meterkit.outbox.late_usage import late_reports
+from meterkit.outbox.other_mode import message
 from meterkit.outbox.outbox import Outbox, Stuck
+from meterkit.outbox.unbilled import Unbilled, unbilled
 from meterkit.runtime.process import ProcessRuntime
 from meterkit.runtime.settings import Settings
 from meterkit.runtime.stripe_jobs import NO_KEY
 
 SHOWN = 20
-"""Number of rejected and uncertain reports that are listed; the books count all."""
+"""Number of rejected and uncertain reports, and of companies with unbilled usage, that are listed."""
 
 COPY_SHOWN_SECONDS = 7 * 24 * 3600
 """How long it is said that the ledger is a copy."""
@@ -33,9 +39,11 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
     attention: list[str] = []
     books: dict[str, Books] | None = None
     refused: list[dict[str, Any]] = []
+    free: list[str] = []
     try:
         # The journal first: counts that are folded meanwhile are in the ledger, which knows their generation.
         database, clock = runtime.database(), settings.clock
+        attention += _of_other_mode(database)
         books = read_books(database, runtime.journal.totals())
         outbox = Outbox(database, clock=clock)
         attention += _waiting(runtime.accounts().unlinked(), settings.clock())
@@ -44,10 +52,16 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
             f"it is not known whether Stripe has canceled {each.report}; this will be checked again: {each.error}"
             for each in Corrections(database, clock=clock).corrections(state="canceling")
         ]
+        late_usage = late_reports(database, "sent", since=int(clock()) - OLDEST_SECONDS)
         attention += [
             f"{late}, so it is not on any invoice. Bill it by hand; late='next_invoice' would bill it with the next one"
-            for late in late_reports(database, "sent", since=int(clock()) - OLDEST_SECONDS)
+            for late in late_usage
+            if not late.free and late.report.quantity > 0
         ]
+        attention += [str(each) for each in credits_due(database, since=int(clock()) - OLDEST_SECONDS)[:SHOWN]]
+        attention += [str(each) for each in lost_items(database, now=int(clock()))[:SHOWN]]
+        attention += _unbilled(unbilled(database, now=int(clock()), is_free=settings.is_free))
+        free = [str(late) for late in late_usage if late.free]
         refused = [
             {
                 "identifier": report.identifier,
@@ -80,11 +94,18 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
         if books is None
         else {meter: {**asdict(of_meter), "balanced": of_meter.balanced} for meter, of_meter in books.items()},
         "refused": refused[:SHOWN],
+        "free": free,
         "problems": found,
         "journal": {"directory": str(settings.data_dir / "journal"), "in_memory": runtime.journal.in_memory},
         "webhook": {"received": runtime.stripe_jobs.received_webhooks, "refused": runtime.stripe_jobs.refused_webhooks},
         "last_report": None if runtime.stripe_jobs.last_report is None else asdict(runtime.stripe_jobs.last_report),
     }
+
+
+def _of_other_mode(database: Database) -> list[str]:
+    with database.snapshot() as connection:
+        foreign = foreign_mode(connection)
+    return [] if foreign is None else [message(database, foreign)]
 
 
 def _copied(runtime: ProcessRuntime) -> list[str]:
@@ -130,6 +151,14 @@ def _stuck(found: Stuck | None, now: float) -> list[str]:
             f"usage that is up to 35 days old, and {days:.0f} days are left"
         )
     ]
+
+
+def _unbilled(found: list[Unbilled]) -> list[str]:
+    """Return a sentence about each company and meter whose usage no price bills, and one about those left out."""
+    attention = [f"{each}. {each.cure}" for each in found[:SHOWN]]
+    if len(found) > SHOWN:
+        attention.append(f"usage of {len(found) - SHOWN:,} more is on no invoice, see meterkit customers")
+    return attention
 
 
 def _of_books(meter: str, books: Books) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,7 @@ from meterkit.journal.cardinality import MOST_KNOWN
 from meterkit.journal.file_format import ForeignFileError, intact
 from meterkit.journal.journal import Journal
 from meterkit.runtime.periodic import PeriodicTask
-from meterkit.runtime.settings import Settings
+from meterkit.runtime.settings import Settings, is_live
 from meterkit.runtime.stripe_commands import StripeCommands
 from meterkit.runtime.stripe_jobs import NO_KEY, StripeJobs
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a cal
     from meterkit.ledger.database import Database
     from meterkit.ledger.ledger import Ledger
     from meterkit.ledger.record_keys import Conflict
+    from meterkit.metering.meter import Meter
     from meterkit.notices.dispatcher import MakeDispatcher
 
 log = logging.getLogger("meterkit")
@@ -62,6 +64,7 @@ class ProcessRuntime:
         settings: Settings of the kit.
         problems: Where problems are reported.
         windows: Billing period boundaries, which this keeps up to date.
+        meters: Meters of the kit, by name.
         governor: Governor of the kit, whose snapshot is rebuilt after each flush, or None.
         plans: Plans of the companies, which are read after each flush, or None.
         dispatcher: Function that builds the dispatcher of notices, or None.
@@ -78,6 +81,7 @@ class ProcessRuntime:
         problems: Problems,
         windows: Windows,
         *,
+        meters: Mapping[str, Meter],
         governor: Governor | None = None,
         plans: CompanyPlans | None = None,
         dispatcher: MakeDispatcher | None = None,
@@ -86,6 +90,7 @@ class ProcessRuntime:
         self._problems = problems
         self._windows = windows
         self._wake = WakeUp()
+        self._meters = meters
         self._governor = governor
         self._plans = plans
         self.journal = Journal(
@@ -243,7 +248,9 @@ class ProcessRuntime:
 
         with self._opening:
             if self._database is None:
-                self._database = Database(self._settings.ledger, customer_ids=self._settings.customer_ids)
+                settings = self._settings
+                live = is_live(settings.stripe_key)
+                self._database = Database(settings.ledger, customer_ids=settings.customer_ids, live=live)
             return self._database
 
     def usage(self) -> UsageByPeriod:
@@ -253,7 +260,7 @@ class ProcessRuntime:
         database = self.database()
         with self._opening:
             if self._usage is None:
-                self._usage = UsageByPeriod(database)
+                self._usage = UsageByPeriod(database, {name: each.event_name for name, each in self._meters.items()})
             return self._usage
 
     def _fold(self) -> None:

@@ -57,6 +57,8 @@ class Settings:
         customer_ids: Whether a company id that is a Stripe customer id pays for itself.
         payload_keys: Keys of the customer and of the quantity in meter events, by event name, where they are not
             Stripe's own.
+        is_free: Function that returns whether the usage of a company is free by a rule of the kit, so that it is not
+            named as unbilled; None if nobody's is.
     """
 
     data_dir: Path
@@ -75,6 +77,7 @@ class Settings:
     find_customer: FindCustomer | None
     customer_ids: bool
     payload_keys: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    is_free: Callable[[str], bool] | None = None
 
     @property
     def has_default_ledger(self) -> bool:
@@ -102,7 +105,7 @@ def key_of(settings: Settings) -> str:
 
 def is_live(key: str | None) -> bool | None:
     """Return whether a Stripe key is for live mode; None if that is unknown."""
-    if key is None or not key.startswith(("sk_", "rk_")):
+    if key is None or not key.startswith(("sk_", "rk_")) or key.startswith("sk_org_"):  # an organization's key
         return None
     return key[3:].startswith("live_")
 
@@ -125,6 +128,7 @@ def settings_of(
     find_customer: Any,
     customer_ids: Any,
     meters: Iterable[Meter],
+    is_free: Callable[[str], bool] | None,
 ) -> Settings:
     """
     Return the checked settings. Defaults come from the environment, where an empty variable counts as unset.
@@ -155,6 +159,7 @@ def settings_of(
             for meter in meters
             if meter.billable and (meter.customer_key, meter.value_key) != (CUSTOMER_KEY, VALUE_KEY)
         },
+        is_free=is_free,
     )
 
 

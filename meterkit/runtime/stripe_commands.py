@@ -67,7 +67,7 @@ class StripeCommands:
 
         start, end = self._so_far(month)
         with self._client() as client:
-            return reconcile(Reports(self._database()), client, start=start, end=end)
+            return reconcile(Reports(self._own_database()), client, start=start, end=end)
 
     def explain(self, company: str, meter: str, month: str | None) -> list[Explanation]:
         """See `meterkit.MeterKit.explain`; without a key, from the ledger alone."""
@@ -78,7 +78,7 @@ class StripeCommands:
         if self._settings.stripe_key is None:
             return explain(self._database(), None, **about)
         with self._client() as client:
-            return explain(self._database(), client, **about)
+            return explain(self._own_database(), client, **about)
 
     def provision(
         self,
@@ -112,7 +112,7 @@ class StripeCommands:
         from meterkit.accounts.accounts import Accounts
         from meterkit.provisioning.subscription import subscribe
 
-        accounts = Accounts(self._database(), clock=self._settings.clock)
+        accounts = Accounts(self._own_database(), clock=self._settings.clock)
         with self._client() as client:
             found = subscribe(
                 client,
@@ -154,7 +154,7 @@ class StripeCommands:
 
         with self._client() as client:
             route = route_of_prices(client, old, new) if isinstance(new, str) else route_of_plans(client, old, new)
-            accounts = Accounts(self._database(), clock=self._settings.clock)
+            accounts = Accounts(self._own_database(), clock=self._settings.clock)
             used = self._used_last_month(meters)
             mover = Mover(client, route, meters=meters, used=used, companies_of=accounts.companies_of)
             moves = mover.plan(company=company)
@@ -206,6 +206,19 @@ class StripeCommands:
         last = month_of(month_of(int(self._settings.clock())).start - 1)
         bills = simulate(self._database(), start=last.start, end=last.end, meters=meters, prices=(), former=())
         return {bill.company: bill.used for bill in bills}
+
+    def _own_database(self) -> Database:
+        """
+        Return the ledger's database.
+
+        Raises:
+            ConfigurationError: The ledger belongs to the other mode than the key.
+            LedgerError: The ledger failed.
+        """
+        from meterkit.outbox.other_mode import check_mode
+
+        check_mode(self._database())
+        return self._database()
 
     def _so_far(self, month: str | None) -> Period:
         """Return *month*, at most until the end of the current hour."""

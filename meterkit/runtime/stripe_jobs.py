@@ -88,7 +88,7 @@ class StripeJobs:
 
         Raises:
             LedgerError: The ledger failed. Nothing is lost; report again.
-            ConfigurationError: The key is live, and this is a test run.
+            ConfigurationError: The key is live, and this is a test run; or the ledger belongs to the other mode.
         """
         from meterkit.outbox.outbox import Summary
 
@@ -196,6 +196,9 @@ class StripeJobs:
 
     def _report_all(self) -> str:
         """Return why not everything was reported; "" if all was, or if the books name what was refused."""
+        from meterkit.outbox.other_mode import check_mode
+
+        check_mode(self._database())
         reporter = self._make_reporter(self._ending)
         while True:
             summary = reporter.run(include_open=True)
@@ -219,8 +222,11 @@ class StripeJobs:
 
         Raises:
             LedgerError: The ledger's URL cannot be used.
-            ConfigurationError: There is no Stripe key.
+            ConfigurationError: There is no Stripe key; or the ledger belongs to the other mode.
         """
+        from meterkit.outbox.other_mode import check_mode
+
+        check_mode(self._database())
         with self._opening:
             if self._reporter is None:
                 self._reporter = self._make_reporter(self._stop)
@@ -249,12 +255,14 @@ class StripeJobs:
 
         Raises:
             LedgerError: The ledger's URL cannot be used.
-            ConfigurationError: There is no Stripe key.
+            ConfigurationError: There is no Stripe key; or the ledger belongs to the other mode.
         """
+        from meterkit.outbox.other_mode import check_mode
         from meterkit.webhooks.account_sync import AccountSync
 
         key = key_of(self._settings)
         database, settings = self._database(), self._settings
+        check_mode(database)
         with self._opening:
             if self._account_sync is None:
                 self._account_sync = AccountSync(
@@ -291,8 +299,8 @@ class StripeJobs:
         for company in found.ambiguous:
             self._problems.note(
                 "company_ambiguous",
-                f"the metadata of two Stripe customers name the company {company!r:.100}; the first keeps paying for "
-                "it. Remove it from one of them, or decide with kit.link()",
+                f"the metadata or Checkout sessions of two Stripe customers name the company {company!r:.100}; the "
+                "first keeps paying for it. Remove it from one of them, or decide with kit.link()",
             )
         return found
 

@@ -10,6 +10,7 @@ import os
 import threading
 import weakref
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from meterkit.runtime.settings import Settings
 if TYPE_CHECKING:
     from meterkit.governance.company_plans import CompanyPlans
     from meterkit.governance.governor import Governor
+    from meterkit.metering.meter import Meter
     from meterkit.metering.unmatched import Unmatched
     from meterkit.notices.dispatcher import MakeDispatcher
 
@@ -46,6 +48,7 @@ class Supervisor:
         plans: Plans of the companies, or None for a kit without plans.
         dispatcher: Function that builds the dispatcher of notices, or None.
         unmatched: Counter of the successes that no meter matched, or None.
+        meters: Meters of the kit, by name.
     """
 
     def __init__(self, settings: Settings, problems: Problems, windows: Windows) -> None:
@@ -59,6 +62,7 @@ class Supervisor:
         self.plans: CompanyPlans | None = None
         self.dispatcher: MakeDispatcher | None = None
         self.unmatched: Unmatched | None = None
+        self.meters: Mapping[str, Meter] = {}
         # One lock for each process, because a fork may happen while a thread of the parent holds the parent's.
         # Re-entrant, because a signal handler may count.
         self._starting: dict[int, threading.RLock] = {}
@@ -133,6 +137,7 @@ class Supervisor:
                         self.settings,
                         self._problems,
                         self._windows,
+                        meters=self.meters,
                         governor=self.governor,
                         plans=self.plans,
                         dispatcher=self.dispatcher,

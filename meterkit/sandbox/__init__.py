@@ -4,22 +4,25 @@ A local Stripe double: real HTTP on the loopback interface, with state, a clock 
     with Sandbox() as stripe:
         client = StripeClient(stripe.api_key, base_addresses={"api": stripe.url, "meter_events": stripe.url})
 
-It supports customers, products, prices, billing meters, meter events of v1 and v2, alerts, subscriptions, invoices and
-webhooks, and responds with 404 or 400 to anything else. It imports nothing from the rest of meterkit: a double that
-shares code with what it tests confirms its bugs.
+It supports customers, products, prices, billing meters, meter events of v1 and v2, alerts, subscriptions, invoices,
+payments, Checkout, the customer portal, webhooks and connected accounts, and responds with 404 or 400 to anything else.
+It imports nothing from the rest of meterkit: a double that shares code with what it tests confirms its bugs.
 
     server ─▶ gateway    checks the request (`protocol`: keys, parameters, idempotency, rate limits), applies `faults`
                  ▼
               cycle      runs whatever is due by now
                  ▼
+              hosted     pages for a browser: Checkout, the customer portal
+              platform   webhook endpoints, event destinations, delivery, connected accounts, test clocks
               billing    customers, subscriptions, previews
               invoicing  invoices, their lines, payments
+              charging   payment methods, payment intents, the payments of invoices
               catalog    products, prices
-              metering   meters, meter events, summaries, alerts, error reports, webhook delivery
+              metering   meters, meter events, summaries, alerts, error reports, the event log
                  ▼
               state      account, usage, clock, switches
 
-`Sandbox` puts them together; `control` serves ``/_sandbox/``, for other processes.
+`Sandbox` puts them together; `control` serves ``/_sandbox/``, for other processes, and `browser` the hosted pages.
 """
 
 from __future__ import annotations

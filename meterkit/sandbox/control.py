@@ -10,7 +10,7 @@ from meterkit.sandbox.protocol.frame import Reply, Request, json_reply
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from meterkit.sandbox.metering.webhook_delivery import Webhooks
+    from meterkit.sandbox.platform.webhook_delivery import Webhooks
     from meterkit.sandbox.protocol.frame import Received
     from meterkit.sandbox.state.usage import MeterEvent
 

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 from meterkit.sandbox import cycle
 from meterkit.sandbox.billing import customers, invoice_previews, item_changes, subscription_items, subscriptions
 from meterkit.sandbox.catalog import coupons, prices, products, promotion_codes
+from meterkit.sandbox.charging import invoice_payments, payment_intents, payment_methods, setup_intents
 from meterkit.sandbox.faults import Fault, Faults
+from meterkit.sandbox.hosted import checkout_sessions, portal_configurations, portal_sessions
 from meterkit.sandbox.invoicing import balances, credit_grants, discounts, invoice_items, invoices, payments
 from meterkit.sandbox.metering import (
     alerts,
@@ -25,6 +27,7 @@ from meterkit.sandbox.metering import (
     meters,
     thin_events,
 )
+from meterkit.sandbox.platform import accounts, event_destinations, test_clocks, webhook_endpoints
 from meterkit.sandbox.protocol.errors import ApiError, malformed, server_error, unauthorized
 from meterkit.sandbox.protocol.form_encoding import decode, plain
 from meterkit.sandbox.protocol.frame import API_VERSION, Received, Reply, Request, Reset, is_v2, json_reply
@@ -62,11 +65,22 @@ ROUTES = [
     *balances.ROUTES,
     *credit_grants.ROUTES,
     *payments.ROUTES,
+    *payment_methods.ROUTES,
+    *payment_intents.ROUTES,
+    *invoice_payments.ROUTES,
+    *setup_intents.ROUTES,
+    *checkout_sessions.ROUTES,
+    *portal_configurations.ROUTES,
+    *portal_sessions.ROUTES,
     *invoice_previews.ROUTES,
     *event_log.ROUTES,
     *alerts.ROUTES,
     *meter_events_v2.ROUTES,
     *thin_events.ROUTES,
+    *webhook_endpoints.ROUTES,
+    *event_destinations.ROUTES,
+    *accounts.ROUTES,
+    *test_clocks.ROUTES,
 ]
 METERED = (meter_events.EVENTS, meter_events_v2.EVENTS)  # one call at a time for each customer and meter
 EVENT_ROUTES = (*METERED, meter_events_v2.STREAM)
@@ -89,7 +103,7 @@ class Gateway:
         self.faults = Faults()
         self._log: deque[Received] = deque(maxlen=LOG_LENGTH)
         self._api_key = api_key
-        self._keys = Keys(account.clock)
+        self._keys: dict[str, Keys] = {}  # by account
         self._limiter = Limiter(account)
         self._log_lock = threading.Lock()
 
@@ -118,23 +132,24 @@ class Gateway:
         return outcome
 
     def _handle(self, request: Request, entry: Received) -> Reply | Reset:
-        self._authenticate(request)
+        world = self._authenticate(request)
         _check_frame(request)
         sent = _sent(request, entry)
         with self.account.lock:
             self._limiter.admit(request.path)
         fault = self.faults.take(request.path)
         if fault is None:
-            return self._remembered(request, entry, sent, None)
+            return self._remembered(world, request, entry, sent, None)
         refusal = fault.refusal(request.headers.get("idempotency-key", ""))
         if refusal is not None:
             raise refusal
-        reply = Reply(200, b"") if fault.early else self._remembered(request, entry, sent, fault)
+        reply = Reply(200, b"") if fault.early else self._remembered(world, request, entry, sent, fault)
         if fault.holds and fault.kind != "slow":
             fault.hold()
         return Reset() if fault.breaks else fault.spoil(reply)
 
-    def _authenticate(self, request: Request) -> None:
+    def _authenticate(self, request: Request) -> Account:
+        """Return the account in which the request acts."""
         scheme, _, credentials = request.headers.get("authorization", "").partition(" ")
         key = credentials.strip()
         if scheme.lower() == "basic":
@@ -146,35 +161,38 @@ class Gateway:
             raise unauthorized(_NO_KEY)
         if request.path == meter_events_v2.STREAM.path:  # the stream takes a session's token instead of a key
             with self.account.lock:
-                known = meter_events_v2.check_token(self.account, key)
-        else:
-            known = key == self._api_key
-        if not known:
-            raise unauthorized(f"Invalid API Key provided: {key[:8]}{'*' * max(len(key) - 12, 0)}{key[-4:]}")
+                for world in self.account.worlds:
+                    if meter_events_v2.check_token(world, key):
+                        return world
+        elif key == self._api_key:
+            with self.account.lock:
+                return accounts.acting(self.account, request.headers)
+        raise unauthorized(f"Invalid API Key provided: {key[:8]}{'*' * max(len(key) - 12, 0)}{key[-4:]}")
 
-    def _remembered(self, request: Request, entry: Received, sent: Sent, fault: Fault | None) -> Reply:
+    def _remembered(self, world: Account, request: Request, entry: Received, sent: Sent, fault: Fault | None) -> Reply:
         """Replay the response stored for the idempotency key, or carry out the request and store its response."""
         key = request.headers.get("idempotency-key", "") if request.method == "POST" else ""
         if not key:
-            return self._attempt(entry, sent, fault)[0]
+            return self._attempt(world, entry, sent, fault)[0]
         with self.account.lock:
-            stored = self._keys.begin(key, request.path, json.dumps(entry.params, sort_keys=True), entry.request_id)
+            keys = self._keys.setdefault(world.id, Keys(world.clock))
+            stored = keys.begin(key, request.path, json.dumps(entry.params, sort_keys=True), entry.request_id)
         if stored is not None:
             reply, original = stored
             headers = {**reply.headers, "Idempotent-Replayed": "true", "Original-Request": original}
             return Reply(reply.status, reply.body, headers)
         kept = None
         try:
-            reply, kept = self._attempt(entry, sent, fault)
+            reply, kept = self._attempt(world, entry, sent, fault)
         finally:
             with self.account.lock:
                 if kept is not None:
-                    self._keys.finish(key, kept)
+                    keys.finish(key, kept)
                 else:
-                    self._keys.abandon(key)
+                    keys.abandon(key)
         return reply
 
-    def _attempt(self, entry: Received, sent: Sent, fault: Fault | None) -> tuple[Reply, Reply | None]:
+    def _attempt(self, world: Account, entry: Received, sent: Sent, fault: Fault | None) -> tuple[Reply, Reply | None]:
         """
         Carry out the request.
 
@@ -185,7 +203,7 @@ class Gateway:
         """
         only_success = is_v2(entry.path)
         try:
-            done = self._execute(entry, sent, fault)
+            done = self._execute(world, entry, sent, fault)
         except ApiError as error:
             reply = _refusal(error, entry)
             return reply, reply if error.stored and not only_success else None
@@ -194,34 +212,35 @@ class Gateway:
             return reply, done if only_success else reply
         return done, done
 
-    def _execute(self, entry: Received, sent: Sent, fault: Fault | None) -> Reply:
+    def _execute(self, world: Account, entry: Received, sent: Sent, fault: Fault | None) -> Reply:
         """Find the endpoint, read the parameters, and run the operation."""
         route, identity = locate(ROUTES, entry.method, entry.path)
         call = Call(entry.path, identity, route.read(sent))
         with self.account.lock:
-            slot = meter_events.slot(self.account, call) if route in METERED else None
+            slot = meter_events.slot(world, call) if route in METERED else None
         kind = None if fault is None else fault.kind
         with self._limiter.alone(slot, v2=is_v2(entry.path)):
             if fault is not None and kind == "slow":
                 fault.hold()
             if kind == "500":
                 raise server_error()
-            return json_reply(200, self._run(route, call, entry))
+            return json_reply(200, self._run(world, route, call, entry))
 
-    def _run(self, route: Route, call: Call, entry: Received) -> Record:
+    def _run(self, world: Account, route: Route, call: Call, entry: Received) -> Record:
         """Bring the account up to date, and run the endpoint."""
         with self.account.lock:
             cycle.run_due(self.account, self.account.now)
             if route not in EVENT_ROUTES:  # there may be thousands of events, and none reads a draft
-                cycle.update_drafts(self.account)
-            self.account.origin = {
+                cycle.update_drafts(world)
+            world.origin = {
                 "id": entry.request_id,
                 "idempotency_key": entry.headers.get("idempotency-key"),
             }
             try:
-                return render(self.account, route.run(self.account, call), call.params.get("expand", ()))
+                with world.at(test_clocks.of_call(world, call)):
+                    return render(world, route.run(world, call), call.params.get("expand", ()))
             finally:
-                self.account.origin = NO_REQUEST
+                world.origin = NO_REQUEST
 
     def _framed(self, request: Request, reply: Reply, request_id: str) -> Reply:
         """Return the response with the headers that all responses have."""

@@ -8,11 +8,14 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
 from meterkit.sandbox import cycle
+from meterkit.sandbox.browser import PAGES, Browser
+from meterkit.sandbox.charging.payment_methods import OUTCOMES
 from meterkit.sandbox.control import PREFIX, Control
 from meterkit.sandbox.faults import Fault, Kind, Reason
 from meterkit.sandbox.gateway import Gateway
 from meterkit.sandbox.invoicing.discounts import give
-from meterkit.sandbox.metering.webhook_delivery import Webhooks
+from meterkit.sandbox.invoicing.payments import decide
+from meterkit.sandbox.platform.webhook_delivery import Webhooks
 from meterkit.sandbox.protocol.errors import ApiError
 from meterkit.sandbox.server import Server
 from meterkit.sandbox.state.account import Account
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from meterkit.sandbox.protocol.frame import Received, Reply, Request, Reset
     from meterkit.sandbox.state.switches import (
         AfterRetries,
+        ClockTimestamps,
         Concurrency,
         End,
         LastDigit,
@@ -69,6 +73,8 @@ class Sandbox:
             in each line, in the total, or not at all ("kept"). Unverified.
         minimum_charge: Whether a sum that is too small to be charged waits in the customer's balance.
         after_retries: Status of a subscription after the last retry of a payment has failed; a setting of the account.
+        test_clock_timestamps: Whether meter events of a customer with a test clock are stamped and checked by the
+            clock's time ("frozen") or by the sandbox's ("real"). Unverified.
 
     Attributes:
         webhooks: Webhook endpoints, and what was delivered to them.
@@ -102,6 +108,7 @@ class Sandbox:
         last_digit: LastDigit = "lines",
         minimum_charge: bool = True,
         after_retries: AfterRetries = "canceled",
+        test_clock_timestamps: ClockTimestamps = "frozen",
     ) -> None:
         self.switches = Switches(
             livemode=livemode,
@@ -122,12 +129,14 @@ class Sandbox:
             last_digit=last_digit,
             minimum_charge=minimum_charge,
             after_retries=after_retries,
+            test_clock_timestamps=test_clock_timestamps,
         )
         self.api_key = api_key or ("sk_live_sandbox" if self.switches.livemode else "sk_test_sandbox")
         self._port = port
         self._account = Account(Clock(now), self.switches)
         self.webhooks = Webhooks(self._account)
         self._gateway = Gateway(self._account, self.api_key)
+        self._browser = Browser(self._account)
         self._control = Control(self)
         self._server: Server | None = None
         self._stopped = threading.Event()
@@ -166,7 +175,11 @@ class Sandbox:
         if self._server is not None:
             raise RuntimeError("The sandbox is running already.")
         self._stopped.clear()
+        self.webhooks.start()
         self._server = Server(self._port, self._respond)
+        with self._account.lock:
+            for account in self._account.worlds:
+                account.url = self.url
         self._server.start()
 
     def stop(self) -> None:
@@ -231,18 +244,25 @@ class Sandbox:
             self._account.clock.skip(moment - self.now)
             return more
 
-    def payments(self, customer: str, outcome: Literal["succeed", "fail", "missing"]) -> None:
+    def payments(self, customer: str, outcome: Literal["succeed", "fail", "process", "missing"]) -> None:
         """
-        Make a customer's payments succeed or fail from now on; "missing" also leaves it without a payment method.
+        Decide what becomes of a customer's payments from now on, and of those that are under way.
+
+        Args:
+            customer: Id of a customer, or of a payment method; what is decided about the payment method counts first.
+            outcome: "succeed", "fail", or "process" for payments that are under way, as bank debits are for days, until
+                another call decides, or "missing", which leaves the customer without a payment method.
 
         Raises:
             ValueError: *outcome* is none of these.
 
         """
-        if outcome not in ("succeed", "fail", "missing"):
-            raise ValueError(f"outcome must be 'succeed', 'fail' or 'missing', not {outcome!r}.")
+        if outcome not in OUTCOMES:
+            raise ValueError(f"outcome must be 'succeed', 'fail', 'process' or 'missing', not {outcome!r}.")
         with self._account.lock:
-            self._account.outcomes[customer] = outcome
+            for account in self._account.worlds:
+                account.outcomes[customer] = outcome
+                decide(account)
 
     def discount(self, customer: str, coupon: str) -> None:
         """
@@ -316,7 +336,8 @@ class Sandbox:
     def meter_events(self) -> list[MeterEvent]:
         """Accepted meter events, in order."""
         with self._account.lock:
-            return list(self._account.usage.events)
+            events = [event for account in self._account.worlds for event in account.usage.events]
+        return sorted(events, key=lambda event: event.received_at)
 
     @property
     def adjustments(self) -> list[dict[str, Any]]:
@@ -327,7 +348,8 @@ class Sandbox:
                     **{key: value for key, value in record.items() if not key.startswith("_")},
                     "status": "complete" if record["_effective_at"] <= self.now else "pending",
                 }
-                for record in self._account.adjustments
+                for account in self._account.worlds
+                for record in account.adjustments
             ]
 
     def usage(self, event_name: str, customer: str) -> Decimal:
@@ -335,8 +357,9 @@ class Sandbox:
         with self._account.lock:
             return sum(
                 (
-                    aggregate(meter, self._account.usage.counted(meter, customer, lagging=False))
-                    for meter in self._account.all("billing.meter")
+                    aggregate(meter, account.usage.counted(meter, customer, lagging=False))
+                    for account in self._account.worlds
+                    for meter in account.all("billing.meter")
                     if meter["event_name"] == event_name
                 ),
                 Decimal(0),
@@ -345,4 +368,6 @@ class Sandbox:
     def _respond(self, request: Request) -> Reply | Reset:
         if request.path.startswith(PREFIX):
             return self._control.respond(request)
+        if request.path.startswith(PAGES):
+            return self._browser.respond(request)
         return self._gateway.respond(request)

@@ -27,7 +27,7 @@ from meterkit.outbox.corrections import Corrections
 from meterkit.stripe_api.catalog import Catalog
 from meterkit.stripe_api.outcomes import classify
 from meterkit.stripe_api.transport import PAGE_SIZE, connect, plain
-from meterkit.webhooks.mapping import customer_of, invoice_of, subscription_of
+from meterkit.webhooks.mapping import checkout_of, customer_of, invoice_of, subscription_of
 
 METER_ERRORS = "v2.core.event"
 """Object type of thin events about meter errors: the event itself, because its details must be requested."""
@@ -49,7 +49,7 @@ class SyncResult:
         subscriptions: Number of subscriptions stored.
         invoices: Number of invoices stored.
         closing: Whether a billing period has ended whose invoice is still a draft.
-        ambiguous: Companies that the metadata of two customers name.
+        ambiguous: Companies of which two customers are named as the payer, in metadata or Checkout sessions.
         error: Why an object could not be read from Stripe; empty if all could.
     """
 
@@ -163,6 +163,8 @@ class AccountSync:
                     self._reject_dropped(identity, events)
                     continue
                 current = self._retrieve(kind, identity)
+                if isinstance(current, Customer) and not current.deleted:
+                    self._complete(lease, current, found)
             except stripe.StripeError as error:
                 outcome = classify(error)
                 self._inbox.postpone(events, outcome.error)
@@ -171,6 +173,25 @@ class AccountSync:
                     return
                 continue
             self._store_one(lease, identity, current, found, events=events)
+
+    def _complete(self, lease: Lease, customer: Customer, found: SyncResult) -> None:
+        """Read the subscriptions of a customer that is new to the ledger; of later ones, there are events."""
+        if not self._accounts.knows_subscriptions(customer.id):
+            self._store(lease, [customer], SyncResult())
+            self._read_subscriptions(lease, found, customer=customer.id)
+
+    def _read_subscriptions(self, lease: Lease, found: SyncResult, *, customer: str | None = None) -> None:
+        """Read all subscriptions of *customer*, or of the account, also those that have ended."""
+        params: Any = {"limit": PAGE_SIZE, "status": "all", **({} if customer is None else {"customer": customer})}
+        begun = int(self._clock())
+        listed = self._stripe.v1.subscriptions.list(params)
+        for subscriptions in _pages(listed.auto_paging_iter()):
+            now = int(self._clock())  # a sync takes minutes, and `accounts.news` looks for what is of late
+            read = [subscription_of(each, self._catalog, self._metadata_key, now) for each in subscriptions]
+            self._store(lease, read, found)
+        with self._database.transaction() as connection:
+            hold(lease, connection, clock=self._clock)
+            self._accounts.mark_subscriptions_read(connection, begun, customer=customer)
 
     def _reject_dropped(self, identity: str, events: list[str]) -> None:
         """Mark meter events as rejected that Stripe accepted and then dropped, with its reason."""
@@ -192,6 +213,8 @@ class AccountSync:
                 return customer_of(v1.customers.retrieve(identity), self._catalog, self._metadata_key, now)
             if kind == "subscription":
                 return subscription_of(v1.subscriptions.retrieve(identity), self._catalog, self._metadata_key, now)
+            if kind == "checkout.session":
+                return checkout_of(v1.checkout.sessions.retrieve(identity), self._metadata_key)
             return invoice_of(v1.invoices.retrieve(identity), now) if kind == "invoice" else None
         except stripe.InvalidRequestError as error:
             if error.http_status == 404:
@@ -203,9 +226,7 @@ class AccountSync:
         for customers in _pages(v1.customers.list({"limit": PAGE_SIZE}).auto_paging_iter()):
             read_at = int(self._clock())  # a sync takes minutes, and `accounts.news` looks for what is of late
             self._store(lease, [customer_of(each, self._catalog, key, read_at) for each in customers], found)
-        for subscriptions in _pages(v1.subscriptions.list({"limit": PAGE_SIZE, "status": "all"}).auto_paging_iter()):
-            read_at = int(self._clock())
-            self._store(lease, [subscription_of(each, self._catalog, key, read_at) for each in subscriptions], found)
+        self._read_subscriptions(lease, found)
         unpaid = v1.invoices.list({"limit": PAGE_SIZE, "status": "open"})
         recent = v1.invoices.list({"limit": PAGE_SIZE, "created": {"gte": now - RECENT_SECONDS}})
         for invoices in _pages(chain(unpaid.auto_paging_iter(), recent.auto_paging_iter())):
@@ -246,6 +267,8 @@ class AccountSync:
                 ambiguous = self._accounts.put(connection, each, changed_at=changed_at)
                 if ambiguous:
                     found.ambiguous.append(ambiguous)
+                if isinstance(each, Invoice) and (failed_at := self._inbox.payment_failed(connection, events)):
+                    self._accounts.mark_payment_failed(connection, each.id, failed_at)
             if deleted:
                 self._accounts.remove_invoice(connection, deleted)
             if events:

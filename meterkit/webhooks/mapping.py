@@ -8,9 +8,10 @@ from typing import Any
 
 import stripe
 
-from meterkit.accounts.models import Customer, Invoice, Item, Subscription
+from meterkit.accounts.models import Checkout, Customer, Invoice, Item, Subscription
 from meterkit.core.validation import checked_id, is_customer_id
 from meterkit.errors import UsageError
+from meterkit.outbox.reports import REPORT_KEY
 from meterkit.stripe_api.catalog import Catalog
 from meterkit.stripe_api.transport import plain
 
@@ -67,6 +68,8 @@ def subscription_of(subscription: stripe.Subscription, catalog: Catalog, metadat
         discounts=json.dumps(discounts, sort_keys=True),
         threshold=None if thresholds is None else thresholds.amount_gte,
         company=_company_in(subscription.metadata, metadata_key),
+        started_at=subscription.start_date,
+        cancel_reason=getattr(subscription.cancellation_details, "reason", None),
         checked_at=now,
         items=tuple(_item(item, subscription.id, customer, subscription.currency, catalog) for item in items),
     )
@@ -99,6 +102,22 @@ def invoice_of(invoice: stripe.Invoice, now: int) -> Invoice:
     )
 
 
+def checkout_of(session: stripe.checkout.Session, metadata_key: str) -> Checkout | None:
+    """
+    Return which company has paid in a Checkout session; None if it does not say so, or is not complete.
+
+    The company id is in its metadata under *metadata_key*, or is its ``client_reference_id``. The latter does not count
+    for a payment link, where whoever opens the link can choose it.
+    """
+    customer = _id(session.customer)
+    if session.status != "complete" or not customer:
+        return None
+    company = _company_in(session.metadata, metadata_key)
+    if company is None and not session.payment_link:
+        company = _company_in({metadata_key: session.client_reference_id}, metadata_key)
+    return None if company is None else Checkout(customer, company)
+
+
 def _line(line: stripe.InvoiceLineItem) -> dict[str, Any]:
     known = plain(line)
     details = (known.get("parent") or {}).get("subscription_item_details") or {}
@@ -110,6 +129,7 @@ def _line(line: stripe.InvoiceLineItem) -> dict[str, Any]:
         "start": known["period"]["start"],
         "end": known["period"]["end"],
         "proration": bool(details.get("proration")),
+        "report": (known.get("metadata") or {}).get(REPORT_KEY),
     }
 
 
@@ -154,7 +174,7 @@ def _discount(discount: dict[str, Any], item: str | None) -> dict[str, Any]:
 
 def _id(found: Any) -> str:
     """Return the id of an object, which Stripe may have expanded."""
-    return found if isinstance(found, str) else str(getattr(found, "id", ""))
+    return found if isinstance(found, str) else str(getattr(found, "id", "") or "")
 
 
 def _company_in(metadata: Any, key: str) -> str | None:

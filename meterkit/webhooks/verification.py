@@ -16,8 +16,8 @@ from meterkit.errors import WebhookError
 from meterkit.webhooks.config import LARGEST_BYTES, Webhook
 from meterkit.webhooks.signature import parse_signature
 
-SYNCED = ("customer", "subscription", "invoice")
-"""Types of objects whose state the ledger keeps."""
+SYNCED = ("customer", "subscription", "invoice", "checkout.session")
+"""Types of objects whose state the ledger keeps, or which name a company."""
 
 METER_ERROR_EVENTS = ("v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found")
 """Types of thin events about meter events that Stripe dropped after accepting them."""

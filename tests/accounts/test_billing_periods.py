@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timezone
 
 import pytest
-from followed_account import api, kit, make_following_kit, price, stripe, tell  # noqa: F401 - fixtures
+from followed_account import (  # noqa: F401 - fixtures
+    api,
+    events,
+    kit,
+    make_following_kit,
+    make_shown_kit,
+    price,
+    shown,
+    stripe,
+    tell,
+)
 from signed import snapshot
 
+from meterkit.accounts.billing_periods import Periods
 from meterkit.stripe_api import retry
 
 HOUR = 3600
@@ -187,3 +199,80 @@ def test_a_sum_of_a_split_hour_is_compared_as_a_whole(kit, api, stripe, clock, c
     assert [10, 200] == sorted(event.value for event in stripe.meter_events)
     books = kit.health()["books"]["calls"]
     assert (210, 210, True) == (books["counted"], books["sent"], books["balanced"])
+
+
+def test_what_was_used_before_an_immediate_cancellation(kit, api, stripe, clock, customer, tell, events):
+    """It is on the last invoice, also when usage goes on in the same hour."""
+    kit.sync()
+    kit.record("calls", "acme", 100)
+    kit.flush()
+    clock.advance(20 * 60)
+    (subscription,) = api.subscriptions.list({"customer": customer}).data
+    api.subscriptions.cancel(subscription.id, {"invoice_now": True})
+    tell(kit, *events()[-2:])
+    kit.flush()  # as a followed webhook causes at once
+    clock.advance(15 * 60)
+    kit.record("calls", "acme", 1)
+    clock.now += HOUR - clock.now % HOUR
+    kit.report()
+
+    assert [100] == invoices(api, stripe, clock, customer)
+    assert [100, 1] == [event.value for event in stripe.meter_events]
+
+
+def test_what_was_used_before_a_scheduled_cancellation(kit, make_shown_kit, shown, api, stripe, clock, customer):
+    """The hour is split where it is going to end."""
+    ends_at = int(clock.now) + 20 * 60
+    shown.rewrite("subscription", {"cancel_at": ends_at})
+    kit = make_shown_kit()
+    kit.sync()
+    kit.record("calls", "acme", 100)
+    kit.flush()
+    clock.now = ends_at
+    kit.record("calls", "acme", 1)
+    clock.now += HOUR - clock.now % HOUR
+    kit.report()
+
+    assert [100, 1] == [event.value for event in stripe.meter_events]
+
+
+def test_what_was_used_before_a_price_changed(make_shown_kit, shown, api, price, stripe, clock, customer, tell):
+    """The hour is split where the webhook says that the price was changed."""
+    kit = make_shown_kit()
+    kit.sync()
+    kit.record("calls", "acme", 100)
+    kit.flush()
+    clock.advance(20 * 60)
+    (subscription,) = api.subscriptions.list({"customer": customer}).data
+    meter = api.prices.retrieve(price).recurring.meter
+    recurring = {"interval": "month", "usage_type": "metered", "meter": meter}
+    dear = {"currency": "usd", "product_data": {"name": "x"}, "recurring": recurring, "unit_amount": 9900}
+    shown.rewrite("subscription_item", {"price": json.loads(str(api.prices.create(dear)))})
+    about = {"object": "subscription", "id": subscription.id}
+    tell(kit, snapshot("customer.subscription.updated", about, created=int(clock.now)))
+    kit.flush()
+    clock.advance(60)
+    kit.record("calls", "acme", 1)
+    clock.now += HOUR - clock.now % HOUR
+    kit.report()
+
+    assert [100, 1] == [event.value for event in stripe.meter_events]
+
+
+def test_the_31st_without_news(kit, make_following_kit, api, stripe, clock, price):
+    """A period that is not known yet ends on the anchor's day, as Stripe's does: 28 February, then 31 March."""
+    clock.now = datetime(2026, 1, 31, 10, tzinfo=timezone.utc).timestamp()
+    customer = api.customers.create({"metadata": {"company": "acme"}}).id
+    api.subscriptions.create({"customer": customer, "items": [{"price": price}]})
+    kit.sync()
+    periods = Periods()
+    with kit.process().database().snapshot() as connection:
+        periods.refresh(connection, int(clock.now))
+
+    def period(month, day, hour):
+        found = periods.of("acme", int(datetime(2026, month, day, hour, tzinfo=timezone.utc).timestamp()))
+        return [f"{datetime.fromtimestamp(edge, timezone.utc):%m-%d %H}" for edge in found]
+
+    assert ["02-28 10", "03-31 10"] == period(2, 28, 10) == period(3, 31, 9)
+    assert ["03-31 10", "04-30 10"] == period(3, 31, 10) == period(4, 30, 9)
+    assert ["12-31 10", "01-31 10"] == period(12, 31, 10)

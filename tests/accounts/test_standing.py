@@ -36,6 +36,7 @@ INVOICE = Invoice(
     url=None,
     checked_at=NOON,
 )
+UNDER_WAY = replace(INVOICE, subscription="sub_1", collection_method="charge_automatically", attempts=1)
 
 STATES = {
     "nothing is known": ([], "unknown"),
@@ -47,7 +48,23 @@ STATES = {
     "an invoice that is due this second": ([CUSTOMER, replace(INVOICE, due_at=NOON)], "overdue"),
     "an invoice that was due yesterday": ([CUSTOMER, replace(INVOICE, due_at=NOON - DAY)], "overdue"),
     "a charge that has not been tried": ([CUSTOMER, INVOICE], "good"),
-    "a charge that has failed": ([CUSTOMER, replace(INVOICE, attempts=1)], "overdue"),
+    "a charge that is under way": ([CUSTOMER, UNDER_WAY, SUBSCRIPTION], "good"),
+    "a charge that is under way, of no subscription": ([CUSTOMER, replace(INVOICE, attempts=1)], "good"),
+    "a charge under way, and its subscription has ended": (
+        [UNDER_WAY, replace(SUBSCRIPTION, status="canceled", ended_at=NOON, cancel_reason="cancellation_requested")],
+        "good",
+    ),
+    "a charge that has failed, and is tried again": (
+        [CUSTOMER, replace(INVOICE, attempts=1, next_attempt_at=NOON + 1)],
+        "overdue",
+    ),
+    "a charge that has not been tried, and will be": ([CUSTOMER, replace(INVOICE, next_attempt_at=NOON + 1)], "good"),
+    "a charge that has failed, by its subscription": ([UNDER_WAY, replace(SUBSCRIPTION, status="past_due")], "overdue"),
+    "a charge that was given up": ([UNDER_WAY, replace(SUBSCRIPTION, status="unpaid")], "overdue"),
+    "a charge that was given up with its subscription": (
+        [UNDER_WAY, replace(SUBSCRIPTION, status="canceled", ended_at=NOON, cancel_reason="payment_failed")],
+        "overdue",
+    ),
     "an invoice that was paid late": ([CUSTOMER, replace(INVOICE, due_at=NOON - DAY, status="paid")], "good"),
 }
 

@@ -99,7 +99,7 @@ def test_the_tables(shop, used, stripe, subscribed):
 
     assert [["customers", "subscriptions", "invoices"], ["1", "1", "0"]] == tables[0]
     assert [
-        ["company", "customer", "subscription", "standing", "overdue", "waiting", "since"],
+        ["company", "customer", "subscription", "standing", "overdue", "waiting", "since", "unbilled"],
         [
             "acme (Acme)",
             customer,
@@ -108,10 +108,23 @@ def test_the_tables(shop, used, stripe, subscribed):
             "",
             "1,500 credit_scores, 7 egress",
             "2026-03-01T12:00Z",
+            "",
         ],
-        ["globex", "unlinked: call kit.link()", "", "unknown", "", "80 credit_scores", "2026-03-01T12:00Z"],
+        ["globex", "unlinked: call kit.link()", "", "unknown", "", "80 credit_scores", "2026-03-01T12:00Z", ""],
     ] == tables[1]
     assert [] == tables[2]
+
+
+def test_usage_that_no_price_bills(shop, used, stripe, subscribed):
+    """Egress is on no subscription: it is shown, and the exit code is 1."""
+    used.flush()
+    data_of("sync", "billing:kit")
+    data_of("report", "billing:kit", "--open")
+    code, data = data_of("customers", "billing:kit")
+    _, shown, _ = meterkit("customers", "billing:kit")
+
+    assert (1, {"egress": 7}) == (code, data[0]["unbilled"])
+    assert "7 egress" == cells(shown)[1][-1]
 
 
 def test_sync_without_a_key(shop):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 import stripe as stripe_python
 from cli_shell import cells, data_of, meterkit
 from fake_clock import NOON
 
+from meterkit.cli.tables.audit import show_corrections
 from meterkit.stripe_api.transport import HTTPXClient
 
 pytestmark = pytest.mark.long
@@ -165,3 +168,47 @@ def test_who_did_it(used, monkeypatch):
         ["2026-03-01T12:10Z", "ann", "forget_user", "globex", "1 rows"],
         ["2026-03-01T12:10Z", "kit", "link", "acme", "cus_1"],
     ] == cells(out)
+
+
+def test_forget_mode(used, stripe):
+    """What Stripe's test mode told is deleted, once."""
+    data_of("sync", "billing:kit")
+    code, out, err = meterkit("forget-mode", "billing:kit", "--by", "ann")
+
+    assert (0, "What the test mode told is deleted. Usage is kept, and the next key decides where it goes.\n", "") == (
+        code,
+        out,
+        err,
+    )
+    assert (0, {"forgotten": None}) == data_of("forget-mode", "billing:kit")
+    assert "nothing was deleted" in meterkit("forget-mode", "billing:kit")[1]
+
+
+def test_corrections(used, stripe):
+    """What was reversed, oldest first."""
+    used.flush()
+    none = meterkit("corrections", "billing:kit")[1]
+    reverse = ("--quantity", "30", "--at", "2026-03-01T12:05Z", "--reason", "load test")
+    assert 0 == meterkit("correct", "billing:kit", "acme", "credit_scores", *reverse)[0]
+    code, data = data_of("corrections", "billing:kit")
+    _, out, _ = meterkit("corrections", "billing:kit")
+
+    assert "Nothing was reversed yet." in none
+    assert (0, []) == (code, data["credits"])
+    assert [("acme", 30, "2026-03-01T12:00Z")] == [
+        (each["company"], each["quantity"], each["window"]) for each in data["corrections"]
+    ]
+    assert ["2026-03-01T12:10Z", "acme", "credit_scores", "2026-03-01T12:00Z", "30", "load test", "done"] == cells(out)[
+        1
+    ]
+
+
+def test_credits_are_shown(capsys, monkeypatch):
+    """Beside what was reversed, with the invoice and the amount."""
+    monkeypatch.setenv("COLUMNS", "200")
+    about = {"company": "acme", "meter": "calls", "quantity": 4}
+    reversed_ = {**about, "created_at": "now", "window": "then", "reason": "a test", "state": "done"}
+    due = {**about, "customer": "cus_1", "number": "A-1", "amount": Decimal("20.00"), "currency": "usd"}
+    show_corrections([reversed_], [due, {**due, "amount": None}])
+
+    assert ["acme", "cus_1", "calls", "4", "A-1", "20.00 usd"] in cells(capsys.readouterr().out)

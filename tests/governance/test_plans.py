@@ -233,6 +233,22 @@ def test_a_company_that_is_a_customer(sell, stripe, api):
     assert kit.can(customer, "export")
 
 
+def test_what_is_free_by_the_plan_is_not_missed(sell, api, clock):
+    """Stripe bills it on no invoice, as the default plan says; without one, it is named."""
+    kit = sell(default_plan="free")
+    kit.link("acme", api.customers.create({}).id)
+    kit.sync()
+    kit.record(CALLS, "acme", 5)
+    clock.advance(3600)
+    kit.report()
+    free = " ".join(kit.health()["attention"])
+    kit.close()
+    named = " ".join(sell().health()["attention"])
+
+    assert "acme" not in free
+    assert "5 calls of acme" in named
+
+
 def test_a_forked_child_knows_the_plans(sell):
     """And goes on to follow them."""
     kit = sell()

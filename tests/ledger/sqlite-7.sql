@@ -31,8 +31,8 @@ INSERT INTO "meterkit_counted" VALUES('egress',700);
 CREATE TABLE meterkit_customers (
     id VARCHAR(255) NOT NULL PRIMARY KEY, name TEXT NOT NULL, company TEXT, deleted BOOLEAN NOT NULL,
     checked_at BIGINT NOT NULL
-, discounts TEXT NOT NULL DEFAULT '[]');
-INSERT INTO "meterkit_customers" VALUES('cus_acme','Acme & Sons','acme',0,1772366000,'[]');
+, discounts TEXT NOT NULL DEFAULT '[]', subscriptions_read_at BIGINT);
+INSERT INTO "meterkit_customers" VALUES('cus_acme','Acme & Sons','acme',0,1772366000,'[]',NULL);
 CREATE TABLE meterkit_deliveries (
     notice VARCHAR(500) NOT NULL, channel VARCHAR(255) NOT NULL, state VARCHAR(10) NOT NULL, attempts INTEGER NOT NULL,
     next_attempt_at BIGINT NOT NULL, error TEXT NOT NULL, settled_at BIGINT, PRIMARY KEY (notice, channel)
@@ -46,7 +46,7 @@ CREATE TABLE meterkit_folds (
 CREATE TABLE meterkit_former_items (
     id VARCHAR(255) NOT NULL, since BIGINT NOT NULL, until BIGINT NOT NULL, subscription VARCHAR(255) NOT NULL,
     customer VARCHAR(255) NOT NULL, meter VARCHAR(255), event_name TEXT, quantity BIGINT, price TEXT NOT NULL,
-    PRIMARY KEY (id, since)
+    period_start BIGINT NOT NULL DEFAULT 0, period_end BIGINT NOT NULL DEFAULT 0, PRIMARY KEY (id, since)
 );
 CREATE TABLE meterkit_holds (
     generation VARCHAR(32) NOT NULL, company TEXT NOT NULL, meter TEXT NOT NULL, quantity BIGINT NOT NULL,
@@ -67,8 +67,8 @@ CREATE TABLE meterkit_invoices (
     currency VARCHAR(3) NOT NULL, total BIGINT NOT NULL, amount_remaining BIGINT NOT NULL, attempts INTEGER NOT NULL,
     created BIGINT NOT NULL, period_start BIGINT NOT NULL, period_end BIGINT NOT NULL, due_at BIGINT,
     next_attempt_at BIGINT, finalized_at BIGINT, url TEXT, checked_at BIGINT NOT NULL
-, lines TEXT NOT NULL DEFAULT '[]');
-INSERT INTO "meterkit_invoices" VALUES('in_1','cus_acme','sub_1','A-1','open','subscription_cycle','charge_automatically','usd',420000,420000,1,1772366000,1769687600,1772366000,NULL,1772452400,1772369600,'https://invoice.example/1',1772366000,'[]');
+, lines TEXT NOT NULL DEFAULT '[]', failed_at BIGINT);
+INSERT INTO "meterkit_invoices" VALUES('in_1','cus_acme','sub_1','A-1','open','subscription_cycle','charge_automatically','usd',420000,420000,1,1772366000,1769687600,1772366000,NULL,1772452400,1772369600,'https://invoice.example/1',1772366000,'[]',NULL);
 CREATE TABLE meterkit_items (
     id VARCHAR(255) NOT NULL PRIMARY KEY, subscription VARCHAR(255) NOT NULL, customer VARCHAR(255) NOT NULL,
     event_name TEXT, quantity BIGINT, period_start BIGINT NOT NULL, period_end BIGINT NOT NULL, price TEXT NOT NULL
@@ -142,8 +142,8 @@ CREATE TABLE meterkit_subscription_states (
 CREATE TABLE meterkit_subscriptions (
     id VARCHAR(255) NOT NULL PRIMARY KEY, customer VARCHAR(255) NOT NULL, status VARCHAR(40) NOT NULL,
     created BIGINT NOT NULL, ended_at BIGINT, cancel_at BIGINT, checked_at BIGINT NOT NULL
-, currency VARCHAR(3) NOT NULL DEFAULT '', billing_mode VARCHAR(40) NOT NULL DEFAULT '', anchor BIGINT, trial_start BIGINT, trial_end BIGINT, pause VARCHAR(40), resumes_at BIGINT, discounts TEXT NOT NULL DEFAULT '[]', threshold BIGINT, company TEXT);
-INSERT INTO "meterkit_subscriptions" VALUES('sub_1','cus_acme','active',1772366000,NULL,NULL,1772366000,'','',NULL,NULL,NULL,NULL,NULL,'[]',NULL,NULL);
+, currency VARCHAR(3) NOT NULL DEFAULT '', billing_mode VARCHAR(40) NOT NULL DEFAULT '', anchor BIGINT, trial_start BIGINT, trial_end BIGINT, pause VARCHAR(40), resumes_at BIGINT, discounts TEXT NOT NULL DEFAULT '[]', threshold BIGINT, company TEXT, started_at BIGINT, cancel_reason VARCHAR(40));
+INSERT INTO "meterkit_subscriptions" VALUES('sub_1','cus_acme','active',1772366000,NULL,NULL,1772366000,'','',NULL,NULL,NULL,NULL,NULL,'[]',NULL,NULL,NULL,NULL);
 CREATE TABLE meterkit_totals (
     company TEXT NOT NULL, meter TEXT NOT NULL, day BIGINT NOT NULL, quantity BIGINT NOT NULL,
     "change" BIGINT NOT NULL, PRIMARY KEY (company, meter, day)

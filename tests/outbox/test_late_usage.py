@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
-from followed_account import api, kit, make_following_kit, price, stripe  # noqa: F401 - fixtures
+from followed_account import (  # noqa: F401 - fixtures
+    api,
+    kit,
+    make_following_kit,
+    make_shown_kit,
+    price,
+    shown,
+    stripe,
+)
 
 from meterkit import ConfigurationError
 from meterkit.stripe_api import retry
@@ -125,3 +135,69 @@ def test_a_word_that_is_none(make_kit):
     """It fails while building."""
     with pytest.raises(ConfigurationError, match="'report' or 'next_invoice'"):
         make_kit(late="never")
+
+
+def trial(subscription):
+    start = subscription["start_date"]
+    subscription.update(trial_start=start, trial_end=start + 31 * DAY)
+
+
+def void(invoice):
+    invoice["status"] = "void" if invoice["status"] == "paid" else invoice["status"]
+
+
+def uncollectible(invoice):
+    invoice["status"] = "uncollectible" if invoice["status"] == "paid" else invoice["status"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "shows", "why"),
+    [
+        ("subscription", trial, "the trial lasted until"),
+        ("invoice", void, "was voided"),
+        ("invoice", uncollectible, "was marked as uncollectible"),
+        ("subscription", {"pause_collection": {"behavior": "void", "resumes_at": None}}, "collection was paused"),
+    ],
+)
+def test_what_was_free_is_not_billed(too_late, api, customer, shown, kind, shows, why):
+    """It is named, with the reason, and nobody is asked to bill it."""
+    shown.rewrite(kind, shows)
+    kit = too_late(late="next_invoice", stripe_base=shown.url)
+    summary = kit.report()
+    (named,) = kit.health()["free"]
+
+    assert (0, []) == (summary.invoiced, api.invoice_items.list({"customer": customer}).data)
+    assert "20 calls of acme" in named
+    assert why in named
+    assert not [each for each in kit.health()["attention"] if "not on any invoice" in each]
+
+
+def test_it_costs_what_it_cost_when_it_was_used(too_late, api, customer, price, shown, clock):
+    """The price was changed after the period."""
+    kit = too_late(late="next_invoice", stripe_base=shown.url)
+    before = api.prices.retrieve(price)
+    dear = api.prices.create(
+        {
+            "currency": "usd",
+            "product_data": {"name": "Dear"},
+            "recurring": {"interval": "month", "usage_type": "metered", "meter": before.recurring.meter},
+            "unit_amount": 9900,
+        }
+    )
+    shown.rewrite("subscription_item", {"price": json.loads(str(dear))})
+    kit.sync()
+    kit.report()
+
+    assert [8_000] == [item.amount for item in api.invoice_items.list({"customer": customer}).data]
+
+
+def test_it_costs_what_the_currency_of_the_invoice_costs(too_late, api, customer, price, shown):
+    """Of a price in several currencies; without amounts in that one, it is named without a figure, and not billed."""
+    shown.rewrite("subscription", {"currency": "eur"})
+    shown.rewrite("invoice", {"currency": "eur"})
+    kit = too_late(late="next_invoice", stripe_base=shown.url)
+    summary = kit.report()
+    (named,) = [each for each in kit.health()["attention"] if "not on any invoice" in each]
+
+    assert (0, []) == (summary.invoiced, api.invoice_items.list({"customer": customer}).data)
+    assert named.startswith("20 calls of acme arrived after invoice")

@@ -25,7 +25,7 @@ def show_customers(found: list[dict[str, Any]], *, unlinked: int) -> None:
         show("No usage and no linked companies yet.", *hints)
         return
     columns = dict.fromkeys(("company", "customer", "subscription", "standing", "overdue"), "left")
-    grid = table("", **columns, waiting="right", since="left")
+    grid = table("", **columns, waiting="right", since="left", unbilled="right")
     for each in found:
         add(
             grid,
@@ -36,6 +36,7 @@ def show_customers(found: list[dict[str, Any]], *, unlinked: int) -> None:
             ", ".join(money(amount, currency) for currency, amount in each["overdue"].items()),
             ", ".join(f"{quantity:,} {meter}" for meter, quantity in each["waiting"].items()),
             each["oldest"] or "",
+            ", ".join(f"{quantity:,} {meter}" for meter, quantity in each["unbilled"].items()),
         )
     show(grid, *hints)
 
@@ -68,10 +69,18 @@ def show_previews(found: list[dict[str, Any]]) -> None:
         )
         for line in each["lines"]:
             price = f"{line['unit_price'].normalize():,f}"
-            add(grid, line["event_name"] or line["price"], line["tier"] or "", line["quantity"], price, line["amount"])
+            meter = line["event_name"] or line["price"]
+            what = f"{meter}, {line['note']}" if line["note"] else meter
+            add(grid, what, line["tier"] or "", line["quantity"], price, line["amount"])
+        if each["discount"]:
+            add(grid, "discount", "", "", "", f"{-each['discount']:,f}")
         grid.add_section()
-        add(grid, "total", "", "", "", f"{each['total']:,f} {each['currency']}")
-        show(grid, text("\n".join(["Assumptions:", *(f"* {assumption}" for assumption in each["assumed"])])))
+        total = "not known" if each["total"] is None else f"{each['total']:,f} {each['currency']}"
+        add(grid, "total", "", "", "", total)
+        known = ["Assumptions:", *(f"* {assumption}" for assumption in each["assumed"])]
+        if each["unknown"]:
+            known += ["Why the total is not known:", *(f"* {reason}" for reason in each["unknown"])]
+        show(grid, text("\n".join(known)))
 
 
 def show_webhook_events(found: list[dict[str, Any]]) -> None:

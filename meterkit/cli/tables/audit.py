@@ -6,7 +6,7 @@ from typing import Any
 
 from meterkit.cli.tables.usage import add, money, show, table, text, waiting
 
-__all__ = ["show_actions", "show_explained", "show_reconciled", "waiting"]
+__all__ = ["show_actions", "show_corrections", "show_explained", "show_reconciled", "waiting"]
 
 
 def show_reconciled(rows: list[dict[str, Any]]) -> None:
@@ -34,6 +34,27 @@ def show_reconciled(rows: list[dict[str, Any]]) -> None:
             add(hours, row["customer"], row["meter"], hour["hour"], _figure(hour["ledger"]), _figure(hour["stripe"]))
     errors = [text(f"{row['customer']}, {row['meter']}: {row['error']}") for row in rows if row["error"]]
     show(grid, *([hours] if hours.row_count else []), *errors)
+
+
+def show_corrections(corrections: list[dict[str, Any]], due: list[dict[str, Any]]) -> None:
+    """Show what was reversed, and the amounts to credit."""
+    if not corrections:
+        show("Nothing was reversed yet.")
+        return
+    columns = dict.fromkeys(("at", "company", "meter", "window"), "left")
+    grid = table("Reversed", **columns, quantity="right", reason="left", state="left")
+    for each in corrections:
+        cells = (each[name] for name in ("created_at", "company", "meter", "window"))
+        add(grid, *cells, f"{each['quantity']:,}", each["reason"], each["state"])
+    places = dict.fromkeys(("company", "customer", "meter"), "left")
+    to_credit = table(
+        "To credit in Stripe, unless you have", **places, quantity="right", invoice="left", amount="right"
+    )
+    for each in due:
+        amount = "?" if each["amount"] is None else f"{each['amount']:,f} {each['currency']}"
+        cells = (each[name] for name in ("company", "customer", "meter"))
+        add(to_credit, *cells, f"{each['quantity']:,}", each["number"], amount)
+    show(grid, *([to_credit] if due else []))
 
 
 def show_explained(periods: list[dict[str, Any]]) -> None:

@@ -101,6 +101,8 @@ def show_health(found: dict[str, Any]) -> None:
     """Show what needs attention, the books, and the successes that no meter matched."""
     headline = "All is well." if found["ok"] else "Something needs attention:"
     parts: list[RenderableType] = [text("\n".join([headline, *(f"* {each}" for each in found["attention"])]))]
+    if found["free"]:
+        parts.append(text("\n".join(["Free:", *(f"* {each}" for each in found["free"])])))
     if found["books"]:
         parts.append(books(found["books"]))
     if found["unmatched"]:

@@ -44,7 +44,7 @@ _WAITING = text("state = 'waiting'")
 meta = Table(
     f"{PREFIX}meta",
     metadata,
-    Column("key", String(40), primary_key=True),  # "schema_version", "ledger_id", "change", "home", "copied_at"
+    Column("key", String(40), primary_key=True),  # see `migrations` and `stripe_mode`
     Column("value", Text, nullable=False),
 )
 
@@ -111,8 +111,8 @@ actions = Table(
     # What operators did, and who; written in the transaction that does it.
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     Column("at", BigInteger, nullable=False),
-    Column("action", String(20), nullable=False),  # link, correct, retry, decide, forget_user
-    Column("subject", Text, nullable=False),  # company id, or identifier of a meter event
+    Column("action", String(20), nullable=False),  # link, correct, retry, decide, forget_user, forget_mode
+    Column("subject", Text, nullable=False),  # company id, identifier of a meter event, or mode
     Column("detail", Text, nullable=False),
     Column("by", Text, nullable=False),  # "" if not said
     Index(f"{PREFIX}actions_at", "at"),
@@ -140,7 +140,7 @@ accounts = Table(
     Column("company", Text, primary_key=True),
     Column("customer", Text, nullable=False),  # "cus_..."
     Column("linked_at", BigInteger, nullable=False),
-    Column("source", String(10), nullable=False, server_default="link"),  # link, resolver, metadata: see Accounts
+    Column("source", String(10), nullable=False, server_default="link"),  # see Accounts
 )
 
 customers = Table(
@@ -153,6 +153,7 @@ customers = Table(
     Column("deleted", Boolean, nullable=False),
     Column("checked_at", BigInteger, nullable=False),
     Column("discounts", Text, nullable=False, server_default="[]"),  # as JSON
+    Column("subscriptions_read_at", BigInteger),  # when all of its subscriptions were read; NULL if they never were
     Index(f"{PREFIX}customers_company", "company"),
 )
 
@@ -177,6 +178,8 @@ subscriptions = Table(
     Column("discounts", Text, nullable=False, server_default="[]"),  # as JSON
     Column("threshold", BigInteger),
     Column("company", Text),  # from the metadata
+    Column("started_at", BigInteger),  # before `created` if it was backdated
+    Column("cancel_reason", String(40)),  # payment_failed, cancellation_requested, ...
     Index(f"{PREFIX}subscriptions_customer", "customer"),
 )
 
@@ -221,6 +224,8 @@ former_items = Table(
     Column("event_name", Text),
     Column("quantity", BigInteger),
     Column("price", Text, nullable=False),
+    Column("period_start", BigInteger, nullable=False, server_default="0"),  # of the billing period that it ended in
+    Column("period_end", BigInteger, nullable=False, server_default="0"),
     Index(f"{PREFIX}former_items_subscription", "subscription"),
     Index(f"{PREFIX}former_items_customer", "customer", "until"),
 )
@@ -248,6 +253,7 @@ invoices = Table(
     Column("url", Text),  # at which the customer can pay
     Column("checked_at", BigInteger, nullable=False),
     Column("lines", Text, nullable=False, server_default="[]"),  # as JSON
+    Column("failed_at", BigInteger),  # when an event first said that a payment of it has failed
     Index(f"{PREFIX}invoices_customer", "customer", "status"),
     Index(f"{PREFIX}invoices_open", "customer", sqlite_where=_OPEN, postgresql_where=_OPEN),
 )

@@ -241,6 +241,7 @@ CREATE INDEX meterkit_actions_at ON meterkit_actions (at)
 
 _TO_7 = """
 ALTER TABLE meterkit_customers ADD COLUMN discounts TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE meterkit_customers ADD COLUMN subscriptions_read_at BIGINT;
 ALTER TABLE meterkit_subscriptions ADD COLUMN currency VARCHAR(3) NOT NULL DEFAULT '';
 ALTER TABLE meterkit_subscriptions ADD COLUMN billing_mode VARCHAR(40) NOT NULL DEFAULT '';
 ALTER TABLE meterkit_subscriptions ADD COLUMN anchor BIGINT;
@@ -251,6 +252,8 @@ ALTER TABLE meterkit_subscriptions ADD COLUMN resumes_at BIGINT;
 ALTER TABLE meterkit_subscriptions ADD COLUMN discounts TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE meterkit_subscriptions ADD COLUMN threshold BIGINT;
 ALTER TABLE meterkit_subscriptions ADD COLUMN company TEXT;
+ALTER TABLE meterkit_subscriptions ADD COLUMN started_at BIGINT;
+ALTER TABLE meterkit_subscriptions ADD COLUMN cancel_reason VARCHAR(40);
 CREATE TABLE meterkit_subscription_states (
     subscription VARCHAR(255) NOT NULL, since BIGINT NOT NULL, status VARCHAR(40) NOT NULL, pause VARCHAR(40),
     PRIMARY KEY (subscription, since)
@@ -260,11 +263,12 @@ ALTER TABLE meterkit_items ADD COLUMN since BIGINT NOT NULL DEFAULT 0;
 CREATE TABLE meterkit_former_items (
     id VARCHAR(255) NOT NULL, since BIGINT NOT NULL, until BIGINT NOT NULL, subscription VARCHAR(255) NOT NULL,
     customer VARCHAR(255) NOT NULL, meter VARCHAR(255), event_name TEXT, quantity BIGINT, price TEXT NOT NULL,
-    PRIMARY KEY (id, since)
+    period_start BIGINT NOT NULL DEFAULT 0, period_end BIGINT NOT NULL DEFAULT 0, PRIMARY KEY (id, since)
 );
 CREATE INDEX meterkit_former_items_subscription ON meterkit_former_items (subscription);
 CREATE INDEX meterkit_former_items_customer ON meterkit_former_items (customer, until);
-ALTER TABLE meterkit_invoices ADD COLUMN lines TEXT NOT NULL DEFAULT '[]'
+ALTER TABLE meterkit_invoices ADD COLUMN lines TEXT NOT NULL DEFAULT '[]';
+ALTER TABLE meterkit_invoices ADD COLUMN failed_at BIGINT
 """
 
 _STEPS = {

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from meterkit.sandbox.billing.cancellation import end_now
+from meterkit.sandbox.charging import payment_methods
 from meterkit.sandbox.protocol.errors import no_such
 from meterkit.sandbox.protocol.lists import page
 from meterkit.sandbox.protocol.params import METADATA, PAGE, Object, Span, Text, merged, within
 from meterkit.sandbox.protocol.routes import Call, Route
-from meterkit.sandbox.state.account import fresh_id
+from meterkit.sandbox.state.account import CLOCK, fresh_id
 
 if TYPE_CHECKING:
     from meterkit.sandbox.state.account import Account, Record
@@ -21,6 +22,7 @@ FIELDS = {
     "address": _ADDRESS,
     "description": Text(nullable=True),
     "email": Text(512, nullable=True),
+    "invoice_settings": Object({"default_payment_method": Text(required=True, nullable=True)}),
     "metadata": METADATA,
     "name": Text(256, nullable=True),
     "phone": Text(20, nullable=True),
@@ -60,11 +62,18 @@ def create(account: Account, call: Call) -> Record:
         "preferred_locales": [],
         "shipping": None,
         "tax_exempt": "none",
-        "test_clock": None,
+        "test_clock": _clock(account, call),
     }
-    record.update({key: value for key, value in call.params.items() if key in FIELDS})
+    record.update({key: value for key, value in call.params.items() if key in FIELDS and key != "invoice_settings"})
     record["metadata"] = merged({}, call.params.get("metadata"))
-    account.announce("customer.created", account.add(record))
+    account.add(record)
+    given, settings = call.params.get("payment_method"), call.params.get("invoice_settings", {})
+    method = None if given is None else _attached(account, given, record["id"])
+    if settings:
+        chosen = settings["default_payment_method"]
+        is_given = method is not None and chosen == given
+        record["invoice_settings"] |= _default(account, method["id"] if method and is_given else chosen, record["id"])
+    account.announce("customer.created", record)
     return record
 
 
@@ -82,6 +91,9 @@ def update(account: Account, call: Call) -> Record:
     values = {key: value for key, value in call.params.items() if key in FIELDS}
     if "metadata" in values:
         values["metadata"] = merged(record["metadata"], values["metadata"])
+    if "invoice_settings" in values:
+        chosen = values["invoice_settings"].get("default_payment_method")
+        values["invoice_settings"] = {**record["invoice_settings"], **_default(account, chosen, record["id"])}
     account.change(record, "customer.updated", **values)
     return record
 
@@ -98,14 +110,34 @@ def delete(account: Account, call: Call) -> Record:
 
 
 def list_all(account: Account, call: Call) -> Record:
-    """Return customers, newest first, filtered by exact email."""
+    """Return customers, newest first, filtered by exact email; those of a test clock only if it is named."""
     email = call.params.get("email")
     records = [
         customer
         for customer in reversed(account.all("customer"))
-        if email in (None, customer["email"]) and within(customer["created"], call.params.get("created"))
+        if customer["test_clock"] == call.params.get("test_clock")
+        and email in (None, customer["email"])
+        and within(customer["created"], call.params.get("created"))
     ]
     return page(call, records, "customer")
+
+
+def _attached(account: Account, method: str, customer: str) -> Record:
+    return payment_methods.attach(account, Call("", method, {"customer": customer}))
+
+
+def _default(account: Account, chosen: str | None, customer: str) -> Record:
+    """Return the setting of a default payment method, which must be the customer's."""
+    if chosen is None:
+        return {"default_payment_method": None}
+    param = "invoice_settings[default_payment_method]"
+    method = payment_methods.named(account, chosen, param=param, customer=customer)
+    return {"default_payment_method": method["id"]}
+
+
+def _clock(account: Account, call: Call) -> str | None:
+    clock = call.params.get("test_clock")
+    return None if clock is None else str(account.get(CLOCK, clock, param="test_clock")["id"])
 
 
 def _tombstone(record: Record) -> Record:
@@ -113,8 +145,8 @@ def _tombstone(record: Record) -> Record:
 
 
 ROUTES = [
-    Route("POST", "/v1/customers", create, FIELDS),
-    Route("GET", "/v1/customers", list_all, {**PAGE, "email": Text(512), "created": Span()}),
+    Route("POST", "/v1/customers", create, {**FIELDS, "payment_method": Text(), "test_clock": Text()}),
+    Route("GET", "/v1/customers", list_all, {**PAGE, "email": Text(512), "created": Span(), "test_clock": Text()}),
     Route("GET", "/v1/customers/{id}", retrieve),
     Route("POST", "/v1/customers/{id}", update, FIELDS),
     Route("DELETE", "/v1/customers/{id}", delete),

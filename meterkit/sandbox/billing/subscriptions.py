@@ -8,6 +8,7 @@ from meterkit.sandbox.billing import cancellation, item_changes, thresholds, tri
 from meterkit.sandbox.billing.charges import advance, items_of, rhythm
 from meterkit.sandbox.billing.cycles import bill
 from meterkit.sandbox.billing.subscription_items import CHANGE, ITEM, check_together, chosen_prices, new_item
+from meterkit.sandbox.charging import payment_methods
 from meterkit.sandbox.invoicing import discounts, pauses
 from meterkit.sandbox.protocol.errors import invalid
 from meterkit.sandbox.protocol.lists import listing, page
@@ -35,6 +36,7 @@ _SHARED: dict[str, Rule] = {
     **cancellation.FIELDS,
     "collection_method": Choice(("charge_automatically", "send_invoice")),
     "days_until_due": Integer(0),
+    "default_payment_method": Text(nullable=True),
     "description": Text(500, nullable=True),
     "discounts": discounts.PARAM,
     "metadata": METADATA,
@@ -67,6 +69,7 @@ LIST: dict[str, Rule] = {
     **PAGE,
     "customer": Text(),
     "price": Text(),
+    "test_clock": Text(),
     "status": Choice((*STATUSES, "all", "ended")),
 }
 
@@ -107,7 +110,7 @@ def build(account: Account, params: dict[str, Any]) -> Record:
     if start > account.now:
         raise invalid("The backdate_start_date must be in the past.", param="backdate_start_date")
     subscription = _record(account, params, customer["id"], currency)
-    subscription["start_date"] = start
+    subscription.update(start_date=start, test_clock=customer["test_clock"])
     subscription["billing_thresholds"] = thresholds.settings(params.get("billing_thresholds"))
     trial_end = trials.end_of(account, params, account.now)
     subscription["billing_cycle_anchor"] = params.get("billing_cycle_anchor", trial_end or start)
@@ -119,6 +122,8 @@ def build(account: Account, params: dict[str, Any]) -> Record:
     for price, item in zip(prices, params["items"], strict=True):
         period = (account.now if trial_end else start, trials.first_end(account, subscription, price))
         items.append(new_item(account, subscription["id"], price, item, period))
+    if params.get("default_payment_method") is not None:
+        subscription["default_payment_method"] = _payment_method(account, params, customer["id"])
     subscription["items"] = listing(f"/v1/subscription_items?subscription={subscription['id']}", items)
     subscription["items"]["total_count"] = len(items)
     subscription.update(cancellation.planned(account, subscription, params))
@@ -197,6 +202,8 @@ def change(account: Account, record: Record, values: dict[str, Any]) -> None:
     """Change a subscription as the parameters say."""
     if "metadata" in values:
         values["metadata"] = merged(record["metadata"], values["metadata"])
+    if values.get("default_payment_method") is not None:
+        values["default_payment_method"] = _payment_method(account, values, record["customer"])
     if "trial_settings" in values:
         values["trial_settings"] = trials.settings(values)
     if "billing_thresholds" in values:
@@ -238,12 +245,18 @@ def list_all(account: Account, call: Call) -> Record:
         subscription
         for subscription in reversed(account.all("subscription"))
         if params.get("customer") in (None, subscription["customer"])
+        and ("customer" in params or subscription["test_clock"] == params.get("test_clock"))
         and _has_status(subscription, status)
         and (
             "price" not in params or params["price"] in [item["price"]["id"] for item in subscription["items"]["data"]]
         )
     ]
     return page(call, records, "subscription")
+
+
+def _payment_method(account: Account, params: dict[str, Any], customer: str) -> str:
+    param = "default_payment_method"
+    return str(payment_methods.named(account, params[param], param=param, customer=customer)["id"])
 
 
 def _has_status(subscription: Record, status: str | None) -> bool:

@@ -151,7 +151,7 @@ def _transaction(account: Account, record: Record, amount: int, side: str, entry
         "debit": None,
         "effective_at": max(account.now, record["effective_at"]),
         "livemode": account.switches.livemode,
-        "test_clock": None,
+        "test_clock": record["test_clock"],
         "type": side,
         "_amount": amount,
         "_customer": record["customer"],

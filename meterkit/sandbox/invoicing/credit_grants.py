@@ -81,7 +81,7 @@ def create(account: Account, call: Call) -> Record:
         "metadata": merged({}, params.get("metadata")),
         "name": params.get("name"),
         "priority": params.get("priority", 50),
-        "test_clock": None,
+        "test_clock": account.tables["customer"][customer]["test_clock"],
         "updated": account.now,
         "voided_at": None,
     }

@@ -80,7 +80,7 @@ def pending(account: Account, customer: str, amount: int, currency: str, **field
         "quantity": 1,
         "quantity_decimal": "1",
         "tax_rates": [],
-        "test_clock": None,
+        "test_clock": account.tables["customer"][customer]["test_clock"],
         "_subscription": None,
         "_item": None,
         **fields,

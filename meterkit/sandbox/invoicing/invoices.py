@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from meterkit.sandbox.charging import invoice_payments
 from meterkit.sandbox.invoicing import balances, discounts, invoice_items, pauses, totals
 from meterkit.sandbox.invoicing.invoice_lines import Charge, line_items
 from meterkit.sandbox.invoicing.payments import close, collect
@@ -116,6 +117,7 @@ def finalize(account: Account, invoice: Record) -> None:
     if invoice["collection_method"] == "send_invoice":
         invoice["due_date"] = account.now + invoice["_days_until_due"] * 86400
     invoice["hosted_invoice_url"] = f"https://invoice.stripe.example/i/{invoice['id']}"
+    invoice_payments.open_default(account, invoice)
     account.announce("invoice.finalized", invoice)
     if invoice["_pause"] in ("void", "mark_uncollectible") and invoice["amount_due"] > 0:
         close(account, invoice, invoice["_pause"])
@@ -230,6 +232,7 @@ def _blank(account: Account, subscription: Record) -> Record:
         "livemode": account.switches.livemode,
         "metadata": {},
         "parent": parent,
+        "payments": listing("/v1/invoice_payments", []),
         "payment_settings": {
             "default_mandate": None,
             "payment_method_options": None,
@@ -243,6 +246,7 @@ def _blank(account: Account, subscription: Record) -> Record:
         "total_discount_amounts": [],
         "total_pretax_credit_amounts": [],
         "total_taxes": [],
+        "test_clock": subscription["test_clock"],
         "_days_until_due": subscription["days_until_due"] or 30,
         "_subscription": subscription["id"],
     }

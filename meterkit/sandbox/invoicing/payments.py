@@ -1,12 +1,14 @@
-"""Payments of finalised invoices. Each customer's payments succeed, or fail on demand."""
+"""Payments of finalised invoices. Each customer's payments succeed, or on demand fail or take days."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from meterkit.sandbox.charging import invoice_payments, payment_intents, payment_methods
+from meterkit.sandbox.charging.payment_methods import PROCESS, SUCCEED, outcome_of
 from meterkit.sandbox.invoicing import balances, credit_balance
 from meterkit.sandbox.protocol.errors import ApiError, invalid
-from meterkit.sandbox.protocol.params import Boolean
+from meterkit.sandbox.protocol.params import Boolean, Text
 from meterkit.sandbox.protocol.routes import Call, Route
 
 if TYPE_CHECKING:
@@ -27,18 +29,50 @@ def has_method(account: Account, subscription: Record) -> bool:
     return account.outcomes.get(subscription["customer"]) != "missing"
 
 
-def collect(account: Account, invoice: Record) -> None:
-    """Try to charge an open invoice, once."""
-    if invoice["amount_due"] <= 0 or account.outcomes.get(invoice["customer"], "succeed") == "succeed":
-        settle(account, invoice, attempts=invoice["attempt_count"] + (invoice["amount_due"] > 0))
+def collect(account: Account, invoice: Record, method: Record | None = None) -> None:
+    """Try to charge an open invoice, once: to *method*, or to the payment method on file."""
+    due = invoice["amount_due"] > 0
+    outcome = outcome_of(account, invoice, method) if due else SUCCEED
+    method = method or payment_methods.charged(account, invoice)
+    if outcome == SUCCEED:
+        settle(account, invoice, attempts=invoice["attempt_count"] + due, method=method)
         return
-    attempt = invoice["attempt_count"]
+    intent = invoice_payments.intent_of(account, invoice)
+    if outcome == PROCESS:
+        if intent is not None:
+            payment_intents.process(account, intent, method)
+        tried = {"attempted": True, "attempt_count": invoice["attempt_count"] + 1, "next_payment_attempt": None}
+        account.change(invoice, "invoice.updated", **tried)
+        return
+    invoice.update(attempted=True, attempt_count=invoice["attempt_count"] + 1)
+    _fail(account, invoice, method)
+
+
+def decide(account: Account) -> None:
+    """Bring the payments under way to their end for which the outcome is known by now."""
+    for invoice in account.all("invoice"):
+        if not invoice_payments.is_processing(account, invoice):
+            continue
+        method = payment_methods.charged(account, invoice)
+        outcome = outcome_of(account, invoice)
+        with account.at(invoice["test_clock"]):
+            if outcome == SUCCEED:
+                settle(account, invoice, attempts=invoice["attempt_count"], method=method)
+            elif outcome != PROCESS:
+                _fail(account, invoice, method)
+
+
+def _fail(account: Account, invoice: Record, method: Record | None) -> None:
+    """Note a failed attempt, and plan the next one."""
+    intent = invoice_payments.intent_of(account, invoice)
+    if intent is not None:
+        payment_intents.fail(account, intent, method)
+    attempt = invoice["attempt_count"] - 1
     retries = attempt < len(RETRIES)
     invoice.update(
-        attempted=True,
-        attempt_count=attempt + 1,
         next_payment_attempt=account.now + RETRIES[attempt] if retries else None,
         auto_advance=retries,
+        _failed=True,
     )
     account.announce("invoice.payment_failed", invoice)
     account.change(account.tables["customer"][invoice["customer"]], "customer.updated", delinquent=True)
@@ -51,8 +85,14 @@ def fall_due(account: Account, invoice: Record) -> None:
     _fall_behind(account, invoice, "past_due")
 
 
-def settle(account: Account, invoice: Record, *, attempts: int, out_of_band: bool = False) -> None:
+def settle(
+    account: Account, invoice: Record, *, attempts: int, out_of_band: bool = False, method: Record | None = None
+) -> None:
     """Mark an invoice as paid; its subscription becomes active unless another invoice is overdue."""
+    if out_of_band:
+        invoice_payments.mark_canceled(account, invoice, "abandoned")
+    else:
+        invoice_payments.mark_paid(account, invoice, method)
     invoice.update(
         status="paid",
         amount_paid=0 if out_of_band else invoice["amount_due"],
@@ -75,8 +115,11 @@ def pay(account: Account, call: Call) -> Record:
     if call.params.get("paid_out_of_band"):
         settle(account, invoice, attempts=invoice["attempt_count"], out_of_band=True)
         return invoice
-    collect(account, invoice)
-    if invoice["status"] != "paid":
+    method = None
+    if "payment_method" in call.params:
+        method = payment_methods.named(account, call.params["payment_method"], customer=invoice["customer"])
+    collect(account, invoice, method)
+    if invoice["status"] != "paid" and not invoice_payments.is_processing(account, invoice):
         raise ApiError(402, "Your card was declined.", type="card_error", code="card_declined")
     return invoice
 
@@ -93,6 +136,8 @@ def write_off(account: Account, call: Call) -> Record:
 
 def close(account: Account, invoice: Record, behavior: str) -> Record:
     """Close an open invoice without payment: `void`, or anything else to write it off."""
+    if behavior == "void":
+        invoice_payments.mark_canceled(account, invoice, "void_invoice")
     status, moment, event = _VOID if behavior == "void" else _UNCOLLECTIBLE
     invoice.update(status=status, next_payment_attempt=None, auto_advance=False)
     invoice["status_transitions"][moment] = account.now
@@ -108,6 +153,10 @@ def _open(account: Account, call: Call) -> Record:
     invoice = account.get("invoice", call.id)
     if invoice["status"] not in ("open", "uncollectible"):
         raise invalid(f"Invoice is {invoice['status']}: only open invoices can be paid or closed.")
+    if invoice_payments.is_processing(account, invoice):
+        raise invalid(
+            "This invoice has a payment that is processing: it cannot be paid or closed until that has ended."
+        )
     return invoice
 
 
@@ -138,11 +187,11 @@ def _catch_up(account: Account, invoice: Record) -> None:
 
 
 def _is_behind(invoice: Record) -> bool:
-    return invoice["attempt_count"] > 0 or bool(invoice.get("_fell_due"))
+    return bool(invoice.get("_failed") or invoice.get("_fell_due"))
 
 
 ROUTES = [
-    Route("POST", "/v1/invoices/{id}/pay", pay, {"paid_out_of_band": Boolean()}),
+    Route("POST", "/v1/invoices/{id}/pay", pay, {"paid_out_of_band": Boolean(), "payment_method": Text()}),
     Route("POST", "/v1/invoices/{id}/void", void),
     Route("POST", "/v1/invoices/{id}/mark_uncollectible", write_off),
 ]

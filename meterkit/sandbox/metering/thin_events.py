@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
 
 from meterkit.sandbox.protocol.errors import no_such
+from meterkit.sandbox.protocol.lists import page_v2
 from meterkit.sandbox.protocol.params import Array, Integer, Rule, Text, within
 from meterkit.sandbox.protocol.routes import Call, Route
 from meterkit.sandbox.protocol.timestamps import MomentSpan, rfc3339
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 KIND = "v2.core.event"
 LIFETIME = 30 * 24 * 3600
-DEFAULT_LIMIT = 20
 FIELDS: dict[str, Rule] = {
     "created": MomentSpan(),
     "limit": Integer(1, 100),
@@ -25,35 +24,41 @@ FIELDS: dict[str, Rule] = {
 }
 
 
-def announce(account: Account, name: str, data: Record, related: Record | None) -> None:
+def announce(
+    account: Account, name: str, data: Record | None, related: Record | None, *, only: str | None = None
+) -> Record:
     """
-    Store a thin event, and deliver it; `body_of` is the body that is delivered.
+    Store a thin event, deliver it, and return it; `body_of` is the body that is delivered.
 
     Args:
         account: Account in which it happened.
         name: Type of the event, such as `v1.billing.meter.error_report_triggered`.
-        data: Data of the event, which is included only when it is fetched.
+        data: Data of the event, which is included only when it is fetched; None if it has none.
         related: `id`, `type` and `url` of the related object, or None.
+        only: Id of the one endpoint that it is delivered to, whatever that listens to; None for those that listen.
 
     """
     event: Record = {
         "id": account.new_id(KIND),
         "object": KIND,
         "changes": None,
-        "context": None,
+        "context": account.context,
         "created": rfc3339(account.now),
         "livemode": account.switches.livemode,
         "reason": None,  # time closes a window, not a request
         "snapshot_event": None,
         "type": name,
-        "data": data,
         "_created": account.now,
+        "_only": only,
     }
+    if data is not None:
+        event["data"] = data
     if related is not None:
         event["related_object"] = related
     account.add(event)
     if account.on_event is not None:
         account.on_event(event)
+    return event
 
 
 def body_of(event: Record) -> Record:
@@ -82,36 +87,17 @@ def list_all(account: Account, call: Call) -> Record:
         and (about is None or event.get("related_object", {}).get("id") == about)
         and within(event["_created"], created)
     ]
-    limit = params.get("limit", DEFAULT_LIMIT)
-    start = _start(records, params.get("page"))
-    pages = {"next_page_url": start + limit, "previous_page_url": max(start - limit, 0)}
-    exists = {"next_page_url": start + limit < len(records), "previous_page_url": start > 0}
-    urls = {name: _url(call, records[place]["id"]) if exists[name] else None for name, place in pages.items()}
-    return {"data": records[start : start + limit], **urls}
+    return page_v2(call, records, _query(params))
 
 
 def _remembered(account: Account, event: Record) -> bool:
     return bool(account.now < event["_created"] + LIFETIME)
 
 
-def _start(records: list[Record], page: str | None) -> int:
-    """Return the index of a page's first event; a page has that event's id, so new events do not shift it."""
-    if page is None:
-        return 0
-    for place, event in enumerate(records):
-        if event["id"] == page:
-            return place
-    raise no_such("page", page, param="page")
-
-
-def _url(call: Call, page: str) -> str:
-    query: dict[str, Any] = {"page": page}
-    for name in ("limit", "object_id"):
-        if name in call.params:
-            query[name] = call.params[name]
-    query |= {f"types[{index}]": text for index, text in enumerate(call.params.get("types", ()))}
-    query |= {f"created[{bound}]": rfc3339(moment) for bound, moment in call.params.get("created", {}).items()}
-    return f"{call.path}?{urlencode(query)}"
+def _query(params: dict[str, Any]) -> dict[str, Any]:
+    query: dict[str, Any] = {"object_id": params["object_id"]} if "object_id" in params else {}
+    query |= {f"types[{index}]": text for index, text in enumerate(params.get("types", ()))}
+    return query | {f"created[{bound}]": rfc3339(moment) for bound, moment in params.get("created", {}).items()}
 
 
 ROUTES = [

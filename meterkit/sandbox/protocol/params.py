@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from meterkit.sandbox.protocol.errors import empty_parameter, malformed, missing_parameter, unknown_parameters
 
@@ -65,6 +66,27 @@ class Text(Rule):
                 param=name,
                 code="parameter_invalid_string_too_long",
             )
+        return text
+
+
+@dataclass(frozen=True)
+class Url(Rule):
+    """An absolute URL of the web."""
+
+    def parse(self, value: object, name: str) -> str:
+        """Return the URL itself."""
+        text = Text().parse(value, name)
+        try:
+            parts = urlsplit(text)
+            host = parts.hostname
+        except ValueError:  # such as an unfinished IPv6 address
+            raise malformed("Not a valid URL", param=name, code="url_invalid") from None
+        if parts.scheme not in ("http", "https"):
+            raise malformed(
+                "Invalid URL: An explicit scheme (such as https) must be provided.", param=name, code="url_invalid"
+            )
+        if not host:
+            raise malformed("Not a valid URL", param=name, code="url_invalid")
         return text
 
 
@@ -215,11 +237,14 @@ class Dictionary(Rule):
     longest_key: int = 40
     longest_value: int = 500
     most: int = 50
+    nulls: bool = False  # whether null in JSON is an empty value
 
     def parse(self, value: object, name: str) -> dict[str, str]:
         """Return the mapping."""
         if not isinstance(value, dict):
             raise malformed("Invalid object", param=name)
+        if self.nulls:
+            value = {key: "" if text is None else text for key, text in value.items()}
         if len(value) > self.most:
             raise malformed(f"{name} can have at most {self.most} keys.", param=name)
         for key, text in value.items():

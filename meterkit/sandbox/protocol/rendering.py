@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 # Fields with an id that can be expanded, and the kind of object.
 REFERENCES = {
+    "configuration": "billing_portal.configuration",
     "customer": "customer",
+    "default_payment_method": "payment_method",
     "default_price": "price",
     "coupon": "coupon",
     "credit_balance_transaction": "billing.credit_balance_transaction",
@@ -22,15 +24,21 @@ REFERENCES = {
     "discounts": "discount",
     "invoice": "invoice",
     "latest_invoice": "invoice",
+    "payment_intent": "payment_intent",
+    "payment_method": "payment_method",
     "price": "price",
     "product": "product",
     "promotion_code": "promotion_code",
+    "setup_intent": "setup_intent",
     "subscription": "subscription",
+    "test_clock": "test_helpers.test_clock",
 }
 # Fields that are included only if requested with `expand[]`.
 ON_DEMAND = {
+    ("checkout.session", "line_items"),
     ("coupon", "applies_to"),
     ("coupon", "currency_options"),
+    ("invoice", "payments"),
     ("price", "currency_options"),
     ("price", "tiers"),
     ("", "tiers"),  # of a currency option

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import string
 import threading
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from meterkit.sandbox.protocol.errors import no_such
@@ -12,7 +13,7 @@ from meterkit.sandbox.protocol.frame import API_VERSION
 from meterkit.sandbox.state.usage import Usage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from meterkit.sandbox.state.clock import Clock
     from meterkit.sandbox.state.switches import Switches
@@ -36,13 +37,30 @@ KINDS: dict[str, tuple[str, int, str]] = {
     "subscription_item": ("si_", 14, "subscription item"),
     "invoice": ("in_1", 23, "invoice"),
     "invoiceitem": ("ii_1", 23, "invoice item"),
+    "billing_portal.configuration": ("bpc_1", 23, "billing portal configuration"),
+    "billing_portal.session": ("bps_1", 23, "billing portal session"),
+    "account": ("acct_1", 15, "account"),
+    "test_helpers.test_clock": ("clock_1", 23, "test clock"),
+    "checkout.session": ("cs_test_a1", 58, "checkout.session"),
+    "invoice_payment": ("inpay_1", 23, "invoice_payment"),
+    "payment_intent": ("pi_3", 23, "payment_intent"),
+    "payment_method": ("pm_1", 23, "PaymentMethod"),
+    "setup_intent": ("seti_1", 23, "setupintent"),
     "event": ("evt_1", 23, "event"),
     "v2.billing.meter_event_adjustment": ("mtr_event_adj_test_61", 30, "meter event adjustment"),
     "v2.billing.meter_event_session": ("mtr_event_ses_test_61", 30, "meter event session"),
+    "webhook_endpoint": ("we_1", 23, "webhook endpoint"),
+    "v2.core.event_destination": ("ed_test_61", 42, "event destination"),
     "v2.core.event": ("evt_test_65", 42, "event"),
 }
 # Fields that no event has, because they are shown only on request.
-ON_REQUEST = {"price": ("tiers", "currency_options"), "coupon": ("applies_to", "currency_options")}
+ON_REQUEST = {
+    "checkout.session": ("line_items",),
+    "coupon": ("applies_to", "currency_options"),
+    "invoice": ("payments",),
+    "price": ("tiers", "currency_options"),
+}
+CLOCK = "test_helpers.test_clock"
 NO_REQUEST: Record = {"id": None, "idempotency_key": None}  # of events that time causes, not a request
 _ALPHABET = string.ascii_letters + string.digits
 
@@ -54,13 +72,24 @@ def fresh_id(prefix: str, length: int = 14) -> str:
 
 class Account:
     """
-    The state of one sandbox.
+    The state of one Stripe account.
+
+    Args:
+        clock: Clock of the sandbox.
+        switches: Behaviour of the sandbox.
+        platform: Account that this one is connected to; None for the account that the key belongs to.
 
     Attributes:
-        lock: Lock held while anything here is read or written, but never while waiting.
+        id: Id of the account, ``acct_...``.
+        platform: The argument.
+        context: Id that events of a connected account name; None for the account that the key belongs to.
+        connected: Connected accounts by id, each a world of its own.
+        url: Base address of the sandbox, for the pages that it hosts; "" while it has not been started.
+        lock: Lock held while anything here is read or written, but never while waiting; connected accounts share it.
         tables: Records by object name and id, in order of creation. Keys that begin with `_` are never shown.
         usage: Meter events.
-        outcomes: Whether payments succeed, fail or have no method, by customer.
+        outcomes: What becomes of payments, by id of the payment method or customer; see
+            `charging/payment_methods.py`.
         blocked: Ids of drafts that are not finalised until an endpoint accepts their event.
         reports: Errors found by asynchronous checks and not reported yet; see `metering/error_reports.py`.
         watched: Checks of alerts that are due after the processing lag; see `metering/alerts.py`.
@@ -69,8 +98,13 @@ class Account:
 
     """
 
-    def __init__(self, clock: Clock, switches: Switches) -> None:
-        self.lock = threading.RLock()
+    def __init__(self, clock: Clock, switches: Switches, *, platform: Account | None = None) -> None:
+        self.id = fresh_id("acct_1", 15)
+        self.context = None if platform is None else self.id
+        self.platform = platform
+        self.connected: dict[str, Account] = {}
+        self.url: str = "" if platform is None else platform.url
+        self.lock: AbstractContextManager[Any] = threading.RLock() if platform is None else platform.lock
         self.clock = clock
         self.switches = switches
         self.tables: dict[str, dict[str, Record]] = {kind: {} for kind in KINDS}
@@ -81,19 +115,38 @@ class Account:
         self.reports: dict[tuple[str, int], Record] = {}
         self.watched: dict[tuple[int, str, str], Record] = {}
         self.forked = False
-        self.on_event: Callable[[Record], None] | None = None
+        self.on_event: Callable[[Record], None] | None = None if platform is None else platform.on_event
         self.origin = NO_REQUEST  # the current request, which events refer to
+
+    @property
+    def worlds(self) -> list[Account]:
+        """This account, and those connected to it."""
+        return [self, *self.connected.values()]
 
     @property
     def now(self) -> int:
         """Sandbox time in Unix seconds."""
         return self.clock.now
 
+    @contextmanager
+    def at(self, clock: str | None) -> Iterator[None]:
+        """Let the time be that of a test clock meanwhile; with None, it stays as it is."""
+        record = None if clock is None else self.find(CLOCK, clock)
+        if record is None:
+            yield
+            return
+        before = self.clock.pinned
+        self.clock.pin(record["frozen_time"])
+        try:
+            yield
+        finally:
+            self.clock.pin(before)
+
     def new_id(self, kind: str) -> str:
         """Return a new id for an object of that kind."""
         prefix, length, _ = KINDS[kind]
         if self.switches.livemode:
-            prefix = prefix.replace("test_", "")
+            prefix = prefix.replace("test_", "live_" if kind == "checkout.session" else "")
         return fresh_id(prefix, length)
 
     def add(self, record: Record) -> Record:
@@ -133,9 +186,9 @@ class Account:
             {
                 "id": self.new_id("event"),
                 "object": "event",
-                "account": None,
+                "account": self.context,
                 "api_version": API_VERSION,
-                "context": None,
+                "context": self.context,
                 "created": self.now,
                 "data": data,
                 "livemode": self.switches.livemode,
@@ -156,7 +209,7 @@ class Account:
 
 
 def _snapshot(value: Any) -> Any:
-    """Return a copy of a record as the API shows it: without internal fields and expandable tiers."""
+    """Return a copy of a record as the API shows it: without internal fields and those on demand."""
     if isinstance(value, dict):
         hidden = ON_REQUEST.get(str(value.get("object")), ())
         return {key: _snapshot(item) for key, item in value.items() if not key.startswith("_") and key not in hidden}

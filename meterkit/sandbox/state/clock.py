@@ -34,6 +34,7 @@ class Clock:
 
     Attributes:
         runs: Whether this is real time, which passes by itself.
+        pinned: The time that `pin` has set; None while nothing has.
 
     """
 
@@ -41,16 +42,21 @@ class Clock:
         self.runs = start is None
         self._source = _source(start)
         self._offset = 0
-        self._pinned: int | None = None
+        self.pinned: int | None = None
 
     @property
     def now(self) -> int:
-        """Current time in Unix seconds."""
-        return self._pinned if self._pinned is not None else int(self._source()) + self._offset
+        """Current time in Unix seconds: what is pinned, or else `unpinned`."""
+        return self.pinned if self.pinned is not None else self.unpinned
+
+    @property
+    def unpinned(self) -> int:
+        """Current time in Unix seconds, whatever is pinned."""
+        return int(self._source()) + self._offset
 
     def pin(self, moment: int | None) -> None:
         """Set the time to *moment* while whatever is due then runs; None ends that."""
-        self._pinned = moment
+        self.pinned = moment
 
     def skip(self, seconds: int) -> None:
         """

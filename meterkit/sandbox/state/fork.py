@@ -31,7 +31,7 @@ def fork(account: Account, customer: str) -> Account:
             forked.tables[kind] = {
                 identity: copy.deepcopy(record, memo)
                 for identity, record in records.items()
-                if kind in _REDEEMED or _belongs(record, customer, account)
+                if kind in _REDEEMED or kind == "payment_method" or _belongs(record, customer, account)
             }
     forked.forked = True
     forked.usage = account.usage

@@ -13,6 +13,7 @@ Refusal = Literal["sync", "async"]
 Concurrency = Literal["endpoint-concurrency", "lock_timeout", "off"]
 End = Literal["exclusive", "inclusive"]
 AfterRetries = Literal["canceled", "unpaid", "past_due"]
+ClockTimestamps = Literal["frozen", "real"]
 Rounding = Literal["half_up", "half_even"]
 LastDigit = Literal["lines", "totals", "kept"]
 
@@ -39,6 +40,7 @@ class Switches:
     last_digit: LastDigit
     minimum_charge: bool
     after_retries: AfterRetries
+    test_clock_timestamps: ClockTimestamps
 
     def __post_init__(self) -> None:
         """

@@ -1,4 +1,4 @@
-"""Webhook endpoints, and the delivery of signed events over real HTTP, retried until they are accepted."""
+"""The delivery of signed events over real HTTP, retried until they are accepted."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import hmac
 import http.client
 import json
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from meterkit.sandbox.metering import thin_events
-from meterkit.sandbox.state.account import fresh_id
+from meterkit.sandbox.platform import event_destinations, webhook_endpoints
+from meterkit.sandbox.platform.endpoints import ACCOUNTS, SELF, Endpoint, endpoints_of
+from meterkit.sandbox.protocol.errors import ApiError
+from meterkit.sandbox.protocol.params import Url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,46 +32,6 @@ POLL = 0.1
 
 TIMEOUT = 10.0
 """Real-time seconds within which an endpoint must respond."""
-
-
-@dataclass
-class Endpoint:
-    """
-    A webhook endpoint.
-
-    Attributes:
-        url: URL that events are sent to.
-        secrets: Secrets that sign each delivery, newest first; two while one is being rolled.
-        events: Event types that are sent, or ``*`` for all.
-        thin: Whether thin events are sent, instead of snapshots.
-        id: Id of the endpoint, ``we_...``.
-
-    """
-
-    url: str
-    secrets: list[str]
-    events: tuple[str, ...] = ("*",)
-    thin: bool = False
-    id: str = field(default_factory=lambda: fresh_id("we_1", 23))
-
-    @property
-    def secret(self) -> str:
-        """The newest secret, ``whsec_...``."""
-        return self.secrets[0]
-
-    def roll(self) -> str:
-        """Add a new secret, and return it; the old one also signs until `retire`."""
-        self.secrets.insert(0, fresh_id("whsec_", 32))
-        return self.secret
-
-    def retire(self) -> None:
-        """Remove all secrets but the newest."""
-        del self.secrets[1:]
-
-    def wants(self, event: Record) -> bool:
-        """Return whether the event is sent to this endpoint."""
-        kinds = ("*", event["type"])
-        return self.thin is (event["object"] == "v2.core.event") and any(kind in self.events for kind in kinds)
 
 
 @dataclass(frozen=True)
@@ -92,23 +55,24 @@ class Delivery:
     status: int | None
 
 
-@dataclass
+@dataclass(eq=False)
 class _Waiting:
     endpoint: Endpoint
     event: Record
+    source: Account
+    own: bool  # whether the endpoint belongs to the account that the event is from
     due: int
     attempt: int = 0
 
 
 class Webhooks:
     """
-    Delivers the events of an account.
+    Delivers the events of an account, and of the accounts connected to it.
 
     Args:
         account: Account whose events are delivered.
 
     Attributes:
-        endpoints: Webhook endpoints.
         delivered: Attempts so far, in order.
 
     """
@@ -119,9 +83,18 @@ class Webhooks:
         self._waiting: list[_Waiting] = []
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        self.endpoints: list[Endpoint] = []
         self.delivered: list[Delivery] = []
         account.on_event = self._enqueue
+
+    @property
+    def endpoints(self) -> list[Endpoint]:
+        """Webhook endpoints and event destinations of the account, also those that a client has created."""
+        with self._account.lock:
+            return endpoints_of(self._account)
+
+    def start(self) -> None:
+        """Deliver events again after `stop`."""
+        self._stop.clear()
 
     def stop(self) -> None:
         """Stop delivering events."""
@@ -147,15 +120,27 @@ class Webhooks:
         Returns:
             The endpoint, with its `secret`, which can be rolled.
 
+        Raises:
+            ValueError: The URL has no scheme or host, or there are no event types.
+
         """
-        endpoint = Endpoint(url, [secret or fresh_id("whsec_", 32)], tuple(events), thin)
+        params: dict[str, Any] = {"enabled_events": list(events)}
+        if thin:
+            params |= {
+                "event_payload": "thin",
+                "name": url,
+                "type": "webhook_endpoint",
+                "webhook_endpoint": {"url": url},
+            }
+        else:
+            params["url"] = url
+        build = event_destinations.build if thin else webhook_endpoints.build
         with self._account.lock:
-            self.endpoints.append(endpoint)
-        if self._account.clock.runs and self._thread is None:  # otherwise, the caller delivers
-            self._stop.clear()
-            self._thread = threading.Thread(target=self._run, name="meterkit-sandbox-webhooks", daemon=True)
-            self._thread.start()
-        return endpoint
+            try:
+                Url().parse(url, "url")
+                return Endpoint(build(self._account, params, secret=secret))
+            except ApiError as error:
+                raise ValueError(error.message) from None
 
     def next_due(self) -> int | None:
         """Return the Unix second at which the next delivery is due, or None."""
@@ -204,40 +189,58 @@ class Webhooks:
 
         """
         with self._account.lock:
-            kind = "v2.core.event" if event.startswith("evt_test_") else "event"
-            record = {**self._account.tables[kind][event], **changed}
+            tables = [each.tables[kind] for each in self._account.worlds for kind in ("event", thin_events.KIND)]
+            record = {**next(table[event] for table in tables if event in table), **changed}
         return self._send(endpoint, record, secret=secret, at=at)
 
     def _send(
         self, endpoint: Endpoint, event: Record, *, secret: str | None = None, at: int | None = None
     ) -> int | None:
-        body = json.dumps(
-            thin_events.body_of(event) if event["object"] == "v2.core.event" else event, indent=2
-        ).encode()
-        signed_at = self._account.now if at is None else at
-        secrets = endpoint.secrets if secret is None else [secret]
-        return _post(endpoint.url, body, signature(body, signed_at, secrets))
+        with self._account.lock:
+            shown = thin_events.body_of(event) if event["object"] == thin_events.KIND else event
+            if endpoint.version is not None:
+                shown = {**shown, "api_version": endpoint.version}
+            url, secrets = endpoint.url, [secret] if secret is not None else list(endpoint.secrets)
+            signed_at = self._account.now if at is None else at
+        body = json.dumps(shown, indent=2).encode()
+        return _post(url, body, signature(body, signed_at, secrets))
 
     def _run(self) -> None:
         while not self._stop.wait(POLL):
             self.deliver()
 
     def _enqueue(self, event: Record) -> None:
-        for endpoint in self.endpoints:
+        source = self._source(event)
+        listening = [(each, True) for each in endpoints_of(source) if each.hears(SELF)]
+        if source is not self._account:
+            listening += [(each, False) for each in endpoints_of(self._account) if each.hears(ACCOUNTS)]
+        for endpoint, own in listening:
             if endpoint.wants(event):
-                event["pending_webhooks"] = event.get("pending_webhooks", 0) + 1
-                self._waiting.append(_Waiting(endpoint, event, self._account.now))
+                if event["object"] == "event":
+                    event["pending_webhooks"] += 1
+                self._waiting.append(_Waiting(endpoint, event, source, own, self._account.clock.unpinned))
+        if self._waiting and self._account.clock.runs and self._thread is None and not self._stop.is_set():
+            # If time stands still, the caller delivers.
+            self._thread = threading.Thread(target=self._run, name="meterkit-sandbox-webhooks", daemon=True)
+            self._thread.start()
 
     def _take_due(self) -> list[_Waiting]:
         with self._account.lock:
             now = self._account.now
-            due = [each for each in self._waiting if each.due <= now]
-            self._waiting = [each for each in self._waiting if each.due > now]
-        return due
+            waiting = [each for each in self._waiting if each.endpoint.open]
+            for each in self._waiting:
+                if each not in waiting and each.event["type"] == "invoice.created":
+                    _release(each.source, each.event["data"]["object"]["id"])
+            self._waiting = [each for each in waiting if each.due > now]
+        return [each for each in waiting if each.due <= now]
 
     def _attempt(self, each: _Waiting) -> Delivery:
         # Without the account's lock, because the receiver of a webhook event may call the API.
-        event = {**each.event, "pending_webhooks": 1} if "pending_webhooks" in each.event else each.event
+        event = dict(each.event)
+        if event["object"] == "event":
+            event["pending_webhooks"] = 1
+        if each.own:  # only a platform is told which account an event is from
+            event |= {name: None for name in ("account", "context") if name in event}
         status = self._send(each.endpoint, event)
         return Delivery(each.endpoint.id, each.event["id"], each.event["type"], each.attempt + 1, status)
 
@@ -249,21 +252,25 @@ class Webhooks:
             is_draft = each.event["type"] == "invoice.created"
             if taken or each.attempt == len(retries):
                 if is_draft:
-                    self._release(about["id"])
+                    _release(each.source, about["id"])
                 return
             if is_draft:
-                self._account.blocked.add(about["id"])  # not finalised until the endpoint accepts it
+                each.source.blocked.add(about["id"])  # not finalised until the endpoint accepts it
             each.due = self._account.now + retries[each.attempt]
             each.attempt += 1
             self._waiting.append(each)
 
-    def _release(self, invoice: str) -> None:
-        if invoice in self._account.blocked:
-            self._account.blocked.remove(invoice)
-            record = self._account.tables["invoice"].get(invoice)
-            if record is not None and record["automatically_finalizes_at"] is not None:
-                grace = self._account.now + self._account.switches.invoice_grace
-                record["automatically_finalizes_at"] = max(record["automatically_finalizes_at"], grace)
+    def _source(self, event: Record) -> Account:
+        return self._account.connected.get(event["context"] or "", self._account)
+
+
+def _release(source: Account, invoice: str) -> None:
+    if invoice in source.blocked:
+        source.blocked.remove(invoice)
+        record = source.tables["invoice"].get(invoice)
+        if record is not None and record["automatically_finalizes_at"] is not None:
+            grace = source.now + source.switches.invoice_grace
+            record["automatically_finalizes_at"] = max(record["automatically_finalizes_at"], grace)
 
 
 def signature(body: bytes, at: int, secrets: list[str]) -> str:

@@ -1,0 +1,269 @@
+"""
+Usage that Stripe has, and will bill on no invoice.
+
+Stripe takes the meter events of a customer whether or not a price bills them. A price bills usage from when it was put
+on a subscription until it was taken off or the subscription ended. What lies outside of that is on no invoice, and
+Stripe says nothing of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import lru_cache
+from itertools import chain, islice
+from typing import Any, TypeAlias
+
+import sqlalchemy as sa
+
+from meterkit.core.windows import HOUR
+from meterkit.ledger import schema
+from meterkit.ledger.database import Database
+from meterkit.ledger.schema.quantities import sum_of
+from meterkit.ledger.schema.stripe_mode import foreign_mode
+
+RECENT_SECONDS = 40 * 24 * HOUR
+"""Age of the usage that is looked at: a backdated subscription can still bill that of the last 35 days."""
+
+CREATED_TOGETHER_SECONDS = 60
+"""Most seconds between a subscription and an item that was created with it, which bills as far back."""
+
+LAST_INVOICE_SECONDS = HOUR
+"""Seconds after the end of a subscription within which its last invoice must have been heard of."""
+
+BATCH = 200
+"""Spans of time that are looked up in one query."""
+
+Pair: TypeAlias = "tuple[str, str]"
+"""Stripe customer, and event name of a meter."""
+
+Span: TypeAlias = "tuple[int, int]"
+"""First Unix second, and the first one after it."""
+
+_EVER = 1 << 60
+
+
+@dataclass(frozen=True, slots=True)
+class Unbilled:
+    """
+    Usage of one company and meter that no price bills.
+
+    Attributes:
+        company: Company id, as the application knows it.
+        meter: Name of the meter.
+        event_name: Event name of the meter in Stripe.
+        customer: Id of the Stripe customer that would pay.
+        quantity: Usage in the meter's unit.
+        since: Unix second of the first of it.
+        reason: Why no price bills it.
+    """
+
+    company: str
+    meter: str
+    event_name: str
+    customer: str
+    quantity: int
+    since: int
+    reason: str
+
+    @property
+    def cure(self) -> str:
+        """How to have it billed."""
+        return (
+            f"Put a price of {self.event_name} on a subscription of {self.customer}: what is used from then on is "
+            "billed. For what was used before, create a subscription with backdate_start_date, which Stripe can bill "
+            "for 35 days back, or bill it by hand"
+        )
+
+    def __str__(self) -> str:
+        since = datetime.fromtimestamp(self.since, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+        return (
+            f"{self.quantity:,} {self.meter} of {self.company} since {since} are on no invoice and will be on none: "
+            f"{self.reason}"
+        )
+
+
+def unbilled(database: Database, *, now: int, is_free: Callable[[str], bool] | None) -> list[Unbilled]:
+    """
+    Return the usage of the last 40 days that Stripe has and that no price bills, the most first.
+
+    Only of customers all of whose subscriptions were read from Stripe.
+
+    Args:
+        database: Database of the ledger.
+        now: Current time, Unix seconds.
+        is_free: Function that takes a company id, and returns whether its usage is free by a rule of the kit, and so is
+            left out; None if nobody's is.
+
+    Raises:
+        LedgerError: The ledger cannot be read.
+    """
+    since = now - RECENT_SECONDS
+    with database.snapshot() as connection:
+        if foreign_mode(connection) is not None:
+            return []
+        known = schema.customers.c
+        customers = list(connection.scalars(sa.select(known.id).where(known.subscriptions_read_at.is_not(None))))
+        event_names = list(_event_names(connection)) if customers else []
+        if not event_names:
+            return []
+        billed = _billed(connection, since, now)
+        spans = (
+            (customer, event_name, *gap)
+            for customer in customers
+            for event_name in event_names
+            for gap in _gaps(billed.get((customer, event_name), []), since)
+        )
+        found: dict[tuple[str, str, str, str], tuple[int, int, int]] = {}
+        for row in _used(connection, spans):
+            key = (row.company, row.meter, row.event_name, row.customer)
+            quantity, first, end = found.get(key, (0, row.first, row.end))
+            found[key] = (quantity + int(row.quantity), min(first, row.first), max(end, row.end))
+        subscribed = _subscribed(connection, {customer for *_, customer in found})
+    named = [
+        Unbilled(*key, quantity, first, _reason(key, billed, subscribed, end))
+        for key, (quantity, first, end) in found.items()
+        if quantity > 0 and not (is_free is not None and is_free(key[0]))
+    ]
+    return sorted(named, key=lambda each: (-each.quantity, each.company, each.meter))
+
+
+def by_company(found: Iterable[Unbilled]) -> dict[str, dict[str, int]]:
+    """Return the quantities by company and meter name."""
+    quantities: dict[str, dict[str, int]] = {}
+    for each in found:
+        of_company = quantities.setdefault(each.company, {})
+        of_company[each.meter] = of_company.get(each.meter, 0) + each.quantity
+    return quantities
+
+
+def _event_names(connection: sa.Connection) -> Iterator[str]:
+    """Yield the event names of all meters that were ever used, by a few look-ups in the primary key of the usage."""
+    table = schema.usage
+    key = sa.tuple_(table.c.meter, table.c.event_name)
+    query = sa.select(table.c.meter, table.c.event_name).order_by(table.c.meter, table.c.event_name).limit(1)
+    seen: set[str] = {""}  # of what is never reported
+    row = connection.execute(query).one_or_none()
+    while row is not None:
+        if row.event_name not in seen:
+            seen.add(row.event_name)
+            yield row.event_name
+        row = connection.execute(query.where(key > sa.tuple_(row.meter, row.event_name))).one_or_none()
+
+
+def _billed(connection: sa.Connection, since: int, now: int) -> dict[Pair, list[Span]]:
+    """Return when prices of each meter were on a customer's subscriptions, so that they bill what was used then."""
+    subscriptions, items, former = schema.subscriptions.c, schema.items.c, schema.former_items.c
+    invoices = schema.invoices.c
+    has_last_invoice = sa.exists().where(
+        invoices.subscription == subscriptions.id,
+        invoices.customer == subscriptions.customer,
+        invoices.created >= subscriptions.ended_at - CREATED_TOGETHER_SECONDS,
+    )
+    about = (
+        subscriptions.created,
+        subscriptions.started_at,
+        subscriptions.billing_mode,
+        subscriptions.ended_at,
+        sa.and_(subscriptions.ended_at.is_not(None), has_last_invoice).label("has_last_invoice"),
+    )
+    present = (
+        sa.select(schema.items, *about, sa.null().label("until"))
+        .join_from(schema.items, schema.subscriptions, items.subscription == subscriptions.id)
+        .where(items.event_name.is_not(None))
+        .where(sa.or_(subscriptions.ended_at.is_(None), subscriptions.ended_at >= since))
+    )
+    changed = (
+        sa.select(schema.former_items, *about)
+        .join_from(schema.former_items, schema.subscriptions, former.subscription == subscriptions.id)
+        .where(former.event_name.is_not(None), former.until >= since)
+    )
+    found: dict[Pair, list[Span]] = {}
+    for query in (present, changed):
+        for row in connection.execute(query):
+            start = row.since
+            if row.started_at is not None and start - row.created <= CREATED_TOGETHER_SECONDS:
+                start = min(start, row.started_at)
+            found.setdefault((row.customer, row.event_name), []).append((start, _end(row, now)))
+    return found
+
+
+def _end(item: Any, now: int) -> int:
+    """Return the Unix second from which an item, or what it was before a change, no longer bills usage."""
+    if item.until is not None:
+        # Classic billing forgets the period's usage when a price is changed or taken off; flexible billing bills it.
+        forgets = item.billing_mode == "classic" and item.until < item.period_end
+        return int(item.period_start if forgets else item.until)
+    if item.ended_at is None:
+        return _EVER
+    is_billed = item.ended_at >= item.period_end or item.has_last_invoice
+    return int(item.ended_at if is_billed or item.ended_at > now - LAST_INVOICE_SECONDS else item.period_start)
+
+
+def _gaps(spans: list[Span], since: int) -> Iterator[Span]:
+    """Yield the time from *since* on that is in none of *spans*."""
+    for start, end in sorted(spans):
+        if start > since:
+            yield since, start
+        since = max(since, end)
+    if since < _EVER:
+        yield since, _EVER
+
+
+def _used(connection: sa.Connection, spans: Iterator[tuple[str, str, int, int]]) -> Iterator[Any]:
+    """Yield what was sent to Stripe of each customer and event name within *spans*, by company and meter."""
+    while batch := list(islice(spans, BATCH)):
+        values = {f"v{number}": value for number, value in enumerate(chain.from_iterable(batch))}
+        yield from connection.execute(_query(len(batch)), values).all()
+
+
+@lru_cache(maxsize=BATCH)
+def _query(size: int) -> sa.Select[Any]:
+    """Return the query for *size* spans, each a customer, an event name, a start and an end."""
+    kinds: tuple[Any, ...] = (sa.Text(), sa.Text(), sa.BigInteger(), sa.BigInteger())
+    rows = ", ".join(f"(:v{4 * row}, :v{4 * row + 1}, :v{4 * row + 2}, :v{4 * row + 3})" for row in range(size))
+    bound = [sa.bindparam(f"v{number}", type_=kinds[number % 4]) for number in range(4 * size)]
+    # Both databases name the columns of VALUES like this, and SQLite allows no other names.
+    columns = [sa.column(f"column{number}", kind) for number, kind in enumerate(kinds, start=1)]
+    span = sa.text(f"VALUES {rows}").bindparams(*bound).columns(*columns).cte("span")
+    customer, event_name, start, until = span.c
+    reports = schema.reports.c
+    at_place = sa.and_(
+        reports.customer == customer,
+        reports.event_name == event_name,
+        reports.window > start - HOUR,
+        reports.window < until,
+    )
+    return (
+        sa.select(
+            reports.company,
+            reports.meter,
+            reports.event_name,
+            reports.customer,
+            sum_of(reports.quantity).label("quantity"),
+            sa.func.min(reports.timestamp).label("first"),
+            sa.func.max(until).label("end"),
+        )
+        .join_from(span, schema.reports, at_place)
+        .where(reports.state == "sent", reports.timestamp >= start, reports.timestamp < until)
+        .group_by(reports.company, reports.meter, reports.event_name, reports.customer)
+    )
+
+
+def _subscribed(connection: sa.Connection, customers: set[str]) -> set[str]:
+    """Return those of *customers* who have a subscription that has not ended."""
+    table = schema.subscriptions.c
+    running = sa.select(table.customer).where(table.ended_at.is_(None)).distinct()
+    return set(connection.scalars(running)) & customers if customers else set()
+
+
+def _reason(key: tuple[str, str, str, str], billed: dict[Pair, list[Span]], subscribed: set[str], end: int) -> str:
+    _, _, event_name, customer = key
+    if end < _EVER:
+        return f"{customer} had no price of {event_name} on a subscription until then"
+    if (customer, event_name) in billed:
+        return f"the last subscription of {customer} with a price of {event_name} has ended or lost it"
+    if customer in subscribed:
+        return f"no subscription of {customer} has a price of {event_name}"
+    return f"{customer} has no subscription"

@@ -1,0 +1,1 @@
+"""Pages that Stripe hosts, for a browser to click through: Checkout, and the customer portal."""

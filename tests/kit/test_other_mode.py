@@ -1,0 +1,171 @@
+"""Test and live mode never mix: a ledger of the one refuses a key of the other, until it is told to forget."""
+
+from __future__ import annotations
+
+import pytest
+from plain_exchange import PlainExchange
+from stripe_account import api, make_meter
+from stripe_types import wrong_requests
+
+from meterkit import ConfigurationError, Governance, Meter, Notify
+from meterkit.sandbox import Sandbox
+
+DAY = 24 * 3600
+
+pytestmark = pytest.mark.usefixtures("impatient")
+
+
+def open_account(key, clock):
+    return Sandbox(now=clock, api_key=key, livemode="_live_" in key)
+
+
+@pytest.fixture
+def accounts(clock):
+    """Stripe accounts in test and in live mode, each with a customer whose metadata name acme."""
+    with open_account("sk_test_sandbox", clock) as test, open_account("sk_live_sandbox", clock) as live:
+        for each in (test, live):
+            make_meter(each, "calls")
+            each.customer = api(each).customers.create({"metadata": {"company": "acme"}}).id
+        yield {"test": test, "live": live}
+        assert [] == wrong_requests(test) + wrong_requests(live)
+
+
+@pytest.fixture
+def told():
+    """The notices."""
+    return []
+
+
+@pytest.fixture
+def make(make_kit, accounts, told):
+    """A function that makes a kit with a key of a mode, which all share a directory."""
+
+    def make(mode, **options):
+        account = accounts[mode]
+        defaults = {
+            "stripe_key": account.api_key,
+            "stripe_base": account.url,
+            "customer_ids": False,
+            "identify": lambda exchange: "acme",
+            "governance": Governance(overdue_days=0),
+            "notify": [Notify.overdue(to=told.append)],
+        }
+        return make_kit(Meter("calls"), **{**defaults, **options})
+
+    return make
+
+
+@pytest.fixture
+def tested(make, accounts, clock):
+    """A kit in test mode, whose acme has an unpaid invoice, and usage that is reported and that waits."""
+    kit = make("test")
+    account = accounts["test"]
+    recurring = {"interval": "month"}
+    price = api(account).prices.create(
+        {"currency": "usd", "unit_amount": 700, "recurring": recurring, "product_data": {"name": "Base"}}
+    )
+    api(account).subscriptions.create({"customer": account.customer, "items": [{"price": price.id}]})
+    account.payments(account.customer, "fail")
+    clock.advance(32 * DAY)
+    api(account).invoices.list()
+    kit.sync()
+    kit.record("calls", "acme", 5)
+    clock.advance(3600)
+    kit.report()
+    kit.record("calls", "acme", 7)
+    kit.flush()
+    tell(kit)
+    assert (402, 5) == (status_of(kit), account.usage("calls", account.customer))
+    return kit
+
+
+def status_of(kit):
+    kit.process().begin()
+    kit.flush()
+    exchange = PlainExchange("GET", "/calls")
+    exchange.publish(kit)
+    response = kit.governor.check(exchange)
+    kit.recorder.refuse(exchange)
+    return 200 if response is None else response.status
+
+
+def tell(kit):
+    kit.process().dispatcher.evaluate()
+    kit.process().dispatcher.deliver(next(iter(kit.process().dispatcher._channels)))
+
+
+def test_a_live_key_with_a_ledger_of_test_mode(tested, make, accounts, clock, told):
+    """Nothing is read or reported, nobody is blocked or told anything, and what to do is said."""
+    tested.close()
+    kit = make("live")
+    calls = [kit.sync, kit.report, lambda: kit.preview("acme"), lambda: kit.subscribe("acme"), kit.reconcile]
+    for call in calls:
+        with pytest.raises(ConfigurationError, match="belongs to Stripe's test mode, and the key is of live mode"):
+            call()
+    before = list(told)
+    clock.advance(61)
+    tell(kit)
+    attention = " ".join(kit.health()["attention"])
+
+    assert 200 == status_of(kit)
+    assert "meterkit forget-mode" in attention
+    assert "another data_dir= or ledger=" in attention
+    assert ["overdue"] == [notice.kind for notice in before] == [notice.kind for notice in told]
+    live = accounts["live"]
+    assert 0 == live.usage("calls", live.customer)
+
+
+def test_it_forgets(tested, make, accounts, clock, told):
+    """The live customer pays then, for all that was not reported; usage and books stay."""
+    tested.close()
+    kit = make("live")
+    forgotten = kit.forget_mode(by="ann")
+    kit.sync()
+    clock.advance(3600)
+    kit.report()
+    clock.advance(61)
+    tell(kit)
+    test, live = accounts["test"], accounts["live"]
+
+    assert "test" == forgotten
+    assert [(live.customer, "good")] == [(each.customer, each.standing) for each in kit.customers()]
+    assert (5, 7) == (test.usage("calls", test.customer), live.usage("calls", live.customer))
+    assert 12 == kit.health()["books"]["calls"]["sent"]
+    assert (200, ["overdue"]) == (status_of(kit), [notice.kind for notice in told])
+    assert [("forget_mode", "test", "ann")] == [(each.action, each.subject, each.by) for each in kit.actions()]
+
+
+def test_links_of_the_application(make, accounts):
+    """Those to customers of the other mode go with them; others stay, as they may be of this one."""
+    kit = make("test")
+    kit.link("acme", accounts["test"].customer)
+    kit.link("globex", accounts["live"].customer)
+    kit.sync()
+    kit.forget_mode()
+
+    assert {"globex": accounts["live"].customer} == {each.company: each.customer for each in kit.customers()}
+
+
+def test_a_ledger_that_belongs_to_no_mode(make):
+    """Nothing is deleted."""
+    kit = make("test")
+    kit.link("acme", "cus_1")
+
+    assert None is kit.forget_mode()
+    assert ["acme"] == [each.company for each in kit.customers()]
+
+
+@pytest.mark.parametrize("key", ["sk_org_test_1", "sk_org_live_1", "something"])
+def test_keys_whose_mode_is_unknown(tested, make, accounts, key, monkeypatch):
+    """They say nothing, and are not refused for it; an organization's key is of neither mode."""
+    monkeypatch.setenv("METERKIT_LIVE_IN_TESTS", "1")
+    kit = make("test", stripe_key=key)
+
+    assert "401" in kit.sync().error
+
+
+def test_provision_needs_no_ledger(tested, make, accounts):
+    """So it may make what the other mode needs."""
+    tested.close()
+
+    assert ["unchanged"] == [step.kind for step in make("live").provision().steps]

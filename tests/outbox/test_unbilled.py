@@ -1,0 +1,274 @@
+"""Usage that Stripe has and that no price bills: named, with the reason and the cure, until a price does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from followed_account import api, events, kit, make_following_kit, price, stripe, tell  # noqa: F401 - fixtures
+
+from meterkit import Notify
+from meterkit.accounts.models import Item, Subscription
+from meterkit.outbox.unbilled import unbilled
+
+pytestmark = pytest.mark.usefixtures("impatient")
+
+HOUR = 3600
+DAY = 24 * HOUR
+
+
+@pytest.fixture
+def base(api):
+    """A licensed price, as of a plan that Checkout made."""
+    recurring = {"interval": "month"}
+    return api.prices.create(
+        {"currency": "usd", "unit_amount": 2000, "recurring": recurring, "product_data": {"name": "Base"}}
+    ).id
+
+
+@pytest.fixture
+def other_meter(api):
+    """A metered price of another meter."""
+    meter = api.billing.meters.create(
+        {"display_name": "Jobs", "event_name": "jobs", "default_aggregation": {"formula": "sum"}}
+    )
+    recurring = {"interval": "month", "usage_type": "metered", "meter": meter.id}
+    return api.prices.create(
+        {"currency": "usd", "unit_amount": 5, "recurring": recurring, "product_data": {"name": "Jobs"}}
+    ).id
+
+
+@pytest.fixture
+def customer(api, price):
+    """The customer who pays for acme, without a subscription."""
+    return api.customers.create({"metadata": {"company": "acme"}}).id
+
+
+def use(kit, clock, quantity, company="acme"):
+    """Usage that is reported an hour later."""
+    kit.record("calls", company, quantity)
+    clock.advance(HOUR)
+    kit.report()
+
+
+def named(kit):
+    """What `kit.health()` says of it, by company."""
+    attention = [each for each in kit.health()["attention"] if "are on no invoice" in each]
+    assert {account.company: account.unbilled for account in kit.customers() if account.unbilled} == {
+        each.company: {"calls": each.quantity} for each in found(kit)
+    }
+    assert len(attention) == len(found(kit))
+    return attention
+
+
+def found(kit):
+    return unbilled(kit.process().database(), now=int(kit.clock()), is_free=None)
+
+
+def test_a_customer_without_the_meter_on_a_subscription(kit, api, customer, base, clock, tell, events, stripe):
+    """Stripe has it all, the month's invoice has the fee alone, and the team is told."""
+    api.subscriptions.create({"customer": customer, "items": [{"price": base}]})
+    tell(kit, *events())
+    use(kit, clock, 1_000)
+    (said,) = named(kit)
+
+    assert 1_000 == stripe.usage("calls", customer)
+    assert said.startswith("1,000 calls of acme since 2026-03-01 12:10 UTC are on no invoice and will be on none: ")
+    assert f"no subscription of {customer} has a price of calls" in said
+    assert "backdate_start_date" in said
+    assert not kit.health()["ok"]
+
+
+def test_a_customer_without_a_subscription(kit, api, customer, clock):
+    kit.sync()
+    use(kit, clock, 1_000)
+    (said,) = named(kit)
+
+    assert f"{customer} has no subscription." in said
+
+
+def test_a_subscription_to_another_meter(kit, api, customer, other_meter, clock):
+    api.subscriptions.create({"customer": customer, "items": [{"price": other_meter}]})
+    kit.sync()
+    use(kit, clock, 1_000)
+
+    assert [1_000] == [each.quantity for each in found(kit)]
+
+
+def test_a_subscription_that_has_the_meter(kit, api, customer, price, clock, tell, events):
+    """Nothing is named; and of usage before it, that alone."""
+    kit.sync()
+    use(kit, clock, 7)
+    before = named(kit)
+    api.subscriptions.create({"customer": customer, "items": [{"price": price}]})
+    tell(kit, *events())
+    use(kit, clock, 1_000)
+    (after,) = named(kit)
+    clock.advance(41 * DAY)
+
+    assert "has no subscription" in before[0]
+    assert after.startswith("7 calls of acme")
+    assert "had no price of calls on a subscription until then" in after
+    assert [] == found(kit)
+
+
+def test_a_subscription_that_was_backdated(kit, api, customer, price, clock, tell, events):
+    """It bills what was used before, also when its first period has ended."""
+    kit.sync()
+    use(kit, clock, 7)
+    start = int(clock()) - 5 * DAY
+    api.subscriptions.create({"customer": customer, "items": [{"price": price}], "backdate_start_date": start})
+    tell(kit, *events())
+    at_once = found(kit)
+    clock.advance(31 * DAY)
+    api.subscriptions.list()
+    tell(kit, *events())
+
+    assert ([], []) == (at_once, found(kit))
+
+
+def test_a_subscription_that_has_ended(kit, api, customer, price, clock, tell, events):
+    """What is used after it is named at once; what was used before it, if no last invoice has come within the hour."""
+    subscription = api.subscriptions.create({"customer": customer, "items": [{"price": price}]}).id
+    tell(kit, *events())
+    use(kit, clock, 100)
+    api.subscriptions.cancel(subscription)
+    tell(kit, *events())
+    clock.advance(60)
+    use(kit, clock, 5)
+    clock.advance(-HOUR)
+    at_once = [each.quantity for each in found(kit)]
+    clock.advance(HOUR)
+
+    assert [5] == at_once
+    assert [105] == [each.quantity for each in found(kit)]
+    assert "has ended or lost it" in named(kit)[0]
+
+
+def test_a_subscription_that_has_ended_with_a_last_invoice(kit, api, customer, price, clock, tell, events):
+    subscription = api.subscriptions.create({"customer": customer, "items": [{"price": price}]}).id
+    tell(kit, *events())
+    use(kit, clock, 100)
+    api.subscriptions.cancel(subscription, {"invoice_now": True})
+    clock.advance(60)
+    use(kit, clock, 5)
+    clock.advance(2 * HOUR)
+    tell(kit, *events())
+
+    assert [5] == [each.quantity for each in found(kit)]
+
+
+def test_a_subscription_that_ends_with_its_period(kit, api, customer, price, clock, tell, events):
+    """Its last invoice comes by itself."""
+    subscription = api.subscriptions.create({"customer": customer, "items": [{"price": price}]}).id
+    api.subscriptions.update(subscription, {"cancel_at_period_end": True})
+    kit.sync()
+    clock.advance(20 * DAY)
+    use(kit, clock, 100)
+    clock.advance(15 * DAY)
+    use(kit, clock, 3)
+    tell(kit, *events())
+
+    assert [3] == [each.quantity for each in found(kit)]
+
+
+def test_customers_that_nobody_has_read(kit, api, customer, price, clock):
+    """Of them it cannot be known; a link alone tells nothing."""
+    kit.link("acme", customer)
+    use(kit, clock, 1_000)
+    unread = (named(kit), kit.health()["ok"])
+    kit.sync()
+
+    assert ([], True) == unread
+    assert [1_000] == [each.quantity for each in found(kit)]
+
+
+def test_a_customer_that_is_new_to_the_ledger(kit, api, customer, price, clock, tell, events):
+    """Its subscriptions are read with it, though their events came before there was a webhook."""
+    api.subscriptions.create({"customer": customer, "items": [{"price": price}]})
+    api.customers.update(customer, {"name": "Acme"})
+    tell(kit, events()[-1])
+    use(kit, clock, 1_000)
+
+    assert (1, [], True) == (len(kit.customers()[0].subscriptions), named(kit), kit.health()["ok"])
+
+
+def test_what_was_taken_back(kit, api, customer, clock):
+    """Of what is left, nothing is unbilled."""
+    kit.sync()
+    use(kit, clock, 10)
+    reporter = kit.process().stripe_jobs.reporter()
+    at = int(clock()) - HOUR
+    reporter.correct(company="acme", meter="calls", event_name="calls", at=at, quantity=4, reason="a test")
+    kit.report()
+    some = [each.quantity for each in found(kit)]
+    reporter.correct(company="acme", meter="calls", event_name="calls", at=at, quantity=6, reason="a test")
+    kit.report()
+
+    assert ([6], []) == (some, found(kit))
+
+
+def test_companies_that_are_free(kit, api, customer, clock):
+    """By a rule of the kit, which is asked by company."""
+    kit.sync()
+    use(kit, clock, 10)
+    database = kit.process().database()
+
+    assert [[], ["acme"]] == [
+        [each.company for each in unbilled(database, now=int(clock()), is_free=is_free)]
+        for is_free in ({"acme"}.__contains__, {"globex"}.__contains__)
+    ]
+
+
+@pytest.mark.parametrize("rule", [Notify.unbilled, Notify.trouble])
+def test_the_team_is_told(make_following_kit, api, customer, clock, rule):
+    """Once a month for each company and meter, whatever is added meanwhile."""
+    told = []
+    kit = make_following_kit(notify=[rule(to=told.append)])
+    kit.sync()
+    use(kit, clock, 10)
+    for step in (0, 2 * HOUR, 31 * DAY):
+        clock.advance(step)
+        use(kit, clock, 1)
+        kit.process().dispatcher.evaluate()
+        kit.process().dispatcher.deliver(next(iter(kit.process().dispatcher._channels)))
+
+    assert [("unbilled", "acme", 11), ("unbilled", "acme", 13)] == [
+        (each.kind, each.company, each.fields["used"]) for each in told
+    ]
+    assert {"meter": "calls", "customer": customer}.items() <= told[0].fields.items()
+
+
+def test_many_companies(kit, api, price, clock):
+    """Health lists twenty, and says how many more there are; `customers` has all."""
+    for number in range(23):
+        api.customers.create({"metadata": {"company": f"company-{number}"}})
+        kit.record("calls", f"company-{number}", 100 - number)
+    kit.sync()
+    clock.advance(HOUR)
+    kit.report()
+    attention = kit.health()["attention"]
+
+    assert 21 == len(attention)
+    assert attention[0].startswith("100 calls of company-0 ")
+    assert "usage of 3 more is on no invoice, see meterkit customers" == attention[-1]
+    assert 23 == len([account for account in kit.customers() if account.unbilled])
+
+
+@pytest.mark.parametrize(("mode", "quantities"), [("classic", [9]), ("flexible", [])])
+def test_a_price_that_is_changed_within_a_period(kit, customer, clock, mode, quantities):
+    """Classic billing forgets what was used before that in the period; flexible billing bills it."""
+    kit.sync()
+    begin = int(clock()) - DAY
+    item = Item("si_1", "sub_1", customer, "calls", None, begin, begin + 30 * DAY, '{"id": "price_a"}', since=begin)
+    first = Subscription(
+        "sub_1", customer, "active", begin, None, None, begin, (item,), billing_mode=mode, started_at=begin
+    )
+    use(kit, clock, 9)
+    changed = replace(first, items=(replace(item, price='{"id": "price_b"}'),))
+    with kit.process().database().transaction() as connection:
+        kit.process().accounts().put(connection, first)
+        kit.process().accounts().put(connection, changed, changed_at=int(clock()))
+    use(kit, clock, 5)
+
+    assert quantities == [each.quantity for each in found(kit)]
