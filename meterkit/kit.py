@@ -35,7 +35,7 @@ from meterkit.runtime.settings import (
     settings_of,
 )
 from meterkit.runtime.supervisor import Supervisor
-from meterkit.webhooks.config import Webhook, checked_webhook
+from meterkit.webhooks.config import Webhook, check_webhook_url, checked_webhook
 
 if TYPE_CHECKING:  # imported by the kits and the calls that need them
     from meterkit.accounts.inbox import WebhookEvent
@@ -706,6 +706,7 @@ class MeterKit:
     def provision(
         self,
         *,
+        webhook: str | None = None,
         dry_run: bool = False,
         on_plan: Callable[[ProvisioningPlan], object] | None = None,
         on_step: Callable[[Step], object] | None = None,
@@ -716,6 +717,9 @@ class MeterKit:
         What Stripe cannot change is drift: the plan names it, with the choices that are left, and it is not touched.
 
         Args:
+            webhook: URL of the webhook endpoint to make, as Stripe reaches it, such as
+                ``https://api.example.com/stripe/webhook``; None leaves the account's endpoints alone. The plan then has
+                the `webhook_secret`, once.
             dry_run: Only plan; change nothing.
             on_plan: Called with the plan before its first step.
             on_step: Called after each step.
@@ -724,13 +728,15 @@ class MeterKit:
             The plan, with its steps.
 
         Raises:
+            UsageError: *webhook* is not such a URL.
             StripeFailedError: Stripe failed or refused; completed steps stay, and another run continues.
             ConfigurationError: There is no Stripe key, or two prices have the same lookup key.
         """
+        if webhook is not None:
+            check_webhook_url(webhook, self.webhook)
         commands = self.process().commands()
-        return commands.provision(
-            self.meters, self.prices, self.plans.values(), dry_run=dry_run, on_plan=on_plan, on_step=on_step
-        )
+        about: Any = {"dry_run": dry_run, "on_plan": on_plan, "on_step": on_step}
+        return commands.provision(self.meters, self.prices, self.plans.values(), webhook=webhook, **about)
 
     def subscribe(
         self,

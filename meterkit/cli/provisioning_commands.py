@@ -18,6 +18,7 @@ def add_parsers(commands: Commands) -> None:
     """Add the commands of this module."""
     command = add_command(commands, "provision", provision, "make Stripe's meters and prices match the code")
     add_kit(command)
+    command.add_argument("--webhook", metavar="URL", help="also make the webhook endpoint with this address")
     command.add_argument("--dry-run", action="store_true", help="only show the plan")
     add_json(command)
 
@@ -61,19 +62,27 @@ def add_parsers(commands: Commands) -> None:
 def provision(arguments: argparse.Namespace) -> bool:
     """Make Stripe's meters, products and prices match the code."""
     tables = tables_for(arguments, "meterkit.cli.tables.provisioning")
+    if arguments.webhook is not None:  # the secret is not known before the endpoint is made
+        os.environ.setdefault("STRIPE_WEBHOOK_SECRET", "whsec_of_an_endpoint_to_be_made")
     kit = load_kit(arguments.kit)
+    about: Any = {"webhook": arguments.webhook, "dry_run": arguments.dry_run}
     with closing(kit):
         if tables is None:
-            plan = kit.provision(dry_run=arguments.dry_run)
+            plan = kit.provision(**about)
         else:
             show_plan = partial(tables.show_plan, dry_run=arguments.dry_run)
-            plan = kit.provision(dry_run=arguments.dry_run, on_plan=show_plan, on_step=tables.show_done)
+            plan = kit.provision(**about, on_plan=show_plan, on_step=tables.show_done)
     if tables is None:
         steps: list[dict[str, Any]] = [
             {"kind": step.kind, "what": step.what, "name": step.name, "why": step.why, "choices": step.choices}
             for step in plan.steps
         ]
-        print_json({"livemode": plan.livemode, "applied": not arguments.dry_run, "steps": steps})
+        found: dict[str, Any] = {"livemode": plan.livemode, "applied": not arguments.dry_run, "steps": steps}
+        if arguments.webhook is not None:
+            found["webhook_secret"] = plan.webhook_secret
+        print_json(found)
+    elif plan.webhook_secret is not None:
+        say(f"The endpoint's secret, which is shown only now:\nSTRIPE_WEBHOOK_SECRET={plan.webhook_secret}")
     return not plan.drift
 
 

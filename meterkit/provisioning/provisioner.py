@@ -10,6 +10,7 @@ and it is not touched.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import stripe
@@ -21,6 +22,7 @@ from meterkit.pricing.price import Price
 from meterkit.provisioning.fees import FeePlanner
 from meterkit.provisioning.prices import PricePlanner
 from meterkit.provisioning.steps import ProvisioningPlan, Step
+from meterkit.provisioning.webhook_endpoint import webhook_step
 from meterkit.provisioning.writer import CatalogWriter, lookup_key_of
 from meterkit.stripe_api.outcomes import naming_failures
 from meterkit.stripe_api.transport import PAGE_SIZE
@@ -46,7 +48,9 @@ class Provisioner:
         self._livemode = livemode
         self._writes = CatalogWriter(client)
 
-    def plan(self, meters: Iterable[Meter], prices: Iterable[Price], *, fees: Iterable[Fee] = ()) -> ProvisioningPlan:
+    def plan(
+        self, meters: Iterable[Meter], prices: Iterable[Price], *, fees: Iterable[Fee] = (), webhook: str | None = None
+    ) -> ProvisioningPlan:
         """
         Return what would be done, without doing it.
 
@@ -54,6 +58,7 @@ class Provisioner:
             meters: Meters to provision.
             prices: Metered prices to provision.
             fees: Fees of plans to provision.
+            webhook: URL of the webhook endpoint to provision; None for none.
 
         Raises:
             StripeFailedError: Stripe failed or refused.
@@ -72,7 +77,11 @@ class Provisioner:
                 own = [price for price in prices if price.meter.name == meter.name]
                 steps += self._plan(meter, own, existing.get(meter.event_name, []), planner)
             steps += FeePlanner(self._client, self._writes).steps(fees)
-            return ProvisioningPlan(self._livemode, steps)
+            plan = ProvisioningPlan(self._livemode, steps)
+            if webhook is not None:
+                remember = partial(setattr, plan, "webhook_secret")
+                steps.append(webhook_step(self._client, webhook, remember))
+            return plan
 
     def apply(self, plan: ProvisioningPlan, *, done: Callable[[Step], object] | None = None) -> None:
         """

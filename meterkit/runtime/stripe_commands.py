@@ -86,6 +86,7 @@ class StripeCommands:
         prices: Iterable[Price],
         plans: Iterable[Plan],
         *,
+        webhook: str | None,
         dry_run: bool,
         on_plan: Callable[[ProvisioningPlan], object] | None,
         on_step: Callable[[Step], object] | None,
@@ -98,7 +99,7 @@ class StripeCommands:
             sold = [(plan, currency) for plan in plans for currency in plan.sold_in]
             of_plans = [price for plan, currency in sold for price in plan.prices_in(currency)]
             fees = [fee for plan, currency in sold if (fee := plan.fee_in(currency)) is not None]
-            plan = provisioner.plan(meters.values(), [*prices, *of_plans], fees=fees)
+            plan = provisioner.plan(meters.values(), [*prices, *of_plans], fees=fees, webhook=webhook)
             if on_plan is not None:
                 on_plan(plan)
             if not dry_run:

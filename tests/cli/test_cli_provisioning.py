@@ -120,6 +120,22 @@ def test_a_plan_becomes_a_paid_invoice(empty, api, shop):
     assert (420_000, Decimal("4200.00")) == (invoice.total, Decimal(preview["total"]))
 
 
+def test_the_webhook_endpoint(empty, api, shop):
+    """Its secret is shown once; the kit needs none before."""
+    with_webhook = BILLING.replace("MeterKit, Price", "MeterKit, Price, Webhook").replace(
+        "    clock=", '    webhook=Webhook("/stripe/webhook"),\n    clock='
+    )
+    (shop / "billing.py").write_text(with_webhook)
+    words = ("provision", "billing:kit", "--webhook", "https://api.example.com/stripe/webhook")
+    code, out, err = meterkit(*words)
+    again = data_of(*words)
+
+    assert (0, "") == (code, err)
+    assert "STRIPE_WEBHOOK_SECRET=whsec_" in out
+    assert (0, None) == (again[0], again[1]["webhook_secret"])
+    assert 1 == len(api.webhook_endpoints.list().data)
+
+
 def test_a_plan_is_to_be_chosen(empty, shop):
     """The message says among which."""
     (shop / "billing.py").write_text(PLANS)
