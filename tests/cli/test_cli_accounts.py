@@ -63,7 +63,7 @@ def test_sync_and_customers(shop, used, stripe, subscribed):
     code, data = data_of("customers", "billing:kit")
     _, reported = data_of("report", "billing:kit", "--open")
 
-    read = {"customers": 1, "subscriptions": 1, "invoices": 0, "ambiguous": [], "error": ""}
+    read = {"customers": 1, "subscriptions": 1, "invoices": 0, "ambiguous": [], "error": "", "refused": []}
     assert (0, read) == synced
     assert (1, [("acme", customer, "good"), ("globex", None, "unknown")]) == (
         code,
