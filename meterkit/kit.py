@@ -77,6 +77,8 @@ class MeterKit:
         stripe_key: Stripe's secret key; by default ``STRIPE_SECRET_KEY``. Without one, usage is counted and kept, but
             not reported.
         stripe_base: Base URL of Stripe's API, such as the sandbox's; by default ``METERKIT_STRIPE_BASE``.
+        stripe_account: Connected account, ``acct_...``, whose customers the kit bills with the key of its platform; by
+            default the key's own account. One kit for each, with a ledger of its own.
         data_dir: Directory on this host for the journal and the ledger; by default ``METERKIT_DATA_DIR``, or
             ``.meterkit``. Processes that share it share the usage in it.
         ledger: SQLAlchemy URL of the ledger; by default ``METERKIT_LEDGER``, or SQLite in *data_dir*.
@@ -129,6 +131,7 @@ class MeterKit:
         identify: Identify | None = None,
         stripe_key: str | None = None,
         stripe_base: str | None = None,
+        stripe_account: str | None = None,
         data_dir: str | os.PathLike[str] | None = None,
         ledger: str | None = None,
         flush_interval: float = 5.0,
@@ -159,6 +162,7 @@ class MeterKit:
             ledger=ledger,
             stripe_key=stripe_key,
             stripe_base=stripe_base,
+            stripe_account=stripe_account,
             flush_interval=flush_interval,
             report_interval=report_interval,
             report_via=report_via,
@@ -653,7 +657,8 @@ class MeterKit:
             by: Who asks for it; kept for `actions`.
 
         Returns:
-            Mode that the ledger belonged to, ``live`` or ``test``; None if it belonged to none.
+            Mode that the ledger belonged to: ``live`` or ``test``, or ``live of acct_...`` for a connected account;
+            None if it belonged to none.
 
         Raises:
             LedgerError: The ledger failed, or another process is reporting or syncing; nothing was changed, try again.

@@ -21,6 +21,7 @@ from typing_extensions import NotRequired, Required, get_type_hints, is_typeddic
 from meterkit.sandbox import Sandbox
 
 OPERATIONS = {
+    "POST /v1/accounts": "AccountCreateParams",
     "POST /v1/billing/meter_event_adjustments": "billing.MeterEventAdjustmentCreateParams",
     "POST /v1/billing/meter_events": "billing.MeterEventCreateParams",
     "GET /v1/billing/meters": "billing.MeterListParams",
@@ -30,6 +31,7 @@ OPERATIONS = {
     "POST /v1/billing/meters/*/deactivate": "billing.MeterDeactivateParams",
     "POST /v1/billing/meters/*/reactivate": "billing.MeterReactivateParams",
     "GET /v1/billing/meters/*/event_summaries": "billing.MeterListEventSummariesParams",
+    "GET /v1/checkout/sessions/*": "checkout.SessionRetrieveParams",
     "GET /v1/customers": "CustomerListParams",
     "POST /v1/customers": "CustomerCreateParams",
     "GET /v1/customers/*": "CustomerRetrieveParams",
@@ -58,6 +60,7 @@ OPERATIONS = {
     "GET /v1/subscriptions/*": "SubscriptionRetrieveParams",
     "POST /v1/subscriptions/*": "SubscriptionUpdateParams",
     "DELETE /v1/subscriptions/*": "SubscriptionCancelParams",
+    "POST /v1/test_helpers/test_clocks": "test_helpers.TestClockCreateParams",
     "GET /v1/webhook_endpoints": "WebhookEndpointListParams",
     "POST /v1/webhook_endpoints": "WebhookEndpointCreateParams",
     "GET /v1/webhook_endpoints/*": "WebhookEndpointRetrieveParams",

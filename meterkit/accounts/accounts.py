@@ -131,10 +131,20 @@ class Accounts:
         with self._database.snapshot() as connection:
             return connection.scalar(query) is not None
 
-    def mark_subscriptions_read(self, connection: sa.Connection, at: int, *, customer: str | None = None) -> None:
-        """Record that all subscriptions of *customer*, or of all customers, were read at the Unix second *at*."""
-        read = sa.update(schema.customers).values(subscriptions_read_at=at)
-        connection.execute(read if customer is None else read.filter_by(id=customer))
+    def mark_subscriptions_read(self, connection: sa.Connection, begun: int, *, customer: str | None = None) -> None:
+        """
+        Record that all subscriptions were read of *customer*; or of all customers that were read since.
+
+        Others are not in Stripe's lists: those of a test clock.
+
+        Args:
+            connection: Connection in a transaction.
+            begun: Unix second at which reading began.
+            customer: Id of the only customer whose subscriptions were read, or None.
+        """
+        table = schema.customers
+        read = sa.update(table).values(subscriptions_read_at=begun)
+        connection.execute(read.where(table.c.checked_at >= begun if customer is None else table.c.id == customer))
 
     def unsettled_invoices(self, *, checked_before: int) -> list[str]:
         """Return the ids of draft and open invoices that were last checked before the Unix second *checked_before*."""

@@ -22,7 +22,7 @@ from meterkit.errors import LedgerError
 from meterkit.ledger.payers import CUSTOMER_IDS
 from meterkit.ledger.schema.migrations import prepare
 from meterkit.ledger.schema.quantities import register
-from meterkit.ledger.schema.stripe_mode import LIVE
+from meterkit.ledger.schema.stripe_mode import ACCOUNT, LIVE
 
 PATIENCE = 5.0
 """Seconds to wait for a connection, and for a lock on rows or on the SQLite file."""
@@ -56,6 +56,7 @@ class Database:
         url: SQLAlchemy URL: ``sqlite:///path`` or ``postgresql+psycopg://...``.
         customer_ids: Whether a company id that is a Stripe customer id pays for itself; see `meterkit.ledger.payers`.
         live: Whether the Stripe key is live, None if that is unknown; see `meterkit.ledger.schema.stripe_mode`.
+        account: Connected account that the kit bills for; None for the key's own.
 
     Attributes:
         patience: Seconds to wait for a connection, and for a lock.
@@ -64,9 +65,11 @@ class Database:
         LedgerError: *url* is not a database URL.
     """
 
-    def __init__(self, url: str, *, customer_ids: bool = False, live: bool | None = None) -> None:
+    def __init__(
+        self, url: str, *, customer_ids: bool = False, live: bool | None = None, account: str | None = None
+    ) -> None:
         self._url = _parsed(url)
-        self._options = {CUSTOMER_IDS: customer_ids, LIVE: live}
+        self._options = {CUSTOMER_IDS: customer_ids, LIVE: live, ACCOUNT: account}
         self._lock = threads.rlock()
         self._engine: sa.Engine | None = None
         self.patience = PATIENCE

@@ -5,6 +5,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 
+import sqlalchemy as sa
+
 from meterkit.errors import ConfigurationError
 from meterkit.ledger import actions, schema
 from meterkit.ledger.database import Database, insert_once
@@ -37,19 +39,27 @@ def refuse_other_mode(database: Database) -> None:
         LedgerError: The ledger failed.
     """
     with database.snapshot() as connection:
-        foreign = stripe_mode.foreign_mode(connection)
-    if foreign is not None:
-        raise ConfigurationError(message(database, foreign))
+        trouble = trouble_of(connection, str(database))
+    if trouble:
+        raise ConfigurationError(trouble)
 
 
-def message(database: Database, foreign: str) -> str:
-    """Return what to do about a ledger that belongs to the mode *foreign*, while the kit's key is of the other."""
-    own = "live" if foreign == "test" else "test"
+def trouble_of(connection: sa.Connection, name: str) -> str:
+    """Return what to do if the ledger *name* belongs to another mode than the kit's key; else an empty text."""
+    foreign = stripe_mode.foreign_mode(connection)
+    if foreign is None:
+        return ""
+    before, now = _said(foreign), _said(stripe_mode.own_mode(connection) or "")
     return (
-        f"the ledger {database} belongs to Stripe's {foreign} mode, and the key is of {own} mode: nothing is read from "
-        f"Stripe or reported, and nobody is blocked by what the {foreign} mode told. Choose another data_dir= or "
-        f"ledger= for {own} mode; or run meterkit forget-mode, after which the ledger's usage goes to {own} mode"
+        f"the ledger {name} belongs to Stripe's {before}, and the kit to its {now}: nothing is read from Stripe or "
+        f"reported, and nobody is blocked by what the {before} told. Choose another data_dir= or ledger= for the "
+        f"{now}; or run meterkit forget-mode, after which the ledger's usage goes to the {now}"
     )
+
+
+def _said(mode: str) -> str:
+    kind, _, account = mode.partition(" of ")
+    return f"{kind} mode" + (f" of {account}" if account else "")
 
 
 def forget_mode(database: Database, *, by: str, clock: Callable[[], float]) -> str | None:
@@ -62,7 +72,8 @@ def forget_mode(database: Database, *, by: str, clock: Callable[[], float]) -> s
         clock: Function that returns Unix seconds.
 
     Returns:
-        Mode that the ledger belonged to, ``live`` or ``test``; None if it belonged to none, and nothing was deleted.
+        Mode that the ledger belonged to: ``live`` or ``test``, or ``live of acct_...``; None if it belonged to none,
+        and nothing was deleted.
 
     Raises:
         LedgerError: The ledger failed, or another process is reporting or syncing; nothing was changed.

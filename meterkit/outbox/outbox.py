@@ -39,7 +39,8 @@ class Summary:
         rejected: Number of events that Stripe refuses for good; kept, and shown by ``kit.health()``.
         uncertain: Number of events that became or stayed uncertain: it is unknown whether Stripe has them.
         postponed: Number of events left for the next pass.
-        error: Why events were postponed, or why nothing could be reported; empty if all went well.
+        error: Why events were postponed, why nothing could be reported, or why a company's customer could not be looked
+            up; empty if all went well.
     """
 
     sealed: int = 0

@@ -48,6 +48,7 @@ class Reporter:
         clock: Function that returns Unix seconds.
         api_key: Secret key of the Stripe account.
         base: Base URL of Stripe's API; None for the real one.
+        account: Connected account to report to; None for the key's own.
         stop: Event that ends the pass at the next meter event, without any delay, when set.
         via: ``v1`` for one meter event per request, ``stream`` for a hundred.
         keys: Keys of meter events that are not Stripe's own.
@@ -63,6 +64,7 @@ class Reporter:
         clock: Callable[[], float],
         api_key: str,
         base: str | None,
+        account: str | None,
         stop: Event,
         via: str,
         keys: PayloadKeys,
@@ -78,7 +80,7 @@ class Reporter:
         self._find_payers = find_payers
         self._holder = f"{os.getpid()}-{uuid.uuid4().hex}"
         self._pass = threads.rlock()  # a signal handler may report
-        self._pool = WorkerPool(api_key, base)
+        self._pool = WorkerPool(api_key, base, account)
         self._stripe_clock = StripeClock(self._pool.client, clock=clock)
         self._event_sender = EventSender(keys=keys, bills_late=late == "next_invoice")
         self._stream_sender = StreamSender(keys) if via == "stream" else None

@@ -14,13 +14,12 @@ from meterkit.ledger.books import Books
 from meterkit.ledger.books import books as read_books
 from meterkit.ledger.database import Database
 from meterkit.ledger.schema.migrations import COPIED, copied_at
-from meterkit.ledger.schema.stripe_mode import foreign_mode
 from meterkit.metering.context import outside
 from meterkit.outbox.corrections import Corrections
 from meterkit.outbox.credits import credits_due
 from meterkit.outbox.late_items import lost_items
 from meterkit.outbox.late_usage import late_reports
-from meterkit.outbox.other_mode import message
+from meterkit.outbox.other_mode import trouble_of
 from meterkit.outbox.outbox import Outbox, Stuck
 from meterkit.outbox.unbilled import Unbilled, unbilled
 from meterkit.runtime.process import ProcessRuntime
@@ -104,8 +103,8 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
 
 def _of_other_mode(database: Database) -> list[str]:
     with database.snapshot() as connection:
-        foreign = foreign_mode(connection)
-    return [] if foreign is None else [message(database, foreign)]
+        trouble = trouble_of(connection, str(database))
+    return [trouble] if trouble else []
 
 
 def _copied(runtime: ProcessRuntime) -> list[str]:

@@ -249,8 +249,12 @@ class ProcessRuntime:
         with self._opening:
             if self._database is None:
                 settings = self._settings
-                live = is_live(settings.stripe_key)
-                self._database = Database(settings.ledger, customer_ids=settings.customer_ids, live=live)
+                self._database = Database(
+                    settings.ledger,
+                    customer_ids=settings.customer_ids,
+                    live=is_live(settings.stripe_key),
+                    account=settings.stripe_account,
+                )
             return self._database
 
     def usage(self) -> UsageByPeriod:

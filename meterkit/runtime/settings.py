@@ -44,6 +44,7 @@ class Settings:
         ledger: SQLAlchemy URL of the ledger.
         stripe_key: Stripe's secret key; None to count and keep usage without reporting it.
         stripe_base: Base URL of Stripe's API; None for the real one.
+        stripe_account: Connected account that the kit bills for; None for the key's own.
         flush_interval: Seconds between two flushes.
         report_interval: Seconds between two reports.
         report_via: How meter events are sent: ``v1`` or ``stream``.
@@ -65,6 +66,7 @@ class Settings:
     ledger: str = field(repr=False)  # may hold a password, and locals end up in error reports
     stripe_key: str | None = field(repr=False)
     stripe_base: str | None
+    stripe_account: str | None
     flush_interval: float
     report_interval: float
     report_via: str
@@ -116,6 +118,7 @@ def settings_of(
     ledger: Any,
     stripe_key: Any,
     stripe_base: Any,
+    stripe_account: Any,
     flush_interval: Any,
     report_interval: Any,
     report_via: Any,
@@ -143,6 +146,7 @@ def settings_of(
         ledger=checked_ledger(ledger or os.environ.get("METERKIT_LEDGER") or _default_ledger(directory)),
         stripe_key=key,
         stripe_base=checked_base(stripe_base or os.environ.get("METERKIT_STRIPE_BASE") or None, key),
+        stripe_account=checked_account(stripe_account),
         flush_interval=positive(flush_interval, "flush_interval"),
         report_interval=positive(report_interval, "report_interval"),
         report_via=checked_word(report_via, "report_via", ("v1", "stream")),
@@ -304,6 +308,13 @@ def checked_key(key: Any) -> str | None:
             "sk_..., or a restricted one, rk_..."
         )
     return key
+
+
+def checked_account(account: Any) -> str | None:
+    """Return *account*, the id of a connected account, or None."""
+    if account is None or (isinstance(account, str) and re.fullmatch(r"acct_\w{1,100}", account, re.ASCII)):
+        return account
+    raise ConfigurationError(f"stripe_account= must be the id of a connected account, acct_..., not {account!r:.100}")
 
 
 def checked_word(word: Any, what: str, words: tuple[str, str]) -> str:

@@ -233,7 +233,8 @@ class StripeCommands:
     def _client(self) -> Iterator[StripeClient]:
         from meterkit.stripe_api.transport import connect
 
-        client, http = connect(key_of(self._settings), self._settings.stripe_base)
+        settings = self._settings
+        client, http = connect(key_of(settings), settings.stripe_base, account=settings.stripe_account)
         try:
             yield client
         finally:

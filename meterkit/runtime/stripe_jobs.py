@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from meterkit.core import live_key, threads
-from meterkit.core.problems import Problems
+from meterkit.core.problems import Problems, shown
 from meterkit.core.threads import Event
 from meterkit.core.validation import checked_customer
 from meterkit.errors import ConfigurationError, LedgerError, WebhookError
@@ -72,6 +72,7 @@ class StripeJobs:
         self._ending = Event()  # ends the last report, which begins when `stop` is set
         self._opening = threads.rlock()
         self._reporter: Reporter | None = None
+        self._lookup_error = ""  # of find_customer=, in the latest report
         self._account_sync: AccountSync | None = None
         self._reporting = PeriodicTask(self._report_in_background, "meterkit-report", settings.report_interval)
         self._following = PeriodicTask(self._follow_in_background, "meterkit-follow", settings.report_interval)
@@ -94,7 +95,9 @@ class StripeJobs:
 
         if self._settings.stripe_key is None:
             return Summary(error=NO_KEY)
+        self._lookup_error = ""
         self.last_report = self.reporter().run(include_open=include_open)
+        self.last_report.error = self.last_report.error or self._lookup_error
         if not self.last_report.trouble:
             self._problems.clear("report_failed")
         return self.last_report
@@ -122,7 +125,8 @@ class StripeJobs:
         if webhook is None:
             raise ConfigurationError("this kit has no webhook=: pass Webhook('/stripe/webhook', secret='whsec_...')")
         try:
-            event = read(payload, signature, webhook, now=clock(), livemode=is_live(self._settings.stripe_key))
+            livemode, account = is_live(self._settings.stripe_key), self._settings.stripe_account
+            event = read(payload, signature, webhook, now=clock(), livemode=livemode, account=account)
         except WebhookError as error:
             self.refused_webhooks += 1
             if not self.received_webhooks:  # after a valid event, the secret is right, and the request is not Stripe's
@@ -241,6 +245,7 @@ class StripeJobs:
             clock=settings.clock,
             api_key=key_of(settings),
             base=settings.stripe_base,
+            account=settings.stripe_account,
             stop=stop,
             via=settings.report_via,
             keys=settings.payload_keys,
@@ -270,6 +275,7 @@ class StripeJobs:
                     clock=settings.clock,
                     api_key=key,
                     base=settings.stripe_base,
+                    account=settings.stripe_account,
                     metadata_key=settings.metadata_key,
                     stop=self._stop,
                 )
@@ -293,7 +299,8 @@ class StripeJobs:
             except LedgerError:
                 raise
             except Exception as error:
-                self._problems.note("find_customer_failed", f"find_customer({company!r:.100}) failed: {error!r:.200}")
+                self._lookup_error = f"find_customer({company!r:.100}) failed: {shown(error)}"
+                self._problems.note("find_customer_failed", self._lookup_error)
 
     def _report_ambiguous(self, found: SyncResult) -> SyncResult:
         for company in found.ambiguous:

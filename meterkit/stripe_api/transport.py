@@ -36,20 +36,26 @@ PAGE_SIZE = 100
 LARGEST_BYTES = 10_000_000
 """Limit on the size of a response. Stripe's have some thousand bytes."""
 
+STREAM = "/v2/billing/meter_event_stream"
+"""Path of the endpoint that takes a session's token instead of the key."""
+
 NOT_SENT = frozenset({"x-stripe-client-telemetry", "x-stripe-client-user-agent"})
 """stripe-python's telemetry headers: an id of the machine, its platform, durations. Stripe works without them."""
 
 
-def connect(api_key: str, base: str | None, *, tls: ssl.SSLContext | None = None) -> tuple[StripeClient, HTTPXClient]:
+def connect(
+    api_key: str, base: str | None, *, account: str | None = None, tls: ssl.SSLContext | None = None
+) -> tuple[StripeClient, HTTPXClient]:
     """
     Return a client for Stripe's API, and its HTTP client, which the caller must close.
 
     Args:
         api_key: Secret key of the Stripe account.
         base: Base URL of Stripe's API; None for the real one.
+        account: Connected account in which the requests act, ``acct_...``; None for the key's own.
         tls: TLS context to share with other connections; None to create one.
     """
-    http = HTTPXClient(tls)
+    http = HTTPXClient(tls, account=account)
     addresses: Any = {"api": base.rstrip("/"), "meter_events": base.rstrip("/")} if base else None
     # No retries by the SDK: it does not record which responses leave the outcome unknown.
     return StripeClient(api_key, http_client=http, max_network_retries=0, base_addresses=addresses), http
@@ -74,8 +80,9 @@ class HTTPXClient(stripe.HTTPClient):
 
     name = "httpx"
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None, *, account: str | None = None) -> None:
         super().__init__()
+        self._account = account
         self._client = _Client(verify=True if tls is None else tls)
         self._socket: socket.socket | None = None
         self._started: float | None = None
@@ -93,7 +100,7 @@ class HTTPXClient(stripe.HTTPClient):
         request = httpx.Request(  # not client.build_request, which merges settings that are not used here
             method,
             _url(url),
-            headers={"Accept-Encoding": "gzip, deflate", **sent},
+            headers={"Accept-Encoding": "gzip, deflate", **sent, **self._acting(url)},
             content=post_data or None,
             extensions={"timeout": TIMEOUT.as_dict(), "trace": self._trace},
         )
@@ -112,6 +119,12 @@ class HTTPXClient(stripe.HTTPClient):
         # stripe-python turns this header into a warning; under -W error, that would fail an accepted call.
         response.headers.pop("Stripe-Notice", None)
         return text, response.status_code, response.headers
+
+    def _acting(self, url: str) -> dict[str, str]:
+        """Return the header that names the connected account; the stream has it in its token instead."""
+        if self._account is None or STREAM in url:
+            return {}
+        return {"Stripe-Context" if "/v2/" in url else "Stripe-Account": self._account}
 
     def hang_up(self) -> None:
         """

@@ -72,6 +72,7 @@ class AccountSync:
         clock: Function that returns Unix seconds.
         api_key: Stripe's secret key.
         base: Base URL of Stripe's API; None for the real one.
+        account: Connected account to read; None for the key's own.
         metadata_key: Key of a customer's metadata that contains the company id.
         stop: Event that ends the sync before the next object.
     """
@@ -83,6 +84,7 @@ class AccountSync:
         clock: Callable[[], float],
         api_key: str,
         base: str | None,
+        account: str | None,
         metadata_key: str,
         stop: Event,
     ) -> None:
@@ -95,7 +97,7 @@ class AccountSync:
         self._corrections = Corrections(database, clock=clock)
         self._holder = f"{os.getpid()}-{uuid.uuid4().hex}"
         self._pass = threads.rlock()
-        self._stripe, self._http = connect(api_key, base)
+        self._stripe, self._http = connect(api_key, base, account=account)
         self._catalog = Catalog(self._stripe)
 
     def follow(self) -> SyncResult:
@@ -180,12 +182,11 @@ class AccountSync:
         """Read the subscriptions of a customer that is new to the ledger; of later ones, there are events."""
         if not self._accounts.knows_subscriptions(customer.id):
             self._store(lease, [customer], SyncResult())
-            self._read_subscriptions(lease, found, customer=customer.id)
+            self._read_subscriptions(lease, found, customer.checked_at, customer=customer.id)
 
-    def _read_subscriptions(self, lease: Lease, found: SyncResult, *, customer: str | None = None) -> None:
-        """Read all subscriptions of *customer*, or of the account, also those that have ended."""
+    def _read_subscriptions(self, lease: Lease, found: SyncResult, begun: int, *, customer: str | None = None) -> None:
+        """Read all subscriptions of *customer*, or of the account, also those that have ended; *begun* is a time."""
         params: Any = {"limit": PAGE_SIZE, "status": "all", **({} if customer is None else {"customer": customer})}
-        begun = int(self._clock())
         listed = self._stripe.v1.subscriptions.list(params)
         for subscriptions in _pages(listed.auto_paging_iter()):
             now = int(self._clock())  # a sync takes minutes, and `accounts.news` looks for what is of late
@@ -225,9 +226,15 @@ class AccountSync:
 
     def _sync(self, lease: Lease, found: SyncResult) -> None:
         refusals: list[stripe.PermissionError] = []
-        for read in (self._sync_customers, self._read_subscriptions, self._sync_invoices):
+        begun = int(self._clock())
+        reads: tuple[Callable[[], None], ...] = (
+            lambda: self._sync_customers(lease, found),
+            lambda: self._read_subscriptions(lease, found, begun),
+            lambda: self._sync_invoices(lease, found),
+        )
+        for read in reads:
             try:
-                read(lease, found)
+                read()
             except stripe.PermissionError as error:  # the others may be allowed
                 refusals.append(error)
         if refusals:

@@ -28,7 +28,13 @@ LATEST_SECONDS = 1 << 40
 
 
 def read(
-    payload: bytes | str, signature: str | None, webhook: Webhook, *, now: float, livemode: bool | None
+    payload: bytes | str,
+    signature: str | None,
+    webhook: Webhook,
+    *,
+    now: float,
+    livemode: bool | None,
+    account: str | None = None,
 ) -> ParsedEvent:
     """
     Return the event in *payload*, if Stripe has signed it.
@@ -39,6 +45,7 @@ def read(
         webhook: Endpoint configuration, with the secrets.
         now: Current time, Unix seconds.
         livemode: Whether the account's key is a live one; None if that is unknown.
+        account: Connected account that the kit bills for; None for the key's own.
 
     Raises:
         WebhookError: It is not a Stripe event, or was signed too long ago. Whatever the arguments are, no other error
@@ -59,7 +66,7 @@ def read(
         )
     try:
         event = json.loads(body.decode())
-        return _parsed(event, livemode=livemode)
+        return _parsed(event, livemode=livemode, account=account)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         raise WebhookError("the body is not an event", status=400) from None
 
@@ -75,7 +82,7 @@ def _body(payload: object) -> bytes:
         raise WebhookError("the body is not valid UTF-8, so it is not from Stripe", status=400) from None
 
 
-def _parsed(event: dict[str, Any], *, livemode: bool | None) -> ParsedEvent:
+def _parsed(event: dict[str, Any], *, livemode: bool | None, account: str | None) -> ParsedEvent:
     thin = event["object"] == "v2.core.event"
     about = (event.get("related_object") if thin else event["data"]["object"]) or {}
     kind = str(about.get("type" if thin else "object") or "")
@@ -88,14 +95,17 @@ def _parsed(event: dict[str, Any], *, livemode: bool | None) -> ParsedEvent:
         created=_seconds(event["created"]),
         object_type=_printable(kind[:80]),
         object_id=_printable(identity[:255]),
-        reason=_printable(_reason_to_ignore(event, kind, identity, livemode=livemode)),
+        reason=_printable(_reason_to_ignore(event, kind, identity, livemode=livemode, account=account)),
     )
 
 
-def _reason_to_ignore(event: dict[str, Any], kind: str, identity: str, *, livemode: bool | None) -> str:
+def _reason_to_ignore(
+    event: dict[str, Any], kind: str, identity: str, *, livemode: bool | None, account: str | None
+) -> str:
     """Return why *event* needs no action; empty if it does."""
-    if event.get("account") or event.get("context"):
-        return f"it belongs to another account, {event.get('account') or event.get('context')!s:.100}"
+    of = event.get("account") or event.get("context") or None
+    if of != account:
+        return f"it belongs to another account, {'that of the key' if of is None else of!s:.100}"
     if livemode is not None and event.get("livemode") is not livemode:
         return f"it is a {'live' if event.get('livemode') else 'test'} mode event, but the key is not"
     if kind not in (*SYNCED, "v2.core.event") or not identity or identity.startswith("upcoming_in_"):

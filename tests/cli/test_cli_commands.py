@@ -173,6 +173,20 @@ def test_report_sends_hours_that_have_ended(shop, used, stripe):
     }
 
 
+def test_a_report_that_cannot_look_up_a_customer(shop, used, stripe):
+    """The others are reported; that one waits, and the exit code says so."""
+    code = (shop / "billing.py").read_text().replace("customer_ids=True", "find_customer=lambda company: 1 / 0")
+    (shop / "billing.py").write_text(code)
+    used.link("acme", stripe.customer)
+    used.flush()
+
+    code, out, _ = meterkit("report", "billing:kit", "--open")
+
+    assert 1 == code
+    assert ["2", "2", "0", "0", "0"] == cells(out)[1]
+    assert "find_customer('globex') failed: ZeroDivisionError" in out
+
+
 def test_a_report_that_stripe_rejects(shop, used, stripe):
     """It is said, and the exit code says so."""
     used.link("acme", "cus_unknown")

@@ -100,7 +100,7 @@ def test_a_live_key_with_a_ledger_of_test_mode(tested, make, accounts, clock, to
     kit = make("live")
     calls = [kit.sync, kit.report, lambda: kit.preview("acme"), lambda: kit.subscribe("acme"), kit.reconcile]
     for call in calls:
-        with pytest.raises(ConfigurationError, match="belongs to Stripe's test mode, and the key is of live mode"):
+        with pytest.raises(ConfigurationError, match="belongs to Stripe's test mode, and the kit to its live mode"):
             call()
     before = list(told)
     clock.advance(61)

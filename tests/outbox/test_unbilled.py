@@ -8,7 +8,7 @@ import pytest
 from followed_account import api, events, kit, make_following_kit, price, stripe, tell  # noqa: F401 - fixtures
 
 from meterkit import Notify
-from meterkit.accounts.models import Item, Subscription
+from meterkit.accounts.models import Customer, Item, Subscription
 from meterkit.outbox.unbilled import unbilled
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -272,3 +272,21 @@ def test_a_price_that_is_changed_within_a_period(kit, customer, clock, mode, qua
     use(kit, clock, 5)
 
     assert quantities == [each.quantity for each in found(kit)]
+
+
+def test_customers_of_a_test_clock(kit, api, price, clock, tell, events):
+    """Stripe's lists leave them out, so a sync does not know that one has no subscription; a webhook does."""
+    test_clock = api.test_helpers.test_clocks.create({"frozen_time": int(clock()) + HOUR})
+    customer = api.customers.create({"test_clock": test_clock.id, "metadata": {"company": "acme"}}).id
+    unread = Customer(customer, "Acme", "acme", deleted=False, checked_at=0)
+    with kit.process().database().transaction() as connection:
+        kit.process().accounts().put(connection, unread)
+    kit.sync()
+    use(kit, clock, 10)
+    synced = found(kit)
+    api.subscriptions.create({"customer": customer, "items": [{"price": price}]})
+    api.customers.update(customer, {"name": "Acme & Sons"})
+    tell(kit, *events())
+    use(kit, clock, 5)
+
+    assert ([], [10]) == (synced, [each.quantity for each in found(kit)])

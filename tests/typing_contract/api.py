@@ -55,6 +55,7 @@ kit = MeterKit(
     identify=who,
     stripe_key="sk_test_1",
     stripe_base=None,
+    stripe_account="acct_1",
     customer_ids=False,
     data_dir=Path("data"),
     ledger="sqlite:///ledger.sqlite",

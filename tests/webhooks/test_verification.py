@@ -204,6 +204,10 @@ def test_clocks_that_differ(kit, clock, skew, is_taken):
     ("event", "why"),
     [
         (snapshot("invoice.paid", INVOICE, account="acct_other"), "another account"),
+        (
+            thin("v1.invoice.paid", {"id": "in_1", "type": "invoice"}, id="evt_1", context="acct_other"),
+            "another account",
+        ),
         (snapshot("invoice.paid", INVOICE, livemode=True), "live mode"),
         (snapshot("charge.refunded", {"object": "charge", "id": "ch_1"}), "an object that the ledger does not keep"),
         (snapshot("invoice.upcoming", {"object": "invoice"}), "an object that the ledger does not keep"),

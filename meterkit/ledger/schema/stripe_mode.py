@@ -1,8 +1,8 @@
 """
-Which of Stripe's modes a ledger belongs to: test or live.
+Which of Stripe's modes a ledger belongs to: test or live, and of which connected account.
 
-The two share nothing: customers, subscriptions and invoices of the one do not exist in the other. So a ledger remembers
-the mode of the first key that it was used with, and what it knows of Stripe is not used with a key of the other.
+They share nothing: customers, subscriptions and invoices of the one do not exist in the other. So a ledger remembers
+the mode of the first key that it was used with, and what it knows of Stripe is not used in another.
 """
 
 from __future__ import annotations
@@ -26,18 +26,28 @@ from meterkit.ledger.schema import (
 LIVE = "meterkit_live"
 """Execution option of a ledger's connections: whether the kit's key is live; None if that is unknown."""
 
+ACCOUNT = "meterkit_stripe_account"
+"""Execution option of a ledger's connections: the connected account that the kit bills for; None for the key's own."""
+
 KEY = "stripe_mode"
 """Key under which a ledger remembers its mode."""
 
 
 def own_mode(connection: sa.Connection) -> str | None:
-    """Return the mode of the key of the connection's kit, ``live`` or ``test``; None if that is unknown."""
-    is_live: bool | None = connection.get_execution_options().get(LIVE)
-    return None if is_live is None else "live" if is_live else "test"
+    """
+    Return the mode of the connection's kit: ``live`` or ``test``, and in a connected account ``live of acct_...``; None
+    if that is unknown.
+    """
+    options = connection.get_execution_options()
+    is_live: bool | None = options.get(LIVE)
+    if is_live is None:
+        return None
+    account = options.get(ACCOUNT)
+    return ("live" if is_live else "test") + (f" of {account}" if account else "")
 
 
 def mode_of(connection: sa.Connection) -> str | None:
-    """Return the mode that the ledger belongs to, ``live`` or ``test``; None if it belongs to none yet."""
+    """Return the mode that the ledger belongs to, as `own_mode` does; None if it belongs to none yet."""
     found: str | None = connection.scalar(sa.select(schema.meta.c.value).filter_by(key=KEY))
     return found
 
