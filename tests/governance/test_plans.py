@@ -157,6 +157,26 @@ def test_a_feature_that_no_plan_has(sell, make_kit):
     assert "feature_unknown" == caught.value.reason
 
 
+def test_a_price_that_provision_adopts(sell, api):
+    """A process that had read it without its lookup key learns of it with the next look at the subscription."""
+    plan = Plan("team", prices=[Price.per_unit(CALLS, "3.00")], features={"export"})
+    kit = sell(BASIC, PRO)
+    (meter,) = [each for each in api.billing.meters.list().data if each.event_name == "calls"]
+    recurring = {"interval": "month", "usage_type": "metered", "meter": meter.id}
+    price = api.prices.create(
+        {"currency": "usd", "unit_amount": 300, "product_data": {"name": "x"}, "recurring": recurring}
+    )
+    customer = api.customers.create({"metadata": {"company": "acme"}}).id
+    api.subscriptions.create({"customer": customer, "items": [{"price": price.id}]})
+    kit.sync()
+    other = sell(BASIC, PRO, plan)  # which provisions it, as a deployment does
+    kit.sync()
+    other.flush()
+
+    assert plan.lookup_keys() == (api.prices.retrieve(price.id).lookup_key,)
+    assert other.plan_of("acme") == plan
+
+
 def test_the_newest_subscription_counts(sell, api, clock):
     """Checkout has made another, and the old one goes on until its end."""
     kit = sell()
