@@ -433,7 +433,7 @@ class MeterKit:
 
     def simulate(self, *, month: str | None = None, former: Iterable[Price] | None = None) -> list[SimulatedBill]:
         """
-        Price a month's usage by the kit's prices, beside what it cost.
+        Price a month's usage by the kit's prices, or those of each company's plan, beside what it cost.
 
         Args:
             month: Month in UTC, such as ``2026-03``; by default this month.
@@ -449,7 +449,8 @@ class MeterKit:
         start, end = parse_month(month, self.clock())
         self.flush()
         database = self.process().database()
-        return simulate(database, start=start, end=end, meters=self.meters, prices=self.prices, former=former)
+        about: Any = {"former": former, "prices_of": self._sold_to if self.plans else None}
+        return simulate(database, start=start, end=end, meters=self.meters, prices=self.prices, **about)
 
     def customers(self) -> list[AccountOverview]:
         """
@@ -868,6 +869,11 @@ class MeterKit:
     def close(self) -> None:
         """Flush and stop. Never raises, and takes some seconds at worst. A later count starts the kit again."""
         self._supervisor.close()
+
+    def _sold_to(self, company: str) -> list[Price]:
+        """Return the prices of the plan of *company* in all currencies; none without a plan."""
+        plan = None if self._company_plans is None else self._company_plans.read(company)
+        return [] if plan is None else [price for currency in plan.sold_in for price in plan.prices_in(currency)]
 
     def _is_free(self, company: str) -> bool:
         return self._company_plans is not None and self._company_plans.is_free(company)

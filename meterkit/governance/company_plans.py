@@ -74,6 +74,17 @@ class CompanyPlans:
             self._is_begun = True
         return self.of(company)
 
+    def read(self, company: str) -> Plan | None:
+        """
+        Return the plan of *company*, for operators: starts no flushes of this process.
+
+        Raises:
+            LedgerError: Nothing has been read yet, and the ledger cannot be read.
+        """
+        if self._names is None:
+            self.refresh(self._database())
+        return self.of(company)
+
     def is_free(self, company: str) -> bool:
         """
         Return whether *company* is on the default plan, and that has no prices.
@@ -83,9 +94,7 @@ class CompanyPlans:
         """
         if self._default is None or self._default.prices:
             return False
-        if self._names is None:
-            self.refresh(self._database())
-        return self.of(company) is self._default
+        return self.read(company) is self._default
 
     def can(self, company: str, feature: str) -> bool:
         """

@@ -232,6 +232,22 @@ def test_notices_follow_the_plan(sell):
     assert [("quota_reached", "acme")] == [(each.notice.kind, each.notice.company) for each in kit.notices()]
 
 
+def test_a_simulation_prices_each_company_by_its_plan(sell):
+    """As the code has it now; without a plan, nothing is owed."""
+    kit = sell()
+    kit.subscribe("acme", plan="basic")
+    kit.subscribe("globex", plan="pro")
+    kit.close()
+    dearer = Plan("basic", prices=[Price.per_unit(CALLS, "3.00")])
+    kit = sell(dearer, PRO)
+    for company in ("acme", "globex", "initech"):
+        kit.record(CALLS, company, 10)
+
+    assert [("acme", "10.00", "30.00"), ("globex", "5.00", "5.00"), ("initech", "None", "0")] == [
+        (bill.company, str(bill.old), str(bill.new)) for bill in kit.simulate()
+    ]
+
+
 def test_a_plan_that_has_left_the_code(sell):
     """Its companies are on no plan, which is said, and not on the default one: they pay."""
     sell().subscribe("acme", plan="basic")
