@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -466,7 +467,11 @@ class MeterKit:
 
         database = self.process().database()
         named = unbilled(database, now=int(self.clock()), is_free=self._settings.is_free)
-        return accounts(database, clock=self.clock, unbilled=by_company(named))
+        found = accounts(database, clock=self.clock, unbilled=by_company(named))
+        if self._company_plans is None:
+            return found
+        plans = {each.company: self._company_plans.read(each.company) for each in found}
+        return [replace(each, plan=None if (plan := plans[each.company]) is None else plan.name) for each in found]
 
     def unlinked_customers(self) -> list[UnlinkedCustomer]:
         """

@@ -32,6 +32,7 @@ class AccountOverview:
         waiting: Quantity that is not reported yet, by meter name, in the meter's unit.
         oldest: Start of the oldest unreported window, Unix seconds, or None; Stripe accepts usage up to 35 days old.
         unbilled: Quantity of the last 40 days that Stripe has and no price bills, by meter name, in the meter's unit.
+        plan: Name of the company's plan, or None.
     """
 
     company: str
@@ -44,6 +45,7 @@ class AccountOverview:
     waiting: dict[str, int]
     oldest: int | None
     unbilled: dict[str, int]
+    plan: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

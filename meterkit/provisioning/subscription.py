@@ -139,7 +139,7 @@ class _Subscriber:
         meters = {_meter_of(price): price for price in self._wanted if _meter_of(price)}
         replaced = {old: price for price in self._wanted for old in _replaced_by(price)}
         plan = None if self._offer.plan is None else self._offer.plan.name
-        for item in subscription["items"].data:
+        for item in _items(subscription):
             if item.price.id in self._ids:
                 continue
             key = item.price.lookup_key
@@ -166,7 +166,9 @@ class _Subscriber:
             if self._ids & set(_prices(each)):
                 return each
         for each in changeable:
-            theirs = {_rhythm(item.price) for item in each["items"].data}
+            if each.cancel_at is not None:  # what is added would end with it
+                continue
+            theirs = {_rhythm(item.price) for item in _items(each)}
             if each.currency == currency and theirs == rhythms:
                 return each
         return None
@@ -201,7 +203,7 @@ class _Subscriber:
     def _is_of_plan(self, subscription: stripe.Subscription) -> bool:
         """Return whether *subscription* is or was to the plan that is wanted, so that its trial has been had."""
         plan = self._offer.plan
-        keys = (item.price.lookup_key for item in subscription["items"].data)
+        keys = (item.price.lookup_key for item in _items(subscription))
         return plan is not None and plan.name in map(plan_in, keys)
 
 
@@ -274,8 +276,12 @@ def _made(client: stripe.StripeClient, metadata: dict[str, str]) -> str:
     return str(create_once("customer", client.v1.customers.create, {"metadata": metadata}, look=still_there).id)
 
 
+def _items(subscription: stripe.Subscription) -> list[stripe.SubscriptionItem]:
+    return list(subscription["items"].auto_paging_iter())  # a subscription shows the first ten
+
+
 def _prices(subscription: stripe.Subscription) -> list[str]:
-    return [item.price.id for item in subscription["items"].data]
+    return [item.price.id for item in _items(subscription)]
 
 
 def _meter_of(price: Any) -> str | None:

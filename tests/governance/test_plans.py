@@ -248,6 +248,16 @@ def test_a_simulation_prices_each_company_by_its_plan(sell):
     ]
 
 
+def test_customers_are_shown_with_their_plans(sell):
+    """The default plan is that of companies without a subscription."""
+    kit = sell(default_plan="free")
+    kit.subscribe("acme", plan="basic")
+    kit.record(CALLS, "globex", 1)
+    kit.flush()
+
+    assert [("acme", "basic"), ("globex", "free")] == [(each.company, each.plan) for each in kit.customers()]
+
+
 def test_a_plan_that_has_left_the_code(sell):
     """Its companies are on no plan, which is said, and not on the default one: they pay."""
     sell().subscribe("acme", plan="basic")

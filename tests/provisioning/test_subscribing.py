@@ -20,14 +20,13 @@ def kit_of(stripe, tmp_path):
     kits = []
 
     def kit_of(*prices, provisioned=True, **options):
+        defaults = {"meters": [CALLS, EGRESS], "prices": prices}
         kit = MeterKit(
-            meters=[CALLS, EGRESS],
-            prices=prices,
             data_dir=tmp_path / "meterkit",
             stripe_key=stripe.api_key,
             stripe_base=stripe.url,
             clock=lambda: NOON,
-            **options,
+            **{**defaults, **options},
         )
         kits.append(kit)
         if provisioned:
@@ -260,3 +259,28 @@ def test_a_trial(kit_of, api):
 
     assert ("trialing", 14 * 24 * 3600) == (first.status, first.trial_end - first.trial_start)
     assert ("active", None) == (second.status, second.trial_end)
+
+
+def test_nothing_is_added_to_a_subscription_that_is_to_end(kit_of, api):
+    """The company would have no subscription after that."""
+    kit = kit_of(plans=[BASIC])
+    customer = api.customers.create({"metadata": {"company": "acme"}}).id
+    base = api.prices.create(
+        {"currency": "usd", "unit_amount": 100, "recurring": {"interval": "month"}, "product_data": {"name": "Base"}}
+    )
+    ending = api.subscriptions.create({"customer": customer, "items": [{"price": base.id}]}).id
+    api.subscriptions.update(ending, {"cancel_at_period_end": True})
+    kit.link("acme", customer)
+    found = kit.subscribe("acme", plan="basic")
+
+    assert (True, True) == (found.is_new, found.subscription != ending)
+
+
+def test_a_subscription_with_many_items(kit_of, api):
+    """The eleventh is looked at as well."""
+    meters = [Meter(f"meter_{number}") for number in range(12)]
+    prices = [Price.per_unit(meter, "1") for meter in meters]
+    kit = kit_of(prices=prices, meters=meters)
+    first, second = kit.subscribe("acme"), kit.subscribe("acme")
+
+    assert (True, False, ()) == (first.is_new, second.is_new, second.added)
