@@ -31,6 +31,7 @@ OPERATIONS = {
     "POST /v1/billing/meters/*/deactivate": "billing.MeterDeactivateParams",
     "POST /v1/billing/meters/*/reactivate": "billing.MeterReactivateParams",
     "GET /v1/billing/meters/*/event_summaries": "billing.MeterListEventSummariesParams",
+    "POST /v1/checkout/sessions": "checkout.SessionCreateParams",
     "GET /v1/checkout/sessions/*": "checkout.SessionRetrieveParams",
     "GET /v1/customers": "CustomerListParams",
     "POST /v1/customers": "CustomerCreateParams",

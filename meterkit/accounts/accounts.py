@@ -12,7 +12,7 @@ from typing import Literal, TypeAlias
 
 import sqlalchemy as sa
 
-from meterkit.accounts.models import Checkout, Customer, Invoice, StripeObject, Subscription
+from meterkit.accounts.models import Checkout, Customer, Invoice, StripeMeter, StripeObject, Subscription
 from meterkit.accounts.subscription_history import put_subscription
 from meterkit.core.usage_key import NOBODY
 from meterkit.core.windows import HOUR, hour_of
@@ -107,6 +107,8 @@ class Accounts:
                 return self._link_named(connection, found.company, found.customer)
         elif isinstance(found, Invoice):
             put(schema.invoices, connection, asdict(found))
+        elif isinstance(found, StripeMeter):
+            put(schema.stripe_meters, connection, asdict(found))
         elif isinstance(found, Checkout):
             self._link(connection, found.company, found.customer, "checkout")
             payer = connection.execute(sa.select(schema.accounts).filter_by(company=found.company)).one()

@@ -177,4 +177,20 @@ class Checkout:
     company: str
 
 
-StripeObject: TypeAlias = "Customer | Subscription | Invoice | Checkout"
+@dataclass(frozen=True, slots=True)
+class StripeMeter:
+    """
+    A meter of the Stripe account.
+
+    Attributes:
+        id: Meter id, ``mtr_...``.
+        event_name: Event name of the meter; that of a deactivated one can be another's.
+        deactivated_at: Unix second from which it counts nothing, or None.
+    """
+
+    id: str
+    event_name: str
+    deactivated_at: int | None
+
+
+StripeObject: TypeAlias = "Customer | Subscription | Invoice | Checkout | StripeMeter"

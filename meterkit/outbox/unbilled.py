@@ -161,6 +161,7 @@ def _billed(connection: sa.Connection, since: int, now: int) -> dict[Pair, list[
         invoices.customer == subscriptions.customer,
         invoices.created >= subscriptions.ended_at - CREATED_TOGETHER_SECONDS,
     )
+    deactivated_at = sa.select(schema.stripe_meters.c.deactivated_at)
     about = (
         subscriptions.created,
         subscriptions.started_at,
@@ -169,13 +170,22 @@ def _billed(connection: sa.Connection, since: int, now: int) -> dict[Pair, list[
         sa.and_(subscriptions.ended_at.is_not(None), has_last_invoice).label("has_last_invoice"),
     )
     present = (
-        sa.select(schema.items, *about, sa.null().label("until"))
+        sa.select(
+            schema.items,
+            *about,
+            sa.null().label("until"),
+            deactivated_at.where(schema.stripe_meters.c.id == items.meter).scalar_subquery().label("deactivated_at"),
+        )
         .join_from(schema.items, schema.subscriptions, items.subscription == subscriptions.id)
         .where(items.event_name.is_not(None))
         .where(sa.or_(subscriptions.ended_at.is_(None), subscriptions.ended_at >= since))
     )
     changed = (
-        sa.select(schema.former_items, *about)
+        sa.select(
+            schema.former_items,
+            *about,
+            deactivated_at.where(schema.stripe_meters.c.id == former.meter).scalar_subquery().label("deactivated_at"),
+        )
         .join_from(schema.former_items, schema.subscriptions, former.subscription == subscriptions.id)
         .where(former.event_name.is_not(None), former.until >= since)
     )
@@ -185,20 +195,25 @@ def _billed(connection: sa.Connection, since: int, now: int) -> dict[Pair, list[
             start = row.since
             if row.started_at is not None and start - row.created <= CREATED_TOGETHER_SECONDS:
                 start = min(start, row.started_at)
-            found.setdefault((row.customer, row.event_name), []).append((start, _end(row, now)))
+            end = _end(row, now)
+            if row.deactivated_at is not None:  # another meter with its event name counts from then on
+                end = min(end, row.deactivated_at)
+            found.setdefault((row.customer, row.event_name), []).append((start, end))
     return found
 
 
 def _end(item: Any, now: int) -> int:
     """Return the Unix second from which an item, or what it was before a change, no longer bills usage."""
+    ended_at = item.ended_at
+    has_ended = ended_at is not None and ended_at <= now - LAST_INVOICE_SECONDS
+    is_lost = has_ended and ended_at < item.period_end and not item.has_last_invoice
     if item.until is not None:
-        # Classic billing forgets the period's usage when a price is changed or taken off; flexible billing bills it.
+        # Flexible billing makes an item of the next invoice of what was used before; classic billing forgets it.
         forgets = item.billing_mode == "classic" and item.until < item.period_end
-        return int(item.period_start if forgets else item.until)
-    if item.ended_at is None:
+        return int(item.period_start if forgets or is_lost else item.until)
+    if ended_at is None:
         return _EVER
-    is_billed = item.ended_at >= item.period_end or item.has_last_invoice
-    return int(item.ended_at if is_billed or item.ended_at > now - LAST_INVOICE_SECONDS else item.period_start)
+    return int(item.period_start if is_lost else ended_at)
 
 
 def _gaps(spans: list[Span], since: int) -> Iterator[Span]:
@@ -263,7 +278,10 @@ def _reason(key: tuple[str, str, str, str], billed: dict[Pair, list[Span]], subs
     if end < _EVER:
         return f"{customer} had no price of {event_name} on a subscription until then"
     if (customer, event_name) in billed:
-        return f"the last subscription of {customer} with a price of {event_name} has ended or lost it"
+        return (
+            f"no subscription of {customer} bills {event_name} any more: it has ended or lost the price, or the meter "
+            "of the price was deactivated"
+        )
     if customer in subscribed:
         return f"no subscription of {customer} has a price of {event_name}"
     return f"{customer} has no subscription"

@@ -4,9 +4,10 @@ A local Stripe double: real HTTP on the loopback interface, with state, a clock 
     with Sandbox() as stripe:
         client = StripeClient(stripe.api_key, base_addresses={"api": stripe.url, "meter_events": stripe.url})
 
-It supports customers, products, prices, billing meters, meter events of v1 and v2, alerts, subscriptions, invoices,
-payments, Checkout, the customer portal, webhooks and connected accounts, and responds with 404 or 400 to anything else.
-It imports nothing from the rest of meterkit: a double that shares code with what it tests confirms its bugs.
+It supports customers, products, prices, coupons, billing meters, meter events of v1 and v2, alerts, subscriptions and
+their schedules, invoices, payments, credit, Checkout, the customer portal, webhooks, connected accounts, test clocks,
+and responds with 404 or 400 to anything else. It imports nothing from the rest of meterkit: a double that shares code
+with what it tests confirms its bugs.
 
     server ─▶ gateway    checks the request (`protocol`: keys, parameters, idempotency, rate limits), applies `faults`
                  ▼
@@ -14,13 +15,14 @@ It imports nothing from the rest of meterkit: a double that shares code with wha
                  ▼
               hosted     pages for a browser: Checkout, the customer portal
               platform   webhook endpoints, event destinations, delivery, connected accounts, test clocks
-              billing    customers, subscriptions, previews
-              invoicing  invoices, their lines, payments
-              charging   payment methods, payment intents, the payments of invoices
-              catalog    products, prices
+              scheduling subscription schedules
+              billing    customers, subscriptions, trials, changes, thresholds, previews
+              invoicing  invoices, their lines, discounts, balances, credit, payments
+              charging   payment methods, payment intents, the payments of invoices, setup intents
+              catalog    products, prices, coupons, promotion codes
               metering   meters, meter events, summaries, alerts, error reports, the event log
                  ▼
-              state      account, usage, clock, switches
+              state      account, usage, clock, switches, currencies
 
 `Sandbox` puts them together; `control` serves ``/_sandbox/``, for other processes, and `browser` the hosted pages.
 """

@@ -12,6 +12,7 @@ from meterkit.sandbox.invoicing.invoices import finalize, update_from_usage
 from meterkit.sandbox.invoicing.payments import collect, fall_due
 from meterkit.sandbox.metering import alerts, error_reports
 from meterkit.sandbox.platform import test_clocks
+from meterkit.sandbox.scheduling import transitions
 from meterkit.sandbox.state.account import CLOCK
 
 if TYPE_CHECKING:
@@ -92,6 +93,7 @@ def _steps(account: Account) -> Iterator[Step]:
     for session in account.tables[checkout_sessions.KIND].values():
         if session["status"] == "open":
             yield session["expires_at"], 2, checkout_sessions.run_out, session
+    yield from transitions.steps(account)
     yield from ((moment, 2, error_reports.report, window) for moment, window in error_reports.ends(account))
     yield from ((moment, 3, alerts.evaluate, check) for moment, check in alerts.pending(account))
 

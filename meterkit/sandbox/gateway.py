@@ -35,6 +35,7 @@ from meterkit.sandbox.protocol.idempotency import Keys
 from meterkit.sandbox.protocol.rate_limits import Limiter
 from meterkit.sandbox.protocol.rendering import render
 from meterkit.sandbox.protocol.routes import Call, Route, locate
+from meterkit.sandbox.scheduling import schedules
 from meterkit.sandbox.state.account import NO_REQUEST, fresh_id
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ ROUTES = [
     *subscriptions.ROUTES,
     *subscription_items.ROUTES,
     *item_changes.ROUTES,
+    *schedules.ROUTES,
     *invoices.ROUTES,
     *invoice_items.ROUTES,
     *discounts.ROUTES,

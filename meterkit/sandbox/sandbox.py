@@ -13,6 +13,7 @@ from meterkit.sandbox.charging.payment_methods import OUTCOMES
 from meterkit.sandbox.control import PREFIX, Control
 from meterkit.sandbox.faults import Fault, Kind, Reason
 from meterkit.sandbox.gateway import Gateway
+from meterkit.sandbox.hosted import checkout_sessions
 from meterkit.sandbox.invoicing.discounts import give
 from meterkit.sandbox.invoicing.payments import decide
 from meterkit.sandbox.platform.webhook_delivery import Webhooks
@@ -263,6 +264,7 @@ class Sandbox:
             for account in self._account.worlds:
                 account.outcomes[customer] = outcome
                 decide(account)
+                checkout_sessions.settle(account)
 
     def discount(self, customer: str, coupon: str) -> None:
         """

@@ -27,7 +27,7 @@ from meterkit.outbox.corrections import Corrections
 from meterkit.stripe_api.catalog import Catalog
 from meterkit.stripe_api.outcomes import classify
 from meterkit.stripe_api.transport import PAGE_SIZE, connect, plain
-from meterkit.webhooks.mapping import checkout_of, customer_of, invoice_of, subscription_of
+from meterkit.webhooks.mapping import checkout_of, customer_of, invoice_of, meter_of, subscription_of
 
 METER_ERRORS = "v2.core.event"
 """Object type of thin events about meter errors: the event itself, because its details must be requested."""
@@ -186,6 +186,9 @@ class AccountSync:
 
     def _read_subscriptions(self, lease: Lease, found: SyncResult, begun: int, *, customer: str | None = None) -> None:
         """Read all subscriptions of *customer*, or of the account, also those that have ended; *begun* is a time."""
+        if customer is None:
+            for meters in _pages(self._stripe.v1.billing.meters.list({"limit": PAGE_SIZE}).auto_paging_iter()):
+                self._store(lease, [meter_of(each) for each in meters], found)
         params: Any = {"limit": PAGE_SIZE, "status": "all", **({} if customer is None else {"customer": customer})}
         listed = self._stripe.v1.subscriptions.list(params)
         for subscriptions in _pages(listed.auto_paging_iter()):
@@ -216,6 +219,8 @@ class AccountSync:
                 return customer_of(v1.customers.retrieve(identity), self._catalog, self._metadata_key, now)
             if kind == "subscription":
                 return subscription_of(v1.subscriptions.retrieve(identity), self._catalog, self._metadata_key, now)
+            if kind == "billing.meter":
+                return meter_of(v1.billing.meters.retrieve(identity))
             if kind == "checkout.session":
                 return checkout_of(v1.checkout.sessions.retrieve(identity), self._metadata_key)
             return invoice_of(v1.invoices.retrieve(identity), now) if kind == "invoice" else None

@@ -8,7 +8,7 @@ from typing import Any
 
 import stripe
 
-from meterkit.accounts.models import Checkout, Customer, Invoice, Item, Subscription
+from meterkit.accounts.models import Checkout, Customer, Invoice, Item, StripeMeter, Subscription
 from meterkit.core.validation import checked_id, is_customer_id
 from meterkit.errors import UsageError
 from meterkit.outbox.reports import REPORT_KEY
@@ -100,6 +100,12 @@ def invoice_of(invoice: stripe.Invoice, now: int) -> Invoice:
         lines=json.dumps([_line(line) for line in invoice.lines.auto_paging_iter()], sort_keys=True),
         checked_at=now,
     )
+
+
+def meter_of(meter: stripe.billing.Meter) -> StripeMeter:
+    """Return a meter."""
+    is_active = meter.status == "active"
+    return StripeMeter(meter.id, meter.event_name, None if is_active else meter.status_transitions.deactivated_at)
 
 
 def checkout_of(session: stripe.checkout.Session, metadata_key: str) -> Checkout | None:

@@ -16,7 +16,7 @@ from meterkit.errors import WebhookError
 from meterkit.webhooks.config import LARGEST_BYTES, Webhook
 from meterkit.webhooks.signature import parse_signature
 
-SYNCED = ("customer", "subscription", "invoice", "checkout.session")
+SYNCED = ("customer", "subscription", "invoice", "checkout.session", "billing.meter")
 """Types of objects whose state the ledger keeps, or which name a company."""
 
 METER_ERROR_EVENTS = ("v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found")

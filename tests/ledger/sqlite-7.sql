@@ -135,6 +135,9 @@ INSERT INTO "meterkit_reports" VALUES(1,'mk_7f7cb375e23a26870ebab92a55fc5e224549
 INSERT INTO "meterkit_reports" VALUES(2,'mk_c18460e14b024b5cc5dc39a83bc54b393c58b2fa46fd2838','calls','calls','cus_gone','cus_gone',1772366400,0,3,1772367000,1772370600,'rejected',1,0,0,1772370600,NULL,NULL,'400: No such customer: ''cus_gone'' [req_RKPCivjPQucADT]',1772370600);
 INSERT INTO "meterkit_reports" VALUES(3,'mk_e5f6b2f68b1a3cc024caa1921fda25bc1a43b72910b026cc','egress','egress_bytes','acme','cus_ZSvFmiay5FrC2l',1772366400,0,700,1772367000,1772370600,'pending',2,2,0,1772460600,NULL,NULL,'400: No active meter found for event name "egress_bytes". [req_F6gmhCDqNIZeYp] Create the meter, and it will be sent',NULL);
 INSERT INTO "meterkit_reports" VALUES(4,'mk_442cd44376f900b4c19aeb5cb2d9e2771403f921d126e70d','calls','calls','acme','cus_ZSvFmiay5FrC2l',1772370000,0,17,1772370600,1772374200,'sent',4,0,0,1772374200,NULL,NULL,'',1772460600);
+CREATE TABLE meterkit_stripe_meters (
+    id VARCHAR(255) NOT NULL PRIMARY KEY, event_name TEXT NOT NULL, deactivated_at BIGINT
+);
 CREATE TABLE meterkit_subscription_states (
     subscription VARCHAR(255) NOT NULL, since BIGINT NOT NULL, status VARCHAR(40) NOT NULL, pause VARCHAR(40),
     PRIMARY KEY (subscription, since)

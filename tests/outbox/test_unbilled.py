@@ -142,7 +142,7 @@ def test_a_subscription_that_has_ended(kit, api, customer, price, clock, tell, e
 
     assert [5] == at_once
     assert [105] == [each.quantity for each in found(kit)]
-    assert "has ended or lost it" in named(kit)[0]
+    assert "has ended or lost the price" in named(kit)[0]
 
 
 def test_a_subscription_that_has_ended_with_a_last_invoice(kit, api, customer, price, clock, tell, events):
@@ -290,3 +290,25 @@ def test_customers_of_a_test_clock(kit, api, price, clock, tell, events):
     use(kit, clock, 5)
 
     assert ([], [10]) == (synced, [each.quantity for each in found(kit)])
+
+
+@pytest.mark.parametrize("by", ["webhook", "sync"])
+def test_a_meter_that_was_replaced(kit, api, customer, price, clock, tell, events, by):
+    """The price on the subscription stays with the deactivated one, and the other counts from then on."""
+    api.subscriptions.create({"customer": customer, "items": [{"price": price}]})
+    tell(kit, *events())
+    use(kit, clock, 5)
+    (meter,) = api.billing.meters.list({}).data
+    api.billing.meters.deactivate(meter.id)
+    api.billing.meters.create(
+        {"display_name": "Calls", "event_name": "calls", "default_aggregation": {"formula": "sum"}}
+    )
+    if by == "webhook":
+        tell(kit, *events())
+    else:
+        kit.sync()
+    use(kit, clock, 1_000)
+    replaced = [each.quantity for each in found(kit)]
+
+    assert ([1_000], []) == (replaced, [each for each in kit.webhook_events() if each.state == "received"])
+    assert "has ended or lost the price" in named(kit)[0]

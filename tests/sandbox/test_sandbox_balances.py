@@ -94,6 +94,35 @@ def test_credit_pays_before_the_card(shop, sandbox, customer):
     assert changed.description == "Very"
 
 
+def test_a_balance_has_the_customers_currency(shop, sandbox, customer):
+    """No subscription in another one, as long as something is left; a last invoice in the old one is left alone."""
+    euro, dollar = (shop.price(shop.meter(each), unit_amount=1, currency=each) for each in ("eur", "usd"))
+    subscription = shop.subscribe(customer, euro)
+    create = shop.v1.customers.balance_transactions.create
+    create(customer.id, {"amount": -5, "currency": "eur"})
+    shop.send(customer, 18, event_name="eur")
+    sandbox.advance(seconds=DAY)
+    shop.v1.subscriptions.cancel(subscription.id, {"invoice_now": True})
+    refused(shop.subscribe, customer, dollar)
+    create(customer.id, {"amount": 5, "currency": "eur"})
+    shop.subscribe(customer, dollar)
+    create(customer.id, {"amount": -7, "currency": "usd"})
+    sandbox.advance(seconds=2 * HOUR)
+
+    assert sums(shop, customer) == [("paid", 18, 0, 18, 0)]
+    assert balance(shop, customer) == -7
+
+
+def test_a_balance_is_set_with_the_customer(shop):
+    """As a transaction of its own."""
+    customer = shop.customer(balance=-500, name="Ada")
+    update = shop.v1.customers.update
+
+    assert (customer.balance, customer.currency) == (-500, "usd")
+    assert (update(customer.id, {"balance": 100}).balance, update(customer.id, {"name": "A"}).balance) == (100, 100)
+    assert transactions(shop, customer) == [("initial", -500, -500), ("adjustment", 600, 100)]
+
+
 def test_an_invoice_below_nought_is_credit(shop, sandbox, customer):
     """A proration that credits more than the invoice charges."""
     shop.subscribe(customer, shop.price(unit_amount=1000))

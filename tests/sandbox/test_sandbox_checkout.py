@@ -130,6 +130,18 @@ def test_a_card_that_is_declined(shop, browser, card, amount):
     )
 
 
+def test_a_price_that_is_gone_by_then(shop, browser):
+    """Nothing was made."""
+    price = metered(shop)
+    session = begin(shop, price)
+    browser.open(session.url)
+    shop.v1.prices.update(price.id, {"active": False})
+    browser.press("Subscribe", **ZOE, card_number=VISA)
+
+    assert (400, True) == (browser.status, "inactive" in browser.text)
+    assert ("open", []) == (shop.v1.checkout.sessions.retrieve(session.id).status, shop.v1.customers.list().data)
+
+
 def test_a_known_customer_subscribes(shop, browser):
     """No other is created; the page knows the e-mail address."""
     acme = shop.customer(email="billing@acme.example", name="Acme", metadata={"company": "acme"})
@@ -142,6 +154,26 @@ def test_a_known_customer_subscribes(shop, browser):
     assert "billing@acme.example" in browser.text
     assert [acme.id] == [each.id for each in shop.v1.customers.list().data]
     assert acme.id == shop.v1.checkout.sessions.retrieve(session.id).customer
+
+
+@pytest.mark.parametrize(
+    ("outcome", "status", "event"), [("succeed", "paid", "succeeded"), ("fail", "unpaid", "failed")]
+)
+def test_a_payment_that_takes_days(shop, browser, outcome, status, event):
+    """The session is complete and unpaid until the payment has ended."""
+    acme = shop.customer(email="billing@acme.example")
+    shop.sandbox.payments(acme.id, "process")
+    session = begin(shop, shop.price(unit_amount=900), customer=acme.id)
+    browser.open(session.url).press("Pay and subscribe", card_number=VISA)
+    before = shop.v1.checkout.sessions.retrieve(session.id)
+    for _ in range(2):
+        shop.sandbox.payments(acme.id, outcome)
+
+    assert ("complete", "unpaid") == (before.status, before.payment_status)
+    assert status == shop.v1.checkout.sessions.retrieve(session.id).payment_status
+    assert [f"checkout.session.async_payment_{event}"] == shop.events(
+        "checkout.session.async_payment_succeeded", "checkout.session.async_payment_failed"
+    )
 
 
 def test_the_email_of_the_shop_is_taken(shop, browser):
@@ -281,6 +313,74 @@ def test_a_price_that_is_made_for_the_session(shop, browser):
 
     assert (1000, "Base fee") == (session.amount_total, shop.v1.products.list().data[0].name)
     assert 2 == shop.v1.subscriptions.list().data[0].items.data[0].quantity
+
+
+def test_a_trial(shop, browser):
+    """Nothing is to be paid at once."""
+    session = begin(shop, shop.price(unit_amount=900), subscription_data={"trial_period_days": 14})
+    browser.open(session.url).press("Subscribe", **ZOE, card_number=FAILS_LATER)
+    session = shop.v1.checkout.sessions.retrieve(session.id, {"expand": ["subscription"]})
+
+    assert (0, "no_payment_required") == (session.amount_total, session.payment_status)
+    assert ("trialing", shop.sandbox.now + 14 * DAY) == (session.subscription.status, session.subscription.trial_end)
+
+
+def promotion_code(shop, **params):
+    coupon = shop.v1.coupons.create({"percent_off": 50, "duration": "forever"})
+    return shop.v1.promotion_codes.create(
+        {"promotion": {"type": "coupon", "coupon": coupon.id}, "code": "HALF", **params}
+    )
+
+
+def test_a_promotion_code(shop, browser):
+    """The customer enters it, where the shop allows that."""
+    code = promotion_code(shop)
+    session = begin(shop, shop.price(unit_amount=900), allow_promotion_codes=True)
+    browser.open(session.url).press("Pay and subscribe", **ZOE, card_number=VISA, promotion_code="half")
+    session = shop.v1.checkout.sessions.retrieve(session.id, {"expand": ["invoice", "line_items"]})
+
+    assert (900, 450, 450) == (session.amount_subtotal, session.amount_total, session.total_details.amount_discount)
+    assert (450, 450) == (session.invoice.amount_paid, session.line_items.data[0].amount_discount)
+    assert [code.id] == [each.promotion_code for each in session.discounts]
+    assert 1 == shop.v1.promotion_codes.retrieve(code.id).times_redeemed
+
+
+def test_a_promotion_code_that_does_not_exist(shop, browser):
+    """Nothing is made; nor can one be entered where the shop does not allow it."""
+    promotion_code(shop, active=False)
+    price = shop.price(unit_amount=900)
+    session = begin(shop, price, allow_promotion_codes=True)
+    browser.open(session.url).press("Pay and subscribe", **ZOE, card_number=VISA, promotion_code="half")
+
+    assert (400, True) == (browser.status, "promotion code is invalid" in browser.text)
+    assert [] == shop.v1.customers.list().data
+    assert "promotion_code" not in browser.open(begin(shop, price).url).forms[0].fields
+
+
+def test_a_discount_of_the_shop(shop, browser):
+    """By a coupon; it is off the total before the page is opened."""
+    coupon = shop.v1.coupons.create({"percent_off": 50, "duration": "forever"})
+    session = begin(shop, shop.price(unit_amount=900), discounts=[{"coupon": coupon.id}])
+    browser.open(session.url)
+
+    assert ((900, 450), [coupon.id]) == (
+        (session.amount_subtotal, session.amount_total),
+        [each.coupon for each in session.discounts],
+    )
+    assert "$4.50" in browser.text
+    both = {"allow_promotion_codes": True, "discounts": [{"coupon": coupon.id}]}
+    assert "discounts" == refused(begin, shop, shop.price(unit_amount=1), **both).param
+
+
+def test_the_currency_of_the_session(shop, browser):
+    """One of those of the price."""
+    price = shop.price(unit_amount=900, currency_options={"eur": {"unit_amount": 800}})
+    session = begin(shop, price, currency="eur")
+    browser.open(session.url).press("Pay and subscribe", **ZOE, card_number=VISA)
+    (invoice,) = shop.v1.invoices.list().data
+
+    assert ("eur", 800) == (session.currency, session.amount_total)
+    assert ("eur", 800) == (invoice.currency, invoice.amount_paid)
 
 
 def test_metadata_can_be_changed(shop):

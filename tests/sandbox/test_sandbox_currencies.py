@@ -158,10 +158,13 @@ def test_a_line_is_rounded_to_whole_shillings(shop):
 
 
 @pytest.mark.parametrize(("currency", "amount"), [("kwd", 6), ("ugx", 150)])
-def test_invoice_items_must_be_chargeable(shop, currency, amount):
-    """Their last digits are 0."""
-    error = refused(
-        shop.v1.invoice_items.create, {"customer": shop.customer().id, "amount": amount, "currency": currency}
-    )
+def test_invoice_items_must_be_chargeable(make_shop, currency, amount):
+    """Their last digits are 0, unless the switch keeps them."""
 
-    assert error.param == "amount"
+    def create(**switches):
+        shop = make_shop(**switches)
+        params = {"customer": shop.customer().id, "amount": amount, "currency": currency}
+        return lambda: shop.v1.invoice_items.create(params)
+
+    assert refused(create()).param == "amount"
+    assert create(last_digit="kept")().amount == amount

@@ -152,6 +152,17 @@ def test_a_coupon_for_products_covers_their_lines_only(shop, sandbox, coupon, go
     assert totals(shop, customer) == [1000, 1000 + 500 + 70]
 
 
+def test_an_amount_may_be_left_out_of_discounts(shop, sandbox, coupon, gold):
+    """`discountable`; a credit is by itself."""
+    customer = shop.customer()
+    subscribe(shop, customer, gold, discounts=[{"coupon": coupon(percent_off=50).id}])
+    for amount, params in [(300, {}), (70, {"discountable": False}), (-200, {})]:
+        shop.v1.invoice_items.create({"customer": customer.id, "amount": amount, "currency": "usd", **params})
+    sandbox.advance(to=APRIL + HOUR)
+
+    assert totals(shop, customer)[-1] == 500 + 150 + 70 - 200
+
+
 def test_a_customers_discount_applies_where_the_subscription_has_none(shop, sandbox, coupon, gold):
     """As the Dashboard gives it."""
     customer, other = shop.customer(), shop.customer()

@@ -109,7 +109,6 @@ def test_nothing_is_sent_to_a_disabled_endpoint(shop, receiver):
     made = endpoint(shop, receiver)
     disabled = shop.v1.webhook_endpoints.update(made.id, {"disabled": True})
     shop.customer(name="a")
-    shop.sandbox.webhooks.deliver()
     enabled = shop.v1.webhook_endpoints.update(made.id, {"disabled": False})
     shop.customer(name="b")
     shop.sandbox.webhooks.deliver()
@@ -164,6 +163,8 @@ def test_a_url_needs_a_scheme_and_a_host(shop):
 
     assert "explicit scheme" in str(refused(create, {"url": "example.com/hook", "enabled_events": ["*"]}))
     assert "url_invalid" == refused(create, {"url": "https://", "enabled_events": ["*"]}).code
+    misnamed = {"url": "https://shop.example/", "enabled_events": ["invoice.paid", "invoice paid"]}
+    assert "enabled_events[1]" == refused(create, misnamed).param
     assert "enabled_events" == refused(create, {"url": "https://shop.example/"}).param
     assert (
         "api_version"

@@ -108,6 +108,19 @@ def test_a_removed_metered_item_is_billed_to_its_end(shop, sandbox, two):
     assert refused(shop.v1.subscription_items.delete, subscription.items.data[0].id).param == "items"
 
 
+def test_a_removed_metered_item_is_not_billed_in_classic_mode(shop, sandbox, two):
+    """Nor with `proration_behavior=none`."""
+    for mode, params in [("classic", {}), ("flexible", {"proration_behavior": "none"})]:
+        customer = shop.customer()
+        subscription = shop.subscribe(customer, fee(shop), two[1], billing_mode={"type": mode})
+        shop.send(customer, 5)
+        sandbox.advance(seconds=DAY)
+        shop.v1.subscription_items.delete(subscription.items.data[1].id, {"clear_usage": True, **params})
+        sandbox.advance(to=subscription.items.data[0].current_period_end + HOUR)
+
+        assert totals(shop, customer) == [3100, 3100]
+
+
 def test_licensed_items_are_prorated(shop, sandbox):
     """Half a month of two seats more costs as much as a month of one."""
     customer = shop.customer()
@@ -195,6 +208,8 @@ def test_changes_of_items_are_checked_before_any(shop, two):
     ]:
         assert refused(update, subscription.id, {"items": [change]}).param == param
     assert refused(shop.v1.subscription_items.update, item, {"quantity": 2}).param == "quantity"
+    again = {"subscription": subscription.id, "price": two[0].id}
+    assert refused(shop.v1.subscription_items.create, again).param == "price"
     assert [each.id for each in shop.v1.subscriptions.retrieve(subscription.id).items.data] == [item]
 
 
@@ -311,6 +326,23 @@ def test_a_short_first_period_is_prorated(shop, sandbox):
     shop.subscribe(free, fee(shop, 2800), billing_cycle_anchor=day(3, 20), proration_behavior="none")
     sandbox.advance(to=day(3, 20) + HOUR)
     assert totals(shop, free) == [2800]
+
+
+def test_a_price_that_begins_now_has_no_line_for_the_time_before(shop, sandbox, two):
+    """Nor has one that was left in the same second."""
+    customer = shop.customer()
+    subscription = shop.subscribe(customer, two[0])
+    shop.send(customer, 5)
+    sandbox.advance(to=MIDDLE)
+    shop.v1.subscriptions.update(
+        subscription.id,
+        {
+            "billing_cycle_anchor": {"type": "now"},
+            "items": [{"id": subscription.items.data[0].id, "price": two[1].id}],
+        },
+    )
+
+    assert [(quantity, amount) for _, quantity, amount in lines(shop.invoices(customer)[0])] == [(5, 50)]
 
 
 def test_items_of_a_trial_are_not_prorated(shop, sandbox, two):

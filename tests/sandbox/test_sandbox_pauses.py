@@ -60,6 +60,16 @@ def test_invoices_of_a_pause_stay_drafts(shop, sandbox, customer, subscription):
     assert shop.v1.invoices.finalize_invoice(invoice.id).status == "paid"
 
 
+def test_an_invoice_that_is_made_at_once_stays_a_draft_too(shop, sandbox, customer, subscription):
+    """Here, because the billing date moves."""
+    pause(shop, subscription, "keep_as_draft")
+    shop.send(customer, 5)
+    sandbox.advance(seconds=DAY)
+    shop.v1.subscriptions.update(subscription.id, {"billing_cycle_anchor": {"type": "now"}})
+
+    assert [(each.total, each.status) for each in shop.invoices(customer)] == [(500, "draft")]
+
+
 def test_a_draft_goes_on_when_told(shop, sandbox, customer, subscription):
     """`auto_advance` finalises it after the grace period."""
     pause(shop, subscription, "keep_as_draft")

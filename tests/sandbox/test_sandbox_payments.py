@@ -133,16 +133,35 @@ def test_a_debit_takes_days_by_itself(shop, method, debits):
 
 
 def test_what_is_decided_about_a_payment_method_counts_first(shop):
-    """And the subscription's before the customer's."""
+    """Before what is decided about the customer."""
     customer = shop.customer(payment_method="pm_card_visa")
     debit = shop.v1.payment_methods.attach("pm_sepaDebit", {"customer": customer.id})
     price = shop.price(unit_amount=700)
-    shop.sandbox.payments(debit.id, "process")
+    shop.sandbox.payments(customer.id, "process")
+    shop.sandbox.payments(debit.id, "succeed")
     shop.subscribe(customer, price, default_payment_method=debit.id)
     shop.subscribe(customer, price)
-    by_card, by_debit = shop.invoices(customer)
+    other, by_debit = shop.invoices(customer)
 
-    assert ("paid", "open") == (by_card.status, by_debit.status)
+    assert ("open", "paid") == (other.status, by_debit.status)
+
+
+def test_a_payment_under_way_does_not_hold_a_subscription_back(shop):
+    """Another invoice that had failed is paid: nothing is overdue any more."""
+    customer = shop.customer()
+    debit, card = (
+        shop.v1.payment_methods.attach(each, {"customer": customer.id}).id
+        for each in ("pm_sepaDebit", "pm_card_chargeCustomerFail")
+    )
+    subscription = shop.subscribe(customer, shop.price(unit_amount=700), default_payment_method=debit)
+    shop.v1.subscriptions.update(subscription.id, {"default_payment_method": card})
+    shop.sandbox.advance(to=APRIL + HOUR)
+    failed, under_way = shop.invoices(customer)
+    behind = shop.v1.subscriptions.retrieve(subscription.id).status
+    shop.v1.invoices.pay(failed.id, {"paid_out_of_band": True})
+
+    assert ("open", "open", "past_due") == (failed.status, under_way.status, behind)
+    assert "active" == shop.v1.subscriptions.retrieve(subscription.id).status
 
 
 def test_a_card_that_fails_when_it_is_charged(shop):

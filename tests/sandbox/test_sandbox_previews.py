@@ -77,6 +77,53 @@ def test_line_45_a_preview_of_what_is_not_yet(shop):
     assert shop.v1.subscriptions.list().data == []
 
 
+def test_line_45_a_recurring_preview_leaves_out_what_is_billed_once(shop):
+    """Pending items are on the next invoice alone."""
+    customer = shop.customer()
+    shop.subscribe(customer, shop.price(unit_amount=1000))
+    shop.v1.invoice_items.create({"customer": customer.id, "amount": 70, "currency": "usd"})
+    preview = shop.v1.invoices.create_preview
+
+    assert preview({"customer": customer.id}).total == 1070
+    assert preview({"customer": customer.id, "preview_mode": "recurring"}).total == 1000
+
+
+def test_line_45_a_preview_of_a_change_changes_nothing(shop, sandbox):
+    """Of a cancellation, of the end of a trial, of a coupon."""
+    customer, fee = shop.customer(), shop.price(unit_amount=3100)
+    subscription = shop.subscribe(customer, fee, shop.price(shop.meter(), unit_amount=100))
+    shop.send(customer, 5)
+    sandbox.advance(seconds=1)
+    half = shop.v1.coupons.create({"percent_off": 50, "duration": "forever"})
+
+    def total(discounts=(), **details):
+        params = {"subscription": subscription.id, "subscription_details": details, "discounts": list(discounts)}
+        return shop.v1.invoices.create_preview({key: value for key, value in params.items() if value}).total
+
+    assert total(cancel_now=True) == total(cancel_at_period_end=True) == 500
+    assert total() == 3600
+    assert total(discounts=[{"coupon": half.id}]) == 1800
+    assert total(billing_cycle_anchor={"type": "now"}, proration_behavior="none") == 3600
+    after = shop.v1.subscriptions.retrieve(subscription.id)
+    assert (after.to_dict(), shop.v1.coupons.retrieve(half.id).times_redeemed) == (subscription.to_dict(), 0)
+    refused(total, billing_cycle_anchor={"type": "timestamp", "timestamp": APRIL})
+
+
+def test_line_45_a_preview_of_something_new_is_its_first_invoice(shop):
+    """With its trial, its coupon and its billing date."""
+    customer, fee = shop.customer(), shop.price(unit_amount=3100)
+    half = shop.v1.coupons.create({"percent_off": 50, "duration": "forever"})
+
+    def total(discounts=(), **details):
+        details["items"] = [{"price": fee.id}]
+        params = {"customer": customer.id, "subscription_details": details, "discounts": list(discounts)}
+        return shop.v1.invoices.create_preview({key: value for key, value in params.items() if value}).total
+
+    assert (total(), total(trial_end=APRIL), total(discounts=[{"coupon": half.id}])) == (3100, 0, 1550)
+    assert total(billing_cycle_anchor={"type": "timestamp", "timestamp": day(3, 2)}) == 111  # a day of 28
+    refused(shop.v1.invoices.create_preview, {"customer": customer.id, "subscription_details": {"trial_end": APRIL}})
+
+
 def test_line_45_no_preview_without_a_subscription(shop):
     """404 for a customer without, 400 for nobody and for somebody else."""
     ada, bob = shop.customer(), shop.customer()

@@ -88,6 +88,22 @@ def test_a_number_of_units_is_a_threshold_too(shop, sandbox, calls):
     assert set(reason.line_item_ids) == {line.id for line in shop.invoices(customer)[0].lines.data}
 
 
+def test_a_threshold_of_units_is_set_later(shop, sandbox, calls):
+    """And taken away."""
+    customer = shop.customer()
+    (item,) = shop.subscribe(customer, calls).items.data
+    update = shop.v1.subscription_items.update
+    changed = update(item.id, {"billing_thresholds": {"usage_gte": 10}})
+    shop.send(customer, 10)
+    sandbox.advance(seconds=2 * HOUR)
+    removed = update(item.id, {"billing_thresholds": ""})
+    shop.send(customer, 10)
+    sandbox.advance(seconds=2 * HOUR)
+
+    assert (changed.billing_thresholds.usage_gte, removed.billing_thresholds) == (10, None)
+    assert found(shop, customer) == [("subscription_threshold", "paid", 1000)]
+
+
 def test_free_units_reach_a_threshold_of_units_once(shop, sandbox):
     """An invoice of 0, and no other before as many were used again."""
     customer = shop.customer()

@@ -113,6 +113,19 @@ def test_a_trial_is_ended_early(shop, sandbox, fee, metered):
     assert "customer.subscription.trial_will_end" in shop.events("customer.subscription.trial_will_end")
 
 
+def test_a_trial_that_is_ended_early_may_keep_the_billing_date(shop, sandbox, fee):
+    """`billing_cycle_anchor: unchanged`: the time up to it is a part of a month."""
+    customer = shop.customer()
+    settings = {"end_behavior": {"billing_cycle_anchor": "unchanged", "missing_payment_method": "create_invoice"}}
+    subscription = shop.subscribe(customer, fee, trial_end=APRIL, trial_settings=settings)
+    sandbox.advance(to=START + 31 * DAY // 2)
+
+    ended = shop.v1.subscriptions.update(subscription.id, {"trial_end": "now"})
+
+    assert (ended.billing_cycle_anchor, ended.items.data[0].current_period_end) == (APRIL, APRIL)
+    assert [each.total for each in shop.invoices(customer)] == [500, 0]
+
+
 def test_a_trial_is_prolonged(shop, sandbox, fee):
     """Its end moves, and the billing date with it."""
     customer = shop.customer()

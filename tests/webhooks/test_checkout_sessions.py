@@ -13,6 +13,7 @@ from followed_account import (  # noqa: F401 - fixtures
     stripe,
     tell,
 )
+from hosted_browser import Browser
 from signed import snapshot
 
 
@@ -116,3 +117,27 @@ def test_a_session_that_stripe_no_longer_has(kit, shown, tell):
     tell(kit, snapshot("checkout.session.completed", {"object": "checkout.session", "id": "cs_gone"}))
 
     assert {} == links(kit)
+
+
+def test_checkout_from_the_page_to_the_invoice(make_following_kit, api, price, clock, tell, events, stripe):
+    """What was used before it is billed from then on, and acme is nobody's to link."""
+    kit = make_following_kit()
+    session = api.checkout.sessions.create(
+        {
+            "mode": "subscription",
+            "success_url": "https://shop.example/thanks",
+            "line_items": [{"price": price}],
+            "client_reference_id": "acme",
+        }
+    )
+    with Browser() as browser:
+        browser.open(session.url).press("Subscribe", email="zoe@acme.example", card_number="4242 4242 4242 4242")
+    tell(kit, *events())
+    kit.record("calls", "acme", 3)
+    clock.advance(3600)
+    kit.report()
+    (account,) = kit.customers()
+
+    assert ("acme", "checkout", {}, {}) == (account.company, account.source, account.waiting, account.unbilled)
+    assert 3 == stripe.usage("calls", account.customer)
+    assert kit.health()["ok"]

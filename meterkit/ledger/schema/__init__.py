@@ -230,6 +230,15 @@ former_items = Table(
     Index(f"{PREFIX}former_items_customer", "customer", "until"),
 )
 
+stripe_meters = Table(
+    f"{PREFIX}stripe_meters",
+    metadata,
+    # Meters of the account. A price keeps its meter when that is deactivated and another one takes over the event name.
+    Column("id", String(255), primary_key=True),
+    Column("event_name", Text, nullable=False),
+    Column("deactivated_at", BigInteger),
+)
+
 invoices = Table(
     f"{PREFIX}invoices",
     metadata,

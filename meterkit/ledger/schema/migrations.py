@@ -267,6 +267,9 @@ CREATE TABLE meterkit_former_items (
 );
 CREATE INDEX meterkit_former_items_subscription ON meterkit_former_items (subscription);
 CREATE INDEX meterkit_former_items_customer ON meterkit_former_items (customer, until);
+CREATE TABLE meterkit_stripe_meters (
+    id VARCHAR(255) NOT NULL PRIMARY KEY, event_name TEXT NOT NULL, deactivated_at BIGINT
+);
 ALTER TABLE meterkit_invoices ADD COLUMN lines TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE meterkit_invoices ADD COLUMN failed_at BIGINT
 """

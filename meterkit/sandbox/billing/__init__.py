@@ -1,1 +1,1 @@
-"""Customers and their subscriptions."""
+"""Customers and subscriptions: what is billed, and when."""

@@ -6,20 +6,23 @@ from typing import TYPE_CHECKING
 
 from meterkit.sandbox.billing.cancellation import end_now
 from meterkit.sandbox.charging import payment_methods
+from meterkit.sandbox.invoicing import balances
 from meterkit.sandbox.protocol.errors import no_such
 from meterkit.sandbox.protocol.lists import page
-from meterkit.sandbox.protocol.params import METADATA, PAGE, Object, Span, Text, merged, within
+from meterkit.sandbox.protocol.params import METADATA, PAGE, Integer, Object, Span, Text, merged, within
 from meterkit.sandbox.protocol.routes import Call, Route
 from meterkit.sandbox.state.account import CLOCK, fresh_id
 
 if TYPE_CHECKING:
     from meterkit.sandbox.state.account import Account, Record
 
+CURRENCY = "usd"  # of the account: that of a balance which is set before the customer has a currency
 _ADDRESS = Object(
     dict.fromkeys(("city", "country", "line1", "line2", "postal_code", "state"), Text(nullable=True)), nullable=True
 )
 FIELDS = {
     "address": _ADDRESS,
+    "balance": Integer(),
     "description": Text(nullable=True),
     "email": Text(512, nullable=True),
     "invoice_settings": Object({"default_payment_method": Text(required=True, nullable=True)}),
@@ -66,6 +69,7 @@ def create(account: Account, call: Call) -> Record:
     }
     record.update({key: value for key, value in call.params.items() if key in FIELDS and key != "invoice_settings"})
     record["metadata"] = merged({}, call.params.get("metadata"))
+    balance, record["balance"] = record["balance"], 0
     account.add(record)
     given, settings = call.params.get("payment_method"), call.params.get("invoice_settings", {})
     method = None if given is None else _attached(account, given, record["id"])
@@ -74,6 +78,7 @@ def create(account: Account, call: Call) -> Record:
         is_given = method is not None and chosen == given
         record["invoice_settings"] |= _default(account, method["id"] if method and is_given else chosen, record["id"])
     account.announce("customer.created", record)
+    _set_balance(account, record, balance, "initial")
     return record
 
 
@@ -94,7 +99,9 @@ def update(account: Account, call: Call) -> Record:
     if "invoice_settings" in values:
         chosen = values["invoice_settings"].get("default_payment_method")
         values["invoice_settings"] = {**record["invoice_settings"], **_default(account, chosen, record["id"])}
+    balance = values.pop("balance", record["balance"])
     account.change(record, "customer.updated", **values)
+    _set_balance(account, record, balance, "adjustment")
     return record
 
 
@@ -120,6 +127,12 @@ def list_all(account: Account, call: Call) -> Record:
         and within(customer["created"], call.params.get("created"))
     ]
     return page(call, records, "customer")
+
+
+def _set_balance(account: Account, record: Record, balance: int, kind: str) -> None:
+    change = balance - record["balance"]
+    if change:
+        balances.add(account, record["id"], change, record["currency"] or CURRENCY, kind)
 
 
 def _attached(account: Account, method: str, customer: str) -> Record:

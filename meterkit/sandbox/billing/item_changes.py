@@ -20,7 +20,7 @@ from meterkit.sandbox.billing.subscription_items import (
     price_of,
 )
 from meterkit.sandbox.invoicing import discounts
-from meterkit.sandbox.protocol.errors import invalid, missing_parameter, no_such
+from meterkit.sandbox.protocol.errors import ApiError, invalid, missing_parameter, no_such
 from meterkit.sandbox.protocol.params import Boolean, Choice, Integer, Rule, Text, merged
 from meterkit.sandbox.protocol.routes import Call, Route
 from meterkit.sandbox.state.fork import fork
@@ -234,7 +234,12 @@ def _apply(account: Account, subscription: Record, change: dict[str, Any], call:
         raise invalid("The items of a canceled subscription cannot be changed.", param="subscription")
     options = {name: value for name, value in call.params.items() if name in FIELDS}
     forked = fork(account, subscription["customer"])
-    apply(forked, forked.get("subscription", subscription["id"]), [change], options, name="")  # may be refused
+    try:
+        apply(forked, forked.get("subscription", subscription["id"]), [change], options, name="")
+    except ApiError as error:
+        if error.param and error.param.startswith("items["):  # of a subscription's request
+            error.param = "price"
+        raise
     return apply(account, subscription, [change], options, name="")
 
 

@@ -110,7 +110,7 @@ def build(account: Account, params: dict[str, Any]) -> Record:
     if start > account.now:
         raise invalid("The backdate_start_date must be in the past.", param="backdate_start_date")
     subscription = _record(account, params, customer["id"], currency)
-    subscription.update(start_date=start, test_clock=customer["test_clock"])
+    subscription.update(start_date=start, test_clock=customer["test_clock"], schedule=params.get("_schedule"))
     subscription["billing_thresholds"] = thresholds.settings(params.get("billing_thresholds"))
     trial_end = trials.end_of(account, params, account.now)
     subscription["billing_cycle_anchor"] = params.get("billing_cycle_anchor", trial_end or start)

@@ -1,1 +1,1 @@
-"""What is sold: products and prices."""
+"""What is sold, and for how much: products, prices, coupons, promotion codes."""

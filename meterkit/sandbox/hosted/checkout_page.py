@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from meterkit.sandbox.billing import customers, subscriptions
 from meterkit.sandbox.charging import payment_methods, setup_intents
-from meterkit.sandbox.hosted import checkout_sessions
+from meterkit.sandbox.hosted import checkout_items, checkout_sessions
 from meterkit.sandbox.hosted.checkout_sessions import KIND, PLACEHOLDER
 from meterkit.sandbox.hosted.html import Safe, error, fill, joined, page, redirect
 from meterkit.sandbox.protocol.errors import ApiError
@@ -31,6 +31,7 @@ _FORM = """{items}
 {email}
 <label>Name <input name="name" autocomplete="name" value="{name}"></label>
 {card}
+{promotion}
 <button type="submit">{button}</button>
 </form>
 {back}"""
@@ -38,6 +39,7 @@ _EMAIL = '<label>E-mail <input name="email" type="email" autocomplete="email" va
 _KNOWN_EMAIL = "<p>{email}</p>"
 CARD = """<label>Card number
 <input name="card_number" inputmode="numeric" autocomplete="off" value="{number}"{required}></label>"""
+_PROMOTION = '<label>Promotion code <input name="promotion_code" autocomplete="off" value="{code}"></label>'
 _BACK = '<p><a href="{url}">Back</a></p>'
 
 
@@ -67,6 +69,8 @@ def _complete(account: Account, session: Record, form: Mapping[str, str]) -> Non
     card = form.get("card_number", "").strip()
     if not card and _needs_card(session):
         raise ApiError(400, "Enter the number of your card.")
+    if session["mode"] == "subscription":
+        _price_up(account, session, form)
     method = None
     if card:
         params = {"type": "card", "card": {"number": card}, "billing_details": details}
@@ -83,6 +87,28 @@ def _complete(account: Account, session: Record, form: Mapping[str, str]) -> Non
     elif customer is not None:
         _subscribe(account, session, customer, method)
     checkout_sessions.complete(account, session, customer=customer, method=method)
+
+
+def _price_up(account: Account, session: Record, form: Mapping[str, str]) -> None:
+    """Write what is to be paid into the session, with the promotion code that was entered, if the shop allows one."""
+    params, entered = session["_subscription"], form.get("promotion_code", "").strip()
+    if entered and session["allow_promotion_codes"]:
+        params = {**params, "discounts": [{"promotion_code": _code(account, entered)}]}
+    checkout_items.price_up(account, session, params, session["customer"])
+    session["_subscription"] = params
+    session["discounts"] = [
+        {name: each.get(name) for name in ("coupon", "promotion_code")} for each in params.get("discounts", ())
+    ]
+
+
+def _code(account: Account, entered: str) -> str:
+    codes = (
+        each for each in account.all("promotion_code") if each["active"] and each["code"].lower() == entered.lower()
+    )
+    code = next(codes, None)
+    if code is None:
+        raise ApiError(400, "This promotion code is invalid.")
+    return str(code["id"])
 
 
 def _details(session: Record, customer: Record | None, form: Mapping[str, str]) -> Record:
@@ -105,11 +131,7 @@ def _customer(account: Account, session: Record, customer: Record | None, detail
 
 
 def _subscribe(account: Account, session: Record, customer: Record, method: Record | None) -> None:
-    items = [
-        {"price": item["price"]["id"], **({} if item["quantity"] is None else {"quantity": item["quantity"]})}
-        for item in session["line_items"]["data"]
-    ]
-    params = {**session["_subscription_data"], "customer": customer["id"], "items": items}
+    params = {**session["_subscription"], "customer": customer["id"]}
     if method is not None:
         params["default_payment_method"] = method["id"]
     subscription = subscriptions.create(account, Call("/v1/subscriptions", "", params))
@@ -143,6 +165,9 @@ def _form(account: Account, session: Record, form: Mapping[str, str], problem: s
         email=email,
         name=name,
         card=fill(CARD, number=form.get("card_number", ""), required=required),
+        promotion=fill(_PROMOTION, code=form.get("promotion_code", ""))
+        if session["allow_promotion_codes"]
+        else Safe(""),
         button=_button(session),
         back=fill(_BACK, url=session["cancel_url"]) if session["cancel_url"] else Safe(""),
     )

@@ -12,6 +12,7 @@ from meterkit.sandbox.protocol.lists import listing, page
 from meterkit.sandbox.protocol.params import (
     METADATA,
     PAGE,
+    Array,
     Boolean,
     Choice,
     Integer,
@@ -46,6 +47,7 @@ CREATE: dict[str, Rule] = {
     "customer": Text(),
     "customer_creation": Choice(("always", "if_required")),
     "customer_email": Text(512),
+    "discounts": Array(Object({"coupon": Text(), "promotion_code": Text()}), longest=1),
     "expires_at": Integer(),
     "line_items": checkout_items.LINE_ITEMS,
     "locale": Text(10),
@@ -67,6 +69,8 @@ LIST: dict[str, Rule] = {
     "subscription": Text(),
 }
 _ONLY = {  # parameter -> the mode that it is for
+    "allow_promotion_codes": "subscription",
+    "discounts": "subscription",
     "line_items": "subscription",
     "payment_method_collection": "subscription",
     "subscription_data": "subscription",
@@ -85,18 +89,11 @@ def create(account: Account, call: Call) -> Record:
         intent = setup_intents.build(account, params.get("customer"), params.get("setup_intent_data", {}))
         record["setup_intent"] = intent["id"]
     else:
-        trial = "trial_period_days" in data or "trial_end" in data
-        items = checkout_items.build(account, params["line_items"], trial=trial)
-        total = sum(item["amount_total"] for item in items)
-        record.update(
-            amount_subtotal=total,
-            amount_total=total,
-            currency=items[0]["currency"],
-            line_items=listing(f"/v1/checkout/sessions/{record['id']}/line_items", items),
-            payment_status="unpaid" if total else "no_payment_required",
-            total_details={"amount_discount": 0, "amount_shipping": 0, "amount_tax": 0, "breakdown": None},
-            _subscription_data=data,
-        )
+        items = checkout_items.build(account, params["line_items"])
+        record["line_items"] = listing(f"/v1/checkout/sessions/{record['id']}/line_items", items)
+        record["_subscription"] = {**data, "items": checkout_items.subscription_items(items)}
+        record["_subscription"] |= {name: params[name] for name in ("currency", "discounts") if name in params}
+        checkout_items.price_up(account, record, record["_subscription"], params.get("customer"))
     return account.add(record)
 
 
@@ -163,6 +160,10 @@ def _check(account: Account, params: dict[str, Any]) -> None:
         raise missing_parameter("currency")
     if "customer" in params and "customer_email" in params:
         raise invalid("You may only specify one of these parameters: customer, customer_email.", param="customer")
+    if "allow_promotion_codes" in params and "discounts" in params:
+        raise invalid(
+            "You may only specify one of these parameters: allow_promotion_codes, discounts.", param="discounts"
+        )
     if "customer" in params:
         account.get("customer", params["customer"], param="customer")
     expires = params.get("expires_at", account.now + LIFETIME)
@@ -204,7 +205,10 @@ def _blank(account: Account, params: dict[str, Any]) -> Record:
         "custom_fields": [],
         "custom_text": dict.fromkeys(("after_submit", "shipping_address", "submit", "terms_of_service_acceptance")),
         "customer_creation": None if "customer" in params else params.get("customer_creation", creation),
-        "discounts": [],
+        "discounts": [
+            {"coupon": each.get("coupon"), "promotion_code": each.get("promotion_code")}
+            for each in params.get("discounts", [])
+        ],
         "expires_at": params.get("expires_at", account.now + LIFETIME),
         "livemode": account.switches.livemode,
         "metadata": merged({}, params.get("metadata")),
@@ -216,7 +220,7 @@ def _blank(account: Account, params: dict[str, Any]) -> Record:
         "status": "open",
         "ui_mode": "hosted_page",
         "url": f"{account.url}/c/pay/{identity}",
-        "_subscription_data": {},
+        "_subscription": {},
     }
 
 
@@ -240,6 +244,20 @@ def complete(account: Account, session: Record, *, customer: Record | None, meth
         url=None,
     )
     account.announce("checkout.session.completed", session)
+
+
+def settle(account: Account) -> None:
+    """Note which payments that were under way when their session was completed have come to their end."""
+    for session in account.all(KIND):
+        if session["status"] != "complete" or session["payment_status"] != "unpaid" or session.get("_failed"):
+            continue
+        invoice = account.find("invoice", session["invoice"] or "")
+        if invoice is not None and invoice["status"] == "paid":
+            session["payment_status"] = "paid"
+            account.announce("checkout.session.async_payment_succeeded", session)
+        elif invoice is not None and invoice.get("_failed"):
+            session["_failed"] = True
+            account.announce("checkout.session.async_payment_failed", session)
 
 
 _ONE = "/v1/checkout/sessions/{id}"

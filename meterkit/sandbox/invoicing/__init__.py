@@ -1,1 +1,1 @@
-"""Invoices, their lines, and their payment."""
+"""Invoices: their lines, what is taken off, what is due, and its payment."""

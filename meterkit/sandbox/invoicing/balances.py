@@ -25,7 +25,11 @@ CREATE: dict[str, Rule] = {**UPDATE, "amount": Integer(required=True), "currency
 def settle(account: Account, invoice: Record) -> None:
     """Write into a draft what is due of it, after the customer's balance and the minimum charge."""
     customer = account.tables["customer"][invoice["customer"]]
-    start = customer["balance"] if invoice["currency"] == customer["currency"] else 0
+    if invoice["currency"] != customer["currency"]:  # of a subscription that has ended; the balance is in another one
+        due = max(invoice["total"], 0)
+        invoice.update(starting_balance=0, amount_due=due, amount_remaining=due, _ending_balance=0)
+        return
+    start: int = customer["balance"]
     due = invoice["total"] + start
     automatic = invoice["collection_method"] == "charge_automatically"
     if due <= 0 or (automatic and due < _minimum(account, invoice["currency"])):

@@ -126,9 +126,7 @@ def balances(account: Account, grants: Sequence[Record]) -> list[Record]:
 
 
 def _usable(account: Account, record: Record, currency: str) -> bool:
-    begun = record["effective_at"] <= account.now
-    ended = record["expires_at"] is not None and record["expires_at"] <= account.now
-    return begun and not ended and bool(record["amount"]["monetary"]["currency"] == currency)
+    return bool(record["effective_at"] <= account.now and record["amount"]["monetary"]["currency"] == currency)
 
 
 def _pays(account: Account, record: Record, line: Record) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from meterkit.sandbox.protocol.errors import invalid
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 WEBHOOK = "webhook_endpoint"
 DESTINATION = "v2.core.event_destination"
+_TYPE = re.compile(r"\*|[a-z0-9_]+(\.[a-z0-9_]+)+", re.ASCII)
 SELF, ACCOUNTS = "@self", "@accounts"
 
 
@@ -107,13 +109,16 @@ def new_secret() -> str:
 
 def check_events(events: Iterable[str], param: str) -> list[str]:
     """
-    Return the event types of an endpoint.
+    Return the event types of an endpoint. Which ones Stripe has, the sandbox does not know.
 
     Raises:
-        ApiError: 400 if there are none.
+        ApiError: 400 if there are none, or if one is not the name of an event.
 
     """
     chosen = list(events)
+    for place, each in enumerate(chosen):
+        if not _TYPE.fullmatch(each):
+            raise invalid(f"Invalid {param}[{place}]: {each} is not an event type.", param=f"{param}[{place}]")
     if not chosen:
         raise invalid(f"You must set `{param}`; use `['*']` for all events.", param=param)
     return chosen

@@ -20,7 +20,10 @@ MOST_INTERVALS = 2
 CREATE: dict[str, Rule] = {"frozen_time": Integer(0, required=True), "name": Text(300)}
 
 # Kinds of objects in a path that belong to a customer.
-_OWNED = ("subscription", "invoice", "invoiceitem", "subscription_item", "checkout.session", "billing_portal.session")
+_OWNED = (
+    "subscription", "subscription_item", "subscription_schedule", "invoice", "invoiceitem", "checkout.session",
+    "billing_portal.session",
+)  # fmt: skip
 
 
 def create(account: Account, call: Call) -> Record:

@@ -35,6 +35,7 @@ KINDS: dict[str, tuple[str, int, str]] = {
     "billing.meter": ("mtr_test_61", 30, "billing meter"),
     "subscription": ("sub_1", 23, "subscription"),
     "subscription_item": ("si_", 14, "subscription item"),
+    "subscription_schedule": ("sub_sched_1", 23, "subscription schedule"),
     "invoice": ("in_1", 23, "invoice"),
     "invoiceitem": ("ii_1", 23, "invoice item"),
     "billing_portal.configuration": ("bpc_1", 23, "billing portal configuration"),

@@ -1,0 +1,1 @@
+"""Subscription schedules: what a subscription will be, phase by phase."""

@@ -1,0 +1,160 @@
+"""Each unit that Stripe has is on an invoice or named as unbilled, whatever becomes of the customer's subscriptions."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+
+import pytest
+import stripe as stripe_python
+from fake_clock import Clock
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from signed import SECRET, body_of, signature_of
+
+from meterkit import Meter, MeterKit, Webhook
+from meterkit.outbox.unbilled import unbilled
+from meterkit.sandbox import Sandbox
+
+HOUR = 3600
+DAY = 24 * HOUR
+
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(
+            [
+                "use", "use", "use", "subscribe", "subscribe", "subscribe to the fee", "add the price",
+                "change the price", "take the price off", "cancel", "cancel with an invoice", "cancel later",
+            ]
+        ),
+        st.integers(1, 20),  # hours until then
+    ),
+    min_size=3,
+    max_size=9,
+)  # fmt: skip
+
+
+class Life:
+    """An account with one customer, whose kit hears of everything and reports each hour in which something was used."""
+
+    def __init__(self, sandbox, clock, directory, mode):
+        self.clock, self.mode = clock, mode
+        self.api = stripe_python.StripeClient(sandbox.api_key, base_addresses={"api": sandbox.url}).v1
+        meter = self.api.billing.meters.create(
+            {"display_name": "Calls", "event_name": "calls", "default_aggregation": {"formula": "sum"}}
+        )
+        metered = {"interval": "month", "usage_type": "metered", "meter": meter.id}
+        self.prices = [self._price(100, metered), self._price(100, metered)]
+        self.fee = self._price(2_000, {"interval": "month"})
+        self.customer = self.api.customers.create({"metadata": {"company": "acme"}}).id
+        self.kit = MeterKit(
+            meters=[Meter("calls")],
+            stripe_key=sandbox.api_key,
+            stripe_base=sandbox.url,
+            data_dir=directory,
+            clock=clock,
+            flush_interval=3600.0,
+            webhook=Webhook(None, secret=SECRET),
+        )
+        self.used = 0
+        self.heard = set()
+
+    def _price(self, amount, recurring):
+        product = {"name": "Calls"}
+        return self.api.prices.create(
+            {"currency": "usd", "unit_amount": amount, "recurring": recurring, "product_data": product}
+        ).id
+
+    def running(self):
+        return self.api.subscriptions.list({"customer": self.customer}).data
+
+    def items(self):
+        """Its items with a metered price: one at most."""
+        items = [item for each in self.running() for item in each["items"].data]
+        return [item for item in items if item.price.id in self.prices]
+
+    def step(self, kind):
+        """Do one of the steps, where it can be done."""
+        running, items = self.running(), self.items()
+        if kind == "use":
+            self.kit.record("calls", "acme", 7)
+            self.used += 7
+        elif kind == "subscribe" and not items:
+            self._subscribe([self.prices[0], self.fee])
+        elif kind == "subscribe to the fee":
+            self._subscribe([self.fee])
+        elif kind == "add the price" and running and not items:
+            self.api.subscription_items.create({"subscription": running[0].id, "price": self.prices[0]})
+        elif kind == "change the price" and items:
+            (other,) = set(self.prices) - {items[0].price.id}
+            self.api.subscription_items.update(items[0].id, {"price": other})
+        elif kind == "take the price off" and items:
+            owner = next(each for each in running if each.id == items[0].subscription)
+            if len(owner["items"].data) > 1:
+                clear = {"clear_usage": True} if self.mode == "classic" else {}
+                self.api.subscription_items.delete(items[0].id, clear)
+        elif kind == "cancel later" and running:
+            self.api.subscriptions.update(running[0].id, {"cancel_at_period_end": True})
+        elif kind in ("cancel", "cancel with an invoice") and running:
+            self.api.subscriptions.cancel(running[0].id, {"invoice_now": kind == "cancel with an invoice"})
+
+    def _subscribe(self, prices):
+        params = {"customer": self.customer, "billing_mode": {"type": self.mode}}
+        self.api.subscriptions.create({**params, "items": [{"price": price} for price in prices]})
+
+    def pass_time(self, hours):
+        """Let hours pass; when the first has ended, the kit reports what was used in it."""
+        until = self.clock.now + hours * HOUR
+        self.hear()
+        self.clock.now = (self.clock.now // HOUR + 1) * HOUR + 60
+        self.kit.report()
+        self.clock.now = max(until, self.clock.now)
+        self.hear()
+
+    def hear(self):
+        events = list(self.api.events.list({"limit": 100}).auto_paging_iter())
+        for event in reversed(events):
+            if event.id not in self.heard:
+                self.heard.add(event.id)
+                payload = body_of(json.loads(str(event)))
+                self.kit.receive(payload, signature_of(payload, self.clock()))
+        self.kit.process().stripe_jobs.follow()
+
+    def billed(self):
+        """Units on invoices: each costs one dollar."""
+        lines = [line for each in self.api.invoices.list({"limit": 100}).data for line in each.lines.data]
+        prices = [(line, line.pricing.price_details.price if line.pricing else None) for line in lines]
+        return sum(Decimal(line.amount) for line, price in prices if price != self.fee) / 100
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("mode", ["flexible", "classic"])
+def test_each_unit(tmp_path_factory, mode):
+    """In any order; at the end, all subscriptions have been invoiced."""
+
+    @settings(max_examples=12, suppress_health_check=list(HealthCheck), derandomize=True, phases=[Phase.generate])
+    @given(steps)
+    def run(steps):
+        clock = Clock()
+        with Sandbox(now=clock) as sandbox:
+            life = Life(sandbox, clock, tmp_path_factory.mktemp("life"), mode)
+            try:
+                life.kit.sync()
+                for kind, hours in steps:
+                    life.pass_time(hours)
+                    life.step(kind)
+                life.pass_time(1)
+                for each in life.running():
+                    life.api.subscriptions.update(each.id, {"cancel_at_period_end": True})
+                life.hear()
+                clock.now += 31 * DAY + HOUR
+                life.hear()
+                clock.now += 2 * HOUR
+                life.hear()
+                named = unbilled(life.kit.process().database(), now=int(clock()), is_free=None)
+
+                assert life.used == life.billed() + sum(each.quantity for each in named), steps
+            finally:
+                life.kit.close()
+
+    run()
