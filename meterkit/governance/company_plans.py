@@ -31,6 +31,10 @@ class CompanyPlans:
         database: Function that opens and returns the ledger's database.
         problems: Where plans that are not in the code are reported.
         clock: Function that returns Unix seconds.
+
+    Attributes:
+        default: Plan of companies that are on none, or None.
+        names: Name of the plan of each company that is on one, as far as it has been read.
     """
 
     def __init__(
@@ -44,7 +48,9 @@ class CompanyPlans:
         clock: Callable[[], float],
     ) -> None:
         self._plans = plans
-        self._default = default
+        self.default = default
+        self.names: dict[str, str] = {}
+        self._is_read = False
         self._begin = begin
         self._database = database
         self._problems = problems
@@ -52,13 +58,12 @@ class CompanyPlans:
         self._features = frozenset(feature for plan in plans.values() for feature in plan.features)
         self._lock = threads.rlock()
         self._news = NewsReader()
-        self._names: dict[str, str] | None = None
         self._is_begun = False
 
     def of(self, company: str) -> Plan | None:
         """Return the plan of *company*; None if it is on none, nothing has been read yet, or the code lacks it."""
-        name = None if self._names is None else self._names.get(company)
-        return self._default if name is None else self._plans.get(name)
+        name = self.names.get(company)
+        return self.default if name is None else self._plans.get(name)
 
     def looked_up(self, company: str) -> Plan | None:
         """
@@ -69,7 +74,7 @@ class CompanyPlans:
         """
         if not self._is_begun:
             self._begin()
-            if self._names is None:
+            if not self._is_read:
                 self.refresh(self._database())
             self._is_begun = True
         return self.of(company)
@@ -81,7 +86,7 @@ class CompanyPlans:
         Raises:
             LedgerError: Nothing has been read yet, and the ledger cannot be read.
         """
-        if self._names is None:
+        if not self._is_read:
             self.refresh(self._database())
         return self.of(company)
 
@@ -92,9 +97,9 @@ class CompanyPlans:
         Raises:
             LedgerError: Nothing has been read yet, and the ledger cannot be read.
         """
-        if self._default is None or self._default.prices:
+        if self.default is None or self.default.prices:
             return False
-        return self.read(company) is self._default
+        return self.read(company) is self.default
 
     def can(self, company: str, feature: str) -> bool:
         """
@@ -127,16 +132,12 @@ class CompanyPlans:
         with self._lock:
             with database.snapshot() as connection:
                 news = self._news.read(connection, now)
-                is_first = self._names is None
-                found = _names(connection, None if is_first else news.companies)
-            if self._names is None:
-                self._names = found
-            else:
-                for company in news.companies:
-                    if company in found:
-                        self._names[company] = found[company]
-                    else:
-                        self._names.pop(company, None)
+                found = _names(connection, news.companies if self._is_read else None)
+            if self._is_read:
+                for company in news.companies - found.keys():
+                    self.names.pop(company, None)
+            self.names.update(found)
+            self._is_read = True
             self._news.settle(news)
         self._note_unknown(found)
 
@@ -148,7 +149,7 @@ class CompanyPlans:
     def forget(self) -> None:
         """Forget what was read: another ledger follows."""
         self.reset()
-        self._news, self._names = NewsReader(), None
+        self._news, self.names, self._is_read = NewsReader(), {}, False
 
     def _note_unknown(self, found: Mapping[str, str]) -> None:
         for name in sorted(set(found.values()) - self._plans.keys()):

@@ -52,13 +52,18 @@ class PlanLimits(LimitCache):
     ) -> None:
         super().__init__(quota, clock=clock, problems=problems)
         self._base = base
-        self._by_plan = by_plan
+        self._by_plan: dict[str | None, LimitCache | None] = {**by_plan}
+        if plans.default is not None:
+            self._by_plan[None] = by_plan.get(plans.default.name, base)
         self._plans = plans
+        # For requests, which are many: a limit that is the same for all on a plan, or where to look it up.
+        self._fixed = {name: _fixed(each) for name, each in self._by_plan.items()}
+        self._fixed_base = _fixed(base)
 
     def known(self, company: str) -> int | None:
         """Return the limit of *company* without calling the application; None if it has none, or none is known yet."""
-        of_company = self._of(company)
-        return None if of_company is None else of_company.known(company)
+        found = self._fixed.get(self._plans.names.get(company), self._fixed_base)
+        return found.known(company) if isinstance(found, LimitCache) else found
 
     def get(self, company: str) -> int | None:
         """Return the limit of *company*, and call the application if it is not known or has expired. Never raises."""
@@ -87,11 +92,14 @@ class PlanLimits(LimitCache):
             each.forget()
 
     def _of(self, company: str) -> LimitCache | None:
-        plan = self._plans.of(company)
-        return self._base if plan is None else self._by_plan.get(plan.name, self._base)
+        return self._by_plan.get(self._plans.names.get(company), self._base)
 
     def _all(self) -> list[LimitCache]:
         return [each for each in (self._base, *self._by_plan.values()) if each is not None]
+
+
+def _fixed(limits: LimitCache | None) -> LimitCache | int | None:
+    return limits if limits is None or callable(limits.quota.limit) else limits.quota.limit
 
 
 def with_plans(
