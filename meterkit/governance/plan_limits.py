@@ -52,7 +52,8 @@ class PlanLimits(LimitCache):
     ) -> None:
         super().__init__(quota, clock=clock, problems=problems)
         self._base = base
-        self._by_plan: dict[str | None, LimitCache | None] = {**by_plan}
+        self._by_plan: dict[str | None, LimitCache | None] = {}
+        self._by_plan.update(by_plan)
         if plans.default is not None:
             self._by_plan[None] = by_plan.get(plans.default.name, base)
         self._plans = plans
