@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from asyncio import CancelledError
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
-from contextlib import suppress
 from traceback import walk_tb
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -18,7 +17,6 @@ from meterkit.adapters.bridges import crosses_bridge
 from meterkit.adapters.starlette_routes import Templates
 from meterkit.core.responses import WARNING, Response
 from meterkit.core.threads import in_thread
-from meterkit.errors import LedgerError
 from meterkit.metering.delivered_bytes import size_of_file
 from meterkit.metering.exchange import UNREAD, Exchange
 from meterkit.metering.recorder import MARK, Recorder, recorder_of
@@ -274,8 +272,7 @@ class MeterMiddleware:
                 if ends_process:
                     self._kit.close()  # some servers then end by a signal, and no exit hook runs
                 else:
-                    with suppress(LedgerError):  # the next flush reports it
-                        self._kit.flush()
+                    self._kit.process().try_flush()
             await send(message)
 
         return closing_send

@@ -73,6 +73,7 @@ class _FlaskMiddleware(MeterMiddleware):
                 "after_request_raised",
                 f"an after_request function of the Flask app raised {shown(error)} for a response of meterkit's own, "
                 "which was sent without it. It must not rely on what a before_request function has set",
+                error=error,
             )
             return super()._respond(response, environ, start_response)
         return made(environ, start_response)

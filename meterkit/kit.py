@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from meterkit.core.periods import DAY
 from meterkit.core.problems import Problems
-from meterkit.core.validation import checked_by, checked_customer, checked_id, is_customer_id
+from meterkit.core.validation import SubjectId, checked_by, checked_customer, checked_subject_id, is_customer_id
 from meterkit.core.windows import Windows
 from meterkit.errors import UsageError
 from meterkit.metering.identification import Identify
@@ -216,10 +216,10 @@ class MeterKit:
     def record(
         self,
         meter: Meter | str,
-        company: str,
+        company: SubjectId,
         quantity: int = 1,
         *,
-        user: str | None = None,
+        user: SubjectId | None = None,
         value: str | None = None,
         at: datetime | None = None,
         key: str | None = None,
@@ -229,7 +229,7 @@ class MeterKit:
 
         Args:
             meter: Meter, or its name.
-            company: Id of the company that pays.
+            company: Id of the company that pays; an int or a UUID stands for its text.
             quantity: 0 to 999,999,999,999,999, in the meter's unit.
             user: Id of the user within the company.
             value: Value that a ``value=unique(...)`` meter counts once, unless that is the user. For a ``maximum(...)``
@@ -244,7 +244,7 @@ class MeterKit:
         """
         self.recorder.evaluator.record(self._meter(meter), company, quantity, user=user, value=value, at=at, key=key)
 
-    def link(self, company: str, customer: str, *, by: str | None = None) -> None:
+    def link(self, company: SubjectId, customer: str, *, by: str | None = None) -> None:
         """
         Set the Stripe customer that pays for *company*. Usage that waits for this goes out with the next report.
 
@@ -260,8 +260,7 @@ class MeterKit:
             UsageError: One of them is not such an id, or *company* pays for itself.
             LedgerError: The ledger failed.
         """
-        self._check_link(company, customer)
-        self.process().accounts().link(company, customer, by=checked_by(by))
+        self.process().accounts().link(*self._checked_link(company, customer), by=checked_by(by))
 
     def link_all(self, links: Mapping[str, str], *, by: str | None = None) -> int:
         """
@@ -278,21 +277,20 @@ class MeterKit:
             UsageError: An id is wrong, or a company pays for itself; nothing was linked.
             LedgerError: The ledger failed; nothing was linked.
         """
-        for company, customer in links.items():
-            self._check_link(company, customer)
-        return self.process().accounts().link_all(links, by=checked_by(by))
+        checked = dict(self._checked_link(company, customer) for company, customer in links.items())
+        return self.process().accounts().link_all(checked, by=checked_by(by))
 
-    def _check_link(self, company: str, customer: str) -> None:
-        checked_id(company, "company")
+    def _checked_link(self, company: SubjectId, customer: str) -> tuple[str, str]:
+        company = checked_subject_id(company, "company")
         if self._settings.customer_ids and is_customer_id(company):
             raise UsageError(
                 f"{company!r:.60} is a Stripe customer id, and pays for itself because of customer_ids=True; without "
                 "that, it can be linked",
                 reason="company_is_customer",
             )
-        checked_customer(customer, company)
+        return company, checked_customer(customer, company)
 
-    def can(self, company: str, feature: str) -> bool:
+    def can(self, company: SubjectId, feature: str) -> bool:
         """
         Return whether the plan of *company* has *feature*; for views. Never waits for Stripe.
 
@@ -308,9 +306,9 @@ class MeterKit:
         """
         if self._company_plans is None:
             raise UsageError("this kit has no plans=, so it has no features; add a Plan", reason="feature_unknown")
-        return self._company_plans.can(company, feature)
+        return self._company_plans.can(checked_subject_id(company, "company"), feature)
 
-    def plan_of(self, company: str) -> Plan | None:
+    def plan_of(self, company: SubjectId) -> Plan | None:
         """
         Return the plan of *company*: that of its newest running subscription to one, or the default plan, or None.
 
@@ -320,9 +318,11 @@ class MeterKit:
         Raises:
             LedgerError: It is the first call in this process, and the ledger cannot be read.
         """
-        return None if self._company_plans is None else self._company_plans.looked_up(company)
+        if self._company_plans is None:
+            return None
+        return self._company_plans.looked_up(checked_subject_id(company, "company"))
 
-    def refresh(self, company: str) -> None:
+    def refresh(self, company: SubjectId) -> None:
         """
         Have governance look at *company* anew: ask each ``limit=`` function again, and add up what it has spent.
 
@@ -338,7 +338,7 @@ class MeterKit:
         """
         from meterkit.accounts.news import ask_again
 
-        ask_again(self.process().database(), checked_id(company, "company"), int(self.clock()))
+        ask_again(self.process().database(), checked_subject_id(company, "company"), int(self.clock()))
         self.process().wake()
 
     def flush(self) -> None:
@@ -627,7 +627,7 @@ class MeterKit:
         """
         return self.process().stripe_jobs.reporter().decide(identifier, arrived=arrived, by=checked_by(by))
 
-    def forget_user(self, company: str, user: str, *, by: str | None = None) -> int:
+    def forget_user(self, company: SubjectId, user: SubjectId, *, by: str | None = None) -> int:
         """
         Remove a user's id from the ledger. What is counted and billed stays the same, without the user.
 
@@ -647,8 +647,7 @@ class MeterKit:
         """
         from meterkit.outbox.erasure import forget_user
 
-        checked_id(company, "company")
-        checked_id(user, "user")
+        company, user = checked_subject_id(company, "company"), checked_subject_id(user, "user")
         self.flush()
         return forget_user(self.process().database(), company, user, by=checked_by(by), clock=self.clock)
 
@@ -751,7 +750,7 @@ class MeterKit:
 
     def subscribe(
         self,
-        company: str,
+        company: SubjectId,
         *,
         plan: str | None = None,
         prices: Iterable[str] = (),
@@ -786,7 +785,7 @@ class MeterKit:
         from meterkit.provisioning.offer import offer_of
 
         about = {key: given for key, given in {"name": name, "email": email}.items() if given}
-        company = checked_id(company, "company")
+        company = checked_subject_id(company, "company")
         offer = offer_of(self.prices, self.plans, plan=plan, keys=prices, currency=currency)
         return self.process().commands().subscribe(company, offer, about=about, days_until_due=days_until_due)
 
@@ -796,7 +795,7 @@ class MeterKit:
         to: str,
         plan: str | None = None,
         price: str | None = None,
-        company: str | None = None,
+        company: SubjectId | None = None,
         dry_run: bool = False,
         on_plan: Callable[[list[Move]], object] | None = None,
         on_move: Callable[[Move], object] | None = None,
@@ -838,7 +837,7 @@ class MeterKit:
                 old=str(price if plan is None else plan),
                 new=new,
                 meters=self.meters,
-                company=company,
+                company=None if company is None else checked_subject_id(company, "company"),
                 dry_run=dry_run,
                 on_plan=on_plan,
                 on_move=on_move,

@@ -6,7 +6,7 @@ Store of companies and their Stripe customers, subscriptions and invoices.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import Literal, TypeAlias
 
@@ -102,7 +102,7 @@ class Accounts:
             Company id, if another customer is named as its payer, too; that customer keeps paying for it. Else empty.
         """
         if isinstance(found, Subscription):
-            put_subscription(connection, found, changed_at=found.checked_at if changed_at is None else changed_at)
+            put_subscription(connection, found, changed_at=changed_at)
             if found.company is not None and found.ended_at is None:  # Checkout writes its metadata there
                 return self._link_named(connection, found.company, found.customer)
         elif isinstance(found, Invoice):
@@ -118,9 +118,10 @@ class Accounts:
             return self._link_by_metadata(connection, found)
         return ""
 
-    def mark_payment_failed(self, connection: sa.Connection, invoice: str, at: int) -> None:
-        """Record that a payment of *invoice* has failed at the Unix second *at*; the first time stays."""
-        unknown = sa.update(schema.invoices).filter_by(id=invoice, failed_at=None)
+    def mark_payment_failed(self, connection: sa.Connection, invoices: Iterable[str], at: int) -> None:
+        """Record that payments of *invoices* have failed at the Unix second *at*; the first time stays."""
+        table = schema.invoices
+        unknown = sa.update(table).where(table.c.id.in_(list(invoices)), table.c.failed_at.is_(None))
         connection.execute(unknown.values(failed_at=at))
 
     def remove_invoice(self, connection: sa.Connection, identity: str) -> None:

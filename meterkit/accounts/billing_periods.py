@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from meterkit.core.periods import BillingCycle, Period, month_of
 from meterkit.ledger import schema
 from meterkit.ledger.payers import companies_of
+from meterkit.pricing.opening_balances import by_company
 from meterkit.pricing.subscription_terms import recurrence
 
 
@@ -43,6 +44,15 @@ class Calendar:
         """Return the periods of meters that have one of their own: none."""
         return {}
 
+    @property
+    def version(self) -> object:
+        """What changes when accounts are read anew: nothing depends on them."""
+        return None
+
+    def openings(self, _companies: Iterable[str] | None, _now: int) -> dict[tuple[str, str], int]:
+        """Return opening balances, which are those of billing periods: none."""
+        return {}
+
     def refresh(self, _connection: sa.Connection, now: int) -> bool:
         """Return whether another period has begun since the last call."""
         before = self._current
@@ -67,6 +77,8 @@ class Periods:
         self._of_meters: dict[str, dict[str, BillingCycle]] = {}  # by company and event name, where they differ
         self._version: tuple[object, ...] | None = None
         self._next_end = 0
+        self._openings: dict[str, list[tuple[str, int, int]]] = {}
+        self._reads = 0
 
     def of(self, company: str, now: int, meter: str = "") -> Period:
         """
@@ -90,6 +102,26 @@ class Periods:
         of_kit = {name: event_name for name, event_name in self._event_names.items() if event_name in found}
         by_name = {event_name: event_name for event_name in found if event_name not in of_kit.values()} | of_kit
         return {name: found[event_name].at(now) for name, event_name in by_name.items()}
+
+    @property
+    def version(self) -> object:
+        """What changes when accounts are read anew."""
+        return self._reads
+
+    def openings(self, companies: Iterable[str] | None, now: int) -> dict[tuple[str, str], int]:
+        """Return the opening balances of companies in their current periods, by company and meter; None means all."""
+        if not self._openings:
+            return {}
+        names: dict[str, list[str]] = {}
+        for meter, event_name in self._event_names.items():
+            names.setdefault(event_name, []).append(meter)
+        found: dict[tuple[str, str], int] = {}
+        for company in self._openings if companies is None else companies:
+            for event_name, since, quantity in self._openings.get(company, ()):
+                for meter in names.get(event_name, [event_name]):
+                    if since == self.of(company, now, meter).start:
+                        found[company, meter] = found.get((company, meter), 0) + quantity
+        return found
 
     def starts(self, company: str, now: int) -> Hashable:
         """Return what changes when one of the company's periods begins."""
@@ -118,6 +150,7 @@ class Periods:
         """
         if only is not None:
             self._known, self._of_meters = _read(connection, only)
+            self._openings = by_company(connection, [only])
             return True
         subscriptions, accounts = schema.subscriptions, schema.accounts
         version = (
@@ -129,6 +162,8 @@ class Periods:
             return False
         if version != self._version:
             self._known, self._of_meters = _read(connection)
+            self._openings = by_company(connection, None)
+            self._reads += 1
             # Times are whole seconds: another change within this second would look the same.
             self._version = version if max(version) < now else None
         ends = [cycle.at(now).end for cycle in self._known.values()]
@@ -165,26 +200,37 @@ def _read(
     )
     if only is not None:
         query = query.where(sa.or_(accounts.c.company == only, items.c.customer == only))
-    first: dict[str, dict[str, BillingCycle]] = {}  # by company and subscription, the later ones last
-    metered: dict[str, dict[str, BillingCycle]] = {}  # by company and event name
+    by_company: dict[str, list[Any]] = {}
     for row in connection.execute(query):
-        cycle = _cycle(row)
-        for company in companies_of(connection, row.customer, row.company):
-            of_company = first.setdefault(company, {})
-            known = of_company.get(row.subscription)
-            if known is None or cycle.period.end < known.period.end:
-                of_company.pop(row.subscription, None)
-                of_company[row.subscription] = cycle
-            if row.event_name is not None:
-                metered.setdefault(company, {})[row.event_name] = cycle
-    found = {company: max(cycles.values(), key=lambda each: each.period.start) for company, cycles in first.items()}
-    others = {
-        company: differing
-        for company, cycles in metered.items()
-        if (differing := {name: cycle for name, cycle in cycles.items() if cycle != found[company]})
-    }
+        for company in companies_of(connection, row[0], row[-1]):
+            by_company.setdefault(company, []).append(row)
+    found: dict[str, BillingCycle] = {}
+    others: dict[str, dict[str, BillingCycle]] = {}
+    for company, rows in by_company.items():
+        if len(rows) == 1:  # as most have; there may be a hundred thousand of them
+            found[company] = _cycle(rows[0])
+            continue
+        found[company], metered = _cycles(rows)
+        if metered:
+            others[company] = metered
     return found, others
 
 
+def _cycles(rows: list[Any]) -> tuple[BillingCycle, dict[str, BillingCycle]]:
+    """Return the billing cycle of one company, and those of its meters that differ, by event name."""
+    first: dict[str, BillingCycle] = {}  # by subscription
+    metered: dict[str, BillingCycle] = {}  # by event name; of several, the one that began last
+    for row in rows:
+        cycle = _cycle(row)
+        known = first.get(row.subscription)
+        if known is None or cycle.period.end < known.period.end:
+            first[row.subscription] = cycle
+        if row.event_name is not None:
+            metered[row.event_name] = cycle
+    latest = max(first.values(), key=lambda each: each.period.start)
+    return latest, {name: cycle for name, cycle in metered.items() if cycle != latest}
+
+
 def _cycle(row: Any) -> BillingCycle:
-    return BillingCycle(Period(row.period_start, row.period_end), row.anchor, *recurrence(row.price))
+    _, _, _, start, end, price, anchor, _ = row
+    return BillingCycle(Period(start, end), anchor, *recurrence(price))

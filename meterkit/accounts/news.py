@@ -128,6 +128,9 @@ def _subscriptions(begin: int) -> sa.Select[Any]:
             subscriptions.c.status,
             subscriptions.c.ended_at,
             subscriptions.c.cancel_at,
+            subscriptions.c.trial_end,
+            subscriptions.c.pause,
+            subscriptions.c.discounts,
             subscriptions.c.checked_at,
             *(column.label(f"item_{column.name}") for column in items.c),
         )

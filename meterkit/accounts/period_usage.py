@@ -80,6 +80,7 @@ class PeriodUsage:
         self._seen = -1
         self._begins: dict[str, Hashable] = {}
         self._readers: list[Changes] = []
+        self._openings_of: object = None
         self.periods = periods or Periods()
         self.used: dict[Pair, int] = {}
 
@@ -109,6 +110,7 @@ class PeriodUsage:
                 query = query.where(table.c.day >= self.periods.earliest(now) - DAY)
             changed = {(row.company, row.meter) for row in connection.execute(query)}
             changed |= {pair for pair in self.used if pair[0] in moved}
+            changed |= self._opened(now)
             sums = self._sums(connection, sorted({company for company, _ in changed}), now)
             for pair in changed:
                 self.used[pair] = sums.get(pair, 0)
@@ -133,6 +135,14 @@ class PeriodUsage:
     def _moved(self, now: int) -> set[str]:
         """Return the companies whose current period is not the one that was summed up."""
         return {company for company, begin in self._begins.items() if self.periods.starts(company, now) != begin}
+
+    def _opened(self, now: int) -> set[Pair]:
+        """Return the pairs whose opening balance is new."""
+        if self.periods.version == self._openings_of:
+            return set()
+        self._openings_of = self.periods.version
+        opened = self.periods.openings(None, now)
+        return {pair for pair, quantity in opened.items() if self.used.get(pair, 0) < quantity}
 
     def _sums(self, connection: sa.Connection, companies: list[str], now: int) -> dict[Pair, int]:
         found: dict[Pair, int] = {}
@@ -166,17 +176,19 @@ class UsageByPeriod:
 def used_in(
     connection: sa.Connection, periods: Periods | Calendar, companies: Iterable[str], now: int
 ) -> dict[Pair, int]:
-    """Return the usage of companies in their current periods, by company and meter."""
+    """Return the usage of companies in their current periods, by company and meter, opening balances included."""
     ids = list(companies)
     found = used_since(connection, {company: periods.of(company, now).start for company in ids})
     for company in ids:
         for meter, period in periods.of_meters(company, now).items():
             found[company, meter] = used_by(connection, company, meter, period.start)
+    for pair, quantity in periods.openings(ids, now).items():
+        found[pair] = found.get(pair, 0) + quantity
     return found
 
 
 def used_by(connection: sa.Connection, company: str, meter: str, start: int) -> int:
-    """Return the usage of one company and meter since the Unix second *start*."""
+    """Return what meterkit has counted of one company and meter since the Unix second *start*."""
     return used_since(connection, {company: start}).get((company, meter), 0)
 
 

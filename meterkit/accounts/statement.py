@@ -67,7 +67,10 @@ def statement(
         period = periods.of(company, now)
         used = {meter: quantity for (_, meter), quantity in used_in(connection, periods, [company], now).items()}
         billed_by = CostCalculator(prices, meters).prices_of(connection, [company])[company]
-        quotas = [_quota(connection, company, limit, _period(periods, company, limit, now)) for limit in limits]
+        quotas = [
+            _quota(connection, company, limit, _period(periods, company, limit, now), used.get(limit.meter, 0))
+            for limit in limits
+        ]
         standing = standings(connection, now=now, company=company)
         months = _months(connection, company, meters, now)
     overdue = next(iter(standing.overdue.get(company, ())), None)
@@ -96,11 +99,11 @@ def _period(periods: Periods, company: str, limit: Limit, now: int) -> Period:
     return month_of(now) if limit.per == "month" else day_of(now)
 
 
-def _quota(connection: sa.Connection, company: str, limit: Limit, period: Period) -> dict[str, Any]:
+def _quota(connection: sa.Connection, company: str, limit: Limit, period: Period, in_period: int) -> dict[str, Any]:
     return {
         "meter": limit.meter,
         "limit": limit.units,
-        "used": used_by(connection, company, limit.meter, period.start),
+        "used": in_period if limit.per == "period" else used_by(connection, company, limit.meter, period.start),
         "per": limit.per,
         "until": _instant(period.end),
     }
@@ -158,7 +161,7 @@ def _invoices(database: Database, company: str, now: int) -> list[dict[str, Any]
                     "tier": line.tier,
                     "note": line.note,
                 }
-                for line in each.lines
+                for line in (() if each.unknown else each.lines)
             ],
             "assumed": list(each.assumed),
             "unknown": list(each.unknown),

@@ -18,16 +18,19 @@ from meterkit.ledger import schema
 from meterkit.ledger.database import insert_into, put
 
 
-def put_subscription(connection: sa.Connection, subscription: Subscription, *, changed_at: int) -> None:
+def put_subscription(connection: sa.Connection, subscription: Subscription, *, changed_at: int | None) -> None:
     """
     Store *subscription*, and keep what has changed.
 
     Args:
         connection: Connection in a transaction.
         subscription: State of the subscription.
-        changed_at: Unix second at which Stripe changed it, as far as that is known.
+        changed_at: Unix second at which Stripe changed it; None if no event told, which means since it was last read.
     """
-    _keep_state(connection, subscription, changed_at)
+    until = subscription.checked_at if changed_at is None else changed_at
+    query = sa.select(schema.subscriptions.c.checked_at).filter_by(id=subscription.id)
+    after = connection.scalar(query) if changed_at is None else changed_at
+    _keep_state(connection, subscription, until)
     known_items = connection.execute(sa.select(schema.items).filter_by(subscription=subscription.id))
     before = {row.id: row for row in known_items}
     items = []
@@ -38,10 +41,10 @@ def put_subscription(connection: sa.Connection, subscription: Subscription, *, c
             if _costs_the_same(known, item):
                 row["since"] = known.since or item.since
             else:
-                row["since"] = _keep_item(connection, known, until=changed_at)
+                row["since"] = _keep_item(connection, known, until=until, after=after)
         items.append(row)
     for removed in before.values():
-        _keep_item(connection, removed, until=changed_at)
+        _keep_item(connection, removed, until=until, after=after)
     row = asdict(subscription)
     del row["items"]
     put(schema.subscriptions, connection, row)
@@ -59,12 +62,14 @@ def _price(known: str) -> str:
     return str(json.loads(known)["id"])
 
 
-def _keep_item(connection: sa.Connection, known: sa.Row[tuple[Any, ...]], *, until: int) -> int:
-    """Keep what an item was, and return the Unix second at which that ended: not before it began."""
+def _keep_item(connection: sa.Connection, known: sa.Row[tuple[Any, ...]], *, until: int, after: int | None) -> int:
+    """Keep what an item was until a moment *after* another; return the Unix second at which it ended, once it began."""
     until = max(until, known.since)
-    kept = [column.name for column in schema.former_items.columns if column.name != "until"]
+    kept = [column.name for column in schema.former_items.columns if column.name not in ("until", "changed_after")]
     row = {name: getattr(known, name) for name in kept}
-    statement = insert_into(schema.former_items, connection).values({**row, "until": until})
+    statement = insert_into(schema.former_items, connection).values(
+        {**row, "until": until, "changed_after": until if after is None else after}
+    )
     connection.execute(statement.on_conflict_do_nothing())
     return until
 

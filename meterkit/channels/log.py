@@ -17,7 +17,7 @@ class Log:
     """
 
     def __init__(self, *, logger: str = "meterkit.notices", level: int = logging.INFO) -> None:
-        self._logger = logging.getLogger(logger)
+        self._logger = logger
         self._level = level
         self.name = f"log:{logger}"
 
@@ -30,4 +30,4 @@ class Log:
     def deliver(self, notice: Notice) -> None:
         """Log *notice*."""
         extra = {"notice_key": notice.key, "notice_kind": notice.kind, "company": notice.company}
-        self._logger.log(self._level, "%s: %s", notice.title, notice.text, extra=extra)
+        logging.getLogger(self._logger).log(self._level, "%s: %s", notice.title, notice.text, extra=extra)

@@ -12,7 +12,7 @@ from email.message import EmailMessage
 from email.utils import format_datetime, getaddresses, parseaddr
 from typing import Any, TypeAlias
 
-from meterkit.core.text_templates import checked_template, fill
+from meterkit.core.text_templates import checked_template, fill, is_text
 from meterkit.errors import ConfigurationError
 from meterkit.notices.notice import FIELDS, Notice
 
@@ -187,7 +187,7 @@ def _several(to: Any) -> list[str]:
 
 
 def _checked(text: Any, what: str) -> Text:
-    if isinstance(text, str):
+    if is_text(text):
         return checked_template(text, what=what, fields=(*NAMES, "table"))
     if not callable(text) or inspect.iscoroutinefunction(text):
         raise ConfigurationError(f"{what} must be a text, or a plain function that takes a Notice, not {text!r:.200}")
@@ -195,4 +195,4 @@ def _checked(text: Any, what: str) -> Text:
 
 
 def _filled(text: Text, notice: Notice, values: dict[str, Any]) -> str:
-    return fill(text, values) if isinstance(text, str) else str(text(notice))
+    return str(text(notice)) if callable(text) else fill(text, values)

@@ -44,12 +44,20 @@ class Problems:
     """
 
     def __init__(self, *, logger: str = "meterkit") -> None:
-        self._log = logging.getLogger(logger)
+        self._logger = logger
         # Re-entrant, because a signal handler or finaliser may note a problem while its thread is noting one.
         self._lock = threads.rlock()
         self._by_reason: dict[str, Problem] = {}
 
-    def note(self, reason: str, message: str, *, level: int = logging.WARNING, units: int = 0) -> None:
+    def note(
+        self,
+        reason: str,
+        message: str,
+        *,
+        level: int = logging.WARNING,
+        units: int = 0,
+        error: Exception | None = None,
+    ) -> None:
         """
         Count *reason*, and log *message* unless the same reason was logged within the last minute.
 
@@ -60,6 +68,7 @@ class Problems:
             message: What happened, and the cure.
             level: Level of the log record.
             units: Units that were not counted for it.
+            error: Exception of the application's code, whose traceback goes into the first log record.
         """
         now = time.monotonic()
         with self._lock:
@@ -74,12 +83,14 @@ class Problems:
             problem.logged_at = now
             count = problem.count
         with suppress(Exception):
-            self._log.log(level, "%s (%s, %d so far)", message, reason, count)
+            traceback = error if count == 1 else None
+            # Taken when it is used: logging.config disables the loggers that exist before it, unless told not to.
+            logging.getLogger(self._logger).log(level, "%s (%s, %d so far)", message, reason, count, exc_info=traceback)
 
     def internal(self, error: Exception) -> None:
         """Count and log *error*, with which metering itself failed."""
         message = f"metering failed with {shown(error)}; the response is unchanged. Please report this"
-        self.note("internal_error", message)
+        self.note("internal_error", message, error=error)
 
     def clear(self, reason: str) -> None:
         """Forget *reason*: the problem is solved."""

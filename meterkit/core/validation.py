@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import operator
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
+from uuid import UUID
 
 from meterkit.errors import UsageError
 
@@ -103,6 +104,28 @@ def checked_id(value: Any, kind: str) -> str:
     if not value.isascii() and len(value.encode()) > MAX_ID_BYTES:
         raise UsageError(f"{kind} id must have at most {MAX_ID_BYTES} bytes in UTF-8", reason=f"{kind}_too_long")
     return str.__str__(value)  # a plain str, even if *value* is of a subclass such as an enum's
+
+
+SubjectId: TypeAlias = "str | int | UUID"
+"""Id of a company or a user, as the application knows it: a text, or a primary key, which stands for its text."""
+
+
+def checked_subject_id(value: Any, kind: str) -> str:
+    """
+    Return *value* as the id of a company or a user: like `checked_id`, and an int or a UUID as text.
+
+    Args:
+        value: Id to check.
+        kind: ``company`` or ``user``; used in the message and in the reason.
+
+    Raises:
+        UsageError: *value* is not such an id.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = format(value, "d")  # not str(): an enum has a name
+    elif isinstance(value, UUID):
+        value = str(value)
+    return checked_id(value, kind)
 
 
 def checked_by(value: Any) -> str:

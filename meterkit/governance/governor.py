@@ -218,7 +218,8 @@ class Governor:
         try:
             detail = self._governance.check(exchange, Known(company, snapshot.standings.of(company), used))
         except Exception as error:
-            self._problems.note("check_raised", f"Governance(check=...) raised {error!r:.200}; the request was allowed")
+            message = f"Governance(check=...) raised {error!r:.200}; the request was allowed"
+            self._problems.note("check_raised", message, error=error)
             return None
         return None if detail is None else Block("check", company, str(detail))
 
@@ -234,7 +235,7 @@ class Governor:
         try:
             return (refusal or Refusal()).respond(block)
         except Exception as error:
-            self._problems.note("refusal_raised", f"the Refusal of {block.reason!r} raised {error!r:.200}")
+            self._problems.note("refusal_raised", f"the Refusal of {block.reason!r} raised {error!r:.200}", error=error)
             return Refusal().respond(block)
 
     def _count(self, block: Block, *, is_hard: bool) -> None:

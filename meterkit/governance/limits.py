@@ -100,6 +100,7 @@ class LimitCache:
                 "limit_raised",
                 f"{self.quota}: limit= raised {error!r:.200} for {company!r:.100}",
                 level=logging.ERROR,
+                error=error,
             )
             found = _Limit(None if previous is None else previous.value, now + RETRY_SECONDS)
         self._known[company] = found

@@ -15,7 +15,7 @@ from dataclasses import KW_ONLY, asdict, dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
 from meterkit.core.responses import Response, response
-from meterkit.core.text_templates import checked_template, fill
+from meterkit.core.text_templates import checked_template, fill, is_text
 from meterkit.errors import ConfigurationError
 
 Reason: TypeAlias = Literal["overdue", "no_subscription", "quota", "spending_cap", "check", "unknown"]
@@ -103,7 +103,7 @@ class Refusal:
             raise ConfigurationError(f"Refusal(status=...) must be 400 to 599, not {status!r:.100}")
         if self.detail is not None:
             self.check_text(self.detail, "Refusal(detail=...)")
-        if isinstance(self.body, str):
+        if is_text(self.body):
             self.check_text(self.body, "Refusal(body=...)")
         elif self.body is not None and (not callable(self.body) or inspect.iscoroutinefunction(self.body)):
             raise ConfigurationError(f"Refusal(body=...) must be a text or a plain function, not {self.body!r:.200}")
@@ -120,7 +120,7 @@ class Refusal:
         Raises:
             ConfigurationError: It contains others, or is not a text.
         """
-        if not isinstance(text, str):
+        if not is_text(text):
             raise ConfigurationError(f"{what} must be a text, not {text!r:.200}")
         checked_template(text, what=what, fields=FIELDS)
 
@@ -143,7 +143,7 @@ class Refusal:
     def _body(self, block: Block, values: dict[str, object]) -> bytes:
         if self.body is None:
             return _problem(values)
-        if isinstance(self.body, str):
+        if not callable(self.body):
             return fill(self.body, values, escape=_escape_for(self.media_type)).encode()
         made = self.body(block)
         return made if isinstance(made, bytes) else (made if isinstance(made, str) else json.dumps(made)).encode()

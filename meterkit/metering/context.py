@@ -11,7 +11,7 @@ from typing import Any
 from meterkit.core import threads
 from meterkit.core.problems import Problems
 from meterkit.core.usage_key import Subject
-from meterkit.core.validation import checked_id, checked_quantity
+from meterkit.core.validation import SubjectId, checked_id, checked_quantity
 from meterkit.errors import UsageError
 from meterkit.metering.exchange import Exchange, Identity, current
 
@@ -38,7 +38,7 @@ class ExchangeUsage:
         # Who takes a handle after the response may be a task that one request started and that serves all others.
         self._is_late = exchange is not None and exchange.closed
 
-    def identify(self, company: str, user: str | None = None) -> None:
+    def identify(self, company: SubjectId, user: SubjectId | None = None) -> None:
         """
         Set the company that pays. The last call wins, and takes precedence over ``identify=``.
 
@@ -46,8 +46,8 @@ class ExchangeUsage:
         Never raises: a mistake is logged, and counted in ``kit.health()``.
 
         Args:
-            company: Company id, 1 to 255 printable characters.
-            user: Id of the user within the company, 1 to 255 printable characters; None if there is none.
+            company: Company id, 1 to 255 printable characters; an int or a UUID stands for its text.
+            user: Id of the user within the company, likewise; None if there is none.
         """
         exchange = self._exchange
         if exchange is None:
@@ -126,7 +126,7 @@ def usage() -> ExchangeUsage:
     return ExchangeUsage(_current("usage()"))
 
 
-def identify(company: str, user: str | None = None) -> None:
+def identify(company: SubjectId, user: SubjectId | None = None) -> None:
     """
     Set the company that pays for this exchange. The last call wins, and takes precedence over ``identify=``.
 
@@ -136,8 +136,8 @@ def identify(company: str, user: str | None = None) -> None:
     Never raises: a mistake is logged, and counted in ``kit.health()``.
 
     Args:
-        company: Company id, 1 to 255 printable characters.
-        user: Id of the user within the company, 1 to 255 printable characters; None if there is none.
+        company: Company id, 1 to 255 printable characters; an int or a UUID stands for its text.
+        user: Id of the user within the company, likewise; None if there is none.
     """
     exchange = _current("identify()")
     if exchange is not None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from meterkit.core.problems import Problems, shown
 from meterkit.core.usage_key import NOBODY, Sink, Subject, both_of, keyed
-from meterkit.core.validation import checked_id, checked_moment, checked_quantity
+from meterkit.core.validation import SubjectId, checked_id, checked_moment, checked_quantity, checked_subject_id
 from meterkit.core.windows import Windows
 from meterkit.errors import UsageError
 from meterkit.metering.aggregation import Aggregation
@@ -125,10 +125,10 @@ class Evaluator:
     def record(
         self,
         meter: Meter,
-        company: str,
+        company: SubjectId,
         quantity: int,
         *,
-        user: str | None = None,
+        user: SubjectId | None = None,
         value: str | None = None,
         at: datetime | None = None,
         key: str | None = None,
@@ -139,7 +139,7 @@ class Evaluator:
         Raises:
             UsageError: An argument is invalid.
         """
-        quantity, company, user = checked_quantity(quantity), checked_id(company, "company"), checked_user(user)
+        quantity, payer, who = checked_quantity(quantity), checked_subject_id(company, "company"), checked_user(user)
         moment = None if at is None else checked_moment(at, self._clock())
         if key is not None:
             key = checked_id(key, "key")
@@ -149,20 +149,22 @@ class Evaluator:
                     f"{meter} needs no key=: its usage is not added up, so a second record() changes nothing",
                     reason="key_unwanted",
                 )
-            observation = meter.value.recorded(quantity, user, value)
-            self._put([(meter, 1)], company, observation, moment)
+            observation = meter.value.recorded(quantity, who, value)
+            self._put([(meter, 1)], payer, observation, moment)
         elif value is not None:
             raise UsageError(f"{meter} does not count values: value= needs a unique() meter", reason="value_unwanted")
         elif quantity and key is not None:
-            self._put([(meter, 1)], company, keyed(quantity, user, key), moment)
+            self._put([(meter, 1)], payer, keyed(quantity, who, key), moment)
         elif quantity:
-            self._put([(meter, quantity)], company, user, moment)
+            self._put([(meter, quantity)], payer, who, moment)
 
     def _when_holds(self, meter: Meter, exchange: Exchange) -> bool:
         try:
             return meter.when is None or bool(meter.when(exchange))
         except Exception as error:
-            self._problems.note("when_raised", f"{meter}: when= raised {shown(error)}; nothing was counted")
+            self._problems.note(
+                "when_raised", f"{meter}: when= raised {shown(error)}; nothing was counted", error=error
+            )
             return False
 
     def _observe(self, meter: Meter, exchange: Exchange, company: str, user: str) -> None:
@@ -178,7 +180,9 @@ class Evaluator:
         except UsageError as error:
             self._problems.note(error.reason, f"{meter}: {error}; nothing was counted")
         except Exception as error:
-            self._problems.note("value_raised", f"{meter}: value= raised {shown(error)}; nothing was counted")
+            self._problems.note(
+                "value_raised", f"{meter}: value= raised {shown(error)}; nothing was counted", error=error
+            )
 
     def _put_observation(self, meter: Meter, value: Any, company: str) -> None:
         assert isinstance(meter.value, Aggregation)

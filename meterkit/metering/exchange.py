@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from meterkit.core import threads
 from meterkit.core.problems import Problems
 from meterkit.core.usage_key import Subject
-from meterkit.core.validation import content_length
+from meterkit.core.validation import SubjectId, content_length
 from meterkit.errors import UsageError
 from meterkit.metering.paths import Target
 
@@ -30,12 +30,13 @@ class Identity:
     The company and the user that an exchange belongs to.
 
     Attributes:
-        company: Id of the company that pays; a Stripe customer id (``cus_...``) only with ``customer_ids=True``.
-        user: Id of the user within the company, kept for breakdowns; None if there is none.
+        company: Id of the company that pays; a Stripe customer id (``cus_...``) only with ``customer_ids=True``. An int
+            or a UUID, such as a primary key, stands for its text.
+        user: Id of the user within the company, likewise, kept for breakdowns; None if there is none.
     """
 
-    company: str
-    user: str | None = None
+    company: SubjectId
+    user: SubjectId | None = None
 
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})

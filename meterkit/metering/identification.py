@@ -7,11 +7,11 @@ from typing import Any, TypeAlias
 
 from meterkit.core.problems import Problems, shown
 from meterkit.core.usage_key import NOBODY, Subject, both_of
-from meterkit.core.validation import checked_id
+from meterkit.core.validation import SubjectId, checked_subject_id
 from meterkit.errors import UsageError
 from meterkit.metering.exchange import Exchange, Identity
 
-Identify: TypeAlias = Callable[[Exchange], "str | Identity | None"]
+Identify: TypeAlias = Callable[[Exchange], "SubjectId | Identity | None"]
 
 
 class IdentifyInThread(BaseException):
@@ -56,6 +56,7 @@ class IdentityResolver:
                     f"identify= raised {shown(error)} before the app ran, when governance= or customer_page= needs it; "
                     "such requests are not blocked. Use only what is known before the app runs, or install this "
                     "middleware inside the one that authenticates",
+                    error=error,
                 )
             return None
         if (who.company if isinstance(who, Identity) else who) is None:
@@ -129,7 +130,9 @@ class IdentityResolver:
             if exchange.may_defer and _needs_thread(error):
                 raise IdentifyInThread from error
             self._problems.note(
-                "identify_raised", f"identify= raised {shown(error)}; the usage is kept under no company"
+                "identify_raised",
+                f"identify= raised {shown(error)}; the usage is kept under no company",
+                error=error,
             )
             return NOBODY
         if type(who) is str and who:
@@ -154,7 +157,7 @@ class IdentityResolver:
         """Return *who*, a company or an `Identity`, as a subject; without what is not a valid id, which is noted."""
         company, user = (who.company, who.user) if isinstance(who, Identity) else (who, None)
         try:
-            company = checked_id(company, "company")
+            company = checked_subject_id(company, "company")
         except UsageError as error:
             self._problems.note(error.reason, f"identify: {error}; the usage is kept under no company")
             return NOBODY
@@ -175,11 +178,11 @@ def _unidentified(_exchange: Exchange) -> None:
     """Stand in for ``identify=`` in a kit without one."""
 
 
-def checked_user(user: str | None) -> str:
+def checked_user(user: SubjectId | None) -> str:
     """
     Return *user* as a valid user id, or `NOBODY` for None.
 
     Raises:
         UsageError: *user* is not a valid id.
     """
-    return NOBODY if user is None else checked_id(user, "user")
+    return NOBODY if user is None else checked_subject_id(user, "user")

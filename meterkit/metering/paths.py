@@ -1,8 +1,8 @@
 """
 The forms of a path that frameworks route alike: a client must not choose by a slash, or a prefix, whether it pays.
 
-Frameworks route a cleaned path: Werkzeug drops leading slashes, Litestar all repeated ones, Starlette's patterns match
-before a last line break, and Bottle ignores bytes that are not UTF-8.
+Frameworks route a cleaned path: Werkzeug drops leading slashes and adds a missing one, Litestar drops all repeated
+ones, Starlette's patterns match before a last line break, and Bottle ignores bytes that are not UTF-8.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ def forms(target: Target) -> tuple[str, ...]:
         found = [target]
     else:
         prefix, rest = target
+        if rest and not rest.startswith("/"):
+            rest = "/" + rest
         segments = prefix.strip("/").split("/")[-DEEPEST:]
         # What a client invents comes first, and the mounts of the application last.
         found = [prefix + rest, *(f"/{'/'.join(segments[start:])}{rest}" for start in range(len(segments))), rest]
@@ -44,8 +46,12 @@ def forms(target: Target) -> tuple[str, ...]:
 
 
 def canonical(path: str) -> str:
-    """Return *path* without repeated slashes, undecodable bytes, and control characters at its end."""
-    return _SLASHES.sub("/", path.replace(_UNDECODABLE, "").rstrip(_CONTROL))
+    """
+    Return *path* as frameworks may route it.
+
+    It begins with a slash, and has no repeated ones, no undecodable bytes, and no control characters at its end.
+    """
+    return _SLASHES.sub("/", "/" + path.replace(_UNDECODABLE, "").rstrip(_CONTROL))
 
 
 def routed(target: Target) -> str:

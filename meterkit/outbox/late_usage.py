@@ -22,6 +22,7 @@ from meterkit.ledger.database import Database
 from meterkit.ledger.schema.quantities import sum_of
 from meterkit.outbox.reports import COLUMNS, Report, State, report_of
 from meterkit.pricing.invoice_calculator import FREE_PAUSES, parsed_price
+from meterkit.pricing.opening_balances import opening_balance
 from meterkit.pricing.price import EXACT, chargeable, digits
 
 COUNTED = ("pending", "sent", "uncertain", "invoiced")
@@ -199,7 +200,8 @@ def _amount(connection: sa.Connection, row: Any, price: str, span: Period) -> De
         .where(table.c.customer == row.customer, table.c.event_name == row.event_name, table.c.id < row.id)
         .where(table.c.timestamp >= start, table.c.timestamp < span.end, table.c.state.in_(COUNTED))
     )
-    known = max(0, int(connection.scalar(before) or 0))
+    opening = opening_balance(connection, row.customer, row.event_name, start, span.end)
+    known = max(0, int(connection.scalar(before) or 0) + opening)
     with localcontext(EXACT):
         cost = found.amount(max(0, known + row.quantity)) - found.amount(known)
         return chargeable(cost, row.currency)

@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
-from meterkit.core.periods import Period
+from meterkit.core.periods import BillingCycle, Period
 from meterkit.errors import ConfigurationError
 from meterkit.ledger.bulk import BATCH
 from meterkit.ledger.payers import companies_by_customer
@@ -18,7 +18,7 @@ from meterkit.metering.meter import Meter
 from meterkit.pricing.invoice_calculator import usage_cost
 from meterkit.pricing.price import EXACT, Price
 from meterkit.pricing.stripe_price import price_of
-from meterkit.pricing.subscription_terms import SubscriptionTerms, read_terms
+from meterkit.pricing.subscription_terms import SubscriptionTerms, plain_items, read_terms, recurrence
 
 PeriodOf: TypeAlias = Callable[[str, str], Period]
 """Function from a company and the name of a meter to the period that its usage is for."""
@@ -70,7 +70,7 @@ class CostCalculator:
 
     def prices_of(self, connection: sa.Connection, companies: Iterable[str]) -> dict[str, tuple[Price, ...]]:
         """Return the metered prices of each company's running subscriptions, or the kit's prices if none is known."""
-        return {company: self._prices_of(terms) for company, terms in self._terms_of(connection, companies).items()}
+        return {company: self._prices_of(rows) for company, rows in self._items(connection, companies).items()}
 
     def spending(
         self,
@@ -92,13 +92,49 @@ class CostCalculator:
             now: Current time, Unix seconds.
             period_of: Periods that *used* is for.
         """
-        found = {}
-        for company, terms in self._terms_of(connection, used).items():
-            prices = self._prices_of(terms)
+        found: dict[str, Spending] = {}
+        special: list[str] = []
+        for company, rows in self._items(connection, used).items():
+            prices = self._prices_of(rows)
+            wanted = currency or next((price.currency for price in prices), "")
+            cost = (
+                self._plain_cost(company, rows, used[company], wanted, now=now, period_of=period_of)
+                if rows
+                else cost_of(prices, used[company], wanted)
+            )
+            found[company] = Spending(prices, cost or Decimal(0), cost or Decimal(0), ())
+            if cost is None:
+                special.append(company)
+        for company, terms in self._terms_of(connection, special).items():
             each = _Company(self, connection, company, used=used[company], now=now, period_of=period_of)
+            prices = found[company].prices
             wanted = currency or next((price.currency for price in prices), "")
             found[company] = each.spending(terms, prices, wanted)
         return found
+
+    def _plain_cost(
+        self,
+        company: str,
+        rows: list[Any],
+        used: Mapping[str, int],
+        currency: str,
+        *,
+        now: int,
+        period_of: PeriodOf,
+    ) -> Decimal | None:
+        """Return what the usage costs if nothing about the subscriptions is special, as for most; else None."""
+        cost = Decimal(0)
+        for _, event_name, text, start, end, anchor, known, is_plain in rows:
+            price = self.price(event_name, text)
+            if not is_plain or price is None or price.currency != known:
+                return None
+            meter = self.meter_name(event_name)
+            begin = start if now < end else BillingCycle(Period(start, end), anchor, *recurrence(text)).at(now).start
+            if begin != period_of(company, meter).start:
+                return None
+            if price.currency == currency:
+                cost = EXACT.add(cost, price.amount(max(0, used.get(meter, 0))))
+        return cost
 
     def price(self, event_name: str, text: str) -> Price | None:
         """Return the price in Stripe's JSON *text*, parsed once per text; None if it cannot be computed here."""
@@ -119,6 +155,17 @@ class CostCalculator:
         """Return the usage of a company since the Unix second *start*."""
         return 0 if self._used_since is None else self._used_since(connection, company, meter, start)
 
+    def _items(self, connection: sa.Connection, companies: Iterable[str]) -> dict[str, list[Any]]:
+        """Return the metered items of each of *companies*."""
+        ids = sorted(companies)
+        found: dict[str, list[Any]] = {company: [] for company in ids}
+        for start in range(0, len(ids), BATCH):
+            payers = companies_by_customer(connection, ids[start : start + BATCH])
+            for row in plain_items(connection, payers):
+                for company in payers[row[0]]:
+                    found[company].append(row)
+        return found
+
     def _terms_of(self, connection: sa.Connection, companies: Iterable[str]) -> dict[str, list[SubscriptionTerms]]:
         """Return the running subscriptions that pay for each of *companies*."""
         ids = sorted(companies)
@@ -130,12 +177,12 @@ class CostCalculator:
                     found[company] += (each for each in terms if each.items)
         return found
 
-    def _prices_of(self, terms: Iterable[SubscriptionTerms]) -> tuple[Price, ...]:
-        items = [item for each in terms for item in each.items if item.event_name is not None]
-        if not items:
+    def _prices_of(self, rows: list[Any]) -> tuple[Price, ...]:
+        """Return the prices of items; those that are not known in the currency of their subscription are left out."""
+        if not rows:
             return self._prices
-        prices = (self.price(item.event_name, item.price) for item in items)
-        return tuple(price for price in prices if price is not None)
+        found = ((self.price(event_name, text), known) for _, event_name, text, _, _, _, known, _ in rows)
+        return tuple(price for price, known in found if price is not None and known in ("", price.currency))
 
 
 class _Company:
@@ -159,9 +206,6 @@ class _Company:
         self._period_of = period_of
 
     def spending(self, terms: list[SubscriptionTerms], prices: tuple[Price, ...], currency: str) -> Spending:
-        if not any(item.event_name is not None for each in terms for item in each.items):
-            cost = cost_of(prices, self._used, currency)
-            return Spending(prices, cost, cost, ())
         certain = possible = Decimal(0)
         unknown: list[str] = []
         with localcontext(EXACT):
@@ -172,9 +216,6 @@ class _Company:
         return Spending(prices, certain, possible, tuple(unknown))
 
     def _of_subscription(self, terms: SubscriptionTerms, currency: str) -> tuple[Decimal, Decimal, list[str]]:
-        plain = self._plain_cost(terms, currency)
-        if plain is not None:
-            return plain, plain, []
         try:
             bill = usage_cost(terms, self, now=self._now)
         except ConfigurationError as error:
@@ -184,29 +225,6 @@ class _Company:
         if bill.unknown:
             return Decimal(0), bill.total, bill.unknown
         return max(Decimal(0), bill.total - bill.uncertain), bill.total, []
-
-    def _plain_cost(self, terms: SubscriptionTerms, currency: str) -> Decimal | None:
-        """Return what the usage costs if nothing about the subscription is special; this is so for most."""
-        if not terms.subscription.currency:
-            return None
-        cost = Decimal(0)
-        for item in terms.items:
-            if item.event_name is None:
-                continue
-            price = self._calculator.price(item.event_name, item.price)
-            meter = self._calculator.meter_name(item.event_name)
-            period = self._period_of(self._company, meter)
-            start = item.period_start if self._now < item.period_end else terms.period(item, self._now).start
-            if (
-                price is None
-                or price.currency != terms.subscription.currency
-                or start != period.start
-                or not terms.is_plain(item, start)
-            ):
-                return None
-            if price.currency == currency:
-                cost += price.amount(max(0, self._used.get(meter, 0)))
-        return cost
 
     def received(self, event_name: str, start: int, end: int) -> int:
         """Return at most what Stripe had received by *end* of the usage between two Unix seconds."""

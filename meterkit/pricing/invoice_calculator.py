@@ -109,7 +109,7 @@ def next_invoice(terms: SubscriptionTerms, used: Usage) -> Bill:
     due = [item for item in terms.items if item.period_end == end]
     if ends_at is not None and ends_at <= end:
         end, due = ends_at, terms.items
-    bill = Bill(subscription.currency or _currency(due[0]), Period(max(item.period_start for item in due), end))
+    bill = Bill(subscription.currency or _currency(due[0]), Period(min(item.period_start for item in due), end))
     bill.unknown += _unreadable(terms, due)
     for item in due:
         if item.event_name is not None:
@@ -201,7 +201,7 @@ def _add_usage(bill: Bill, terms: SubscriptionTerms, item: Any, *, period: Perio
 def _add_licence(bill: Bill, terms: SubscriptionTerms, item: Any, end: int) -> None:
     """Add what a licensed price costs in the next period, which is billed in advance."""
     ends_at = terms.subscription.cancel_at
-    if _has_changed(terms, item):
+    if _is_prorated(terms, item):
         bill.unknown.append(f"price {_id(item)} was changed within the period, and Stripe prorates it")
     if ends_at is None or ends_at > end:
         bill.lines += _lines(item, item.quantity or 0)
@@ -220,12 +220,12 @@ def _before(terms: SubscriptionTerms, item: Any, start: int, period: Period, use
 def _add_former(bill: Bill, terms: SubscriptionTerms, due: Sequence[Any], used: Usage) -> None:
     """Add what was used in the period before items were changed or removed: Stripe bills it in flexible mode alone."""
     started = min((item.period_start for item in due), default=bill.period.start)
-    present = {item.id for item in terms.items}
+    licensed = {item.id for item in terms.items if item.event_name is None}
     for former in terms.former:
         if former.until <= started or _is_billed(terms, former):
             continue
         if former.event_name is None:
-            if former.id not in present:
+            if former.id not in licensed:
                 bill.unknown.append(f"price {_id(former)} was removed within the period, and Stripe prorates it")
         elif terms.subscription.billing_mode == "flexible":
             _add_usage_before(bill, terms, former, started, used)
@@ -237,6 +237,12 @@ def _add_usage_before(bill: Bill, terms: SubscriptionTerms, former: Any, started
     if former.until > start and quantity < used.between(former.event_name, start, former.until):
         bill.assumed.append(
             f"usage until {until}, when the price was changed, is not billed if Stripe had not received it by then"
+        )
+    if former.changed_after < former.until and used.between(
+        former.event_name, max(start, former.changed_after), former.until
+    ):
+        bill.assumed.append(
+            f"the price was changed at {until}: that is when it was read from Stripe, and no webhook told when it was"
         )
     if quantity <= 0:
         return
@@ -325,8 +331,11 @@ def _unreadable(terms: SubscriptionTerms, items: Iterable[Any]) -> Iterator[str]
             )
 
 
-def _has_changed(terms: SubscriptionTerms, item: Any) -> bool:
-    return bool(item.since > max(item.period_start, terms.subscription.created))
+def _is_prorated(terms: SubscriptionTerms, item: Any) -> bool:
+    """Return whether a licensed price was changed or added within its running period."""
+    if item.since <= terms.subscription.created:
+        return False
+    return bool(item.since > item.period_start) or not terms.cycle(item).begins_at(item.period_start)
 
 
 def _lines(item: Any, quantity: int) -> list[PreviewLine]:

@@ -14,6 +14,7 @@ from meterkit.ledger.database import Database
 from meterkit.ledger.payers import payer_of
 from meterkit.ledger.schema.quantities import subtracted, sum_of
 from meterkit.pricing.invoice_calculator import PreviewLine, next_invoice
+from meterkit.pricing.opening_balances import opening_balance
 from meterkit.pricing.subscription_terms import SubscriptionTerms, read_terms
 
 BILLED = ("pending", "sent", "uncertain")
@@ -127,14 +128,15 @@ class CustomerUsage:
             .where(usage.c.last_used >= start, usage.c.last_used < end)
         )
         reported = self._reported(event_name, start, end).where(schema.reports.c.state.in_(BILLED))
-        return self._sum(reported) + self._sum(waiting)
+        opening = opening_balance(self._connection, self._customer, event_name, start, end)
+        return self._sum(reported) + self._sum(waiting) + opening
 
     def received(self, event_name: str, start: int, end: int) -> int:
         """Return the part of it that Stripe had received by *end*."""
         reports = schema.reports
-        return self._sum(
-            self._reported(event_name, start, end).where(reports.c.state == "sent", reports.c.settled_at <= end)
-        )
+        sent = self._reported(event_name, start, end)
+        opening = opening_balance(self._connection, self._customer, event_name, start, end)
+        return self._sum(sent.where(reports.c.state == "sent", reports.c.settled_at <= end)) + opening
 
     def _reported(self, event_name: str, start: int, end: int) -> sa.Select[Any]:
         reports = schema.reports

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation, localcontext
+from functools import lru_cache
 from typing import Any, Literal, TypeAlias
 
 from meterkit.core.validation import MAX_SUM, checked_quantity
@@ -272,8 +273,16 @@ def decimals_of(currency: str) -> int:
 
 def rounded(amount: Decimal, currency: str) -> Decimal:
     """Return *amount*, in whole *currency*, rounded half up as Stripe rounds the lines of an invoice."""
+    smallest, unit = _smallest(currency)
+    found = amount.quantize(smallest, rounding=ROUND_HALF_UP)
+    return found if smallest is unit else found.quantize(unit)
+
+
+@lru_cache(maxsize=200)
+def _smallest(currency: str) -> tuple[Decimal, Decimal]:
+    """Return what amounts in *currency* are multiples of, and its minor unit."""
     unit = Decimal(1).scaleb(-decimals_of(currency))
-    return amount.quantize(Decimal(1) if currency in _WHOLE else unit, rounding=ROUND_HALF_UP).quantize(unit)
+    return (Decimal(1), unit) if currency in _WHOLE else (unit, unit)
 
 
 def chargeable(amount: Decimal, currency: str) -> Decimal:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -59,19 +59,6 @@ class SubscriptionTerms:
             return Period(item.period_start, item.period_end)
         return self.cycle(item).at(now)
 
-    def is_plain(self, item: Any, start: int) -> bool:
-        """Return whether all usage from *start*, the beginning of a period, on is billed at the price of *item*."""
-        known = self.subscription
-        return (
-            not any(each.event_name for each in self.former)
-            and not self.discounts
-            and not self.customer_discounts
-            and known.pause is None
-            and known.status != "paused"
-            and (known.trial_end is None or known.trial_end <= start)
-            and (item.since <= known.created or item.since <= start)
-        )
-
 
 def _holds(discount: dict[str, Any], moment: int) -> bool:
     return discount["start"] <= moment and (discount["end"] is None or moment < discount["end"])
@@ -102,6 +89,48 @@ def read_terms(
         if with_invoices and by_id:
             _add_invoices(connection, ids[start : start + BATCH], by_id)
     return found
+
+
+def plain_items(connection: sa.Connection, customers: Iterable[str]) -> Iterator[sa.Row[Any]]:
+    """
+    Yield the metered items of the running subscriptions of at most `BATCH` customers, oldest subscription first.
+
+    Each row has ``customer``, ``event_name``, ``price``, ``period_start``, ``period_end``, ``anchor``, ``currency`` and
+    ``is_plain``: whether all usage of the period is billed at that price, whatever else is known of the subscription.
+    """
+    subscriptions, items, former, table = schema.subscriptions, schema.items, schema.former_items, schema.customers
+    changed = sa.exists().where(
+        former.c.subscription == items.c.subscription,
+        former.c.event_name.is_not(None),
+        former.c.until > items.c.period_start,
+    )
+    known, start = subscriptions.c, items.c.period_start
+    is_plain = sa.and_(
+        known.discounts == NO_DISCOUNTS,
+        sa.func.coalesce(table.c.discounts, NO_DISCOUNTS) == NO_DISCOUNTS,
+        known.pause.is_(None),
+        known.status != "paused",
+        sa.func.coalesce(known.trial_end, start) <= start,
+        sa.or_(items.c.since <= known.created, items.c.since <= start),
+        ~changed,
+    )
+    query = (
+        sa.select(
+            items.c.customer,
+            items.c.event_name,
+            items.c.price,
+            start,
+            items.c.period_end,
+            known.anchor,
+            known.currency,
+            is_plain.label("is_plain"),
+        )
+        .join_from(items, subscriptions, known.id == items.c.subscription)
+        .join(table, table.c.id == items.c.customer, isouter=True)
+        .where(items.c.customer.in_(customers), known.ended_at.is_(None), items.c.event_name.is_not(None))
+        .order_by(known.created, items.c.id)
+    )
+    yield from connection.execute(query)
 
 
 def _read(

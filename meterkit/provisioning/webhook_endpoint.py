@@ -12,9 +12,16 @@ from meterkit.stripe_api.idempotency import create_once
 from meterkit.stripe_api.transport import PAGE_SIZE
 
 EVENTS = (
+    "billing.meter.created",
+    "billing.meter.deactivated",
+    "billing.meter.reactivated",
+    "billing.meter.updated",
     "checkout.session.completed",
     "customer.created",
     "customer.deleted",
+    "customer.discount.created",
+    "customer.discount.deleted",
+    "customer.discount.updated",
     "customer.subscription.created",
     "customer.subscription.deleted",
     "customer.subscription.paused",

@@ -170,5 +170,8 @@ def _of_books(meter: str, books: Books) -> list[str]:
             "than they could be flushed; return only authenticated company ids from identify="
         )
     if books.unattributed:
-        attention.append(f"{meter}: {books.unattributed} units are unattributed: identify= returned no company")
+        attention.append(
+            f"{meter}: {books.unattributed} units are unattributed: identify= returned no company. To hand them to "
+            'one, reverse them with meterkit correct and "" as the company, and count them with kit.record(at=...)'
+        )
     return attention

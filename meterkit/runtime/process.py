@@ -44,8 +44,6 @@ if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a cal
     from meterkit.metering.meter import Meter
     from meterkit.notices.dispatcher import MakeDispatcher
 
-log = logging.getLogger("meterkit")
-
 STOP_SECONDS = 1.5
 """How long an exit waits for the last flush. The next process that flushes moves what it leaves."""
 
@@ -141,7 +139,9 @@ class ProcessRuntime:
         if self._settings.has_default_ledger:
             lost_with = ephemeral(self._settings.data_dir)
             if lost_with is not None:
-                log.warning("%s", _EPHEMERAL.format(directory=self._settings.data_dir, lost_with=lost_with))
+                logging.getLogger("meterkit").warning(
+                    "%s", _EPHEMERAL.format(directory=self._settings.data_dir, lost_with=lost_with)
+                )
         if _has_no_threads():
             self._problems.note(
                 "no_threads",
@@ -179,6 +179,13 @@ class ProcessRuntime:
             self._flushing.release()
         self._problems.clear("flush_failed")
 
+    def try_flush(self) -> None:
+        """Flush; a failure is noted, not raised."""
+        try:
+            self.flush(timeout=STOP_SECONDS if self._stop.is_set() else -1)
+        except Exception as error:
+            self._note_flush_failed(error)
+
     def begin(self) -> Journal:
         """Flush now, so that requests are checked before the next regular flush, and return the journal."""
         self._wake.ring()
@@ -199,7 +206,7 @@ class ProcessRuntime:
         thread = self._thread
         if thread is None:
             if self.counts:
-                self._flush_in_background()
+                self.try_flush()
         elif not thread.is_current:
             self._wait_for(thread)
         self.stripe_jobs.close()
@@ -381,7 +388,7 @@ class ProcessRuntime:
             while not is_last:
                 self._wake.wait(self._settings.flush_interval)
                 is_last = self._stop.is_set()  # read before the flush: one during which it is set may miss counts
-                self._flush_in_background()
+                self.try_flush()
                 threads.close_django_connections()  # of a limit= function that queries
                 self.stripe_jobs.tick()
                 if self.dispatcher is not None and not self._stop.is_set():
@@ -392,12 +399,6 @@ class ProcessRuntime:
         finally:
             self._flushed.set()
             self._thread, self.journal.counts = None, False  # after an unexpected error, the next count starts another
-
-    def _flush_in_background(self) -> None:
-        try:
-            self.flush(timeout=STOP_SECONDS if self._stop.is_set() else -1)
-        except Exception as error:
-            self._note_flush_failed(error)
 
     def _notify_in_background(self) -> float:
         assert self.dispatcher is not None

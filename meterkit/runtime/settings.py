@@ -24,8 +24,6 @@ from meterkit.metering.meter import CUSTOMER_KEY, VALUE_KEY, Meter
 from meterkit.pricing.price import Price
 from meterkit.webhooks.config import Webhook
 
-log = logging.getLogger("meterkit")
-
 FindCustomer: TypeAlias = "Callable[[str], str | None]"
 """Function that takes a company id, and returns the id of its Stripe customer or None."""
 
@@ -199,7 +197,7 @@ def _warn_of_unfiltered(meters: Iterable[Meter]) -> None:
             filters = (meter.path, meter.route, meter.method, meter.when, meter.value)
             (unfiltered if all(each is None for each in filters) else filtered).append(str(meter))
     if unfiltered and filtered:
-        log.warning(
+        logging.getLogger("meterkit").warning(
             "%s: without path=, route=, method=, when= or value=, every successful exchange counts, log-in pages and "
             "health checks included. If it is for kit.record() only, add http=False; if every exchange is meant, "
             'add path="*"',

@@ -300,7 +300,7 @@ class StripeJobs:
                 raise
             except Exception as error:
                 self._lookup_error = f"find_customer({company!r:.100}) failed: {shown(error)}"
-                self._problems.note("find_customer_failed", self._lookup_error)
+                self._problems.note("find_customer_failed", self._lookup_error, error=error)
 
     def _report_ambiguous(self, found: SyncResult) -> SyncResult:
         for company in found.ambiguous:

@@ -87,6 +87,8 @@ class Supervisor:
         if runtime is not None:
             try:
                 runtime.close()
+            except Exception as error:  # what is in the journal's files is folded by the next process that flushes
+                self._problems.internal(error)
             finally:
                 exit_hooks.remove()
         if self.governor is not None:

@@ -24,7 +24,9 @@ from meterkit.core.threads import Event
 from meterkit.ledger.database import Database
 from meterkit.ledger.lease import Lease, LeaseLostError, held, hold
 from meterkit.outbox.corrections import Corrections
+from meterkit.pricing.opening_balances import Opening, OpeningBalances
 from meterkit.stripe_api.catalog import Catalog
+from meterkit.stripe_api.event_summaries import Summaries
 from meterkit.stripe_api.outcomes import classify
 from meterkit.stripe_api.transport import PAGE_SIZE, connect, plain
 from meterkit.webhooks.mapping import checkout_of, customer_of, invoice_of, meter_of, subscription_of
@@ -95,6 +97,7 @@ class AccountSync:
         self._accounts = Accounts(database, clock=clock)
         self._inbox = Inbox(database, clock=clock)
         self._corrections = Corrections(database, clock=clock)
+        self._openings = OpeningBalances(database)
         self._holder = f"{os.getpid()}-{uuid.uuid4().hex}"
         self._pass = threads.rlock()
         self._stripe, self._http = connect(api_key, base, account=account)
@@ -308,6 +311,7 @@ class AccountSync:
         events: Collection[str] = (),
     ) -> None:
         """Store *objects* in one transaction, remove the invoice *deleted*, and mark *events* as applied."""
+        openings = self._opening_balances([each for each in objects if isinstance(each, Subscription)])
         with self._database.transaction() as connection:
             hold(lease, connection, clock=self._clock)
             changed_at = self._inbox.latest(connection, events)
@@ -315,20 +319,52 @@ class AccountSync:
                 ambiguous = self._accounts.put(connection, each, changed_at=changed_at)
                 if ambiguous:
                     found.ambiguous.append(ambiguous)
-                if isinstance(each, Invoice) and (failed_at := self._inbox.payment_failed(connection, events)):
-                    self._accounts.mark_payment_failed(connection, each.id, failed_at)
+            if (failed_at := self._inbox.payment_failed(connection, events)) is not None:
+                self._accounts.mark_payment_failed(connection, (each.id for each in _invoices(objects)), failed_at)
+            for opening, reported in openings:
+                self._openings.put(connection, opening, reported)
             if deleted:
                 self._accounts.remove_invoice(connection, deleted)
             if events:
                 self._inbox.settle(connection, events)
-        for each in objects:
-            if isinstance(each, Customer):
-                found.customers += 1
-            elif isinstance(each, Subscription):
-                found.subscriptions += 1
-            elif isinstance(each, Invoice):
-                found.invoices += 1
-                found.closing |= (each.status, each.billing_reason) == CLOSING
+        _count(objects, found)
+
+    def _opening_balances(self, subscriptions: list[Subscription]) -> list[tuple[Opening, int]]:
+        """Request what others have reported of running periods that are seen for the first time."""
+        running = [each for each in subscriptions if each.ended_at is None]
+        periods = [
+            (item.customer, item.event_name, item.period_start)
+            for each in running
+            for item in each.items
+            if item.event_name is not None
+        ]
+        begun, others = self._openings.unseen(periods, int(self._clock()))
+        found = [(opening, 0) for opening in others]
+        summaries = Summaries(self._stripe)
+        for opening in begun:
+            start = opening.since - opening.since % 60
+            try:
+                reported = summaries.used(opening.event_name, opening.customer, start, opening.until)
+            except (stripe.InvalidRequestError, stripe.PermissionError):
+                continue  # a deleted customer, or a restricted key: it is looked at again with the next change
+            found.append((opening, int(reported)))
+        return found
+
+
+def _count(objects: Iterable[StripeObject], found: SyncResult) -> None:
+    """Add what was stored to *found*."""
+    for each in objects:
+        if isinstance(each, Customer):
+            found.customers += 1
+        elif isinstance(each, Subscription):
+            found.subscriptions += 1
+        elif isinstance(each, Invoice):
+            found.invoices += 1
+            found.closing |= (each.status, each.billing_reason) == CLOSING
+
+
+def _invoices(objects: Iterable[StripeObject]) -> Iterator[Invoice]:
+    return (each for each in objects if isinstance(each, Invoice))
 
 
 def _pages(objects: Iterator[Any]) -> Iterator[list[Any]]:

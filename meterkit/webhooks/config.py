@@ -19,8 +19,8 @@ class Webhook:
     The endpoint that Stripe calls when a customer, a subscription or an invoice changes.
 
     In Stripe, create an endpoint with its URL and these events: ``customer.created``, ``customer.updated``,
-    ``customer.deleted``, ``customer.subscription.*`` and ``invoice.*``; also ``checkout.session.completed`` if Checkout
-    makes your customers. Others do no harm.
+    ``customer.deleted``, ``customer.discount.*``, ``customer.subscription.*`` and ``invoice.*``; also
+    ``checkout.session.completed`` if Checkout makes your customers. Others do no harm.
 
     Attributes:
         path: Path that the middleware serves itself, as clients see it, such as ``/stripe/webhook``; None if a view of

@@ -87,6 +87,9 @@ def _parsed(event: dict[str, Any], *, livemode: bool | None, account: str | None
     about = (event.get("related_object") if thin else event["data"]["object"]) or {}
     kind = str(about.get("type" if thin else "object") or "")
     identity = str(about.get("id") or "")
+    if kind == "discount":  # it is kept with what it is a discount of
+        kind = "subscription" if about.get("subscription") else "customer"
+        identity = str(about.get(kind) or "")
     if event["type"] in METER_ERROR_EVENTS:
         kind, identity = "v2.core.event", event["id"]
     return ParsedEvent(

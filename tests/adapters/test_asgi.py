@@ -322,6 +322,29 @@ def test_a_lifespan_around_each_invocation(make_kit: Callable[..., MeterKit], mo
     assert [3] == [row.quantity for row in kit.usage()]
 
 
+@pytest.mark.parametrize(("lifespans", "broken"), [(1, "close"), (2, "rotate")])
+def test_a_lifespan_that_cannot_flush(
+    kit: MeterKit, monkeypatch: pytest.MonkeyPatch, lifespans: int, broken: str
+) -> None:
+    """Whatever fails, the server hears that the app has shut down: it may wait for that for ever."""
+    log: list[Any] = []
+    app = MeterMiddleware(sending({"type": "lifespan.shutdown.complete"}), kit)
+
+    async def send(message: Any) -> None:
+        log.append(message["type"])
+
+    for number in range(1, lifespans + 1):
+        kit.record("other", "acme")
+        with monkeypatch.context() as patched:  # as an app's own tests may, which put a function of theirs for open()
+            if number == lifespans:
+                patched.setattr(kit.process().journal, broken, None)
+            asyncio.run(app({"type": "lifespan"}, None, send))  # type: ignore[arg-type]
+    kit.flush()
+
+    assert ["lifespan.shutdown.complete"] * lifespans == log
+    assert [lifespans] == [row.quantity for row in kit.usage()]
+
+
 def test_nothing_outlives_the_request(kit: MeterKit) -> None:
     """
     The middleware keeps no request, and leaves no cycle to the garbage collector.

@@ -12,8 +12,10 @@ from adapter_drivers import call_asgi, call_wsgi
 from adapter_usage import looked_once, usage_of
 from django.http import HttpRequest, HttpResponse
 from django.urls import include, path, re_path
+from django.utils import translation
+from django.utils.translation import gettext_lazy
 
-from meterkit import Governance, Meter, MeterKit, Quota
+from meterkit import Governance, Meter, MeterKit, Quota, Refusal
 from meterkit.django import MeterMiddleware
 
 Ask = Callable[[str], int]
@@ -92,6 +94,23 @@ def test_a_used_up_quota_leaves_the_others(make_kit: Callable[..., MeterKit], se
 
     assert [200, 429, 200, 200, 200] == found
     assert {"documents": 1, "reports": 2} == usage_of(kit)
+
+
+def test_a_refusal_in_the_reader_s_language(make_kit: Callable[..., MeterKit]) -> None:
+    """What ``gettext_lazy()`` returns is a text, translated when it is used."""
+    calls = Meter("calls")
+    text = gettext_lazy("Enter a number.")
+    refusal = Refusal(detail=text, body=text)
+    kit = make_kit(calls, governance=Governance(quotas=[Quota(calls, 0)], refusals={"quota": refusal}))
+    app = django_handler(kit, ROOT_URLCONF=type("Project", (), {"urlpatterns": patterns(view)}), USE_I18N=True)
+    looked_once(kit)
+
+    with translation.override("de"):
+        response = call_wsgi(app, "GET", "/docs/")
+        expected = str(text)
+
+    assert "Enter a number." != expected
+    assert (429, expected) == (response.status, response.body.decode())
 
 
 def _around(make: Callable[[Any], Any]) -> Callable[[Any], Any]:

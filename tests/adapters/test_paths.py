@@ -47,6 +47,8 @@ def served(kit: MeterKit, *answers: Any) -> dict[str, int]:
         {"PATH_INFO": PATH},
         {"PATH_INFO": "/" + PATH},
         {"PATH_INFO": PATH + "/"},
+        {"PATH_INFO": PATH[1:]},  # of a request without a slash
+        {"PATH_INFO": PATH[1:], "SCRIPT_NAME": "/x"},
         {"PATH_INFO": PATH, "SCRIPT_NAME": "/x"},
         {"PATH_INFO": "//" + PATH, "SCRIPT_NAME": "/\xc3\xa9"},
     ],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -171,3 +173,38 @@ def test_after_a_fork():
         thread.join()
 
     assert {"childs": {"count": 1, "message": "its own"}} == found.as_dict()
+
+
+def test_the_traceback_of_the_application(caplog):
+    """Once, so that it can be found and mended."""
+
+    def identify():
+        raise KeyError("x-company-id")
+
+    found = Problems()
+    for _ in range(2):
+        try:
+            identify()
+        except KeyError as error:
+            found.note("identify_raised", "identify= raised", error=error)
+
+    (record,) = caplog.records
+    assert "in identify" in logging.Formatter().format(record)
+
+
+def test_logging_that_is_set_up_after_the_kit():
+    """As in a Django project whose settings import the kit: what exists by then is disabled."""
+    script = (
+        "import logging, logging.config, sys, tempfile\n"
+        "import meterkit\n"
+        "kit = meterkit.MeterKit(meters=[meterkit.Meter('calls')], data_dir=tempfile.mkdtemp())\n"
+        "to_stdout = {'class': 'logging.StreamHandler', 'stream': 'ext://sys.stdout'}\n"
+        "logging.config.dictConfig({'version': 1, 'handlers': {'all': to_stdout}, 'root': {'handlers': ['all']}})\n"
+        "kit.flush()\n"
+        "kit.record('calls', 'acme')\n"
+        "kit.close()\n"
+    )
+
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+
+    assert "set STRIPE_SECRET_KEY" in said

@@ -16,10 +16,21 @@ import tempfile
 from collections.abc import Callable
 from typing import Any
 
-from meterkit import Meter, MeterKit, response_json
+from meterkit import Exchange, Meter, MeterKit, response_json
 
 _data_dir = tempfile.mkdtemp(prefix="meterkit-foreign-")
 _creator = os.getpid()
+
+met = 0
+"""Exchanges that were counted. Not asked of the ledger: under a test runner, each test has one of its own."""
+
+
+def identify(exchange: Exchange) -> str:
+    """The company of *exchange*, which is counted now."""
+    global met  # noqa: PLW0603 - a plugin, loaded once
+    met += 1
+    return exchange.headers.get("host") or "nobody"
+
 
 kit = MeterKit(
     meters=[
@@ -27,7 +38,7 @@ kit = MeterKit(
         Meter("bytes", path="*", status="*", value="response_bytes"),
         Meter("rows", path="*", value=response_json("meta.rows")),
     ],
-    identify=lambda exchange: exchange.headers.get("host", "nobody"),
+    identify=identify,
     data_dir=_data_dir,
 )
 
@@ -126,9 +137,6 @@ for _framework in os.environ["METERKIT_FOREIGN"].split(","):
 def _summary() -> None:
     """Prove that the middleware was there: a suite that passes without having met it says nothing."""
     if os.getpid() == _creator:
-        kit.flush()
-        health = kit.health()
-        counted = {meter: of_meter["counted"] for meter, of_meter in health["books"].items()}
-        print(f"meterkit counted {counted}; problems: {health['problems']}", file=sys.stderr)
+        print(f"meterkit counted {met} exchanges; problems: {kit.health()['problems']}", file=sys.stderr)
         kit.close()
         shutil.rmtree(_data_dir, ignore_errors=True)

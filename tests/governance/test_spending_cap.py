@@ -42,7 +42,7 @@ def make_price(api, meter):
                 "currency": "usd",
                 "product_data": product,
                 "recurring": recurring | (every or {}),
-                "unit_amount_decimal": str(cents),
+                **({} if cents is None else {"unit_amount_decimal": str(cents)}),
                 **fields,
             }
         ).id

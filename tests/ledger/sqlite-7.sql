@@ -44,9 +44,10 @@ CREATE TABLE meterkit_folds (
 	PRIMARY KEY (generation)
 );
 CREATE TABLE meterkit_former_items (
-    id VARCHAR(255) NOT NULL, since BIGINT NOT NULL, until BIGINT NOT NULL, subscription VARCHAR(255) NOT NULL,
-    customer VARCHAR(255) NOT NULL, meter VARCHAR(255), event_name TEXT, quantity BIGINT, price TEXT NOT NULL,
-    period_start BIGINT NOT NULL DEFAULT 0, period_end BIGINT NOT NULL DEFAULT 0, PRIMARY KEY (id, since)
+    id VARCHAR(255) NOT NULL, since BIGINT NOT NULL, until BIGINT NOT NULL, changed_after BIGINT NOT NULL,
+    subscription VARCHAR(255) NOT NULL, customer VARCHAR(255) NOT NULL, meter VARCHAR(255), event_name TEXT,
+    quantity BIGINT, price TEXT NOT NULL, period_start BIGINT NOT NULL DEFAULT 0, period_end BIGINT NOT NULL DEFAULT 0,
+    PRIMARY KEY (id, since)
 );
 CREATE TABLE meterkit_holds (
     generation VARCHAR(32) NOT NULL, company TEXT NOT NULL, meter TEXT NOT NULL, quantity BIGINT NOT NULL,
@@ -96,6 +97,10 @@ CREATE TABLE meterkit_notices (
     text TEXT NOT NULL, fields TEXT NOT NULL, created_at BIGINT NOT NULL
 );
 INSERT INTO "meterkit_notices" VALUES('tier_crossed:acme:calls:1772323200:2','tier_crossed','acme','acme is in tier 2','acme has used 101 calls.','{"meter": "calls"}',1772366000);
+CREATE TABLE meterkit_opening_balances (
+    customer VARCHAR(255) NOT NULL, event_name TEXT NOT NULL, since BIGINT NOT NULL, until BIGINT NOT NULL,
+    quantity BIGINT NOT NULL, PRIMARY KEY (customer, event_name, since)
+);
 CREATE TABLE meterkit_peaks (
     meter TEXT NOT NULL, company TEXT NOT NULL, value TEXT NOT NULL, "window" BIGINT NOT NULL, quantity BIGINT NOT NULL,
     PRIMARY KEY (meter, company, value, "window")

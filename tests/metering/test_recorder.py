@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import enum
 import logging
 import math
+from uuid import UUID
 
 import pytest
 from plain_exchange import PlainExchange, counted, serve
@@ -20,6 +22,12 @@ def raising(error):
         raise error
 
     return callback
+
+
+class Account(enum.IntEnum):
+    """A primary key with a name."""
+
+    ACME = 17
 
 
 class Unprintable(Exception):
@@ -82,10 +90,10 @@ def test_identify_is_not_asked_for_nothing(make_kit):
         (lambda _: Identity(None), "no_company"),
         (raising(KeyError("x-company-id")), "identify_raised"),
         (raising(Unprintable()), "identify_raised"),
-        (lambda _: 5, "company_not_str"),
+        (lambda _: True, "company_not_str"),
         (lambda _: ["acme"], "company_not_str"),
         (lambda _: {"id": "acme"}, "company_not_str"),
-        (lambda _: Identity(5), "company_not_str"),
+        (lambda _: Identity(5.0), "company_not_str"),
         (lambda _: "", "company_empty"),
         (lambda _: "x" * 10_000, "company_too_long"),
         (lambda _: "acme\r\n", "company_unprintable"),
@@ -103,8 +111,25 @@ def test_nobody_pays(make_kit, identify, reason):
 
 
 @pytest.mark.parametrize(
+    "identify", [lambda _: 17, lambda _: Account.ACME, lambda _: Identity(17), lambda _: UUID(int=17)]
+)
+def test_primary_keys(make_kit, identify):
+    """An int and a UUID, as ORMs return them, are ids like their text."""
+    kit = make_kit(identify=identify)
+
+    serve(kit)
+    serve(kit, view=lambda: meterkit.identify(UUID(int=17), user=3))
+    kit.record("calls", 17, user=UUID(int=3))
+
+    assert {"17", str(UUID(int=17))} == {company for _, company in counted(kit)}
+    assert 3 == sum(row.quantity for row in kit.usage())
+    assert {None, "3", str(UUID(int=3))} == {row.user for row in kit.usage()}
+    assert {"no_stripe_key"} == set(kit.health()["problems"])
+
+
+@pytest.mark.parametrize(
     ("user", "reason"),
-    [(5, "user_not_str"), ({}, "user_not_str"), ("", "user_empty"), ("x" * 10_000, "user_too_long")],
+    [(5.0, "user_not_str"), ({}, "user_not_str"), ("", "user_empty"), ("x" * 10_000, "user_too_long")],
 )
 def test_a_wrong_user(make_kit, user, reason):
     """The company pays, whatever is wrong with its user."""
@@ -120,7 +145,7 @@ def test_a_wrong_identify_in_the_view(make_kit):
     """What a view says wrongly is treated as what the callback says wrongly."""
     kit = make_kit(identify=lambda _: "acme")
 
-    serve(kit, view=lambda: meterkit.identify(5))
+    serve(kit, view=lambda: meterkit.identify(b"acme"))
 
     assert {("calls", None): 1} == counted(kit)
     assert 1 == kit.health()["problems"]["company_not_str"]["count"]
@@ -244,7 +269,7 @@ def test_record_nothing(kit):
 def test_record_with_a_wrong_user(kit):
     """Half an identity is not counted by a direct call."""
     with pytest.raises(UsageError, match="user id must be a str"):
-        kit.record("calls", "acme", user=5)
+        kit.record("calls", "acme", user=5.0)
 
     assert {} == counted(kit)
 

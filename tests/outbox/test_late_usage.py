@@ -201,3 +201,26 @@ def test_it_costs_what_the_currency_of_the_invoice_costs(too_late, api, customer
 
     assert (0, []) == (summary.invoiced, api.invoice_items.list({"customer": customer}).data)
     assert named.startswith("20 calls of acme arrived after invoice")
+
+
+@pytest.mark.parametrize(("reset", "items"), [(True, [10_000]), (False, [])])
+def test_usage_before_an_invoice_that_a_threshold_made_due(make_following_kit, api, clock, customer, reset, items):
+    """It is late if that ended the period; otherwise the invoice at the period's end bills it."""
+    (subscription,) = api.subscriptions.list({"customer": customer}).data
+    thresholds = {"amount_gte": 20_000, "reset_billing_cycle_anchor": reset}
+    api.subscriptions.update(subscription.id, {"billing_thresholds": thresholds})
+    kit = make_following_kit(late="next_invoice")
+    kit.sync()
+    clock.advance(2 * DAY)
+    forgotten = int(clock.now) - DAY
+    kit.record("calls", "acme", 50)
+    clock.advance(HOUR)
+    kit.report()
+    clock.advance(3 * HOUR)
+    reasons = {each.billing_reason for each in api.invoices.list({"customer": customer}).data}
+    kit.sync()
+    kit.process().ledger().fold("forgotten", [(("calls", "calls", "acme", "", forgotten), 20, forgotten)])
+    kit.report()
+
+    assert "subscription_threshold" in reasons
+    assert items == [item.amount for item in api.invoice_items.list({"customer": customer}).data]

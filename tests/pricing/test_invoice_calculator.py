@@ -8,6 +8,7 @@ from decimal import Decimal
 import pytest
 from followed_account import (  # noqa: F401 - fixtures
     api,
+    events,
     make_following_kit,
     make_shown_kit,
     shown,
@@ -276,3 +277,68 @@ def test_what_a_former_version_has_read(kit, clock, make_price, subscribe):
 
     assert (None, Decimal("3.00")) == (before.total, total(kit))
     assert any("meterkit sync" in each for each in before.unknown)
+
+
+@pytest.mark.parametrize(("where", "asked"), [("customer", "26.25"), ("item", "15.00"), ("both", "20.00")])
+def test_a_coupon_of_a_customer_or_an_item(make_following_kit, api, stripe, clock, make_price, subscribe, where, asked):
+    """That of a customer counts where the subscription has none."""
+    price = make_price(100)
+    subscription = subscribe(price)
+    eighth = api.coupons.create({"percent_off": 12.5, "duration": "forever"}).id
+    if where == "item":
+        half = api.coupons.create({"percent_off": 50, "duration": "forever"}).id
+        item = subscription["items"].data[0].id
+        api.subscriptions.update(subscription.id, {"items": [{"id": item, "discounts": [{"coupon": half}]}]})
+    else:
+        stripe.discount(subscription.customer, eighth)
+    if where == "both":
+        ten = api.coupons.create({"amount_off": 1000, "currency": "usd", "duration": "forever"}).id
+        api.subscriptions.update(subscription.id, {"discounts": [{"coupon": ten}]})
+    kit = make_following_kit()
+    kit.sync()
+    use(kit, clock, 30)
+    upcoming = api.invoices.create_preview({"subscription": subscription.id})
+
+    assert Decimal(asked) == total(kit) == Decimal(upcoming.total).scaleb(-2)
+
+
+@pytest.mark.parametrize("whose", ["subscription", "customer"])
+def test_a_coupon_that_is_used_up(make_following_kit, api, stripe, clock, make_price, subscribe, tell, events, whose):
+    """The event about the discount tells that the next invoice is without it."""
+    subscription = subscribe(make_price(100))
+    coupon = api.coupons.create({"percent_off": 50, "duration": "once"}).id
+    if whose == "customer":
+        stripe.discount(subscription.customer, coupon)
+    else:
+        api.subscriptions.update(subscription.id, {"discounts": [{"coupon": coupon}]})
+    kit = make_following_kit()
+    kit.sync()
+    use(kit, clock, 30)
+    clock.advance(31 * DAY - HOUR)  # the invoice is a draft
+    api.invoices.list()  # lets the sandbox bring itself up to date
+    kit.sync()
+    clock.advance(HOUR)
+    use(kit, clock, 20)
+    before = total(kit)
+    tell(kit, *(event for event in events() if event["type"] == "customer.discount.deleted"))
+
+    assert (Decimal("10.00"), Decimal("20.00")) == (before, total(kit))
+
+
+@pytest.mark.parametrize(("between", "is_said"), [(0, False), (40, True)])
+def test_a_change_that_no_webhook_told(kit, api, clock, shown, make_price, subscribe, between, is_said):
+    """It is taken to be when it was read; where that matters, the preview says so."""
+    before, after = make_price(10), make_price(100)
+    subscribe(before)
+    kit.sync()
+    use(kit, clock, 1000)
+    kit.sync()
+    if between:
+        use(kit, clock, between)
+    shown.rewrite("subscription_item", {"price": json.loads(str(api.prices.retrieve(after)))})
+    kit.sync()
+    clock.advance(1)
+    use(kit, clock, 10)
+
+    assert Decimal(110) + between / Decimal(10) == total(kit)
+    assert is_said is any("no webhook told" in each for each in preview(kit).assumed)

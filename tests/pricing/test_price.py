@@ -12,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from meterkit import ConfigurationError, Meter, Price, Tier, UsageError
+from meterkit.pricing.price import chargeable, digits
 
 METER = Meter("calls")
 
@@ -234,3 +235,28 @@ def test_the_message_names_the_meter():
     """Among many prices, the message says which one is wrong."""
     with pytest.raises(ConfigurationError, match=r"^Price of Meter\('calls'\): "):
         Price.graduated(METER, Tier(up_to=100))
+
+
+@pytest.mark.parametrize(
+    ("amount", "written"), [("1E-7", "0.0000001"), (Decimal("1E+3"), "1000"), (5, "5"), ("0.00", "0.00")]
+)
+def test_amounts_are_written_in_digits(amount, written):
+    """Never in exponents."""
+    assert written == digits(amount)
+
+
+@pytest.mark.parametrize(
+    ("currency", "line", "item"),
+    [
+        ("usd", "5.12", "5.12"),
+        ("jpy", "5", "5"),
+        ("kwd", "5.124", "5.12"),
+        ("ugx", "5.00", "5.00"),
+        ("isk", "5.00", "5.00"),
+    ],
+)
+def test_what_stripe_charges(currency, line, item):
+    """UGX and ISK have cents that are 0; an amount of its own in three decimals ends with 0."""
+    price = Price.per_unit(METER, "1.2810", currency=currency)
+
+    assert (line, item) == (str(price.amount(4)), str(chargeable(price.amount(4), currency)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from flask import Flask
 from typing_extensions import assert_type
@@ -110,7 +111,8 @@ assert_type(kit.meters["calls"], Meter)
 kit.close()
 
 identify("acme", user="ann")
-identify(5)  # type: ignore[arg-type]
+identify(5, user=UUID(int=3))
+identify(5.0)  # type: ignore[arg-type]
 add_usage("tokens", 512)
 add_usage("tokens", 0.5)  # type: ignore[arg-type]
 skip()

@@ -218,6 +218,9 @@ former_items = Table(
     Column("id", String(255), primary_key=True),  # of the subscription item
     Column("since", BigInteger, primary_key=True),
     Column("until", BigInteger, nullable=False),
+    Column(
+        "changed_after", BigInteger, nullable=False
+    ),  # it was changed after this moment; `until`, if Stripe told when
     Column("subscription", String(255), nullable=False),
     Column("customer", String(255), nullable=False),
     Column("meter", String(255)),
@@ -237,6 +240,17 @@ stripe_meters = Table(
     Column("id", String(255), primary_key=True),
     Column("event_name", Text, nullable=False),
     Column("deactivated_at", BigInteger),
+)
+
+opening_balances = Table(
+    f"{PREFIX}opening_balances",
+    metadata,
+    # What others had reported of a billing period before meterkit first saw its subscription; 0 if nobody had.
+    Column("customer", String(255), primary_key=True),
+    Column("event_name", Text, primary_key=True),
+    Column("since", BigInteger, primary_key=True),  # when the period began
+    Column("until", BigInteger, nullable=False),  # when it was read from Stripe
+    Column("quantity", Quantity, nullable=False),
 )
 
 invoices = Table(

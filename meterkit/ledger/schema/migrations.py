@@ -19,8 +19,6 @@ from meterkit.errors import LedgerError
 from meterkit.ledger import schema
 from meterkit.ledger.schema.quantities import subtracted, sum_of
 
-log = logging.getLogger("meterkit")
-
 TABLES_OF_1 = ("accounts", "counted", "folds", "lease", "meta", "reports", "usage")
 """Table names of version 1, which had no prefix. An application may have some of these names, but hardly all."""
 
@@ -103,7 +101,7 @@ def _settle_in(connection: sa.Connection, name: str, home: dict[str, str]) -> No
         return
     if before is not None and not is_same_file(before, home):
         _become_another(connection)
-        log.warning("the ledger %s %s", name, COPIED)
+        logging.getLogger("meterkit").warning("the ledger %s %s", name, COPIED)
     _put_about(connection, "home", json.dumps(home))
 
 
@@ -261,9 +259,10 @@ CREATE TABLE meterkit_subscription_states (
 ALTER TABLE meterkit_items ADD COLUMN meter VARCHAR(255);
 ALTER TABLE meterkit_items ADD COLUMN since BIGINT NOT NULL DEFAULT 0;
 CREATE TABLE meterkit_former_items (
-    id VARCHAR(255) NOT NULL, since BIGINT NOT NULL, until BIGINT NOT NULL, subscription VARCHAR(255) NOT NULL,
-    customer VARCHAR(255) NOT NULL, meter VARCHAR(255), event_name TEXT, quantity BIGINT, price TEXT NOT NULL,
-    period_start BIGINT NOT NULL DEFAULT 0, period_end BIGINT NOT NULL DEFAULT 0, PRIMARY KEY (id, since)
+    id VARCHAR(255) NOT NULL, since BIGINT NOT NULL, until BIGINT NOT NULL, changed_after BIGINT NOT NULL,
+    subscription VARCHAR(255) NOT NULL, customer VARCHAR(255) NOT NULL, meter VARCHAR(255), event_name TEXT,
+    quantity BIGINT, price TEXT NOT NULL, period_start BIGINT NOT NULL DEFAULT 0, period_end BIGINT NOT NULL DEFAULT 0,
+    PRIMARY KEY (id, since)
 );
 CREATE INDEX meterkit_former_items_subscription ON meterkit_former_items (subscription);
 CREATE INDEX meterkit_former_items_customer ON meterkit_former_items (customer, until);
@@ -271,7 +270,11 @@ CREATE TABLE meterkit_stripe_meters (
     id VARCHAR(255) NOT NULL PRIMARY KEY, event_name TEXT NOT NULL, deactivated_at BIGINT
 );
 ALTER TABLE meterkit_invoices ADD COLUMN lines TEXT NOT NULL DEFAULT '[]';
-ALTER TABLE meterkit_invoices ADD COLUMN failed_at BIGINT
+ALTER TABLE meterkit_invoices ADD COLUMN failed_at BIGINT;
+CREATE TABLE meterkit_opening_balances (
+    customer VARCHAR(255) NOT NULL, event_name TEXT NOT NULL, since BIGINT NOT NULL, until BIGINT NOT NULL,
+    quantity BIGINT NOT NULL, PRIMARY KEY (customer, event_name, since)
+)
 """
 
 _STEPS = {
@@ -319,5 +322,6 @@ _STEPS_OF_POSTGRESQL = {
             for name in ("totals", "counted", "corrections", "holds", "inherited")
         ),
     ],
+    6: ["ALTER TABLE meterkit_opening_balances ALTER COLUMN quantity TYPE NUMERIC(38, 0)"],
 }
 """Further statements for PostgreSQL. SQLite's integer columns take what `meterkit.ledger.schema.quantities` stores."""

@@ -18,6 +18,7 @@ from meterkit.ledger.schema import (
     invoices,
     items,
     notices,
+    opening_balances,
     stripe_meters,
     subscription_states,
     subscriptions,
@@ -71,8 +72,8 @@ def forget(connection: sa.Connection) -> None:
     by_application = accounts.c.source == "link"
     is_read = accounts.c.customer.in_(sa.select(customers.c.id))
     connection.execute(sa.delete(accounts).where(sa.or_(~by_application, is_read)))
-    told = (customers, subscriptions, subscription_states, items, former_items, stripe_meters, invoices, webhook_events)
-    for table in told:
+    of_subscriptions = (subscriptions, subscription_states, items, former_items, opening_balances)
+    for table in (customers, *of_subscriptions, stripe_meters, invoices, webhook_events):
         connection.execute(sa.delete(table))
     # Or companies would be told that they have recovered from what they were told of in the other mode.
     about = sa.select(notices.c.key).where(notices.c.kind.in_(("overdue", "recovered")))
