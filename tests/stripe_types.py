@@ -58,6 +58,7 @@ OPERATIONS = {
     "GET /v1/products/*": "ProductRetrieveParams",
     "POST /v1/products/*": "ProductUpdateParams",
     "GET /v1/subscription_items/*": "SubscriptionItemRetrieveParams",
+    "POST /v1/subscription_items/*": "SubscriptionItemUpdateParams",
     "GET /v1/subscriptions": "SubscriptionListParams",
     "POST /v1/subscriptions": "SubscriptionCreateParams",
     "GET /v1/subscriptions/*": "SubscriptionRetrieveParams",

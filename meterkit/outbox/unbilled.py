@@ -219,6 +219,8 @@ def _end(item: Any, now: int) -> int:
 def _gaps(spans: list[Span], since: int) -> Iterator[Span]:
     """Yield the time from *since* on that is in none of *spans*."""
     for start, end in sorted(spans):
+        if end <= start:  # all of it was lost
+            continue
         if start > since:
             yield since, start
         since = max(since, end)

@@ -312,3 +312,30 @@ def test_a_meter_that_was_replaced(kit, api, customer, price, clock, tell, event
 
     assert ([1_000], []) == (replaced, [each for each in kit.webhook_events() if each.state == "received"])
     assert "has ended or lost the price" in named(kit)[0]
+
+
+def test_a_price_that_was_lost_within_its_period(kit, api, customer, price, clock, tell, events):
+    """What was used of it is named once, also if it came within the period."""
+    subscription = api.subscriptions.create({"customer": customer, "items": [{"price": price}]})
+    other = api.prices.create(
+        {
+            "currency": "usd",
+            "unit_amount": 5,
+            "recurring": {
+                "interval": "month",
+                "usage_type": "metered",
+                "meter": api.prices.retrieve(price).recurring.meter,
+            },
+            "product_data": {"name": "Calls"},
+        }
+    )
+    tell(kit, *events())
+    use(kit, clock, 7)
+    api.subscription_items.update(subscription["items"].data[0].id, {"price": other.id})
+    tell(kit, *events())
+    use(kit, clock, 5)
+    api.subscriptions.cancel(subscription.id)
+    tell(kit, *events())
+    clock.advance(2 * HOUR)
+
+    assert [12] == [each.quantity for each in found(kit)]
