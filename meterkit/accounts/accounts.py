@@ -19,7 +19,7 @@ from meterkit.core.windows import HOUR, hour_of
 from meterkit.ledger import actions, schema
 from meterkit.ledger.database import Database, insert_into, put, wrote
 from meterkit.ledger.payers import companies_of, is_customer, payer_of
-from meterkit.pricing.boundaries import moments
+from meterkit.pricing.subscription_terms import moments
 
 Source: TypeAlias = Literal["link", "resolver", "metadata", "checkout"]
 

@@ -21,7 +21,8 @@ from meterkit.ledger import schema
 from meterkit.ledger.database import Database
 from meterkit.ledger.schema.quantities import sum_of
 from meterkit.outbox.reports import COLUMNS, Report, State, report_of
-from meterkit.pricing.invoice_calculator import FREE_PAUSES, parsed_price
+from meterkit.pricing.bill import parsed_price
+from meterkit.pricing.invoice_calculator import FREE_PAUSES
 from meterkit.pricing.opening_balances import opening_balance
 from meterkit.pricing.price import EXACT, chargeable, digits
 

@@ -24,7 +24,7 @@ from meterkit.ledger.bulk import BATCH
 from meterkit.ledger.database import Database
 from meterkit.ledger.lease import Lease, hold
 from meterkit.ledger.payers import customer_of, is_customer
-from meterkit.pricing.boundaries import moments
+from meterkit.pricing.subscription_terms import moments
 
 ReportKey = tuple[str, str, str]
 """Meter, event name and company: usage that is reported together within a window."""

@@ -9,87 +9,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from decimal import Decimal, localcontext
-from functools import lru_cache
-from typing import Any, Protocol
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
 
 from meterkit.core.periods import Period, instant
-from meterkit.errors import ConfigurationError
-from meterkit.metering.meter import Meter
-from meterkit.pricing.discounts import discounted
-from meterkit.pricing.price import EXACT, Line, Price, chargeable, whole
-from meterkit.pricing.stripe_price import price_of
+from meterkit.pricing.bill import Bill, PreviewLine, Usage, currency_of, discounted, lines_of, price_id, price_in
+from meterkit.pricing.price import chargeable, whole
 from meterkit.pricing.subscription_terms import SubscriptionTerms
 
-
-class Usage(Protocol):
-    """What was used, by a customer or by a company."""
-
-    def between(self, event_name: str, start: int, end: int) -> int:
-        """Return the quantity used between two Unix seconds, *end* excluded."""
-
-    def received(self, event_name: str, start: int, end: int) -> int:
-        """Return the part of it that Stripe had received by *end*."""
-
-
 FREE_PAUSES = {"void": "voids its invoices", "mark_uncollectible": "marks its invoices as uncollectible"}
-
-
-@dataclass(frozen=True, slots=True)
-class PreviewLine:
-    """
-    One line of an invoice.
-
-    Attributes:
-        price: Id of the Stripe price.
-        event_name: Event name of the meter; None for a licensed price, which is billed in advance.
-        quantity: Units on this line; 0 for a flat fee, and for what was billed before.
-        unit_price: Price of one unit or one package, or the flat fee, in whole currency.
-        amount: Line total in whole currency, rounded to the minor unit.
-        tier: Number of the tier, from 1; 0 if the price has no tiers.
-        note: What is special about the line: usage at a former price, or what was billed before; empty for most.
-    """
-
-    price: str
-    event_name: str | None
-    quantity: int
-    unit_price: Decimal
-    amount: Decimal
-    tier: int
-    note: str = ""
-
-
-@dataclass(slots=True)
-class Bill:
-    """
-    An invoice, as far as it is known.
-
-    Attributes:
-        currency: Three-letter currency code.
-        period: Billing period of the usage.
-        lines: Invoice lines, before discounts.
-        discount: Sum of the discounts, in whole currency.
-        unknown: Why the amounts cannot be told, one sentence each; empty if they can.
-        assumed: What the amounts rest on, one sentence each.
-        free: Why nothing of it is charged; empty if it is.
-        uncertain: The part of the lines that is billed only if an assumption holds, in whole currency.
-    """
-
-    currency: str
-    period: Period
-    lines: list[PreviewLine] = field(default_factory=list)
-    discount: Decimal = Decimal(0)
-    unknown: list[str] = field(default_factory=list)
-    assumed: list[str] = field(default_factory=list)
-    free: str = ""
-    uncertain: Decimal = Decimal(0)
-
-    @property
-    def total(self) -> Decimal:
-        """Sum of the lines less the discounts, in whole currency."""
-        with localcontext(EXACT):
-            return sum((line.amount for line in self.lines), Decimal(0)) - self.discount
 
 
 def next_invoice(terms: SubscriptionTerms, used: Usage) -> Bill:
@@ -109,7 +38,7 @@ def next_invoice(terms: SubscriptionTerms, used: Usage) -> Bill:
     due = [item for item in terms.items if item.period_end == end]
     if ends_at is not None and ends_at <= end:
         end, due = ends_at, terms.items
-    bill = Bill(subscription.currency or _currency(due[0]), Period(min(item.period_start for item in due), end))
+    bill = Bill(subscription.currency or currency_of(due[0]), Period(min(item.period_start for item in due), end))
     bill.unknown += _unreadable(terms, due)
     for item in due:
         if item.event_name is not None:
@@ -148,7 +77,7 @@ def usage_cost(terms: SubscriptionTerms, used: Usage, *, now: int) -> Bill:
         min((period.start for period in periods.values()), default=now),
         min((period.end for period in periods.values()), default=now),
     )
-    bill = Bill(subscription.currency or _currency(terms.items[0]), whole_period)
+    bill = Bill(subscription.currency or currency_of(terms.items[0]), whole_period)
     bill.unknown += _unreadable(terms, metered)
     for item in metered:
         _add_usage(bill, terms, item, period=periods[item.id], used=used)
@@ -191,22 +120,22 @@ def _add_usage(bill: Bill, terms: SubscriptionTerms, item: Any, *, period: Perio
     if start >= period.end:  # all of it is in a trial
         return
     before = _before(terms, item, start, period, used) if start > period.start else 0
-    if before and _price(item).scheme != "per_unit":
+    if before and price_in(item).scheme != "per_unit":
         bill.unknown.append(
-            f"price {_id(item)} replaced another at {instant(item.since)}, and it is not known where its tiers begin"
+            f"price {price_id(item)} replaced another at {instant(item.since)}; where its tiers begin is not known"
         )
-    bill.lines += _lines(item, max(0, used.between(item.event_name, start, period.end)))
+    bill.lines += lines_of(item, max(0, used.between(item.event_name, start, period.end)))
 
 
 def _add_licence(bill: Bill, terms: SubscriptionTerms, item: Any, end: int) -> None:
     """Add what a licensed price costs in the next period, which is billed in advance."""
     ends_at = terms.subscription.cancel_at
     if _is_prorated(terms, item):
-        bill.unknown.append(f"price {_id(item)} was changed within the period, and Stripe prorates it")
+        bill.unknown.append(f"price {price_id(item)} was changed within the period, and Stripe prorates it")
     if ends_at is None or ends_at > end:
-        bill.lines += _lines(item, item.quantity or 0)
+        bill.lines += lines_of(item, item.quantity or 0)
         if not terms.cycle(item).begins_at(end):
-            bill.unknown.append(f"the next period of price {_id(item)} is shorter than others, and Stripe prorates it")
+            bill.unknown.append(f"the next period of price {price_id(item)} is a short one, and Stripe prorates it")
     elif item.period_end > end:
         bill.unknown.append(f"the subscription ends at {instant(end)}, within a period that is paid for already")
 
@@ -226,7 +155,7 @@ def _add_former(bill: Bill, terms: SubscriptionTerms, due: Sequence[Any], used: 
             continue
         if former.event_name is None:
             if former.id not in licensed:
-                bill.unknown.append(f"price {_id(former)} was removed within the period, and Stripe prorates it")
+                bill.unknown.append(f"price {price_id(former)} was removed within the period, and Stripe prorates it")
         elif terms.subscription.billing_mode == "flexible":
             _add_usage_before(bill, terms, former, started, used)
 
@@ -246,11 +175,11 @@ def _add_usage_before(bill: Bill, terms: SubscriptionTerms, former: Any, started
         )
     if quantity <= 0:
         return
-    if _price(former).scheme != "per_unit":
-        bill.unknown.append(f"price {_id(former)} held until {until}, and how its tiers end there is not known")
+    if price_in(former).scheme != "per_unit":
+        bill.unknown.append(f"price {price_id(former)} held until {until}, and how its tiers end there is not known")
     if any(each.billing_reason == "subscription_threshold" for each in _invoices_of(bill, terms)):
         bill.unknown.append(f"invoices that a threshold made due may have billed usage until {until} already")
-    lines = [replace(line, note=f"until {until}, at the price before") for line in _lines(former, quantity)]
+    lines = [replace(line, note=f"until {until}, at the price before") for line in lines_of(former, quantity)]
     bill.lines += lines
     bill.uncertain += sum((line.amount for line in lines), Decimal(0))
     bill.assumed.append(
@@ -262,7 +191,7 @@ def _add_usage_before(bill: Bill, terms: SubscriptionTerms, former: Any, started
 def _is_billed(terms: SubscriptionTerms, former: Any) -> bool:
     """Return whether what an item was is on an invoice already: the change was invoiced at once."""
     return any(
-        line["item"] == former.id and line["price"] == _id(former) and line["proration"]
+        line["item"] == former.id and line["price"] == price_id(former) and line["proration"]
         for invoice in terms.invoices
         if invoice.created >= former.until and invoice.status != "void"
         for line in json.loads(invoice.lines)
@@ -301,8 +230,8 @@ def _apply_discounts(bill: Bill, terms: SubscriptionTerms, at: int) -> None:
         return
     if any(line.note for line in bill.lines):
         bill.unknown.append("how a discount applies to what was billed before is not known")
-    items = {_id(item): item.id for item in terms.items}
-    products = {_id(item): json.loads(item.price).get("product") for item in terms.items}
+    items = {price_id(item): item.id for item in terms.items}
+    products = {price_id(item): json.loads(item.price).get("product") for item in terms.items}
     parts = [(line.amount, items.get(line.price), products.get(line.price)) for line in bill.lines]
     bill.discount, unknown = discounted(parts, applied, bill.currency)
     bill.unknown += unknown
@@ -324,10 +253,10 @@ def _unreadable(terms: SubscriptionTerms, items: Iterable[Any]) -> Iterator[str]
         yield f"subscription {terms.subscription.id} was read by a former version: run meterkit sync"
         return
     for item in items:
-        if _currency(item) != currency:
+        if currency_of(item) != currency:
             yield (
-                f"price {_id(item)} is known in {_currency(item).upper()} alone, and the subscription is billed in "
-                f"{currency.upper()}"
+                f"price {price_id(item)} is known in {currency_of(item).upper()} alone, and the subscription is billed "
+                f"in {currency.upper()}"
             )
 
 
@@ -336,45 +265,3 @@ def _is_prorated(terms: SubscriptionTerms, item: Any) -> bool:
     if item.since <= terms.subscription.created:
         return False
     return bool(item.since > item.period_start) or not terms.cycle(item).begins_at(item.period_start)
-
-
-def _lines(item: Any, quantity: int) -> list[PreviewLine]:
-    price = _id(item)
-    return [_line(price, item.event_name, line) for line in _price(item).lines(quantity)]
-
-
-def _line(price: str, event_name: str | None, line: Line) -> PreviewLine:
-    return PreviewLine(price, event_name, line.quantity, line.price, line.amount, line.tier)
-
-
-def _price(item: Any) -> Price:
-    return parsed_price(item.price, item.event_name or "licensed")
-
-
-@lru_cache(maxsize=1000)
-def parsed_price(text: str, event_name: str) -> Price:
-    """
-    Return the price in Stripe's JSON *text*.
-
-    Raises:
-        ConfigurationError: It cannot be computed here; the message names it and says why.
-    """
-    known = json.loads(text)
-    try:
-        return price_of(known, Meter(event_name))
-    except (ConfigurationError, KeyError) as error:
-        raise ConfigurationError(f"Stripe's price {known.get('id')} cannot be computed here: {error}") from error
-
-
-@lru_cache(maxsize=1000)
-def _identity(text: str) -> tuple[str, str]:
-    known = json.loads(text)
-    return known["id"], known["currency"]
-
-
-def _id(item: Any) -> str:
-    return _identity(item.price)[0]
-
-
-def _currency(item: Any) -> str:
-    return _identity(item.price)[1]

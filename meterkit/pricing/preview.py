@@ -13,7 +13,8 @@ from meterkit.ledger import schema
 from meterkit.ledger.database import Database
 from meterkit.ledger.payers import payer_of
 from meterkit.ledger.schema.quantities import subtracted, sum_of
-from meterkit.pricing.invoice_calculator import PreviewLine, next_invoice
+from meterkit.pricing.bill import PreviewLine
+from meterkit.pricing.invoice_calculator import next_invoice
 from meterkit.pricing.opening_balances import opening_balance
 from meterkit.pricing.subscription_terms import SubscriptionTerms, read_terms
 

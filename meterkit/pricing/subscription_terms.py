@@ -175,3 +175,23 @@ def _add_invoices(connection: sa.Connection, customers: list[str], by_id: dict[s
     for row in connection.execute(query.order_by(invoices.c.created)):
         if row.subscription in by_id:
             by_id[row.subscription].invoices.append(row)
+
+
+def moments() -> list[tuple[sa.Table, sa.Column[int]]]:
+    """
+    Return the columns with moments at which what usage costs changes, in Unix seconds, and their tables.
+
+    Usage before and after must not be in one meter event. Each table has a ``customer``, too.
+    """
+    items, former, subscriptions = schema.items, schema.former_items, schema.subscriptions
+    columns = {
+        items: (items.c.period_start, items.c.period_end, items.c.since),
+        former: (former.c.until,),
+        subscriptions: (
+            subscriptions.c.ended_at,
+            subscriptions.c.cancel_at,
+            subscriptions.c.trial_start,
+            subscriptions.c.trial_end,
+        ),
+    }
+    return [(table, column) for table, of_table in columns.items() for column in of_table]
