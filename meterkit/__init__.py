@@ -50,12 +50,14 @@ if TYPE_CHECKING:
     from meterkit.metering.meter import Meter, response_json
     from meterkit.notices.notice import Notice
     from meterkit.notices.rules import Notify
+    from meterkit.pricing.plan import Amounts, Plan
     from meterkit.pricing.price import Price, Tier
     from meterkit.webhooks.config import Webhook
 
     __version__: str
 
 __all__ = [
+    "Amounts",
     "Block",
     "ConfigurationError",
     "Exchange",
@@ -69,6 +71,7 @@ __all__ = [
     "MeterKitError",
     "Notice",
     "Notify",
+    "Plan",
     "Price",
     "Quota",
     "Refusal",
@@ -105,6 +108,7 @@ _NAMES_BY_MODULE = {
     "metering.meter": ("Meter", "response_json"),
     "notices.notice": ("Notice",),
     "notices.rules": ("Notify",),
+    "pricing.plan": ("Amounts", "Plan"),
     "pricing.price": ("Price", "Tier"),
     "webhooks.config": ("Webhook",),
 }

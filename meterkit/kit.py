@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +24,7 @@ from meterkit.metering.identification import Identify
 from meterkit.metering.matching import MeterMatcher
 from meterkit.metering.meter import Meter
 from meterkit.metering.recorder import Recorder
+from meterkit.pricing.plan import Plan, checked_plans
 from meterkit.pricing.price import Price
 from meterkit.runtime.assembly import Assembly
 from meterkit.runtime.settings import (
@@ -34,11 +36,11 @@ from meterkit.runtime.settings import (
     settings_of,
 )
 from meterkit.runtime.supervisor import Supervisor
-from meterkit.webhooks.config import Webhook, checked_webhook
+from meterkit.webhooks.config import Webhook, check_webhook_url, checked_webhook
 
 if TYPE_CHECKING:  # imported by the kits and the calls that need them
     from meterkit.accounts.inbox import WebhookEvent
-    from meterkit.accounts.overview import AccountOverview
+    from meterkit.accounts.overview import AccountOverview, UnlinkedCustomer
     from meterkit.governance.blocked_requests import BlockedRequests
     from meterkit.governance.policy import Governance
     from meterkit.ledger.actions import Action
@@ -50,7 +52,8 @@ if TYPE_CHECKING:  # imported by the kits and the calls that need them
     from meterkit.outbox.outbox import Summary
     from meterkit.pricing.preview import Preview
     from meterkit.pricing.simulation import SimulatedBill
-    from meterkit.provisioning.plan import Plan, Step
+    from meterkit.provisioning.move import Move
+    from meterkit.provisioning.steps import ProvisioningPlan, Step
     from meterkit.provisioning.subscription import SubscriptionResult
     from meterkit.reporting.explanation import Explanation
     from meterkit.reporting.reconciliation import Reconciliation
@@ -65,7 +68,9 @@ class MeterKit:
 
     Args:
         meters: Meters: which exchanges count, and for how much.
-        prices: Prices of the meters.
+        prices: Prices of the meters, for a kit that sells one thing; otherwise, see *plans*.
+        plans: Plans that companies subscribe to, instead of *prices*.
+        default_plan: Name of the plan of companies without a subscription; None if they have none, and owe nothing.
         identify: Function ``Exchange -> str | Identity | None`` that returns the company that pays, and optionally its
             user. Called once for each exchange that counts, unless the view called ``meterkit.identify()``. Required
             with *governance* and *customer_page*, which call it before the app runs. Return only what you have
@@ -102,7 +107,9 @@ class MeterKit:
 
     Attributes:
         meters: Meters by name.
-        prices: Prices in the order given.
+        prices: Prices in the order given; empty with *plans*.
+        plans: Plans by name.
+        default_plan: Plan of companies without a subscription, or None.
         recorder: Recorder that the middleware calls.
         clock: Function that returns Unix seconds.
         webhook: Endpoint configuration, or None.
@@ -120,6 +127,8 @@ class MeterKit:
         *,
         meters: Iterable[Meter],
         prices: Iterable[Price] = (),
+        plans: Iterable[Plan] = (),
+        default_plan: str | None = None,
         identify: Identify | None = None,
         stripe_key: str | None = None,
         stripe_base: str | None = None,
@@ -143,7 +152,10 @@ class MeterKit:
     ) -> None:
         self.meters = checked_meters(meters)
         self.prices = checked_prices(prices, self.meters)
-        check_identify(identify, governance=governance, customer_page=customer_page)
+        self.plans = checked_plans(plans, default_plan, meters=self.meters, prices=self.prices)
+        self.default_plan = None if default_plan is None else self.plans[default_plan]
+        has_limits = any(plan.limits for plan in self.plans.values())
+        check_identify(identify, governance=governance, limits=has_limits, customer_page=customer_page)
         self.webhook = checked_webhook(webhook)
         self.clock = checked_clock(clock)
         self._settings = settings_of(
@@ -163,6 +175,8 @@ class MeterKit:
             metadata_key=metadata_key,
             find_customer=find_customer,
             customer_ids=customer_ids,
+            meters=self.meters.values(),
+            is_free=self._is_free if self.plans else None,
         )
         self._problems = Problems()
         windows = Windows()
@@ -182,10 +196,13 @@ class MeterKit:
             recorder=self.recorder,
             meters=self.meters,
             prices=self.prices,
+            plans=self.plans,
+            default_plan=self.default_plan,
             governance=governance,
             problems=self._problems,
             clock=clock,
         )
+        self._company_plans = assembly.company_plans()
         self.governor = assembly.governor()
         self.notify = assembly.notify(notify)
         self.page = assembly.customer_page(customer_page, webhook=self.webhook)
@@ -236,22 +253,74 @@ class MeterKit:
 
         Args:
             company: Company id, as the application knows it.
-            customer: Stripe customer id, ``cus_...``.
+            customer: Stripe customer id: ``cus_...``, one that was chosen, or ``acct_...`` of API v2.
             by: Who links them; kept for `actions`.
 
         Raises:
             UsageError: One of them is not such an id, or *company* pays for itself.
             LedgerError: The ledger failed.
         """
+        self.process().accounts().link(*self._checked_link(company, customer), by=checked_by(by))
+
+    def link_all(self, links: Mapping[str, str], *, by: str | None = None) -> int:
+        """
+        Link many companies to the Stripe customers that pay for them: all, or none if one is wrong.
+
+        Args:
+            links: Stripe customer id of each company id; as for `link`.
+            by: Who links them; kept for `actions`.
+
+        Returns:
+            Number of links that are new or have changed.
+
+        Raises:
+            UsageError: An id is wrong, or a company pays for itself; nothing was linked.
+            LedgerError: The ledger failed; nothing was linked.
+        """
+        checked = dict(self._checked_link(company, customer) for company, customer in links.items())
+        return self.process().accounts().link_all(checked, by=checked_by(by))
+
+    def _checked_link(self, company: SubjectId, customer: str) -> tuple[str, str]:
         company = checked_subject_id(company, "company")
-        checked_customer(customer)
         if self._settings.customer_ids and is_customer_id(company):
             raise UsageError(
                 f"{company!r:.60} is a Stripe customer id, and pays for itself because of customer_ids=True; without "
                 "that, it can be linked",
                 reason="company_is_customer",
             )
-        self.process().accounts().link(company, customer, by=checked_by(by))
+        return company, checked_customer(customer, company)
+
+    def can(self, company: SubjectId, feature: str) -> bool:
+        """
+        Return whether the plan of *company* has *feature*; for views. Never waits for Stripe.
+
+        Follows what webhooks or `sync()` have told, with each flush. The first call in a process reads the ledger, the
+        others memory. If the ledger cannot be read, the answer is True.
+
+        Args:
+            company: Company id, as ``identify=`` returns it.
+            feature: Name of the feature, as in ``Plan(features=...)``.
+
+        Raises:
+            UsageError: No plan has such a feature.
+        """
+        if self._company_plans is None:
+            raise UsageError("this kit has no plans=, so it has no features; add a Plan", reason="feature_unknown")
+        return self._company_plans.can(checked_subject_id(company, "company"), feature)
+
+    def plan_of(self, company: SubjectId) -> Plan | None:
+        """
+        Return the plan of *company*: that of its newest running subscription to one, or the default plan, or None.
+
+        Args:
+            company: Company id, as ``identify=`` returns it.
+
+        Raises:
+            LedgerError: It is the first call in this process, and the ledger cannot be read.
+        """
+        if self._company_plans is None:
+            return None
+        return self._company_plans.looked_up(checked_subject_id(company, "company"))
 
     def refresh(self, company: SubjectId) -> None:
         """
@@ -365,7 +434,7 @@ class MeterKit:
 
     def simulate(self, *, month: str | None = None, former: Iterable[Price] | None = None) -> list[SimulatedBill]:
         """
-        Price a month's usage by the kit's prices, beside what it cost.
+        Price a month's usage by the kit's prices, or those of each company's plan, beside what it cost.
 
         Args:
             month: Month in UTC, such as ``2026-03``; by default this month.
@@ -381,7 +450,8 @@ class MeterKit:
         start, end = parse_month(month, self.clock())
         self.flush()
         database = self.process().database()
-        return simulate(database, start=start, end=end, meters=self.meters, prices=self.prices, former=former)
+        about: Any = {"former": former, "prices_of": self._sold_to if self.plans else None}
+        return simulate(database, start=start, end=end, meters=self.meters, prices=self.prices, **about)
 
     def customers(self) -> list[AccountOverview]:
         """
@@ -397,7 +467,22 @@ class MeterKit:
 
         database = self.process().database()
         named = unbilled(database, now=int(self.clock()), is_free=self._settings.is_free)
-        return accounts(database, clock=self.clock, unbilled=by_company(named))
+        found = accounts(database, clock=self.clock, unbilled=by_company(named))
+        if self._company_plans is None:
+            return found
+        plans = {each.company: self._company_plans.read(each.company) for each in found}
+        return [replace(each, plan=None if (plan := plans[each.company]) is None else plan.name) for each in found]
+
+    def unlinked_customers(self) -> list[UnlinkedCustomer]:
+        """
+        Return the Stripe customers that pay for no company, as far as webhooks or `sync()` have described them.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        from meterkit.accounts.overview import unlinked_customers
+
+        return unlinked_customers(self.process().database())
 
     def webhook_events(self, *, limit: int = 100) -> list[WebhookEvent]:
         """
@@ -631,16 +716,20 @@ class MeterKit:
     def provision(
         self,
         *,
+        webhook: str | None = None,
         dry_run: bool = False,
-        on_plan: Callable[[Plan], object] | None = None,
+        on_plan: Callable[[ProvisioningPlan], object] | None = None,
         on_step: Callable[[Step], object] | None = None,
-    ) -> Plan:
+    ) -> ProvisioningPlan:
         """
         Make Stripe's meters, products and prices match the code. Can be repeated.
 
         What Stripe cannot change is drift: the plan names it, with the choices that are left, and it is not touched.
 
         Args:
+            webhook: URL of the webhook endpoint to make, as Stripe reaches it, such as
+                ``https://api.example.com/stripe/webhook``; None leaves the account's endpoints alone. The plan then has
+                the `webhook_secret`, once.
             dry_run: Only plan; change nothing.
             on_plan: Called with the plan before its first step.
             on_step: Called after each step.
@@ -649,16 +738,23 @@ class MeterKit:
             The plan, with its steps.
 
         Raises:
+            UsageError: *webhook* is not such a URL.
             StripeFailedError: Stripe failed or refused; completed steps stay, and another run continues.
             ConfigurationError: There is no Stripe key, or two prices have the same lookup key.
         """
+        if webhook is not None:
+            check_webhook_url(webhook, self.webhook)
         commands = self.process().commands()
-        return commands.provision(self.meters, self.prices, dry_run=dry_run, on_plan=on_plan, on_step=on_step)
+        about: Any = {"dry_run": dry_run, "on_plan": on_plan, "on_step": on_step}
+        return commands.provision(self.meters, self.prices, self.plans.values(), webhook=webhook, **about)
 
     def subscribe(
         self,
         company: SubjectId,
         *,
+        plan: str | None = None,
+        prices: Iterable[str] = (),
+        currency: str | None = None,
         name: str | None = None,
         email: str | None = None,
         days_until_due: int | None = None,
@@ -666,21 +762,87 @@ class MeterKit:
         """
         Create the Stripe customer and the subscription if they do not exist, and link the company. Can be repeated.
 
+        A customer that is linked already is taken, and what is missing is added to a subscription of it that runs in
+        the same currency and interval.
+
         Args:
             company: Company id.
+            plan: Name of the plan; required if the kit has plans, unless *prices* are given.
+            prices: Lookup keys of the prices, instead of a plan; by default all prices of the kit, which must be of
+                different meters.
+            currency: Currency of the plan; by default the one that the customer is billed in, or the plan's own.
             name: Name of a new customer.
             email: E-mail address of a new customer.
-            days_until_due: Send invoices due after this many days; None charges automatically.
+            days_until_due: Send invoices due after this many days; None charges automatically. For a new subscription.
 
         Raises:
-            UsageError: *company* is not a company id.
+            UsageError: *company* is not a company id; the choice is wrong; the company pays for the same meters by
+                other prices; or another customer has the e-mail address. Nothing was changed.
             StripeFailedError: Stripe failed or refused.
             ConfigurationError: There is no Stripe key, or a price does not exist in Stripe yet.
             LedgerError: The ledger failed.
         """
+        from meterkit.provisioning.offer import offer_of
+
         about = {key: given for key, given in {"name": name, "email": email}.items() if given}
         company = checked_subject_id(company, "company")
-        return self.process().commands().subscribe(company, self.prices, about=about, days_until_due=days_until_due)
+        offer = offer_of(self.prices, self.plans, plan=plan, keys=prices, currency=currency)
+        return self.process().commands().subscribe(company, offer, about=about, days_until_due=days_until_due)
+
+    def move(
+        self,
+        *,
+        to: str,
+        plan: str | None = None,
+        price: str | None = None,
+        company: SubjectId | None = None,
+        dry_run: bool = False,
+        on_plan: Callable[[list[Move]], object] | None = None,
+        on_move: Callable[[Move], object] | None = None,
+    ) -> list[Move]:
+        """
+        Move subscriptions to another plan or price, or to the present version of a plan. Can be repeated.
+
+        First reports the open hour: in flexible billing mode, Stripe bills what was used before at the old price. One
+        request moves one subscription; a run that was broken off is continued by the next.
+
+        Args:
+            to: Name of the plan to move to, which may be the same; with *price*, lookup key or id of the new price.
+            plan: Name of the plan to move from, in any version.
+            price: Lookup key or id of the price to move from; the same as *to* for what that has replaced.
+            company: Only the subscriptions that pay for this company.
+            dry_run: Only plan; change nothing.
+            on_plan: Called with what will be done, before it is.
+            on_move: Called after each subscription that was moved.
+
+        Returns:
+            What became of each subscription, with what the last full month cost and would have cost.
+
+        Raises:
+            UsageError: The choice is wrong, or there is no such plan or price.
+            StripeFailedError: Stripe failed or refused; what was moved stays, and another run continues.
+            ConfigurationError: There is no Stripe key, or a price of the plan does not exist in Stripe yet.
+            LedgerError: The ledger failed.
+        """
+        from meterkit.provisioning.offer import plan_named
+
+        if (plan is None) is (price is None):
+            raise UsageError("choose what to move from: a plan or a price (plan= or price=)", reason="move_wrong")
+        new = to if plan is None else plan_named(to, self.plans)
+        self.flush()
+        return (
+            self.process()
+            .commands()
+            .move(
+                old=str(price if plan is None else plan),
+                new=new,
+                meters=self.meters,
+                company=None if company is None else checked_subject_id(company, "company"),
+                dry_run=dry_run,
+                on_plan=on_plan,
+                on_move=on_move,
+            )
+        )
 
     def backfill(
         self,
@@ -711,6 +873,14 @@ class MeterKit:
     def close(self) -> None:
         """Flush and stop. Never raises, and takes some seconds at worst. A later count starts the kit again."""
         self._supervisor.close()
+
+    def _sold_to(self, company: str) -> list[Price]:
+        """Return the prices of the plan of *company* in all currencies; none without a plan."""
+        plan = None if self._company_plans is None else self._company_plans.read(company)
+        return [] if plan is None else [price for currency in plan.sold_in for price in plan.prices_in(currency)]
+
+    def _is_free(self, company: str) -> bool:
+        return self._company_plans is not None and self._company_plans.is_free(company)
 
     def _meter(self, meter: Meter | str) -> Meter:
         name = meter.name if isinstance(meter, Meter) else meter

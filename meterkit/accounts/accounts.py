@@ -6,7 +6,7 @@ Store of companies and their Stripe customers, subscriptions and invoices.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import Literal, TypeAlias
 
@@ -67,6 +67,28 @@ class Accounts:
                 actions.note(connection, "link", company, customer, by=by, at=int(self._clock()))
             return self._link(connection, company, customer, source)
 
+    def link_all(self, links: Mapping[str, str], *, by: str) -> int:
+        """
+        Link companies to customers, all of them or none.
+
+        Args:
+            links: Customer of each company.
+            by: Who links them; for the audit trail.
+
+        Returns:
+            Number of links that are new or have changed.
+        """
+        table = schema.accounts
+        changed = 0
+        with self._database.transaction() as connection:
+            for company, customer in links.items():
+                known = sa.select(table.c.company).filter_by(company=company, customer=customer, source="link")
+                if connection.scalar(known) is None:
+                    actions.note(connection, "link", company, customer, by=by, at=int(self._clock()))
+                    self._link(connection, company, customer, "link")
+                    changed += 1
+        return changed
+
     def put(self, connection: sa.Connection, found: StripeObject, *, changed_at: int | None = None) -> str:
         """
         Store the current state of a Stripe object.
@@ -81,6 +103,8 @@ class Accounts:
         """
         if isinstance(found, Subscription):
             put_subscription(connection, found, changed_at=changed_at)
+            if found.company is not None and found.ended_at is None:  # Checkout writes its metadata there
+                return self._link_named(connection, found.company, found.customer)
         elif isinstance(found, Invoice):
             put(schema.invoices, connection, asdict(found))
         elif isinstance(found, StripeMeter):
@@ -176,6 +200,13 @@ class Accounts:
         with self._database.snapshot() as connection:
             return payer_of(connection, company)
 
+    def companies_of(self, customer: str) -> set[str]:
+        """Return the companies that a Stripe customer pays for."""
+        accounts = schema.accounts
+        with self._database.snapshot() as connection:
+            linked = connection.scalars(sa.select(accounts.c.company).filter_by(customer=customer))
+            return set(linked) | companies_of(connection, customer, None)
+
     def linked_companies(self, *, limit: int) -> list[str]:
         """Return at most *limit* linked companies."""
         with self._database.snapshot() as connection:
@@ -200,18 +231,26 @@ class Accounts:
         accounts, customers = schema.accounts, schema.customers
         named = None if customer.deleted else customer.company
         linked = sa.select(accounts.c.company).filter_by(customer=customer.id, source="metadata")
+        if not customer.deleted:
+            by_subscription = sa.select(schema.subscriptions.c.company).filter_by(customer=customer.id, ended_at=None)
+            linked = linked.where(
+                accounts.c.company.not_in(by_subscription.where(schema.subscriptions.c.company.is_not(None)))
+            )
         for company in connection.scalars(linked.where(accounts.c.company != (named or ""))).all():
             connection.execute(sa.delete(accounts).filter_by(company=company))
             others = sa.select(customers.c.id).filter_by(company=company, deleted=False).order_by(customers.c.id)
             successor = connection.scalar(others.where(customers.c.id != customer.id).limit(1))
             if successor is not None:
                 self._link(connection, company, successor, "metadata")
-        if named is None:
-            return ""
+        return "" if named is None else self._link_named(connection, named, customer.id)
+
+    def _link_named(self, connection: sa.Connection, named: str, customer: str) -> str:
+        """Link *named*, a company in metadata of *customer*; return it if other metadata name another customer."""
+        accounts = schema.accounts
         row = connection.execute(sa.select(accounts).filter_by(company=named)).one_or_none()
-        if row is not None and row.source == "metadata" and row.customer != customer.id:
+        if row is not None and row.source == "metadata" and row.customer != customer:
             return named
-        self._link(connection, named, customer.id, "metadata")
+        self._link(connection, named, customer, "metadata")
         return ""
 
     def _link(self, connection: sa.Connection, company: str, customer: str, source: Source) -> bool:

@@ -12,7 +12,7 @@ from meterkit.accounts.standing import Standing, standings
 from meterkit.core.usage_key import NOBODY
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
-from meterkit.ledger.payers import customer_of
+from meterkit.ledger.payers import customer_of, pays_for_itself
 from meterkit.ledger.schema.quantities import subtracted, sum_of
 
 
@@ -32,6 +32,7 @@ class AccountOverview:
         waiting: Quantity that is not reported yet, by meter name, in the meter's unit.
         oldest: Start of the oldest unreported window, Unix seconds, or None; Stripe accepts usage up to 35 days old.
         unbilled: Quantity of the last 40 days that Stripe has and no price bills, by meter name, in the meter's unit.
+        plan: Name of the company's plan, or None.
     """
 
     company: str
@@ -44,6 +45,39 @@ class AccountOverview:
     waiting: dict[str, int]
     oldest: int | None
     unbilled: dict[str, int]
+    plan: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UnlinkedCustomer:
+    """
+    A Stripe customer that pays for no company.
+
+    Attributes:
+        customer: Stripe customer id.
+        name: Name in Stripe, or empty.
+        subscriptions: ``(id, status, end of the billing period in Unix seconds)`` of each that has not ended.
+    """
+
+    customer: str
+    name: str
+    subscriptions: tuple[tuple[str, str, int], ...]
+
+
+def unlinked_customers(database: Database) -> list[UnlinkedCustomer]:
+    """
+    Return the Stripe customers that pay for no company, as far as they are known, by id.
+
+    Raises:
+        LedgerError: The ledger cannot be read.
+    """
+    table = schema.customers
+    linked = sa.select(schema.accounts.c.customer)
+    query = sa.select(table).filter_by(deleted=False).where(table.c.id.not_in(linked)).order_by(table.c.id)
+    with database.snapshot() as connection:
+        found = [row for row in connection.execute(query) if not pays_for_itself(connection, row.id)]
+        subscriptions = _subscriptions(connection)
+    return [UnlinkedCustomer(row.id, row.name, tuple(subscriptions.get(row.id, []))) for row in found]
 
 
 def accounts(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from meterkit.core.responses import Response, json_response, response
 from meterkit.errors import ConfigurationError, LedgerError
+from meterkit.governance.company_plans import CompanyPlans
 from meterkit.governance.limits import LimitCache
 from meterkit.metering.exchange import Exchange
 from meterkit.metering.meter import Meter
@@ -28,6 +29,7 @@ class CustomerPage:
         prices: Prices of the kit, for companies without a known subscription.
         meters: Meters of the kit, by name.
         limits: Limit caches of the quotas to show.
+        plans: Plans of the companies; None for a kit without plans.
         clock: Function that returns Unix seconds.
     """
 
@@ -40,8 +42,10 @@ class CustomerPage:
         prices: Iterable[Price],
         meters: Mapping[str, Meter],
         limits: Iterable[LimitCache],
+        plans: CompanyPlans | None,
         clock: Callable[[], float],
     ) -> None:
+        self._plans = plans
         self.path = path
         self._database = database
         self._recorder = recorder
@@ -62,7 +66,11 @@ class CustomerPage:
                 return json_response(401, {"error": "no company was identified for this request"})
             from meterkit.accounts.statement import Limit, statement
 
-            limits = [Limit(each.quota.meter.name, each.quota.per, each.get(company)) for each in self._limits]
+            limits = [
+                Limit(each.quota.meter.name, each.quota.per, each.get(company))
+                for each in self._limits
+                if each.applies_to(company)
+            ]
             found = statement(
                 self._database(),
                 company,
@@ -71,6 +79,9 @@ class CustomerPage:
                 limits=limits,
                 now=int(self._clock()),
             )
+            if self._plans is not None:
+                plan = self._plans.looked_up(company)
+                found["plan"] = None if plan is None else plan.name
         except LedgerError:
             return json_response(503, {"error": "usage is temporarily unavailable"}, ("Retry-After", "10"))
         except Exception as error:

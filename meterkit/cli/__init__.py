@@ -34,7 +34,14 @@ BROKEN_PIPE = 141  # 128 + SIGPIPE
 
 EXIT_CODES = "0 all is well, 1 something needs attention, 2 the command or the configuration is wrong, 130 interrupted."
 
-WRONG_ARGUMENTS = ("meter_unknown", "month_wrong", "quantity_not_positive")
+WRONG_ARGUMENTS = (
+    "meter_unknown",
+    "month_wrong",
+    "quantity_not_positive",
+    "offer_wrong",
+    "move_wrong",
+    "webhook_wrong",
+)
 """Reasons of a `UsageError` that are mistakes in the command itself."""
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from meterkit.cli.arguments import Commands, add_command, add_json, add_kit, add_limit
+from meterkit.cli.arguments import Commands, add_by, add_command, add_json, add_kit, add_limit
 from meterkit.cli.kit_loader import CommandError, load_kit
-from meterkit.cli.output import instant, print_json, tables_for
+from meterkit.cli.link_file import links_in
+from meterkit.cli.output import instant, print_json, say, tables_for
+from meterkit.kit import MeterKit
 
 
 def add_parsers(commands: Commands) -> None:
@@ -18,6 +22,15 @@ def add_parsers(commands: Commands) -> None:
         commands, "customers", customers, "show each company's Stripe customer, subscriptions and standing"
     )
     add_kit(command)
+    command.add_argument("--unlinked", action="store_true", help="show the Stripe customers that pay for no company")
+    add_json(command)
+
+    command = add_command(commands, "link", link, "set the Stripe customer that pays for a company")
+    add_kit(command)
+    command.add_argument("company", nargs="?", metavar="COMPANY", help="company id, as the application knows it")
+    command.add_argument("customer", nargs="?", metavar="CUSTOMER", help="Stripe customer id, such as cus_...")
+    command.add_argument("--csv", type=Path, metavar="FILE", help="link many: a file with the columns company,customer")
+    add_by(command)
     add_json(command)
 
     command = add_command(commands, "preview", preview, "preview the next invoices")
@@ -54,23 +67,55 @@ def customers(arguments: argparse.Namespace) -> bool:
     """Show the standing of each company."""
     tables = tables_for(arguments, "meterkit.cli.tables.account")
     kit = load_kit(arguments.kit)
+    if arguments.unlinked:
+        return _unlinked(kit, tables)
     with closing(kit):
         kit.flush()
+        unlinked = len(kit.unlinked_customers())
         found = [asdict(account) for account in kit.customers()]
     for each in found:
-        each["subscriptions"] = [
-            {"id": identity, "status": status, "period_end": instant(end)}
-            for identity, status, end in each["subscriptions"]
-        ]
+        each["subscriptions"] = _named(each["subscriptions"])
         each["oldest"] = None if each["oldest"] is None else instant(each["oldest"])
     if tables is None:
         print_json(found)
     else:
-        tables.show_customers(found)
+        tables.show_customers(found, unlinked=unlinked)
     return not any(
         each["standing"] == "overdue" or (each["waiting"] and not each["customer"]) or each["unbilled"]
         for each in found
     )
+
+
+def _unlinked(kit: MeterKit, tables: Any) -> bool:
+    with closing(kit):
+        found = [asdict(each) for each in kit.unlinked_customers()]
+    for each in found:
+        each["subscriptions"] = _named(each["subscriptions"])
+    if tables is None:
+        print_json(found)
+    else:
+        tables.show_unlinked(found)
+    return True
+
+
+def _named(subscriptions: Iterable[tuple[str, str, int]]) -> list[dict[str, str]]:
+    return [{"id": identity, "status": status, "period_end": instant(end)} for identity, status, end in subscriptions]
+
+
+def link(arguments: argparse.Namespace) -> bool:
+    """Set the Stripe customers that pay for companies."""
+    one = arguments.company is not None and arguments.customer is not None
+    if one is (arguments.csv is not None) or (arguments.csv is not None and arguments.company is not None):
+        raise CommandError("give a COMPANY and a CUSTOMER, or --csv FILE")
+    links = {arguments.company: arguments.customer} if one else links_in(arguments.csv)
+    kit = load_kit(arguments.kit)
+    with closing(kit):
+        linked = kit.link_all(links, by=arguments.by)
+    if arguments.json:
+        print_json({"links": len(links), "linked": linked})
+    else:
+        say(f"linked: {linked}, linked before: {len(links) - linked}")
+    return True
 
 
 def webhook_events(arguments: argparse.Namespace) -> bool:

@@ -92,9 +92,15 @@ def simulate(arguments: argparse.Namespace) -> bool:
     """Price a month's usage with other prices."""
     tables = tables_for(arguments, "meterkit.cli.tables.notice")
     kit = load_kit(arguments.kit)
-    old_prices = None if arguments.against is None else load_kit(arguments.against).prices
-    if not kit.prices:
-        raise CommandError("this kit has no prices=, so there is nothing to simulate; add prices= to the kit")
+    old_kit = None if arguments.against is None else load_kit(arguments.against)
+    if not kit.prices and not kit.plans:
+        raise CommandError("this kit has no prices=, so there is nothing to simulate; add prices= or plans= to the kit")
+    if old_kit is not None and old_kit.plans:
+        raise CommandError(
+            "--against takes a kit with prices=; leave it out to compare plans with what Stripe has, or see what a "
+            "move would change with meterkit move --dry-run"
+        )
+    old_prices = None if old_kit is None else old_kit.prices
     with closing(kit):
         found = kit.simulate(month=arguments.month, former=old_prices)
     rows = [{**asdict(each), "change": each.change} for each in found]

@@ -143,17 +143,29 @@ def is_customer_id(company: str) -> bool:
     return company.startswith("cus_")
 
 
-def checked_customer(value: Any) -> str:
+_OTHER_IDS = ("sub_", "si_", "price_", "prod_", "in_", "ii_", "mtr_", "evt_", "pi_", "pm_", "ch_", "sk_", "rk_", "pk_")
+"""Beginnings of what is copied from Stripe by mistake; nobody's customer is called that."""
+
+
+def checked_customer(value: Any, company: str) -> str:
     """
-    Return *value* as the id of a Stripe customer.
+    Return *value* as the id of the Stripe customer that pays for *company*.
+
+    Stripe makes ids such as ``cus_...``, and ``acct_...`` for accounts of API v2; older customers may have any other.
 
     Raises:
-        UsageError: *value* is not such an id.
+        UsageError: *value* is not such an id, or the two look exchanged.
     """
     customer = checked_id(value, "customer")
-    if not is_customer_id(customer):
+    if customer.startswith(_OTHER_IDS):
         raise UsageError(
-            f"customer must be a Stripe customer id (cus_...), not {customer!r:.60}", reason="customer_not_stripe"
+            f"customer must be the id of a Stripe customer, such as cus_..., not {customer!r:.60}",
+            reason="customer_not_stripe",
+        )
+    if is_customer_id(company) and not customer.startswith(("cus_", "acct_")):
+        raise UsageError(
+            f"{company!r:.60} looks like the customer, and {customer!r:.60} like the company: exchange them",
+            reason="customer_not_stripe",
         )
     return customer
 

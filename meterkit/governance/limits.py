@@ -59,6 +59,10 @@ class LimitCache:
         found = self._known.get(company)
         return found.value if found is not None and self._clock() < found.until else self._call(company, found)
 
+    def applies_to(self, company: str) -> bool:  # noqa: ARG002 - that of a plan does not apply to everybody
+        """Return whether *company* has such a quota at all."""
+        return True
+
     def refresh(self, companies: Iterable[str], *, anew: Iterable[str] = ()) -> None:
         """
         Get the limits of *companies*, and renew all that expire soon. For a background thread, never a request.

@@ -27,6 +27,9 @@ MEASURED: dict[str, Callable[[Exchange], int]] = {
 }
 """Values measured on every exchange; any other name is one that the view passes to ``add_usage``."""
 
+CUSTOMER_KEY, VALUE_KEY = "stripe_customer_id", "value"
+"""Stripe: keys of a meter event's payload, unless the meter was made with others."""
+
 StatusFilter: TypeAlias = int | str
 _STATUS_CLASS = re.compile(r"[1-5]xx")
 
@@ -126,6 +129,10 @@ class Meter:
         when: Further condition, ``Exchange -> bool``, for what the other filters cannot express.
         event_name: The Stripe meter's ``event_name``; by default the meter's name; empty if it is not billable.
         http: Whether exchanges count. False for a meter that counts only what ``kit.record()`` and imports give it.
+        customer_key: Key of the customer's id in meter events: the meter's ``customer_mapping.event_payload_key`` in
+            Stripe, if it was made with another than ``stripe_customer_id``.
+        value_key: Key of the quantity in meter events: the meter's ``value_settings.event_payload_key`` in Stripe, if
+            it was made with another than ``value``.
         billable: Whether usage is reported to Stripe. If False, it stays in the ledger, for ``kit.usage()`` and quotas,
             and is not on the customer page: for costs of your own, or to try a meter out.
         aggregation: Only ``"sum"``: usage from many processes and hours must merge into one figure.
@@ -143,6 +150,8 @@ class Meter:
     value: str | ResponseJson | Aggregation | None = None
     when: Callable[[Exchange], bool] | None = None
     event_name: str = ""
+    customer_key: str = CUSTOMER_KEY
+    value_key: str = VALUE_KEY
     http: bool = True
     billable: bool = True
     aggregation: str = "sum"
@@ -155,6 +164,7 @@ class Meter:
                 raise ConfigurationError(f"{self}: billable=False reports nothing to Stripe; leave event_name= out")
         elif self.billable:
             object.__setattr__(self, "event_name", self.name)
+        _check_keys(self)
         if self.path is not None:
             _check_glob(self.path, self)
         if self.route is not None:
@@ -203,6 +213,20 @@ def _check_name(name: Any, field: str) -> None:
         raise ConfigurationError(
             f"a meter's {field} must have at most {MAX_EVENT_NAME_LENGTH} characters (Stripe's limit), "
             f"not {len(name)}: {name[:40]!r}..."
+        )
+
+
+def _check_keys(meter: Meter) -> None:
+    for name in ("customer_key", "value_key"):
+        key = getattr(meter, name)
+        if not isinstance(key, str) or not key.strip() or not key.isprintable() or len(key) > MAX_EVENT_NAME_LENGTH:
+            raise ConfigurationError(
+                f"{meter}: {name}= must be a key of the meter's events in Stripe, such as 'customer_id', not "
+                f"{key!r:.100}"
+            )
+    if meter.customer_key == meter.value_key:
+        raise ConfigurationError(
+            f"{meter}: customer_key= and value_key= are both {meter.value_key!r:.100}, so an event could not carry both"
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -49,6 +49,7 @@ def simulate(
     meters: Mapping[str, Meter],
     prices: Iterable[Price],
     former: Iterable[Price] | None = None,
+    prices_of: Callable[[str], Iterable[Price]] | None = None,
 ) -> list[SimulatedBill]:
     """
     Return what the usage of a calendar month in UTC costs each company. Changes nothing.
@@ -63,11 +64,12 @@ def simulate(
         meters: Meters by name.
         prices: New prices.
         former: Present prices; None takes those of each company's subscriptions, as last read from Stripe.
+        prices_of: Function that returns the new prices of a company, instead of *prices*, in all currencies.
 
     Raises:
         LedgerError: The ledger cannot be read.
     """
-    new = list(prices)
+    for_all = list(prices)
     table = schema.totals
     query = (
         sa.select(table.c.company, table.c.meter, sum_of(table.c.quantity).label("quantity"))
@@ -82,6 +84,7 @@ def simulate(
     found = []
     for company in sorted(used):
         old = known[company] if former is None else list(former)
+        new = for_all if prices_of is None else list(prices_of(company))
         currency = next((price.currency for price in (*old, *new)), "usd")
         cost = cost_of(old, used[company], currency) if old else None
         found.append(SimulatedBill(company, used[company], currency, cost, cost_of(new, used[company], currency)))

@@ -8,7 +8,7 @@ from typing import Any
 
 from meterkit.errors import ConfigurationError
 from meterkit.metering.meter import Meter
-from meterkit.pricing.price import EXACT, Price, Tier, decimals_of, digits, whole
+from meterkit.pricing.price import EXACT, Money, Price, Tier, decimals_of, digits, whole
 
 
 def price_of(known: Mapping[str, Any], meter: Meter) -> Price:
@@ -61,7 +61,7 @@ def params_of(price: Price) -> dict[str, Any]:
         params["tiers_mode"] = price.scheme
         params["tiers"] = [_params_of_tier(tier, price.currency) for tier in price.tiers]
         return params
-    params["unit_amount_decimal"] = _minor(price.tiers[0].unit_price, price.currency)
+    params["unit_amount_decimal"] = minor(price.tiers[0].unit_price, price.currency)
     if price.scheme == "package":
         params["transform_quantity"] = {"divide_by": price.size, "round": price.round}
     return params
@@ -87,14 +87,14 @@ def _terms(price: Price) -> tuple[Any, ...]:
 def _params_of_tier(tier: Tier, currency: str) -> dict[str, Any]:
     params = {
         "up_to": "inf" if tier.up_to is None else tier.up_to,
-        "unit_amount_decimal": _minor(tier.unit_price, currency),
+        "unit_amount_decimal": minor(tier.unit_price, currency),
     }
     if tier.flat_price is not None:
-        params["flat_amount_decimal"] = _minor(tier.flat_price, currency)
+        params["flat_amount_decimal"] = minor(tier.flat_price, currency)
     return params
 
 
-def _minor(amount: Any, currency: str) -> str:
+def minor(amount: Money, currency: str) -> str:
     """Return an amount in the minor unit as Stripe accepts it: without an exponent or trailing zeros."""
     text = digits(Decimal(amount).scaleb(decimals_of(currency), EXACT))
     return text.rstrip("0").rstrip(".") if "." in text else text

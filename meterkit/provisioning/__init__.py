@@ -1,6 +1,7 @@
 """
 Make Stripe match the code, before the first request.
 
-In reading order: `plan`, `provisioner`, `prices`, `writer`; `subscription` subscribes a company, `code_generator` goes
-the other way, from an existing account to code.
+In reading order: `steps`, `provisioner`, `prices`, `fees`, `webhook_endpoint`, `writer`; `subscription` subscribes
+a company to an `offer`, `move` moves subscriptions, `code_generator` goes the other way, from an existing account to
+code.
 """

@@ -15,11 +15,11 @@ from typing import Any
 import stripe
 
 from meterkit.errors import ConfigurationError
-from meterkit.metering.meter import Meter
+from meterkit.metering.meter import CUSTOMER_KEY, VALUE_KEY, Meter
 from meterkit.pricing.price import Price, Tier
 from meterkit.pricing.stripe_price import costs_the_same, price_of
 from meterkit.provisioning.prices import CONTRADICTED, EXPANDED, replaced_by
-from meterkit.provisioning.provisioner import flaws_of
+from meterkit.provisioning.provisioner import flaws_of, keys_of
 from meterkit.provisioning.writer import lookup_key_of
 from meterkit.stripe_api.outcomes import naming_failures
 from meterkit.stripe_api.transport import PAGE_SIZE, plain
@@ -48,12 +48,13 @@ def code_of(client: stripe.StripeClient) -> str:
     left_out: list[str] = []
     known: dict[str, Meter] = {}
     for found in reversed(meters):
+        customer_key, value_key = keys_of(found)
         try:
-            meter = Meter(found.event_name, path=PLACEHOLDER_PATH)
+            meter = Meter(found.event_name, path=PLACEHOLDER_PATH, customer_key=customer_key, value_key=value_key)
         except ConfigurationError as error:
             left_out.append(f"the meter {found.id}: {error}")
             continue
-        flaws = flaws_of(found)
+        flaws = flaws_of(found, meter)
         if flaws:
             left_out.append(f"the meter {meter.name!r}: its {'; its '.join(flaws)}")
         else:
@@ -61,7 +62,8 @@ def code_of(client: stripe.StripeClient) -> str:
     names: dict[str, str] = {}
     for meter in known.values():
         names[meter.name] = _variable(meter.name, set(names.values()))
-    return _module(names, _converted(prices, known, left_out), left_out)
+    keys = {meter.name: _keys(meter) for meter in known.values()}
+    return _module(names, keys, _converted(prices, known, left_out), left_out)
 
 
 def _converted(prices: list[dict[str, Any]], meters: dict[str, Meter], left_out: list[str]) -> list[Price]:
@@ -131,7 +133,17 @@ def _with_key(key: str, price: Price) -> Price:
     )
 
 
-def _module(names: dict[str, str], prices: list[Price], left_out: list[str]) -> str:
+def _keys(meter: Meter) -> list[str]:
+    """Return the arguments for the keys of a meter's events that are not Stripe's own."""
+    found = []
+    if meter.customer_key != CUSTOMER_KEY:
+        found.append(f"customer_key={_literal(meter.customer_key)}")
+    if meter.value_key != VALUE_KEY:
+        found.append(f"value_key={_literal(meter.value_key)}")
+    return found
+
+
+def _module(names: dict[str, str], keys: dict[str, list[str]], prices: list[Price], left_out: list[str]) -> str:
     comments = [_comment(f"Left out: {each}") for each in left_out]
     if not names:
         return "\n".join(["# No active meter in this account can be expressed in code.", *comments, ""])
@@ -142,7 +154,8 @@ def _module(names: dict[str, str], prices: list[Price], left_out: list[str]) -> 
     lines += ["# No requests count for these meters until you replace their path=.", ""]
     for name, variable in names.items():
         path = f"path={_literal(PLACEHOLDER_PATH)},  # or route=; and method=, status=, value="
-        lines += [f"{variable} = Meter(", f"    {_literal(name)},", f"    {path}", ")"]
+        own = [f"    {each}," for each in keys[name]]
+        lines += [f"{variable} = Meter(", f"    {_literal(name)},", f"    {path}", *own, ")"]
     lines += ["", "kit = MeterKit(", "    meters=[", *(f"        {variable}," for variable in names.values()), "    ],"]
     if prices:
         lines += [

@@ -16,7 +16,7 @@ import stripe
 from meterkit.metering.meter import Meter
 from meterkit.pricing.price import Price
 from meterkit.pricing.stripe_price import costs_the_same
-from meterkit.provisioning.plan import Step
+from meterkit.provisioning.steps import Step
 from meterkit.provisioning.writer import REPLACED_BY, REPLACES, CatalogWriter, lookup_key_of, product_id_of
 from meterkit.stripe_api.transport import PAGE_SIZE, plain
 
@@ -57,7 +57,10 @@ class PricePlanner:
             stripe.StripeError: Stripe failed or refused.
         """
         known = self._known(meter, prices)
-        there = [_there(price, known, self._writes.meters.get(meter.event_name)) for price in prices]
+        there: list[Known | None] = []
+        for price in prices:
+            free = [each for each in known if each not in there]  # two plans may cost the same
+            there.append(_there(price, free, self._writes.meters.get(meter.event_name)))
         # New prices join existing ones, so that an account that was set up by hand keeps its product.
         product = next((found["product"] for found in there if found is not None), None)
         steps: list[Step] = []

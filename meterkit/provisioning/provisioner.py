@@ -10,25 +10,24 @@ and it is not touched.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import stripe
 
 from meterkit.errors import ConfigurationError
 from meterkit.metering.meter import Meter
+from meterkit.pricing.plan import Fee
 from meterkit.pricing.price import Price
-from meterkit.provisioning.plan import Plan, Step
+from meterkit.provisioning.fees import FeePlanner
 from meterkit.provisioning.prices import PricePlanner
+from meterkit.provisioning.steps import ProvisioningPlan, Step
+from meterkit.provisioning.webhook_endpoint import webhook_step
 from meterkit.provisioning.writer import CatalogWriter, lookup_key_of
 from meterkit.stripe_api.outcomes import naming_failures
 from meterkit.stripe_api.transport import PAGE_SIZE
 
-REQUIRED = {
-    "formula": "sum",
-    "event_time_window": None,
-    "customer key": "stripe_customer_id",
-    "value key": "value",
-}
+REQUIRED = {"formula": "sum", "event_time_window": None}
 """
 Required settings of a meter. Several meter events of one hour must add up: any other formula, or a window in which only
 the last event counts, would lose usage.
@@ -49,9 +48,17 @@ class Provisioner:
         self._livemode = livemode
         self._writes = CatalogWriter(client)
 
-    def plan(self, meters: Iterable[Meter], prices: Iterable[Price]) -> Plan:
+    def plan(
+        self, meters: Iterable[Meter], prices: Iterable[Price], *, fees: Iterable[Fee] = (), webhook: str | None = None
+    ) -> ProvisioningPlan:
         """
         Return what would be done, without doing it.
+
+        Args:
+            meters: Meters to provision.
+            prices: Metered prices to provision.
+            fees: Fees of plans to provision.
+            webhook: URL of the webhook endpoint to provision; None for none.
 
         Raises:
             StripeFailedError: Stripe failed or refused.
@@ -69,14 +76,19 @@ class Provisioner:
             for meter in (each for each in meters if each.billable):
                 own = [price for price in prices if price.meter.name == meter.name]
                 steps += self._plan(meter, own, existing.get(meter.event_name, []), planner)
-            return Plan(self._livemode, steps)
+            steps += FeePlanner(self._client, self._writes).steps(fees)
+            plan = ProvisioningPlan(self._livemode, steps)
+            if webhook is not None:
+                remember = partial(setattr, plan, "webhook_secret")
+                steps.append(webhook_step(self._client, webhook, remember))
+            return plan
 
-    def apply(self, plan: Plan, *, done: Callable[[Step], object] | None = None) -> None:
+    def apply(self, plan: ProvisioningPlan, *, done: Callable[[Step], object] | None = None) -> None:
         """
         Take the steps of *plan*, except drift.
 
         Args:
-            plan: Plan to apply, created just before.
+            plan: ProvisioningPlan to apply, created just before.
             done: Function that is called after each step.
 
         Raises:
@@ -102,7 +114,7 @@ class Provisioner:
     def _plan_meter(self, meter: Meter, found: list[Any]) -> Step:
         name = meter.event_name
         # Of several with one event name, at most one is active. Inactive ones that do not fit are ignored.
-        fitting = [each for each in found if not flaws_of(each)]
+        fitting = [each for each in found if not flaws_of(each, meter)]
         known = next((each for each in found if each.status == "active"), next(iter(fitting), None))
         if known is None:
             self._writes.meters.pop(name, None)
@@ -110,14 +122,18 @@ class Provisioner:
             return Step(
                 "create", "meter", name, "", choices if found else (), act=lambda: self._writes.create_meter(meter)
             )
-        flaws = flaws_of(known)
+        flaws = flaws_of(known, meter)
         if flaws:
+            keys = keys_of(known)
+            own = f"customer_key={keys[0]!r}, value_key={keys[1]!r}"
+            same = (f"give the meter {own} in the code",) if flaws_of(known, None) == [] else ()
             return Step(
                 "drift",
                 "meter",
                 name,
                 f"{known.id}: {'; '.join(flaws)}; Stripe cannot change that",
                 (
+                    *same,
                     "give the meter another event_name= in the code",
                     f"deactivate {known.id} in Stripe, if nobody uses it",
                 ),
@@ -128,16 +144,26 @@ class Provisioner:
         return Step("unchanged", "meter", name)
 
 
-def flaws_of(meter: Any) -> list[str]:
-    """Return which settings of a Stripe meter differ from those that are required."""
-    settings = {
-        "formula": meter.default_aggregation.formula,
-        "event_time_window": meter.event_time_window,
-        "customer key": meter.customer_mapping.event_payload_key,
-        "value key": meter.value_settings.event_payload_key,
-    }
+def keys_of(meter: Any) -> tuple[str, str]:
+    """Return the keys of the customer and of the quantity in the events of a Stripe meter."""
+    return str(meter.customer_mapping.event_payload_key), str(meter.value_settings.event_payload_key)
+
+
+def flaws_of(meter: Any, wanted: Meter | None) -> list[str]:
+    """
+    Return which settings of a Stripe meter differ from those that are required.
+
+    Args:
+        meter: Meter in Stripe.
+        wanted: Meter in the code, whose keys are required; None allows any.
+    """
+    required: dict[str, Any] = dict(REQUIRED)
+    settings = {"formula": meter.default_aggregation.formula, "event_time_window": meter.event_time_window}
+    if wanted is not None:
+        required |= {"customer key": wanted.customer_key, "value key": wanted.value_key}
+        settings["customer key"], settings["value key"] = keys_of(meter)
     return [
-        f"{name} is {value!r}, not {REQUIRED[name]!r}" for name, value in settings.items() if value != REQUIRED[name]
+        f"{name} is {value!r}, not {required[name]!r}" for name, value in settings.items() if value != required[name]
     ]
 
 

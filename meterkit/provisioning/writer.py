@@ -13,9 +13,10 @@ from typing import Any
 
 import stripe
 
-from meterkit.metering.meter import Meter
+from meterkit.metering.meter import CUSTOMER_KEY, VALUE_KEY, Meter
+from meterkit.pricing.plan import Fee
 from meterkit.pricing.price import Price
-from meterkit.pricing.stripe_price import costs_the_same, params_of
+from meterkit.pricing.stripe_price import costs_the_same, minor, params_of
 from meterkit.stripe_api.idempotency import create_once
 from meterkit.stripe_api.transport import plain
 
@@ -51,6 +52,9 @@ class CatalogWriter:
             "event_name": meter.event_name,
             "default_aggregation": {"formula": "sum"},
         }
+        if (meter.customer_key, meter.value_key) != (CUSTOMER_KEY, VALUE_KEY):
+            params["customer_mapping"] = {"type": "by_id", "event_payload_key": meter.customer_key}
+            params["value_settings"] = {"event_payload_key": meter.value_key}
         create = self._v1.billing.meters.create
         made = create_once("meter", create, params, look=lambda _: self._meter(meter.event_name))
         self.meters[meter.event_name] = made.id
@@ -64,6 +68,26 @@ class CatalogWriter:
         name = meter.name.replace("_", " ")
         params: Any = {"id": product_id_of(meter), "name": name[:1].upper() + name[1:]}
         create_once("product", self._v1.products.create, params, look=lambda _: self.product(params["id"]))
+
+    def create_plan(self, plan: str) -> None:
+        """Create the product of a plan, to which its fees belong."""
+        name = plan.replace("_", " ").replace("-", " ")
+        params: Any = {"id": product_of_plan(plan), "name": name[:1].upper() + name[1:]}
+        create_once("product", self._v1.products.create, params, look=lambda _: self.product(params["id"]))
+
+    def create_fee(self, fee: Fee) -> None:
+        """Create the licensed price of a plan's fee, whose product exists."""
+        params: Any = {
+            "currency": fee.currency,
+            "unit_amount_decimal": minor(fee.amount, fee.currency),
+            "recurring": {"interval": fee.interval, "usage_type": "licensed"},
+            "product": product_of_plan(fee.plan),
+            "lookup_key": fee.lookup_key,
+        }
+        create_once("price", self._v1.prices.create, params, look=lambda _: self._with_key(fee.lookup_key))
+
+    def _with_key(self, key: str) -> Any | None:
+        return next(iter(self._v1.prices.list({"lookup_keys": [key], "active": True}).data), None)
 
     def product(self, identity: str) -> Any | None:
         """Return the product with this id, or None."""
@@ -139,3 +163,8 @@ def product_id_of(meter: Meter) -> str:
     if plain != meter.event_name:
         plain += "_" + hashlib.sha256(meter.event_name.encode()).hexdigest()[:8]
     return f"meterkit_{plain}"
+
+
+def product_of_plan(plan: str) -> str:
+    """Return the id of the product of the plan named *plan*."""
+    return f"meterkit_plan_{plan}"

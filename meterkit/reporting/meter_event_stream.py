@@ -15,6 +15,7 @@ import stripe
 
 from meterkit.core import threads
 from meterkit.outbox.reports import Report
+from meterkit.reporting.meter_events import PayloadKeys, payload_of
 from meterkit.stripe_api.outcomes import SENT, Outcome, classify
 
 PER_REQUEST = 100
@@ -22,18 +23,24 @@ PER_REQUEST = 100
 
 
 class StreamSender:
-    """Sends reports through the meter event stream."""
+    """
+    Sends reports through the meter event stream.
+
+    Args:
+        keys: Keys of meter events that are not Stripe's own.
+    """
 
     per_request = PER_REQUEST
     per_batch = 10 * PER_REQUEST
 
-    def __init__(self) -> None:
+    def __init__(self, keys: PayloadKeys) -> None:
+        self._keys = keys
         self._lock = threads.lock()
         self._token: str | None = None
 
     def send(self, client: stripe.StripeClient, reports: list[Report]) -> list[Outcome]:
         """Send *reports* once. All have the same outcome, because errors of single events are reported later."""
-        outcome = self._send(client, [_event(report) for report in reports])
+        outcome = self._send(client, [_event(report, self._keys) for report in reports])
         if outcome.state != "sent":  # pending, under the same identifier, until the problem is resolved
             outcome = replace(outcome, state="pending", refused=False)
         return [outcome] * len(reports)
@@ -75,11 +82,11 @@ class _Body(list[Any]):
     id = stripe_id = ""
 
 
-def _event(report: Report) -> dict[str, Any]:
+def _event(report: Report, keys: PayloadKeys) -> dict[str, Any]:
     moment = datetime.fromtimestamp(report.timestamp, tz=timezone.utc)
     return {
         "event_name": report.event_name,
         "identifier": report.sent_as,
-        "payload": {"stripe_customer_id": report.customer, "value": str(report.quantity)},
+        "payload": payload_of(report, keys),
         "timestamp": moment.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 import stripe
 
 from meterkit.ledger.database import Database
+from meterkit.metering.meter import CUSTOMER_KEY, VALUE_KEY
 from meterkit.outbox.late_usage import Late, late_reports
 from meterkit.outbox.reports import REPORT_KEY, Report
 from meterkit.pricing.price import decimals_of
 from meterkit.stripe_api.outcomes import SENT, UNREADABLE, Outcome, classify
+
+PayloadKeys: TypeAlias = "Mapping[str, tuple[str, str]]"
+"""Keys of the customer and of the quantity in meter events, by event name, where they are not Stripe's own."""
+
+DEFAULT_KEYS = (CUSTOMER_KEY, VALUE_KEY)
+
+
+def payload_of(report: Report, keys: PayloadKeys) -> dict[str, str]:
+    """Return the payload of the meter event of *report*."""
+    customer, value = keys.get(report.event_name, DEFAULT_KEYS)
+    return {customer: str(report.customer), value: str(report.quantity)}
 
 
 class EventSender:
@@ -18,13 +31,15 @@ class EventSender:
     Sends reports as meter events, or late ones as invoice items.
 
     Args:
+        keys: Keys of meter events that are not Stripe's own.
         bills_late: Whether usage whose invoice is final becomes an item of the next invoice.
     """
 
     per_request = 1
     per_batch = 100
 
-    def __init__(self, *, bills_late: bool) -> None:
+    def __init__(self, *, keys: PayloadKeys, bills_late: bool) -> None:
+        self._keys = keys
         self._bills_late = bills_late
         self._late: dict[int, Late] = {}
 
@@ -52,12 +67,12 @@ class EventSender:
             if self.is_late(report):
                 _create_invoice_item(client, self._late[report.id], report)
                 return [Outcome("invoiced")]
-            return [_send_event(client, report)]
+            return [_send_event(client, report, payload_of(report, self._keys))]
         except stripe.StripeError as error:
             return [classify(error)]
 
 
-def _send_event(client: stripe.StripeClient, report: Report) -> Outcome:
+def _send_event(client: stripe.StripeClient, report: Report, payload: dict[str, str]) -> Outcome:
     # Stripe replays a stored refusal as long as it remembers the key, so the key must change. The identifier stays
     # the same, so the event cannot count twice.
     key = f"{report.sent_as}.{report.refusals}" if report.refusals else report.sent_as
@@ -65,7 +80,7 @@ def _send_event(client: stripe.StripeClient, report: Report) -> Outcome:
         {
             "event_name": report.event_name,
             "identifier": report.sent_as,
-            "payload": {"stripe_customer_id": report.customer, "value": str(report.quantity)},
+            "payload": payload,
             "timestamp": report.timestamp,
         },
         options={"idempotency_key": key},

@@ -6,14 +6,21 @@ One request per customer and meter, and by the hour only where they differ: Stri
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from decimal import Decimal
 
 import stripe
 
-from meterkit.core.windows import hour_of
+from meterkit.core.windows import HOUR, hour_of
 from meterkit.outbox.reports import Reports
 from meterkit.stripe_api.event_summaries import Summaries
+
+RECENT_HOURS = 24
+"""Hours whose usage is compared before a price is changed: what is older was added up long ago."""
+
+WAITING = ("pending", "uncertain")
+"""States of reports that Stripe may still receive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +117,36 @@ def reconcile(reports: Reports, client: stripe.StripeClient, *, start: int, end:
                 error=error,
             )
         )
+    return found
+
+
+def unsettled(
+    reports: Reports, client: stripe.StripeClient, customers: Collection[str], *, now: float
+) -> dict[str, str]:
+    """
+    Return which of *customers* have recent usage that Stripe has not added up yet, and what that is.
+
+    Args:
+        reports: Reports of the ledger.
+        client: Client of stripe-python.
+        customers: Stripe customers to look at.
+        now: Current time, Unix seconds.
+
+    Raises:
+        LedgerError: The ledger cannot be read.
+        stripe.StripeError: Stripe did not respond.
+    """
+    end = hour_of(int(now)) + HOUR
+    start = end - RECENT_HOURS * HOUR
+    summaries = Summaries(client)
+    found: dict[str, str] = {}
+    for (customer, event_name), of_meter in reports.by_customer(start, end).items():
+        if customer in customers:
+            sent = sum((report.quantity for report in of_meter if report.state == "sent"), Decimal(0))
+            waiting = sum((report.quantity for report in of_meter if report.state in WAITING), Decimal(0))
+            there = summaries.used(event_name, customer, start, end)
+            if waiting or there < sent:
+                found[customer] = f"Stripe has {there:f} of {sent + waiting:f} {event_name}"
     return found
 
 

@@ -28,7 +28,7 @@ from meterkit.outbox.seal import seal
 from meterkit.reporting.corrections import Corrector
 from meterkit.reporting.delivery import ReportDelivery
 from meterkit.reporting.meter_event_stream import StreamSender
-from meterkit.reporting.meter_events import EventSender
+from meterkit.reporting.meter_events import EventSender, PayloadKeys
 from meterkit.reporting.uncertain import SETTLING_SECONDS, Finding, UncertaintyResolver
 from meterkit.reporting.worker_pool import WorkerPool
 from meterkit.stripe_api.clock import StripeClock
@@ -51,6 +51,7 @@ class Reporter:
         account: Connected account to report to; None for the key's own.
         stop: Event that ends the pass at the next meter event, without any delay, when set.
         via: ``v1`` for one meter event per request, ``stream`` for a hundred.
+        keys: Keys of meter events that are not Stripe's own.
         late: Treatment of usage whose invoice is final: ``report`` or ``next_invoice``.
         keep_days: Days for which settled usage is kept; None to keep it for ever.
         find_payers: Function called before sealing, to link companies that have no customer.
@@ -66,6 +67,7 @@ class Reporter:
         account: str | None,
         stop: Event,
         via: str,
+        keys: PayloadKeys,
         late: str,
         keep_days: int | None,
         find_payers: Callable[[], None],
@@ -80,8 +82,8 @@ class Reporter:
         self._pass = threads.rlock()  # a signal handler may report
         self._pool = WorkerPool(api_key, base, account)
         self._stripe_clock = StripeClock(self._pool.client, clock=clock)
-        self._event_sender = EventSender(bills_late=late == "next_invoice")
-        self._stream_sender = StreamSender() if via == "stream" else None
+        self._event_sender = EventSender(keys=keys, bills_late=late == "next_invoice")
+        self._stream_sender = StreamSender(keys) if via == "stream" else None
         self._retry = RetryPolicy(stop)
         self._delivery = ReportDelivery(
             self._outbox, pool=self._pool, now=self._stripe_clock.now, read_clock=self._read_clock, stop=stop

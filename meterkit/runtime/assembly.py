@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from meterkit.core.problems import Problems
 from meterkit.metering.meter import Meter
 from meterkit.metering.recorder import Recorder
+from meterkit.pricing.plan import Plan
 from meterkit.pricing.price import Price
 from meterkit.runtime.supervisor import Supervisor
 from meterkit.webhooks.config import Webhook
 
 if TYPE_CHECKING:  # imported by the kits that have such a part
     from meterkit.adapters.customer_page import CustomerPage
+    from meterkit.governance.company_plans import CompanyPlans
     from meterkit.governance.governor import Governor
     from meterkit.governance.limits import LimitCache
     from meterkit.governance.policy import Governance
@@ -30,7 +32,9 @@ class Assembly:
         supervisor: Supervisor of the kit; its governor and dispatcher are set here.
         recorder: Recorder of the kit.
         meters: Meters of the kit, by name.
-        prices: Prices of the kit.
+        prices: Prices of the kit outside of plans.
+        plans: Plans of the kit, by name.
+        default_plan: Plan of companies without a subscription, or None.
         governance: Rules of the kit, or None.
         problems: Where problems are reported.
         clock: Function that returns Unix seconds.
@@ -43,6 +47,8 @@ class Assembly:
         recorder: Recorder,
         meters: Mapping[str, Meter],
         prices: Iterable[Price],
+        plans: Mapping[str, Plan],
+        default_plan: Plan | None,
         governance: Governance | None,
         problems: Problems,
         clock: Callable[[], float],
@@ -50,29 +56,42 @@ class Assembly:
         self._supervisor = supervisor
         self._recorder = recorder
         self._meters = meters
-        self._prices = tuple(prices)
+        self._plans = plans
+        self._prices = tuple(prices) if default_plan is None else default_plan.prices_in()
         self._governance = governance
+        self._default_plan = default_plan
         self._problems = problems
         self._clock = clock
         self._limits: tuple[LimitCache, ...] = ()
 
     def governor(self) -> Governor | None:
         """
-        Build the governor; None without ``governance=``. Call this first: other parts share its limit caches.
+        Build the governor; None without ``governance=`` and limits of plans. Call this first: others share its caches.
 
         Raises:
             ConfigurationError: ``governance=`` is not valid for this kit.
         """
-        if self._governance is None:
+        plans = self.company_plans()
+        if self._governance is None and plans is None:
             return None
         from meterkit.governance.governor import Governor
         from meterkit.governance.limits import LimitCache
         from meterkit.governance.policy import check_governance
 
-        check_governance(self._governance, self._meters)
-        self._limits = tuple(
-            LimitCache(quota, clock=self._clock, problems=self._problems) for quota in self._governance.quotas
-        )
+        about: Any = {"clock": self._clock, "problems": self._problems}
+        if self._governance is not None:
+            check_governance(self._governance, self._meters)
+            self._limits = tuple(LimitCache(quota, **about) for quota in self._governance.quotas)
+        if plans is not None:
+            from meterkit.governance.plan_limits import with_plans
+
+            combined = with_plans(self._governance, self._plans.values(), plans, **about)
+            if combined is None:
+                return None
+            self._governance, limits = combined
+            self._limits = tuple(limits)
+            check_governance(self._governance, self._meters)
+        assert self._governance is not None
         self._supervisor.governor = Governor(
             self._governance,
             meters=self._meters,
@@ -85,6 +104,21 @@ class Assembly:
         )
         return self._supervisor.governor
 
+    def company_plans(self) -> CompanyPlans | None:
+        """Build what knows each company's plan, once; None for a kit without plans."""
+        if self._plans and self._supervisor.plans is None:
+            from meterkit.governance.company_plans import CompanyPlans
+
+            self._supervisor.plans = CompanyPlans(
+                self._plans,
+                self._default_plan,
+                begin=lambda: self._supervisor.runtime(counting=True),
+                database=lambda: self._supervisor.runtime().database(),
+                problems=self._problems,
+                clock=self._clock,
+            )
+        return self._supervisor.plans
+
     def notify(self, rules: Iterable[Notify]) -> tuple[Notify, ...]:
         """
         Check the rules of ``notify=``, and have each process evaluate and deliver them.
@@ -96,7 +130,8 @@ class Assembly:
             return ()
         from meterkit.notices.rules import checked_notify
 
-        checked = checked_notify(rules, self._meters, self._prices, self._governance)
+        sold = [*self._prices, *(price for plan in self._plans.values() for price in plan.prices_in())]
+        checked = checked_notify(rules, self._meters, sold, self._governance)
         if checked:
             from meterkit.notices.dispatcher import Dispatcher
 
@@ -131,6 +166,7 @@ class Assembly:
             prices=self._prices,
             meters={name: meter for name, meter in self._meters.items() if meter.billable},
             limits=self._limits,
+            plans=self.company_plans(),
             clock=self._clock,
         )
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a cal
     from meterkit.accounts.inbox import Inbox
     from meterkit.accounts.period_edges import PeriodEdges
     from meterkit.accounts.period_usage import UsageByPeriod
+    from meterkit.governance.company_plans import CompanyPlans
     from meterkit.governance.governor import Governor
     from meterkit.ledger.database import Database
     from meterkit.ledger.ledger import Ledger
@@ -63,6 +64,7 @@ class ProcessRuntime:
         windows: Billing period boundaries, which this keeps up to date.
         meters: Meters of the kit, by name.
         governor: Governor of the kit, whose snapshot is rebuilt after each flush, or None.
+        plans: Plans of the companies, which are read after each flush, or None.
         dispatcher: Function that builds the dispatcher of notices, or None.
 
     Attributes:
@@ -79,6 +81,7 @@ class ProcessRuntime:
         *,
         meters: Mapping[str, Meter],
         governor: Governor | None = None,
+        plans: CompanyPlans | None = None,
         dispatcher: MakeDispatcher | None = None,
     ) -> None:
         self._settings = settings
@@ -87,6 +90,7 @@ class ProcessRuntime:
         self._wake = WakeUp()
         self._meters = meters
         self._governor = governor
+        self._plans = plans
         self.journal = Journal(
             settings.data_dir / "journal",
             problems=problems,
@@ -281,6 +285,8 @@ class ProcessRuntime:
             self._do_chores()
 
     def _refresh_governor(self) -> None:
+        if self._plans is not None:
+            self._plans.refresh(self.database())  # limits depend on them
         if self._governor is not None:
             self._governor.refresh(self.database(), self.usage(), self.journal)
 

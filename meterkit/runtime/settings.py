@@ -11,7 +11,7 @@ import inspect
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 from meterkit.core import live_key
 from meterkit.errors import ConfigurationError
-from meterkit.metering.meter import Meter
+from meterkit.metering.meter import CUSTOMER_KEY, VALUE_KEY, Meter
 from meterkit.pricing.price import Price
 from meterkit.webhooks.config import Webhook
 
@@ -54,6 +54,8 @@ class Settings:
         metadata_key: Key under which a Stripe customer's metadata contain the company id.
         find_customer: Function that returns the Stripe customer of an unlinked company, or None.
         customer_ids: Whether a company id that is a Stripe customer id pays for itself.
+        payload_keys: Keys of the customer and of the quantity in meter events, by event name, where they are not
+            Stripe's own.
         is_free: Function that returns whether the usage of a company is free by a rule of the kit, so that it is not
             named as unbilled; None if nobody's is.
     """
@@ -74,6 +76,7 @@ class Settings:
     metadata_key: str
     find_customer: FindCustomer | None
     customer_ids: bool
+    payload_keys: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     is_free: Callable[[str], bool] | None = None
 
     @property
@@ -125,6 +128,8 @@ def settings_of(
     metadata_key: Any,
     find_customer: Any,
     customer_ids: Any,
+    meters: Iterable[Meter],
+    is_free: Callable[[str], bool] | None,
 ) -> Settings:
     """
     Return the checked settings. Defaults come from the environment, where an empty variable counts as unset.
@@ -151,6 +156,12 @@ def settings_of(
         metadata_key=checked_metadata_key(metadata_key),
         find_customer=checked_finder(find_customer),
         customer_ids=checked_switch(customer_ids, "customer_ids"),
+        payload_keys={
+            meter.event_name: (meter.customer_key, meter.value_key)
+            for meter in meters
+            if meter.billable and (meter.customer_key, meter.value_key) != (CUSTOMER_KEY, VALUE_KEY)
+        },
+        is_free=is_free,
     )
 
 
@@ -213,10 +224,11 @@ def checked_prices(prices: Any, meters: dict[str, Meter]) -> tuple[Price, ...]:
     return tuple(found)
 
 
-def check_identify(identify: Any, *, governance: Any = None, customer_page: Any = None) -> None:
+def check_identify(identify: Any, *, governance: Any = None, limits: bool = False, customer_page: Any = None) -> None:
     """Check that *identify* can be called when the response is complete; or is None, if nothing needs it earlier."""
     if identify is None:
-        early = "governance=" if governance is not None else "customer_page=" if customer_page is not None else ""
+        needs = {"governance=": governance is not None, "Plan(limits=...)": limits, "customer_page=": customer_page}
+        early = next((name for name, given in needs.items() if given not in (None, False)), "")
         if early:
             raise ConfigurationError(
                 f"{early} needs identify=, a function that returns the company before the app runs, such as "

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from meterkit.core.periods import Period, parse_month
 from meterkit.core.validation import checked_moment
 from meterkit.core.windows import HOUR, hour_of
-from meterkit.errors import UsageError
+from meterkit.errors import StripeFailedError, UsageError
 from meterkit.metering.meter import Meter
+from meterkit.pricing.plan import Plan
 from meterkit.pricing.price import Price
 from meterkit.runtime.settings import Settings, is_live, key_of
 from meterkit.runtime.stripe_jobs import StripeJobs
@@ -19,7 +20,9 @@ from meterkit.runtime.stripe_jobs import StripeJobs
 if TYPE_CHECKING:
     from meterkit.ledger.database import Database
     from meterkit.outbox.corrections import Correction
-    from meterkit.provisioning.plan import Plan, Step
+    from meterkit.provisioning.move import Move, Mover
+    from meterkit.provisioning.offer import Offer
+    from meterkit.provisioning.steps import ProvisioningPlan, Step
     from meterkit.provisioning.subscription import SubscriptionResult
     from meterkit.reporting.explanation import Explanation
     from meterkit.reporting.reconciliation import Reconciliation
@@ -81,17 +84,22 @@ class StripeCommands:
         self,
         meters: Mapping[str, Meter],
         prices: Iterable[Price],
+        plans: Iterable[Plan],
         *,
+        webhook: str | None,
         dry_run: bool,
-        on_plan: Callable[[Plan], object] | None,
+        on_plan: Callable[[ProvisioningPlan], object] | None,
         on_step: Callable[[Step], object] | None,
-    ) -> Plan:
+    ) -> ProvisioningPlan:
         """See `meterkit.MeterKit.provision`."""
         from meterkit.provisioning.provisioner import Provisioner
 
         with self._client() as client:
             provisioner = Provisioner(client, livemode=bool(is_live(self._settings.stripe_key)))
-            plan = provisioner.plan(meters.values(), prices)
+            sold = [(plan, currency) for plan in plans for currency in plan.sold_in]
+            of_plans = [price for plan, currency in sold for price in plan.prices_in(currency)]
+            fees = [fee for plan, currency in sold if (fee := plan.fee_in(currency)) is not None]
+            plan = provisioner.plan(meters.values(), [*prices, *of_plans], fees=fees, webhook=webhook)
             if on_plan is not None:
                 on_plan(plan)
             if not dry_run:
@@ -99,7 +107,7 @@ class StripeCommands:
             return plan
 
     def subscribe(
-        self, company: str, prices: Iterable[Price], *, about: dict[str, str], days_until_due: int | None
+        self, company: str, offer: Offer, *, about: dict[str, str], days_until_due: int | None
     ) -> SubscriptionResult:
         """See `meterkit.MeterKit.subscribe`."""
         from meterkit.accounts.accounts import Accounts
@@ -110,7 +118,7 @@ class StripeCommands:
             found = subscribe(
                 client,
                 accounts,
-                prices,
+                offer,
                 company=company,
                 metadata_key=self._settings.metadata_key,
                 about=about,
@@ -118,6 +126,87 @@ class StripeCommands:
             )
         self._stripe_jobs.account_sync().refresh([("customer", found.customer), ("subscription", found.subscription)])
         return found
+
+    def move(
+        self,
+        *,
+        old: str,
+        new: Plan | str,
+        meters: Mapping[str, Meter],
+        company: str | None,
+        dry_run: bool,
+        on_plan: Callable[[list[Move]], object] | None,
+        on_move: Callable[[Move], object] | None,
+    ) -> list[Move]:
+        """
+        See `meterkit.MeterKit.move`.
+
+        Args:
+            old: Name of a plan if *new* is a plan, else lookup key or id of a price.
+            new: Plan, or lookup key or id of a price.
+            meters: Meters of the kit, by name.
+            company: Only this company; None for all.
+            dry_run: Only plan.
+            on_plan: Called with what will be done.
+            on_move: Called after each subscription that was moved.
+        """
+        from meterkit.accounts.accounts import Accounts
+        from meterkit.provisioning.move import Mover, route_of_plans, route_of_prices
+
+        with self._client() as client:
+            route = route_of_prices(client, old, new) if isinstance(new, str) else route_of_plans(client, old, new)
+            accounts = Accounts(self._own_database(), clock=self._settings.clock)
+            used = self._used_last_month(meters)
+            mover = Mover(client, route, meters=meters, used=used, companies_of=accounts.companies_of)
+            moves = mover.plan(company=company)
+            if on_plan is not None:
+                on_plan(moves)
+            if dry_run or not any(move.state == "planned" for move in moves):
+                return moves
+            return [self._moved(mover, move, on_move) for move in self._settled(client, moves)]
+
+    def _settled(self, client: StripeClient, moves: list[Move]) -> list[Move]:
+        """Report the open hour, and return *moves*, without those of which Stripe has not added up all usage."""
+        from dataclasses import replace
+
+        from meterkit.outbox.reports import Reports
+        from meterkit.reporting.reconciliation import unsettled
+        from meterkit.stripe_api.outcomes import naming_failures
+
+        summary = self._stripe_jobs.report(include_open=True)
+        if summary.trouble or summary.error:
+            raise StripeFailedError(
+                f"the open hour could not be reported, and its usage would be billed at the new price: "
+                f"{summary.trouble or summary.error}; nothing was moved, run it again"
+            )
+        customers = {move.customer for move in moves if move.state == "planned"}
+        with naming_failures("move"):
+            behind = unsettled(Reports(self._database()), client, customers, now=self._settings.clock())
+        cure = "run it again in a minute, or usage of before would be billed at the new price or not at all"
+        return [
+            replace(move, state="left", why=f"{behind[move.customer]}: {cure}")
+            if move.state == "planned" and move.customer in behind
+            else move
+            for move in moves
+        ]
+
+    def _moved(self, mover: Mover, move: Move, on_move: Callable[[Move], object] | None) -> Move:
+        if move.state != "planned":
+            return move
+        done = mover.apply(move)
+        self._stripe_jobs.account_sync().refresh([("subscription", move.subscription)])
+        if on_move is not None:
+            on_move(done)
+        return done
+
+    def _used_last_month(self, meters: Mapping[str, Meter]) -> dict[str, dict[str, int]]:
+        """Return the usage of each company in the last full month, by meter name."""
+        from meterkit.core.periods import month_of
+        from meterkit.pricing.simulation import simulate
+
+        last = month_of(month_of(int(self._settings.clock())).start - 1)
+        bills = simulate(self._database(), start=last.start, end=last.end, meters=meters, prices=(), former=())
+        return {bill.company: bill.used for bill in bills}
 
     def _own_database(self) -> Database:
         """

@@ -248,6 +248,7 @@ class StripeJobs:
             account=settings.stripe_account,
             stop=stop,
             via=settings.report_via,
+            keys=settings.payload_keys,
             late=settings.late,
             keep_days=settings.keep_days,
             find_payers=self._find_payers,
@@ -294,7 +295,7 @@ class StripeJobs:
             try:
                 customer = find_customer(company)
                 if customer is not None:
-                    accounts.link(company, checked_customer(customer), source="resolver")
+                    accounts.link(company, checked_customer(customer, company), source="resolver")
             except LedgerError:
                 raise
             except Exception as error:

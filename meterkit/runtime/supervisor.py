@@ -26,6 +26,7 @@ from meterkit.runtime.process import ProcessRuntime
 from meterkit.runtime.settings import Settings
 
 if TYPE_CHECKING:
+    from meterkit.governance.company_plans import CompanyPlans
     from meterkit.governance.governor import Governor
     from meterkit.metering.meter import Meter
     from meterkit.metering.unmatched import Unmatched
@@ -44,6 +45,7 @@ class Supervisor:
     Attributes:
         journal: Journal of this process; before the first count, a stand-in that refuses counts.
         governor: Governor of the kit, or None.
+        plans: Plans of the companies, or None for a kit without plans.
         dispatcher: Function that builds the dispatcher of notices, or None.
         unmatched: Counter of the successes that no meter matched, or None.
         meters: Meters of the kit, by name.
@@ -57,6 +59,7 @@ class Supervisor:
         self._exit_hooks = ExitHooks(self.close)
         self.journal: Journal | _NoJournal = _NoJournal()
         self.governor: Governor | None = None
+        self.plans: CompanyPlans | None = None
         self.dispatcher: MakeDispatcher | None = None
         self.unmatched: Unmatched | None = None
         self.meters: Mapping[str, Meter] = {}
@@ -90,6 +93,8 @@ class Supervisor:
                 exit_hooks.remove()
         if self.governor is not None:
             self.governor.reset()
+        if self.plans is not None:
+            self.plans.reset()
 
     def reset(self) -> None:
         """Flush and stop, and forget what this process learned: another journal and ledger follow, in a test run."""
@@ -98,6 +103,8 @@ class Supervisor:
         self._windows.boundaries = self._windows.past = {}
         if self.governor is not None:
             self.governor.forget()
+        if self.plans is not None:
+            self.plans.forget()
 
     def count(self, cells: list[tuple[UsageKey, int]], now: float) -> None:
         """Add *cells* to the journal of this process; for `meterkit.metering.recorder.Recorder`."""
@@ -134,6 +141,7 @@ class Supervisor:
                         self._windows,
                         meters=self.meters,
                         governor=self.governor,
+                        plans=self.plans,
                         dispatcher=self.dispatcher,
                     )
                     self._exit_hooks = ExitHooks(self.close)
@@ -163,6 +171,8 @@ class Supervisor:
             self.unmatched.after_fork()
         if self.governor is not None:
             self.governor.reset()
+        if self.plans is not None:
+            self.plans.reset()
         self._exit_hooks.forget()
         runtime, self._runtime = self._runtime, None
         if runtime is not None:

@@ -77,9 +77,13 @@ def classify(error: stripe.StripeError) -> Outcome:
 
 
 @contextmanager
-def naming_failures(doing: str = "") -> Iterator[None]:
+def naming_failures(doing: str = "", *, retries_refused: bool = True) -> Iterator[None]:
     """
     Turn errors of stripe-python into one line for the command line, prefixed with *doing*.
+
+    Args:
+        doing: What the block does.
+        retries_refused: Whether another run would do something else where Stripe has refused this one's request.
 
     Raises:
         StripeFailedError: The block raised ``stripe.StripeError``.
@@ -88,7 +92,9 @@ def naming_failures(doing: str = "") -> Iterator[None]:
         yield
     except stripe.StripeError as error:
         prefix = f"{doing}: " if doing else ""
-        raise StripeFailedError(f"{prefix}{classify(error).error}; run it again to continue") from error
+        outcome = classify(error)
+        again = "; run it again to continue" if retries_refused or outcome.state == "pending" else ""
+        raise StripeFailedError(f"{prefix}{outcome.error}{again}") from error
 
 
 def _classify_refusal(error: stripe.StripeError, text: str) -> Outcome:

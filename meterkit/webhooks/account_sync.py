@@ -53,6 +53,7 @@ class SyncResult:
         closing: Whether a billing period has ended whose invoice is still a draft.
         ambiguous: Companies of which two customers are named as the payer, in metadata or Checkout sessions.
         error: Why an object could not be read from Stripe; empty if all could.
+        refused: What the key may not read, in Stripe's words for permissions; the rest was read.
     """
 
     customers: int = 0
@@ -61,6 +62,7 @@ class SyncResult:
     closing: bool = False
     ambiguous: list[str] = field(default_factory=list)
     error: str = ""
+    refused: list[str] = field(default_factory=list)
 
 
 class AccountSync:
@@ -231,11 +233,51 @@ class AccountSync:
             raise
 
     def _sync(self, lease: Lease, found: SyncResult) -> None:
-        v1, now, key = self._stripe.v1, int(self._clock()), self._metadata_key
+        refusals: list[stripe.PermissionError] = []
+        begun = int(self._clock())
+        reads: tuple[Callable[[], None], ...] = (
+            lambda: self._sync_customers(lease, found),
+            lambda: self._read_subscriptions(lease, found, begun),
+            lambda: self._sync_invoices(lease, found),
+        )
+        for read in reads:
+            try:
+                read()
+            except stripe.PermissionError as error:  # the others may be allowed
+                refusals.append(error)
+        if refusals:
+            found.refused = self._refused()
+            found.error = (
+                f"this key may not read {', '.join(found.refused) or 'all of the account'}: give it these permissions "
+                f"in Stripe, and run sync again. The first refusal was: {classify(refusals[0]).error}"
+            )
+
+    def _refused(self) -> list[str]:
+        """Return which of the objects that a sync reads the key may not read."""
+        v1, one = self._stripe.v1, {"limit": 1}
+        kinds: dict[str, Callable[[Any], object]] = {
+            "Customers": v1.customers.list,
+            "Subscriptions": v1.subscriptions.list,
+            "Prices": v1.prices.list,
+            "Billing meters": v1.billing.meters.list,
+            "Invoices": v1.invoices.list,
+        }
+        found = []
+        for kind, read in kinds.items():
+            try:
+                read(one)
+            except stripe.PermissionError:
+                found.append(kind)
+        return found
+
+    def _sync_customers(self, lease: Lease, found: SyncResult) -> None:
+        v1, key = self._stripe.v1, self._metadata_key
         for customers in _pages(v1.customers.list({"limit": PAGE_SIZE}).auto_paging_iter()):
             read_at = int(self._clock())  # a sync takes minutes, and `accounts.news` looks for what is of late
             self._store(lease, [customer_of(each, self._catalog, key, read_at) for each in customers], found)
-        self._read_subscriptions(lease, found, now)
+
+    def _sync_invoices(self, lease: Lease, found: SyncResult) -> None:
+        v1, now = self._stripe.v1, int(self._clock())
         unpaid = v1.invoices.list({"limit": PAGE_SIZE, "status": "open"})
         recent = v1.invoices.list({"limit": PAGE_SIZE, "created": {"gte": now - RECENT_SECONDS}})
         for invoices in _pages(chain(unpaid.auto_paging_iter(), recent.auto_paging_iter())):

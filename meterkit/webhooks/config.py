@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
-from meterkit.errors import ConfigurationError
+from meterkit.errors import ConfigurationError, UsageError
 
 LARGEST_BYTES = 256 * 1024
 """Largest request body, in bytes. Stripe's events have a few thousand; a larger request is not from Stripe."""
@@ -72,6 +72,27 @@ def checked_webhook(webhook: Any) -> Webhook | None:
             f"{type(webhook).__name__}"
         )
     return webhook
+
+
+def check_webhook_url(url: Any, webhook: Webhook | None) -> None:
+    """
+    Check the URL at which Stripe is to reach the endpoint *webhook*.
+
+    Raises:
+        UsageError: It is not a URL, or does not end in the endpoint's path.
+    """
+    if not isinstance(url, str) or not url.startswith(("https://", "http://")) or set(url) & set(" ?#"):
+        raise UsageError(
+            f"webhook must be the URL at which Stripe reaches the endpoint, such as "
+            f"'https://api.example.com/stripe/webhook', not {url!r:.200}",
+            reason="webhook_wrong",
+        )
+    if webhook is not None and webhook.path is not None and not url.endswith(webhook.path):
+        raise UsageError(
+            f"the middleware answers Stripe at {webhook.path!r:.100}, and {url!r:.200} leads elsewhere: let it end in "
+            "that path",
+            reason="webhook_wrong",
+        )
 
 
 def _secrets(given: Any) -> tuple[str, ...]:

@@ -140,7 +140,8 @@ def _line(line: stripe.InvoiceLineItem) -> dict[str, Any]:
 
 
 def _item(item: stripe.SubscriptionItem, subscription: str, customer: str, currency: str, catalog: Catalog) -> Item:
-    price = catalog.price(item.price.id, currency)
+    # Of all its fields that matter here, only the lookup key changes.
+    price = {**catalog.price(item.price.id, currency), "lookup_key": item.price.lookup_key}
     meter = (price.get("recurring") or {}).get("meter")
     return Item(
         id=item.id,

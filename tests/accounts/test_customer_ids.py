@@ -105,3 +105,24 @@ def test_only_yes_or_no(make):
     with pytest.raises(ConfigurationError, match="True or False"):
         make(customer_ids="no")
     assert False is signature(MeterKit).parameters["customer_ids"].default
+
+
+@pytest.mark.parametrize("customer", ["acme-gmbh-1", "acct_1SGpGA2eZvKYlo2C", "acme"])
+def test_an_id_that_stripe_has_not_made(make, stripe, customer, clock):
+    """Older customers have ids that were chosen; usage goes out under them."""
+    kit = make(find_customer={"globex": customer}.get)
+    kit.link("acme", customer)
+    kit.record(CALLS, "acme", 50)
+    kit.record(CALLS, "globex", 30)
+    clock.advance(HOUR)
+    kit.report()
+
+    sent = [each.params["payload"] for each in stripe.requests if each.path == "/v1/billing/meter_events"]
+    assert {customer} == {row.customer for row in kit.usage()}
+    assert [customer] * 2 == [each["stripe_customer_id"] for each in sent]
+
+
+def test_company_and_customer_exchanged(make, victim):
+    """Since any id may be a customer's, this is the mistake that can still be told."""
+    with pytest.raises(UsageError, match="exchange them"):
+        make().link(victim, "acme")

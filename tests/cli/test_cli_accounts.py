@@ -63,7 +63,7 @@ def test_sync_and_customers(shop, used, stripe, subscribed):
     code, data = data_of("customers", "billing:kit")
     _, reported = data_of("report", "billing:kit", "--open")
 
-    read = {"customers": 1, "subscriptions": 1, "invoices": 0, "ambiguous": [], "error": ""}
+    read = {"customers": 1, "subscriptions": 1, "invoices": 0, "ambiguous": [], "error": "", "refused": []}
     assert (0, read) == synced
     assert (1, [("acme", customer, "good"), ("globex", None, "unknown")]) == (
         code,
@@ -156,3 +156,67 @@ def test_a_preview(shop, used, stripe, subscribed):
     assert "Assumptions:\n* there is no tax" in said[1]
     assert (2, "") == nobody[:2]
     assert "see meterkit customers, or run meterkit sync" in nobody[2]
+
+
+def test_customers_that_nobody_has_linked(shop, used, stripe):
+    """They are shown, and one line links one of them."""
+    (shop / "billing.py").write_text(BILLING)
+    meterkit("sync", "billing:kit")
+    _, before = data_of("customers", "billing:kit", "--unlinked")
+    _, table, _ = meterkit("customers", "billing:kit", "--unlinked")
+    _, hint, _ = meterkit("customers", "billing:kit")
+    linked = data_of("link", "billing:kit", "acme", stripe.customer, "--by", "ann")
+    _, after = data_of("customers", "billing:kit", "--unlinked")
+    _, actions = data_of("actions", "billing:kit")
+
+    assert [{"customer": stripe.customer, "name": "Acme", "subscriptions": []}] == before
+    assert [stripe.customer, "Acme", ""] in cells(table)
+    assert "Stripe customers that pay for no company: 1" in hint
+    assert ((0, {"links": 1, "linked": 1}), []) == (linked, after)
+    assert ["link", "acme", "ann"] == [actions[0][name] for name in ("action", "subject", "by")]
+
+
+def test_many_are_linked_from_a_file(shop, used):
+    """Again, it changes nothing."""
+    (shop / "billing.py").write_text(BILLING)
+    (shop / "links.csv").write_text("\ufeffcompany,customer,note\nacme,cus_1,x\nglobex,acct_2,y\n", encoding="utf-8")
+    first = data_of("link", "billing:kit", "--csv", "links.csv")
+    again = meterkit("link", "billing:kit", "--csv", "links.csv")
+    _, known = data_of("customers", "billing:kit")
+
+    assert (0, {"links": 2, "linked": 2}) == first
+    assert (0, "linked: 0, linked before: 2\n", "") == again
+    assert [("acme", "cus_1"), ("globex", "acct_2")] == [(each["company"], each["customer"]) for each in known]
+
+
+WRONG_FILES = {
+    "a company twice": ("company,customer\nacme,cus_1\nacme,cus_2\n", "line 3 links 'acme' again, after line 2"),
+    "no customer": ("company,customer\nacme,\n", "line 2 lacks a customer"),
+    "other columns": ("a,b\nacme,cus_1\n", "company,customer"),
+    "a subscription": ("company,customer\nglobex,cus_1\nacme,sub_1\n", "not 'sub_1'"),
+    "no text": ("company,customer\n\x00\xff\n", "customer"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_FILES)
+def test_a_wrong_file_links_nothing(shop, used, wrong):
+    """The message names the line."""
+    (shop / "billing.py").write_text(BILLING)
+    content, message = WRONG_FILES[wrong]
+    (shop / "links.csv").write_text(content)
+    code, out, err = meterkit("link", "billing:kit", "--csv", "links.csv")
+    _, known = data_of("customers", "billing:kit")
+
+    assert (True, "") == (code in (1, 2), out)
+    assert message in err
+    assert [] == [each for each in known if each["customer"]]
+
+
+@pytest.mark.parametrize(
+    "words", [("acme",), (), ("acme", "cus_1", "--csv", "links.csv"), ("acme", "--csv", "links.csv")], ids=str
+)
+def test_a_link_of_what(shop, used, words):
+    """One company and its customer, or a file."""
+    code, _, err = meterkit("link", "billing:kit", *words)
+
+    assert (2, True) == (code, "--csv FILE" in err)

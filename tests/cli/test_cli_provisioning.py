@@ -79,6 +79,113 @@ def test_an_empty_account_becomes_a_paid_invoice(empty, api, shop):
     )
 
 
+PLANS = f"""
+from meterkit import Meter, MeterKit, Plan, Price, Tier
+
+credit_scores = Meter("credit_scores", path="/RetrieveCreditScore", method="POST", status=200)
+tiers = [
+    Tier(up_to=100, unit_price="5.00"),
+    Tier(up_to=1_000, unit_price="3.00"),
+    Tier(unit_price="2.00"),
+]
+kit = MeterKit(
+    meters=[credit_scores],
+    plans=[
+        Plan("basic", prices=[Price.per_unit(credit_scores, "5.00")]),
+        Plan("pro", prices=[Price.graduated(credit_scores, *tiers)]),
+    ],
+    clock=lambda: {NOON + 600},
+)
+"""
+
+
+def test_a_plan_becomes_a_paid_invoice(empty, api, shop):
+    """1,500 queries of acme on the plan pro cost $4,200.00; each command twice changes nothing."""
+    (shop / "billing.py").write_text(PLANS)
+    (shop / "usage.csv").write_text(
+        "meter,company,quantity,at\n" + "credit_scores,acme,1,2026-03-01T12:10:00Z\n" * 1_500
+    )
+    commands = [
+        ("provision", "billing:kit"),
+        ("subscribe", "billing:kit", "acme", "--plan", "pro", "--email", "billing@acme.example"),
+        ("backfill", "billing:kit", "usage.csv"),
+        ("report", "billing:kit", "--open"),
+    ]
+    codes = [meterkit(*words)[0] for words in commands for _ in range(2)]
+    _, (preview,) = data_of("preview", "billing:kit", "acme")
+    empty.advance(seconds=32 * 24 * 3600)
+    (invoice,) = api.invoices.list({"status": "paid"}).data
+
+    assert [0] * 8 == codes
+    assert (420_000, Decimal("4200.00")) == (invoice.total, Decimal(preview["total"]))
+
+
+def test_the_webhook_endpoint(empty, api, shop):
+    """Its secret is shown once; the kit needs none before."""
+    with_webhook = BILLING.replace("MeterKit, Price", "MeterKit, Price, Webhook").replace(
+        "    clock=", '    webhook=Webhook("/stripe/webhook"),\n    clock='
+    )
+    (shop / "billing.py").write_text(with_webhook)
+    words = ("provision", "billing:kit", "--webhook", "https://api.example.com/stripe/webhook")
+    code, out, err = meterkit(*words)
+    again = data_of(*words)
+
+    assert (0, "") == (code, err)
+    assert "STRIPE_WEBHOOK_SECRET=whsec_" in out
+    assert (0, None) == (again[0], again[1]["webhook_secret"])
+    assert 1 == len(api.webhook_endpoints.list().data)
+
+
+def test_a_plan_is_to_be_chosen(empty, shop):
+    """The message says among which."""
+    (shop / "billing.py").write_text(PLANS)
+    code, _, err = meterkit("subscribe", "billing:kit", "acme")
+
+    assert (2, True) == (code, "--plan basic, --plan pro" in err)
+
+
+def test_a_price_that_has_changed(empty, api, shop):
+    """A second subscription is refused, and what the message says moves the first."""
+    cheap = BILLING.replace('unit_price="5.00"', 'unit_price="1.00"')
+    (shop / "billing.py").write_text(cheap)
+    meterkit("provision", "billing:kit")
+    meterkit("subscribe", "billing:kit", "acme")
+    (shop / "billing.py").write_text(BILLING)
+    meterkit("provision", "billing:kit")
+    code, _, err = meterkit("subscribe", "billing:kit", "acme")
+    (price,) = [price.id for price in api.prices.list().data if price.lookup_key != KEY]
+    words = ("move", "billing:kit", "--price", price, "--to", KEY, "--company", "acme")
+    planned = meterkit(*words, "--dry-run")
+    moved = meterkit(*words)
+    again = meterkit(*words)
+    (subscription,) = api.subscriptions.list().data
+
+    assert (1, True) == (code, f"meterkit move --price {price} --to {KEY} --company acme" in err)
+    assert ["acme", subscription.id, price, KEY, "0.00 usd", "0.00 usd", ""] == cells(planned[1])[-1]
+    assert (0, True) == (moved[0], f"moved: {subscription.id} of acme" in moved[1])
+    assert (0, "Nothing to move.\n", "") == again
+    assert [KEY] == [item.price.lookup_key for item in subscription["items"].data]
+
+
+def test_what_is_left_where_it_is(empty, api, shop):
+    """The exit code says so, and the output why."""
+    (shop / "billing.py").write_text(PLANS)
+    meterkit("provision", "billing:kit")
+    (price,) = [each.id for each in api.prices.list().data if "plan:basic" in each.lookup_key]
+    customer = api.customers.create({"metadata": {"company": "acme"}}).id
+    mode = {"type": "classic"}
+    subscription = api.subscriptions.create(
+        {"customer": customer, "items": [{"price": price}], "billing_mode": mode}
+    ).id
+    meterkit("sync", "billing:kit")
+    words = ("move", "billing:kit", "--plan", "basic", "--to", "pro")
+    code, out, _ = meterkit(*words)
+    data = data_of(*words)
+
+    assert (1, True) == (code, f"left: {subscription} of acme: it is in classic billing mode" in out)
+    assert (1, [("left", ["acme"])]) == (data[0], [(each["state"], each["companies"]) for each in data[1]])
+
+
 def test_the_plan(empty):
     """Before anything is done; and what was."""
     code, out, err = meterkit("provision", "billing:kit")

@@ -163,7 +163,7 @@ def test_a_link(kit):
 @pytest.mark.parametrize(
     ("company", "customer", "reason"),
     [
-        ("acme", "acme", "customer_not_stripe"),
+        ("acme", "sub_1", "customer_not_stripe"),
         ("acme", 5, "customer_not_str"),
         ("acme", "", "customer_empty"),
         ("", "cus_1", "company_empty"),

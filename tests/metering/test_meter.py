@@ -269,3 +269,18 @@ def test_a_cap():
     assert 3 == read(b'{"rows":3}', max_bytes=10)
     with pytest.raises(UsageError, match="over 9 bytes; raise max_bytes="):
         read(b'{"rows":3}', max_bytes=9)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"customer_key": ""}, "customer_key= must be a key"),
+        ({"value_key": 5}, "value_key= must be a key"),
+        ({"value_key": "v" * 101}, "value_key= must be a key"),
+        ({"value_key": "who", "customer_key": "who"}, "could not carry both"),
+    ],
+)
+def test_payload_keys_that_cannot_be(keys, message):
+    """Each would be refused by Stripe with every event."""
+    with pytest.raises(ConfigurationError, match=message):
+        Meter("calls", **keys)

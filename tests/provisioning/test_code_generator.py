@@ -120,3 +120,15 @@ def test_names_are_no_code(provision, client, name):
     kit = run(code_of(client))
 
     assert [name] == list(kit.meters)
+
+
+def test_a_meter_with_other_payload_keys(provision, client):
+    """They are said in the code."""
+    meter = Meter("calls", customer_key="who", value_key='to"kens')
+    provision(Price.per_unit(meter, "1"), Price.per_unit(Meter("egress"), "1"))
+    kit = run(code_of(client))
+
+    assert [("who", 'to"kens'), ("stripe_customer_id", "value")] == [
+        (each.customer_key, each.value_key) for each in kit.meters.values()
+    ]
+    assert {"unchanged"} == {step.kind for step in provision(*kit.prices, meters=kit.meters.values()).steps}

@@ -123,8 +123,10 @@ def test_a_flat_price_of_nothing_is_not_none(provision, plan):
         ({"default_aggregation": {"formula": "count"}}, "formula is 'count'"),
         ({"default_aggregation": {"formula": "last"}}, "formula is 'last'"),
         ({"event_time_window": "hour"}, "event_time_window is 'hour'"),
-        ({"customer_mapping": {"type": "by_id", "event_payload_key": "who"}}, "customer key is 'who'"),
-        ({"value_settings": {"event_payload_key": "tokens"}}, "value key is 'tokens'"),
+        (
+            {"customer_mapping": {"type": "by_id", "event_payload_key": "who"}, "event_time_window": "day"},
+            "customer key is 'who'",
+        ),
     ],
 )
 def test_a_meter_that_cannot_be_changed_is_drift(provision, api, writes, how, wrong):
@@ -302,3 +304,31 @@ def test_a_meter_without_a_price(provision, api):
     provision(meters=[CALLS])
 
     assert (["calls"], []) == ([meter.event_name for meter in api.billing.meters.list().data], api.products.list().data)
+
+
+def test_a_meter_with_other_payload_keys(provision, api, writes):
+    """The code can say them, and the choices tell how; then there is nothing to do."""
+    api.billing.meters.create(
+        {
+            "display_name": "x",
+            "event_name": "calls",
+            "default_aggregation": {"formula": "sum"},
+            "customer_mapping": {"type": "by_id", "event_payload_key": "who"},
+            "value_settings": {"event_payload_key": "tokens"},
+        }
+    )
+    (drift,) = provision(meters=[CALLS]).drift
+    before = len(writes())
+    plan = provision(meters=[Meter("calls", customer_key="who", value_key="tokens")])
+
+    assert "give the meter customer_key='who', value_key='tokens' in the code" == drift.choices[0]
+    assert [("unchanged", "meter")] == kinds(plan)
+    assert before == len(writes())
+
+
+def test_a_new_meter_is_made_with_its_payload_keys(provision, api):
+    """For a program of one's own that sends such events, too."""
+    provision(meters=[Meter("calls", customer_key="who", value_key="tokens")])
+    (meter,) = api.billing.meters.list().data
+
+    assert ("who", "tokens") == (meter.customer_mapping.event_payload_key, meter.value_settings.event_payload_key)

@@ -9,7 +9,9 @@ from test_provisioner import GRADUATED
 
 from meterkit.accounts.accounts import Accounts
 from meterkit.ledger.database import Database
+from meterkit.provisioning.offer import Offer
 from meterkit.provisioning.subscription import subscribe
+from meterkit.provisioning.writer import lookup_key_of
 
 
 @pytest.fixture
@@ -23,7 +25,7 @@ def begin(client, provision, tmp_path):
         return subscribe(
             client,
             accounts,
-            [GRADUATED],
+            Offer((lookup_key_of(GRADUATED),)),
             company="acme",
             metadata_key="company",
             about=about,

@@ -119,3 +119,26 @@ def test_a_way_that_is_none(make_kit):
     """It fails while building."""
     with pytest.raises(ConfigurationError, match="'v1' or 'stream'"):
         make_kit(report_via="v2")
+
+
+@pytest.mark.parametrize("via", ["v1", "stream"])
+def test_a_meter_with_other_payload_keys(make_kit, stripe, clock, via):
+    """Stripe finds customer and quantity under them; the other meter's are its own."""
+    api(stripe).billing.meters.create(
+        {
+            "display_name": "Tokens",
+            "event_name": "tokens",
+            "default_aggregation": {"formula": "sum"},
+            "customer_mapping": {"type": "by_id", "event_payload_key": "customer_id"},
+            "value_settings": {"event_payload_key": "amount"},
+        }
+    )
+    customer = api(stripe).customers.create({}).id
+    tokens = Meter("tokens", customer_key="customer_id", value_key="amount")
+    kit = make_kit(tokens, Meter("calls"), stripe_key=stripe.api_key, stripe_base=stripe.url, report_via=via)
+    kit.record("tokens", customer, 50)
+    kit.record("calls", customer, 3)
+    clock.advance(HOUR)
+
+    assert 2 == kit.report().sent
+    assert [50, 3] == [stripe.usage(name, customer) for name in ("tokens", "calls")]

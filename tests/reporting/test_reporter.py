@@ -469,8 +469,8 @@ def test_what_nobody_thought_of_is_raised_and_bills_nothing_twice(kit, stripe, c
     use(kit, clock, customers)
     calls = itertools.count(1)
 
-    def send_and_break(client, report):
-        verdict = _send_event(client, report)
+    def send_and_break(client, report, payload):
+        verdict = _send_event(client, report, payload)
         if next(calls) == call:
             raise ZeroDivisionError
         return verdict

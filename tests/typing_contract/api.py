@@ -17,7 +17,21 @@ from typing_extensions import assert_type
 import meterkit.asgi
 import meterkit.flask
 import meterkit.wsgi
-from meterkit import Exchange, Identity, Meter, MeterKit, Price, Tier, add_usage, identify, response_json, skip
+from meterkit import (
+    Amounts,
+    Exchange,
+    Identity,
+    Meter,
+    MeterKit,
+    Plan,
+    Price,
+    Quota,
+    Tier,
+    add_usage,
+    identify,
+    response_json,
+    skip,
+)
 
 
 def who(exchange: Exchange) -> str | Identity | None:
@@ -49,6 +63,20 @@ Price.package(rows, "4.00", size=60, round="up", currency="eur", interval="year"
 Tier(unit_price=0.1)  # type: ignore[arg-type]
 Price.package(rows, "4.00", size=60, round="half")  # type: ignore[arg-type]
 assert_type(price.amount(1500), Decimal)
+
+plan = Plan(
+    "pro",
+    fee="20.00",
+    prices=[price],
+    includes={calls: 10},
+    trial_days=14,
+    limits=[Quota(calls, 100)],
+    features={"export"},
+    currencies={"eur": Amounts(fee=18, prices=[Price.per_unit(calls, "0.01", currency="eur")])},
+)
+Plan("pro", fee=20.0)  # type: ignore[arg-type]
+Plan("pro", features=["a", 5])  # type: ignore[list-item]
+assert_type(plan.version, str)
 
 kit = MeterKit(
     meters=[calls, rows],

@@ -330,3 +330,65 @@ def test_while_another_process_follows(make_following_kit, api, price, events, t
     assert ["", "another process is syncing accounts now"] == found
     assert "follow_failed" not in other.health()["problems"]
     assert customer == only(kit).customer
+
+
+def test_a_customer_pays_for_the_company_that_its_subscriptions_metadata_name(kit, api, price, tell, events):
+    """Checkout writes there what it is given; a customer that it makes has no metadata."""
+    customer = api.customers.create({"name": "Acme"}).id
+    api.subscriptions.create({"customer": customer, "items": [{"price": price}], "metadata": {"company": "acme"}})
+    tell(kit, *events())
+    api.customers.update(customer, {"name": "Acme & Sons"})
+    tell(kit, *events())
+
+    assert [("acme", customer, "metadata")] == [(each.company, each.customer, each.source) for each in kit.customers()]
+
+
+def test_a_subscription_that_names_the_company_of_another_customer(kit, api, price, tell, events):
+    """The first goes on to pay, and it is said."""
+    first, _ = subscribe(api, price)
+    tell(kit, *events())
+    second = api.customers.create({"name": "Other"}).id
+    api.subscriptions.create({"customer": second, "items": [{"price": price}], "metadata": {"company": "acme"}})
+    tell(kit, *events())
+
+    assert [("acme", first)] == [(each.company, each.customer) for each in kit.customers()]
+    assert "company_ambiguous" in kit.health()["problems"]
+
+
+def refusal(permission):
+    """What Stripe answers to a restricted key that lacks a right."""
+    message = (
+        "The provided key 'rk_test_***' does not have the required permissions for this endpoint. Having the "
+        f"'{permission}' permission would allow this request to continue."
+    )
+    return {"error": {"type": "invalid_request_error", "message": message}}
+
+
+def test_a_restricted_key_is_told_all_that_it_lacks(make_shown_kit, shown, api, price):
+    """At once, and what it may read is read."""
+    subscribe(api, price)
+    for path, permission in {
+        "/v1/customers": "rak_customer_read",
+        f"/v1/prices/{price}": "rak_plan_read",
+        "/v1/prices": "rak_plan_read",
+        "/v1/billing/meters": "rak_billing_meter_read",
+    }.items():
+        shown.answer("GET", path, 403, refusal(permission))
+    kit = make_shown_kit()
+    refused = kit.sync()
+    shown.clear()
+    complete = kit.sync()
+
+    assert ["Customers", "Prices", "Billing meters"] == refused.refused
+    assert "may not read Customers, Prices, Billing meters" in refused.error
+    assert "rak_customer_read" in refused.error
+    assert ([], "", 1, 1) == (complete.refused, complete.error, complete.customers, complete.subscriptions)
+
+
+def test_a_key_that_may_read_all_but_customers(make_shown_kit, shown, api, price):
+    """The subscriptions are read all the same."""
+    subscribe(api, price)
+    shown.answer("GET", "/v1/customers", 403, refusal("rak_customer_read"))
+    found = make_shown_kit().sync()
+
+    assert (0, 1, ["Customers"]) == (found.customers, found.subscriptions, found.refused)

@@ -6,7 +6,7 @@ from typing import Any
 
 from meterkit.cli.tables.usage import UNLINKED, add, money, show, table, text, waiting
 
-__all__ = ["show_customers", "show_previews", "show_sync", "show_webhook_events", "waiting"]
+__all__ = ["show_customers", "show_previews", "show_sync", "show_unlinked", "show_webhook_events", "waiting"]
 
 
 def show_sync(found: dict[str, Any]) -> None:
@@ -17,13 +17,16 @@ def show_sync(found: dict[str, Any]) -> None:
     show(grid, *(text(each) for each in [*problems, found["error"]] if each))
 
 
-def show_customers(found: list[dict[str, Any]]) -> None:
+def show_customers(found: list[dict[str, Any]], *, unlinked: int) -> None:
     """Show each company's Stripe customer, subscriptions, standing and unreported usage."""
+    hint = f"Stripe customers that pay for no company: {unlinked}; meterkit customers --unlinked shows them."
+    hints = [text(hint)] if unlinked else []
     if not found:
-        show("No usage and no linked companies yet.")
+        show("No usage and no linked companies yet.", *hints)
         return
     columns = dict.fromkeys(("company", "customer", "subscription", "standing", "overdue"), "left")
-    grid = table("", **columns, waiting="right", since="left", unbilled="right")
+    with_plan = {"plan": "left"} if any(each["plan"] for each in found) else {}
+    grid = table("", **columns, waiting="right", since="left", unbilled="right", **with_plan)
     for each in found:
         add(
             grid,
@@ -35,8 +38,21 @@ def show_customers(found: list[dict[str, Any]]) -> None:
             ", ".join(f"{quantity:,} {meter}" for meter, quantity in each["waiting"].items()),
             each["oldest"] or "",
             ", ".join(f"{quantity:,} {meter}" for meter, quantity in each["unbilled"].items()),
+            *([each["plan"] or ""] if with_plan else []),
         )
-    show(grid)
+    show(grid, *hints)
+
+
+def show_unlinked(found: list[dict[str, Any]]) -> None:
+    """Show the Stripe customers that pay for no company."""
+    if not found:
+        show("Every known Stripe customer pays for a company. If some are missing, run meterkit sync.")
+        return
+    grid = table("", **dict.fromkeys(("customer", "name", "subscription"), "left"))
+    for each in found:
+        subscriptions = (f"{it['id']} {it['status']} until {it['period_end']}" for it in each["subscriptions"])
+        add(grid, each["customer"], each["name"], ", ".join(subscriptions))
+    show(grid, text("meterkit link COMPANY CUSTOMER links one, and --csv FILE many."))
 
 
 def show_previews(found: list[dict[str, Any]]) -> None:

@@ -1,4 +1,4 @@
-"""`Plan` and `Step`: what provisioning would do."""
+"""`ProvisioningPlan` and `Step`: what provisioning would do."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Step:
     Attributes:
         kind: ``create``; ``adopt``: it exists, and is given the lookup key; ``change``; ``unchanged``; ``drift``:
             Stripe's API cannot make it match the code.
-        what: ``meter``, ``product`` or ``price``.
-        name: Name by which the object is found: event name, product id, lookup key or price id.
+        what: ``meter``, ``product``, ``price`` or ``webhook endpoint``.
+        name: Name by which the object is found: event name, product id, lookup key or price id, or URL.
         why: Difference between Stripe and the code, or empty.
         choices: Ways to resolve drift, and consequences of a change.
         act: Function that takes the step; None if there is nothing to do.
@@ -33,17 +33,21 @@ class Step:
 
 
 @dataclass(slots=True)
-class Plan:
+class ProvisioningPlan:
     """
     All steps, in order.
 
     Attributes:
         livemode: Whether the Stripe key is for live mode.
-        steps: For each meter, its own step, then those of its product and its prices.
+        steps: For each meter, its own step, then those of its product and its prices; then the fees of plans, and the
+            webhook endpoint.
+        webhook_secret: Signing secret of the webhook endpoint, if applying the plan has created one; Stripe shows it
+            once.
     """
 
     livemode: bool
     steps: list[Step]
+    webhook_secret: str | None = field(default=None, repr=False)
 
     @property
     def drift(self) -> list[Step]:

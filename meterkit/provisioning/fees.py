@@ -1,0 +1,105 @@
+"""
+Plan the products and the licensed prices of the fees of plans.
+
+A fee that changes in the code has another lookup key, so the new price stands beside the old one, which its
+subscriptions keep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Any
+
+import stripe
+
+from meterkit.pricing.plan import Fee
+from meterkit.pricing.stripe_price import minor
+from meterkit.provisioning.steps import Step
+from meterkit.provisioning.writer import CatalogWriter, product_of_plan
+from meterkit.stripe_api.transport import PAGE_SIZE, plain
+
+KEYS = 10
+"""Stripe: most lookup keys in one request."""
+
+
+class FeePlanner:
+    """
+    Compares the fees of plans with what Stripe has.
+
+    Args:
+        client: Client of stripe-python.
+        writes: Writer of objects.
+    """
+
+    def __init__(self, client: stripe.StripeClient, writes: CatalogWriter) -> None:
+        self._v1 = client.v1
+        self._writes = writes
+
+    def steps(self, fees: Iterable[Fee]) -> list[Step]:
+        """
+        Return the steps for the products of the plans and for their fees.
+
+        Raises:
+            stripe.StripeError: Stripe failed or refused.
+        """
+        fees = list(fees)
+        known = self._known([fee.lookup_key for fee in fees])
+        found: list[Step] = []
+        for plan in dict.fromkeys(fee.plan for fee in fees):
+            of_plan = [self._fee(fee, known.get(fee.lookup_key)) for fee in fees if fee.plan == plan]
+            is_drift = any(step.kind == "drift" for step in of_plan)
+            changing = any(step.kind in ("create", "change") for step in of_plan)
+            if changing and not is_drift:
+                found.append(self._product(plan))
+            found += [step for step in of_plan if not is_drift or step.act is None]
+        return found
+
+    def _known(self, keys: list[str]) -> dict[str, Mapping[str, Any]]:
+        found: dict[str, Mapping[str, Any]] = {}
+        for start in range(0, len(keys), KEYS):
+            listed = self._v1.prices.list({"lookup_keys": keys[start : start + KEYS], "limit": PAGE_SIZE})
+            found |= {str(price.lookup_key): plain(price) for price in listed.auto_paging_iter()}
+        return found
+
+    def _product(self, plan: str) -> Step:
+        identity = product_of_plan(plan)
+        product = self._writes.product(identity)
+        if product is None:
+            return Step("create", "product", identity, act=lambda: self._writes.create_plan(plan))
+        if not product.active:
+            act = lambda: self._writes.unarchive(identity)  # noqa: E731 - as the other steps
+            return Step("change", "product", identity, "it is archived", act=act)
+        return Step("unchanged", "product", identity)
+
+    def _fee(self, fee: Fee, there: Mapping[str, Any] | None) -> Step:
+        key = fee.lookup_key
+        if there is None:
+            return Step("create", "price", key, act=lambda: self._writes.create_fee(fee))
+        if not is_fee(there, fee):
+            return Step(
+                "drift",
+                "price",
+                key,
+                f"{there['id']} has the lookup key, but is not {fee.amount} {fee.currency} every {fee.interval}",
+                (f"remove the lookup key from {there['id']} in Stripe",),
+            )
+        if not there["active"]:
+            act = lambda: self._writes.update(there["id"], {"active": True})  # noqa: E731
+            return Step("change", "price", key, "it is archived", act=act)
+        return Step("unchanged", "price", key)
+
+
+def is_fee(known: Mapping[str, Any], fee: Fee) -> bool:
+    """Return whether Stripe's price charges *fee*."""
+    recurring = known.get("recurring") or {}
+    amount = known.get("unit_amount_decimal")
+    every = (recurring.get("usage_type"), recurring.get("interval"), recurring.get("interval_count", 1))
+    return (
+        every == ("licensed", fee.interval, 1)
+        and known["currency"] == fee.currency
+        and known.get("billing_scheme") == "per_unit"
+        and not known.get("transform_quantity")
+        and amount is not None
+        and Decimal(str(amount)) == Decimal(minor(fee.amount, fee.currency))
+    )
