@@ -16,10 +16,19 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from meterkit.core.validation import MAX_QUANTITY
 from meterkit.errors import ConfigurationError
 from meterkit.metering.meter import Meter
-from meterkit.pricing.price import Money, Price, Tier, decimals_of, money
+from meterkit.pricing.plan_checks import (
+    check_amounts,
+    check_intervals,
+    check_trial,
+    checked_currency,
+    checked_features,
+    checked_fee,
+    checked_includes,
+    checked_prices_of,
+)
+from meterkit.pricing.price import Money, Price, Tier
 
 if TYPE_CHECKING:
     from meterkit.governance.policy import Quota
@@ -27,16 +36,7 @@ if TYPE_CHECKING:
 PREFIX = "meterkit:plan:"
 """Prefix of the lookup keys of all plans."""
 
-MOST_ITEMS = 20
-"""Stripe: most prices of one subscription."""
-
-MOST_TRIAL_DAYS = 730
-"""Stripe: longest trial, in days."""
-
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
-_FEATURE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,79}")
-_INTERVALS = ("day", "week", "month", "year")
-_MIXED = frozenset(("month", "year"))  # Stripe: each interval is a multiple of the shortest; these are what is sold
 
 
 @dataclass(frozen=True)
@@ -119,28 +119,21 @@ class Plan:
                 "Plan(name) must be 1 to 40 letters, digits, '-' or '_', such as 'pro', because it is part of the "
                 f"prices' lookup keys in Stripe; not {self.name!r:.100}"
             )
-        prices = _prices(self.prices, f"{self}: prices=")
+        prices = checked_prices_of(self.prices, f"{self}: prices=")
         object.__setattr__(self, "prices", prices)
         currency = self.currency if self.currency is not None else prices[0].currency if prices else "usd"
-        object.__setattr__(self, "currency", _currency(currency, f"{self}: currency="))
+        object.__setattr__(self, "currency", checked_currency(currency, f"{self}: currency="))
         interval = self.interval if self.interval is not None else prices[0].interval if prices else "month"
         object.__setattr__(self, "interval", interval)
-        _check_intervals(self)
-        object.__setattr__(self, "includes", _includes(self))
-        if self.trial_days is not None and (
-            type(self.trial_days) is not int or not 0 < self.trial_days <= MOST_TRIAL_DAYS
-        ):
-            raise ConfigurationError(
-                f"{self}: trial_days= must be 1 to {MOST_TRIAL_DAYS} days (Stripe's limit), or left out for no trial; "
-                f"not {self.trial_days!r:.100}. A plan that costs nothing for ever needs no trial: leave out fee= and "
-                "prices="
-            )
+        check_intervals(interval, str(self), fee=self.fee, prices=prices)
+        object.__setattr__(self, "includes", checked_includes(self.includes, str(self), prices))
+        check_trial(self.trial_days, str(self))
         if isinstance(self.limits, str) or not isinstance(self.limits, Iterable):
             raise ConfigurationError(f"{self}: limits= must be a list of Quota, not {self.limits!r:.200}")
         object.__setattr__(self, "limits", tuple(self.limits))
-        object.__setattr__(self, "features", _features(self))
-        object.__setattr__(self, "fee", _fee(self.fee, str(self.currency), f"{self}: fee="))
-        _check_amounts(self, str(self.currency), self.fee, prices)
+        object.__setattr__(self, "features", checked_features(self.features, str(self)))
+        object.__setattr__(self, "fee", checked_fee(self.fee, str(self.currency), f"{self}: fee="))
+        check_amounts(prices, str(self), currency=str(self.currency), fee=self.fee)
         object.__setattr__(self, "currencies", _currencies(self))
 
     def __str__(self) -> str:
@@ -244,112 +237,6 @@ def _check_meter(plan: Plan, price: Price, meters: Mapping[str, Meter]) -> None:
         )
 
 
-def _prices(given: Any, what: str) -> tuple[Price, ...]:
-    if isinstance(given, Price | str) or not isinstance(given, Iterable):
-        raise ConfigurationError(f"{what} must be a list of Price; {given!r:.200} is not a list")
-    prices = tuple(given)
-    meters: set[str] = set()
-    for price in prices:
-        if not isinstance(price, Price):
-            raise ConfigurationError(f"{what} must be a list of Price; {price!r:.200} is not a Price")
-        if price.lookup_key is not None:
-            raise ConfigurationError(
-                f"{what} has a price with lookup_key={price.lookup_key!r:.60}: a plan makes the lookup keys of its "
-                "prices; remove it. meterkit provision gives the key to a price in Stripe that costs the same and has "
-                "none"
-            )
-        if price.meter.name in meters:
-            raise ConfigurationError(
-                f"{what} has two prices of {price.meter}, so each unit would be billed twice: keep one, or make a "
-                "second plan"
-            )
-        meters.add(price.meter.name)
-    return prices
-
-
-def _currency(code: Any, what: str) -> str:
-    if not isinstance(code, str) or len(code) != 3 or not code.isalpha() or not code.isascii():
-        raise ConfigurationError(f"{what} must be three letters such as 'usd', not {code!r:.100}")
-    return code.lower()
-
-
-def _check_intervals(plan: Plan) -> None:
-    if plan.interval not in _INTERVALS:
-        raise ConfigurationError(
-            f"{plan}: interval= must be one of {', '.join(_INTERVALS)}, not {plan.interval!r:.100}"
-        )
-    intervals = {price.interval for price in plan.prices} | ({plan.interval} if plan.fee is not None else set())
-    if len(intervals) > 1 and not intervals <= _MIXED:
-        raise ConfigurationError(
-            f"{plan}: fee and prices are billed every {', every '.join(sorted(intervals))}; on one subscription, only "
-            "month and year go together. Give them one interval="
-        )
-
-
-def _includes(plan: Plan) -> dict[Meter, int]:
-    if not isinstance(plan.includes, Mapping):
-        raise ConfigurationError(
-            f"{plan}: includes= must be a dict such as {{calls: 10_000}}, not {plan.includes!r:.200}"
-        )
-    prices = {price.meter: price for price in plan.prices}
-    for meter, units in plan.includes.items():
-        if meter not in prices:
-            raise ConfigurationError(
-                f"{plan}: includes= has {meter!s:.120}, which has no price in the plan: add its price beyond the "
-                "included units, or limit it with limits=[Quota(...)]"
-            )
-        if type(units) is not int or not 0 < units <= MAX_QUANTITY:
-            raise ConfigurationError(f"{plan}: includes= of {meter} must be a positive int, not {units!r:.100}")
-        scheme = prices[meter].scheme
-        if scheme in ("volume", "package"):
-            raise ConfigurationError(
-                f"{plan}: includes= of {meter} cannot be combined with a {scheme} price, whose units cannot be free in "
-                "part: use Price.per_unit or Price.graduated, or write the free units as a tier of your own"
-            )
-    return dict(plan.includes)
-
-
-def _features(plan: Plan) -> frozenset[str]:
-    if isinstance(plan.features, str | bytes) or not isinstance(plan.features, Iterable):
-        raise ConfigurationError(
-            f"{plan}: features= must be a set of names such as {{'export'}}, not {plan.features!r:.200}"
-        )
-    found = list(plan.features)
-    for feature in found:
-        if not isinstance(feature, str) or not _FEATURE.fullmatch(feature):
-            raise ConfigurationError(
-                f"{plan}: a feature must be a name such as 'export' (letters, digits, '_', '.', ':', '-', at most 80), "
-                f"not {feature!r:.100}"
-            )
-    return frozenset(found)
-
-
-def _fee(given: Any, currency: str, what: str) -> Decimal | None:
-    if given is None:
-        return None
-    fee = money(given, what)
-    if fee != round(fee, decimals_of(currency)):
-        raise ConfigurationError(
-            f"{what} {given} is not a whole number of {currency.upper()}'s smallest unit; round it"
-        )
-    return fee
-
-
-def _check_amounts(plan: Plan, currency: str, fee: Any, prices: tuple[Price, ...]) -> None:
-    others = sorted({price.currency for price in prices} - {currency})
-    if others:
-        raise ConfigurationError(
-            f"{plan}: prices in {', '.join(others)} among those in {currency}: a subscription has one currency. Put "
-            f"them into currencies={{{others[0]!r}: Amounts(prices=[...])}}"
-        )
-    number = len(prices) + (fee is not None)
-    if number > MOST_ITEMS:
-        raise ConfigurationError(
-            f"{plan} has {number} prices and fees, and a subscription in Stripe at most {MOST_ITEMS}: split the plan, "
-            "or bill several things by one meter"
-        )
-
-
 def _currencies(plan: Plan) -> dict[str, Amounts]:
     if not isinstance(plan.currencies, Mapping):
         raise ConfigurationError(
@@ -357,15 +244,15 @@ def _currencies(plan: Plan) -> dict[str, Amounts]:
         )
     found: dict[str, Amounts] = {}
     for code, amounts in plan.currencies.items():
-        currency = _currency(code, f"{plan}: a key of currencies=")
+        currency = checked_currency(code, f"{plan}: a key of currencies=")
         what = f"{plan}: currencies[{currency!r}]"
         if currency == plan.currency or currency in found:
             raise ConfigurationError(f"{what} is there twice; {plan.currency} is the plan's own currency. Remove one")
         if not isinstance(amounts, Amounts):
             raise ConfigurationError(f"{what} must be Amounts(fee=..., prices=[...]), not {amounts!r:.200}")
-        prices = _prices(amounts.prices, f"{what}: prices=")
-        fee = _fee(amounts.fee, currency, f"{what}: fee=")
-        _check_amounts(plan, currency, fee, prices)
+        prices = checked_prices_of(amounts.prices, f"{what}: prices=")
+        fee = checked_fee(amounts.fee, currency, f"{what}: fee=")
+        check_amounts(prices, str(plan), currency=currency, fee=fee)
         if (fee is None) != (plan.fee is None):
             raise ConfigurationError(f"{what} must have a fee= exactly if the plan has one")
         own = {(price.meter, price.interval) for price in plan.prices}

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from meterkit.errors import UsageError
-from meterkit.pricing.plan import MOST_ITEMS, Plan
+from meterkit.pricing.plan import Plan
+from meterkit.pricing.plan_checks import MOST_ITEMS
 from meterkit.pricing.price import Price
 from meterkit.provisioning.writer import lookup_key_of
 
