@@ -90,7 +90,7 @@ def long(session: nox.Session) -> None:
     if session.virtualenv.is_sandboxed:  # .ci/run has installed everything, and says --no-venv
         session.install("-e", ".[test]")
     more = ["tests/model/test_model.py", "tests/servers/test_kills_of_reporters.py"]
-    session.run("pytest", "-m", "long", *(f"--ignore={each}" for each in more), *session.posargs)
+    session.run("pytest", "-m", "long and not thorough", *(f"--ignore={each}" for each in more), *session.posargs)
     longer = {"METERKIT_TEST_EXAMPLES": "6", "METERKIT_TEST_KILLS": "15"}
     session.run("pytest", "-m", "", *more, env=longer)
 
@@ -158,6 +158,7 @@ def reliability(session: nox.Session) -> None:
     session.run("pytest", "-m", "", "-n", "0", "-s", *KILLS, env=env)
     many_cases = [f"tests/{each}" for each in ("faults", "postgres")]
     many_cases += [f"tests/kit/test_kit_{each}.py" for each in ("reentry", "reentry_logging")]
+    many_cases += ["tests/sandbox/test_sandbox_histories.py"]
     session.run("pytest", "-m", "", "-n", "2", "tests/model", "tests/journal/test_cardinality.py", *many_cases, env=env)
     # Alone, so that an exit does not wait for the other's.
     session.run("pytest", "-m", "", "-n", "0", "tests/servers", *(f"--ignore={path}" for path in KILLS), env=env)

@@ -2,7 +2,7 @@
 Which of many cases a run of the tests tries.
 
 The usual ones always, the others that `first` knows with ``nox -s long``, and those that `some` knows with
-``METERKIT_TEST_THOROUGH``, as ``nox -s reliability`` does.
+``METERKIT_TEST_THOROUGH``, as ``nox -s reliability`` does, which also runs what is marked as ``thorough``.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from meterkit.ledger import database
 from meterkit.runtime import process
 from meterkit.sandbox import Sandbox
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.thorough]
 
 HOUR = 3600
 

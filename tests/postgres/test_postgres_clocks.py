@@ -11,7 +11,7 @@ from postgres_account import billed, make_customers
 
 from meterkit.stripe_api import retry
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.thorough]
 
 HOUR = 3600
 APART = 600

@@ -10,6 +10,7 @@ import pytest
 from guard import GUARD
 from postgres_account import billed, make_customers, used
 from postgres_proxy import Proxy
+from thorough import some
 
 from meterkit import LedgerError
 
@@ -148,7 +149,7 @@ def tell(process):
     process.stdin.flush()
 
 
-@pytest.mark.parametrize("number", range(1, 9))
+@pytest.mark.parametrize("number", some([1, 4, 7], among=range(1, 9)))
 @pytest.mark.parametrize("reaches", [True, False], ids=["answer", "commit"])
 def test_whichever_commit_of_a_report_breaks_it_is_billed_once(kit, stripe, proxy, clock, number, reaches):
     """While the tables are read, the outbox is written, an event is noted, or its fate: Stripe gets the sum once."""

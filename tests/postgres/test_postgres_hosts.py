@@ -45,6 +45,7 @@ class Auditor:
 
 
 @pytest.mark.long
+@pytest.mark.thorough
 def test_many_hosts_share_a_ledger(postgres_server, make_kit_now, stripe_now, hosts, chance):
     """
     All begin at once, with an empty database, and whoever is killed: nothing is lost, and nothing doubled.

@@ -17,7 +17,7 @@ from guard import GUARD
 from postgres_account import used
 from real_postgres import RealPostgres, free_port
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.thorough]
 
 CONNECTIONS = 8
 REQUESTS = 200
