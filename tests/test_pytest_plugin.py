@@ -178,6 +178,7 @@ def test_the_same_directory_is_the_same_ledger(project):
     assert "1 passed" in printed, printed
 
 
+@pytest.mark.long
 def test_a_live_account_receives_nothing(project, live):
     """Neither from the background, although a report is due, nor on demand; not from a process of the test's either."""
     (project / "test_it.py").write_text(

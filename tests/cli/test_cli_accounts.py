@@ -13,6 +13,8 @@ SECRET = "whsec_of_the_shop"
 BILLING = f"""
 from meterkit import Meter, MeterKit, Webhook
 
+pytestmark = pytest.mark.long
+
 kit = MeterKit(
     meters=[Meter("credit_scores"), Meter("egress")],
     clock=lambda: {NOON + 600},

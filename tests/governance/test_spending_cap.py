@@ -20,6 +20,8 @@ from stripe_account import make_meter
 
 from meterkit import Governance, Meter, Notify, Quota
 
+pytestmark = pytest.mark.long
+
 HOUR, DAY = 3600, 24 * 3600
 CALLS = Meter("calls")
 

@@ -16,7 +16,7 @@ from thorough import some
 import meterkit
 from meterkit.journal.journal import Journal
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.thorough]
 
 PACKAGE = str(Path(meterkit.__file__).parent)
 

@@ -12,7 +12,7 @@ from meterkit.sandbox import Sandbox
 
 DAY = 24 * 3600
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("impatient")]
 
 
 def open_account(key, clock):

@@ -16,7 +16,7 @@ from followed_account import (  # noqa: F401 - fixtures
 
 from meterkit import Notify
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("impatient")]
 
 HOUR = 3600
 DAY = 24 * HOUR

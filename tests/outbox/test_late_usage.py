@@ -18,7 +18,7 @@ from followed_account import (  # noqa: F401 - fixtures
 from meterkit import ConfigurationError
 from meterkit.stripe_api import retry
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("impatient")]
 
 HOUR = 3600
 DAY = 24 * HOUR

@@ -11,7 +11,7 @@ from meterkit import Notify
 from meterkit.accounts.models import Customer, Item, Subscription
 from meterkit.outbox.unbilled import unbilled
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("impatient")]
 
 HOUR = 3600
 DAY = 24 * HOUR

@@ -50,6 +50,7 @@ def assert_exact(hosts, kit, stripe, customers):
 
 
 @pytest.mark.long
+@pytest.mark.thorough
 def test_a_server_that_crashes_under_load(server, running, hosts, make_kit_now, stripe_now, chance):
     """Whatever it was amidst: what was not committed is flushed again when it is back."""
     ledger = server.url(server.new_database())
@@ -70,6 +71,7 @@ def test_a_server_that_crashes_under_load(server, running, hosts, make_kit_now, 
 
 
 @pytest.mark.long
+@pytest.mark.thorough
 def test_a_standby_that_takes_over(server, running, hosts, make_kit_now, stripe_now):
     """The URL names both, and asks for the one that can be written; a commit is answered when both have it."""
     database = server.new_database()

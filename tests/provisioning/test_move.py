@@ -12,6 +12,8 @@ from stripe_types import wrong_requests
 from meterkit import Amounts, Meter, MeterKit, Plan, Price, StripeFailedError, UsageError
 from meterkit.sandbox import Sandbox
 
+pytestmark = pytest.mark.long
+
 DAY = 24 * 3600
 CALLS, EGRESS = Meter("calls"), Meter("egress")
 CHEAP, DEAR = Price.per_unit(CALLS, "1.00"), Price.per_unit(CALLS, "2.00")

@@ -10,7 +10,7 @@ from followed_account import api, make_following_kit, price, stripe  # noqa: F40
 
 from meterkit import Notify
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("impatient")]
 
 HOUR = 3600
 DAY = 24 * HOUR

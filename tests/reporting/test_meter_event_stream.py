@@ -8,7 +8,7 @@ from stripe_account import api
 from meterkit import ConfigurationError, Meter
 from meterkit.outbox.outbox import Outbox
 
-pytestmark = pytest.mark.usefixtures("impatient")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("impatient")]
 
 HOUR = 3600
 STREAM = "/v2/billing/meter_event_stream"

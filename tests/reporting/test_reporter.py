@@ -184,7 +184,7 @@ def test_late_usage_keeps_its_hour(kit, make_reporting_kit, stripe, customer, cl
         "timeout_before",
     ],
 )
-@pytest.mark.parametrize("times", [1, 3, 6])
+@pytest.mark.parametrize("times", first([3], among=[1, 3, 6]))
 def test_whatever_goes_wrong_it_is_billed_once(kit, stripe, customer, clock, fault, times):
     """Once or often, before or after Stripe did its work: the sum is what was counted."""
     kit.record("calls", customer, 5)

@@ -6,7 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from guard import UNHURRIED
+
+pytestmark = pytest.mark.long
 
 SCRIPT = f"""{UNHURRIED}
 import asyncio, sys, threading

@@ -18,6 +18,8 @@ from signed import snapshot
 
 from meterkit import Governance
 
+pytestmark = pytest.mark.long
+
 DAY = 24 * 3600
 
 
