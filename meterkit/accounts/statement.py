@@ -88,7 +88,7 @@ def statement(
             "url": overdue.url,
         },
         "meters": [_meter(name, used.get(name, 0), billed_by, quotas) for name in meters],
-        "invoices": _invoices(database, company, now),
+        "invoices": _invoices(database, company, now, {meter.event_name: name for name, meter in meters.items()}),
         "months": months,
     }
 
@@ -140,7 +140,7 @@ def _price(price: Price, used: int) -> dict[str, Any]:
     }
 
 
-def _invoices(database: Database, company: str, now: int) -> list[dict[str, Any]]:
+def _invoices(database: Database, company: str, now: int, names: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return the next invoice of each subscription; none if a Stripe price cannot be computed here."""
     try:
         found = previews(database, company, clock=lambda: now)
@@ -155,6 +155,7 @@ def _invoices(database: Database, company: str, now: int) -> list[dict[str, Any]
             "period": {"start": _instant(each.period_start), "end": _instant(each.period_end)},
             "lines": [
                 {
+                    "meter": None if line.event_name is None else names.get(line.event_name, line.event_name),
                     "quantity": line.quantity,
                     "unit_price": digits(line.unit_price),
                     "amount": digits(line.amount),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.core.mail import EmailMultiAlternatives
 
 from meterkit.channels.message import EmailTemplate, Text, To
@@ -56,7 +57,7 @@ class DjangoEmail:
         to = self._template.recipients(notice)
         if not to:
             return
-        composed = self._template.compose(notice, to)
+        composed = self._template.compose(notice, to, default_sender=settings.DEFAULT_FROM_EMAIL)
         kept = ("Message-ID", "Date", "Auto-Submitted", "X-Meterkit-Notice", "Reply-To")
         headers = {name: str(composed[name]) for name in kept if name in composed}
         message = EmailMultiAlternatives(

@@ -96,8 +96,15 @@ class EmailTemplate:
             check_address(address, "to=")
         return addresses
 
-    def compose(self, notice: Notice, to: list[str]) -> EmailMessage:
-        """Return the e-mail; its ``Message-ID`` is derived from the notice's key, so duplicates can be detected."""
+    def compose(self, notice: Notice, to: list[str], *, default_sender: str = "") -> EmailMessage:
+        """
+        Return the e-mail; its ``Message-ID`` is derived from the notice's key, so duplicates can be detected.
+
+        Args:
+            notice: Notice to tell.
+            to: Recipients.
+            default_sender: Address whose domain the ``Message-ID`` has if no sender was given.
+        """
         message = EmailMessage()
         message["Subject"] = self.subject(notice)
         if self._sender is not None:
@@ -106,7 +113,7 @@ class EmailTemplate:
         if self._reply_to is not None:
             message["Reply-To"] = self._reply_to
         digest = hashlib.sha256(notice.key.encode()).hexdigest()[:32]
-        domain = parseaddr(self._sender or "")[1].rpartition("@")[2] or "localhost"
+        domain = parseaddr(self._sender or default_sender)[1].rpartition("@")[2] or "localhost"
         message["Message-ID"] = f"<{digest}@{domain}>"
         message["Date"] = format_datetime(datetime.fromtimestamp(notice.created_at, timezone.utc))
         message["Auto-Submitted"] = "auto-generated"

@@ -223,6 +223,7 @@ def test_djangos_mail(django_mail, mailbox):
     assert ("shop@us.example", NOTICE.title) == (message["From"], message["Subject"])
     assert "<td>101</td>" in message.get_body(["html"]).get_content()
     assert "auto-generated" == message["Auto-Submitted"]
+    assert message["Message-ID"].endswith("@us.example>")
 
 
 @pytest.fixture
