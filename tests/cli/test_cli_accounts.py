@@ -9,11 +9,11 @@ from fake_clock import NOON
 
 from meterkit.stripe_api.transport import HTTPXClient
 
+pytestmark = pytest.mark.long
+
 SECRET = "whsec_of_the_shop"
 BILLING = f"""
 from meterkit import Meter, MeterKit, Webhook
-
-pytestmark = pytest.mark.long
 
 kit = MeterKit(
     meters=[Meter("credit_scores"), Meter("egress")],
