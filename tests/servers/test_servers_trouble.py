@@ -8,7 +8,7 @@ from served_billing import Billing
 from served_server import GUNICORN, UVICORN, UWSGI, Server
 from thorough import some
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.thorough]
 
 SERVERS = {
     "gunicorn sync": [*GUNICORN, "--workers", "2"],
