@@ -10,7 +10,7 @@ from guard import GUARD
 from served_billing import Billing
 from served_server import GRANIAN, GUNICORN, HYPERCORN, UVICORN, UWSGI, Server
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.thorough]
 
 SERVERS = {
     "gunicorn sync": [*GUNICORN, "--workers", "2"],
