@@ -45,8 +45,9 @@ class EventSender:
 
     def find_late(self, database: Database) -> list[Report]:
         """
-        Find, remember and return the pending reports that become invoice items. Usage that was reversed becomes none:
-        whoever reversed it credits it, and must not credit it twice.
+        Find, remember and return the pending reports that become invoice items.
+
+        Usage that was reversed becomes none: whoever reversed it credits it, and must not credit it twice.
 
         Raises:
             LedgerError: The ledger cannot be read.
