@@ -49,7 +49,7 @@ class MeterMiddleware:
         self._checks_first = self._governor is not None or self._page is not None
         self._reads_requests = self.recorder.reads_requests
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:  # noqa: C901 - calls cost time
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:  # noqa: C901, PLR0912 - calls cost time
         """Serve one request."""
         try:
             prefix, rest = environ["SCRIPT_NAME"], environ["PATH_INFO"]
@@ -66,7 +66,8 @@ class MeterMiddleware:
         headers = EnvironHeaders()
         headers.environ = environ
         exchange.begin(environ["REQUEST_METHOD"], path, environ, headers, self)
-        exchange.target = target
+        if prefix:
+            exchange.target = target
         if exchange.outer is not None and crosses_bridge(exchange, environ):
             return self.app(environ, exchange.publishing_route(start_response))
         environ[MARK] = exchange

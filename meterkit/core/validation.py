@@ -121,10 +121,11 @@ def checked_subject_id(value: Any, kind: str) -> str:
     Raises:
         UsageError: *value* is not such an id.
     """
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = format(value, "d")  # not str(): an enum has a name
-    elif isinstance(value, UUID):
-        value = str(value)
+    if not isinstance(value, str):
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = format(value, "d")  # not str(): an enum has a name
+        elif isinstance(value, UUID):
+            value = str(value)
     return checked_id(value, kind)
 
 

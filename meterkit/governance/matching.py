@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from meterkit.core.problems import Problems
 from meterkit.governance.policy import Governance, Quota
@@ -18,7 +19,8 @@ OVERRIDES = ("X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override")
 """Request headers by which applications let clients replace the method."""
 
 
-class RequestScope(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class RequestScope:
     """
     The rules that apply to the requests of one method, target and route.
 
@@ -39,7 +41,7 @@ class RequestScope(NamedTuple):
     def joined(self, other: RequestScope) -> RequestScope:
         """Return this scope with the quotas of *other*."""
         quotas = tuple(sorted({*self.quotas, *other.quotas}))
-        return self._replace(quotas=quotas, exact=self.exact or other.exact)
+        return replace(self, quotas=quotas, exact=self.exact or other.exact)
 
     def of(self, limits: Sequence[T]) -> list[T]:
         """Return those of *limits*, which are in the order of the quotas, that apply."""
@@ -66,33 +68,31 @@ class ScopeMatcher:
         """Return the rules that apply to *exchange*, before the app runs."""
         # Django resolves the URL before it is asked. Elsewhere, the path tells to which routes it may lead.
         route = exchange.route if self._by_route else None
-        scope = self._of(exchange.verb, exchange.target, route)
+        scope = self._remembered.get((exchange.verb, exchange.target, route))
+        if scope is None:
+            scope = self._match(exchange.verb, exchange.target, route)
         if scope.has_other:
             for name in OVERRIDES:
                 method = exchange.headers.get(name)
                 if method is not None:  # the app may serve the request as that
-                    scope = scope.joined(self._of(method, exchange.target, route))
+                    other = self._remembered.get((method, exchange.target, route))
+                    scope = scope.joined(other or self._match(method, exchange.target, route))
         return scope
-
-    def _of(self, method: str, target: Target, route: str | None) -> RequestScope:
-        found = self._remembered.get((method, target, route))
-        if found is None:
-            found = self._match(method, target, route)
-            if len(self._remembered) >= MAX_REMEMBERED:
-                self._remembered = {}  # a new dict: another thread may be reading the old one
-            self._remembered[method, target, route] = found
-        return found
 
     def _match(self, method: str, target: Target, route: str | None) -> RequestScope:
         paths, verb = forms(target), method.upper()
         found = [number for number, each in enumerate(self._quotas) if each.applies_to(verb, paths, route)]
-        return RequestScope(
+        scope = RequestScope(
             exempt=self._is_exempt(target),
             is_options=verb == "OPTIONS",
             quotas=tuple(found),
             exact=any(self._quotas[number].is_exact for number in found),
             has_other=sum(each.applies_to(None, paths, route) for each in self._quotas) > len(found),
         )
+        if len(self._remembered) >= MAX_REMEMBERED:
+            self._remembered = {}  # a new dict: another thread may be reading the old one
+        self._remembered[method, target, route] = scope
+        return scope
 
     def _is_exempt(self, target: Target) -> bool:
         """Return whether ``exempt=`` allows *target*: what the app routes, as it is. Clients may choose a prefix."""

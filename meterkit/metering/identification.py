@@ -65,9 +65,10 @@ class IdentityResolver:
 
     def know(self, exchange: Exchange, who: Any) -> str | None:
         """Set the company of *exchange*, and perhaps the user, before governance decides; return the company."""
-        exchange.passed_unidentified = False
-        exchange.identified = self.checked(who)
-        return both_of(exchange.identified)[0] or None
+        if exchange.passed_unidentified:
+            exchange.passed_unidentified = False
+        exchange.identified = subject = self.checked(who)
+        return (subject if isinstance(subject, str) else subject[0]) or None
 
     def is_known(self, exchange: Exchange) -> bool:
         """Return whether the view or ``identify=`` names the company of an *exchange* with a response."""
@@ -161,12 +162,14 @@ class IdentityResolver:
         except UsageError as error:
             self._problems.note(error.reason, f"identify: {error}; the usage is kept under no company")
             return NOBODY
+        if user is None:
+            return company
         try:
             user = checked_user(user)
         except UsageError as error:
             self._problems.note(error.reason, f"identify: {error}; the usage is kept under no user")
             return company
-        return (company, user) if user else company
+        return (company, user)
 
 
 def _needs_thread(error: Exception) -> bool:
