@@ -24,6 +24,7 @@ from meterkit import Meter, MeterKit
 from meterkit.core import filesystem
 from meterkit.governance import governor
 from meterkit.ledger import database, schema
+from meterkit.metering import context
 from meterkit.notices import dispatcher
 from meterkit.reporting import delivery
 from meterkit.runtime import process, stripe_jobs
@@ -66,6 +67,12 @@ def _files_that_stay(monkeypatch):
     """The tests keep theirs in memory, and in containers, which would be said in each test's log."""
     monkeypatch.setattr(filesystem, "EPHEMERAL", frozenset())
     monkeypatch.setattr(filesystem, "PLATFORMS", ())
+
+
+@pytest.fixture(autouse=True)
+def _nothing_said_outside():
+    """No test hears of what others called outside an exchange."""
+    context.outside.after_fork()
 
 
 @pytest.fixture(autouse=True)

@@ -12,19 +12,8 @@ from plain_exchange import PlainExchange, counted, serve
 
 import meterkit
 from meterkit import Meter, maximum, unique
-from meterkit.core.problems import Problems
-from meterkit.metering import context
-from meterkit.runtime import health
 
 MIB = 1 << 20
-
-
-@pytest.fixture(autouse=True)
-def outside(monkeypatch):
-    """No test hears of the calls of another."""
-    problems = Problems(logger="meterkit.exchange")
-    for module in (context, health):
-        monkeypatch.setattr(module, "outside", problems)
 
 
 @pytest.fixture

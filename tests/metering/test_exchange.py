@@ -13,19 +13,12 @@ from plain_exchange import counted, serve
 
 import meterkit
 from meterkit import Meter, response_json
-from meterkit.core.problems import Problems
-from meterkit.metering import context
 
 
 @pytest.fixture
 def tokens(make_kit):
     """A kit that bills ``acme`` for tokens."""
     return make_kit(Meter("tokens", value="tokens"), identify=lambda _: "acme")
-
-
-@pytest.fixture(autouse=True)
-def _nothing_warned_yet(monkeypatch):
-    monkeypatch.setattr(context, "outside", Problems(logger="meterkit.exchange"))
 
 
 def test_add_usage_sums_up(tokens):
