@@ -196,7 +196,7 @@ PEERS = [
 @nox.session
 def bench(session: nox.Session) -> None:
     """What metering costs, beside other ways; writes docs/performance.md. Some 20 minutes on an idle machine."""
-    session.install("-e", ".[demo,starlette]", "prometheus-client", *PEERS)
+    session.install("-e", ".[demo,starlette]", "prometheus-client", "uvicorn[standard]", *PEERS)
     session.run("python", "-m", "benchmarks", "--page", "docs/performance.md", *session.posargs)
 
 

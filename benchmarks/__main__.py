@@ -18,13 +18,20 @@ from benchmarks.rounds import Cost, compare
 from benchmarks.stacks import STACKS
 from benchmarks.variants import VARIANTS
 
-COMPANIES = {"meterkit, 100,000 companies": ("meterkit", 100_000), "meterkit, new companies": ("meterkit", 1_000_000)}
-"""Variants with many companies; the others have one. With a million, each request is the first of its company."""
+COMPANIES = 1_000
+"""Companies that ask in turn."""
+
+OTHERS = {
+    "meterkit, one company": ("meterkit", 1),
+    "meterkit, 100,000 companies": ("meterkit", 100_000),
+    "meterkit, new companies": ("meterkit", 1_000_000),
+}
+"""Variants with another number of companies. With a million, each request is the first of its company."""
 
 AGAIN = ["meterkit, 100,000 companies"]
 """Variants whose companies have all been seen before the measurement begins."""
 
-SERVED = ["bare", "bare again", "meterkit", "meterkit, governance"]
+SERVED = ["bare", "bare again", "prometheus_client", "meterkit", "meterkit, governance"]
 
 
 def main() -> int:
@@ -36,17 +43,20 @@ def main() -> int:
     parser.add_argument("--page", type=Path, help="the page to write the tables into; the plot is written next to it")
     parser.add_argument("--quick", action="store_true", help="in process only: no servers, no budgets")
     arguments = parser.parse_args()
-    variants = {name: (name, 1) for name in VARIANTS if name != "bare"} | COMPANIES
+    variants = {name: (name, COMPANIES) for name in VARIANTS if name != "bare"} | OTHERS
     costs: dict[str, dict[str, Cost]] = {}
     for stack in arguments.stacks.split(","):
-        costs[stack] = compare(stack, variants, rounds=arguments.rounds, again=AGAIN)
+        costs[stack] = compare(stack, variants, companies=COMPANIES, rounds=arguments.rounds, again=AGAIN)
         print(pages.costs_of(stack, costs[stack]), flush=True)
     parts = [_machine(), pages.costs_table(costs)]
     if not arguments.quick:
+        served_by = {}
         for server in served.SERVERS:
-            parts.append(pages.served_table(server, served.measure(server, SERVED, rounds=arguments.served_rounds)))
+            served_by[server] = served.measure(server, SERVED, rounds=arguments.served_rounds)
+            parts.append(pages.served_table(server, served_by[server]))
             print(parts[-1], flush=True)
-        parts.append(pages.budgets_table({name: budgets.measured(name) for name in budgets.BUDGETS}, costs))
+        found = {name: budgets.measured(name) for name in budgets.BUDGETS}
+        parts.append(pages.budgets_table(found, costs, served_by))
         print(parts[-1])
     if arguments.page:
         pages.write(arguments.page, "\n\n".join(parts))

@@ -53,19 +53,19 @@ def memory() -> dict[str, float]:
     """Bytes per customer, with many in one flush interval; and memory growth over a million requests."""
     kit = _kit(flush_interval=3600.0)
     kit.record("calls", "first")
-    before = _resident()
+    before = resident()
     for number in range(CELLS):
         kit.record("calls", f"company-{number}")
-    cell = (_resident() - before) / CELLS
+    cell = (resident() - before) / CELLS
     kit.flush()
     for _ in range(100_000):
         kit.record("calls", "first")
-    settled = _resident()
+    settled = resident()
     for number in range(1_000_000):
         kit.record("calls", "first")
         if number % 100_000 == 0:
             kit.flush()
-    return {"bytes_per_cell": cell, "kibibytes_after_a_million": (_resident() - settled) / 1024}
+    return {"bytes_per_cell": cell, "kibibytes_after_a_million": (resident() - settled) / 1024}
 
 
 def pauses() -> dict[str, float]:
@@ -211,7 +211,7 @@ def _kit(**options: Any) -> Any:
     return MeterKit(meters=[Meter("calls")], data_dir=tempfile.mkdtemp(prefix="meterkit-benchmark-"), **options)
 
 
-def _resident() -> int:
+def resident() -> int:
     """Resident memory of this process in bytes; its peak, if the system does not report the current value."""
     statm = Path("/proc/self/statm")
     if statm.exists():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from operator import attrgetter
 from pathlib import Path
 from statistics import median
 
@@ -13,7 +14,10 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
 Costs = Mapping[str, Mapping[str, Cost]]
 
-NULL_APPS = {"flask": "wsgi", "django": "wsgi", "django_asgi": "asgi", "starlette": "asgi", "fastapi": "asgi"}
+NULL_APPS = ("wsgi", "asgi")
+
+Runs = Mapping[str, list[Served]]
+"""What was measured under one server, by variant."""
 
 
 def costs_of(stack: str, costs: Mapping[str, Cost]) -> str:
@@ -32,23 +36,32 @@ def costs_table(costs: Costs) -> str:
     return _table(rows)
 
 
-def served_table(server: str, found: Mapping[str, list[Served]]) -> str:
+SERVED: Mapping[str, Callable[[Served], float]] = {
+    "requests/s from the first on": lambda run: run.first.per_second,
+    "p99, ms": lambda run: run.first.p99,
+    "requests/s after the first flush": lambda run: run.settled.per_second,
+    "p99 then, ms": lambda run: run.settled.p99,
+    "longest wait then, ms": lambda run: run.settled.longest,
+    "p99 at 500 requests/s, ms": lambda run: run.paced_p99,
+    "first byte of a stream, ms": lambda run: run.first_byte,
+    "memory of the worker, MiB": lambda run: run.resident,
+}
+
+
+def served_table(server: str, found: Runs) -> str:
     """The figures of one server: the median of the runs, and their range."""
-    rows = [[server, "p50, ms", "p99, ms", "requests/s, saturated", "first byte of a stream, ms"]]
-    for name, runs in found.items():
-        columns = [[getattr(run, field) for run in runs] for field in ("p50", "p99", "per_second", "first_byte")]
-        rows.append([name, *(_range(values) for values in columns)])
+    rows = [[server, *SERVED]]
+    rows += [[name, *(_range([read(run) for run in runs]) for read in SERVED.values())] for name, runs in found.items()]
     return _table(rows)
 
 
-def budgets_table(found: Mapping[str, Mapping[str, float]], costs: Costs) -> str:
+def budgets_table(found: Mapping[str, Mapping[str, float]], costs: Costs, served: Mapping[str, Runs]) -> str:
     """Each budget, the measurement, and whether the budget was met."""
     rows = [["what", "budget", "measured", ""]]
     for stack, each in costs.items():
         rows += _ratios(stack, each)
-        null = costs.get(NULL_APPS.get(stack, ""))
-        if null is not None:
-            rows.append(_beyond(stack, each, null["meterkit"]))
+    for server, runs in served.items():
+        rows += _served(server, runs)
     importing, memory, pauses = found["importing"], found["memory"], found["pauses"]
     folding, reporting, size = found["folding"], found["reporting"], found["ledger_size"]
     flushes = [seconds for name, seconds in size.items() if name.startswith("flush")]
@@ -99,25 +112,40 @@ def plot(costs: Costs) -> str:
 
 
 def _ratios(stack: str, costs: Mapping[str, Cost]) -> list[list[str]]:
-    one = costs["meterkit"]
+    one, prometheus = costs["meterkit"], costs["prometheus_client"]
     rows = [
+        _ratio(f"{stack}: one meter, vs. prometheus_client", 1, one, prometheus),
+        _ratio(f"{stack}: governed, vs. prometheus_client", 1.3, costs["meterkit, governance"], prometheus),
         _ratio(f"{stack}: 100 meters, vs. one", 1.3, costs["meterkit, 100 meters"], one),
-        _ratio(f"{stack}: 100,000 companies, vs. one", 1.5, costs["meterkit, 100,000 companies"], one),
+        _ratio(f"{stack}: 100,000 companies, vs. 1,000", 1.5, costs["meterkit, 100,000 companies"], one),
     ]
     if stack in NULL_APPS:
-        return rows
-    return [
-        _ratio(f"{stack}: one meter, vs. prometheus_client", 1, one, costs["prometheus_client"]),
-        _ratio(f"{stack}: one meter, vs. a counter by hand", 2.5, one, costs["counter by hand"]),
-        *rows,
-    ]
+        rows.append(_ratio(f"{stack}: one meter, vs. a counter by hand", 2.5, one, costs["counter by hand"]))
+    return rows
 
 
-def _beyond(stack: str, costs: Mapping[str, Cost], null: Cost) -> list[str]:
-    what, budget, control = f"{stack}: one meter, beyond its overhead on the null app", 2, costs["bare again"]
-    if control.high - control.low > budget:  # the measurement error is larger
-        return [what, f"at most {budget} µs", "-", "too noisy to tell"]
-    return _row(what, budget, costs["meterkit"].median - null.median, " µs")
+def _served(server: str, runs: Runs) -> list[list[str]]:
+    """Medians of the runs under one server, beside those of the Prometheus counter and the bare app."""
+
+    def middle(variant: str, read: Callable[[Served], float]) -> float:
+        return median([read(run) for run in runs[variant]])
+
+    def ratio(read: Callable[[Served], float]) -> float:
+        return middle("meterkit", read) / middle("prometheus_client", read)
+
+    rows = []
+    for when, load in (("from the first request on", "first"), ("after the first flush", "settled")):
+        per_second, p99 = ratio(attrgetter(f"{load}.per_second")), ratio(attrgetter(f"{load}.p99"))
+        rows.append(_row(f"{server}, {when}: requests/s, vs. prometheus_client", 1, per_second, "x", least=True))
+        rows.append(_row(f"{server}, {when}: p99, vs. prometheus_client", 1.1, p99, "x"))
+    longest = max(run.settled.longest for name in ("bare", "bare again") for run in runs[name])
+    waited = middle("meterkit", lambda run: run.settled.longest)
+    more = middle("meterkit", lambda run: run.resident) - middle("bare", lambda run: run.resident)
+    heavy = max(run.heavy for run in runs["meterkit"])
+    rows.append(_row(f"{server}: longest wait, vs. the bare app's longest", 1, waited / longest, "x"))
+    rows.append(_row(f"{server}: memory of a worker, beyond the bare app's", 4, more, " MiB"))
+    rows.append(_row(f"{server}: modules for a database or Stripe in a worker", 0, heavy, ""))
+    return rows
 
 
 def _ratio(what: str, budget: float, cost: Cost, to: Cost) -> list[str]:

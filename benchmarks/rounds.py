@@ -90,7 +90,12 @@ class Process:
 
 
 def compare(
-    stack: str, variants: Mapping[str, tuple[str, int]], *, rounds: int, again: Collection[str] = ()
+    stack: str,
+    variants: Mapping[str, tuple[str, int]],
+    *,
+    rounds: int,
+    companies: int = 1,
+    again: Collection[str] = (),
 ) -> dict[str, Cost]:
     """
     What each of *variants* costs, by the name it is given; those that cannot be had are left out.
@@ -99,10 +104,11 @@ def compare(
         stack: One of `benchmarks.stacks.STACKS`.
         variants: By name, the variant and how many companies ask.
         rounds: How many samples of each.
+        companies: How many companies ask the bare app.
         again: Those of which each company has been there before.
     """
     with ExitStack() as processes:
-        bare = processes.enter_context(Process(stack, "bare"))
+        bare = processes.enter_context(Process(stack, "bare", companies))
         made = {name: processes.enter_context(Process(stack, *how)) for name, how in variants.items()}
         found = {name: process for name, process in made.items() if process.exists}
         bare.sample(WARM_UP)

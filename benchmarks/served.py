@@ -1,8 +1,9 @@
 """
-Latency and throughput under real servers: one worker on one core, clients on another, in turns.
+Latency, throughput and memory under real servers: one worker on one core, clients on another, in turns.
 
-The paced run sends 500 requests a second, whether or not the previous one has been answered; the saturated run sends as
-many as are answered. In meterkit's runs, its flusher and reporter are running, against a sandbox.
+The saturated runs begin with the worker's first request, and again after its first flush. The paced run sends 500
+requests a second, whether or not the previous one has been answered. In meterkit's runs, its flusher and reporter are
+running, against a sandbox.
 """
 
 from __future__ import annotations
@@ -12,25 +13,27 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from statistics import median, quantiles
 
-from benchmarks.stacks import PATH
+from benchmarks import clients
+from benchmarks.clients import Address, Load
 from meterkit.sandbox import Sandbox
 
-PACE = 500
+COMPANIES = 1_000
+"""Companies that ask in turn."""
+
+MANY_COMPANIES = 10_000
+"""Companies that have asked when a worker's memory is read."""
+
+FIRST_SECONDS = 8.0
+"""The first saturated run: long enough for a process to flush once, and so to import what that needs."""
+
+SATURATED_SECONDS = 4.0
 PACED_SECONDS = 12.0
 """More than two flush intervals."""
-
-SETTLED_SECONDS = 7.0
-"""The time after which a process has flushed once, and so has imported what it needs."""
-
-CLIENTS = 8
-SATURATED_SECONDS = 2.0
 
 _UVICORN = "uvicorn --fd {fd} --no-access-log --log-level error --factory benchmarks.served_app:make_asgi"
 _GUNICORN = "gunicorn --bind fd://{fd} --worker-class gthread --threads 4 --log-level error"
@@ -44,19 +47,23 @@ SERVERS = {
 @dataclass(frozen=True)
 class Served:
     """
-    What clients saw.
+    What clients saw, and what became of the worker.
 
     Attributes:
-        p50: Milliseconds, paced.
-        p99: Milliseconds, paced.
-        per_second: Responses, saturated.
+        first: Saturated, from the first request on.
+        settled: Saturated, after the first flush.
+        paced_p99: 99th percentile of the latency, paced, milliseconds.
         first_byte: Milliseconds to the first byte of a stream.
+        resident: Memory of the worker after many companies' requests, MiB.
+        heavy: Number of modules for a database or Stripe that the worker has imported.
     """
 
-    p50: float
-    p99: float
-    per_second: float
+    first: Load
+    settled: Load
+    paced_p99: float
     first_byte: float
+    resident: float
+    heavy: int
 
 
 def measure(server: str, variants: list[str], *, rounds: int) -> dict[str, list[Served]]:
@@ -66,22 +73,30 @@ def measure(server: str, variants: list[str], *, rounds: int) -> dict[str, list[
         for _ in range(rounds):
             for variant in variants:
                 with _serving(server, variant, sandbox) as address:
-                    _settle(address)
-                    latencies = sorted(_paced(address))
-                    cuts = quantiles(latencies, n=100)
-                    found[variant].append(
-                        Served(
-                            p50=cuts[49] * 1000,
-                            p99=cuts[98] * 1000,
-                            per_second=_saturated(address),
-                            first_byte=median([_first_byte(address) for _ in range(5)]) * 1000,
-                        )
-                    )
+                    found[variant].append(_measured(address))
     return found
 
 
+def _measured(address: Address) -> Served:
+    clients.worker(address)  # the server has started; nothing has been counted
+    first = clients.saturated(address, companies=COMPANIES, seconds=FIRST_SECONDS)
+    settled = clients.saturated(address, companies=COMPANIES, seconds=SATURATED_SECONDS)
+    paced = quantiles(clients.paced(address, companies=COMPANIES, seconds=PACED_SECONDS), n=100)
+    first_byte = median([clients.first_byte(address) for _ in range(5)])
+    clients.saturated(address, companies=MANY_COMPANIES, seconds=FIRST_SECONDS)
+    worker = clients.worker(address)
+    return Served(
+        first=first,
+        settled=settled,
+        paced_p99=paced[98] * 1000,
+        first_byte=first_byte * 1000,
+        resident=worker["resident"] / (1 << 20),
+        heavy=len(worker["heavy"]),
+    )
+
+
 @contextmanager
-def _serving(server: str, variant: str, sandbox: Sandbox) -> Iterator[tuple[str, int]]:
+def _serving(server: str, variant: str, sandbox: Sandbox) -> Iterator[Address]:
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=256))
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # for its connections: uvicorn knows no better
@@ -105,91 +120,3 @@ def _serving(server: str, variant: str, sandbox: Sandbox) -> Iterator[tuple[str,
         finally:
             process.terminate()
             process.wait()
-
-
-class _Connection:
-    """A client that keeps its connection."""
-
-    def __init__(self, address: tuple[str, int]) -> None:
-        self._socket = socket.create_connection(address, timeout=30)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._request = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nX-Company: acme\r\nContent-Length: 0\r\n\r\n".encode()
-
-    def ask(self) -> None:
-        """Send a request, and read its answer."""
-        self._socket.sendall(self._request)
-        answer = b""
-        while not answer.endswith(b"}"):
-            piece = self._socket.recv(65536)
-            assert piece, "the server hung up"
-            answer += piece
-        assert answer.startswith(b"HTTP/1.1 200")
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-def _settle(address: tuple[str, int]) -> None:
-    client = _Connection(address)
-    end = time.monotonic() + SETTLED_SECONDS
-    while time.monotonic() < end:
-        client.ask()
-        time.sleep(0.01)
-    client.close()
-
-
-def _paced(address: tuple[str, int]) -> list[float]:
-    """Seconds from when each request was due to when it was answered: what a client waits who does not wait in line."""
-    latencies: list[float] = []
-    begin = time.perf_counter() + 0.05
-    number = iter(range(int(PACE * PACED_SECONDS)))
-
-    def send() -> None:
-        client = _Connection(address)
-        for mine in number:  # each takes the next that is due
-            due = begin + mine / PACE
-            time.sleep(max(0.0, due - time.perf_counter()))
-            client.ask()
-            latencies.append(time.perf_counter() - due)
-        client.close()
-
-    _together(send, 4)
-    return latencies
-
-
-def _saturated(address: tuple[str, int]) -> float:
-    """Responses per second."""
-    counts: list[int] = []
-    end = time.perf_counter() + SATURATED_SECONDS
-
-    def send() -> None:
-        client, count = _Connection(address), 0
-        while time.perf_counter() < end:
-            client.ask()
-            count += 1
-        counts.append(count)
-        client.close()
-
-    _together(send, CLIENTS)
-    return sum(counts) / SATURATED_SECONDS
-
-
-def _first_byte(address: tuple[str, int]) -> float:
-    """Seconds until the first byte of a stream's body."""
-    with socket.create_connection(address, timeout=30) as client:
-        begun = time.perf_counter()
-        client.sendall(b"GET /stream HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-        answer = b""
-        while b"xxx" not in answer:
-            piece = client.recv(65536)
-            assert piece, "the server hung up"
-            answer += piece
-        return time.perf_counter() - begun
-
-
-def _together(work: object, times: int) -> None:
-    threads = [threading.Thread(target=work) for _ in range(times)]  # type: ignore[arg-type]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()

@@ -1,18 +1,32 @@
-"""The app that real servers serve for `benchmarks.served`: ``BENCHMARK_VARIANT`` around Starlette or Flask."""
+"""
+The app that real servers serve for `benchmarks.served`: ``BENCHMARK_VARIANT`` around Starlette or Flask.
+
+``GET /worker`` returns the resident memory of the worker, in bytes, and which heavy modules it has imported.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+from benchmarks.budgets import resident
 from benchmarks.stacks import BODY, PATH
 from benchmarks.variants import VARIANTS
 
 PIECES = 5
 PAUSE_SECONDS = 0.02
 """Between the pieces of a streamed response."""
+
+HEAVY = {"sqlalchemy", "sqlite3", "psycopg", "stripe", "httpx"}
+
+
+def worker() -> bytes:
+    """What `/worker` answers."""
+    return json.dumps({"resident": resident(), "heavy": sorted(HEAVY & sys.modules.keys())}).encode()
 
 
 def make_asgi() -> Any:
@@ -34,7 +48,12 @@ def make_asgi() -> Any:
     async def stream(_request: Any) -> Response:
         return StreamingResponse(pieces())
 
-    app = Starlette(routes=[Route(PATH, score, methods=["POST"]), Route("/stream", stream)])
+    async def itself(_request: Any) -> Response:
+        return Response(worker(), media_type="application/json")
+
+    app = Starlette(
+        routes=[Route(PATH, score, methods=["POST"]), Route("/stream", stream), Route("/worker", itself)],
+    )
     wrap = VARIANTS[os.environ["BENCHMARK_VARIANT"]]().asgi
     assert wrap is not None
     return wrap(app)
@@ -59,7 +78,13 @@ def make_wsgi() -> Any:
 
         return Response(pieces())
 
+    @app.get("/worker")
+    def itself() -> Response:
+        return Response(worker(), content_type="application/json")
+
     wrap = VARIANTS[os.environ["BENCHMARK_VARIANT"]]()
     if wrap.flask is not None:
         wrap.flask(app)
+    elif wrap.wsgi is not None:
+        app.wsgi_app = wrap.wsgi(app.wsgi_app)  # type: ignore[method-assign]
     return app
