@@ -36,8 +36,6 @@ class PeriodEdges:
         self._clock = clock
         self._next_read = time.monotonic()
         self._version: tuple[int, ...] = ()
-        self._begun: dict[str, float] = {}
-        self._last = 0.0
 
     def read(self, database: Database) -> None:
         """
@@ -62,24 +60,6 @@ class PeriodEdges:
         # Times are whole seconds: another change within this second would look the same.
         self._version = version if max(version) < now else ()
         self._next_read = time.monotonic() + READ_SECONDS
-
-    def begin(self, generation: str | None, *, at: float) -> None:
-        """Note that nothing is in *generation*, the current one, that was counted before this Unix time."""
-        if generation is not None:
-            self._begun[generation] = self._last = at
-
-    def note(self, generations: Iterable[str]) -> None:
-        """Note that *generations* are retired; one that is not known followed another, which was full."""
-        for each in generations:
-            self._begun.setdefault(each, self._last)
-
-    def begun(self, generation: str) -> float:
-        """Return the Unix time before which nothing in a noted *generation* was counted."""
-        return self._begun.get(generation, 0.0)
-
-    def forget(self, generation: str) -> None:
-        """Forget *generation*, which is folded."""
-        self._begun.pop(generation, None)
 
     def placed(self, counts: Iterable[Counted], *, since: float) -> Iterable[Counted]:
         """

@@ -4,6 +4,7 @@ Binary format of a journal file.
 A header, room for a fixed number of cells, and then the keys of the cells, each on an 8-byte boundary::
 
     header   magic 8 | version u32 | pid u32 | id 16 | created u64 | size u64 | cells u64 | crc32 of these u32 | zeros
+             begun, Unix seconds       f64      nothing in the file was counted before; 0 if that is not known
     cell     quantity                  u64
              last used, Unix seconds   f64
     key      crc32 << 32 | length      u64      stored last: without it, the key does not exist yet
@@ -28,10 +29,13 @@ from meterkit.core.usage_key import Counted, MeterWindow, is_highest, is_observa
 from meterkit.core.validation import MAX_ID_BYTES, MAX_QUANTITY
 
 _MAGIC = b"meterkit"
-_VERSION = 3
+_VERSION = 4
 _HEADER = struct.Struct("<8sII16sQQQ")
-_HEADER_BYTES = 64
+_HEADER_BYTES = 72
 ID_BYTES = 16
+
+BEGUN = 8
+"""Position of the time before which nothing was counted, in words of eight bytes."""
 
 FIRST_CELL = _HEADER_BYTES // 8
 """Position of the first cell, in words of eight bytes."""
@@ -83,6 +87,12 @@ def generation_id(data: bytes) -> str:
 def owner(data: bytes) -> int:
     """Return the pid of the process that created the generation."""
     return int(_HEADER.unpack_from(data)[2])
+
+
+def begun(data: bytes) -> float:
+    """Return the Unix time before which nothing in the generation *data* was counted; 0 if that is not known."""
+    (found,) = struct.unpack_from("<d", data, 8 * BEGUN)
+    return float(found) if 0 < found <= _LATEST else 0.0
 
 
 def read(data: bytes) -> list[Counted]:

@@ -21,6 +21,7 @@ from meterkit.core.filesystem import PRIVATE_DIRECTORY, PRIVATE_FILE, make_priva
 from meterkit.core.threads import yielding
 from meterkit.core.usage_key import Counted, MeterWindow, Subject, UsageKey, both_of, is_observation, usage_key_of
 from meterkit.journal.file_format import (
+    BEGUN,
     CELL_WORDS,
     FIRST_CELL,
     ID_BYTES,
@@ -78,6 +79,7 @@ class Generation:
         self.last: tuple[MeterWindow | None, dict[Subject, int]] = (None, {})
         self._is_unmapped = False
         self.is_full = False
+        self._begun = 0.0
         self.total = 0
         self.watched: frozenset[str] = frozenset()
         self._used: dict[tuple[str, str], int] = {}
@@ -116,6 +118,15 @@ class Generation:
     def in_memory(cls, size: int = GENERATION_BYTES) -> Generation:
         """Create a generation without a file, if no file can be created. Its counts do not survive a kill."""
         return cls(bytearray(size), os.urandom(ID_BYTES).hex(), path=None, fd=None)
+
+    @property
+    def begun(self) -> float:
+        """Unix time before which nothing in it was counted; 0 if that is not known."""
+        return self._begun
+
+    def begin(self, at: float) -> None:
+        """Note that nothing is in it that was counted before *at*, Unix seconds."""
+        self._begun = self.seconds[BEGUN] = at
 
     @property
     def bytes_used(self) -> int:

@@ -66,14 +66,17 @@ class Journal:
         self._retired: list[Generation] = []
         self.cardinality = CardinalityLimit()
 
-    def open(self) -> None:
+    def open(self, *, now: float) -> None:
         """
         Start counting. Until then, a journal only shows and adopts what other processes counted.
 
         The caller holds a lock, so problems are reported later, by `GenerationPool.report_trouble`.
+
+        Args:
+            now: Current time, Unix seconds.
         """
         if self._current is None:
-            self._begin(self.pool.make())
+            self._begin(self.pool.make(), at=now)
         self.counts = True
 
     def count(self, cells: list[tuple[UsageKey, int]], now: float) -> None:
@@ -147,14 +150,21 @@ class Journal:
             if self._retired[:1] == waiting[:1]:
                 return  # it was not folded
 
-    def rotate(self) -> None:
-        """Retire the current generation if anything was counted in it. To be called by one thread at a time."""
+    def rotate(self, *, now: float) -> None:
+        """
+        Retire the current generation if anything was counted in it. To be called by one thread at a time.
+
+        Args:
+            now: Current time, Unix seconds.
+        """
         self.prepare()
         with self._lock:
             self._store_waiting()
             current = self._current
             if current is None or self._is_counting:
                 return
+            if current.empty:
+                current.begin(now)
             # While no file can be created, keep a current file; as soon as one can, replace a generation in memory.
             is_file = current.path is not None and not current.is_deleted
             if (is_file and (current.empty or not self.pool.ready)) or (current.empty and not self.pool.ready):
@@ -167,7 +177,7 @@ class Journal:
                 if follows:
                     coming.follow(current)
                 self._retired.append(current)
-                self._begin(coming)
+                self._begin(coming, at=now)
                 return
         coming.discard()  # in the meantime, the current one was replaced because it was full, or all were closed
 
@@ -227,16 +237,6 @@ class Journal:
     def current_id(self) -> str | None:
         """Id of the current generation; None if there is none."""
         return None if self._current is None else self._current.id
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing has been counted in the current generation."""
-        return self._current is None or self._current.empty
-
-    @property
-    def retired_ids(self) -> list[str]:
-        """Ids of the generations that are to be folded."""
-        return [each.id for each in list(self._retired)]
 
     def unfolded(self, pair: tuple[str, str]) -> dict[str, int]:
         """Return what has been counted for *pair*, a company and a watched meter, by generation of this process."""
@@ -329,9 +329,10 @@ class Journal:
         self._full = True
         self.pool.grow()
         self.cardinality.engage(self._retired)
-        return self._begin(self.pool.take())
+        return self._begin(self.pool.take(), at=full.begun)  # what is waiting may be as old
 
-    def _begin(self, fresh: Generation) -> Generation:
+    def _begin(self, fresh: Generation, *, at: float) -> Generation:
+        fresh.begin(at)
         fresh.watched = self._watched
         if self._current is None:
             self._current = fresh

@@ -18,7 +18,16 @@ from pathlib import Path
 
 from meterkit.core.problems import Problems
 from meterkit.core.usage_key import Counted
-from meterkit.journal.file_format import MAX_BYTES, ForeignFileError, by_meter, clear, generation_id, read, records
+from meterkit.journal.file_format import (
+    MAX_BYTES,
+    ForeignFileError,
+    begun,
+    by_meter,
+    clear,
+    generation_id,
+    read,
+    records,
+)
 from meterkit.journal.generation import SUFFIX, UNFINISHED
 
 HALF_MADE_SECONDS = 3600
@@ -32,6 +41,7 @@ class Orphan:
     Attributes:
         path: Path of the file.
         id: Id of the generation.
+        begun: Unix time before which none of them was counted; 0 if that is not known.
         cells: Counts in the file, as far as it is intact.
         torn: Description of the damage; None if the file is intact.
     """
@@ -40,6 +50,7 @@ class Orphan:
         self.path = path
         self._fd = fd
         self.id = generation_id(data)
+        self.begun = begun(data)
         self.cells: list[Counted] = []
         self.torn: str | None = None
         try:

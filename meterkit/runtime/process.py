@@ -105,7 +105,6 @@ class ProcessRuntime:
         self._flushing_thread: int | None = None
         self._database: Database | None = None
         self._period_edges: PeriodEdges | None = None
-        self._begun = float("inf")  # when this process began to count
         self._usage: UsageByPeriod | None = None
         self.stripe_jobs = StripeJobs(
             settings, problems, database=self.database, stop=self._stop, changed=self._wake.ring
@@ -119,10 +118,7 @@ class ProcessRuntime:
 
     def start(self) -> None:
         """Open the journal and start the flushing thread. The caller holds a lock, and calls `report_trouble` later."""
-        self._begun = self._settings.clock()
-        self.journal.open()
-        if self._period_edges is not None:  # flushed before, for what others counted
-            self._period_edges.begin(self.journal.current_id, at=self._begun)
+        self.journal.open(now=self._settings.clock())
         with suppress(RuntimeError):  # at interpreter shutdown; the next process flushes what is counted now
             self._thread = DaemonThread(self._run, name="meterkit")
 
@@ -277,7 +273,7 @@ class ProcessRuntime:
     def _fold(self) -> None:
         self._edges().read(self.database())  # before folding: it may be news to what was counted
         self._fold_retired()  # before retiring more: while the ledger fails, generations must not pile up
-        self._rotate()
+        self.journal.rotate(now=self._settings.clock())
         self._fold_retired()
         self._fold_orphans()
         self.journal.prepare()
@@ -295,16 +291,7 @@ class ProcessRuntime:
 
         if self._period_edges is None:
             self._period_edges = PeriodEdges(self._windows, clock=self._settings.clock)
-            self._period_edges.begin(self.journal.current_id, at=self._begun)
         return self._period_edges
-
-    def _rotate(self) -> None:
-        edges, before, now = self._edges(), self.journal.current_id, self._settings.clock()
-        edges.note(self.journal.retired_ids)
-        self.journal.rotate()
-        edges.note(self.journal.retired_ids)
-        if self.journal.is_empty or self.journal.current_id != before:
-            edges.begin(self.journal.current_id, at=now)
 
     def _fold_retired(self) -> None:
         from meterkit.ledger.database import UnstorableError
@@ -315,14 +302,13 @@ class ProcessRuntime:
             try:
                 self.ledger().fold(
                     generation.id,
-                    edges.placed(intact(generation.cells()), since=edges.begun(generation.id)),
+                    edges.placed(intact(generation.cells()), since=generation.begun),
                     folded=None if reservations is None else reservations.move,
                     conflict=self._note_conflict,
                 )
             except (UnstorableError, ForeignFileError) as error:
                 self.journal.give_up(generation, str(error))
                 continue
-            edges.forget(generation.id)
             if not generation.is_full:  # the companies of a full one may be invented, and many
                 self.journal.cardinality.remember(company for (_, _, company, _, _), _, _ in generation.cells())
             self.journal.forget(generation)
@@ -345,7 +331,8 @@ class ProcessRuntime:
         from meterkit.ledger.database import UnstorableError
 
         try:
-            self.ledger().fold(orphan.id, orphan.cells, conflict=self._note_conflict)
+            cells = self._edges().placed(orphan.cells, since=orphan.begun)
+            self.ledger().fold(orphan.id, cells, conflict=self._note_conflict)
         except UnstorableError as error:
             orphan.keep_refused(str(error), self._problems)
             return

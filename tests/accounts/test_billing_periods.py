@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from datetime import datetime, timezone
 
 import pytest
@@ -76,17 +78,26 @@ def test_an_hour_is_split_where_a_period_ends_in_it(kit, api, stripe, clock, cus
     assert {period_end - period_end % HOUR, period_end} == {row.window for row in kit.usage()}
 
 
+@pytest.mark.parametrize("is_killed", [False, True])
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
 def test_a_process_that_has_just_started_splits_the_hour_too(
-    kit, make_following_kit, api, stripe, clock, customer, period_end
+    kit, make_following_kit, api, stripe, clock, customer, period_end, is_killed
 ):
-    """A new worker, or a command, counts before it has read where the period ends."""
+    """A new worker, or a command, counts before it has read where the period ends, and another one may flush that."""
     clock.now = period_end - 60
     kit.record("calls", "acme", 100)
     kit.flush()
     clock.now = period_end + 60
     started = make_following_kit()
-    started.record("calls", "acme", 5)
-    started.flush()
+    if is_killed:
+        child = os.fork()
+        if child == 0:
+            started.record("calls", "acme", 5)
+            os.kill(os.getpid(), signal.SIGKILL)
+        os.waitpid(child, 0)
+    else:
+        started.record("calls", "acme", 5)
+        started.flush()
     clock.now = period_end - period_end % HOUR + HOUR
     kit.report()
     first = invoices(api, stripe, clock, customer)

@@ -42,7 +42,7 @@ def journal_of(*keys, counts=(5,), size=SIZE, header=None):
     return bytes(data)
 
 
-def header_of(*, magic=b"meterkit", version=3, size=SIZE, cells=None):
+def header_of(*, magic=b"meterkit", version=4, size=SIZE, cells=None):
     """A header with a sound checksum."""
     room = room_for_cells(SIZE) if cells is None else cells
     head = struct.pack("<8sII16sQQQ", magic, version, 1, os.urandom(16), WINDOW, size, room)
@@ -211,7 +211,7 @@ def test_a_bad_count_costs_no_other(make_kit, tmp_path):
     assert {("acme", None): 5, ("initech", "anna"): 7} == {
         (each.company, each.user): each.quantity for each in kit.usage()
     }
-    assert "0000.journal: the count at byte 80 is damaged" in kit.health()["problems"]["journal_torn"]["message"]
+    assert "0000.journal: the count at byte 88 is damaged" in kit.health()["problems"]["journal_torn"]["message"]
 
 
 def test_a_count_of_a_living_process_that_is_damaged(make_kit, tmp_path):

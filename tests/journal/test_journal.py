@@ -15,6 +15,8 @@ from meterkit.journal.generation import Generation
 from meterkit.journal.journal import ClosedJournalError, Journal, generation
 from meterkit.journal.pool import GenerationPool
 
+NOW = 7.0
+
 
 def cell(company: str, window: int = 0) -> generation.UsageKey:
     return ("m", "m", company, "", window)
@@ -28,15 +30,18 @@ class Bench:
         self.problems = Problems()
         self.woken = threading.Event()
         self.journal = Journal(directory, problems=self.problems, wake=self.woken.set, **options)
-        self.journal.open()
+        self.journal.open(now=NOW)
         self.journal.pool.report_trouble()
         self.folded: dict[str, int] = {}
 
     def count(self, company: str, quantity: int = 1, *, window: int = 0) -> None:
-        self.journal.count([(cell(company, window), quantity)], 7)
+        self.journal.count([(cell(company, window), quantity)], NOW)
+
+    def rotate(self) -> None:
+        self.journal.rotate(now=NOW)
 
     def fold(self) -> None:
-        self.journal.rotate()
+        self.rotate()
         for retired in self.journal.retired():
             self._add(retired.cells())
             self.journal.forget(retired)
@@ -73,7 +78,7 @@ def test_what_is_counted_is_folded_once(bench):
 def test_what_the_ledger_would_not_take_stays(bench):
     """A generation that was not folded is there at the next flush, with its file."""
     bench.count("acme", 2)
-    bench.journal.rotate()
+    bench.journal.rotate(now=NOW)
     bench.count("acme", 1)
 
     (retired,) = bench.journal.retired()
@@ -265,7 +270,7 @@ def test_whatever_follows_what_all_is_folded_once(tmp_path_factory, size, steps)
         elif step == "kill":
             bench = after_a_kill(bench, size)
         else:
-            {"fold": bench.fold, "rotate": bench.journal.rotate, "prepare": bench.journal.prepare}[step]()
+            {"fold": bench.fold, "rotate": bench.rotate, "prepare": bench.journal.prepare}[step]()
         kept = sum(total.get("m", 0) for total in bench.journal.totals().values())
         assert sum(counted.values()) == sum(bench.folded.values()) + kept
     bench.fold()
