@@ -176,17 +176,35 @@ class Assembly:
             check_path(customer_page, webhook_path)
             served.append(CustomerPage(customer_page, recorder=self._recorder, statements=statements))
         if pages is not None:
-            from meterkit.pages.config import check_paths
+            from meterkit.pages.config import check_pages
 
-            check_paths(pages, webhook=webhook_path, customer_page=customer_page)
+            check_pages(pages, webhook=webhook_path, customer_page=customer_page, plans=self._plans)
             served.append(self._site(pages, statements))
         return served[0] if len(served) == 1 else ServedPages(served)
 
     def _site(self, pages: Pages, statements: CustomerStatements) -> Site:
         from meterkit.pages.customer_views import CustomerViews
+        from meterkit.pages.embed_tokens import EmbedTokens
+        from meterkit.pages.security import STRIPE_PAGES, origin_of
+        from meterkit.pages.sign_up import SignUp
         from meterkit.pages.site import Site
 
-        return Site(pages, recorder=self._recorder, routes=CustomerViews(statements).routes())
+        settings = self._supervisor.settings
+        sign_up = SignUp(
+            has_key=settings.stripe_key is not None,
+            commands=lambda: self._supervisor.runtime().commands(),
+            prices=self._prices if not self._plans else (),
+            plans=[self._plans[name] for name in pages.plans_on_offer],
+            problems=self._problems,
+        )
+        base = settings.stripe_base
+        return Site(
+            pages,
+            recorder=self._recorder,
+            routes=[*CustomerViews(statements, sign_up).routes(), *sign_up.routes()],
+            company_of_token=EmbedTokens(pages.embed_secrets, clock=self._clock).company_of,
+            forms_lead_to=STRIPE_PAGES if base is None else (*STRIPE_PAGES, origin_of(base)),
+        )
 
     def webhook_endpoint(
         self, webhook: Webhook | None, *, receive: Callable[[bytes, str | None], bool]

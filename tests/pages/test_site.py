@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from adapter_stacks import Stack
-from page_browser import Browser, Page
-
-from meterkit import Governance, MeterKit, Pages, Quota
+from page_browser import Browser
 from page_kits import CALLS
+
+from meterkit import Governance, MeterKit, Quota
 
 
 @pytest.fixture
