@@ -6,6 +6,7 @@ Both are sessions that Stripe makes for one customer, with a URL that lives for 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -112,7 +113,7 @@ def checkout_session(
 
 def names_company(session: stripe.checkout.Session, company: str, metadata_key: str) -> bool:
     """Return whether the metadata of a Checkout session name *company*."""
-    metadata = session.metadata or {}
+    metadata: Mapping[str, str] = session.metadata or {}
     return metadata_key in metadata and bool(metadata[metadata_key] == company)
 
 
