@@ -27,7 +27,7 @@ CARD = "4242424242424242"
 
 
 @pytest.fixture
-def make_shop(make_kit: Callable[..., MeterKit], stripe: Sandbox) -> Callable[..., MeterKit]:  # noqa: F811
+def make_shop(make_kit: Callable[..., MeterKit], stripe: Sandbox) -> Callable[..., MeterKit]:
     """Makes kits with plans that the sandbox has, two of them on offer."""
 
     def make(**options: Any) -> MeterKit:
@@ -74,7 +74,7 @@ def pay(hosted: Hosted, url: str, **fields: str) -> str:
     return hosted.location
 
 
-def subscriptions(api: Any) -> list[Any]:  # noqa: F811
+def subscriptions(api: Any) -> list[Any]:
     return list(api.subscriptions.list({"status": "all"}).auto_paging_iter())
 
 
@@ -84,7 +84,7 @@ def test_from_the_button_to_the_subscription(
     hosted: Hosted,
     api: Any,
     events: Any,
-    tell: Any,  # noqa: F811
+    tell: Any,
 ) -> None:
     """In every stack: the plan that was chosen, all of it, for the company that is signed in."""
     browser = Browser(stack, stack.make(shop), {"X-Company": "acme", "Origin": "http://testserver"})
@@ -105,7 +105,7 @@ def test_from_the_button_to_the_subscription(
     assert "Subscribe" not in browser.get("/billing/").text
 
 
-def test_the_session_names_the_company(customer: Browser, api: Any) -> None:  # noqa: F811
+def test_the_session_names_the_company(customer: Browser, api: Any) -> None:
     """In its metadata and reference, for the webhook; a metered price has no quantity."""
     customer.post("/billing/checkout?plan=team")
     (session,) = api.checkout.sessions.list().data
@@ -121,7 +121,7 @@ def test_who_comes_back_before_the_webhook(
     customer: Browser,
     shop: MeterKit,
     hosted: Hosted,
-    api: Any,  # noqa: F811
+    api: Any,
 ) -> None:
     """Is linked by the page itself, and sees the plan."""
     back = urlsplit(pay(hosted, customer.post("/billing/checkout?plan=team").headers["location"]))
@@ -145,7 +145,7 @@ def test_another_companys_session(
     shop: MeterKit,
     hosted: Hosted,
     open_page: Callable[..., Browser],
-    api: Any,  # noqa: F811
+    api: Any,
 ) -> None:
     """Links nobody to the customer who paid in it."""
     back = urlsplit(pay(hosted, customer.post("/billing/checkout?plan=team").headers["location"]))
@@ -169,7 +169,7 @@ def test_no_second_subscription(
     shop: MeterKit,
     api: Any,
     events: Any,
-    tell: Any,  # noqa: F811
+    tell: Any,
 ) -> None:
     """It goes to the portal, before the webhook has come and after it."""
     pay(hosted, customer.post("/billing/checkout?plan=team").headers["location"])
@@ -190,7 +190,7 @@ def test_after_an_end_one_can_begin_again(
     shop: MeterKit,
     api: Any,
     events: Any,
-    tell: Any,  # noqa: F811
+    tell: Any,
 ) -> None:
     """With the customer that is known, and without a second trial."""
     pay(hosted, customer.post("/billing/checkout?plan=pro").headers["location"])
@@ -204,7 +204,7 @@ def test_after_an_end_one_can_begin_again(
     assert {"canceled": True, "active": False} == {each.status: each.trial_end is not None for each in found}
 
 
-def test_the_portal(customer: Browser, hosted: Hosted, shop: MeterKit, events: Any, tell: Any) -> None:  # noqa: F811
+def test_the_portal(customer: Browser, hosted: Hosted, shop: MeterKit, events: Any, tell: Any) -> None:
     """For the customer who pays for the company, and back to the page."""
     pay(hosted, customer.post("/billing/checkout?plan=team").headers["location"])
     tell(shop, *events())
@@ -224,7 +224,7 @@ def test_no_portal_without_a_customer(customer: Browser) -> None:
     assert "Choose a plan first" in answer.words
 
 
-def test_a_customer_who_pays_for_others(customer: Browser, shop: MeterKit, api: Any) -> None:  # noqa: F811
+def test_a_customer_who_pays_for_others(customer: Browser, shop: MeterKit, api: Any) -> None:
     """One of these cannot cancel what another has."""
     payer = api.customers.create({"name": "Holding"}).id
     shop.link_all({"acme": payer, "globex": payer})
@@ -247,7 +247,7 @@ def test_a_customer_who_pays_for_others(customer: Browser, shop: MeterKit, api: 
         "?plan=%00",
     ],
 )
-def test_what_is_not_on_offer(customer: Browser, api: Any, query: str) -> None:  # noqa: F811
+def test_what_is_not_on_offer(customer: Browser, api: Any, query: str) -> None:
     """No plan that is for others, none at all, or two: nothing is made."""
     assert 404 == customer.post(f"/billing/checkout{query}").status
     assert [] == api.checkout.sessions.list().data
@@ -267,7 +267,7 @@ def test_what_is_not_on_offer(customer: Browser, api: Any, query: str) -> None: 
     ids=str,
 )
 @pytest.mark.parametrize("path", ["checkout?plan=pro", "portal"])
-def test_a_form_of_another_site(customer: Browser, api: Any, path: str, headers: dict[str, str]) -> None:  # noqa: F811
+def test_a_form_of_another_site(customer: Browser, api: Any, path: str, headers: dict[str, str]) -> None:
     """Does nothing."""
     answer = customer.get(f"/billing/{path}", method="POST", headers=headers)
 
@@ -306,7 +306,7 @@ def test_an_older_browser(customer: Browser, headers: dict[str, str]) -> None:
     ],
     ids=str,
 )
-def test_the_way_back(customer: Browser, api: Any, headers: dict[str, str], expected: str) -> None:  # noqa: F811
+def test_the_way_back(customer: Browser, api: Any, headers: dict[str, str], expected: str) -> None:
     """To the page as the browser knows it, whatever a proxy has made of the address."""
     customer.post("/billing/checkout?plan=pro", **headers)
     (session,) = api.checkout.sessions.list().data
@@ -316,7 +316,7 @@ def test_the_way_back(customer: Browser, api: Any, headers: dict[str, str], expe
 
 
 @pytest.mark.parametrize("path", ["checkout?plan=pro", "portal"])
-def test_stripe_is_away(customer: Browser, stripe: Sandbox, shop: MeterKit, api: Any, path: str) -> None:  # noqa: F811
+def test_stripe_is_away(customer: Browser, stripe: Sandbox, shop: MeterKit, api: Any, path: str) -> None:
     """The page says so, and health() says why."""
     shop.link("acme", api.customers.create({"name": "Acme"}).id)
     stripe.stop()
@@ -327,7 +327,7 @@ def test_stripe_is_away(customer: Browser, stripe: Sandbox, shop: MeterKit, api:
     assert "sign_up_failed" in shop.health()["problems"]
 
 
-def test_stripe_is_away_when_one_comes_back(customer: Browser, stripe: Sandbox, hosted: Hosted) -> None:  # noqa: F811
+def test_stripe_is_away_when_one_comes_back(customer: Browser, stripe: Sandbox, hosted: Hosted) -> None:
     """The page is shown; the webhook will link the company."""
     back = urlsplit(pay(hosted, customer.post("/billing/checkout?plan=team").headers["location"]))
     stripe.stop()
@@ -338,7 +338,7 @@ def test_stripe_is_away_when_one_comes_back(customer: Browser, stripe: Sandbox, 
 def test_a_price_that_is_not_there_yet(
     make_kit: Callable[..., MeterKit],
     stripe: Sandbox,
-    open_page: Callable[..., Browser],  # noqa: F811
+    open_page: Callable[..., Browser],
 ) -> None:
     """The customer is asked to come back; health() says what to run."""
     options: dict[str, Any] = {"stripe_key": stripe.api_key, "stripe_base": stripe.url}
@@ -357,7 +357,7 @@ def test_without_a_key(make_kit: Callable[..., MeterKit], open_page: Callable[..
     assert 404 == browser.post("/billing/checkout?plan=pro").status
 
 
-def test_a_kit_without_plans(make_shop: Callable[..., MeterKit], open_page: Callable[..., Browser], api: Any) -> None:  # noqa: F811
+def test_a_kit_without_plans(make_shop: Callable[..., MeterKit], open_page: Callable[..., Browser], api: Any) -> None:
     """Sells all of its prices, and no part of them."""
     kit = make_shop(plans=[], prices=[Price.per_unit(CALLS, "0.10")], pages=Pages("/billing"))
     browser = open_page(kit)
@@ -368,7 +368,7 @@ def test_a_kit_without_plans(make_shop: Callable[..., MeterKit], open_page: Call
     assert 1 == len(api.checkout.sessions.list().data)
 
 
-def test_in_code(shop: MeterKit, api: Any) -> None:  # noqa: F811
+def test_in_code(shop: MeterKit, api: Any) -> None:
     """Any plan, with an address that is filled in; the errors are those of subscribe()."""
     url = shop.checkout_url("acme", plan="friends", success_url="https://a.example/ok", email="ann@acme.example")
     (session,) = api.checkout.sessions.list().data
@@ -385,7 +385,7 @@ def test_in_code(shop: MeterKit, api: Any) -> None:  # noqa: F811
             wrong()
 
 
-def test_a_long_company_id(shop: MeterKit, api: Any) -> None:  # noqa: F811
+def test_a_long_company_id(shop: MeterKit, api: Any) -> None:
     """Is in the metadata alone: a reference has at most 200 characters."""
     shop.checkout_url("a" * 255, plan="pro", success_url="https://a.example/ok")
     (session,) = api.checkout.sessions.list().data
