@@ -12,6 +12,7 @@ from meterkit import Meter
 from meterkit.core.periods import DAY, month_of
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
+from meterkit.ledger.schema import migrations
 
 LARGE = 999_999_999_999_999
 
@@ -104,12 +105,8 @@ def test_quantities_of_any_size_are_upgraded(tmp_path):
         large = {"company": "acme", "meter": "calls", "quantity": 2**63, "change": 0}
         days = [1772323200 + day * DAY for day in (5, 6)]
         connection.execute(sa.insert(schema.totals), [{**large, "day": day} for day in days])
-        from meterkit.ledger.schema import migrations
-
         for statement in migrations._TO_7.split(";\n"):
             if statement.startswith("INSERT INTO meterkit_month_totals"):
-                for name, text in migrations._WORDS["sqlite"].items():
-                    statement = statement.replace(f"{{{name}}}", text)
-                connection.exec_driver_sql(statement)
+                connection.exec_driver_sql(migrations._in_words_of("sqlite", statement))
 
     assert 43 + 2**64 == sums(database, schema.month_totals)[1772323200, "calls", "acme"]

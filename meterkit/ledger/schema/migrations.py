@@ -58,12 +58,16 @@ def _upgrade(connection: sa.Connection, name: str, version: int) -> None:
     is_postgresql = connection.dialect.name == "postgresql"
     for step in range(version, schema.VERSION):
         for statement in (*_STEPS[step], *(_STEPS_OF_POSTGRESQL.get(step, ()) if is_postgresql else ())):
-            for name, text in _WORDS[connection.dialect.name].items():
-                statement = statement.replace(f"{{{name}}}", text)  # noqa: PLW2901 - the same statement
-            connection.exec_driver_sql(statement)
+            connection.exec_driver_sql(_in_words_of(connection.dialect.name, statement))
     if version != schema.VERSION:
         at_today = sa.update(schema.meta).filter_by(key="schema_version")
         connection.execute(at_today.values(value=str(schema.VERSION)))
+
+
+def _in_words_of(dialect: str, statement: str) -> str:
+    for placeholder, text in _WORDS[dialect].items():
+        statement = statement.replace(f"{{{placeholder}}}", text)
+    return statement
 
 
 def _version(connection: sa.Connection) -> int | None:
