@@ -24,6 +24,7 @@ from meterkit.metering.identification import Identify
 from meterkit.metering.matching import MeterMatcher
 from meterkit.metering.meter import Meter
 from meterkit.metering.recorder import Recorder
+from meterkit.pages.config import Pages, checked_pages
 from meterkit.pricing.plan import Plan, checked_plans
 from meterkit.pricing.price import Price
 from meterkit.runtime.assembly import Assembly
@@ -73,8 +74,8 @@ class MeterKit:
         default_plan: Name of the plan of companies without a subscription; None if they have none, and owe nothing.
         identify: Function ``Exchange -> str | Identity | None`` that returns the company that pays, and optionally its
             user. Called once for each exchange that counts, unless the view called ``meterkit.identify()``. Required
-            with *governance* and *customer_page*, which call it before the app runs. Return only what you have
-            authenticated: whoever can choose the result by sending a header chooses who pays.
+            with *governance* and *customer_page*, which call it before the app runs, as *pages* do. Return only what
+            you have authenticated: whoever can choose the result by sending a header chooses who pays.
         stripe_key: Stripe's secret key; by default ``STRIPE_SECRET_KEY``. Without one, usage is counted and kept, but
             not reported.
         stripe_base: Base URL of Stripe's API, such as the sandbox's; by default ``METERKIT_STRIPE_BASE``.
@@ -103,6 +104,7 @@ class MeterKit:
         notify: Rules for who is notified of what.
         customer_page: Path, such as ``/billing/usage``, at which the middleware shows each company its own usage,
             tiers, next invoice and standing, as JSON.
+        pages: Pages that the middleware shows to customers and the team.
         clock: Function that returns Unix seconds.
 
     Attributes:
@@ -116,7 +118,7 @@ class MeterKit:
         endpoint: Responds to Stripe's webhook requests; None if no path of the middleware does.
         governor: Decides whether a request is allowed; None if all are.
         notify: Rules for who is notified of what.
-        page: Shows a customer its own usage; None if there is no such page.
+        page: Serves the pages and the customer page; None if there are none.
 
     Raises:
         ConfigurationError: An argument is wrong; the message says how to correct it.
@@ -148,6 +150,7 @@ class MeterKit:
         governance: Governance | None = None,
         notify: Iterable[Notify] = (),
         customer_page: str | None = None,
+        pages: Pages | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.meters = checked_meters(meters)
@@ -205,7 +208,7 @@ class MeterKit:
         self._company_plans = assembly.company_plans()
         self.governor = assembly.governor()
         self.notify = assembly.notify(notify)
-        self.page = assembly.customer_page(customer_page, webhook=self.webhook)
+        self.page = assembly.pages(checked_pages(pages), customer_page=customer_page, webhook=self.webhook)
         self.endpoint = assembly.webhook_endpoint(self.webhook, receive=self.receive)
 
     def __repr__(self) -> str:
