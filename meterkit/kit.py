@@ -203,6 +203,7 @@ class MeterKit:
             default_plan=self.default_plan,
             governance=governance,
             problems=self._problems,
+            health=self.health,
             clock=clock,
         )
         self._company_plans = assembly.company_plans()
