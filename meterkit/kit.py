@@ -51,6 +51,7 @@ if TYPE_CHECKING:  # imported by the kits and the calls that need them
     from meterkit.outbox.corrections import Correction
     from meterkit.outbox.credits import Credit
     from meterkit.outbox.outbox import Summary
+    from meterkit.pages.site import Site
     from meterkit.pricing.preview import Preview
     from meterkit.pricing.simulation import SimulatedBill
     from meterkit.provisioning.move import Move
@@ -206,10 +207,12 @@ class MeterKit:
             health=self.health,
             clock=clock,
         )
+        self._assembly = assembly
         self._company_plans = assembly.company_plans()
         self.governor = assembly.governor()
         self.notify = assembly.notify(notify)
-        self.page = assembly.pages(checked_pages(pages), customer_page=customer_page, webhook=self.webhook)
+        self._pages = checked_pages(pages)
+        self.page = assembly.pages(self._pages, customer_page=customer_page, webhook=self.webhook)
         self.endpoint = assembly.webhook_endpoint(self.webhook, receive=self.receive)
 
     def __repr__(self) -> str:
@@ -793,6 +796,86 @@ class MeterKit:
         offer = offer_of(self.prices, self.plans, plan=plan, keys=prices, currency=currency)
         return self.process().commands().subscribe(company, offer, about=about, days_until_due=days_until_due)
 
+    def checkout_url(
+        self,
+        company: SubjectId,
+        *,
+        success_url: str,
+        cancel_url: str | None = None,
+        plan: str | None = None,
+        prices: Iterable[str] = (),
+        currency: str | None = None,
+        email: str | None = None,
+    ) -> str:
+        """
+        Return the URL of a page of Stripe's, Checkout, on which a company subscribes and enters how it pays.
+
+        The same call returns the same page until the company has subscribed, or a day has passed. The webhook links
+        the company when it has paid; see `webhook`. Asks Stripe, so it takes as long as Stripe does.
+
+        Args:
+            company: Company id.
+            success_url: Absolute URL to which Stripe sends the browser afterwards.
+            cancel_url: Absolute URL to which the browser can go back; None for no link back.
+            plan: Name of the plan; required if the kit has plans, unless *prices* are given.
+            prices: Lookup keys of the prices, instead of a plan; by default all prices of the kit, which must be of
+                different meters.
+            currency: Currency of the plan; by default the one that the customer is billed in, or the plan's own.
+            email: E-mail address that a new customer finds filled in.
+
+        Raises:
+            UsageError: *company* is not a company id; the choice is wrong; or the company has a subscription (reason
+                ``subscription_exists``).
+            StripeFailedError: Stripe failed or refused.
+            ConfigurationError: There is no Stripe key, or a price does not exist in Stripe yet.
+            LedgerError: The ledger failed.
+        """
+        from meterkit.provisioning.offer import offer_of
+
+        company = checked_subject_id(company, "company")
+        offer = offer_of(self.prices, self.plans, plan=plan, keys=prices, currency=currency)
+        about: Any = {"email": email, "success_url": success_url, "cancel_url": cancel_url}
+        return self.process().commands().checkout_url(company, offer, **about)
+
+    def portal_url(self, company: SubjectId, *, return_url: str | None = None) -> str:
+        """
+        Return the URL of Stripe's customer portal for who pays for *company*: to pay, change cards, and cancel.
+
+        Whoever has the URL can, for some minutes, and for all that this Stripe customer pays for: hand it to nobody
+        else. Configure the portal in Stripe's dashboard once. Asks Stripe, so it takes as long as Stripe does.
+
+        Args:
+            company: Company id.
+            return_url: Absolute URL to which the portal leads back; None for the one in the portal's settings.
+
+        Raises:
+            UsageError: *company* is not a company id, or no Stripe customer pays for it yet.
+            StripeFailedError: Stripe failed or refused.
+            ConfigurationError: There is no Stripe key.
+            LedgerError: The ledger failed.
+        """
+        company = checked_subject_id(company, "company")
+        return self.process().commands().portal_url(company, return_url=return_url, alone=False)
+
+    def embed_token(self, company: SubjectId, *, expires_in: float = 600.0) -> str:
+        """
+        Return a token that shows the page of *company* in an iframe: ``<iframe src="/billing/embed?token=...">``.
+
+        Whoever has the token sees the usage and the invoices of that company, and can change nothing. Make one for
+        each view of the page with the iframe. Asks nobody.
+
+        Args:
+            company: Company id; make certain that the viewer belongs to it.
+            expires_in: Seconds for which the token can be used, 1 to 86,400.
+
+        Raises:
+            UsageError: *company* is not a company id, or *expires_in* out of bounds.
+            ConfigurationError: ``Pages(embed_in=...)`` lets nobody embed the page.
+        """
+        from meterkit.pages.embed_tokens import embed_tokens_of
+
+        return embed_tokens_of(self._pages, clock=self.clock).make(company, expires_in)
+
     def move(
         self,
         *,
@@ -873,6 +956,10 @@ class MeterKit:
     def process(self) -> ProcessRuntime:
         """Return the runtime of this process; for meterkit's own parts."""
         return self._supervisor.runtime()
+
+    def team_site(self, pages: Pages) -> Site:
+        """Return what serves the team's pages alone, as *pages* says; for meterkit's own parts."""
+        return self._assembly.team_site(pages)
 
     def close(self) -> None:
         """Flush and stop. Never raises, and takes some seconds at worst. A later count starts the kit again."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from importlib.util import find_spec
 from typing import Any
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 
 from meterkit.errors import ConfigurationError
 from meterkit.metering.exchange import Exchange
+from meterkit.pricing.plan import Plan
 
 COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 
@@ -41,8 +43,11 @@ class Pages:
             of it is used.
         embed_in: Origins, such as ``https://app.example.com``, whose pages may show the customer's page in an iframe,
             with a token of ``kit.embed_token()``.
-        embed_secret: Secret of at least 32 random characters that signs those tokens, the same in all processes. By
-            default, it is derived from the Stripe key of the kit.
+        embed_secret: Secret of at least 32 random characters that signs those tokens, the same on all hosts; by default
+            from ``METERKIT_EMBED_SECRET``. Several while one replaces another, in a list or separated by commas: the
+            first signs.
+        plans: Names of the plans that customers may subscribe to by themselves, in the order in which they are shown;
+            by default none. A kit without plans offers its prices.
 
     Raises:
         ConfigurationError: An argument is wrong, or Jinja2 is not installed; the message says how to correct it.
@@ -55,7 +60,8 @@ class Pages:
     logo: str | None = None
     color: str | None = None
     embed_in: Iterable[str] = ()
-    embed_secret: str | None = field(default=None, repr=False)
+    embed_secret: str | Iterable[str] | None = field(default=None, repr=False)
+    plans: Iterable[str] = ()
 
     def __post_init__(self) -> None:
         _check_path(self.path)
@@ -69,7 +75,14 @@ class Pages:
         if self.color is not None and not (isinstance(self.color, str) and COLOR.fullmatch(self.color)):
             raise ConfigurationError(f"Pages(color=...) must be written as '#0b7285', not {self.color!r:.50}")
         object.__setattr__(self, "embed_in", _origins(self.embed_in))
-        _check_secret(self.embed_secret)
+        secret = self.embed_secret or os.environ.get("METERKIT_EMBED_SECRET")
+        object.__setattr__(self, "embed_secret", _secrets(secret))
+        if self.embed_in and not self.embed_secret:
+            raise ConfigurationError(
+                "Pages(embed_in=...) needs a secret that signs the tokens: set METERKIT_EMBED_SECRET or pass "
+                "Pages(embed_secret=...), such as secrets.token_urlsafe(32) returns once"
+            )
+        object.__setattr__(self, "plans", _names(self.plans))
         if find_spec("jinja2") is None:
             raise ConfigurationError("Pages needs Jinja2: pip install 'meterkit[pages]'")
 
@@ -78,6 +91,18 @@ class Pages:
         """Origins whose pages may show the customer's page in an iframe."""
         assert isinstance(self.embed_in, tuple)
         return self.embed_in
+
+    @property
+    def embed_secrets(self) -> tuple[str, ...]:
+        """Secrets of the tokens; any of them may have signed one."""
+        assert isinstance(self.embed_secret, tuple)
+        return self.embed_secret
+
+    @property
+    def plans_on_offer(self) -> tuple[str, ...]:
+        """Names of the plans that customers may subscribe to by themselves."""
+        assert isinstance(self.plans, tuple)
+        return self.plans
 
 
 def checked_pages(pages: Any) -> Pages | None:
@@ -92,13 +117,29 @@ def checked_pages(pages: Any) -> Pages | None:
     return pages
 
 
-def check_paths(pages: Pages, *, webhook: str | None, customer_page: str | None) -> None:
+def check_pages(pages: Pages, *, webhook: str | None, customer_page: str | None, plans: Mapping[str, Plan]) -> None:
     """
-    Check that nothing else of the kit is at the path of *pages*.
+    Check that *pages* fit the rest of the kit.
+
+    Args:
+        pages: Pages to check.
+        webhook: Path of the webhook endpoint, or None.
+        customer_page: Path of the customer page, or None.
+        plans: Plans of the kit, by name.
 
     Raises:
-        ConfigurationError: The webhook endpoint or the customer page is.
+        ConfigurationError: The webhook endpoint or the customer page has the same path, or nobody can subscribe to a
+            plan that is on offer.
     """
+    for name in pages.plans_on_offer:
+        if name not in plans:
+            among = f"only {', '.join(plans)}" if plans else "because plans= is empty"
+            raise ConfigurationError(f"Pages(plans=...) names {name!r:.100}, but this kit has no such plan, {among}")
+        if not plans[name].lookup_keys():
+            raise ConfigurationError(
+                f"Pages(plans=...) names {name!r}, which has neither fee= nor prices=, so there is nothing to "
+                "subscribe to; remove the name"
+            )
     for name, path in (("webhook=", webhook), ("customer_page=", customer_page)):
         if path is not None and path.rstrip("/") == pages.path:
             raise ConfigurationError(f"pages= and {name} have the same path, {path!r}; change one of them")
@@ -139,7 +180,11 @@ def _check_logo(logo: Any) -> None:
 
 
 def _origins(origins: Any) -> tuple[str, ...]:
-    found = (origins,) if isinstance(origins, str) else tuple(origins)
+    if isinstance(origins, str) or not isinstance(origins, Iterable):
+        raise ConfigurationError(
+            f"Pages(embed_in=...) must be a list such as ['https://app.example.com'], not {origins!r:.200}"
+        )
+    found = tuple(origins)
     for origin in found:
         if not _is_origin(origin, whole=True):
             raise ConfigurationError(
@@ -164,9 +209,18 @@ def _is_origin(url: Any, *, whole: bool) -> bool:
     return not whole or url == f"{parts.scheme}://{host}" + ("" if port is None else f":{port}")
 
 
-def _check_secret(secret: Any) -> None:
-    if secret is not None and (not isinstance(secret, str) or len(secret) < SHORTEST_SECRET):
-        raise ConfigurationError(
-            f"Pages(embed_secret=...) must have at least {SHORTEST_SECRET} random characters, such as "
-            "secrets.token_urlsafe(32) returns once"
-        )
+def _secrets(given: Any) -> tuple[str, ...]:
+    secrets = given.split(",") if isinstance(given, str) else list(given or ())
+    for secret in secrets:
+        if not isinstance(secret, str) or len(secret.strip()) < SHORTEST_SECRET:
+            raise ConfigurationError(  # what was given is not shown
+                f"Pages(embed_secret=...) must have at least {SHORTEST_SECRET} random characters, such as "
+                "secrets.token_urlsafe(32) returns once"
+            )
+    return tuple(secret.strip() for secret in secrets)
+
+
+def _names(plans: Any) -> tuple[str, ...]:
+    if isinstance(plans, str) or not isinstance(plans, Iterable):
+        raise ConfigurationError(f"Pages(plans=...) must be a list of names, such as ['pro'], not {plans!r:.200}")
+    return tuple(plans)

@@ -68,8 +68,17 @@ class Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        environment.filters |= {"name": _name, "number": _number, "money": _money, "day": _day, "month": _month}
-        environment.filters["cut"] = _cut
+        environment.filters |= {
+            "cut": _cut,
+            "name": _name,
+            "number": _number,
+            "money": _money,
+            "minute": _minute,
+            "day": _day,
+            "month": _month,
+            "is_link": _is_link,
+            "is_positive": lambda amount: Decimal(amount) > 0,
+        }
         return environment
 
     @cached_property
@@ -137,6 +146,11 @@ def _money(amount: str | Decimal, currency: str) -> str:
     return f"{value:,.{places}f} {currency.upper()}"
 
 
+def _minute(instant: str) -> str:
+    """Return the minute of an ISO 8601 instant: ``3 March 2026, 12:10``."""
+    return f"{_day(instant)}, {instant[11:16]}"
+
+
 def _day(instant: str) -> str:
     """Return the day of an ISO 8601 instant: ``3 March 2026``."""
     moment = datetime.fromisoformat(instant.replace("Z", "+00:00"))
@@ -146,3 +160,8 @@ def _day(instant: str) -> str:
 def _month(month: str) -> str:
     """Return ``2026-03`` as ``Mar 2026``."""
     return datetime.fromisoformat(f"{month}-01").strftime("%b %Y")
+
+
+def _is_link(url: str | None) -> bool:
+    """Return whether a URL from the ledger may be a link: one with another scheme could run a script."""
+    return url is not None and url.startswith(("https://", "http://"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, TypeAlias
 from urllib.parse import parse_qsl, quote
 
@@ -26,7 +27,7 @@ class PageRequest:
         exchange: Exchange of the request.
         method: HTTP method, upper case.
         path: Path below the prefix, without slashes at its ends: empty for the first page.
-        query: Parameters of the query string; of a repeated one, the last.
+        parameters: Names and values of the query string, in order.
         root: Relative address of the first page, which ends in a slash: links are ``root + path``. No proxy or mount
             in front needs to be known for it. Parameters, such as company ids, belong in the query string: a slash in
             one would make `root` wrong.
@@ -38,11 +39,20 @@ class PageRequest:
     exchange: Exchange
     method: str
     path: str
-    query: Mapping[str, str]
+    parameters: tuple[tuple[str, str], ...]
     root: str
     render: Callable[[PageRequest, str, int, list[tuple[str, str]], Mapping[str, Any]], Response]
     company: str | None = None
     is_embedded: bool = False
+
+    @cached_property
+    def query(self) -> Mapping[str, str]:
+        """Parameters of the query string by name; of a repeated one, the last."""
+        return dict(self.parameters)
+
+    def values(self, name: str) -> list[str]:
+        """Return all values of the parameter *name*, in order."""
+        return [value for each, value in self.parameters if each == name]
 
     def page(self, template: str, *headers: tuple[str, str], status: int = 200, **values: Any) -> Response:
         """
@@ -86,12 +96,12 @@ class Route:
         return (*self.methods, *(("HEAD",) if "GET" in self.methods else ()), "OPTIONS")
 
 
-def parsed_query(query: str) -> dict[str, str]:
-    """Return the parameters of a query string; of a repeated one, the last; none if there are too many."""
+def parsed_query(query: str) -> tuple[tuple[str, str], ...]:
+    """Return the parameters of a query string, in order; none if there are too many."""
     try:
-        return dict(parse_qsl(query, keep_blank_values=True, max_num_fields=MOST_FIELDS, errors="replace"))
+        return tuple(parse_qsl(query, keep_blank_values=True, max_num_fields=MOST_FIELDS, errors="replace"))
     except ValueError:
-        return {}
+        return ()
 
 
 def root_from(prefix: str, below: str) -> str:

@@ -67,7 +67,7 @@ class Site:
                 exchange=exchange,
                 method=exchange.method,
                 path=below.strip("/"),
-                query=parsed_query(query),
+                parameters=parsed_query(query),
                 root=root_from(self.prefix, below),
                 render=self._render,
             )
@@ -114,8 +114,11 @@ class Site:
             return request if self._is_team(request.exchange) else _not_found(request)
         if route.audience == "token":
             company = self._company_of_token(request.query.get("token", ""))
-            if company is None:
-                return request.error(403, "This page has expired", "Reload the page that shows it.")
+            # A browser that is signed in as another company has come by a token that is not meant for it.
+            signed_in = self._recorder.identity.early(request.exchange, quiet=True)
+            if company is None or signed_in not in (None, company):
+                embedded = replace(request, is_embedded=True)
+                return embedded.error(403, "This page has expired", "Reload the page that shows it.")
             return replace(request, company=company, is_embedded=True)
         company = self._recorder.identity.early(request.exchange)
         if company is None:

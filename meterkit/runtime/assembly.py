@@ -164,10 +164,26 @@ class Assembly:
         """
         if pages is None and customer_page is None:
             return None
-        from meterkit.pages.customer_page import CustomerPage, CustomerStatements, check_path
+        from meterkit.pages.customer_page import CustomerPage, check_path
         from meterkit.pages.served import ServedPages
 
-        statements = CustomerStatements(
+        statements = self._statements()
+        served: list[ServedPage] = []
+        webhook_path = None if webhook is None else webhook.path
+        if customer_page is not None:
+            check_path(customer_page, webhook_path)
+            served.append(CustomerPage(customer_page, recorder=self._recorder, statements=statements))
+        if pages is not None:
+            from meterkit.pages.config import check_pages
+
+            check_pages(pages, webhook=webhook_path, customer_page=customer_page, plans=self._plans)
+            served.append(self._site(pages, statements))
+        return served[0] if len(served) == 1 else ServedPages(served)
+
+    def _statements(self) -> CustomerStatements:
+        from meterkit.pages.customer_page import CustomerStatements
+
+        return CustomerStatements(
             database=lambda: self._supervisor.runtime().database(),
             prices=self._prices,
             meters={name: meter for name, meter in self._meters.items() if meter.billable},
@@ -175,26 +191,42 @@ class Assembly:
             plans=self.company_plans(),
             clock=self._clock,
         )
-        served: list[ServedPage] = []
-        webhook_path = None if webhook is None else webhook.path
-        if customer_page is not None:
-            check_path(customer_page, webhook_path)
-            served.append(CustomerPage(customer_page, recorder=self._recorder, statements=statements))
-        if pages is not None:
-            from meterkit.pages.config import check_paths
-
-            check_paths(pages, webhook=webhook_path, customer_page=customer_page)
-            served.append(self._site(pages, statements))
-        return served[0] if len(served) == 1 else ServedPages(served)
 
     def _site(self, pages: Pages, statements: CustomerStatements) -> Site:
         from meterkit.pages.customer_views import CustomerViews
+        from meterkit.pages.embed_tokens import EmbedTokens
+        from meterkit.pages.security import STRIPE_PAGES, origin_of
+        from meterkit.pages.sign_up import SignUp
         from meterkit.pages.site import Site
 
-        routes = [*CustomerViews(statements).routes(), *self.team_routes(statements)]
-        return Site(pages, recorder=self._recorder, routes=routes)
+        settings = self._supervisor.settings
+        sign_up = SignUp(
+            has_key=settings.stripe_key is not None,
+            commands=lambda: self._supervisor.runtime().commands(),
+            prices=self._prices if not self._plans else (),
+            plans=[self._plans[name] for name in pages.plans_on_offer],
+            problems=self._problems,
+        )
+        base = settings.stripe_base
+        return Site(
+            pages,
+            recorder=self._recorder,
+            routes=[
+                *CustomerViews(statements, sign_up).routes(),
+                *sign_up.routes(),
+                *self._team_routes(statements),
+            ],
+            company_of_token=EmbedTokens(pages.embed_secrets, clock=self._clock).company_of,
+            forms_lead_to=STRIPE_PAGES if base is None else (*STRIPE_PAGES, origin_of(base)),
+        )
 
-    def team_routes(self, statements: CustomerStatements) -> list[Route]:
+    def team_site(self, pages: Pages) -> Site:
+        """Build what serves the pages of the team alone."""
+        from meterkit.pages.site import Site
+
+        return Site(pages, recorder=self._recorder, routes=self._team_routes(self._statements()))
+
+    def _team_routes(self, statements: CustomerStatements) -> list[Route]:
         """Return the pages of the team."""
         from meterkit.pages.team.routes import TeamViews
         from meterkit.pages.team.sources import Sources

@@ -231,5 +231,6 @@ CREATE INDEX meterkit_former_items_subscription ON meterkit_former_items (subscr
 CREATE INDEX meterkit_former_items_customer ON meterkit_former_items (customer, until);
 CREATE INDEX meterkit_accounts_customer ON meterkit_accounts (customer);
 CREATE INDEX meterkit_blocked_day ON meterkit_blocked (day);
+CREATE INDEX meterkit_deliveries_given_up ON meterkit_deliveries (notice) WHERE state = 'given_up';
 CREATE INDEX meterkit_notices_company ON meterkit_notices (company, created_at);
 COMMIT;

@@ -40,6 +40,7 @@ _UNKNOWN = text("unknown_since IS NOT NULL")
 _RECEIVED = text("state = 'received'")
 _OPEN = text("status = 'open'")
 _WAITING = text("state = 'waiting'")
+_GIVEN_UP = text("state = 'given_up'")
 
 meta = Table(
     f"{PREFIX}meta",
@@ -412,6 +413,7 @@ deliveries = Table(
     Column("error", Text, nullable=False),
     Column("settled_at", BigInteger),
     Index(f"{PREFIX}deliveries_waiting", "next_attempt_at", sqlite_where=_WAITING, postgresql_where=_WAITING),
+    Index(f"{PREFIX}deliveries_given_up", "notice", sqlite_where=_GIVEN_UP, postgresql_where=_GIVEN_UP),
 )
 
 blocked = Table(

@@ -302,6 +302,7 @@ CREATE TABLE meterkit_opening_balances (
 );
 CREATE INDEX meterkit_accounts_customer ON meterkit_accounts (customer);
 CREATE INDEX meterkit_blocked_day ON meterkit_blocked (day);
+CREATE INDEX meterkit_deliveries_given_up ON meterkit_deliveries (notice) WHERE state = 'given_up';
 CREATE INDEX meterkit_notices_company ON meterkit_notices (company, created_at);
 CREATE TABLE meterkit_meter_totals (
     meter TEXT NOT NULL, day BIGINT NOT NULL, quantity {quantity} NOT NULL, PRIMARY KEY (meter, day)

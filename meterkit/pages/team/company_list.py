@@ -151,7 +151,10 @@ def _known(connection: sa.Connection, text: str, after: str, *, limit: int | Non
     else:
         queries = [of_usage, linked]
     if limit is not None:
-        queries = [sa.select(each.order_by(each.selected_columns[0]).limit(limit).subquery()) for each in queries]
+        # The first ones come in order already; to sort them would take all steps.
+        first, *others = queries
+        limited = [first.limit(limit), *(each.order_by(each.selected_columns[0]).limit(limit) for each in others)]
+        queries = [sa.select(each.subquery()) for each in limited]
     found = sa.union(*queries).subquery()
     query = sa.select(found.c[0]).order_by(found.c[0])
     return query if limit is None else query.limit(limit)

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from meterkit.core.periods import DAY, Period, month_of, parse_month
 from meterkit.errors import UsageError
 from meterkit.ledger import schema
+from meterkit.ledger.schema.quantities import loaded
 from meterkit.pages.team.sources import Sources
 from meterkit.pages.team.tables import Cell, Day, Field, Link, Table, TeamPage
 
@@ -184,10 +185,11 @@ def _of_plan(sources: Sources, plan: str, months: list[Period]) -> dict[str, dic
 
 def _of_months(sources: Sources, meters: list[str], months: list[Period]) -> list[tuple[int, str, int]]:
     table = schema.month_totals
-    query = sa.select(table.c.month, table.c.company, table.c.quantity)
+    query = sa.select(table.c.month, table.c.company, sa.type_coerce(table.c.quantity, sa.BigInteger))
     query = query.where(table.c.month.in_([month.start for month in months]), table.c.meter.in_(meters))
-    with sources.database().snapshot() as connection:
-        return [(month, company, quantity) for month, company, quantity in connection.execute(query)]
+    with sources.database().snapshot() as connection:  # without the type of quantities, which takes twice as long
+        rows = connection.execute(query).tuples()
+        return [(month, company, loaded(quantity) or 0) for month, company, quantity in rows]
 
 
 def _month(text: str, now: int) -> Period:
