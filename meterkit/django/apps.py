@@ -1,0 +1,13 @@
+"""The app, for ``INSTALLED_APPS``."""
+
+from __future__ import annotations
+
+from django.apps import AppConfig
+
+
+class MeterkitConfig(AppConfig):
+    """The app ``meterkit.django``. Its label is ``meterkit``."""
+
+    name = "meterkit.django"
+    label = "meterkit"
+    verbose_name = "Usage and billing"
