@@ -42,7 +42,7 @@ def check_project(**_: Any) -> list[CheckMessage]:
     try:
         kit = kit_of_settings()
     except KeyWithoutEffectError as error:
-        return [Error(str(error), id="meterkit.E003")]
+        return [Error(_sentence(str(error)), id="meterkit.E003")]
     except Exception as error:
         return [_broken(error)]
     return [
@@ -137,7 +137,7 @@ def _of_middleware(kit: MeterKit) -> Iterator[CheckMessage]:
 def _is_ours(path: str) -> bool:
     try:
         found = import_string(path)
-    except ImportError:  # Django says so itself when it loads the middleware
+    except Exception:  # which Django raises itself when it loads the middleware
         return False
     return isinstance(found, type) and issubclass(found, MeterMiddleware)
 
