@@ -86,7 +86,7 @@ def test_something_needs_attention(kit):
     [
         (["decide", "mk_1", "arrived"], 2, "no Stripe key"),
         (["usage", "--meter", "other"], 2, "this kit has no meter 'other'; choose from jobs"),
-        (["link", "acme", "not a customer"], 1, "not a customer"),
+        (["link", "", "cus_1"], 1, "company"),
     ],
 )
 def test_a_command_that_fails(kit, words, code, said):
