@@ -11,7 +11,7 @@ from django.core.checks import run_checks
 from django.http import HttpResponse
 from django.urls import path, re_path
 
-from meterkit import Governance, Meter, MeterKit, Quota, Webhook, response_json
+from meterkit import Governance, Meter, MeterKit, Pages, Quota, Webhook, response_json
 
 OURS = "meterkit.django.MeterMiddleware"
 AUTH = "django.contrib.auth.middleware.AuthenticationMiddleware"
@@ -147,6 +147,16 @@ def test_a_page_for_users_of_whom_nobody_is_known_yet(ids, make, identify, middl
     assert [] == ids(governed, MIDDLEWARE=middleware)
 
 
+@pytest.mark.parametrize("customer_page", [None, "/usage"])
+def test_pages_for_a_team_of_whom_nobody_is_known_yet(ids, make, customer_page):
+    """They are shown to who is of the staff, which request.user tells."""
+    pages = Pages("/billing", team=lambda exchange: exchange.native.user.is_staff)
+    kit = make(identify=of_header, pages=pages, customer_page=customer_page)
+
+    assert ["W002"] == ids(kit, MIDDLEWARE=[OURS, AUTH])
+    assert [] == ids(kit, MIDDLEWARE=[AUTH, OURS])
+
+
 @pytest.mark.parametrize(("middleware", "expected"), [([OURS, GZIP], ["W003"]), ([GZIP, OURS], []), ([OURS], [])])
 def test_a_body_that_is_compressed_already(ids, make, middleware, expected):
     """A meter that reads it must stand inside."""
@@ -187,13 +197,20 @@ def test_among_the_files_of_the_project(ids, make, tmp_path):
         ([path("stripe/webhook/", view)], []),
         ([re_path("^stripe/webhook$", view)], ["W004"]),
         ([path("billing/usage", view)], ["W004"]),
+        ([path("billing/usage/more", view)], []),
+        ([path("account", view), path("account/<int:pk>/", view), path("accounts/", view)], ["W004", "W004"]),
         ([path("", view), path("<path:rest>", view)], []),
         ([re_path("^.*$", view)], []),
     ],
 )
 def test_a_view_that_is_never_called(ids, make, urls, expected):
     """The middleware answers there; a catch-all, as of a page that is one script, is no mistake."""
-    kit = make(webhook=Webhook("/stripe/webhook", secret="whsec_"), customer_page="/billing/usage", identify=of_header)
+    kit = make(
+        webhook=Webhook("/stripe/webhook", secret="whsec_"),
+        customer_page="/billing/usage",
+        pages=Pages("/account"),
+        identify=of_header,
+    )
 
     assert expected == ids(kit, urls=urls)
 
