@@ -62,7 +62,7 @@ def check_deployment(**_: Any) -> list[CheckMessage]:
     return [] if kit is None else list(_of_stripe(kit))
 
 
-@register(TAG, Tags.database)
+@register(Tags.database)  # and not TAG, by which alone Django 6 would run it for all databases
 def check_ledger(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """Check that the ledger can be reached, and has its tables. Makes none."""
     kit = _kit() if databases else None
