@@ -1,8 +1,4 @@
-"""
-Django's middleware, for WSGI and ASGI: ``MIDDLEWARE = ["meterkit.django.MeterMiddleware", ...]``.
-
-The kit comes from the settings: ``METERKIT = "billing.kit"``.
-"""
+"""The middleware, for WSGI and ASGI, and `govern`."""
 
 from __future__ import annotations
 
@@ -12,12 +8,9 @@ from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
-from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import get_resolver
-from django.utils.module_loading import import_string
 
 from meterkit.adapters.bridges import crosses_bridge
 from meterkit.adapters.django_body import AsyncDjangoBody, DjangoBody
@@ -28,8 +21,8 @@ from meterkit.adapters.wsgi_input import CountedInput, longest_body, read_input
 from meterkit.core.responses import WARNING, Response
 from meterkit.core.threads import in_thread
 from meterkit.core.usage_key import both_of
-from meterkit.errors import ConfigurationError, WebhookError
-from meterkit.kit import MeterKit
+from meterkit.django.configuration import kit_of_settings
+from meterkit.errors import WebhookError
 from meterkit.metering.exchange import UNREAD, Exchange, Identity
 from meterkit.metering.identification import IdentifyInThread
 from meterkit.metering.recorder import MARK, recorder_of
@@ -91,7 +84,7 @@ class MeterMiddleware:
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response: Any = get_response
-        kit = _configured()
+        kit = kit_of_settings()
         self.recorder = recorder_of(kit)
         self._endpoint = kit.endpoint
         self._governor = kit.governor
@@ -362,21 +355,3 @@ def _body(request: HttpRequest) -> bytes:
 def _response(response: Response, request: HttpRequest) -> HttpResponse:
     body = b"" if request.method == "HEAD" else response.body
     return HttpResponse(body, status=response.status, headers=dict(response.headers))
-
-
-def _configured() -> MeterKit:
-    kit = getattr(settings, "METERKIT", None)
-    if kit is None:
-        raise ImproperlyConfigured(
-            'METERKIT is missing from the settings; set it to the dotted path of your kit, METERKIT = "billing.kit"'
-        )
-    try:
-        if isinstance(kit, str):
-            kit = import_string(kit.replace(":", "."))
-        recorder_of(kit)
-    except (ImportError, ConfigurationError) as error:
-        raise ImproperlyConfigured(
-            f"METERKIT = {settings.METERKIT!r:.200}: {error}; set it to the dotted path of your kit, "
-            'METERKIT = "billing.kit"'
-        ) from error
-    return kit  # type: ignore[no-any-return]
