@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import get_resolver
@@ -26,7 +26,7 @@ from meterkit.django.configuration import kit_of_settings
 from meterkit.errors import WebhookError
 from meterkit.metering.exchange import UNREAD, Exchange, Identity
 from meterkit.metering.identification import IdentifyInThread
-from meterkit.metering.recorder import MARK, recorder_of
+from meterkit.metering.recorder import CLIENT_LEFT, MARK, recorder_of
 from meterkit.webhooks.config import LARGEST_BYTES
 
 __all__ = ["DjangoExchange", "MeterMiddleware", "agovern", "govern"]
@@ -65,6 +65,11 @@ class DjangoExchange(Exchange):
         if self.native.method and self.native.method is not self.verb:
             self.override(self.native.method)
 
+    def complete(self, function: Callable[[Exchange], Awaitable[T]]) -> T:
+        """Call an async *function*, as Django calls async views in a sync project: its ORM has the same connection."""
+        completed: T = async_to_sync(function)(self)
+        return completed
+
     def _read_route(self) -> str | None:
         match = None if self.native is None else self.native.resolver_match
         return None if match is None else "/" + match.route.lstrip("/")
@@ -91,6 +96,7 @@ class MeterMiddleware:
         self._endpoint = kit.endpoint
         self._governor = kit.governor
         self._page = kit.page
+        self._asks = self.recorder.identity.asks
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)
@@ -141,6 +147,8 @@ class MeterMiddleware:
         if exchange is None:
             return None
         assert governor is not None
+        if self._asks is not None and not governor.exempts(exchange):
+            await self._asks.ask(exchange)
         if governor.waits_for(exchange):
             response = await in_thread(lambda: governor.check(exchange))
         else:
@@ -178,7 +186,14 @@ class MeterMiddleware:
     async def _serve(self, request: HttpRequest, exchange: DjangoExchange) -> HttpResponseBase:
         try:
             response = await self.get_response(request)
+            if self._asks is not None and not exchange.closed:
+                exchange.start(response)
+                await self.recorder.ask(exchange)
         except CancelledError:
+            if self._asks is not None and not exchange.closed:
+                exchange.find_route()
+                exchange.status = exchange.status or CLIENT_LEFT
+                await self.recorder.ask(exchange, shielded=True)
             self._left(exchange)
             raise
         except BaseException:
@@ -214,6 +229,8 @@ class MeterMiddleware:
         return _response(response, request)
 
     async def _show_async(self, request: HttpRequest, exchange: DjangoExchange) -> HttpResponse:
+        if self._asks is not None:
+            await self._asks.ask(exchange)
         return await in_thread(lambda: self._show(request, exchange))
 
     def _open(self, request: HttpRequest) -> DjangoExchange | None:
