@@ -173,6 +173,11 @@ class MeterMiddleware:
             exchange.retry_after = blocked.get("Retry-After")
         return blocked
 
+    async def ask_again(self, exchange: DjangoExchange) -> None:
+        """Call an async ``identify=`` for *exchange* in this event loop, unless it has named a company already."""
+        if self._asks is not None and exchange.identified is None:
+            await self._asks.ask(exchange)
+
     def may_wait(self, exchange: DjangoExchange) -> bool:
         """Return whether a decision about *exchange* may wait for the ledger."""
         return self._governor is not None and self._governor.waits_for(exchange)
@@ -339,25 +344,38 @@ def govern(
     Returns:
         The response to send instead of the view's, which is not billed; None if the request is allowed.
     """
-    request = getattr(request, "_request", request)
-    exchange = _exchange_of(request)
+    exchange = _exchange_of(_django_request(request))
     if exchange is None or exchange.closed:
         return None
-    who = None
-    if company is not None:
-        exchange.touched = True
-        who = exchange.identity = Identity(company, user)
-    return exchange.owner.decide_for(who, request, exchange)
+    if exchange.identified is None:
+        exchange.answer = None  # so that an async ``identify=`` is called again
+    return _decide(exchange, company, user)
 
 
 async def agovern(
     request: HttpRequest, company: SubjectId | None = None, user: SubjectId | None = None
 ) -> HttpResponse | None:
     """Decide again about *request* as `govern` does, for async views: in a thread, if it waits for a database."""
-    exchange = _exchange_of(getattr(request, "_request", request))
-    if exchange is None or exchange.owner.may_wait(exchange):
-        return await sync_to_async(govern)(request, company, user)
-    return await _deferring(lambda _: govern(request, company, user), exchange)
+    exchange = _exchange_of(_django_request(request))
+    if exchange is None or exchange.closed:
+        return None
+    if company is None:
+        await exchange.owner.ask_again(exchange)
+    if exchange.owner.may_wait(exchange):
+        return await sync_to_async(_decide)(exchange, company, user)
+    return await _deferring(lambda exchange: _decide(exchange, company, user), exchange)
+
+
+def _decide(exchange: DjangoExchange, company: SubjectId | None, user: SubjectId | None) -> HttpResponse | None:
+    who = None
+    if company is not None:
+        exchange.touched = True
+        who = exchange.identity = Identity(company, user)
+    return exchange.owner.decide_for(who, exchange.native, exchange)
+
+
+def _django_request(request: HttpRequest) -> HttpRequest:
+    return getattr(request, "_request", request)  # Django REST framework has its own around it
 
 
 def _exchange_of(request: HttpRequest) -> DjangoExchange | None:

@@ -184,3 +184,19 @@ def test_an_async_view_asks_itself(make_kit: Callable[..., MeterKit], exact: boo
     assert [200, 200, 429] == [call_asgi(app, "GET", "/calls").status for _ in range(3)]
     assert {"calls": 2} == usage_of(kit)
     assert {("acme", "ada")} == {(row.company, row.user) for row in kit.usage()}
+
+
+@SERVED
+@EXACT
+def test_an_async_identify_is_called_again(serve: Any, served: str, exact: bool) -> None:
+    """It returns None before the view, and the key's company after it."""
+
+    async def identify(exchange: Any) -> str | None:
+        return getattr(exchange.native, "auth", None)
+
+    governance = Governance(quotas=[Quota(CALLS, 1, exact=exact)])
+    call = serve(GovernedAuth(Bearer()), served, identify=identify, governance=governance)
+
+    assert [200, 429] == [call().status for _ in range(2)]
+    assert {"calls": 1} == usage_of(call.kit)
+    assert {"acme"} == {row.company for row in call.kit.usage()}
