@@ -38,7 +38,7 @@ def company_of(path: str, *, of: str = "user", user: str | None = None) -> Ident
         found = _start(exchange.native, start)
         company: Any = _follow(found, company_path)
         if company is None or user_path is None:
-            return company  # type: ignore[no-any-return] - the recorder checks it
+            return company  # type: ignore[no-any-return]
         return Identity(company, _follow(found, user_path))
 
     return identify
