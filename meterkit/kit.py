@@ -73,10 +73,11 @@ class MeterKit:
         prices: Prices of the meters, for a kit that sells one thing; otherwise, see *plans*.
         plans: Plans that companies subscribe to, instead of *prices*.
         default_plan: Name of the plan of companies without a subscription; None if they have none, and owe nothing.
-        identify: Function ``Exchange -> str | Identity | None`` that returns the company that pays, and optionally its
-            user. Called once for each exchange that counts, unless the view called ``meterkit.identify()``. Required
-            with *governance* and *customer_page*, which call it before the app runs, as *pages* do. Return only what
-            you have authenticated: whoever can choose the result by sending a header chooses who pays.
+        identify: Function ``Exchange -> str | Identity | None``, plain or async, that returns the company that pays,
+            and optionally its user. Called once for each exchange that counts, unless the view called
+            ``meterkit.identify()``. Required with *governance* and *customer_page*, which call it before the app runs,
+            as *pages* do. Return only what you have authenticated: whoever can choose the result by sending a header
+            chooses who pays.
         stripe_key: Stripe's secret key; by default ``STRIPE_SECRET_KEY``. Without one, usage is counted and kept, but
             not reported.
         stripe_base: Base URL of Stripe's API, such as the sandbox's; by default ``METERKIT_STRIPE_BASE``.

@@ -18,6 +18,7 @@ Kind: TypeAlias = Literal[
     "overdue",
     "recovered",
     "invoice_upcoming",
+    "invoice_paid",
     "calls",
     "rejected",
     "unbilled",

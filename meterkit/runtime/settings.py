@@ -242,7 +242,7 @@ def checked_prices(prices: Any, meters: dict[str, Meter]) -> tuple[Price, ...]:
 
 
 def check_identify(identify: Any, *, governance: Any = None, limits: bool = False, customer_page: Any = None) -> None:
-    """Check that *identify* can be called when the response is complete; or is None, if nothing needs it earlier."""
+    """Check that *identify* is a function, plain or async; or is None, if nothing needs it before the app runs."""
     if identify is None:
         needs = {"governance=": governance is not None, "Plan(limits=...)": limits, "customer_page=": customer_page}
         early = next((name for name, given in needs.items() if given not in (None, False)), "")
@@ -258,11 +258,8 @@ def check_identify(identify: Any, *, governance: Any = None, limits: bool = Fals
         raise ConfigurationError(
             f"identify= must be a function that takes an Exchange and returns a company id, not {identify!r}"
         )
-    if inspect.iscoroutinefunction(identify):
-        raise ConfigurationError(
-            "identify= must not be an async function, because it is called after the response; make it a plain one, or "
-            "call meterkit.identify() in the view"
-        )
+    if inspect.isasyncgenfunction(identify) or inspect.isgeneratorfunction(identify):
+        raise ConfigurationError(f"identify= must return a company id, and {identify!r:.200} yields: replace its yield")
 
 
 def checked_finder(find_customer: Any) -> FindCustomer | None:

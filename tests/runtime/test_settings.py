@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from meterkit import ConfigurationError, LedgerError, Meter, MeterKit, MeterKitE
 CALLS = Meter("calls")
 
 
-async def look_up(_exchange):
-    """An identity that cannot be waited for."""
-    return "acme"
+def look_up_one_by_one(_exchange):
+    """Not an identity, but many."""
+    yield "acme"
 
 
 @pytest.mark.parametrize(
@@ -32,8 +31,7 @@ async def look_up(_exchange):
         ({"prices": [Price.per_unit(Meter("other"), "1")]}, "Meter('other'), which is not in meters=; add it there"),
         ({"prices": [Price.per_unit(Meter("calls", path="/v2"), "1")]}, "not in meters="),
         ({"identify": "x-company-id"}, "a function that takes an Exchange"),
-        ({"identify": look_up}, "make it a plain one"),
-        ({"identify": functools.partial(look_up)}, "make it a plain one"),
+        ({"identify": look_up_one_by_one}, "replace its yield"),
         ({"stripe_key": 5}, "'sk_live_...'"),
         ({"stripe_key": "sk_test_1\n"}, "no spaces or line breaks"),
         ({"stripe_key": "sk_test 1"}, "no spaces or line breaks"),
