@@ -75,6 +75,8 @@ class MeterKit:
             and optionally its user. Called once for each exchange that counts, unless the view called
             ``meterkit.identify()``. Required with *governance* and *customer_page*, which call it before the app runs.
             Return only what you have authenticated: whoever can choose the result by sending a header chooses who pays.
+            ``"view"`` leaves it to the views, which ask governance themselves: `meterkit.fastapi.Billing`,
+            `meterkit.starlette.govern`, `meterkit.django.govern`.
         stripe_key: Stripe's secret key; by default ``STRIPE_SECRET_KEY``. Without one, usage is counted and kept, but
             not reported.
         stripe_base: Base URL of Stripe's API, such as the sandbox's; by default ``METERKIT_STRIPE_BASE``.
@@ -129,7 +131,7 @@ class MeterKit:
         prices: Iterable[Price] = (),
         plans: Iterable[Plan] = (),
         default_plan: str | None = None,
-        identify: Identify | None = None,
+        identify: Identify | Literal["view"] | None = None,
         stripe_key: str | None = None,
         stripe_base: str | None = None,
         stripe_account: str | None = None,
@@ -184,7 +186,7 @@ class MeterKit:
         self._supervisor.meters = self.meters
         self.recorder = Recorder(
             matcher=MeterMatcher(self.meters.values()),
-            identify=identify,
+            identify=None if identify == "view" else identify,
             sink=self._supervisor,
             problems=self._problems,
             clock=clock,
@@ -201,6 +203,7 @@ class MeterKit:
             governance=governance,
             problems=self._problems,
             clock=clock,
+            in_view=identify == "view",
         )
         self._company_plans = assembly.company_plans()
         self.governor = assembly.governor()

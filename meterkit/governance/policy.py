@@ -115,7 +115,7 @@ class Governance:
         settle_url: URL at which to pay, unless an open invoice has a page of its own; with fields such as
             ``{company}``.
         refusals: Responses by reason: ``overdue``, ``no_subscription``, ``quota``, ``spending_cap``, ``check``,
-            ``unknown``.
+            ``unknown``, ``feature``.
 
     Raises:
         ConfigurationError: An argument is wrong; the message says how to correct it.

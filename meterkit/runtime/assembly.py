@@ -38,6 +38,7 @@ class Assembly:
         governance: Rules of the kit, or None.
         problems: Where problems are reported.
         clock: Function that returns Unix seconds.
+        in_view: Whether the app's views identify the company and ask governance.
     """
 
     def __init__(
@@ -52,7 +53,9 @@ class Assembly:
         governance: Governance | None,
         problems: Problems,
         clock: Callable[[], float],
+        in_view: bool,
     ) -> None:
+        self._in_view = in_view
         self._supervisor = supervisor
         self._recorder = recorder
         self._meters = meters
@@ -101,6 +104,7 @@ class Assembly:
             begin=lambda: self._supervisor.runtime(counting=True).begin(),
             problems=self._problems,
             clock=self._clock,
+            in_view=self._in_view,
         )
         return self._supervisor.governor
 

@@ -226,6 +226,13 @@ def checked_prices(prices: Any, meters: dict[str, Meter]) -> tuple[Price, ...]:
 
 def check_identify(identify: Any, *, governance: Any = None, limits: bool = False, customer_page: Any = None) -> None:
     """Check that *identify* is a function, plain or async; or is None, if nothing needs it before the app runs."""
+    if identify == "view":
+        if customer_page is not None:
+            raise ConfigurationError(
+                "customer_page= is shown without a view, so identify='view' cannot say whose it is: give identify= a "
+                "function"
+            )
+        return
     if identify is None:
         needs = {"governance=": governance is not None, "Plan(limits=...)": limits, "customer_page=": customer_page}
         early = next((name for name, given in needs.items() if given not in (None, False)), "")
@@ -233,8 +240,9 @@ def check_identify(identify: Any, *, governance: Any = None, limits: bool = Fals
             raise ConfigurationError(
                 f"{early} needs identify=, a function that returns the company before the app runs, such as "
                 "lambda exchange: COMPANIES.get(exchange.headers.get('x-api-key')): meterkit.identify() in a view "
-                "comes too late, so nothing would be blocked or shown. A kit that only calls record() may pass "
-                "lambda exchange: None"
+                "comes too late, so nothing would be blocked or shown. Where views ask governance themselves, as "
+                "with meterkit.fastapi.Billing or meterkit.django.govern(), pass identify='view'. A kit that only "
+                "calls record() may pass lambda exchange: None"
             )
         return
     if not callable(identify):
