@@ -6,6 +6,7 @@ The kit comes from the settings: ``METERKIT = "billing.kit"``. Importing this pa
 
 from __future__ import annotations
 
-from meterkit.django.middleware import DjangoExchange, MeterMiddleware, govern
+from meterkit.django.identity import company_of
+from meterkit.django.middleware import DjangoExchange, MeterMiddleware, agovern, govern
 
-__all__ = ["DjangoExchange", "MeterMiddleware", "govern"]
+__all__ = ["DjangoExchange", "MeterMiddleware", "agovern", "company_of", "govern"]

@@ -11,3 +11,7 @@ class MeterkitConfig(AppConfig):
     name = "meterkit.django"
     label = "meterkit"
     verbose_name = "Usage and billing"
+
+    def ready(self) -> None:
+        """Register the system checks."""
+        from meterkit.django import checks  # noqa: F401 - which registers them

@@ -21,6 +21,7 @@ from meterkit.adapters.wsgi_input import CountedInput, longest_body, read_input
 from meterkit.core.responses import WARNING, Response
 from meterkit.core.threads import in_thread
 from meterkit.core.usage_key import both_of
+from meterkit.core.validation import SubjectId
 from meterkit.django.configuration import kit_of_settings
 from meterkit.errors import WebhookError
 from meterkit.metering.exchange import UNREAD, Exchange, Identity
@@ -28,7 +29,7 @@ from meterkit.metering.identification import IdentifyInThread
 from meterkit.metering.recorder import CLIENT_LEFT, MARK, recorder_of
 from meterkit.webhooks.config import LARGEST_BYTES
 
-__all__ = ["DjangoExchange", "MeterMiddleware", "govern"]
+__all__ = ["DjangoExchange", "MeterMiddleware", "agovern", "govern"]
 
 T = TypeVar("T")
 
@@ -45,6 +46,7 @@ class DjangoExchange(Exchange):
     __slots__ = ()
 
     owner: MeterMiddleware
+    retry_after: str | None = None
 
     @property
     def response_headers(self) -> Mapping[str, str]:
@@ -153,16 +155,32 @@ class MeterMiddleware:
             response = await _deferring(governor.check, exchange)
         return self._blocked(response, request, exchange)
 
-    def decide_for(self, who: Identity, request: HttpRequest, exchange: DjangoExchange) -> HttpResponse | None:
-        """Return a response that blocks *who*; None if it is allowed, or if it was allowed before the view."""
+    def decide_for(self, who: Identity | None, request: HttpRequest, exchange: DjangoExchange) -> HttpResponse | None:
+        """
+        Return a response that blocks *who*; None if it is allowed, or if it was allowed before the view.
+
+        If *who* is None, ``identify=`` says who it is now.
+        """
         governor = self._governor
         if governor is None:
             return None
-        known = exchange.identified
-        company = self.recorder.identity.know(exchange, who)
-        if known is not None and both_of(known)[0] == company:
+        known, identity = exchange.identified, self.recorder.identity
+        company = identity.early(exchange) if who is None else identity.know(exchange, who)
+        if company is None or (known is not None and both_of(known)[0] == company):
             return None  # and perhaps a unit of an exact quota is reserved
-        return self._blocked(governor.check(exchange), request, exchange)
+        blocked = self._blocked(governor.check(exchange), request, exchange)
+        if blocked is not None:
+            exchange.retry_after = blocked.get("Retry-After")
+        return blocked
+
+    async def ask_again(self, exchange: DjangoExchange) -> None:
+        """Call an async ``identify=`` for *exchange* in this event loop, unless it has named a company already."""
+        if self._asks is not None and exchange.identified is None:
+            await self._asks.ask(exchange)
+
+    def may_wait(self, exchange: DjangoExchange) -> bool:
+        """Return whether a decision about *exchange* may wait for the ledger."""
+        return self._governor is not None and self._governor.waits_for(exchange)
 
     def _blocked(self, response: Response | None, request: HttpRequest, exchange: Exchange) -> HttpResponse | None:
         if response is None:
@@ -241,6 +259,8 @@ class MeterMiddleware:
 
     def _responded(self, response: Any, exchange: DjangoExchange) -> None:
         if exchange.closed:
+            if exchange.retry_after is not None:  # the view has made a response of its own of the one that blocks
+                response.setdefault("Retry-After", exchange.retry_after)
             return
         try:
             exchange.start(response)
@@ -305,29 +325,57 @@ def _in_event_loop() -> bool:
     return True
 
 
-def govern(request: HttpRequest, company: str, user: str | None = None) -> HttpResponse | None:
+def govern(
+    request: HttpRequest, company: SubjectId | None = None, user: SubjectId | None = None
+) -> HttpResponse | None:
     """
     Decide again about *request*, now that it is known whose it is; for authentication inside the view.
 
-    Django REST framework and django-ninja authenticate there, where the middleware's own decision has been made. The
-    company also pays, as with `meterkit.identify`. In an async view, call this with ``sync_to_async``: an exact quota
-    waits for the ledger. Never raises.
+    Django REST framework and django-ninja authenticate there, where the middleware's own decision has been made; see
+    `meterkit.django.drf` and `meterkit.django.ninja`. If the company was known before the view, that decision stands.
+    In an async view, use `agovern`. Never raises.
 
     Args:
         request: Django's request, or Django REST framework's.
-        company: Company id that the view has authenticated.
-        user: Id of the user within the company; None if there is none.
+        company: Company id that the view has authenticated, which then also pays, as with `meterkit.identify`; None to
+            call the kit's ``identify=`` again.
+        user: Id of the user within *company*; None if there is none.
 
     Returns:
         The response to send instead of the view's, which is not billed; None if the request is allowed.
     """
-    request = getattr(request, "_request", request)
-    exchange = _exchange_of(request)
+    exchange = _exchange_of(_django_request(request))
     if exchange is None or exchange.closed:
         return None
-    exchange.touched = True
-    exchange.identity = Identity(company, user)
-    return exchange.owner.decide_for(exchange.identity, request, exchange)
+    if exchange.identified is None:
+        exchange.answer = None  # so that an async ``identify=`` is called again
+    return _decide(exchange, company, user)
+
+
+async def agovern(
+    request: HttpRequest, company: SubjectId | None = None, user: SubjectId | None = None
+) -> HttpResponse | None:
+    """Decide again about *request* as `govern` does, for async views: in a thread, if it waits for a database."""
+    exchange = _exchange_of(_django_request(request))
+    if exchange is None or exchange.closed:
+        return None
+    if company is None:
+        await exchange.owner.ask_again(exchange)
+    if exchange.owner.may_wait(exchange):
+        return await sync_to_async(_decide)(exchange, company, user)
+    return await _deferring(lambda exchange: _decide(exchange, company, user), exchange)
+
+
+def _decide(exchange: DjangoExchange, company: SubjectId | None, user: SubjectId | None) -> HttpResponse | None:
+    who = None
+    if company is not None:
+        exchange.touched = True
+        who = exchange.identity = Identity(company, user)
+    return exchange.owner.decide_for(who, exchange.native, exchange)
+
+
+def _django_request(request: HttpRequest) -> HttpRequest:
+    return getattr(request, "_request", request)  # Django REST framework has its own around it
 
 
 def _exchange_of(request: HttpRequest) -> DjangoExchange | None:

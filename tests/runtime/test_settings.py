@@ -39,10 +39,10 @@ def look_up_one_by_one(_exchange):
         ({"stripe_key": "whsec_1"}, "Use the secret key"),
         ({"stripe_base": "127.0.0.1:12111"}, "such as 'http://127.0.0.1:12111'"),
         ({"stripe_base": 12111}, "such as 'http://127.0.0.1:12111'"),
-        ({"ledger": "mysql://host/db"}, "'sqlite:///path' or 'postgresql+psycopg://...'"),
-        ({"ledger": "postgresql://host/db"}, "'sqlite:///path' or 'postgresql+psycopg://...'"),
-        ({"ledger": "/var/lib/ledger.sqlite"}, "'sqlite:///path' or 'postgresql+psycopg://...'"),
-        ({"ledger": Path("ledger.sqlite")}, "'sqlite:///path' or 'postgresql+psycopg://...'"),
+        ({"ledger": "mysql://host/db"}, "'sqlite:///path', 'postgresql://...' or"),
+        ({"ledger": "postgresql+psycopg2://host/db"}, "it begins with 'postgresql+psycopg2://'"),
+        ({"ledger": "/var/lib/ledger.sqlite"}, "'sqlite:///path', 'postgresql://...' or"),
+        ({"ledger": Path("ledger.sqlite")}, "'sqlite:///path', 'postgresql://...' or"),
         ({"ledger": "sqlite:///"}, "ledger= must be a file"),
         ({"ledger": "sqlite:///:memory:"}, "ledger= must be a file"),
         ({"ledger": "sqlite:///file:ledger?mode=memory&uri=true"}, "ledger= must be a file"),
@@ -90,9 +90,9 @@ def test_one_error_for_all():
         ({"stripe_key": "whsec_hush"}, "hush"),
         ({"stripe_key": "pk_live_hush"}, "hush"),
         ({"stripe_key": "sk_live_hush\n"}, "hush"),
-        ({"ledger": "postgres://user:hush@host/db"}, "hush"),
+        ({"ledger": "mysql://user:hush@host/db"}, "hush"),
         ({"ledger": "postgres://user:hush@hush@host/db"}, "hush"),
-        ({"ledger": "postgresql://host/db?user=u&password=hush"}, "hush"),
+        ({"ledger": "postgresql+asyncpg://host/db?user=u&password=hush"}, "hush"),
         ({"ledger": "host=db user=u password=hush"}, "hush"),
         ({"ledger": "hush"}, "hush"),
         ({"ledger": ["postgresql+psycopg://u:hush@host/db"]}, "hush"),
@@ -107,6 +107,19 @@ def test_no_secret_in_a_message(options, secret):
         MeterKit(meters=[CALLS], **options)
 
     assert secret not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_an_address_as_hosts_give_it_out(scheme, tmp_path):
+    """What a host calls DATABASE_URL is taken as it is; a password in it, with a slash even, is shown nowhere."""
+    url = f"{scheme}://user:hu/sh@127.0.0.1:1/db?sslmode=disable"
+    kit = MeterKit(meters=[CALLS], ledger=url, data_dir=tmp_path)
+
+    with pytest.raises(LedgerError) as caught:
+        kit.usage()
+
+    assert "postgresql+psycopg://user:***@127.0.0.1:1/db?sslmode=disable failed" in str(caught.value)
+    assert "hu" not in str(caught.value)
 
 
 @pytest.mark.parametrize("key", ["sk_live_1", "rk_live_1"])

@@ -1,0 +1,257 @@
+"""System checks: what ``manage.py check`` says of a project's metering. Each message names its cure."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import Warning as Warn
+from django.core.exceptions import ImproperlyConfigured
+from django.urls import Resolver404, get_resolver, resolve
+from django.utils.module_loading import import_string
+
+from meterkit.adapters.django_routes import routes_in
+from meterkit.django.configuration import CURE, KeyWithoutEffectError, kit_of_settings
+from meterkit.django.middleware import MeterMiddleware
+from meterkit.errors import LedgerError
+from meterkit.kit import MeterKit
+from meterkit.metering.meter import ResponseJson
+from meterkit.metering.unmatched import unknown_routes
+from meterkit.runtime.settings import UNFILTERED, is_live, unfiltered_of
+
+TAG = "meterkit"
+
+AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
+GZIP = "django.middleware.gzip.GZipMiddleware"
+
+READS_USER = {"user", "auser", "session"}
+"""Names in ``identify=`` that AuthenticationMiddleware and the session give a request."""
+
+
+@register(TAG)
+def check_project(**_: Any) -> list[CheckMessage]:
+    """Check the kit, the middleware and the URLconf."""
+    if getattr(settings, "METERKIT", None) is None:
+        return [Error("METERKIT is missing from the settings.", hint=_sentence(CURE), id="meterkit.E001")]
+    try:
+        kit = kit_of_settings()
+    except KeyWithoutEffectError as error:
+        return [Error(str(error), id="meterkit.E003")]
+    except Exception as error:
+        return [_broken(error)]
+    return [
+        *_of_middleware(kit),
+        *_of_routes(kit),
+        *_of_own_paths(kit),
+        *_of_directory(kit),
+        *_of_kit(kit),
+    ]
+
+
+@register(TAG, deploy=True)
+def check_deployment(**_: Any) -> list[CheckMessage]:
+    """Check what only production needs: a live key, Stripe itself, and its webhooks."""
+    kit = _kit()
+    return [] if kit is None else list(_of_stripe(kit))
+
+
+@register(TAG, Tags.database)
+def check_ledger(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """Check that the ledger can be reached, and has its tables. Makes none."""
+    kit = _kit() if databases else None
+    if kit is None:
+        return []
+    try:
+        missing = kit.process().database().lacks_tables()
+    except LedgerError as error:
+        return [Warn(_sentence(str(error)), id="meterkit.W009")]
+    if not missing:
+        return []
+    return [
+        Warn(
+            f"The ledger {kit.process().database()} lacks tables, and its role may not make them.",
+            hint="Run manage.py meterkit tables as a role that may, or give its SQL to one: meterkit tables --sql.",
+            id="meterkit.W010",
+        )
+    ]
+
+
+def _kit() -> MeterKit | None:
+    try:
+        return kit_of_settings()
+    except Exception:  # which check_project reports
+        return None
+
+
+def _broken(error: Exception) -> CheckMessage:
+    if isinstance(error, ImproperlyConfigured):
+        return Error(_sentence(str(error)), id="meterkit.E002")
+    *_rest, last = traceback.extract_tb(error.__traceback__)
+    return Error(
+        f"The kit cannot be imported: {type(error).__name__}: {error} ({last.filename}, line {last.lineno}).",
+        hint="Correct the module that METERKIT names, or what it imports.",
+        id="meterkit.E002",
+    )
+
+
+def _of_middleware(kit: MeterKit) -> Iterator[CheckMessage]:
+    places = [place for place, path in enumerate(settings.MIDDLEWARE) if _is_ours(path)]
+    if not places:
+        if any(meter.http for meter in kit.meters.values()):
+            yield Warn(
+                "MeterMiddleware is not in MIDDLEWARE, so no request is counted or blocked.",
+                hint='Add "meterkit.django.MeterMiddleware", first; or make the meters http=False, if only '
+                "kit.record() counts.",
+                id="meterkit.W001",
+            )
+        return
+    if len(places) > 1:
+        yield Error(
+            "MeterMiddleware is in MIDDLEWARE twice, so a quota is asked twice about each request.",
+            hint="Remove one of them.",
+            id="meterkit.E004",
+        )
+    before = settings.MIDDLEWARE[: places[0]]
+    if kit.page is not None and AUTHENTICATION not in before and _reads_user(kit):
+        yield Warn(
+            "MeterMiddleware serves the customer's page, whose identify= reads request.user, and "
+            "AuthenticationMiddleware does not stand above it: there is no user yet, so nobody sees the page.",
+            hint=f"Move MeterMiddleware below {AUTHENTICATION}.",
+            id="meterkit.W002",
+        )
+    reads = [str(meter) for meter in kit.meters.values() if isinstance(meter.value, ResponseJson)]
+    if reads and GZIP in settings.MIDDLEWARE and GZIP not in before:
+        yield Warn(
+            f"{' and '.join(reads)} reads the body, which GZipMiddleware below MeterMiddleware has compressed by then.",
+            hint=f"Move MeterMiddleware below {GZIP}.",
+            id="meterkit.W003",
+        )
+
+
+def _is_ours(path: str) -> bool:
+    try:
+        found = import_string(path)
+    except ImportError:  # Django says so itself when it loads the middleware
+        return False
+    return isinstance(found, type) and issubclass(found, MeterMiddleware)
+
+
+def _reads_user(kit: MeterKit) -> bool:
+    identify = inspect.unwrap(kit.recorder.identity._identify)  # noqa: SLF001
+    code = getattr(identify, "__code__", None)
+    return code is None or bool(READS_USER & {*code.co_names, *code.co_consts})
+
+
+def _of_routes(kit: MeterKit) -> Iterator[CheckMessage]:
+    try:
+        known = routes_in(get_resolver(), "")
+    except Exception:  # Django's own checks of the URLs report it
+        return
+    if known is not None:
+        for sentence in unknown_routes(kit.meters.values(), known):
+            yield Error(
+                _sentence(sentence),
+                hint="Write route= as the patterns of the URLconf are written, with the prefix of each include().",
+                id="meterkit.E005",
+            )
+
+
+def _of_own_paths(kit: MeterKit) -> Iterator[CheckMessage]:
+    own = {"webhook=": None if kit.webhook is None else kit.webhook.path, "customer_page=": _path_of_page(kit)}
+    for argument, path in own.items():
+        try:
+            route = None if path is None else resolve(path).route
+        except Resolver404:
+            continue
+        except Exception:  # Django's own checks of the URLs report it
+            return
+        if path is not None and route is not None and route.strip("^$/") == path.strip("/"):  # not a catch-all
+            yield Warn(
+                f"The middleware answers at {path}, because of {argument}, so the view of the URLconf there is never "
+                "called.",
+                hint=f"Remove one of them, or change the path in {argument}",
+                id="meterkit.W004",
+            )
+
+
+def _path_of_page(kit: MeterKit) -> str | None:
+    return getattr(kit.page, "path", None)
+
+
+def _of_directory(kit: MeterKit) -> Iterator[CheckMessage]:
+    mine = kit._settings  # noqa: SLF001 - what it was built with
+    directory = mine.data_dir
+    if mine.is_relative:
+        yield Warn(
+            f"data_dir is relative, here {directory}: each directory in which a process starts has usage of its own.",
+            hint='Name it in the settings: METERKIT = {"KIT": ..., "DATA_DIR": BASE_DIR / "var"}.',
+            id="meterkit.W005",
+        )
+    served = {
+        "STATIC_ROOT": [getattr(settings, "STATIC_ROOT", None)],
+        "MEDIA_ROOT": [getattr(settings, "MEDIA_ROOT", None)],
+        "STATICFILES_DIRS": [
+            each[1] if isinstance(each, list | tuple) else each for each in getattr(settings, "STATICFILES_DIRS", [])
+        ],
+    }
+    real = directory.resolve()
+    for name, roots in served.items():
+        if any(root and real.is_relative_to(Path(root).resolve()) for root in roots):
+            yield Error(
+                f"data_dir is {directory}, which is inside of {name}: the web server gives the usage to anybody.",
+                hint="Choose a directory that is not served.",
+                id="meterkit.E006",
+            )
+
+
+def _of_kit(kit: MeterKit) -> Iterator[CheckMessage]:
+    if settings.DEBUG and is_live(kit._settings.stripe_key):  # noqa: SLF001
+        yield Warn(
+            "The Stripe key is a live one, and DEBUG is on: requests of a developer are billed.",
+            hint="Use a test key (sk_test_...) where DEBUG is on.",
+            id="meterkit.W006",
+        )
+    for meter in unfiltered_of(kit.meters.values()):
+        yield Warn(f"{meter} counts every request: {UNFILTERED}.", id="meterkit.W007")
+    if logging.getLogger("meterkit").disabled:
+        yield Warn(
+            "The logger meterkit is disabled, so nothing that goes wrong is logged: it existed before LOGGING was "
+            "applied, because the settings module imports the kit.",
+            hint='Set "disable_existing_loggers": False in LOGGING, or do not import the kit in the settings module.',
+            id="meterkit.W008",
+        )
+
+
+def _of_stripe(kit: MeterKit) -> Iterator[CheckMessage]:
+    mine = kit._settings  # noqa: SLF001
+    if mine.stripe_key is None:
+        yield Warn(
+            "There is no Stripe key: usage is counted and kept, but not reported.",
+            hint="Set STRIPE_SECRET_KEY.",
+            id="meterkit.W011",
+        )
+        return
+    if is_live(mine.stripe_key) is False or mine.stripe_base is not None:
+        where = "is one of test mode" if mine.stripe_base is None else f"is used at {mine.stripe_base}, not at Stripe"
+        yield Warn(
+            f"The Stripe key {where}: nobody pays for what is reported.",
+            hint="Set STRIPE_SECRET_KEY to a live key, and METERKIT_STRIPE_BASE to nothing.",
+            id="meterkit.W012",
+        )
+    if kit.webhook is None:
+        yield Warn(
+            "The kit has no webhook=: what becomes of customers, subscriptions and invoices is known only from "
+            "meterkit sync.",
+            hint="Add webhook=Webhook('/stripe/webhook') to the kit.",
+            id="meterkit.W013",
+        )
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:].rstrip(".") + "."
