@@ -278,11 +278,13 @@ class MeterMiddleware:
     async def _check(self, exchange: ASGIExchange, send: Send) -> tuple[Response | None, Send]:
         """Return a response to send instead of the app's, or None; and the ``send`` to use."""
         page, governor = self._page, self._governor
-        shows = page is not None and exchange.path == page.path
+        is_near = page is not None and (exchange.path.startswith(page.prefix) or type(exchange.target) is tuple)
+        shows = page is not None and is_near and page.serves(exchange)
         if self._asks is not None and (shows or (governor is not None and not governor.exempts(exchange))):
             await self._asks.ask(exchange)
         if page is not None and shows:
-            return await in_thread(lambda: page.respond(exchange)), send
+            query = exchange.native.get("query_string", b"").decode("latin-1")
+            return await in_thread(lambda: page.respond(exchange, query)), send
         if governor is None:
             return None, send
         waits = governor.waits_for(exchange)

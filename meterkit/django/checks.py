@@ -7,13 +7,14 @@ import logging
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as Warn
 from django.core.exceptions import ImproperlyConfigured
-from django.urls import Resolver404, get_resolver, resolve
+from django.urls import get_resolver
 from django.utils.module_loading import import_string
 
 from meterkit.adapters.django_routes import routes_in
@@ -31,7 +32,7 @@ AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
 GZIP = "django.middleware.gzip.GZipMiddleware"
 
 READS_USER = {"user", "auser", "session"}
-"""Names in ``identify=`` that AuthenticationMiddleware and the session give a request."""
+"""Names that AuthenticationMiddleware and the session give a request: a function with one of them reads it."""
 
 
 @register(TAG)
@@ -42,7 +43,7 @@ def check_project(**_: Any) -> list[CheckMessage]:
     try:
         kit = kit_of_settings()
     except KeyWithoutEffectError as error:
-        return [Error(str(error), id="meterkit.E003")]
+        return [Error(_sentence(str(error)), id="meterkit.E003")]
     except Exception as error:
         return [_broken(error)]
     return [
@@ -120,8 +121,8 @@ def _of_middleware(kit: MeterKit) -> Iterator[CheckMessage]:
     before = settings.MIDDLEWARE[: places[0]]
     if kit.page is not None and AUTHENTICATION not in before and _reads_user(kit):
         yield Warn(
-            "MeterMiddleware serves the customer's page, whose identify= reads request.user, and "
-            "AuthenticationMiddleware does not stand above it: there is no user yet, so nobody sees the page.",
+            "MeterMiddleware serves the kit's pages, whose identify= or team= reads request.user, and "
+            "AuthenticationMiddleware does not stand above it: there is no user yet, so nobody sees them.",
             hint=f"Move MeterMiddleware below {AUTHENTICATION}.",
             id="meterkit.W002",
         )
@@ -137,51 +138,53 @@ def _of_middleware(kit: MeterKit) -> Iterator[CheckMessage]:
 def _is_ours(path: str) -> bool:
     try:
         found = import_string(path)
-    except ImportError:  # Django says so itself when it loads the middleware
+    except Exception:  # which Django raises itself when it loads the middleware
         return False
     return isinstance(found, type) and issubclass(found, MeterMiddleware)
 
 
 def _reads_user(kit: MeterKit) -> bool:
-    identify = inspect.unwrap(kit.recorder.identity._identify)  # noqa: SLF001
-    code = getattr(identify, "__code__", None)
-    return code is None or bool(READS_USER & {*code.co_names, *code.co_consts})
+    """Return whether a function that decides who sees a page reads the request's user, as far as its code shows."""
+    from meterkit.pages.served import ServedPages  # the kit has a page, so this is imported
+    from meterkit.pages.site import Site
+
+    identify: Any = kit.recorder.identity._identify  # noqa: SLF001
+    functions = [inspect.unwrap(getattr(identify, "_function", identify))]  # of an async one
+    pages = kit.page._pages if isinstance(kit.page, ServedPages) else (kit.page,)  # noqa: SLF001
+    functions += [page._pages.team for page in pages if isinstance(page, Site) and page._pages.team]  # noqa: SLF001
+    codes = [getattr(function, "__code__", None) for function in functions]
+    return any(code is None or READS_USER & {*code.co_names, *code.co_consts} for code in codes)
+
+
+def _known_routes() -> list[str]:
+    """Return the templates of the URLconf; none if they depend on the language, or cannot be told."""
+    try:
+        return routes_in(get_resolver(), "") or []
+    except Exception:  # Django's own checks of the URLs report it
+        return []
 
 
 def _of_routes(kit: MeterKit) -> Iterator[CheckMessage]:
-    try:
-        known = routes_in(get_resolver(), "")
-    except Exception:  # Django's own checks of the URLs report it
-        return
-    if known is not None:
-        for sentence in unknown_routes(kit.meters.values(), known):
-            yield Error(
-                _sentence(sentence),
-                hint="Write route= as the patterns of the URLconf are written, with the prefix of each include().",
-                id="meterkit.E005",
-            )
+    known = _known_routes()
+    for sentence in unknown_routes(kit.meters.values(), known) if known else ():
+        yield Error(
+            _sentence(sentence),
+            hint="Write route= as the patterns of the URLconf are written, with the prefix of each include().",
+            id="meterkit.E005",
+        )
 
 
 def _of_own_paths(kit: MeterKit) -> Iterator[CheckMessage]:
-    own = {"webhook=": None if kit.webhook is None else kit.webhook.path, "customer_page=": _path_of_page(kit)}
-    for argument, path in own.items():
-        try:
-            route = None if path is None else resolve(path).route
-        except Resolver404:
-            continue
-        except Exception:  # Django's own checks of the URLs report it
-            return
-        if path is not None and route is not None and route.strip("^$/") == path.strip("/"):  # not a catch-all
+    webhook = None if kit.webhook is None else kit.webhook.path
+    for route in _known_routes():
+        path = "/" + route.lstrip("/^").removesuffix("$")
+        at: Any = SimpleNamespace(path=path, target=path)
+        if path == webhook or (kit.page is not None and kit.page.serves(at)):
             yield Warn(
-                f"The middleware answers at {path}, because of {argument}, so the view of the URLconf there is never "
-                "called.",
-                hint=f"Remove one of them, or change the path in {argument}",
+                f"The middleware answers at {path}, so the view of the URLconf there is never called.",
+                hint="Remove that view, or change the path in webhook=, customer_page= or Pages().",
                 id="meterkit.W004",
             )
-
-
-def _path_of_page(kit: MeterKit) -> str | None:
-    return getattr(kit.page, "path", None)
 
 
 def _of_directory(kit: MeterKit) -> Iterator[CheckMessage]:

@@ -254,13 +254,13 @@ _CURES = (
     (
         "permission denied for schema",
         (
-            "The tables are missing, and this role may not create them: GRANT CREATE ON SCHEMA to a role, run meterkit "
-            "health once with its ledger=, and grant this role SELECT, INSERT, UPDATE and DELETE on the tables"
+            "The tables are missing, and this role may not create them: run meterkit tables as a role that may, or "
+            "execute what meterkit tables --sql prints; then grant this role SELECT, INSERT, UPDATE and DELETE on them"
         ),
     ),
     (
         "must be owner of table",
-        "This version of meterkit changes the tables: run meterkit health once with ledger= of the role that owns them",
+        "This version of meterkit changes the tables: run meterkit tables as the role that owns them",
     ),
     (
         "permission denied for",

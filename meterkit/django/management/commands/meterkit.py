@@ -42,7 +42,7 @@ class Command(BaseCommand):
         """
         with ExitStack() as stack:
             if options.get("no_color") and "NO_COLOR" not in os.environ:
-                os.environ["NO_COLOR"] = "1"  # which rich asks for
+                os.environ.update(NO_COLOR="1")  # which rich asks for
                 stack.callback(os.environ.pop, "NO_COLOR")
             out: Any = getattr(self.stdout, "_out", self.stdout)  # Django's wrapper would add line breaks
             if options.get("verbosity") == 0:
