@@ -15,6 +15,7 @@ from meterkit.adapters.wsgi_exchange import WSGIExchange
 from meterkit.adapters.wsgi_headers import EnvironHeaders, decoded
 from meterkit.adapters.wsgi_input import CountedInput, longest_body, read_input
 from meterkit.core.responses import WARNING, Response
+from meterkit.metering.exchange import Identity
 from meterkit.metering.paths import Target
 from meterkit.metering.recorder import MARK, recorder_of
 from meterkit.webhooks.config import LARGEST_BYTES
@@ -111,6 +112,25 @@ class MeterMiddleware:
         response = None if self._governor is None else self._governor.check(exchange)
         warning = exchange.warning
         return response, start_response if warning is None else _warning(start_response, warning)
+
+    def decide_again(self, exchange: WSGIExchange, who: Identity | None) -> Response | None:
+        """
+        Return a response to send instead of the view's, which is not billed; None if the request is allowed.
+
+        Args:
+            exchange: Exchange whose view runs.
+            who: Whom the app has authenticated; None to ask ``identify=`` again.
+        """
+        governor, warned = self._governor, exchange.warning
+        if governor is None:
+            return None
+        exchange.find_matched()
+        response = governor.check_again(exchange, who)
+        if response is not None:
+            self.recorder.refuse(exchange)
+        elif exchange.warning is not None and warned is None:
+            exchange.server_starts = _warning(exchange.server_starts, exchange.warning)
+        return response
 
 
 def _warning(start_response: Any, warning: str) -> StartResponse:

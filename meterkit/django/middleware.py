@@ -20,7 +20,6 @@ from meterkit.adapters.wsgi_headers import EnvironHeaders
 from meterkit.adapters.wsgi_input import CountedInput, longest_body, read_input
 from meterkit.core.responses import WARNING, Response
 from meterkit.core.threads import in_thread
-from meterkit.core.usage_key import both_of
 from meterkit.core.validation import SubjectId
 from meterkit.django.configuration import kit_of_settings
 from meterkit.errors import WebhookError
@@ -164,11 +163,7 @@ class MeterMiddleware:
         governor = self._governor
         if governor is None:
             return None
-        known, identity = exchange.identified, self.recorder.identity
-        company = identity.early(exchange) if who is None else identity.know(exchange, who)
-        if company is None or (known is not None and both_of(known)[0] == company):
-            return None  # and perhaps a unit of an exact quota is reserved
-        blocked = self._blocked(governor.check(exchange), request, exchange)
+        blocked = self._blocked(governor.check_again(exchange, who), request, exchange)
         if blocked is not None:
             exchange.retry_after = blocked.get("Retry-After")
         return blocked
