@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from meterkit.adapters.asgi_headers import RawHeaders, raw_headers
 from meterkit.adapters.bridges import crosses_bridge
 from meterkit.adapters.starlette_routes import Templates
-from meterkit.core.responses import WARNING, Response
+from meterkit.core.responses import Response
 from meterkit.core.threads import in_thread
 from meterkit.core.usage_key import both_of
 from meterkit.metering.delivered_bytes import size_of_file
@@ -289,7 +289,8 @@ class MeterMiddleware:
             return None, send
         waits = governor.waits_for(exchange)
         response = await in_thread(lambda: governor.check(exchange)) if waits else governor.check(exchange)
-        return response, send if exchange.warning is None else _warning(send, exchange.warning)
+        adds = response is None and exchange.added_headers
+        return response, _adding(send, exchange.added_headers) if adds else send
 
     async def asked(self, exchange: ASGIExchange) -> Identity | None:
         """Return whom the app or ``identify=`` names, for a view that has not asked governance; None if nobody."""
@@ -310,7 +311,7 @@ class MeterMiddleware:
             exchange: Exchange whose view runs, so that its route is known.
             who: Whom the view has authenticated; None to ask ``identify=`` again.
         """
-        governor, warned = self._governor, exchange.warning
+        governor, before = self._governor, len(exchange.added_headers)
         if governor is None:
             return None
         exchange.find_route()
@@ -322,8 +323,8 @@ class MeterMiddleware:
             response = governor.check_again(exchange, who)
         if response is not None:
             self.recorder.refuse(exchange)
-        elif exchange.warning is not None and warned is None and exchange.native["type"] == "http":
-            exchange.server_sends = _warning(exchange.server_sends, exchange.warning)
+        elif len(exchange.added_headers) > before and exchange.native["type"] == "http":
+            exchange.server_sends = _adding(exchange.server_sends, exchange.added_headers[before:])
         return response
 
     def _closing(self, send: Send) -> Send:
@@ -347,14 +348,15 @@ def _split(path: str, prefix: str) -> tuple[str, str]:
     return prefix, rest if rest == "" or rest.startswith("/") else path
 
 
-def _warning(send: Send, warning: str) -> Send:
-    def warned(message: Message) -> Awaitable[None]:
-        if message["type"] == "http.response.start":
-            headers = [*message.get("headers", ()), (WARNING.lower().encode(), warning.encode())]
-            message = {**message, "headers": headers}
+def _adding(send: Send, added: Iterable[tuple[str, str]]) -> Send:
+    encoded = [(name.lower().encode(), value.encode()) for name, value in added]
+
+    def adding(message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start" and message["status"] >= 200:
+            message = {**message, "headers": [*message.get("headers", ()), *encoded]}
         return send(message)
 
-    return warned
+    return adding
 
 
 async def _serve_webhook(endpoint: WebhookEndpoint, scope: Scope, receive: Receive, send: Send) -> None:

@@ -18,7 +18,7 @@ from meterkit.adapters.django_routes import routes_in
 from meterkit.adapters.file_length import rest_of_file
 from meterkit.adapters.wsgi_headers import EnvironHeaders
 from meterkit.adapters.wsgi_input import CountedInput, longest_body, read_input
-from meterkit.core.responses import WARNING, Response
+from meterkit.core.responses import Response
 from meterkit.core.threads import in_thread
 from meterkit.core.validation import SubjectId
 from meterkit.django.configuration import kit_of_settings
@@ -265,8 +265,8 @@ class MeterMiddleware:
             return
         try:
             exchange.start(response)
-            if self._governor is not None and exchange.warning is not None:
-                response[WARNING] = exchange.warning
+            for name, value in exchange.added_headers:
+                response[name] = value
             if not response.streaming:
                 self.recorder.whole(exchange, response.content)
             elif getattr(response, "file_to_stream", None) is not None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from meterkit.core import threads
 from meterkit.core.problems import Problems
-from meterkit.core.responses import Response
+from meterkit.core.responses import WARNING, RateLimit, Response, rate_limit_headers
 from meterkit.core.text_templates import fill
 from meterkit.core.threads import Event
 from meterkit.core.usage_key import NOBODY, both_of
@@ -86,7 +86,7 @@ class Governor:
         self.watched = frozenset(quota.meter.name for quota in governance.quotas)
         self._scopes = ScopeMatcher(governance, problems)
         self._is_exact = any(quota.exact for quota in governance.quotas)
-        self._has_more = governance.check is not None or governance.unknown == "block"
+        self._has_more = governance.check is not None or governance.unknown == "block" or governance.rate_limit_headers
         self._lock = threads.rlock()
         self._blocked: dict[tuple[str, str], int] = {}
         self.total: dict[str, int] = {}
@@ -116,12 +116,17 @@ class Governor:
             if self._is_clearly_allowed(exchange, scope):
                 return None
             block, is_hard = self._decide(exchange, scope, again=again)
+            is_hard = is_hard and self.governance.mode == "enforce"
+            if self.governance.rate_limit_headers:
+                limits = self._rate_limits(exchange, scope, is_served=not is_hard)
+                exchange.added_headers += tuple(rate_limit_headers(limits))
             if block is None:
                 return None
-            if is_hard and self.governance.mode == "enforce":
+            if is_hard:
                 return self.refuse(exchange, block)
             self._count(block, is_hard=False)
             exchange.warning = block.reason
+            exchange.added_headers += ((WARNING, block.reason),)
         except Exception as error:
             self._recorder.problems.internal(error)
         return None
@@ -143,7 +148,9 @@ class Governor:
         block = self._with_link(block)
         self._count(block, is_hard=True)
         exchange.blocked = self._refusal_of(block).worded(block)
-        return self._respond(block)
+        response = self._respond(block)
+        response.headers.extend(exchange.added_headers)
+        return response
 
     def exempts(self, exchange: Exchange) -> bool:
         """Return whether *exchange* is always allowed, so that it does not matter whose it is."""
@@ -203,6 +210,29 @@ class Governor:
         if self._journal is not None and not each.quota.exact:
             used += self._journal.lately(company, each.meter)
         return None if used < limit else self._used_up(each, company, limit, used)
+
+    def _rate_limits(self, exchange: Exchange, scope: RequestScope, *, is_served: bool) -> Iterator[RateLimit]:
+        """
+        Yield what the company of *exchange* has left of each quota, from memory.
+
+        Args:
+            exchange: Exchange that is decided about.
+            scope: Rules that apply to it.
+            is_served: Whether the app serves it, so that it will count, too.
+        """
+        snapshot, company = self._snapshot, None if exchange.identified is None else both_of(exchange.identified)[0]
+        if snapshot is None or not company or self._journal is None:
+            return
+        now = int(self._clock())
+        for each in scope.of(snapshot.quotas):
+            limit = each.limits.known(company)
+            if limit is not None:
+                period = each.period(company, now)
+                units = each.used.get((company, each.meter), 0) + self._journal.lately(company, each.meter)
+                units += is_served and each.quota.meter.value is None
+                name = f"{each.meter}-{each.quota.per}"
+                left, reset = max(0, limit - units), max(1, period.end - now)
+                yield RateLimit(name, limit, period.end - period.start, left, reset)
 
     def _reserve(self, exchange: Exchange, company: str, quotas: Iterable[QuotaUsage]) -> Block | None:
         """Reserve the unit that *exchange* needs of each exact quota; return which is used up, or None."""
