@@ -8,7 +8,6 @@ it.
 from __future__ import annotations
 
 import inspect
-import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -19,6 +18,7 @@ from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 from meterkit.core import live_key
+from meterkit.core.problems import log_event
 from meterkit.errors import ConfigurationError
 from meterkit.metering.meter import CUSTOMER_KEY, VALUE_KEY, Meter
 from meterkit.pricing.price import Price
@@ -197,11 +197,11 @@ def _warn_of_unfiltered(meters: Iterable[Meter]) -> None:
             filters = (meter.path, meter.route, meter.method, meter.when, meter.value)
             (unfiltered if all(each is None for each in filters) else filtered).append(str(meter))
     if unfiltered and filtered:
-        logging.getLogger("meterkit").warning(
-            "%s: without path=, route=, method=, when= or value=, every successful exchange counts, log-in pages and "
-            "health checks included. If it is for kit.record() only, add http=False; if every exchange is meant, "
-            'add path="*"',
-            " and ".join(unfiltered),
+        log_event(
+            "meter_unfiltered",
+            f"{' and '.join(unfiltered)}: without path=, route=, method=, when= or value=, every successful exchange "
+            "counts, log-in pages and health checks included. If it is for kit.record() only, add http=False; if every "
+            'exchange is meant, add path="*"',
         )
 
 
