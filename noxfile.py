@@ -25,6 +25,8 @@ OLDEST = [
     "flask==2.3.0",
     "gunicorn==23.0.0",
     "httpx==0.27.0",
+    "opentelemetry-sdk==1.24.0",
+    "prometheus-client==0.20.0",
     "psycopg[binary]==3.2.2",
     "pyuwsgi==2.0.26",  # the last that has no threads unless told
     "rich==13.0.0",
