@@ -190,7 +190,8 @@ class Governor:
             failed = self.reservations.take(exchange, company, needed) if needed else None
         except LedgerError as error:
             self._problems.note(
-                "quota_not_exact", f"a request was allowed without a reserved unit of an exact quota: {error}",
+                "quota_not_exact",
+                f"a request was allowed without a reserved unit of an exact quota: {error}",
                 company=company,
             )
             return None
