@@ -17,6 +17,8 @@ From a request to a line of an invoice, and the package that does each step::
                  notices        notify customers and operators, once
                  channels       by e-mail, Slack, a signed webhook, a log or a function
 
+    page         pages        show customers and the team their usage, and lead to Stripe's own pages
+
     on demand    pricing        what usage costs: preview, simulation
                  provisioning   make Stripe's meters and prices match the code
 
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
     from meterkit.metering.meter import Meter, response_json
     from meterkit.notices.notice import Notice
     from meterkit.notices.rules import Notify
+    from meterkit.pages.config import Pages
     from meterkit.pricing.plan import Amounts, Plan
     from meterkit.pricing.price import Price, Tier
     from meterkit.webhooks.config import Webhook
@@ -72,6 +75,7 @@ __all__ = [
     "MeterKitError",
     "Notice",
     "Notify",
+    "Pages",
     "Plan",
     "Price",
     "Quota",
@@ -109,6 +113,7 @@ _NAMES_BY_MODULE = {
     "metering.meter": ("Meter", "response_json"),
     "notices.notice": ("Notice",),
     "notices.rules": ("Notify",),
+    "pages.config": ("Pages",),
     "pricing.plan": ("Amounts", "Plan"),
     "pricing.price": ("Price", "Tier"),
     "webhooks.config": ("Webhook",),

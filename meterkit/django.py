@@ -109,7 +109,7 @@ class MeterMiddleware:
         exchange = self._open(request)
         if exchange is None:
             return self.get_response(request)  # type: ignore[no-any-return]
-        if self._page is not None and request.path == self._page.path:
+        if self._page is not None and self._is_page(exchange):
             return self._show_async(request, exchange) if self._is_async else self._show(request, exchange)
         if self._is_async:
             return self._serve(request, exchange)
@@ -201,9 +201,15 @@ class MeterMiddleware:
     async def _serve_webhook_async(self, request: HttpRequest) -> HttpResponse:
         return await in_thread(lambda: self._serve_webhook(request))
 
+    def _is_page(self, exchange: DjangoExchange) -> bool:
+        page = self._page
+        assert page is not None
+        is_near = exchange.path.startswith(page.prefix) or type(exchange.target) is tuple
+        return is_near and page.serves(exchange)
+
     def _show(self, request: HttpRequest, exchange: DjangoExchange) -> HttpResponse:
         assert self._page is not None
-        response = self._page.respond(exchange)
+        response = self._page.respond(exchange, request.META.get("QUERY_STRING", ""))
         self.recorder.refuse(exchange)
         return _response(response, request)
 

@@ -24,6 +24,7 @@ from meterkit.metering.identification import Identify
 from meterkit.metering.matching import MeterMatcher
 from meterkit.metering.meter import Meter
 from meterkit.metering.recorder import Recorder
+from meterkit.pages.config import Pages, checked_pages
 from meterkit.pricing.plan import Plan, checked_plans
 from meterkit.pricing.price import Price
 from meterkit.runtime.assembly import Assembly
@@ -73,8 +74,8 @@ class MeterKit:
         default_plan: Name of the plan of companies without a subscription; None if they have none, and owe nothing.
         identify: Function ``Exchange -> str | Identity | None`` that returns the company that pays, and optionally its
             user. Called once for each exchange that counts, unless the view called ``meterkit.identify()``. Required
-            with *governance* and *customer_page*, which call it before the app runs. Return only what you have
-            authenticated: whoever can choose the result by sending a header chooses who pays.
+            with *governance* and *customer_page*, which call it before the app runs, as *pages* do. Return only what
+            you have authenticated: whoever can choose the result by sending a header chooses who pays.
         stripe_key: Stripe's secret key; by default ``STRIPE_SECRET_KEY``. Without one, usage is counted and kept, but
             not reported.
         stripe_base: Base URL of Stripe's API, such as the sandbox's; by default ``METERKIT_STRIPE_BASE``.
@@ -103,6 +104,7 @@ class MeterKit:
         notify: Rules for who is notified of what.
         customer_page: Path, such as ``/billing/usage``, at which the middleware shows each company its own usage,
             tiers, next invoice and standing, as JSON.
+        pages: Pages that the middleware shows to customers and the team.
         clock: Function that returns Unix seconds.
 
     Attributes:
@@ -116,7 +118,7 @@ class MeterKit:
         endpoint: Responds to Stripe's webhook requests; None if no path of the middleware does.
         governor: Decides whether a request is allowed; None if all are.
         notify: Rules for who is notified of what.
-        page: Shows a customer its own usage; None if there is no such page.
+        page: Serves the pages and the customer page; None if there are none.
 
     Raises:
         ConfigurationError: An argument is wrong; the message says how to correct it.
@@ -148,6 +150,7 @@ class MeterKit:
         governance: Governance | None = None,
         notify: Iterable[Notify] = (),
         customer_page: str | None = None,
+        pages: Pages | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.meters = checked_meters(meters)
@@ -205,7 +208,8 @@ class MeterKit:
         self._company_plans = assembly.company_plans()
         self.governor = assembly.governor()
         self.notify = assembly.notify(notify)
-        self.page = assembly.customer_page(customer_page, webhook=self.webhook)
+        self._pages = checked_pages(pages)
+        self.page = assembly.pages(self._pages, customer_page=customer_page, webhook=self.webhook)
         self.endpoint = assembly.webhook_endpoint(self.webhook, receive=self.receive)
 
     def __repr__(self) -> str:
@@ -788,6 +792,86 @@ class MeterKit:
         company = checked_subject_id(company, "company")
         offer = offer_of(self.prices, self.plans, plan=plan, keys=prices, currency=currency)
         return self.process().commands().subscribe(company, offer, about=about, days_until_due=days_until_due)
+
+    def checkout_url(
+        self,
+        company: SubjectId,
+        *,
+        success_url: str,
+        cancel_url: str | None = None,
+        plan: str | None = None,
+        prices: Iterable[str] = (),
+        currency: str | None = None,
+        email: str | None = None,
+    ) -> str:
+        """
+        Return the URL of a page of Stripe's, Checkout, on which a company subscribes and enters how it pays.
+
+        The same call returns the same page until the company has subscribed, or a day has passed. The webhook links
+        the company when it has paid; see `webhook`. Asks Stripe, so it takes as long as Stripe does.
+
+        Args:
+            company: Company id.
+            success_url: Absolute URL to which Stripe sends the browser afterwards.
+            cancel_url: Absolute URL to which the browser can go back; None for no link back.
+            plan: Name of the plan; required if the kit has plans, unless *prices* are given.
+            prices: Lookup keys of the prices, instead of a plan; by default all prices of the kit, which must be of
+                different meters.
+            currency: Currency of the plan; by default the one that the customer is billed in, or the plan's own.
+            email: E-mail address that a new customer finds filled in.
+
+        Raises:
+            UsageError: *company* is not a company id; the choice is wrong; or the company has a subscription (reason
+                ``subscription_exists``).
+            StripeFailedError: Stripe failed or refused.
+            ConfigurationError: There is no Stripe key, or a price does not exist in Stripe yet.
+            LedgerError: The ledger failed.
+        """
+        from meterkit.provisioning.offer import offer_of
+
+        company = checked_subject_id(company, "company")
+        offer = offer_of(self.prices, self.plans, plan=plan, keys=prices, currency=currency)
+        about: Any = {"email": email, "success_url": success_url, "cancel_url": cancel_url}
+        return self.process().commands().checkout_url(company, offer, **about)
+
+    def portal_url(self, company: SubjectId, *, return_url: str | None = None) -> str:
+        """
+        Return the URL of Stripe's customer portal for who pays for *company*: to pay, change cards, and cancel.
+
+        Whoever has the URL can, for some minutes, and for all that this Stripe customer pays for: hand it to nobody
+        else. Configure the portal in Stripe's dashboard once. Asks Stripe, so it takes as long as Stripe does.
+
+        Args:
+            company: Company id.
+            return_url: Absolute URL to which the portal leads back; None for the one in the portal's settings.
+
+        Raises:
+            UsageError: *company* is not a company id, or no Stripe customer pays for it yet.
+            StripeFailedError: Stripe failed or refused.
+            ConfigurationError: There is no Stripe key.
+            LedgerError: The ledger failed.
+        """
+        company = checked_subject_id(company, "company")
+        return self.process().commands().portal_url(company, return_url=return_url, alone=False)
+
+    def embed_token(self, company: SubjectId, *, expires_in: float = 600.0) -> str:
+        """
+        Return a token that shows the page of *company* in an iframe: ``<iframe src="/billing/embed?token=...">``.
+
+        Whoever has the token sees the usage and the invoices of that company, and can change nothing. Make one for
+        each view of the page with the iframe. Asks nobody.
+
+        Args:
+            company: Company id; make certain that the viewer belongs to it.
+            expires_in: Seconds for which the token can be used, 1 to 86,400.
+
+        Raises:
+            UsageError: *company* is not a company id, or *expires_in* out of bounds.
+            ConfigurationError: ``Pages(embed_in=...)`` lets nobody embed the page.
+        """
+        from meterkit.pages.embed_tokens import embed_tokens_of
+
+        return embed_tokens_of(self._pages, clock=self.clock).make(company, expires_in)
 
     def move(
         self,

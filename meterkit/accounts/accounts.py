@@ -18,7 +18,7 @@ from meterkit.core.usage_key import NOBODY
 from meterkit.core.windows import HOUR, hour_of
 from meterkit.ledger import actions, schema
 from meterkit.ledger.database import Database, insert_into, put, wrote
-from meterkit.ledger.payers import companies_of, is_customer, payer_of
+from meterkit.ledger.payers import companies_of, companies_paid_by, is_customer, payer_of
 from meterkit.pricing.subscription_terms import moments
 
 Source: TypeAlias = Literal["link", "resolver", "metadata", "checkout"]
@@ -202,10 +202,8 @@ class Accounts:
 
     def companies_of(self, customer: str) -> set[str]:
         """Return the companies that a Stripe customer pays for."""
-        accounts = schema.accounts
         with self._database.snapshot() as connection:
-            linked = connection.scalars(sa.select(accounts.c.company).filter_by(customer=customer))
-            return set(linked) | companies_of(connection, customer, None)
+            return companies_paid_by(connection, customer)
 
     def linked_companies(self, *, limit: int) -> list[str]:
         """Return at most *limit* linked companies."""

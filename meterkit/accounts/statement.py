@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -15,12 +16,16 @@ from meterkit.core.periods import Period, day_of, month_of
 from meterkit.errors import ConfigurationError
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
+from meterkit.ledger.payers import companies_paid_by, payer_of
 from meterkit.metering.meter import Meter
 from meterkit.pricing.cost import CostCalculator
 from meterkit.pricing.preview import previews
-from meterkit.pricing.price import Price, digits
+from meterkit.pricing.price import Price, decimals_of, digits
 
 MONTHS = 12
+
+MOST_INVOICES = 24
+"""Most invoices that a statement lists: two years of monthly ones."""
 
 
 class Limit(NamedTuple):
@@ -73,6 +78,7 @@ def statement(
         ]
         standing = standings(connection, now=now, company=company)
         months = _months(connection, company, meters, now)
+        billed = _billed(connection, company)
     overdue = next(iter(standing.overdue.get(company, ())), None)
     return {
         "company": company,
@@ -89,6 +95,7 @@ def statement(
         },
         "meters": [_meter(name, used.get(name, 0), billed_by, quotas) for name in meters],
         "invoices": _invoices(database, company, now, {meter.event_name: name for name, meter in meters.items()}),
+        "billed": billed,
         "months": months,
     }
 
@@ -169,6 +176,36 @@ def _invoices(database: Database, company: str, now: int, names: Mapping[str, st
         }
         for each in found
     ]
+
+
+def _billed(connection: sa.Connection, company: str) -> list[dict[str, Any]]:
+    """
+    Return the invoices of *company*, newest first, without drafts.
+
+    None where its Stripe customer pays for other companies, too: their usage would be on them.
+    """
+    customer = payer_of(connection, company)
+    if customer is None or companies_paid_by(connection, customer) - {company}:
+        return []
+    table = schema.invoices
+    query = sa.select(table).where(table.c.customer == customer, table.c.status != "draft")
+    return [
+        {
+            "invoice": row.number or row.id,
+            "status": row.status,
+            "currency": row.currency,
+            "total": _amount(row.total, row.currency),
+            "due": _amount(row.amount_remaining, row.currency) if row.status == "open" else "0",
+            "created": _instant(row.created),
+            "period": {"start": _instant(row.period_start), "end": _instant(row.period_end)},
+            "url": row.url,
+        }
+        for row in connection.execute(query.order_by(table.c.created.desc(), table.c.id.desc()).limit(MOST_INVOICES))
+    ]
+
+
+def _amount(minor: int, currency: str) -> str:
+    return digits(Decimal(minor).scaleb(-decimals_of(currency)))
 
 
 def _months(connection: sa.Connection, company: str, meters: Mapping[str, Meter], now: int) -> list[dict[str, Any]]:

@@ -44,6 +44,12 @@ def companies_of(connection: sa.Connection, customer: str, linked: str | None) -
     return found if linked is None else found | {linked}
 
 
+def companies_paid_by(connection: sa.Connection, customer: str) -> set[str]:
+    """Return all companies that *customer* pays for."""
+    linked = connection.scalars(sa.select(schema.accounts.c.company).filter_by(customer=customer))
+    return set(linked) | companies_of(connection, customer, None)
+
+
 def companies_by_customer(connection: sa.Connection, companies: Iterable[str] | None = None) -> dict[str, set[str]]:
     """
     Return the companies that each Stripe customer pays for.

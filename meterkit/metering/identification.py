@@ -53,9 +53,9 @@ class IdentityResolver:
             if not quiet:
                 self._problems.note(
                     "identify_early_raised",
-                    f"identify= raised {shown(error)} before the app ran, when governance= or customer_page= needs it; "
-                    "such requests are not blocked. Use only what is known before the app runs, or install this "
-                    "middleware inside the one that authenticates",
+                    f"identify= raised {shown(error)} before the app ran, when governance=, customer_page= or pages= "
+                    "needs it; such requests are not blocked. Use only what is known before the app runs, or install "
+                    "this middleware inside the one that authenticates",
                     error=error,
                 )
             return None

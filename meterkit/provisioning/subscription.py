@@ -15,7 +15,7 @@ import stripe
 
 from meterkit.accounts.accounts import Accounts
 from meterkit.errors import ConfigurationError, UsageError
-from meterkit.pricing.plan import plan_in
+from meterkit.pricing.plan import Plan, plan_in
 from meterkit.provisioning.offer import Offer
 from meterkit.provisioning.writer import REPLACES
 from meterkit.stripe_api.idempotency import create_once
@@ -83,7 +83,7 @@ def subscribe(
         if customer is not None and offer.is_any_currency:
             offer = offer.for_currency(getattr(client.v1.customers.retrieve(customer), "currency", None))
         wanted = prices_of(client, offer.lookup_keys)
-        _check_together(wanted)
+        check_together(wanted)
         if customer is None:
             customer = _found_by_email(client, company, about.get("email"), metadata_key)
             made = customer is None
@@ -101,6 +101,7 @@ class _Subscriber:
     def __init__(
         self, client: stripe.StripeClient, company: str, customer: str, offer: Offer, wanted: list[stripe.Price]
     ) -> None:
+        self._client = client
         self._v1 = client.v1
         self._company = company
         self._customer = customer
@@ -109,7 +110,7 @@ class _Subscriber:
         self._ids = {price.id for price in wanted}
 
     def subscribe(self, days_until_due: int | None) -> SubscriptionResult:
-        of_customer = self._all()
+        of_customer = subscriptions_of(self._client, self._customer)
         running = [each for each in of_customer if each.status not in ENDED]
         for subscription in running:
             self._check_no_other(subscription)
@@ -123,11 +124,7 @@ class _Subscriber:
             self._add(existing.id, missing)
             added = tuple(str(price.lookup_key) for price in missing)
             return SubscriptionResult(self._customer, existing.id, is_new=False, added=added)
-        return self._create(missing, days_until_due, is_first=not any(map(self._is_of_plan, of_customer)))
-
-    def _all(self) -> list[stripe.Subscription]:
-        query: Any = {"customer": self._customer, "status": "all", "limit": PAGE_SIZE}
-        return sorted(self._v1.subscriptions.list(query).auto_paging_iter(), key=lambda each: (each.created, each.id))
+        return self._create(missing, days_until_due, is_first=not has_had(of_customer, self._offer.plan))
 
     def _check_no_other(self, subscription: stripe.Subscription) -> None:
         """
@@ -194,17 +191,29 @@ class _Subscriber:
             params["trial_period_days"] = self._offer.plan.trial_days
 
         def look(_: Any) -> Any:
-            running = (each for each in self._all() if each.status not in ENDED)
+            theirs = subscriptions_of(self._client, self._customer)
+            running = (each for each in theirs if each.status not in ENDED)
             return next((each for each in running if self._ids & set(_prices(each))), None)
 
         made = create_once("subscription", self._v1.subscriptions.create, params, look=look)
         return SubscriptionResult(self._customer, made.id, is_new=True)
 
-    def _is_of_plan(self, subscription: stripe.Subscription) -> bool:
-        """Return whether *subscription* is or was to the plan that is wanted, so that its trial has been had."""
-        plan = self._offer.plan
-        keys = (item.price.lookup_key for item in _items(subscription))
-        return plan is not None and plan.name in map(plan_in, keys)
+
+def subscriptions_of(client: stripe.StripeClient, customer: str) -> list[stripe.Subscription]:
+    """
+    Return all subscriptions of *customer*, also those that have ended, oldest first.
+
+    Raises:
+        stripe.StripeError: Stripe failed or refused.
+    """
+    query: Any = {"customer": customer, "status": "all", "limit": PAGE_SIZE}
+    return sorted(client.v1.subscriptions.list(query).auto_paging_iter(), key=lambda each: (each.created, each.id))
+
+
+def has_had(subscriptions: Iterable[stripe.Subscription], plan: Plan | None) -> bool:
+    """Return whether one of *subscriptions* is or was to *plan*, so that its trial has been had."""
+    keys = (item.price.lookup_key for each in subscriptions for item in _items(each))
+    return plan is not None and plan.name in map(plan_in, keys)
 
 
 def prices_of(client: stripe.StripeClient, keys: Iterable[str]) -> list[stripe.Price]:
@@ -230,7 +239,13 @@ def prices_of(client: stripe.StripeClient, keys: Iterable[str]) -> list[stripe.P
     return [found[key] for key in keys]
 
 
-def _check_together(prices: list[stripe.Price]) -> None:
+def check_together(prices: list[stripe.Price]) -> None:
+    """
+    Check that *prices* fit on one subscription.
+
+    Raises:
+        UsageError: Two are for one meter, or in two currencies.
+    """
     meters = [_meter_of(price) for price in prices if _meter_of(price)]
     if len(set(meters)) < len(meters):
         raise UsageError(

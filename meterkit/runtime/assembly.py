@@ -1,4 +1,4 @@
-"""Build the optional parts of a kit: governor, dispatcher, customer page."""
+"""Build the optional parts of a kit: governor, dispatcher, pages."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from meterkit.runtime.supervisor import Supervisor
 from meterkit.webhooks.config import Webhook
 
 if TYPE_CHECKING:  # imported by the kits that have such a part
-    from meterkit.adapters.customer_page import CustomerPage
     from meterkit.governance.company_plans import CompanyPlans
     from meterkit.governance.governor import Governor
     from meterkit.governance.limits import LimitCache
     from meterkit.governance.policy import Governance
     from meterkit.notices.rules import Notify
+    from meterkit.pages.config import Pages
+    from meterkit.pages.customer_page import CustomerStatements
+    from meterkit.pages.served import ServedPage
+    from meterkit.pages.site import Site
     from meterkit.webhooks.endpoint import WebhookEndpoint
 
 
@@ -147,27 +150,60 @@ class Assembly:
             )
         return checked
 
-    def customer_page(self, path: str | None, *, webhook: Webhook | None) -> CustomerPage | None:
+    def pages(self, pages: Pages | None, *, customer_page: str | None, webhook: Webhook | None) -> ServedPage | None:
         """
-        Build the customer page; None without ``customer_page=``.
+        Build what serves the pages and the customer page; None without ``pages=`` and ``customer_page=``.
 
         Raises:
-            ConfigurationError: *path* is not a path, or is the webhook's.
+            ConfigurationError: A path is not a path, or another's.
         """
-        if path is None:
+        if pages is None and customer_page is None:
             return None
-        from meterkit.adapters.customer_page import CustomerPage, check_path
+        from meterkit.pages.customer_page import CustomerPage, CustomerStatements, check_path
+        from meterkit.pages.served import ServedPages
 
-        check_path(path, None if webhook is None else webhook.path)
-        return CustomerPage(
-            path,
+        statements = CustomerStatements(
             database=lambda: self._supervisor.runtime().database(),
-            recorder=self._recorder,
             prices=self._prices,
             meters={name: meter for name, meter in self._meters.items() if meter.billable},
             limits=self._limits,
             plans=self.company_plans(),
             clock=self._clock,
+        )
+        served: list[ServedPage] = []
+        webhook_path = None if webhook is None else webhook.path
+        if customer_page is not None:
+            check_path(customer_page, webhook_path)
+            served.append(CustomerPage(customer_page, recorder=self._recorder, statements=statements))
+        if pages is not None:
+            from meterkit.pages.config import check_pages
+
+            check_pages(pages, webhook=webhook_path, customer_page=customer_page, plans=self._plans)
+            served.append(self._site(pages, statements))
+        return served[0] if len(served) == 1 else ServedPages(served)
+
+    def _site(self, pages: Pages, statements: CustomerStatements) -> Site:
+        from meterkit.pages.customer_views import CustomerViews
+        from meterkit.pages.embed_tokens import EmbedTokens
+        from meterkit.pages.security import STRIPE_PAGES, origin_of
+        from meterkit.pages.sign_up import SignUp
+        from meterkit.pages.site import Site
+
+        settings = self._supervisor.settings
+        sign_up = SignUp(
+            has_key=settings.stripe_key is not None,
+            commands=lambda: self._supervisor.runtime().commands(),
+            prices=self._prices if not self._plans else (),
+            plans=[self._plans[name] for name in pages.plans_on_offer],
+            problems=self._problems,
+        )
+        base = settings.stripe_base
+        return Site(
+            pages,
+            recorder=self._recorder,
+            routes=[*CustomerViews(statements, sign_up).routes(), *sign_up.routes()],
+            company_of_token=EmbedTokens(pages.embed_secrets, clock=self._clock).company_of,
+            forms_lead_to=STRIPE_PAGES if base is None else (*STRIPE_PAGES, origin_of(base)),
         )
 
     def webhook_endpoint(

@@ -18,6 +18,7 @@ from meterkit.runtime.settings import Settings, is_live, key_of
 from meterkit.runtime.stripe_jobs import StripeJobs
 
 if TYPE_CHECKING:
+    from meterkit.accounts.accounts import Accounts
     from meterkit.ledger.database import Database
     from meterkit.outbox.corrections import Correction
     from meterkit.provisioning.move import Move, Mover
@@ -110,10 +111,9 @@ class StripeCommands:
         self, company: str, offer: Offer, *, about: dict[str, str], days_until_due: int | None
     ) -> SubscriptionResult:
         """See `meterkit.MeterKit.subscribe`."""
-        from meterkit.accounts.accounts import Accounts
         from meterkit.provisioning.subscription import subscribe
 
-        accounts = Accounts(self._own_database(), clock=self._settings.clock)
+        accounts = self._accounts()
         with self._client() as client:
             found = subscribe(
                 client,
@@ -126,6 +126,85 @@ class StripeCommands:
             )
         self._stripe_jobs.account_sync().refresh([("customer", found.customer), ("subscription", found.subscription)])
         return found
+
+    def checkout_url(
+        self, company: str, offer: Offer, *, email: str | None, success_url: str, cancel_url: str | None
+    ) -> str:
+        """See `meterkit.MeterKit.checkout_url`."""
+        from meterkit.provisioning.checkout import checkout_session, has_subscription
+
+        with self._client() as client:
+            session = checkout_session(
+                client,
+                offer,
+                company=company,
+                customer=self._accounts().customer_of(company),
+                metadata_key=self._settings.metadata_key,
+                email=email,
+                success_url=success_url,
+                cancel_url=cancel_url,
+            )
+        if session.url:
+            return session.url
+        # It is paid, and the webhook is on its way.
+        self.settle_checkout(company, session.id)
+        raise has_subscription(company)
+
+    def settle_checkout(self, company: str, session: str) -> None:
+        """
+        Read a Checkout session of *company* that may be complete, and link who has paid in it.
+
+        Args:
+            company: Company id.
+            session: Session id, ``cs_...``; another company's is left alone.
+
+        Raises:
+            StripeFailedError: Stripe failed or refused.
+            LedgerError: The ledger failed.
+        """
+        from meterkit.provisioning.checkout import names_company
+        from meterkit.stripe_api.outcomes import naming_failures
+
+        with self._client() as client, naming_failures(f"checkout of {company}"):
+            found = client.v1.checkout.sessions.retrieve(session)
+        if names_company(found, company, self._settings.metadata_key) and found.status == "complete":
+            objects = {"checkout.session": session, "customer": found.customer, "subscription": found.subscription}
+            self._stripe_jobs.account_sync().refresh([(kind, str(each)) for kind, each in objects.items() if each])
+
+    def portal_url(self, company: str, *, return_url: str | None, alone: bool) -> str:
+        """
+        See `meterkit.MeterKit.portal_url`.
+
+        Args:
+            company: Company id.
+            return_url: Page to which the portal leads back, or None.
+            alone: Whether to refuse a customer that pays for other companies, too: who is in the portal can cancel
+                what these have.
+
+        Raises:
+            UsageError: No Stripe customer pays for *company*, or not for it alone.
+        """
+        from meterkit.provisioning.checkout import portal_session
+
+        accounts = self._accounts()
+        customer = accounts.customer_of(company)
+        if customer is None:
+            raise UsageError(
+                f"no Stripe customer pays for {company!r:.100} yet: let it subscribe first (kit.checkout_url())",
+                reason="customer_unknown",
+            )
+        if alone and accounts.companies_of(customer) != {company}:
+            raise UsageError(
+                f"{customer} pays for other companies than {company!r:.100}, too, whose subscriptions the portal shows",
+                reason="customer_shared",
+            )
+        with self._client() as client:
+            return portal_session(client, customer, return_url=return_url)
+
+    def _accounts(self) -> Accounts:
+        from meterkit.accounts.accounts import Accounts
+
+        return Accounts(self._own_database(), clock=self._settings.clock)
 
     def move(
         self,
@@ -150,12 +229,11 @@ class StripeCommands:
             on_plan: Called with what will be done.
             on_move: Called after each subscription that was moved.
         """
-        from meterkit.accounts.accounts import Accounts
         from meterkit.provisioning.move import Mover, route_of_plans, route_of_prices
 
         with self._client() as client:
             route = route_of_prices(client, old, new) if isinstance(new, str) else route_of_plans(client, old, new)
-            accounts = Accounts(self._own_database(), clock=self._settings.clock)
+            accounts = self._accounts()
             used = self._used_last_month(meters)
             mover = Mover(client, route, meters=meters, used=used, companies_of=accounts.companies_of)
             moves = mover.plan(company=company)

@@ -18,16 +18,14 @@ if TYPE_CHECKING:
     from meterkit.ledger.database import Database
 
 
-class CustomerPage:
+class CustomerStatements:
     """
-    Responds to requests for one path with the usage of the company that ``identify=`` returns.
+    Computes what each company may see of its account, for the pages and the JSON.
 
     Args:
-        path: Path of the page, as clients see it.
         database: Function that opens the ledger.
-        recorder: Recorder that identifies the company.
         prices: Prices of the kit, for companies without a known subscription.
-        meters: Meters of the kit, by name.
+        meters: Meters to show, by name.
         limits: Limit caches of the quotas to show.
         plans: Plans of the companies; None for a kit without plans.
         clock: Function that returns Unix seconds.
@@ -35,26 +33,72 @@ class CustomerPage:
 
     def __init__(
         self,
-        path: str,
         *,
         database: Callable[[], Database],
-        recorder: Recorder,
         prices: Iterable[Price],
         meters: Mapping[str, Meter],
         limits: Iterable[LimitCache],
         plans: CompanyPlans | None,
         clock: Callable[[], float],
     ) -> None:
-        self._plans = plans
-        self.path = path
         self._database = database
-        self._recorder = recorder
         self._prices = tuple(prices)
         self._meters = meters
         self._limits = tuple(limits)
+        self._plans = plans
         self._clock = clock
 
-    def respond(self, exchange: Exchange) -> Response:
+    def of(self, company: str) -> dict[str, Any]:
+        """
+        Return the statement of *company*; `docs/customer-page.md` describes it.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        from meterkit.accounts.statement import Limit, statement
+
+        limits = [
+            Limit(each.quota.meter.name, each.quota.per, each.get(company))
+            for each in self._limits
+            if each.applies_to(company)
+        ]
+        found = statement(
+            self._database(),
+            company,
+            meters=self._meters,
+            prices=self._prices,
+            limits=limits,
+            now=int(self._clock()),
+        )
+        if self._plans is not None:
+            plan = self._plans.looked_up(company)
+            found["plan"] = None if plan is None else plan.name
+        return found
+
+
+class CustomerPage:
+    """
+    Responds to requests for one path with the usage of the company that ``identify=`` returns.
+
+    Args:
+        path: Path of the page, as clients see it.
+        recorder: Recorder that identifies the company.
+        statements: Computes the usage.
+
+    Attributes:
+        prefix: The path.
+    """
+
+    def __init__(self, path: str, *, recorder: Recorder, statements: CustomerStatements) -> None:
+        self.prefix = path
+        self._recorder = recorder
+        self._statements = statements
+
+    def serves(self, exchange: Exchange) -> bool:
+        """Return whether *exchange* is for this page. Never raises."""
+        return exchange.path == self.prefix
+
+    def respond(self, exchange: Exchange, query: str = "") -> Response:  # noqa: ARG002 - it has no parameters
         """Return the response to *exchange*, which is not metered. Reads the ledger; never raises."""
         if exchange.method == "OPTIONS":  # of a browser, to which what adds CORS headers then answers
             return response(200, b"", ("Allow", "GET, HEAD, OPTIONS"))
@@ -64,30 +108,12 @@ class CustomerPage:
             company = self._recorder.identity.early(exchange)
             if company is None:
                 return json_response(401, {"error": "no company was identified for this request"})
-            from meterkit.accounts.statement import Limit, statement
-
-            limits = [
-                Limit(each.quota.meter.name, each.quota.per, each.get(company))
-                for each in self._limits
-                if each.applies_to(company)
-            ]
-            found = statement(
-                self._database(),
-                company,
-                meters=self._meters,
-                prices=self._prices,
-                limits=limits,
-                now=int(self._clock()),
-            )
-            if self._plans is not None:
-                plan = self._plans.looked_up(company)
-                found["plan"] = None if plan is None else plan.name
+            return json_response(200, self._statements.of(company))
         except LedgerError:
             return json_response(503, {"error": "usage is temporarily unavailable"}, ("Retry-After", "10"))
         except Exception as error:
             self._recorder.problems.internal(error)
             return json_response(500, {"error": "usage could not be computed"})
-        return json_response(200, found)
 
 
 def check_path(path: Any, webhook: str | None) -> None:
