@@ -112,7 +112,7 @@ def checkout_session(
 
 def names_company(session: stripe.checkout.Session, company: str, metadata_key: str) -> bool:
     """Return whether the metadata of a Checkout session name *company*."""
-    metadata = session.metadata or {}
+    metadata: Any = session.metadata or {}
     return metadata_key in metadata and bool(metadata[metadata_key] == company)
 
 
