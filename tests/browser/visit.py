@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from axe_playwright_python.sync_playwright import Axe
 from guard import GUARD, tries
 
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
@@ -92,6 +91,8 @@ class Visit:
         self.check()
 
     def _has_no_barrier(self, how):
+        from axe_playwright_python.sync_playwright import Axe  # only where there is a browser
+
         found = Axe().run(self.page).response["violations"]
         barriers = [
             f"{each['id']} ({each['impact']}): {each['help']}: {[node['html'] for node in each['nodes']]}"
