@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-import stripe as stripe_python
+from business import api
 from guard import tries
 
 VISA, FAILS_LATER = "4242 4242 4242 4242", "4000 0000 0000 0341"
 DAY = 24 * 3600
-
-
-def api(stripe):
-    """The account's API."""
-    return stripe_python.StripeClient(stripe.api_key, base_addresses={"api": stripe.url}).v1
 
 
 def check_out(visit, card):
