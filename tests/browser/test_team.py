@@ -67,5 +67,5 @@ def test_all_pages(visit, customers, stripe, tmp_path):
         used = sum(row.quantity for row in kit.usage(company="acme", meter="calls"))
     assert used > 1_000
     for _ in tries(lambda: visit.text):
-        if f"{used:,}" in visit.open("/billing/team/company?company=acme"):
+        if f"{used:,}" in visit.open("/billing/team/company?id=acme"):
             break
