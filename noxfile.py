@@ -27,6 +27,8 @@ OLDEST = [
     "flask==2.3.0",
     "gunicorn==23.0.0",
     "httpx==0.27.0",
+    "opentelemetry-sdk==1.24.0",
+    "prometheus-client==0.20.0",
     "psycopg[binary]==3.2.2",
     "pyuwsgi==2.0.26",  # the last that has no threads unless told
     "rich==13.0.0",
@@ -92,9 +94,19 @@ def long(session: nox.Session) -> None:
     if session.virtualenv.is_sandboxed:  # .ci/run has installed everything, and says --no-venv
         session.install("-e", ".[test]")
     more = ["tests/model/test_model.py", "tests/servers/test_kills_of_reporters.py"]
-    session.run("pytest", "-m", "long and not thorough", *(f"--ignore={each}" for each in more), *session.posargs)
+    elsewhere = [*more, "tests/browser"]  # nox -s browser
+    session.run("pytest", "-m", "long and not thorough", *(f"--ignore={each}" for each in elsewhere), *session.posargs)
     longer = {"METERKIT_TEST_EXAMPLES": "6", "METERKIT_TEST_KILLS": "15"}
     session.run("pytest", "-m", "", *more, env=longer)
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """All pages in a real Chromium, which the machine must have. METERKIT_SCREENSHOTS=docs/images renews the images."""
+    if session.virtualenv.is_sandboxed:  # as above
+        session.install("-e", ".[browser]")
+    required = {"METERKIT_BROWSER": "required"}
+    session.run("pytest", "-m", "", "-n", "0", "tests/browser", *session.posargs, env=required)
 
 
 @nox.session(python=PYTHONS[0])
@@ -120,6 +132,7 @@ def oldest(session: nox.Session) -> None:
         "metering",
         "pricing",
         "runtime",
+        "browser",
         "cli",
         "demo",
         "kit/test_kit_*",

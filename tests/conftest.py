@@ -25,6 +25,7 @@ from meterkit.core import filesystem
 from meterkit.governance import governor
 from meterkit.ledger import database, schema
 from meterkit.metering import context
+from meterkit.metrics import ledger_figures
 from meterkit.notices import dispatcher
 from meterkit.reporting import delivery
 from meterkit.runtime import process, stripe_jobs
@@ -83,6 +84,8 @@ def _unhurried(monkeypatch):
     monkeypatch.setattr(process, "LAST_REPORT_SECONDS", GUARD)
     for name in ("PATIENCE", "HURRY", "STATEMENT_SECONDS"):
         monkeypatch.setattr(database, name, GUARD)
+    for name in ("WAIT_SECONDS", "STALE_SECONDS"):
+        monkeypatch.setattr(ledger_figures, name, GUARD)
     monkeypatch.setattr(delivery, "BATCH_SECONDS", GUARD)
     monkeypatch.setattr(governor, "READY_SECONDS", GUARD)
     monkeypatch.setattr(transport, "LONGEST_SECONDS", GUARD)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 
+from meterkit.core.problems import log_event
 from meterkit.notices.notice import Notice
 
 
 class Log:
     """
-    Writes each notice to a logger, with its key and kind as ``extra``.
+    Writes each notice to a logger, with its kind in the message template, and its key and company as ``extra``.
 
     Args:
         logger: Name of the logger.
@@ -29,5 +30,14 @@ class Log:
 
     def deliver(self, notice: Notice) -> None:
         """Log *notice*."""
-        extra = {"notice_key": notice.key, "notice_kind": notice.kind, "company": notice.company}
-        logging.getLogger(self._logger).log(self._level, "%s: %s", notice.title, notice.text, extra=extra)
+        log_event(
+            "notice",
+            notice.title,
+            level=self._level,
+            logger=self._logger,
+            template=f"%s: %s ({{event}}, {notice.kind})",
+            arguments=(notice.text,),
+            notice_key=notice.key,
+            notice_kind=notice.kind,
+            company=notice.company,
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Iterable, Mapping
 
 import sqlalchemy as sa
@@ -117,7 +116,8 @@ class CompanyPlans:
         try:
             plan = self.looked_up(company)
         except LedgerError as error:
-            self._problems.note("plan_not_read", f"can() allowed {feature!r:.100} without knowing the plan: {error}")
+            message = f"can() allowed {feature!r:.100} without knowing the plan: {error}"
+            self._problems.note("plan_not_read", message, company=company)
             return True
         return plan is not None and feature in plan.features
 
@@ -157,7 +157,7 @@ class CompanyPlans:
                 "plan_unknown",
                 f"companies are on the plan {name!r:.60}, which is not in plans=, so they have none of its limits and "
                 "features: keep it in the code as long as it has subscriptions, or move them",
-                level=logging.WARNING,
+                plan=name,
             )
 
 

@@ -251,7 +251,9 @@ class Governor:
             failed = self.reservations.take(exchange, company, needed) if needed else None
         except LedgerError as error:
             self._problems.note(
-                "quota_not_exact", f"a request was allowed without a reserved unit of an exact quota: {error}"
+                "quota_not_exact",
+                f"a request was allowed without a reserved unit of an exact quota: {error}",
+                company=company,
             )
             return None
         if failed is None:
@@ -280,7 +282,7 @@ class Governor:
             detail = self.governance.check(exchange, Known(company, snapshot.standings.of(company), used))
         except Exception as error:
             message = f"Governance(check=...) raised {error!r:.200}; the request was allowed"
-            self._problems.note("check_raised", message, error=error)
+            self._problems.note("check_raised", message, error=error, company=company)
             return None
         return None if detail is None else Block("check", company, str(detail))
 
@@ -295,7 +297,8 @@ class Governor:
         try:
             return self._refusal_of(block).respond(block)
         except Exception as error:
-            self._problems.note("refusal_raised", f"the Refusal of {block.reason!r} raised {error!r:.200}", error=error)
+            message = f"the Refusal of {block.reason!r} raised {error!r:.200}"
+            self._problems.note("refusal_raised", message, error=error, company=block.company)
             return Refusal().respond(block)
 
     def _refusal_of(self, block: Block) -> Refusal:

@@ -101,6 +101,7 @@ class LimitCache:
                 f"{self.quota}: limit= raised {error!r:.200} for {company!r:.100}",
                 level=logging.ERROR,
                 error=error,
+                company=company,
             )
             found = _Limit(None if previous is None else previous.value, now + RETRY_SECONDS)
         self._known[company] = found

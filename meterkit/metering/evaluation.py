@@ -162,9 +162,8 @@ class Evaluator:
         try:
             return meter.when is None or bool(meter.when(exchange))
         except Exception as error:
-            self._problems.note(
-                "when_raised", f"{meter}: when= raised {shown(error)}; nothing was counted", error=error
-            )
+            message = f"{meter}: when= raised {shown(error)}; nothing was counted"
+            self._problems.note("when_raised", message, error=error, meter=meter.name)
             return False
 
     def _observe(self, meter: Meter, exchange: Exchange, company: str, user: str) -> None:
@@ -174,15 +173,14 @@ class Evaluator:
             value = meter.value.found(exchange, user or None)
             if value is None and meter.value.of == "user":
                 message = f"{meter}: the user is unknown; return Identity(company, user) from identify="
-                self._problems.note("no_user", message)
+                self._problems.note("no_user", message, meter=meter.name, company=company or None)
             if value is not None:
                 self._put_observation(meter, value, company)
         except UsageError as error:
-            self._problems.note(error.reason, f"{meter}: {error}; nothing was counted")
+            self._problems.note(error.reason, f"{meter}: {error}; nothing was counted", meter=meter.name)
         except Exception as error:
-            self._problems.note(
-                "value_raised", f"{meter}: value= raised {shown(error)}; nothing was counted", error=error
-            )
+            message = f"{meter}: value= raised {shown(error)}; nothing was counted"
+            self._problems.note("value_raised", message, error=error, meter=meter.name)
 
     def _put_observation(self, meter: Meter, value: Any, company: str) -> None:
         assert isinstance(meter.value, Aggregation)
@@ -192,7 +190,7 @@ class Evaluator:
         try:
             return meter.quantity(exchange)
         except UsageError as error:
-            self._problems.note(error.reason, f"{meter}: {error}; nothing was counted")
+            self._problems.note(error.reason, f"{meter}: {error}; nothing was counted", meter=meter.name)
         except Exception as error:
             self._problems.internal(error)  # concerns this meter only; the others still count
         return 0

@@ -183,6 +183,7 @@ class IdentityResolver:
             "the view ran, so no quota, cap or overdue invoice could block it. Let identify= return the company, by "
             "the API key for example; or ask again once the view has authenticated, with meterkit.fastapi.Billing, "
             "meterkit.starlette.govern() or meterkit.django.govern(); or add the path to Governance(exempt=...)",
+            company=company,
         )
 
     def unchecked_subject(self, exchange: Exchange, *, quiet: bool = False) -> Subject:
@@ -248,7 +249,7 @@ class IdentityResolver:
         try:
             user = checked_user(user)
         except UsageError as error:
-            self._problems.note(error.reason, f"identify: {error}; the usage is kept under no user")
+            self._problems.note(error.reason, f"identify: {error}; the usage is kept under no user", company=company)
             return company
         return (company, user)
 

@@ -85,6 +85,7 @@ class Unmatched:
                     f"{name} succeeded, and no meter matched; it differs from path={meter.path!r} of {meter} only by a "
                     "prefix, or in upper and lower case. Correct path=, or use route=; if it is free, call "
                     "meterkit.skip() in its view",
+                    meter=meter.name,
                 )
 
     def _report(self) -> None:

@@ -163,6 +163,7 @@ class Dispatcher:
                 "channel_failed",
                 f"a notice could not be delivered through {channel.name}, and will be retried: {text}",
                 level=logging.ERROR,
+                channel=channel.name,
             )
             return text
         self._failing.discard(channel.name)

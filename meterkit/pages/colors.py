@@ -5,8 +5,8 @@ from __future__ import annotations
 COLOR = "#0b6e99"
 """Color of a vendor who has set none."""
 
-LIGHT, DARK = "#ffffff", "#14171a"
-"""Backgrounds of the page."""
+LIGHT, DARK = "#f6f8fa", "#1e2328"
+"""Backgrounds of a panel, on which text is a little harder to read than on the page itself."""
 
 READABLE = 4.5
 """Least contrast of text, as WCAG 2 has it for level AA."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from meterkit.core import threads
 from meterkit.core.filesystem import ephemeral
-from meterkit.core.problems import Problems
+from meterkit.core.problems import Problems, log_event
 from meterkit.core.threads import DaemonThread, Event, WakeUp
 from meterkit.core.validation import OLDEST_SECONDS
 from meterkit.core.windows import Windows
@@ -135,9 +135,8 @@ class ProcessRuntime:
         if self._settings.has_default_ledger:
             lost_with = ephemeral(self._settings.data_dir)
             if lost_with is not None:
-                logging.getLogger("meterkit").warning(
-                    "%s", _EPHEMERAL.format(directory=self._settings.data_dir, lost_with=lost_with)
-                )
+                message = _EPHEMERAL.format(directory=self._settings.data_dir, lost_with=lost_with)
+                log_event("ledger_ephemeral", message)
         if _has_no_threads():
             self._problems.note(
                 "no_threads",
@@ -355,6 +354,8 @@ class ProcessRuntime:
             "key_reused",
             f"record(key={found.key!r:.100}) of {found.meter} for {found.company!r:.100} counted {found.counted:,}, "
             f"and was called again with {found.ignored:,}, which does not count: give each piece of work its own key",
+            meter=found.meter,
+            company=found.company,
         )
 
     def _do_chores(self) -> None:

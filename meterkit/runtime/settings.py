@@ -8,7 +8,6 @@ it.
 from __future__ import annotations
 
 import inspect
-import logging
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -19,6 +18,7 @@ from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 from meterkit.core import live_key
+from meterkit.core.problems import log_event
 from meterkit.errors import ConfigurationError
 from meterkit.metering.meter import CUSTOMER_KEY, VALUE_KEY, Meter
 from meterkit.pricing.price import Price
@@ -224,7 +224,7 @@ def checked_meters(meters: Any) -> dict[str, Meter]:
 def _warn_of_unfiltered(meters: Iterable[Meter]) -> None:
     unfiltered = unfiltered_of(meters)
     if unfiltered:
-        logging.getLogger("meterkit").warning("%s: %s", " and ".join(map(str, unfiltered)), UNFILTERED)
+        log_event("meter_unfiltered", f"{' and '.join(map(str, unfiltered))}: {UNFILTERED}")
 
 
 UNFILTERED = (

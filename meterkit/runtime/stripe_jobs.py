@@ -51,6 +51,7 @@ class StripeJobs:
 
     Attributes:
         last_report: Summary of this process's latest report, or None.
+        reported_at: Time of this process's latest report that left nothing behind, Unix seconds, or None.
         received_webhooks: Number of webhook events that this process received.
         refused_webhooks: Number of webhook requests that this process refused.
     """
@@ -77,6 +78,7 @@ class StripeJobs:
         self._reporting = PeriodicTask(self._report_in_background, "meterkit-report", settings.report_interval)
         self._following = PeriodicTask(self._follow_in_background, "meterkit-follow", settings.report_interval)
         self.last_report: Summary | None = None
+        self.reported_at: float | None = None
         self.received_webhooks = 0
         self.refused_webhooks = 0
 
@@ -99,6 +101,7 @@ class StripeJobs:
         self.last_report = self.reporter().run(include_open=include_open)
         self.last_report.error = self.last_report.error or self._lookup_error
         if not self.last_report.trouble:
+            self.reported_at = self._settings.clock()
             self._problems.clear("report_failed")
         return self.last_report
 
@@ -300,7 +303,7 @@ class StripeJobs:
                 raise
             except Exception as error:
                 self._lookup_error = f"find_customer({company!r:.100}) failed: {shown(error)}"
-                self._problems.note("find_customer_failed", self._lookup_error, error=error)
+                self._problems.note("find_customer_failed", self._lookup_error, error=error, company=company)
 
     def _report_ambiguous(self, found: SyncResult) -> SyncResult:
         for company in found.ambiguous:
@@ -308,6 +311,7 @@ class StripeJobs:
                 "company_ambiguous",
                 f"the metadata or Checkout sessions of two Stripe customers name the company {company!r:.100}; the "
                 "first keeps paying for it. Remove it from one of them, or decide with kit.link()",
+                company=company,
             )
         return found
 

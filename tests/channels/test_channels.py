@@ -397,7 +397,10 @@ def test_a_log_and_a_function(caplog):
         channel_of(told.append).deliver(NOTICE)
 
     assert [NOTICE] == told
-    assert (NOTICE.key, f"{NOTICE.title}: {NOTICE.text}") == (caplog.records[0].notice_key, caplog.messages[0])
+    (line,) = caplog.records
+    assert f"{NOTICE.title}: {NOTICE.text} (notice, tier_crossed)" == line.getMessage()
+    assert ("notice", NOTICE.company) == (line.event, line.company)
+    assert (NOTICE.key, NOTICE.kind) == (line.notice_key, line.notice_kind)
 
 
 def test_names(http):

@@ -186,7 +186,7 @@ def test_a_report_without_a_key(kit, caplog):
 
     assert "no Stripe key: set STRIPE_SECRET_KEY" in summary.error
     assert 1 == sum("no Stripe key: set STRIPE_SECRET_KEY" in sentence for sentence in kit.health()["attention"])
-    assert ["no_stripe_key"] == [record.args[1] for record in caplog.records if record.levelno >= logging.WARNING]
+    assert ["no_stripe_key"] == [record.event for record in caplog.records if record.levelno >= logging.WARNING]
     assert 3 == kit.health()["books"]["calls"]["unreported"]
 
 

@@ -7,7 +7,6 @@ The steps are plain SQL, and never change: today's `meterkit.ledger.schema` may 
 from __future__ import annotations
 
 import json
-import logging
 import time
 import uuid
 from typing import Any
@@ -17,6 +16,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine.mock import MockConnection
 
 from meterkit.core.filesystem import is_same_file
+from meterkit.core.problems import log_event
 from meterkit.errors import LedgerError
 from meterkit.ledger import schema
 from meterkit.ledger.schema.quantities import subtracted, sum_of
@@ -144,7 +144,7 @@ def _settle_in(connection: sa.Connection, name: str, home: dict[str, str]) -> No
         return
     if before is not None and not is_same_file(before, home):
         _become_another(connection)
-        logging.getLogger("meterkit").warning("the ledger %s %s", name, COPIED)
+        log_event("ledger_copied", f"the ledger {name} {COPIED}")
     _put_about(connection, "home", json.dumps(home))
 
 
