@@ -174,6 +174,7 @@ def _billed(connection: sa.Connection, since: int, now: int) -> dict[Pair, list[
             schema.items,
             *about,
             sa.null().label("until"),
+            sa.null().label("prorated"),
             deactivated_at.where(schema.stripe_meters.c.id == items.meter).scalar_subquery().label("deactivated_at"),
         )
         .join_from(schema.items, schema.subscriptions, items.subscription == subscriptions.id)
@@ -208,8 +209,9 @@ def _end(item: Any, now: int) -> int:
     has_ended = ended_at is not None and ended_at <= now - LAST_INVOICE_SECONDS
     is_lost = has_ended and ended_at < item.period_end and not item.has_last_invoice
     if item.until is not None:
-        # Flexible billing makes an item of the next invoice of what was used before; classic billing forgets it.
-        forgets = item.billing_mode == "classic" and item.until < item.period_end
+        # Flexible billing makes an item of the next invoice of what was used before, unless the change was made with
+        # proration_behavior=none; classic billing forgets it.
+        forgets = (item.billing_mode == "classic" or item.prorated is False) and item.until < item.period_end
         return int(item.period_start if forgets or is_lost else item.until)
     if ended_at is None:
         return _EVER

@@ -1,8 +1,13 @@
-"""Each unit that Stripe has is on an invoice or named as unbilled, whatever becomes of the customer's subscriptions."""
+"""
+Each unit that Stripe has is on an invoice or named as unbilled, whatever becomes of the customer's subscriptions.
+
+``METERKIT_TEST_EXAMPLES`` makes it a long run.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 from decimal import Decimal
 
 import pytest
@@ -18,6 +23,8 @@ from meterkit.sandbox import Sandbox
 
 HOUR = 3600
 DAY = 24 * HOUR
+EXAMPLES = int(os.environ.get("METERKIT_TEST_EXAMPLES", "0"))
+"""How many histories a long run tries; 0 tries the same few each time."""
 
 steps = st.lists(
     st.tuples(
@@ -132,7 +139,14 @@ class Life:
 def test_each_unit(tmp_path_factory, mode):
     """In any order; at the end, all subscriptions have been invoiced."""
 
-    @settings(max_examples=12, suppress_health_check=list(HealthCheck), derandomize=True, phases=[Phase.generate])
+    @settings(
+        max_examples=EXAMPLES or 12,
+        suppress_health_check=list(HealthCheck),
+        deadline=None,
+        database=None,
+        derandomize=not EXAMPLES,
+        phases=[Phase.generate],
+    )
     @given(steps)
     def run(steps):
         clock = Clock()
