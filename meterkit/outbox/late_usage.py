@@ -8,7 +8,7 @@ next invoice instead, unless it was free: in a trial, or on an invoice that was 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from typing import Any
@@ -48,6 +48,7 @@ class Late:
         currency: Three-letter currency code.
         amount: Cost of the late usage in whole currency; None if it cannot be told.
         free: Why it is free, so that it is billed nowhere; empty if it is not.
+        has_ended: Whether the subscription has ended, so that there is no next invoice.
     """
 
     report: Report
@@ -59,6 +60,7 @@ class Late:
     currency: str
     amount: Decimal | None
     free: str = ""
+    has_ended: bool = False
 
     def __str__(self) -> str:
         usage = f"{self.report.quantity} {self.report.meter} of {self.report.company}"
@@ -89,6 +91,19 @@ def late_reports(database: Database, state: State, *, since: int | None = None) 
         return [late for row in connection.execute(query).all() for late in _late(connection, row)]
 
 
+def once_each(found: Iterable[Late]) -> list[Late]:
+    """
+    Return each late report once.
+
+    Two subscriptions of a customer with a price of one meter both bill all of its usage. What was late for both is
+    billed once: to the subscription that was created first.
+    """
+    by_report: dict[int, Late] = {}
+    for late in found:
+        by_report.setdefault(late.report.id, late)
+    return list(by_report.values())
+
+
 def has_final_invoice(database: Database, report: Report) -> bool:
     """
     Return whether an invoice that should have the usage of *report* is final.
@@ -117,6 +132,7 @@ def _query() -> sa.Select[Any]:
             invoices.c.period_end,
             invoices.c.finalized_at,
             subscriptions.c.created.label("subscribed_at"),
+            subscriptions.c.ended_at,
             subscriptions.c.trial_start,
             subscriptions.c.trial_end,
         )
@@ -124,7 +140,7 @@ def _query() -> sa.Select[Any]:
         .join(subscriptions, subscriptions.c.id == invoices.c.subscription)
         .where(invoices.c.billing_reason.in_(("subscription_cycle", "subscription_threshold")))
         .where(reports.c.timestamp >= invoices.c.period_start, reports.c.timestamp < invoices.c.period_end)
-        .order_by(reports.c.id, invoices.c.id)
+        .order_by(reports.c.id, subscriptions.c.created, invoices.c.id)
     )
 
 
@@ -144,6 +160,7 @@ def _late(connection: sa.Connection, row: Any) -> Iterator[Late]:
         currency=row.currency,
         amount=None if free else _amount(connection, row, price, span),
         free=free,
+        has_ended=row.ended_at is not None,
     )
 
 

@@ -18,6 +18,9 @@ from meterkit.accounts.models import Item, PastSubscription, Proration, Subscrip
 from meterkit.stripe_api.catalog import Catalog
 from meterkit.stripe_api.transport import PAGE_SIZE
 
+PERIOD = ("current_period_start", "current_period_end")
+"""Fields of an item, and of the subscription in old versions of the API."""
+
 LONGEST = 255
 """Characters of an id that are kept."""
 
@@ -134,10 +137,10 @@ def _price_id(item: Item) -> str:
 
 def _item_in(item: dict[str, Any], subscription: dict[str, Any]) -> list[Any]:
     """Return id, price, quantity, time of creation and billing period of an item in an event."""
-    start, end = (item.get(name, subscription.get(name)) for name in ("current_period_start", "current_period_end"))
-    quantity = item.get("quantity")
-    numbers = [None if quantity is None else int(quantity), int(item["created"]), int(start), int(end)]
-    if any(each is not None and not 0 <= each < 1 << 60 for each in numbers):
+    period: list[Any] = [item.get(name, subscription.get(name)) for name in PERIOD]
+    quantity = int(item.get("quantity") or 0)
+    numbers = [quantity, int(item["created"]), *(int(each) for each in period)]
+    if any(not 0 <= each < 1 << 60 for each in numbers):
         raise ValueError
     return [*_price_in(item), *numbers]
 
