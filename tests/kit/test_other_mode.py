@@ -115,6 +115,43 @@ def test_a_live_key_with_a_ledger_of_test_mode(tested, make, accounts, clock, to
     assert 0 == live.usage("calls", live.customer)
 
 
+def test_late_usage_of_the_other_mode(tested, make, accounts, clock):
+    """It is not named: those invoices do not exist in the kit's mode."""
+    account = accounts["test"]
+    account.payments(account.customer, "succeed")
+    for invoice in api(account).invoices.list({"status": "open"}).data:
+        api(account).invoices.pay(invoice.id)
+    price = api(account).prices.create(
+        {
+            "currency": "usd",
+            "unit_amount": 100,
+            "recurring": {
+                "interval": "month",
+                "usage_type": "metered",
+                "meter": api(account).billing.meters.list({}).data[0].id,
+            },
+            "product_data": {"name": "Calls"},
+        }
+    )
+    (subscription,) = api(account).subscriptions.list({}).data
+    api(account).subscriptions.update(subscription.id, {"items": [{"price": price.id}]})
+    clock.advance(60)
+    tested.sync()
+    clock.advance(32 * DAY)
+    api(account).invoices.list({})
+    tested.sync()
+    late = int(clock()) - 5 * DAY
+    tested.process().ledger().fold("late", [(("calls", "calls", "acme", "", late), 20, late)])
+    tested.report()
+    before = tested.health()["attention"]
+    tested.close()
+    after = make("live").health()["attention"]
+
+    assert ([True], [False]) == tuple(
+        [any("after invoice" in each for each in attention)] for attention in (before, after)
+    )
+
+
 def test_it_forgets(tested, make, accounts, clock, told):
     """The live customer pays then, for all that was not reported; usage and books stay."""
     tested.close()
