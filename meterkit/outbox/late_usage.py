@@ -26,6 +26,7 @@ from meterkit.pricing.bill import parsed_price
 from meterkit.pricing.invoice_calculator import FREE_PAUSES
 from meterkit.pricing.opening_balances import opening_balance
 from meterkit.pricing.price import EXACT, chargeable, digits
+from meterkit.pricing.subscription_terms import WITHIN_A_PERIOD
 
 COUNTED = ("pending", "sent", "uncertain", "invoiced")
 """States of reports whose usage has been billed, or will be."""
@@ -141,7 +142,7 @@ def _query() -> sa.Select[Any]:
         )
         .join(invoices, sa.and_(invoices.c.customer == reports.c.customer, invoices.c.finalized_at.is_not(None)))
         .join(subscriptions, subscriptions.c.id == invoices.c.subscription)
-        .where(invoices.c.billing_reason.in_(("subscription_cycle", "subscription_threshold")))
+        .where(invoices.c.billing_reason.in_(("subscription_cycle", *WITHIN_A_PERIOD)))
         .where(reports.c.timestamp >= invoices.c.period_start, reports.c.timestamp < invoices.c.period_end)
         .order_by(reports.c.id, subscriptions.c.created, invoices.c.id)
     )
@@ -149,7 +150,7 @@ def _query() -> sa.Select[Any]:
 
 def _late(connection: sa.Connection, row: Any) -> Iterator[Late]:
     held = _held(connection, row)
-    if held is None or (row.billing_reason == "subscription_threshold" and _goes_on(connection, row)):
+    if held is None or (row.billing_reason in WITHIN_A_PERIOD and _goes_on(connection, row)):
         return
     price, span = held
     free = _free(connection, row)
@@ -184,7 +185,7 @@ def _held(connection: sa.Connection, row: Any) -> tuple[str, Period] | None:
 
 
 def _goes_on(connection: sa.Connection, row: Any) -> bool:
-    """Return whether a period goes on after an invoice that a threshold made due: then a later one bills the usage."""
+    """Return whether a period goes on after an invoice that was due within it: then a later one bills the usage."""
     invoices, items = schema.invoices, schema.items
     later = sa.select(invoices.c.id).filter_by(subscription=row.subscription, billing_reason="subscription_cycle")
     later = later.where(invoices.c.period_start <= row.timestamp, invoices.c.period_end > row.timestamp)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import datetime, timezone
 from decimal import Decimal
 
 import pytest
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from signed import SECRET, body_of, signature_of
 
 from meterkit import Meter, MeterKit, Webhook
+from meterkit.outbox.late_usage import late_reports, once_each
 from meterkit.outbox.unbilled import unbilled
 from meterkit.sandbox import Sandbox
 
@@ -32,6 +34,7 @@ steps = st.lists(
             [
                 "use", "use", "use", "subscribe", "subscribe", "subscribe to the fee", "add the price",
                 "change the price", "take the price off", "cancel", "cancel with an invoice", "cancel later",
+                "use late", "change the price at once", "change the price without prorations", "begin anew",
             ]
         ),
         st.integers(1, 20),  # hours until then
@@ -84,17 +87,24 @@ class Life:
         """Do one of the steps, where it can be done."""
         running, items = self.running(), self.items()
         if kind == "use":
-            self.kit.record("calls", "acme", 7)
-            self.used += 7
+            self.use()
+        elif kind == "use late":
+            self.use(at=datetime.fromtimestamp(self.clock() - 2 * DAY, timezone.utc))
         elif kind == "subscribe" and not items:
             self._subscribe([self.prices[0], self.fee])
         elif kind == "subscribe to the fee":
             self._subscribe([self.fee])
         elif kind == "add the price" and running and not items:
             self.api.subscription_items.create({"subscription": running[0].id, "price": self.prices[0]})
-        elif kind == "change the price" and items:
+        elif kind.startswith("change the price") and items:
             (other,) = set(self.prices) - {items[0].price.id}
-            self.api.subscription_items.update(items[0].id, {"price": other})
+            if kind == "change the price at once":  # what is used before is not reported yet
+                self.use()
+                self.clock.now += 60
+            options = {"proration_behavior": "none"} if kind.endswith("without prorations") else {}
+            self.api.subscription_items.update(items[0].id, {"price": other, **options})
+        elif kind == "begin anew" and running:
+            self.api.subscriptions.update(running[0].id, {"billing_cycle_anchor": {"type": "now"}})
         elif kind == "take the price off" and items:
             owner = next(each for each in running if each.id == items[0].subscription)
             if len(owner["items"].data) > 1:
@@ -104,6 +114,10 @@ class Life:
             self.api.subscriptions.update(running[0].id, {"cancel_at_period_end": True})
         elif kind in ("cancel", "cancel with an invoice") and running:
             self.api.subscriptions.cancel(running[0].id, {"invoice_now": kind == "cancel with an invoice"})
+
+    def use(self, **when):
+        self.kit.record("calls", "acme", 7, **when)
+        self.used += 7
 
     def _subscribe(self, prices):
         params = {"customer": self.customer, "billing_mode": {"type": self.mode}}
@@ -165,9 +179,11 @@ def test_each_unit(tmp_path_factory, mode):
                 life.hear()
                 clock.now += 2 * HOUR
                 life.hear()
-                named = unbilled(life.kit.process().database(), now=int(clock()), is_free=None)
+                database = life.kit.process().database()
+                named = [each.quantity for each in unbilled(database, now=int(clock()), is_free=None)]
+                named += [late.report.quantity for late in once_each(late_reports(database, "sent"))]
 
-                assert life.used == life.billed() + sum(each.quantity for each in named), steps
+                assert life.used == life.billed() + sum(named), steps
             finally:
                 life.kit.close()
 
