@@ -218,6 +218,38 @@ def _repeated(connection: sa.Connection) -> list[RepeatedMeter]:
     ]
 
 
+def unlike_metadata(database: Database) -> list[str]:
+    """
+    Return a sentence about each subscription whose metadata name another company than those of its customer.
+
+    Both are linked, because Stripe bills usage to a customer, on whichever subscription. A link by the application
+    says that this is meant.
+
+    Raises:
+        LedgerError: The ledger cannot be read.
+    """
+    subscriptions, customers, accounts = schema.subscriptions.c, schema.customers.c, schema.accounts.c
+    query = (
+        sa.select(
+            subscriptions.id, subscriptions.customer, subscriptions.company, customers.company.label("of_customer")
+        )
+        .join_from(schema.subscriptions, schema.customers, customers.id == subscriptions.customer)
+        .join(schema.accounts, accounts.company == subscriptions.company)
+        .where(accounts.customer == subscriptions.customer, accounts.source == "metadata")
+        .where(subscriptions.ended_at.is_(None), subscriptions.company != customers.company)
+        .order_by(subscriptions.id)
+    )
+    with database.snapshot() as connection:
+        if foreign_mode(connection) is not None:
+            return []
+        return [
+            f"{row.customer} pays for {row.of_customer} by its metadata, and for {row.company} by those of {row.id}: "
+            f"Stripe bills the usage of both companies to it. If that is meant, link them with kit.link() or meterkit "
+            f"link {row.company} {row.customer}; if not, correct the metadata in Stripe"
+            for row in connection.execute(query)
+        ]
+
+
 def _subscriptions(connection: sa.Connection) -> dict[str, list[tuple[str, str, int]]]:
     table, items = schema.subscriptions, schema.items
     query = (

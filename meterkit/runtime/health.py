@@ -6,7 +6,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from meterkit.accounts.overview import repeated_meters
+from meterkit.accounts.overview import repeated_meters, unlike_metadata
 from meterkit.core.filesystem import exposure
 from meterkit.core.problems import Problems
 from meterkit.core.validation import OLDEST_SECONDS
@@ -61,6 +61,7 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
         attention += [str(each) for each in credits_due(database, since=int(clock()) - OLDEST_SECONDS)[:SHOWN]]
         attention += [str(each) for each in lost_items(database, now=int(clock()))[:SHOWN]]
         attention += [str(each) for each in repeated_meters(database)[:SHOWN]]
+        attention += unlike_metadata(database)[:SHOWN]
         attention += _unbilled(unbilled(database, now=int(clock()), is_free=settings.is_free))
         free = [str(late) for late in late_usage if late.free]
         refused = [

@@ -59,3 +59,17 @@ def test_what_is_not_billed_twice(make_following_kit, subscribe, api, tell, even
     tell(kit, *events())
 
     assert ([], {}) == named(kit)
+
+
+def test_metadata_that_name_different_companies(kit, api, customer, price, tell, events):
+    """The customer pays for both, and it is said until the application has said so."""
+    named = {"metadata": {"company": "globex"}}
+    subscription = api.subscriptions.create({"customer": customer, "items": [{"price": price}], **named})
+    tell(kit, *events())
+    (said,) = kit.health()["attention"]
+    payers = {each.company: each.customer for each in kit.customers()}
+    kit.link("globex", customer)
+
+    assert {"acme": customer, "globex": customer} == payers
+    assert said.startswith(f"{customer} pays for acme by its metadata, and for globex by those of {subscription.id}: ")
+    assert [] == kit.health()["attention"]

@@ -172,6 +172,32 @@ def test_it_forgets(tested, make, accounts, clock, told):
     assert [("forget_mode", "test", "ann")] == [(each.action, each.subject, each.by) for each in kit.actions()]
 
 
+def test_nothing_of_the_other_mode_stays(tested, make, clock):
+    """Of all that Stripe has told, and of notices about it."""
+    tested.close()
+    kit = make("test")
+    told = ("customers", "subscriptions", "subscription_states", "items", "stripe_meters", "invoices", "webhook_events")
+    written = (*told, "former_items", "opening_balances", "notices", "deliveries")
+
+    def rows():
+        with kit.process().database().snapshot() as connection:
+            tables = (f"SELECT count(*) FROM meterkit_{name}" for name in written)
+            return dict(zip(written, (connection.exec_driver_sql(table).scalar() for table in tables), strict=True))
+
+    with kit.process().database().transaction() as connection:
+        for statement in (
+            "webhook_events VALUES ('evt_1', 'x', 1, 'invoice', 'in_1', 1, 'received', '', NULL, '')",
+            "former_items (id, since, until, changed_after, subscription, customer, price) VALUES ('', 1, 2, 2, '', '', '')",
+            "opening_balances VALUES ('cus_1', 'calls', 1, 2, 3)",
+        ):
+            connection.exec_driver_sql(f"INSERT INTO meterkit_{statement}")
+    before = rows()
+    kit.forget_mode()
+
+    assert [] == [name for name, number in before.items() if not number]
+    assert [] == [name for name, number in rows().items() if number]
+
+
 def test_links_of_the_application(make, accounts):
     """Those to customers of the other mode go with them; others stay, as they may be of this one."""
     kit = make("test")

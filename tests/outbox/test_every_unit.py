@@ -28,13 +28,16 @@ DAY = 24 * HOUR
 EXAMPLES = int(os.environ.get("METERKIT_TEST_EXAMPLES", "0"))
 """How many histories a long run tries; 0 tries the same few each time."""
 
+CHANGES = (
+    "change the price", "change the price at once", "change the price without prorations", "take the price off",
+)  # fmt: skip
+
 steps = st.lists(
     st.tuples(
         st.sampled_from(
             [
-                "use", "use", "use", "subscribe", "subscribe", "subscribe to the fee", "add the price",
-                "change the price", "take the price off", "cancel", "cancel with an invoice", "cancel later",
-                "use late", "change the price at once", "change the price without prorations", "begin anew",
+                "use", "use", "use", "use late", "subscribe", "subscribe", "subscribe to the fee", "add the price",
+                *CHANGES, "cancel", "cancel with an invoice", "cancel later", "begin anew",
             ]
         ),
         st.integers(1, 20),  # hours until then
@@ -94,26 +97,34 @@ class Life:
             self._subscribe([self.prices[0], self.fee])
         elif kind == "subscribe to the fee":
             self._subscribe([self.fee])
-        elif kind == "add the price" and running and not items:
-            self.api.subscription_items.create({"subscription": running[0].id, "price": self.prices[0]})
-        elif kind.startswith("change the price") and items:
-            (other,) = set(self.prices) - {items[0].price.id}
-            if kind == "change the price at once":  # what is used before is not reported yet
-                self.use()
-                self.clock.now += 60
-            options = {"proration_behavior": "none"} if kind.endswith("without prorations") else {}
-            self.api.subscription_items.update(items[0].id, {"price": other, **options})
-        elif kind == "begin anew" and running:
-            self.api.subscriptions.update(running[0].id, {"billing_cycle_anchor": {"type": "now"}})
-        elif kind == "take the price off" and items:
-            owner = next(each for each in running if each.id == items[0].subscription)
+        elif items and kind in CHANGES:
+            self.change(kind, running, items[0])
+        elif running:
+            self.change_subscription(kind, running[0].id, items)
+
+    def change(self, kind, running, item):
+        """Change the price of the item, or take it off."""
+        if kind == "take the price off":
+            owner = next(each for each in running if each.id == item.subscription)
             if len(owner["items"].data) > 1:
-                clear = {"clear_usage": True} if self.mode == "classic" else {}
-                self.api.subscription_items.delete(items[0].id, clear)
-        elif kind == "cancel later" and running:
-            self.api.subscriptions.update(running[0].id, {"cancel_at_period_end": True})
-        elif kind in ("cancel", "cancel with an invoice") and running:
-            self.api.subscriptions.cancel(running[0].id, {"invoice_now": kind == "cancel with an invoice"})
+                self.api.subscription_items.delete(item.id, {"clear_usage": True} if self.mode == "classic" else {})
+            return
+        (other,) = set(self.prices) - {item.price.id}
+        if kind == "change the price at once":  # what is used before is not reported yet
+            self.use()
+            self.clock.now += 60
+        options = {"proration_behavior": "none"} if kind.endswith("without prorations") else {}
+        self.api.subscription_items.update(item.id, {"price": other, **options})
+
+    def change_subscription(self, kind, identity, items):
+        if kind == "add the price" and not items:
+            self.api.subscription_items.create({"subscription": identity, "price": self.prices[0]})
+        elif kind == "begin anew":
+            self.api.subscriptions.update(identity, {"billing_cycle_anchor": {"type": "now"}})
+        elif kind == "cancel later":
+            self.api.subscriptions.update(identity, {"cancel_at_period_end": True})
+        elif kind in ("cancel", "cancel with an invoice"):
+            self.api.subscriptions.cancel(identity, {"invoice_now": kind == "cancel with an invoice"})
 
     def use(self, **when):
         self.kit.record("calls", "acme", 7, **when)
