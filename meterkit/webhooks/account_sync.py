@@ -25,6 +25,7 @@ from meterkit.core.threads import Event
 from meterkit.ledger.database import Database
 from meterkit.ledger.lease import Lease, LeaseLostError, held, hold
 from meterkit.outbox.corrections import Corrections
+from meterkit.outbox.other_mode import check_account
 from meterkit.pricing.opening_balances import Opening, OpeningBalances
 from meterkit.stripe_api.catalog import Catalog
 from meterkit.stripe_api.event_summaries import Summaries
@@ -135,8 +136,16 @@ class AccountSync:
 
         Raises:
             LedgerError: The ledger failed.
+            ConfigurationError: The ledger was synced with another account before.
         """
         found = SyncResult()
+        try:
+            check_account(self._database, self._stripe.v1.accounts.retrieve_current().id)
+        except stripe.PermissionError:
+            pass  # a restricted key need not be able to tell
+        except stripe.StripeError as error:
+            found.error = classify(error).error
+            return found
         self._hold_lease(found, lambda lease: self._sync(lease, found))
         return found
 

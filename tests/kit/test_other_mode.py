@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from plain_exchange import PlainExchange
+from rewriting_proxy import RewritingProxy
 from stripe_account import api, make_meter
 from stripe_types import wrong_requests
 
@@ -172,6 +173,35 @@ def test_it_forgets(tested, make, accounts, clock, told):
     assert [("forget_mode", "test", "ann")] == [(each.action, each.subject, each.by) for each in kit.actions()]
 
 
+def test_two_accounts_of_one_mode(make, accounts, clock):
+    """A key of another account does not mix the two, until the ledger has forgotten the first."""
+    make("test").sync()
+    with open_account("sk_test_another", clock) as other:
+        make_meter(other, "calls")
+        customer = api(other).customers.create({"metadata": {"company": "acme"}}).id
+        kit = make("test", stripe_key=other.api_key, stripe_base=other.url)
+        with pytest.raises(ConfigurationError, match="was synced with the Stripe account acct_") as caught:
+            kit.sync()
+        before = [each.customer for each in kit.customers()]
+        kit.forget_mode()
+        kit.sync()
+
+        assert [accounts["test"].customer] == before
+        assert [customer] == [each.customer for each in kit.customers()]
+    assert "meterkit forget-mode" in str(caught.value)
+
+
+def test_a_key_that_may_not_read_its_account(make, accounts):
+    """It cannot be told then, and all else is read."""
+    account = accounts["test"]
+    with RewritingProxy(account) as shown:
+        refusal = {"error": {"type": "invalid_request_error", "message": "The key lacks rak_account_read"}}
+        shown.answer("GET", "/v1/account", 403, refusal)
+        found = make("test", stripe_base=shown.url).sync()
+
+    assert (1, "", []) == (found.customers, found.error, found.refused)
+
+
 def test_nothing_of_the_other_mode_stays(tested, make, clock):
     """Of all that Stripe has told, and of notices about it."""
     tested.close()
@@ -187,7 +217,7 @@ def test_nothing_of_the_other_mode_stays(tested, make, clock):
     with kit.process().database().transaction() as connection:
         for statement in (
             "webhook_events VALUES ('evt_1', 'x', 1, 'invoice', 'in_1', 1, 'received', '', NULL, '')",
-            "former_items (id, since, until, changed_after, subscription, customer, price) VALUES ('', 1, 2, 2, '', '', '')",
+            "former_items VALUES ('', 1, 2, 2, '', '', NULL, NULL, NULL, '', 0, 0, NULL)",
             "opening_balances VALUES ('cus_1', 'calls', 1, 2, 3)",
         ):
             connection.exec_driver_sql(f"INSERT INTO meterkit_{statement}")
