@@ -24,6 +24,7 @@ OPERATIONS = {
     "POST /v1/accounts": "AccountCreateParams",
     "POST /v1/billing/meter_event_adjustments": "billing.MeterEventAdjustmentCreateParams",
     "POST /v1/billing/meter_events": "billing.MeterEventCreateParams",
+    "GET /v1/account": "AccountRetrieveCurrentParams",
     "GET /v1/billing/meters": "billing.MeterListParams",
     "POST /v1/billing/meters": "billing.MeterCreateParams",
     "GET /v1/billing/meters/*": "billing.MeterRetrieveParams",

@@ -6,13 +6,22 @@ Store of companies and their Stripe customers, subscriptions and invoices.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Literal, TypeAlias
 
 import sqlalchemy as sa
 
-from meterkit.accounts.models import Checkout, Customer, Invoice, StripeMeter, StripeObject, Subscription
+from meterkit.accounts.models import (
+    Checkout,
+    Customer,
+    Invoice,
+    PastSubscription,
+    Proration,
+    StripeMeter,
+    StripeObject,
+    Subscription,
+)
 from meterkit.accounts.subscription_history import put_subscription
 from meterkit.core.usage_key import NOBODY
 from meterkit.core.windows import HOUR, hour_of
@@ -89,7 +98,15 @@ class Accounts:
                     changed += 1
         return changed
 
-    def put(self, connection: sa.Connection, found: StripeObject, *, changed_at: int | None = None) -> str:
+    def put(
+        self,
+        connection: sa.Connection,
+        found: StripeObject,
+        *,
+        changed_at: int | None = None,
+        past: Sequence[PastSubscription] = (),
+        prorations: Sequence[Proration] | None = None,
+    ) -> str:
         """
         Store the current state of a Stripe object.
 
@@ -97,12 +114,14 @@ class Accounts:
             connection: Connection in a transaction.
             found: State of the object.
             changed_at: Unix second at which Stripe changed it, if an event told; None takes the time of reading.
+            past: What events say that a subscription was, oldest first.
+            prorations: Invoice items that Stripe has made of changes to the items of a subscription; None if not known.
 
         Returns:
             Company id, if another customer is named as its payer, too; that customer keeps paying for it. Else empty.
         """
         if isinstance(found, Subscription):
-            put_subscription(connection, found, changed_at=changed_at)
+            put_subscription(connection, found, changed_at=changed_at, past=past, prorations=prorations)
             if found.company is not None and found.ended_at is None:  # Checkout writes its metadata there
                 return self._link_named(connection, found.company, found.customer)
         elif isinstance(found, Invoice):

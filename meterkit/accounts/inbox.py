@@ -31,6 +31,8 @@ class ParsedEvent:
         object_type: Type of the object: ``customer``, ``subscription``, ``invoice``, ...
         object_id: Id of the object.
         reason: Why the event is ignored; empty if it is not.
+        told: What it says of a subscription at its time, as JSON; see `meterkit.webhooks.subscription_events`. Else
+            empty.
     """
 
     id: str
@@ -39,6 +41,7 @@ class ParsedEvent:
     object_type: str
     object_id: str
     reason: str
+    told: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,7 @@ class Inbox:
             "state": "ignored" if event.reason else "received",
             "reason": event.reason,
             "settled_at": now if event.reason else None,
+            "told": event.told,
         }
         with self._database.transaction() as connection:
             return insert_once(schema.webhook_events, connection, row)
@@ -119,6 +123,13 @@ class Inbox:
         table = schema.webhook_events
         latest: int | None = connection.scalar(sa.select(sa.func.max(table.c.created)).where(table.c.id.in_(events)))
         return latest
+
+    def told(self, events: Iterable[str]) -> list[tuple[int, str]]:
+        """Return what *events* say of subscriptions, each with its Unix second, oldest first."""
+        table = schema.webhook_events
+        query = sa.select(table.c.created, table.c.told).where(table.c.id.in_(events), table.c.told != "")
+        with self._database.snapshot() as connection:
+            return [(row.created, row.told) for row in connection.execute(query.order_by(table.c.created, table.c.id))]
 
     def payment_failed(self, connection: sa.Connection, events: Iterable[str]) -> int | None:
         """Return the Unix second of the first of *events* that says that a payment has failed; None if none does."""

@@ -112,6 +112,38 @@ class Subscription:
 
 
 @dataclass(frozen=True, slots=True)
+class PastSubscription:
+    """
+    A subscription as it was after an event.
+
+    Attributes:
+        at: Unix second of the event.
+        state: Subscription as it was then, as far as the event says; the rest is as it is now.
+        before: Price id by item id, as it was before the event; None if the event did not change the items.
+    """
+
+    at: int
+    state: Subscription
+    before: dict[str, str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Proration:
+    """
+    An invoice item that Stripe has made because an item of a subscription was changed.
+
+    Attributes:
+        item: Subscription item id, ``si_...``.
+        price: Id of the price that it bills: that from before the change.
+        at: Unix second of the change.
+    """
+
+    item: str
+    price: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
 class Invoice:
     """
     A Stripe invoice.

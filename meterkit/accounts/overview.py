@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from meterkit.accounts.standing import Standing, standings
+from meterkit.accounts.standing import ACTIVE, Standing, standings
 from meterkit.core.usage_key import NOBODY
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
-from meterkit.ledger.payers import customer_of, pays_for_itself
+from meterkit.ledger.payers import companies_by_customer, companies_of, customer_of, pays_for_itself
 from meterkit.ledger.schema.quantities import subtracted, sum_of
+from meterkit.ledger.schema.stripe_mode import foreign_mode
+from meterkit.pricing.invoice_calculator import FREE_PAUSES
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class AccountOverview:
         oldest: Start of the oldest unreported window, Unix seconds, or None; Stripe accepts usage up to 35 days old.
         unbilled: Quantity of the last 40 days that Stripe has and no price bills, by meter name, in the meter's unit.
         plan: Name of the company's plan, or None.
+        repeated: Event names of meters of which the customer's running subscriptions have several prices: Stripe bills
+            each unit at each of them.
     """
 
     company: str
@@ -46,6 +51,32 @@ class AccountOverview:
     oldest: int | None
     unbilled: dict[str, int]
     plan: str | None = None
+    repeated: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatedMeter:
+    """
+    A meter of which a customer's running subscriptions have several prices.
+
+    Attributes:
+        customer: Stripe customer id.
+        companies: Companies that the customer pays for.
+        event_name: Event name of the meter.
+        prices: ``(subscription id, price id)`` of each.
+    """
+
+    customer: str
+    companies: tuple[str, ...]
+    event_name: str
+    prices: tuple[tuple[str, str], ...]
+
+    def __str__(self) -> str:
+        prices = " and ".join(f"{price} on {subscription}" for subscription, price in self.prices)
+        return (
+            f"{', '.join(self.companies)} has several prices of {self.event_name}, and Stripe bills each unit at each "
+            f"of them: {prices}. If that is not meant, cancel one of them, or take the price off it"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +130,7 @@ def accounts(
         linked = {row.company: row for row in connection.execute(sa.select(schema.accounts))}
         customers = {row.id: row for row in connection.execute(sa.select(schema.customers))}
         subscriptions = _subscriptions(connection)
+        repeated = _repeated(connection)
         standing = standings(connection, now=now)
         waiting = _waiting(connection)
         used = set(connection.scalars(sa.select(schema.usage.c.company).distinct()))
@@ -127,9 +159,95 @@ def accounts(
                 waiting={row.meter: int(row.quantity) for row in of_company},
                 oldest=min((row.oldest for row in of_company), default=None),
                 unbilled=dict(unbilled.get(company, {})),
+                repeated=tuple(each.event_name for each in repeated if each.customer == customer),
             )
         )
     return found
+
+
+def repeated_meters(database: Database) -> list[RepeatedMeter]:
+    """
+    Return the meters of which the running subscriptions of a customer who pays for a company have several prices.
+
+    Raises:
+        LedgerError: The ledger cannot be read.
+    """
+    with database.snapshot() as connection:
+        if foreign_mode(connection) is not None:
+            return []
+        return _repeated(connection)
+
+
+def _repeated(connection: sa.Connection) -> list[RepeatedMeter]:
+    items, subscriptions = schema.items.c, schema.subscriptions.c
+    pays = sa.and_(
+        subscriptions.id == items.subscription,
+        subscriptions.ended_at.is_(None),
+        subscriptions.status.in_(ACTIVE),
+        sa.or_(subscriptions.pause.is_(None), subscriptions.pause.not_in(FREE_PAUSES)),
+    )
+    several = (
+        sa.select(items.customer, items.event_name)
+        .join_from(schema.items, schema.subscriptions, pays)
+        .where(items.event_name.is_not(None))
+        .group_by(items.customer, items.event_name)
+        .having(sa.func.count() > 1)
+        .subquery()
+    )
+    query = (
+        sa.select(items.customer, items.event_name, items.subscription, items.price)
+        .join_from(schema.items, schema.subscriptions, pays)
+        .join(several, sa.and_(several.c.customer == items.customer, several.c.event_name == items.event_name))
+        .order_by(items.customer, items.event_name, subscriptions.created, items.id)
+    )
+    found: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for row in connection.execute(query):
+        price = str(json.loads(row.price)["id"])
+        found.setdefault((row.customer, row.event_name), []).append((row.subscription, price))
+    if not found:
+        return []
+    linked = companies_by_customer(connection)
+    companies = {
+        customer: tuple(sorted(linked.get(customer, set()) - {customer} or companies_of(connection, customer, None)))
+        for customer, _ in found
+    }
+    return [
+        RepeatedMeter(customer, companies[customer], event_name, tuple(prices))
+        for (customer, event_name), prices in found.items()
+        if companies[customer]
+    ]
+
+
+def unlike_metadata(database: Database) -> list[str]:
+    """
+    Return a sentence about each subscription whose metadata name another company than those of its customer.
+
+    Both are linked, because Stripe bills usage to a customer, on whichever subscription. A link by the application
+    says that this is meant.
+
+    Raises:
+        LedgerError: The ledger cannot be read.
+    """
+    subscriptions, customers, accounts = schema.subscriptions.c, schema.customers.c, schema.accounts.c
+    query = (
+        sa.select(
+            subscriptions.id, subscriptions.customer, subscriptions.company, customers.company.label("of_customer")
+        )
+        .join_from(schema.subscriptions, schema.customers, customers.id == subscriptions.customer)
+        .join(schema.accounts, accounts.company == subscriptions.company)
+        .where(accounts.customer == subscriptions.customer, accounts.source == "metadata")
+        .where(subscriptions.ended_at.is_(None), subscriptions.company != customers.company)
+        .order_by(subscriptions.id)
+    )
+    with database.snapshot() as connection:
+        if foreign_mode(connection) is not None:
+            return []
+        return [
+            f"{row.customer} pays for {row.of_customer} by its metadata, and for {row.company} by those of {row.id}: "
+            f"Stripe bills the usage of both companies to it. If that is meant, link them with kit.link() or meterkit "
+            f"link {row.company} {row.customer}; if not, correct the metadata in Stripe"
+            for row in connection.execute(query)
+        ]
 
 
 def _subscriptions(connection: sa.Connection) -> dict[str, list[tuple[str, str, int]]]:

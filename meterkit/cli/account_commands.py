@@ -81,7 +81,10 @@ def customers(arguments: argparse.Namespace) -> bool:
     else:
         tables.show_customers(found, unlinked=unlinked)
     return not any(
-        each["standing"] == "overdue" or (each["waiting"] and not each["customer"]) or each["unbilled"]
+        each["standing"] == "overdue"
+        or (each["waiting"] and not each["customer"])
+        or each["unbilled"]
+        or each["repeated"]
         for each in found
     )
 

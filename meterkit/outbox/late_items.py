@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
-from meterkit.outbox.late_usage import Late, late_reports
+from meterkit.outbox.late_usage import Late, late_reports, once_each
 
 LOOKED_BACK_SECONDS = 100 * 24 * 3600
 """Age of the items that are looked at."""
@@ -58,8 +58,17 @@ def lost_items(database: Database, *, now: int) -> list[LostItem]:
     # Nothing is made of what costs nothing.
     items = [late for late in invoiced if not late.free and late.amount != 0]
     with database.snapshot() as connection:
-        found = [(late, _reason(connection, late, now)) for late in items]
+        made = once_each(late for late in items if _was_running(connection, late))
+        found = [(late, _reason(connection, late, now)) for late in made]
     return [LostItem(late, reason) for late, reason in found if reason]
+
+
+def _was_running(connection: sa.Connection, late: Late) -> bool:
+    """Return whether the subscription of *late* had not ended when the item was made, so that it may be its item."""
+    reports, subscriptions = schema.reports.c, schema.subscriptions.c
+    made_at = sa.select(reports.settled_at).where(reports.id == late.report.id).scalar_subquery()
+    ended = sa.select(subscriptions.id).where(subscriptions.id == late.subscription, subscriptions.ended_at < made_at)
+    return connection.scalar(ended) is None
 
 
 def _reason(connection: sa.Connection, late: Late, now: int) -> str:

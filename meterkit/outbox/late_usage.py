@@ -8,7 +8,7 @@ next invoice instead, unless it was free: in a trial, or on an invoice that was 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from typing import Any
@@ -20,11 +20,13 @@ from meterkit.errors import ConfigurationError
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
 from meterkit.ledger.schema.quantities import sum_of
+from meterkit.ledger.schema.stripe_mode import foreign_mode
 from meterkit.outbox.reports import COLUMNS, Report, State, report_of
 from meterkit.pricing.bill import parsed_price
 from meterkit.pricing.invoice_calculator import FREE_PAUSES
 from meterkit.pricing.opening_balances import opening_balance
 from meterkit.pricing.price import EXACT, chargeable, digits
+from meterkit.pricing.subscription_terms import WITHIN_A_PERIOD
 
 COUNTED = ("pending", "sent", "uncertain", "invoiced")
 """States of reports whose usage has been billed, or will be."""
@@ -48,6 +50,7 @@ class Late:
         currency: Three-letter currency code.
         amount: Cost of the late usage in whole currency; None if it cannot be told.
         free: Why it is free, so that it is billed nowhere; empty if it is not.
+        has_ended: Whether the subscription has ended, so that there is no next invoice.
     """
 
     report: Report
@@ -59,6 +62,7 @@ class Late:
     currency: str
     amount: Decimal | None
     free: str = ""
+    has_ended: bool = False
 
     def __str__(self) -> str:
         usage = f"{self.report.quantity} {self.report.meter} of {self.report.company}"
@@ -86,7 +90,22 @@ def late_reports(database: Database, state: State, *, since: int | None = None) 
     if since is not None:
         query = query.where(reports.settled_at >= since)
     with database.snapshot() as connection:
+        if foreign_mode(connection) is not None:  # those invoices are of another account
+            return []
         return [late for row in connection.execute(query).all() for late in _late(connection, row)]
+
+
+def once_each(found: Iterable[Late]) -> list[Late]:
+    """
+    Return each late report once.
+
+    Two subscriptions of a customer with a price of one meter both bill all of its usage. What was late for both is
+    billed once: to the subscription that was created first.
+    """
+    by_report: dict[int, Late] = {}
+    for late in found:
+        by_report.setdefault(late.report.id, late)
+    return list(by_report.values())
 
 
 def has_final_invoice(database: Database, report: Report) -> bool:
@@ -117,20 +136,21 @@ def _query() -> sa.Select[Any]:
             invoices.c.period_end,
             invoices.c.finalized_at,
             subscriptions.c.created.label("subscribed_at"),
+            subscriptions.c.ended_at,
             subscriptions.c.trial_start,
             subscriptions.c.trial_end,
         )
         .join(invoices, sa.and_(invoices.c.customer == reports.c.customer, invoices.c.finalized_at.is_not(None)))
         .join(subscriptions, subscriptions.c.id == invoices.c.subscription)
-        .where(invoices.c.billing_reason.in_(("subscription_cycle", "subscription_threshold")))
+        .where(invoices.c.billing_reason.in_(("subscription_cycle", *WITHIN_A_PERIOD)))
         .where(reports.c.timestamp >= invoices.c.period_start, reports.c.timestamp < invoices.c.period_end)
-        .order_by(reports.c.id, invoices.c.id)
+        .order_by(reports.c.id, subscriptions.c.created, invoices.c.id)
     )
 
 
 def _late(connection: sa.Connection, row: Any) -> Iterator[Late]:
     held = _held(connection, row)
-    if held is None or (row.billing_reason == "subscription_threshold" and _goes_on(connection, row)):
+    if held is None or (row.billing_reason in WITHIN_A_PERIOD and _goes_on(connection, row)):
         return
     price, span = held
     free = _free(connection, row)
@@ -144,6 +164,7 @@ def _late(connection: sa.Connection, row: Any) -> Iterator[Late]:
         currency=row.currency,
         amount=None if free else _amount(connection, row, price, span),
         free=free,
+        has_ended=row.ended_at is not None,
     )
 
 
@@ -164,7 +185,7 @@ def _held(connection: sa.Connection, row: Any) -> tuple[str, Period] | None:
 
 
 def _goes_on(connection: sa.Connection, row: Any) -> bool:
-    """Return whether a period goes on after an invoice that a threshold made due: then a later one bills the usage."""
+    """Return whether a period goes on after an invoice that was due within it: then a later one bills the usage."""
     invoices, items = schema.invoices, schema.items
     later = sa.select(invoices.c.id).filter_by(subscription=row.subscription, billing_reason="subscription_cycle")
     later = later.where(invoices.c.period_start <= row.timestamp, invoices.c.period_end > row.timestamp)

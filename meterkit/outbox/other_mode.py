@@ -44,6 +44,34 @@ def refuse_other_mode(database: Database) -> None:
         raise ConfigurationError(trouble)
 
 
+def check_account(database: Database, account: str) -> None:
+    """
+    Have the ledger belong to *account*, or make certain that it does.
+
+    Args:
+        database: Database of the ledger.
+        account: Id of the Stripe account that the kit's key acts in, ``acct_...``.
+
+    Raises:
+        ConfigurationError: It belongs to another one; the message says what can be done.
+        LedgerError: The ledger failed.
+    """
+    table = schema.meta
+    query = sa.select(table.c.value).filter_by(key=stripe_mode.ACCOUNT_KEY)
+    with database.snapshot() as connection:
+        known = connection.scalar(query)
+    if known is None:
+        with database.transaction() as connection:
+            insert_once(table, connection, {"key": stripe_mode.ACCOUNT_KEY, "value": account})
+            known = connection.scalar(query)
+    if known != account:
+        raise ConfigurationError(
+            f"the ledger {database} was synced with the Stripe account {known}, and the kit's key is of {account}: "
+            f"nothing was read. Choose another data_dir= or ledger= for {account}; or run meterkit forget-mode, after "
+            f"which the ledger's usage goes to {account}; or use a key of {known}"
+        )
+
+
 def trouble_of(connection: sa.Connection, name: str) -> str:
     """Return what to do if the ledger *name* belongs to another mode than the kit's key; else an empty text."""
     foreign = stripe_mode.foreign_mode(connection)

@@ -3,7 +3,8 @@ Usage that Stripe has, and will bill on no invoice.
 
 Stripe takes the meter events of a customer whether or not a price bills them. A price bills usage from when it was put
 on a subscription until it was taken off or the subscription ended. What lies outside of that is on no invoice, and
-Stripe says nothing of it.
+Stripe says nothing of it. Nor is what Stripe received when its bill had been made: after a change of the price, or
+after a period of which there is no invoice, because nothing else was used in it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
+from meterkit.core.periods import instant
 from meterkit.core.windows import HOUR
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
@@ -57,6 +59,7 @@ class Unbilled:
         quantity: Usage in the meter's unit.
         since: Unix second of the first of it.
         reason: Why no price bills it.
+        is_late: Whether a price would have billed it, if Stripe had received it in time.
     """
 
     company: str
@@ -66,10 +69,13 @@ class Unbilled:
     quantity: int
     since: int
     reason: str
+    is_late: bool = False
 
     @property
     def cure(self) -> str:
         """How to have it billed."""
+        if self.is_late:
+            return "Bill it by hand"
         return (
             f"Put a price of {self.event_name} on a subscription of {self.customer}: what is used from then on is "
             "billed. For what was used before, create a subscription with backdate_start_date, which Stripe can bill "
@@ -121,11 +127,12 @@ def unbilled(database: Database, *, now: int, is_free: Callable[[str], bool] | N
             quantity, first, end = found.get(key, (0, row.first, row.end))
             found[key] = (quantity + int(row.quantity), min(first, row.first), max(end, row.end))
         subscribed = _subscribed(connection, {customer for *_, customer in found})
+        late = [*_after_a_change(connection, since), *_after_a_period(connection, since, now)]
     named = [
         Unbilled(*key, quantity, first, _reason(key, billed, subscribed, end))
         for key, (quantity, first, end) in found.items()
-        if quantity > 0 and not (is_free is not None and is_free(key[0]))
     ]
+    named = [each for each in (*named, *late) if each.quantity > 0 and not (is_free and is_free(each.company))]
     return sorted(named, key=lambda each: (-each.quantity, each.company, each.meter))
 
 
@@ -174,6 +181,7 @@ def _billed(connection: sa.Connection, since: int, now: int) -> dict[Pair, list[
             schema.items,
             *about,
             sa.null().label("until"),
+            sa.null().label("prorated"),
             deactivated_at.where(schema.stripe_meters.c.id == items.meter).scalar_subquery().label("deactivated_at"),
         )
         .join_from(schema.items, schema.subscriptions, items.subscription == subscriptions.id)
@@ -208,8 +216,9 @@ def _end(item: Any, now: int) -> int:
     has_ended = ended_at is not None and ended_at <= now - LAST_INVOICE_SECONDS
     is_lost = has_ended and ended_at < item.period_end and not item.has_last_invoice
     if item.until is not None:
-        # Flexible billing makes an item of the next invoice of what was used before; classic billing forgets it.
-        forgets = item.billing_mode == "classic" and item.until < item.period_end
+        # Flexible billing makes an item of the next invoice of what was used before, unless the change was made with
+        # proration_behavior=none; classic billing forgets it.
+        forgets = (item.billing_mode == "classic" or item.prorated is False) and item.until < item.period_end
         return int(item.period_start if forgets or is_lost else item.until)
     if ended_at is None:
         return _EVER
@@ -266,6 +275,72 @@ def _query(size: int) -> sa.Select[Any]:
         .where(reports.state == "sent", reports.timestamp >= start, reports.timestamp < until)
         .group_by(reports.company, reports.meter, reports.event_name, reports.customer)
     )
+
+
+def _after_a_change(connection: sa.Connection, since: int) -> Iterator[Unbilled]:
+    """Yield what Stripe received when the price by which it would have been billed had been changed."""
+    former, subscriptions, reports = schema.former_items.c, schema.subscriptions.c, schema.reports.c
+    query = (
+        _late(former, schema.former_items, former.until)
+        .where(former.until >= since, former.until < former.period_end, former.prorated.is_not(False))
+        .where(subscriptions.billing_mode == "flexible", reports.timestamp >= former.since)
+        .where(reports.timestamp >= former.period_start, reports.timestamp < former.until)
+        .where(reports.attempted_at > former.until)
+    )
+    for row in connection.execute(query):
+        reason = f"Stripe received it after the price was changed at {instant(row.at)}, and billed what it had by then"
+        yield _late_usage(row, reason)
+
+
+def _after_a_period(connection: sa.Connection, since: int, now: int) -> Iterator[Unbilled]:
+    """Yield what Stripe received after the end of a billing period of which there is no invoice."""
+    items, subscriptions, reports = schema.items.c, schema.subscriptions.c, schema.reports.c
+    invoices, others = schema.invoices.c, schema.items.alias()
+    is_invoiced = sa.exists().where(
+        others.c.customer == reports.customer,
+        others.c.event_name == reports.event_name,
+        invoices.subscription == others.c.subscription,
+        invoices.period_start <= reports.timestamp,
+        invoices.period_end > reports.timestamp,
+    )
+    is_first = ~sa.exists().where(
+        others.c.customer == items.customer, others.c.event_name == items.event_name, others.c.id < items.id
+    )
+    began_with_it = items.since <= subscriptions.created + CREATED_TOGETHER_SECONDS
+    query = (
+        _late(items, schema.items, items.period_start)
+        .where(items.period_start <= now - 2 * LAST_INVOICE_SECONDS, subscriptions.ended_at.is_(None), is_first)
+        .where(reports.timestamp >= since, reports.timestamp < items.period_start)
+        .where(sa.or_(reports.timestamp >= items.since, began_with_it))
+        .where(reports.timestamp >= sa.func.coalesce(subscriptions.started_at, subscriptions.created))
+        .where(reports.attempted_at > items.period_start, ~is_invoiced)
+    )
+    for row in connection.execute(query):
+        ended = f"Stripe received it after its billing period had ended at {instant(row.at)}"
+        yield _late_usage(row, f"{ended}, and there is no invoice of that period")
+
+
+def _late(item: Any, table: sa.Table, at: sa.ColumnElement[int]) -> sa.Select[Any]:
+    """Return the query for what was sent of the meter of an item of *table*, outside of trials, by company and *at*."""
+    reports, subscriptions = schema.reports.c, schema.subscriptions.c
+    keys = (reports.company, reports.meter, reports.event_name, reports.customer)
+    first = sa.func.min(reports.timestamp).label("first")
+    return (
+        sa.select(*keys, at.label("at"), sum_of(reports.quantity).label("quantity"), first)
+        .join_from(
+            schema.reports,
+            table,
+            sa.and_(item.customer == reports.customer, item.event_name == reports.event_name),
+        )
+        .join(schema.subscriptions, subscriptions.id == item.subscription)
+        .where(reports.state == "sent", reports.timestamp >= sa.func.coalesce(subscriptions.trial_end, 0))
+        .group_by(*keys, at)
+    )
+
+
+def _late_usage(row: Any, reason: str) -> Unbilled:
+    key = (row.company, row.meter, row.event_name, row.customer)
+    return Unbilled(*key, int(row.quantity), row.first, reason, is_late=True)
 
 
 def _subscribed(connection: sa.Connection, customers: set[str]) -> set[str]:

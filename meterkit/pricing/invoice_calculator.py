@@ -175,6 +175,12 @@ def _add_usage_before(bill: Bill, terms: SubscriptionTerms, former: Any, started
         )
     if quantity <= 0:
         return
+    if former.prorated is False:
+        bill.assumed.append(
+            f"usage until {until}, before the price was changed, is not billed: Stripe has made no invoice item of it, "
+            "as if it was changed with proration_behavior=none"
+        )
+        return
     if price_in(former).scheme != "per_unit":
         bill.unknown.append(f"price {price_id(former)} held until {until}, and how its tiers end there is not known")
     if any(each.billing_reason == "subscription_threshold" for each in _invoices_of(bill, terms)):
@@ -182,10 +188,11 @@ def _add_usage_before(bill: Bill, terms: SubscriptionTerms, former: Any, started
     lines = [replace(line, note=f"until {until}, at the price before") for line in lines_of(former, quantity)]
     bill.lines += lines
     bill.uncertain += sum((line.amount for line in lines), Decimal(0))
-    bill.assumed.append(
-        f"usage until {until}, before the price was changed, is billed as an invoice item: the change was not made "
-        "with proration_behavior=none"
-    )
+    if not former.prorated:
+        bill.assumed.append(
+            f"usage until {until}, before the price was changed, is billed as an invoice item: the change was not made "
+            "with proration_behavior=none"
+        )
 
 
 def _is_billed(terms: SubscriptionTerms, former: Any) -> bool:

@@ -18,7 +18,7 @@ from meterkit.errors import ConfigurationError
 from meterkit.metering.meter import CUSTOMER_KEY, VALUE_KEY, Meter
 from meterkit.pricing.price import Price, Tier
 from meterkit.pricing.stripe_price import costs_the_same, price_of
-from meterkit.provisioning.prices import CONTRADICTED, EXPANDED, replaced_by
+from meterkit.provisioning.prices import EXPANDED, replaced_by
 from meterkit.provisioning.provisioner import flaws_of, keys_of
 from meterkit.provisioning.writer import lookup_key_of
 from meterkit.stripe_api.outcomes import naming_failures
@@ -99,10 +99,6 @@ def _price(known: Known, meters: dict[str, Meter], replaced: dict[str, str]) -> 
         raise ConfigurationError(f"it is billed every {recurring['interval_count']} {recurring['interval']}s")
     if len(known.get("currency_options") or ()) > 1:
         raise ConfigurationError(f"it has amounts in several currencies: {', '.join(known['currency_options'])}")
-    if known["currency"] in CONTRADICTED:
-        raise ConfigurationError(
-            f"Stripe's documentation contradicts itself about the unit of {known['currency'].upper()}"
-        )
     price = price_of(known, meters[recurring["meter"]])
     if not costs_the_same(known, price):
         raise ConfigurationError("it is billed in a way that meterkit does not support")

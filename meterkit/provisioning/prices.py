@@ -25,12 +25,6 @@ KEYS = 10
 
 EXPANDED = ["data.tiers", "data.product", "data.currency_options"]
 
-CONTRADICTED = frozenset(("ugx",))
-"""
-Stripe: currencies that are listed both as zero-decimal, and among the exceptions that are sent with two decimals. A
-wrong guess would be wrong by a factor of a hundred.
-"""
-
 Known = Mapping[str, Any]
 
 
@@ -102,8 +96,6 @@ class PricePlanner:
 
     def _price(self, price: Price, there: Known | None, known: list[Known], product: str) -> list[Step]:
         key = lookup_key_of(price)
-        if price.currency in CONTRADICTED:
-            return [_contradicted(price, key)]
         if there is None:
             return [
                 Step(
@@ -227,14 +219,6 @@ def _alike(price: Price, known: list[Known]) -> str:
 def _drift(key: str, holder: str, mismatch: str) -> Step:
     choices = ("give the price another lookup_key= in the code", f"remove the lookup key from {holder} in Stripe")
     return Step("drift", "price", key, f"{holder} has the lookup key, but {mismatch}", choices)
-
-
-def _contradicted(price: Price, key: str) -> Step:
-    why = (
-        f"Stripe's documentation contradicts itself about the unit of {price.currency.upper()}, so amounts could be "
-        "wrong by a factor of a hundred"
-    )
-    return Step("drift", "price", key, why, ("create this price in Stripe by hand, and remove it from prices=",))
 
 
 def _meter_of(price: Known) -> str | None:

@@ -9,7 +9,7 @@ import stripe
 
 from meterkit.ledger.database import Database
 from meterkit.metering.meter import CUSTOMER_KEY, VALUE_KEY
-from meterkit.outbox.late_usage import Late, late_reports
+from meterkit.outbox.late_usage import Late, late_reports, once_each
 from meterkit.outbox.reports import REPORT_KEY, Report
 from meterkit.pricing.price import decimals_of
 from meterkit.stripe_api.outcomes import SENT, UNREADABLE, Outcome, classify
@@ -53,8 +53,13 @@ class EventSender:
             LedgerError: The ledger cannot be read.
         """
         found = late_reports(database, "pending") if self._bills_late else []
-        billable = (late for late in found if late.report.quantity > 0 and late.amount is not None and not late.free)
-        self._late = {late.report.id: late for late in billable}
+        # Stripe takes no invoice item for a subscription that has ended: it is named, to be billed by hand.
+        billable = (
+            late
+            for late in found
+            if late.report.quantity > 0 and late.amount is not None and not late.free and not late.has_ended
+        )
+        self._late = {late.report.id: late for late in once_each(billable)}
         return [late.report for late in self._late.values()]
 
     def is_late(self, report: Report) -> bool:

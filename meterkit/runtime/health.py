@@ -6,6 +6,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
+from meterkit.accounts.overview import repeated_meters, unlike_metadata
 from meterkit.core.filesystem import exposure
 from meterkit.core.problems import Problems
 from meterkit.core.validation import OLDEST_SECONDS
@@ -18,7 +19,7 @@ from meterkit.metering.context import outside
 from meterkit.outbox.corrections import Corrections
 from meterkit.outbox.credits import credits_due
 from meterkit.outbox.late_items import lost_items
-from meterkit.outbox.late_usage import late_reports
+from meterkit.outbox.late_usage import late_reports, once_each
 from meterkit.outbox.other_mode import trouble_of
 from meterkit.outbox.outbox import Outbox, Stuck
 from meterkit.outbox.unbilled import Unbilled, unbilled
@@ -53,12 +54,14 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
         ]
         late_usage = late_reports(database, "sent", since=int(clock()) - OLDEST_SECONDS)
         attention += [
-            f"{late}, so it is not on any invoice. Bill it by hand; late='next_invoice' would bill it with the next one"
-            for late in late_usage
-            if not late.free and late.report.quantity > 0
+            f"{late}, so it is not on any invoice. Bill it by hand"
+            + ("" if late.has_ended else "; late='next_invoice' would bill it with the next one")
+            for late in once_each(late for late in late_usage if not late.free and late.report.quantity > 0)
         ]
         attention += [str(each) for each in credits_due(database, since=int(clock()) - OLDEST_SECONDS)[:SHOWN]]
         attention += [str(each) for each in lost_items(database, now=int(clock()))[:SHOWN]]
+        attention += [str(each) for each in repeated_meters(database)[:SHOWN]]
+        attention += unlike_metadata(database)[:SHOWN]
         attention += _unbilled(unbilled(database, now=int(clock()), is_free=settings.is_free))
         free = [str(late) for late in late_usage if late.free]
         refused = [

@@ -134,7 +134,7 @@ class Sandbox:
         )
         self.api_key = api_key or ("sk_live_sandbox" if self.switches.livemode else "sk_test_sandbox")
         self._port = port
-        self._account = Account(Clock(now), self.switches)
+        self._account = Account(Clock(now), self.switches, key=self.api_key)
         self.webhooks = Webhooks(self._account)
         self._gateway = Gateway(self._account, self.api_key)
         self._browser = Browser(self._account)

@@ -18,18 +18,21 @@ import stripe
 
 from meterkit.accounts.accounts import Accounts
 from meterkit.accounts.inbox import Inbox
-from meterkit.accounts.models import Customer, Invoice, StripeObject, Subscription
+from meterkit.accounts.models import Customer, Invoice, PastSubscription, Proration, StripeObject, Subscription
+from meterkit.accounts.subscription_history import changed_since
 from meterkit.core import threads
 from meterkit.core.threads import Event
 from meterkit.ledger.database import Database
 from meterkit.ledger.lease import Lease, LeaseLostError, held, hold
 from meterkit.outbox.corrections import Corrections
+from meterkit.outbox.other_mode import check_account
 from meterkit.pricing.opening_balances import Opening, OpeningBalances
 from meterkit.stripe_api.catalog import Catalog
 from meterkit.stripe_api.event_summaries import Summaries
 from meterkit.stripe_api.outcomes import classify
 from meterkit.stripe_api.transport import PAGE_SIZE, connect, plain
 from meterkit.webhooks.mapping import checkout_of, customer_of, invoice_of, meter_of, subscription_of
+from meterkit.webhooks.subscription_events import past_of, prorations_of
 
 METER_ERRORS = "v2.core.event"
 """Object type of thin events about meter errors: the event itself, because its details must be requested."""
@@ -133,8 +136,16 @@ class AccountSync:
 
         Raises:
             LedgerError: The ledger failed.
+            ConfigurationError: The ledger was synced with another account before.
         """
         found = SyncResult()
+        try:
+            check_account(self._database, self._stripe.v1.accounts.retrieve_current().id)
+        except stripe.PermissionError:
+            pass  # a restricted key need not be able to tell
+        except stripe.StripeError as error:
+            found.error = classify(error).error
+            return found
         self._hold_lease(found, lambda lease: self._sync(lease, found))
         return found
 
@@ -311,12 +322,17 @@ class AccountSync:
         events: Collection[str] = (),
     ) -> None:
         """Store *objects* in one transaction, remove the invoice *deleted*, and mark *events* as applied."""
-        openings = self._opening_balances([each for each in objects if isinstance(each, Subscription)])
+        subscriptions = [each for each in objects if isinstance(each, Subscription)]
+        openings = self._opening_balances(subscriptions)
+        pasts = {each.id: self._past(each, events) for each in subscriptions}
         with self._database.transaction() as connection:
             hold(lease, connection, clock=self._clock)
             changed_at = self._inbox.latest(connection, events)
             for each in objects:
-                ambiguous = self._accounts.put(connection, each, changed_at=changed_at)
+                past, prorations = pasts.get(each.id, ([], None)) if isinstance(each, Subscription) else ([], None)
+                ambiguous = self._accounts.put(
+                    connection, each, changed_at=changed_at, past=past, prorations=prorations
+                )
                 if ambiguous:
                     found.ambiguous.append(ambiguous)
             if (failed_at := self._inbox.payment_failed(connection, events)) is not None:
@@ -328,6 +344,18 @@ class AccountSync:
             if events:
                 self._inbox.settle(connection, events)
         _count(objects, found)
+
+    def _past(
+        self, subscription: Subscription, events: Collection[str]
+    ) -> tuple[list[PastSubscription], list[Proration] | None]:
+        """Return what events say that a subscription was, and what Stripe has made of changes to its items."""
+        told = self._inbox.told(events) if events else []
+        past = past_of(subscription, told, self._catalog) if told else []
+        with self._database.snapshot() as connection:
+            since = changed_since(connection, subscription, past)
+        if since is None:
+            return past, None
+        return past, prorations_of(self._stripe, subscription.customer, since)
 
     def _opening_balances(self, subscriptions: list[Subscription]) -> list[tuple[Opening, int]]:
         """Request what others have reported of running periods that are seen for the first time."""

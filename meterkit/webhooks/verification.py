@@ -2,7 +2,8 @@
 Verify the signature of a webhook, and parse what it is about.
 
 Of an event, only its id, its type and the id of its object are used: the rest may be out of date, because events arrive
-in any order. `meterkit.webhooks.account_sync` requests the object's current state from Stripe.
+in any order. `meterkit.webhooks.account_sync` requests the object's current state from Stripe. What was before that, of
+a subscription, only the event says: see `meterkit.webhooks.subscription_events`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from meterkit.accounts.inbox import ParsedEvent
 from meterkit.errors import WebhookError
 from meterkit.webhooks.config import LARGEST_BYTES, Webhook
 from meterkit.webhooks.signature import parse_signature
+from meterkit.webhooks.subscription_events import told_by
 
 SYNCED = ("customer", "subscription", "invoice", "checkout.session", "billing.meter")
 """Types of objects whose state the ledger keeps, or which name a company."""
@@ -92,13 +94,15 @@ def _parsed(event: dict[str, Any], *, livemode: bool | None, account: str | None
         identity = str(about.get(kind) or "")
     if event["type"] in METER_ERROR_EVENTS:
         kind, identity = "v2.core.event", event["id"]
+    reason = _printable(_reason_to_ignore(event, kind, identity, livemode=livemode, account=account))
     return ParsedEvent(
         id=_text(event["id"]),
         type=_text(event["type"]),
         created=_seconds(event["created"]),
         object_type=_printable(kind[:80]),
         object_id=_printable(identity[:255]),
-        reason=_printable(_reason_to_ignore(event, kind, identity, livemode=livemode, account=account)),
+        reason=reason,
+        told="" if reason or thin or kind != "subscription" else told_by(event),
     )
 
 

@@ -190,6 +190,7 @@ def test_a_price_that_is_changed_within_the_period(govern, clock, shown, api, te
     kit = govern(spending_cap="500.00")
     use(kit, 1000)
     clock.advance(HOUR)
+    shown.answer("GET", "/v1/invoiceitems", 403, {"error": {"type": "invalid_request_error", "message": "No right"}})
     shown.rewrite("subscription_item", {"price": json.loads(str(api.prices.retrieve(after)))})
     about = {"object": "subscription", "id": subscription.id}
     tell(kit, snapshot("customer.subscription.updated", about, created=int(clock.now)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from plain_exchange import PlainExchange
+from rewriting_proxy import RewritingProxy
 from stripe_account import api, make_meter
 from stripe_types import wrong_requests
 
@@ -115,6 +116,43 @@ def test_a_live_key_with_a_ledger_of_test_mode(tested, make, accounts, clock, to
     assert 0 == live.usage("calls", live.customer)
 
 
+def test_late_usage_of_the_other_mode(tested, make, accounts, clock):
+    """It is not named: those invoices do not exist in the kit's mode."""
+    account = accounts["test"]
+    account.payments(account.customer, "succeed")
+    for invoice in api(account).invoices.list({"status": "open"}).data:
+        api(account).invoices.pay(invoice.id)
+    price = api(account).prices.create(
+        {
+            "currency": "usd",
+            "unit_amount": 100,
+            "recurring": {
+                "interval": "month",
+                "usage_type": "metered",
+                "meter": api(account).billing.meters.list({}).data[0].id,
+            },
+            "product_data": {"name": "Calls"},
+        }
+    )
+    (subscription,) = api(account).subscriptions.list({}).data
+    api(account).subscriptions.update(subscription.id, {"items": [{"price": price.id}]})
+    clock.advance(60)
+    tested.sync()
+    clock.advance(32 * DAY)
+    api(account).invoices.list({})
+    tested.sync()
+    late = int(clock()) - 5 * DAY
+    tested.process().ledger().fold("late", [(("calls", "calls", "acme", "", late), 20, late)])
+    tested.report()
+    before = tested.health()["attention"]
+    tested.close()
+    after = make("live").health()["attention"]
+
+    assert ([True], [False]) == tuple(
+        [any("after invoice" in each for each in attention)] for attention in (before, after)
+    )
+
+
 def test_it_forgets(tested, make, accounts, clock, told):
     """The live customer pays then, for all that was not reported; usage and books stay."""
     tested.close()
@@ -133,6 +171,61 @@ def test_it_forgets(tested, make, accounts, clock, told):
     assert 12 == kit.health()["books"]["calls"]["sent"]
     assert (200, ["overdue"]) == (status_of(kit), [notice.kind for notice in told])
     assert [("forget_mode", "test", "ann")] == [(each.action, each.subject, each.by) for each in kit.actions()]
+
+
+def test_two_accounts_of_one_mode(make, accounts, clock):
+    """A key of another account does not mix the two, until the ledger has forgotten the first."""
+    make("test").sync()
+    with open_account("sk_test_another", clock) as other:
+        make_meter(other, "calls")
+        customer = api(other).customers.create({"metadata": {"company": "acme"}}).id
+        kit = make("test", stripe_key=other.api_key, stripe_base=other.url)
+        with pytest.raises(ConfigurationError, match="was synced with the Stripe account acct_") as caught:
+            kit.sync()
+        before = [each.customer for each in kit.customers()]
+        kit.forget_mode()
+        kit.sync()
+
+        assert [accounts["test"].customer] == before
+        assert [customer] == [each.customer for each in kit.customers()]
+    assert "meterkit forget-mode" in str(caught.value)
+
+
+def test_a_key_that_may_not_read_its_account(make, accounts):
+    """It cannot be told then, and all else is read."""
+    account = accounts["test"]
+    with RewritingProxy(account) as shown:
+        refusal = {"error": {"type": "invalid_request_error", "message": "The key lacks rak_account_read"}}
+        shown.answer("GET", "/v1/account", 403, refusal)
+        found = make("test", stripe_base=shown.url).sync()
+
+    assert (1, "", []) == (found.customers, found.error, found.refused)
+
+
+def test_nothing_of_the_other_mode_stays(tested, make, clock):
+    """Of all that Stripe has told, and of notices about it."""
+    tested.close()
+    kit = make("test")
+    told = ("customers", "subscriptions", "subscription_states", "items", "stripe_meters", "invoices", "webhook_events")
+    written = (*told, "former_items", "opening_balances", "notices", "deliveries")
+
+    def rows():
+        with kit.process().database().snapshot() as connection:
+            tables = (f"SELECT count(*) FROM meterkit_{name}" for name in written)
+            return dict(zip(written, (connection.exec_driver_sql(table).scalar() for table in tables), strict=True))
+
+    with kit.process().database().transaction() as connection:
+        for statement in (
+            "webhook_events VALUES ('evt_1', 'x', 1, 'invoice', 'in_1', 1, 'received', '', NULL, '')",
+            "former_items VALUES ('', 1, 2, 2, '', '', NULL, NULL, NULL, '', 0, 0, NULL)",
+            "opening_balances VALUES ('cus_1', 'calls', 1, 2, 3)",
+        ):
+            connection.exec_driver_sql(f"INSERT INTO meterkit_{statement}")
+    before = rows()
+    kit.forget_mode()
+
+    assert [] == [name for name, number in before.items() if not number]
+    assert [] == [name for name, number in rows().items() if number]
 
 
 def test_links_of_the_application(make, accounts):

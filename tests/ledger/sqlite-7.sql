@@ -47,7 +47,7 @@ CREATE TABLE meterkit_former_items (
     id VARCHAR(255) NOT NULL, since BIGINT NOT NULL, until BIGINT NOT NULL, changed_after BIGINT NOT NULL,
     subscription VARCHAR(255) NOT NULL, customer VARCHAR(255) NOT NULL, meter VARCHAR(255), event_name TEXT,
     quantity BIGINT, price TEXT NOT NULL, period_start BIGINT NOT NULL DEFAULT 0, period_end BIGINT NOT NULL DEFAULT 0,
-    PRIMARY KEY (id, since)
+    prorated BOOLEAN, PRIMARY KEY (id, since)
 );
 CREATE TABLE meterkit_holds (
     generation VARCHAR(32) NOT NULL, company TEXT NOT NULL, meter TEXT NOT NULL, quantity BIGINT NOT NULL,
@@ -197,9 +197,9 @@ INSERT INTO "meterkit_usage" VALUES('calls','calls','acme','',1772460000,19,0,17
 CREATE TABLE meterkit_webhook_events (
     id VARCHAR(255) NOT NULL PRIMARY KEY, type TEXT NOT NULL, created BIGINT NOT NULL, object_type VARCHAR(80),
     object_id VARCHAR(255), received_at BIGINT NOT NULL, state VARCHAR(10) NOT NULL, reason TEXT NOT NULL,
-    settled_at BIGINT
+    settled_at BIGINT, told TEXT NOT NULL DEFAULT ''
 );
-INSERT INTO "meterkit_webhook_events" VALUES('evt_1','invoice.payment_failed',1772366000,'invoice','in_1',1772366001,'received','',NULL);
+INSERT INTO "meterkit_webhook_events" VALUES('evt_1','invoice.payment_failed',1772366000,'invoice','in_1',1772366001,'received','',NULL,'');
 CREATE INDEX meterkit_usage_unreported ON meterkit_usage (window) WHERE quantity <> reported;
 CREATE INDEX meterkit_folds_folded_at ON meterkit_folds (folded_at);
 CREATE INDEX meterkit_reports_unknown ON meterkit_reports (unknown_since) WHERE unknown_since IS NOT NULL;

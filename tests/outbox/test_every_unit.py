@@ -1,8 +1,14 @@
-"""Each unit that Stripe has is on an invoice or named as unbilled, whatever becomes of the customer's subscriptions."""
+"""
+Each unit that Stripe has is on an invoice or named as unbilled, whatever becomes of the customer's subscriptions.
+
+``METERKIT_TEST_EXAMPLES`` makes it a long run.
+"""
 
 from __future__ import annotations
 
 import json
+import os
+from datetime import datetime, timezone
 from decimal import Decimal
 
 import pytest
@@ -13,18 +19,25 @@ from hypothesis import strategies as st
 from signed import SECRET, body_of, signature_of
 
 from meterkit import Meter, MeterKit, Webhook
+from meterkit.outbox.late_usage import late_reports, once_each
 from meterkit.outbox.unbilled import unbilled
 from meterkit.sandbox import Sandbox
 
 HOUR = 3600
 DAY = 24 * HOUR
+EXAMPLES = int(os.environ.get("METERKIT_TEST_EXAMPLES", "0"))
+"""How many histories a long run tries; 0 tries the same few each time."""
+
+CHANGES = (
+    "change the price", "change the price at once", "change the price without prorations", "take the price off",
+)  # fmt: skip
 
 steps = st.lists(
     st.tuples(
         st.sampled_from(
             [
-                "use", "use", "use", "subscribe", "subscribe", "subscribe to the fee", "add the price",
-                "change the price", "take the price off", "cancel", "cancel with an invoice", "cancel later",
+                "use", "use", "use", "use late", "subscribe", "subscribe", "subscribe to the fee", "add the price",
+                *CHANGES, "cancel", "cancel with an invoice", "cancel later", "begin anew",
             ]
         ),
         st.integers(1, 20),  # hours until then
@@ -77,26 +90,45 @@ class Life:
         """Do one of the steps, where it can be done."""
         running, items = self.running(), self.items()
         if kind == "use":
-            self.kit.record("calls", "acme", 7)
-            self.used += 7
+            self.use()
+        elif kind == "use late":
+            self.use(at=datetime.fromtimestamp(self.clock() - 2 * DAY, timezone.utc))
         elif kind == "subscribe" and not items:
             self._subscribe([self.prices[0], self.fee])
         elif kind == "subscribe to the fee":
             self._subscribe([self.fee])
-        elif kind == "add the price" and running and not items:
-            self.api.subscription_items.create({"subscription": running[0].id, "price": self.prices[0]})
-        elif kind == "change the price" and items:
-            (other,) = set(self.prices) - {items[0].price.id}
-            self.api.subscription_items.update(items[0].id, {"price": other})
-        elif kind == "take the price off" and items:
-            owner = next(each for each in running if each.id == items[0].subscription)
+        elif items and kind in CHANGES:
+            self.change(kind, running, items[0])
+        elif running:
+            self.change_subscription(kind, running[0].id, items)
+
+    def change(self, kind, running, item):
+        """Change the price of the item, or take it off."""
+        if kind == "take the price off":
+            owner = next(each for each in running if each.id == item.subscription)
             if len(owner["items"].data) > 1:
-                clear = {"clear_usage": True} if self.mode == "classic" else {}
-                self.api.subscription_items.delete(items[0].id, clear)
-        elif kind == "cancel later" and running:
-            self.api.subscriptions.update(running[0].id, {"cancel_at_period_end": True})
-        elif kind in ("cancel", "cancel with an invoice") and running:
-            self.api.subscriptions.cancel(running[0].id, {"invoice_now": kind == "cancel with an invoice"})
+                self.api.subscription_items.delete(item.id, {"clear_usage": True} if self.mode == "classic" else {})
+            return
+        (other,) = set(self.prices) - {item.price.id}
+        if kind == "change the price at once":  # what is used before is not reported yet
+            self.use()
+            self.clock.now += 60
+        options = {"proration_behavior": "none"} if kind.endswith("without prorations") else {}
+        self.api.subscription_items.update(item.id, {"price": other, **options})
+
+    def change_subscription(self, kind, identity, items):
+        if kind == "add the price" and not items:
+            self.api.subscription_items.create({"subscription": identity, "price": self.prices[0]})
+        elif kind == "begin anew":
+            self.api.subscriptions.update(identity, {"billing_cycle_anchor": {"type": "now"}})
+        elif kind == "cancel later":
+            self.api.subscriptions.update(identity, {"cancel_at_period_end": True})
+        elif kind in ("cancel", "cancel with an invoice"):
+            self.api.subscriptions.cancel(identity, {"invoice_now": kind == "cancel with an invoice"})
+
+    def use(self, **when):
+        self.kit.record("calls", "acme", 7, **when)
+        self.used += 7
 
     def _subscribe(self, prices):
         params = {"customer": self.customer, "billing_mode": {"type": self.mode}}
@@ -132,7 +164,14 @@ class Life:
 def test_each_unit(tmp_path_factory, mode):
     """In any order; at the end, all subscriptions have been invoiced."""
 
-    @settings(max_examples=12, suppress_health_check=list(HealthCheck), derandomize=True, phases=[Phase.generate])
+    @settings(
+        max_examples=EXAMPLES or 12,
+        suppress_health_check=list(HealthCheck),
+        deadline=None,
+        database=None,
+        derandomize=not EXAMPLES,
+        phases=[Phase.generate],
+    )
     @given(steps)
     def run(steps):
         clock = Clock()
@@ -151,9 +190,11 @@ def test_each_unit(tmp_path_factory, mode):
                 life.hear()
                 clock.now += 2 * HOUR
                 life.hear()
-                named = unbilled(life.kit.process().database(), now=int(clock()), is_free=None)
+                database = life.kit.process().database()
+                named = [each.quantity for each in unbilled(database, now=int(clock()), is_free=None)]
+                named += [late.report.quantity for late in once_each(late_reports(database, "sent"))]
 
-                assert life.used == life.billed() + sum(each.quantity for each in named), steps
+                assert life.used == life.billed() + sum(named), steps
             finally:
                 life.kit.close()
 

@@ -116,3 +116,35 @@ def test_invoices_whose_lines_were_never_read(kit, api, shown, clock):
     kit.sync()
 
     assert [] == named(kit)
+
+
+def test_while_the_next_invoice_may_come(kit, api, shown, clock):
+    """Nothing is said in the first hours of a period."""
+    ((_, _, end),) = kit.customers()[0].subscriptions
+    shown.rewrite("invoice", without_items)
+    clock.now = end + HOUR
+    api.invoices.list({})
+    kit.sync()
+    at_once = named(kit)
+    clock.advance(2 * HOUR)
+
+    assert ([], 1) == (at_once, len(named(kit)))
+
+
+def test_an_invoice_with_another_item(kit, api, shown, clock):
+    """Of two items, somebody has deleted the one."""
+    late = int(clock.now) - 4 * DAY
+    kit.process().ledger().fold("more", [(("calls", "calls", "acme", "", late), 10, late)])
+    kit.report()
+
+    def without_the_first(invoice):
+        lines = invoice["lines"]["data"]
+        invoice["lines"]["data"] = [line for line in lines if "20 calls, " not in (line["description"] or "")]
+
+    shown.rewrite("invoice", without_the_first)
+    clock.advance(35 * DAY)
+    api.invoices.list({})
+    kit.sync()
+    (said,) = named(kit)
+
+    assert said.startswith("20 calls of acme")

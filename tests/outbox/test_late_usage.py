@@ -224,3 +224,58 @@ def test_usage_before_an_invoice_that_a_threshold_made_due(make_following_kit, a
 
     assert "subscription_threshold" in reasons
     assert items == [item.amount for item in api.invoice_items.list({"customer": customer}).data]
+
+
+def test_a_subscription_that_has_ended(too_late, api, customer, stripe, clock):
+    """Stripe takes no item for it, so the usage is named, and nothing is refused."""
+    kit = too_late(late="next_invoice")
+    (subscription,) = api.subscriptions.list({"customer": customer}).data
+    api.subscriptions.cancel(subscription.id)
+    kit.sync()
+    summary = kit.report()
+    (named,) = [each for each in kit.health()["attention"] if "after invoice" in each]
+
+    assert (1, 0, 0) == (summary.sent, summary.invoiced, summary.rejected)
+    assert named.startswith("20 calls of acme, 80.00 usd, arrived after invoice ")
+    assert named.endswith("Bill it by hand")
+
+
+@pytest.mark.parametrize("late", ["report", "next_invoice"])
+def test_two_subscriptions_on_one_meter(too_late, api, customer, price, late, clock):
+    """Stripe bills all usage on both; what is late is billed, or named, once."""
+    clock.advance(1)
+    api.subscriptions.create({"customer": customer, "items": [{"price": price}]})
+    kit = too_late(late=late)
+    kit.report()
+    clock.advance(35 * DAY)
+    api.invoices.list({"customer": customer})
+    kit.sync()
+    late_lines = [
+        line.amount
+        for invoice in api.invoices.list({"customer": customer}).data
+        for line in invoice.lines.data
+        if line.parent.type == "invoice_item_details"
+    ]
+
+    assert ([8_000] if late == "next_invoice" else []) == late_lines
+    assert [] == [each for each in kit.health()["attention"] if "pending invoice item" in each]
+
+
+def test_two_subscriptions_are_named_once(too_late, api, customer, price, clock):
+    clock.advance(1)
+    api.subscriptions.create({"customer": customer, "items": [{"price": price}]})
+    kit = too_late()
+    kit.report()
+
+    assert 1 == len([each for each in kit.health()["attention"] if "not on any invoice" in each])
+
+
+def test_a_pause_after_the_invoice(too_late, api, customer, clock):
+    """Collection was not paused when the invoice was made."""
+    kit = too_late(late="next_invoice")
+    (subscription,) = api.subscriptions.list({"customer": customer}).data
+    api.subscriptions.update(subscription.id, {"pause_collection": {"behavior": "void"}})
+    kit.sync()
+    kit.report()
+
+    assert [8_000] == [item.amount for item in api.invoice_items.list({"customer": customer}).data]

@@ -339,3 +339,105 @@ def test_a_price_that_was_lost_within_its_period(kit, api, customer, price, cloc
     clock.advance(2 * HOUR)
 
     assert [12] == [each.quantity for each in found(kit)]
+
+
+def later(kit, quantity, at):
+    """Usage of the past that comes to light now."""
+    kit.process().ledger().fold(f"late {at}", [(("calls", "calls", "acme", "", at), quantity, at)])
+    kit.report(include_open=True)
+
+
+@pytest.mark.parametrize("used", [0, 9])
+def test_late_usage_of_a_period(kit, api, customer, price, clock, used):
+    """Without other usage, Stripe has made no invoice of that period, which the usage could have missed."""
+    api.subscriptions.create({"customer": customer, "items": [{"price": price}]})
+    kit.sync()
+    clock.advance(DAY)
+    if used:
+        use(kit, clock, used)
+    clock.advance(32 * DAY)
+    api.invoices.list({})
+    kit.sync()
+    later(kit, 20, int(clock()) - 3 * DAY)
+    (said,) = [each for each in kit.health()["attention"] if "20 calls of acme" in each]
+
+    assert ([] if used else [20]) == [each.quantity for each in found(kit)]
+    assert ("after invoice" in said) is bool(used)
+    assert ("no invoice of that period. Bill it by hand" in said) is not used
+
+
+def test_usage_before_the_billing_cycle_was_begun_anew(kit, api, customer, price, clock, tell, events):
+    """Stripe makes the invoice at once, of what it has."""
+    subscription = api.subscriptions.create({"customer": customer, "items": [{"price": price}]})
+    tell(kit, *events())
+    clock.advance(DAY)
+    kit.record("calls", "acme", 100)
+    clock.advance(600)
+    api.subscriptions.update(subscription.id, {"billing_cycle_anchor": {"type": "now"}})
+    clock.advance(60)
+    tell(kit, *events())
+    clock.advance(HOUR)
+    kit.report()
+    clock.advance(2 * HOUR)
+    tell(kit, *events())
+
+    assert [100] == [each.quantity for each in found(kit)]
+    assert 0 == sum(each.total for each in api.invoices.list({}).data)
+
+
+def test_usage_before_a_change_that_comes_after_it(kit, api, customer, price, clock, tell, events):
+    """Stripe has billed what it had by then."""
+    subscription = api.subscriptions.create({"customer": customer, "items": [{"price": price}]})
+    other = api.prices.create(
+        {
+            "currency": "usd",
+            "unit_amount": 5,
+            "recurring": {
+                "interval": "month",
+                "usage_type": "metered",
+                "meter": api.prices.retrieve(price).recurring.meter,
+            },
+            "product_data": {"name": "Calls"},
+        }
+    )
+    tell(kit, *events())
+    clock.advance(DAY)
+    use(kit, clock, 7)
+    at = int(clock()) + 60
+    clock.advance(120)
+    api.subscription_items.update(subscription["items"].data[0].id, {"price": other.id})
+    clock.advance(60)
+    tell(kit, *events())
+    later(kit, 20, at)
+    use(kit, clock, 3)
+    clock.advance(32 * DAY)
+    (said,) = named(kit)
+
+    assert [20] == [each.quantity for each in found(kit)]
+    assert "received it after the price was changed" in said
+    assert 7 * 500 + 3 * 5 == sum(each.total for each in api.invoices.list({}).data)
+
+
+def test_late_usage_of_two_subscriptions(kit, api, customer, price, clock):
+    """It is named once, and not at all if one of them has billed the period."""
+    for _ in range(2):
+        api.subscriptions.create({"customer": customer, "items": [{"price": price}]})
+    kit.sync()
+    clock.advance(33 * DAY)
+    api.invoices.list({})
+    kit.sync()
+    later(kit, 20, int(clock()) - 4 * DAY)
+
+    assert [20] == [each.quantity for each in found(kit)]
+
+
+def test_late_usage_of_a_trial(kit, api, customer, price, clock):
+    """It is free, and not missed."""
+    api.subscriptions.create({"customer": customer, "items": [{"price": price}], "trial_period_days": 10})
+    kit.sync()
+    clock.advance(11 * DAY)
+    api.invoices.list({})
+    kit.sync()
+    later(kit, 20, int(clock()) - 5 * DAY)
+
+    assert [] == found(kit)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 from test_provisioner import CALLS, GRADUATED, PRICES, kinds
 
@@ -75,6 +77,16 @@ def made_by_hand(api, meter, *, every=1, **more):
             **more,
         }
     )
+
+
+@pytest.mark.parametrize(("currency", "sent", "said"), [("ugx", 500, "5"), ("jpy", 5, "5"), ("kwd", 50, "0.05")])
+def test_currencies_with_a_minor_unit_of_their_own(provision, client, api, currency, sent, said):
+    provision(meters=[CALLS])
+    (meter,) = api.billing.meters.list().data
+    made_by_hand(api, meter, currency=currency, unit_amount=sent)
+    (price,) = run(code_of(client)).prices
+
+    assert (currency, Decimal(said)) == (price.currency, price.tiers[0].unit_price)
 
 
 def test_prices_that_the_code_could_only_say_wrongly_are_left_out(provision, client, api):

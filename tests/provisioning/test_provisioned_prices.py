@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from test_provisioner import CALLS, KEY, kinds, price_of
 
-from meterkit import Meter, Price, StripeFailedError
+from meterkit import Price, StripeFailedError
 
 CHEAP, DEAR = Price.per_unit(CALLS, "1"), Price.per_unit(CALLS, "2")
 UNCHANGED = [("unchanged", "meter"), ("unchanged", "price")]
@@ -205,9 +205,14 @@ def test_a_price_with_a_lookup_key_of_somebodys(provision, meter, api):
     assert "gold" == api.prices.retrieve(there.id).lookup_key
 
 
-def test_a_unit_that_stripe_contradicts_itself_about(provision, writes):
-    """5 shillings of Uganda could be 5 or 500: nothing is sold at a guess."""
-    (drift,) = provision(Price.per_unit(CALLS, "5", currency="ugx"), Price.per_unit(Meter("egress"), "1")).drift
+@pytest.mark.parametrize(
+    ("currency", "amount", "sent"), [("ugx", "5", 500), ("isk", "5", 500), ("jpy", "5", 5), ("kwd", "0.05", 50)]
+)
+def test_currencies_with_a_minor_unit_of_their_own(provision, api, currency, amount, sent):
+    """Stripe: amounts in UGX and ISK have two decimals, which must be 0 when they are charged."""
+    price = Price.per_unit(CALLS, amount, currency=currency)
+    provision(price)
+    (there,) = api.prices.list().data
 
-    assert "UGX" in drift.why
-    assert ["/v1/billing/meters", "/v1/products", "/v1/prices"] == writes()
+    assert (currency, sent) == (there.currency, there.unit_amount_decimal)
+    assert ["unchanged"] == sorted({step.kind for step in provision(price).steps})

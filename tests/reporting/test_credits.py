@@ -9,6 +9,7 @@ import pytest
 from followed_account import api, make_following_kit, price, stripe  # noqa: F401 - fixtures
 
 from meterkit import Notify
+from meterkit.stripe_api import retry
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("impatient")]
 
@@ -120,3 +121,51 @@ def test_reversed_and_used_again(bill, clock):
 
     assert [] == kit.credits_due()
     assert said.startswith("1 calls of acme, 5.00 usd, arrived after invoice ")
+
+
+def test_nothing_is_due_for_what_was_free(bill, api, clock):
+    """The invoice was voided."""
+    kit = bill(2)
+    correct(kit, 4, clock)
+    due = kit.credits_due()
+    with kit.process().database().transaction() as connection:
+        connection.exec_driver_sql("UPDATE meterkit_invoices SET status = 'void'")
+
+    assert ([Decimal("20.00")], []) == ([each.amount for each in due], kit.credits_due())
+
+
+def test_nothing_is_due_for_what_costs_nothing(bill, api, customer, price, clock):
+    """Reversed in a tier that is free."""
+    recurring = api.prices.retrieve(price).recurring
+    free = api.prices.create(
+        {
+            "currency": "usd",
+            "product_data": {"name": "Free"},
+            "recurring": {"interval": "month", "usage_type": "metered", "meter": recurring.meter},
+            "billing_scheme": "tiered",
+            "tiers_mode": "graduated",
+            "tiers": [{"up_to": 100, "unit_amount": 0}, {"up_to": "inf", "unit_amount": 5}],
+        }
+    )
+    (subscription,) = api.subscriptions.list({"customer": customer}).data
+    fee = {"currency": "usd", "unit_amount": 700, "recurring": {"interval": "month"}, "product_data": {"name": "Fee"}}
+    items = [
+        {"id": subscription["items"].data[0].id, "price": free.id},
+        {"price": api.prices.create(fee).id},
+    ]
+    api.subscriptions.update(subscription.id, {"items": items})
+    kit = bill(2)
+    correct(kit, 4, clock)
+
+    assert [] == kit.credits_due()
+
+
+def test_it_is_due_before_it_is_reported(bill, stripe, clock):
+    """While Stripe does not answer: what it does with the negative event changes nothing."""
+    kit = bill(2)
+    clock.advance(HOUR)
+    kit.correct("calls", "acme", 4, at=kit.used_at, reason="a test")
+    stripe.fail("500", path="/v1/billing/meter_events", times=retry.TRIES, after=0)
+    kit.report()
+
+    assert [Decimal("20.00")] == [each.amount for each in kit.credits_due()]

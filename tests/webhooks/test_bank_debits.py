@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from datetime import datetime, timezone
+
 import pytest
 from followed_account import (  # noqa: F401 - fixtures
     api,
@@ -14,7 +17,7 @@ from followed_account import (  # noqa: F401 - fixtures
     tell,
 )
 from plain_exchange import PlainExchange
-from signed import snapshot
+from signed import body_of, signature_of, snapshot
 
 from meterkit import Governance
 
@@ -79,6 +82,29 @@ def test_a_debit_that_fails(kit, api, clock, tell, kind):
     assert ("overdue", 402) == failed == stands(kit)
     (overdue,) = kit.health()["stopped"].items()
     assert ("overdue", 2) == overdue
+
+
+def test_a_debit_that_fails_again(kit, api, clock, tell):
+    """It has been overdue since the first time."""
+    (invoice,) = api.invoices.list().data
+    about = {"object": "invoice", "id": invoice.id}
+    clock.advance(9 * DAY)
+    first = datetime.fromtimestamp(clock(), timezone.utc).strftime("%Y-%m-%d")
+    for number in range(4):
+        event = snapshot("invoice.payment_failed", about, id=f"evt_{number}", created=int(clock()) + number % 2 * DAY)
+        if number < 2:  # both are followed together
+            body = body_of(event)
+            kit.receive(body, signature_of(body, clock()))
+        else:
+            tell(kit, event)
+            clock.advance(3 * DAY)
+    kit.flush()
+    exchange = PlainExchange("GET", "/calls", headers={"x-company": "acme"})
+    exchange.publish(kit)
+    answer = kit.governor.check(exchange)
+    kit.recorder.refuse(exchange)
+
+    assert f"overdue since {first}" in json.loads(answer.body)["detail"]
 
 
 def test_a_debit_that_is_paid(kit, shown, api, clock, tell):

@@ -25,8 +25,9 @@ def show_customers(found: list[dict[str, Any]], *, unlinked: int) -> None:
         show("No usage and no linked companies yet.", *hints)
         return
     columns = dict.fromkeys(("company", "customer", "subscription", "standing", "overdue"), "left")
+    with_repeated = {"billed more than once": "left"} if any(each["repeated"] for each in found) else {}
     with_plan = {"plan": "left"} if any(each["plan"] for each in found) else {}
-    grid = table("", **columns, waiting="right", since="left", unbilled="right", **with_plan)
+    grid = table("", **columns, waiting="right", since="left", unbilled="right", **with_repeated, **with_plan)
     for each in found:
         add(
             grid,
@@ -38,6 +39,7 @@ def show_customers(found: list[dict[str, Any]], *, unlinked: int) -> None:
             ", ".join(f"{quantity:,} {meter}" for meter, quantity in each["waiting"].items()),
             each["oldest"] or "",
             ", ".join(f"{quantity:,} {meter}" for meter, quantity in each["unbilled"].items()),
+            *([", ".join(each["repeated"])] if with_repeated else []),
             *([each["plan"] or ""] if with_plan else []),
         )
     show(grid, *hints)

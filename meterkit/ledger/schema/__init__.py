@@ -250,6 +250,7 @@ former_items = Table(
     Column("price", Text, nullable=False),
     Column("period_start", BigInteger, nullable=False, server_default="0"),  # of the billing period that it ended in
     Column("period_end", BigInteger, nullable=False, server_default="0"),
+    Column("prorated", Boolean),  # whether Stripe has made an invoice item of its usage; NULL if that is not known
     Index(f"{PREFIX}former_items_subscription", "subscription"),
     Index(f"{PREFIX}former_items_customer", "customer", "until"),
 )
@@ -305,7 +306,8 @@ invoices = Table(
 webhook_events = Table(
     f"{PREFIX}webhook_events",
     metadata,
-    # The body is not stored: it may be outdated by now, so an event only says which object to read.
+    # The body is not stored: it may be outdated by now, so an event only says which object to read. But Stripe keeps no
+    # history: what an event says of the items of a subscription at its time is kept in `told`, as JSON.
     Column("id", String(255), primary_key=True),  # "evt_..."
     Column("type", Text, nullable=False),
     Column("created", BigInteger, nullable=False),
@@ -315,6 +317,7 @@ webhook_events = Table(
     Column("state", String(10), nullable=False),  # received, applied, ignored
     Column("reason", Text, nullable=False),  # for ignoring it, or for not applying it yet
     Column("settled_at", BigInteger),
+    Column("told", Text, nullable=False, server_default=""),
     Index(f"{PREFIX}webhook_events_waiting", "received_at", sqlite_where=_RECEIVED, postgresql_where=_RECEIVED),
     Index(f"{PREFIX}webhook_events_received_at", "received_at"),
 )

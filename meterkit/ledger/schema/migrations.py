@@ -324,7 +324,7 @@ CREATE TABLE meterkit_former_items (
     id VARCHAR(255) NOT NULL, since BIGINT NOT NULL, until BIGINT NOT NULL, changed_after BIGINT NOT NULL,
     subscription VARCHAR(255) NOT NULL, customer VARCHAR(255) NOT NULL, meter VARCHAR(255), event_name TEXT,
     quantity BIGINT, price TEXT NOT NULL, period_start BIGINT NOT NULL DEFAULT 0, period_end BIGINT NOT NULL DEFAULT 0,
-    PRIMARY KEY (id, since)
+    prorated BOOLEAN, PRIMARY KEY (id, since)
 );
 CREATE INDEX meterkit_former_items_subscription ON meterkit_former_items (subscription);
 CREATE INDEX meterkit_former_items_customer ON meterkit_former_items (customer, until);
@@ -333,6 +333,7 @@ CREATE TABLE meterkit_stripe_meters (
 );
 ALTER TABLE meterkit_invoices ADD COLUMN lines TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE meterkit_invoices ADD COLUMN failed_at BIGINT;
+ALTER TABLE meterkit_webhook_events ADD COLUMN told TEXT NOT NULL DEFAULT '';
 CREATE TABLE meterkit_opening_balances (
     customer VARCHAR(255) NOT NULL, event_name TEXT NOT NULL, since BIGINT NOT NULL, until BIGINT NOT NULL,
     quantity BIGINT NOT NULL, PRIMARY KEY (customer, event_name, since)

@@ -34,6 +34,9 @@ ACCOUNT = "meterkit_stripe_account"
 KEY = "stripe_mode"
 """Key under which a ledger remembers its mode."""
 
+ACCOUNT_KEY = "stripe_account"
+"""Key under which a ledger remembers the id of the account that it was first synced with."""
+
 
 def own_mode(connection: sa.Connection) -> str | None:
     """
@@ -79,4 +82,4 @@ def forget(connection: sa.Connection) -> None:
     about = sa.select(notices.c.key).where(notices.c.kind.in_(("overdue", "recovered")))
     connection.execute(sa.delete(deliveries).where(deliveries.c.notice.in_(about)))
     connection.execute(sa.delete(notices).where(notices.c.kind.in_(("overdue", "recovered"))))
-    connection.execute(sa.delete(schema.meta).filter_by(key=KEY))
+    connection.execute(sa.delete(schema.meta).where(schema.meta.c.key.in_((KEY, ACCOUNT_KEY))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import string
 import threading
@@ -79,6 +80,8 @@ class Account:
         clock: Clock of the sandbox.
         switches: Behaviour of the sandbox.
         platform: Account that this one is connected to; None for the account that the key belongs to.
+        key: API key that the id follows from, so that a sandbox that is started again is the same account; empty makes
+            a random id.
 
     Attributes:
         id: Id of the account, ``acct_...``.
@@ -99,8 +102,8 @@ class Account:
 
     """
 
-    def __init__(self, clock: Clock, switches: Switches, *, platform: Account | None = None) -> None:
-        self.id = fresh_id("acct_1", 15)
+    def __init__(self, clock: Clock, switches: Switches, *, platform: Account | None = None, key: str = "") -> None:
+        self.id = f"acct_1{hashlib.sha256(key.encode()).hexdigest()[:15]}" if key else fresh_id("acct_1", 15)
         self.context = None if platform is None else self.id
         self.platform = platform
         self.connected: dict[str, Account] = {}
