@@ -254,11 +254,8 @@ class MeterMiddleware:
     async def _check(self, exchange: ASGIExchange, send: Send) -> tuple[Response | None, Send]:
         """Return a response to send instead of the app's, or None; and the ``send`` to use."""
         page = self._page
-        if (
-            page is not None
-            and (exchange.path.startswith(page.prefix) or type(exchange.target) is tuple)
-            and page.serves(exchange)
-        ):
+        is_near = page is not None and (exchange.path.startswith(page.prefix) or type(exchange.target) is tuple)
+        if page is not None and is_near and page.serves(exchange):
             query = exchange.native.get("query_string", b"").decode("latin-1")
             return await in_thread(lambda: page.respond(exchange, query)), send
         governor = self._governor
