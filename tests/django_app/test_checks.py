@@ -12,6 +12,7 @@ from django.http import HttpResponse
 from django.urls import path, re_path
 
 from meterkit import Governance, Meter, MeterKit, Pages, Quota, Webhook, response_json
+from meterkit.django import MeterMiddleware
 
 OURS = "meterkit.django.MeterMiddleware"
 AUTH = "django.contrib.auth.middleware.AuthenticationMiddleware"
@@ -21,6 +22,10 @@ CALLS = Meter("calls", path="/v1/*")
 
 class Ours:
     """Not a MeterMiddleware, for all its name."""
+
+
+class Derived(MeterMiddleware):
+    """A project's own."""
 
 
 def view(request, **_):
@@ -112,6 +117,7 @@ def test_the_middleware_is_missing(ids, make):
 def test_the_middleware_stands_there_twice(ids, make):
     """By whichever of its names."""
     assert ["E004"] == ids(make(), MIDDLEWARE=[OURS, "meterkit.django.middleware.MeterMiddleware"])
+    assert ["E004"] == ids(make(), MIDDLEWARE=[OURS, f"{__name__}.Derived"])
 
 
 def of_user(exchange):
