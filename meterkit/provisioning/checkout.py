@@ -6,7 +6,6 @@ Both are sessions that Stripe makes for one customer, with a URL that lives for 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,7 +112,7 @@ def checkout_session(
 
 def names_company(session: stripe.checkout.Session, company: str, metadata_key: str) -> bool:
     """Return whether the metadata of a Checkout session name *company*."""
-    metadata: Mapping[str, str] = session.metadata or {}
+    metadata: Any = session.metadata or {}
     return metadata_key in metadata and bool(metadata[metadata_key] == company)
 
 
