@@ -150,6 +150,19 @@ class Assembly:
             )
         return checked
 
+    def statements(self) -> CustomerStatements:
+        """Build what computes the statements of companies."""
+        from meterkit.pages.customer_page import CustomerStatements
+
+        return CustomerStatements(
+            database=lambda: self._supervisor.runtime().database(),
+            prices=self._prices,
+            meters={name: meter for name, meter in self._meters.items() if meter.billable},
+            limits=self._limits,
+            plans=self.company_plans(),
+            clock=self._clock,
+        )
+
     def pages(self, pages: Pages | None, *, customer_page: str | None, webhook: Webhook | None) -> ServedPage | None:
         """
         Build what serves the pages and the customer page; None without ``pages=`` and ``customer_page=``.
@@ -159,17 +172,10 @@ class Assembly:
         """
         if pages is None and customer_page is None:
             return None
-        from meterkit.pages.customer_page import CustomerPage, CustomerStatements, check_path
+        from meterkit.pages.customer_page import CustomerPage, check_path
         from meterkit.pages.served import ServedPages
 
-        statements = CustomerStatements(
-            database=lambda: self._supervisor.runtime().database(),
-            prices=self._prices,
-            meters={name: meter for name, meter in self._meters.items() if meter.billable},
-            limits=self._limits,
-            plans=self.company_plans(),
-            clock=self._clock,
-        )
+        statements = self.statements()
         served: list[ServedPage] = []
         webhook_path = None if webhook is None else webhook.path
         if customer_page is not None:
