@@ -25,6 +25,7 @@ kit = MeterKit(meters=[Meter("jobs", http=False)])
 SETTINGS = """
 import os
 SECRET_KEY = "x"
+USE_TZ = True
 INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "meterkit.django"]
 MIDDLEWARE = ["nothing.of.the.kind"]  # an error, for the checks
 METERKIT = {"KIT": "billing.kit", "DATA_DIR": os.path.join(os.path.dirname(__file__), "var")}
