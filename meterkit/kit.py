@@ -211,7 +211,6 @@ class MeterKit:
         self._assembly = assembly
         self._company_plans = assembly.company_plans()
         self.governor = assembly.governor()
-        self._statements = assembly.statements
         self.notify = assembly.notify(notify)
         self._pages = checked_pages(pages)
         self.page = assembly.pages(self._pages, customer_page=customer_page, webhook=self.webhook)
@@ -476,7 +475,7 @@ class MeterKit:
             UsageError: It is not such an id.
             LedgerError: The ledger cannot be read.
         """
-        return self._statements().of(checked_subject_id(company, "company"))
+        return self._assembly.statements().of(checked_subject_id(company, "company"))
 
     def customers(self) -> list[AccountOverview]:
         """
