@@ -190,6 +190,35 @@ kit.close()
 
 
 @pytest.mark.long
+def test_a_meter_that_is_seldom_used(tmp_path: Path) -> None:
+    """All of its rows, on the days on which there are any, and none of another."""
+    script = """
+from datetime import datetime, timedelta, timezone
+
+kit = settings.METERKIT = MeterKit(
+    meters=[Meter("calls", http=False), Meter("rare", http=False), Meter("never", http=False)],
+    data_dir=home / "kit", flush_interval=3600,
+)
+now = datetime.now(timezone.utc)
+for day in range(34):
+    for hour in range(4):
+        kit.record("rare", f"company {day:02}", 1, at=now - timedelta(days=day, hours=hour))
+    kit.record("calls", "acme", 1, at=now - timedelta(days=day))
+kit.flush()
+print(json.dumps([all_pages("/admin/meterkit/usage/?meter=" + name) for name in ("rare", "calls", "never")]))
+kit.close()
+"""
+    rare, calls, never = run(tmp_path, script)
+    rows = [tuple(row) for page in rare for row in page]
+
+    assert 34 * 4 == len(rows) == len(set(rows))
+    assert {"rare"} == {row[1] for row in rows}
+    assert [f"company {day:02}" for day in range(34)] == list(dict.fromkeys(row[2] for row in rows))
+    assert 34 == sum(map(len, calls))
+    assert [[]] == never
+
+
+@pytest.mark.long
 def test_who_may_look_and_at_what(tmp_path: Path) -> None:
     """By Django's permissions; nobody changes anything; and Django's own commands find nothing there to break."""
     script = """

@@ -59,6 +59,7 @@ def test_an_invoice_is_paid(make_following_kit, tell, events, api, price, base, 
         "amount": "7.00",
         "currency": "usd",
         "customer": customer,
+        "name": "Acme",
         "url": invoice.hosted_invoice_url,
     } == notice.fields
 

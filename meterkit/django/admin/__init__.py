@@ -27,8 +27,8 @@ from meterkit.django.admin.lists import (
     Listed,
     MeterEventList,
     NoticeList,
-    UsageList,
 )
+from meterkit.django.admin.usage import UsageList
 from meterkit.django.configuration import kit_of_settings
 from meterkit.errors import LedgerError
 

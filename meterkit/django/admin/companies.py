@@ -90,6 +90,7 @@ def _rows(connection: sa.Connection, companies: list[str], *, now: int) -> list[
     running = sa.select(subscriptions).where(subscriptions.c.customer.in_(ids), subscriptions.c.ended_at.is_(None))
     for row in connection.execute(running.order_by(subscriptions.c.id)):
         statuses.setdefault(row.customer, []).append(row.status)
+    standing = standings(connection, now=now, companies=companies)
     return [
         [
             company,
@@ -97,7 +98,7 @@ def _rows(connection: sa.Connection, companies: list[str], *, now: int) -> list[
             payers[company],
             links[company].source if company in links else None,
             None,
-            standings(connection, now=now, company=company).of(company),
+            standing.of(company),
             ", ".join(statuses.get(payers[company] or "", ())) or None,
         ]
         for company in companies

@@ -1,4 +1,4 @@
-"""What the admin lists: usage, meter events, notices and corrections, read from the ledger."""
+"""What the admin lists: meter events, notices and corrections, read from the ledger; and what all lists share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any, ClassVar, get_args
 
 import sqlalchemy as sa
 
-from meterkit.core.periods import DAY, day_of
 from meterkit.core.usage_key import NOBODY
 from meterkit.django.admin.keyset import PAGE, Key, ordered, read, written
 from meterkit.kit import MeterKit
@@ -18,8 +17,6 @@ from meterkit.ledger import schema
 from meterkit.notices.notice import Kind
 
 STATES = ("pending", "sent", "rejected", "uncertain", "invoiced", "returned", "canceled")
-
-SINCE = {"today": (0, "Today"), "week": (7, "Past 7 days"), "month": (30, "Past 30 days")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,53 +91,6 @@ class LedgerList(ABC):
         """
 
 
-class UsageList(LedgerList):
-    """Usage, latest hour first."""
-
-    columns = ("hour", "meter", "company", "user", "quantity", "reported")
-
-    def filters(self, kit: MeterKit) -> Iterable[Filter]:
-        """Return the filters."""
-        return [_meters(kit), Filter("since", "hour", {name: label for name, (_, label) in SINCE.items()})]
-
-    def page(self, kit: MeterKit, asked: Asked) -> Listed:
-        """Return a page; see `LedgerList`."""
-        table = schema.usage
-        query = sa.select(table)
-        if "meter" in asked.chosen:
-            # Not by the index of the primary key: all rows of the meter would have to be sorted.
-            query = query.where(sa.func.coalesce(table.c.meter, "") == asked.chosen["meter"])
-        if asked.chosen.get("since") in SINCE:
-            start = day_of(int(kit.clock())).start - SINCE[asked.chosen["since"]][0] * DAY
-            query = query.where(table.c.window >= start)
-        keys = [table.c.window, table.c.meter, table.c.event_name, table.c.company, table.c.user]
-        after = read(asked.after, [int, str, str, str, str])
-        if asked.search:
-            found = ordered(query.where(table.c.company == asked.search), _latest_first(keys), after)
-        else:
-            # All rows, by two indexes on the hour: of those that are reported, and of those that are not.
-            halves = [
-                sa.select(ordered(query.where(half), _latest_first(keys), after).subquery())
-                for half in (table.c.quantity != table.c.reported, table.c.quantity == table.c.reported)
-            ]
-            both = sa.union_all(*halves).subquery()
-            names = [both.c[each.name] for each in keys]
-            found = ordered(sa.select(both), _latest_first(names), None)
-        return _listed(
-            kit,
-            found,
-            keys=[each.name for each in keys],
-            cells=lambda row: [
-                _moment(row.window),
-                row.meter,
-                _nobody(row.company),
-                row.user or None,
-                row.quantity,
-                row.reported,
-            ],
-        )
-
-
 class MeterEventList(LedgerList):
     """Meter events, latest first."""
 
@@ -149,7 +99,7 @@ class MeterEventList(LedgerList):
 
     def filters(self, kit: MeterKit) -> Iterable[Filter]:
         """Return the filters."""
-        return [_meters(kit), Filter("state", "state", {each: each for each in STATES})]
+        return [meters_of(kit), Filter("state", "state", {each: each for each in STATES})]
 
     def page(self, kit: MeterKit, asked: Asked) -> Listed:
         """Return a page; see `LedgerList`."""
@@ -169,13 +119,13 @@ class MeterEventList(LedgerList):
             ]
             found = sa.union(*(sa.select(table.c.id).where(each) for each in conditions)).subquery()
             query = query.where(table.c.id.in_(sa.select(found.c.id)))
-        return _listed(
+        return listed(
             kit,
             ordered(query, [Key(table.c.id, descending=True)], read(asked.after, [int])),
             keys=["id"],
             cells=lambda row: [
-                _moment(row.created_at),
-                _moment(row.window),
+                moment(row.created_at),
+                moment(row.window),
                 row.meter,
                 row.company,
                 row.customer,
@@ -214,11 +164,11 @@ class NoticeList(LedgerList):
             for row in connection.execute(sa.select(deliveries).where(of_page).order_by(deliveries.c.channel)):
                 said = f"{row.channel}: {row.state.replace('_', ' ')}"
                 states.setdefault(row.notice, []).append(f"{said} ({row.error})" if row.error else said)
-        return _cut(
+        return cut(
             found,
             keys=["created_at", "key"],
             cells=lambda row: [
-                _moment(row.created_at),
+                moment(row.created_at),
                 row.kind.replace("_", " "),
                 row.company,
                 row.title,
@@ -234,7 +184,7 @@ class CorrectionList(LedgerList):
 
     def filters(self, kit: MeterKit) -> Iterable[Filter]:
         """Return the filters."""
-        return [_meters(kit)]
+        return [meters_of(kit)]
 
     def page(self, kit: MeterKit, asked: Asked) -> Listed:
         """Return a page; see `LedgerList`."""
@@ -245,15 +195,15 @@ class CorrectionList(LedgerList):
         if asked.search:
             query = query.where(table.c.company == asked.search)
         keys = [Key(table.c.created_at, descending=True), Key(table.c.id)]
-        return _listed(
+        return listed(
             kit,
             ordered(query, keys, read(asked.after, [int, str])),
             keys=["created_at", "id"],
             cells=lambda row: [
-                _moment(row.created_at),
-                _moment(row.window),
+                moment(row.created_at),
+                moment(row.window),
                 row.meter,
-                _nobody(row.company),
+                or_nobody(row.company),
                 row.quantity,
                 row.state,
                 row.reason,
@@ -262,31 +212,30 @@ class CorrectionList(LedgerList):
         )
 
 
-def _listed(kit: MeterKit, query: Any, *, keys: list[str], cells: Callable[[Any], list[Any]]) -> Listed:
+def listed(kit: MeterKit, query: Any, *, keys: list[str], cells: Callable[[Any], list[Any]]) -> Listed:
+    """Return the page that *query* finds; see `cut`."""
     with kit.process().database().snapshot() as connection:
         found = connection.execute(query).all()
-    return _cut(found, keys=keys, cells=cells)
+    return cut(found, keys=keys, cells=cells)
 
 
-def _cut(found: Sequence[Any], *, keys: list[str], cells: Callable[[Any], list[Any]]) -> Listed:
+def cut(found: Sequence[Any], *, keys: list[str], cells: Callable[[Any], list[Any]]) -> Listed:
     """Return the rows of a page; one more than that says that another page follows."""
     shown = found[:PAGE]
     after = written([getattr(shown[-1], name) for name in keys]) if len(found) > PAGE else ""
     return Listed([cells(row) for row in shown], after)
 
 
-def _latest_first(columns: Sequence[sa.ColumnElement[Any]]) -> list[Key]:
-    first, *rest = columns
-    return [Key(first, descending=True), *map(Key, rest)]
-
-
-def _meters(kit: MeterKit) -> Filter:
+def meters_of(kit: MeterKit) -> Filter:
+    """Return the filter by meter."""
     return Filter("meter", "meter", {name: name for name in kit.meters})
 
 
-def _moment(seconds: int) -> datetime:
+def moment(seconds: int) -> datetime:
+    """Return Unix seconds as Django shows them, in its time zone."""
     return datetime.fromtimestamp(seconds, timezone.utc)
 
 
-def _nobody(company: str) -> str:
+def or_nobody(company: str) -> str:
+    """Return *company*, or what is shown for none."""
     return "(nobody)" if company == NOBODY else company
