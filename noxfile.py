@@ -27,6 +27,7 @@ OLDEST = [
     "flask==2.3.0",
     "gunicorn==23.0.0",
     "httpx==0.27.0",
+    "jinja2==3.1.0",
     "psycopg[binary]==3.2.2",
     "pyuwsgi==2.0.26",  # the last that has no threads unless told
     "rich==13.0.0",

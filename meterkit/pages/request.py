@@ -14,6 +14,9 @@ from meterkit.metering.exchange import Exchange
 Audience: TypeAlias = Literal["customer", "team", "token"]
 """Who may see a page: the company that ``identify=`` returns, whom ``team=`` lets in, or who has a token."""
 
+DEEPEST = 16
+"""Most slashes below the prefix for which links are right: no page is as deep, and each would be in every link."""
+
 MOST_FIELDS = 100
 """Most parameters of a query string that are read."""
 
@@ -114,4 +117,5 @@ def root_from(prefix: str, below: str) -> str:
     """
     if not below:
         return f"./{quote(prefix.rpartition('/')[2])}/"
-    return "../" * (below.count("/") - 1) or "./"
+    depth = below.count("/") - 1
+    return "../" * depth if 0 < depth <= DEEPEST else "./"

@@ -66,7 +66,7 @@ class Site:
             request = PageRequest(
                 exchange=exchange,
                 method=exchange.method,
-                path=below.strip("/"),
+                path=below if "//" in below else below.strip("/"),
                 parameters=parsed_query(query),
                 root=root_from(self.prefix, below),
                 render=self._render,

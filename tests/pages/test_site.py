@@ -53,7 +53,7 @@ def test_with_and_without_a_slash(browser: Browser, mount: str) -> None:
     browser.mount = mount
     for address in ("/billing", "/billing/"):
         page = browser.get(address)
-        files = [browser.follow(address, link) for link in page.links if "static" in link]
+        files = [browser.follow(address, link) for link in page.links if link.endswith(".css")]
 
         assert (200, "text/html; charset=utf-8") == (page.status, page.headers["content-type"])
         assert "acme" in page.words
@@ -264,6 +264,34 @@ def test_a_route_that_is_hidden(
 
     assert 1 == problem["count"]
     assert "'/billing/plans'" in problem["message"]
+
+
+def test_a_route_of_fastapi_that_is_hidden(make_kit: Callable[..., MeterKit]) -> None:
+    """Is found as well, in routers that are included."""
+    import fastapi
+    from adapter_drivers import call_asgi
+
+    import meterkit.asgi
+
+    router = fastapi.APIRouter(prefix="/billing")
+    router.get("/plans/{name}")(lambda name: name)
+    app = fastapi.FastAPI()
+    app.include_router(router)
+    kit = make_kit()
+    app.add_middleware(meterkit.asgi.MeterMiddleware, kit=kit)
+    answer = call_asgi(app, path="/billing/plans/pro", headers={"X-Company": "acme"})
+
+    assert 404 == answer.status
+    assert "'/billing/plans/{name}'" in kit.health()["problems"]["route_hidden"]["message"]
+
+
+@pytest.mark.parametrize("path", ["//", "/" * 10_000, "/a" * 10_000, "//checkout", "/%2e%2e/"])
+def test_a_path_that_leads_nowhere(open_page: Callable[..., Browser], path: str) -> None:
+    """Is not found, and makes no long page."""
+    page = open_page().get("/billing" + path)
+
+    assert 404 == page.status
+    assert len(page.body) < 10_000
 
 
 @pytest.mark.parametrize(
