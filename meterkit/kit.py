@@ -51,6 +51,7 @@ if TYPE_CHECKING:  # imported by the kits and the calls that need them
     from meterkit.outbox.corrections import Correction
     from meterkit.outbox.credits import Credit
     from meterkit.outbox.outbox import Summary
+    from meterkit.pages.site import Site
     from meterkit.pricing.preview import Preview
     from meterkit.pricing.simulation import SimulatedBill
     from meterkit.provisioning.move import Move
@@ -206,9 +207,11 @@ class MeterKit:
             default_plan=self.default_plan,
             governance=governance,
             problems=self._problems,
+            health=self.health,
             clock=clock,
             in_view=identify == "view",
         )
+        self._assembly = assembly
         self._company_plans = assembly.company_plans()
         self.governor = assembly.governor()
         self.notify = assembly.notify(notify)
@@ -957,6 +960,10 @@ class MeterKit:
     def process(self) -> ProcessRuntime:
         """Return the runtime of this process; for meterkit's own parts."""
         return self._supervisor.runtime()
+
+    def team_site(self, pages: Pages) -> Site:
+        """Return what serves the team's pages alone, as *pages* says; for meterkit's own parts."""
+        return self._assembly.team_site(pages)
 
     def close(self) -> None:
         """Flush and stop. Never raises, and takes some seconds at worst. A later count starts the kit again."""

@@ -26,6 +26,7 @@ from meterkit.governance import governor
 from meterkit.ledger import database, schema
 from meterkit.metering import context
 from meterkit.notices import dispatcher
+from meterkit.pages.team import kept
 from meterkit.reporting import delivery
 from meterkit.runtime import process, stripe_jobs
 from meterkit.sandbox import Sandbox
@@ -84,6 +85,7 @@ def _unhurried(monkeypatch):
     for name in ("PATIENCE", "HURRY", "STATEMENT_SECONDS"):
         monkeypatch.setattr(database, name, GUARD)
     monkeypatch.setattr(delivery, "BATCH_SECONDS", GUARD)
+    monkeypatch.setattr(kept, "PATIENCE", GUARD)
     monkeypatch.setattr(governor, "READY_SECONDS", GUARD)
     monkeypatch.setattr(transport, "LONGEST_SECONDS", GUARD)
     monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(GUARD))

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from meterkit.core.periods import BillingCycle, Period, month_of
 from meterkit.ledger import schema
-from meterkit.ledger.payers import companies_of
+from meterkit.ledger.payers import companies_by_customer, companies_of
 from meterkit.pricing.opening_balances import by_company
 from meterkit.pricing.subscription_terms import recurrence
 
@@ -198,7 +198,8 @@ def _read(
         .where(subscriptions.c.ended_at.is_(None), items.c.period_end > items.c.period_start)
         .order_by(items.c.period_start, items.c.id)
     )
-    if only is not None:
+    if only is not None:  # by the index of the customers, which an OR alone would not use
+        query = query.where(items.c.customer.in_(companies_by_customer(connection, [only])))
         query = query.where(sa.or_(accounts.c.company == only, items.c.customer == only))
     by_company: dict[str, list[Any]] = {}
     for row in connection.execute(query):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from decimal import Decimal
@@ -77,7 +78,9 @@ class Standings:
         return "overdue" if company in self.overdue else "good" if company in self.known else "unknown"
 
 
-def standings(connection: sa.Connection, *, now: int, company: str | None = None) -> Standings:
+def standings(
+    connection: sa.Connection, *, now: int, company: str | None = None, companies: Iterable[str] | None = None
+) -> Standings:
     """
     Read who is overdue, known and subscribed, from the stored customers, subscriptions and invoices.
 
@@ -85,16 +88,20 @@ def standings(connection: sa.Connection, *, now: int, company: str | None = None
         connection: Connection to the ledger.
         now: Current time, Unix seconds.
         company: Read only this company; None reads all.
+        companies: Read only these companies, at most `meterkit.ledger.bulk.BATCH`; None reads all.
     """
     if foreign_mode(connection) is not None:
         return Standings(is_foreign=True)
     found = Standings()
-    companies = companies_by_customer(connection, None if company is None else [company])
-    selected = None if company is None else [*companies, company]
-    found.payers.update(customer for customer in companies if companies[customer] - {customer})
+    only = None if companies is None else list(companies)
+    if company is not None:
+        only = [company]
+    by_customer = companies_by_customer(connection, only)
+    selected = None if only is None else [*by_customer, *only]
+    found.payers.update(customer for customer in by_customer if by_customer[customer] - {customer})
 
     def everyone(customer: str) -> set[str]:
-        return companies.get(customer, set()) | companies_of(connection, customer, None)
+        return by_customer.get(customer, set()) | companies_of(connection, customer, None)
 
     customers, subscriptions = schema.customers, schema.subscriptions
     for customer in connection.scalars(_only(sa.select(customers.c.id), customers.c.id, selected)):

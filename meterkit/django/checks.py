@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +20,6 @@ from django.utils.module_loading import import_string
 
 from meterkit.adapters.django_routes import routes_in
 from meterkit.django.configuration import CURE, KeyWithoutEffectError, kit_of_settings
-from meterkit.django.middleware import MeterMiddleware
 from meterkit.errors import LedgerError
 from meterkit.kit import MeterKit
 from meterkit.metering.meter import ResponseJson
@@ -28,6 +28,7 @@ from meterkit.runtime.settings import UNFILTERED, is_live, unfiltered_of
 
 TAG = "meterkit"
 
+OURS = "meterkit.django.MeterMiddleware"
 AUTHENTICATION = "django.contrib.auth.middleware.AuthenticationMiddleware"
 GZIP = "django.middleware.gzip.GZipMiddleware"
 
@@ -62,7 +63,7 @@ def check_deployment(**_: Any) -> list[CheckMessage]:
     return [] if kit is None else list(_of_stripe(kit))
 
 
-@register(TAG, Tags.database)
+@register(Tags.database)  # and not TAG, by which alone Django 6 would run it for all databases
 def check_ledger(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """Check that the ledger can be reached, and has its tables. Makes none."""
     kit = _kit() if databases else None
@@ -102,12 +103,12 @@ def _broken(error: Exception) -> CheckMessage:
 
 
 def _of_middleware(kit: MeterKit) -> Iterator[CheckMessage]:
-    places = [place for place, path in enumerate(settings.MIDDLEWARE) if _is_ours(path)]
+    places = [place for place, path in enumerate(settings.MIDDLEWARE) if _is(path, OURS)]
     if not places:
         if any(meter.http for meter in kit.meters.values()):
             yield Warn(
                 "MeterMiddleware is not in MIDDLEWARE, so no request is counted or blocked.",
-                hint='Add "meterkit.django.MeterMiddleware", first; or make the meters http=False, if only '
+                hint='Add "meterkit.django.MeterMiddleware", last; or make the meters http=False, if only '
                 "kit.record() counts.",
                 id="meterkit.W001",
             )
@@ -119,7 +120,7 @@ def _of_middleware(kit: MeterKit) -> Iterator[CheckMessage]:
             id="meterkit.E004",
         )
     before = settings.MIDDLEWARE[: places[0]]
-    if kit.page is not None and AUTHENTICATION not in before and _reads_user(kit):
+    if kit.page is not None and not _stands_in(AUTHENTICATION, before) and _reads_user(kit):
         yield Warn(
             "MeterMiddleware serves the kit's pages, whose identify= or team= reads request.user, and "
             "AuthenticationMiddleware does not stand above it: there is no user yet, so nobody sees them.",
@@ -127,7 +128,7 @@ def _of_middleware(kit: MeterKit) -> Iterator[CheckMessage]:
             id="meterkit.W002",
         )
     reads = [str(meter) for meter in kit.meters.values() if isinstance(meter.value, ResponseJson)]
-    if reads and GZIP in settings.MIDDLEWARE and GZIP not in before:
+    if reads and _stands_in(GZIP, settings.MIDDLEWARE) and not _stands_in(GZIP, before):
         yield Warn(
             f"{' and '.join(reads)} reads the body, which GZipMiddleware below MeterMiddleware has compressed by then.",
             hint=f"Move MeterMiddleware below {GZIP}.",
@@ -135,12 +136,18 @@ def _of_middleware(kit: MeterKit) -> Iterator[CheckMessage]:
         )
 
 
-def _is_ours(path: str) -> bool:
+def _stands_in(kind: str, paths: Iterable[str]) -> bool:
+    return any(_is(path, kind) for path in paths)
+
+
+def _is(path: str, kind: str) -> bool:
+    """Return whether the middleware at *path* is the one at *kind*, or derives from it."""
+    if path == kind:
+        return True
     try:
-        found = import_string(path)
-    except Exception:  # which Django raises itself when it loads the middleware
+        return issubclass(import_string(path), import_string(kind))
+    except Exception:  # a function; or what Django raises itself when it loads the middleware
         return False
-    return isinstance(found, type) and issubclass(found, MeterMiddleware)
 
 
 def _reads_user(kit: MeterKit) -> bool:
@@ -195,6 +202,13 @@ def _of_directory(kit: MeterKit) -> Iterator[CheckMessage]:
             f"data_dir is relative, here {directory}: each directory in which a process starts has usage of its own.",
             hint='Name it in the settings: METERKIT = {"KIT": ..., "DATA_DIR": BASE_DIR / "var"}.',
             id="meterkit.W005",
+        )
+    there = next(each for each in (directory, *directory.parents) if each.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        yield Warn(
+            f"data_dir is {directory}, and this user may not write to {there}, so nothing can be counted.",
+            hint="Choose another directory, or make it writable for the user of the server.",
+            id="meterkit.W014",
         )
     served = {
         "STATIC_ROOT": [getattr(settings, "STATIC_ROOT", None)],

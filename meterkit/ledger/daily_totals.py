@@ -1,5 +1,5 @@
 """
-Usage per company, meter and day, with a change counter for incremental readers.
+Usage per company, meter and day, with a change counter for incremental readers; and by meter and day, and by month.
 
 Each commit gives the rows that it touches a higher change number. So a reader can query only the rows that have changed
 since its last query: see `meterkit.accounts.period_usage`.
@@ -8,11 +8,11 @@ since its last query: see `meterkit.accounts.period_usage`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import sqlalchemy as sa
 
-from meterkit.core.periods import DAY
+from meterkit.core.periods import DAY, month_of
 from meterkit.core.threads import free_gradually, yielding
 from meterkit.core.usage_key import NOBODY, UsageKey
 from meterkit.ledger import schema
@@ -43,19 +43,42 @@ def add_totals(connection: sa.Connection, rows: Iterable[UsageRow]) -> dict[str,
             by_company = sums.setdefault((meter, window - window % DAY), {})
         by_company[company] = by_company.get(company, 0) + quantity
     by_meter: dict[str, int] = {}
-    for (meter, _), by_company in sums.items():
-        by_meter[meter] = by_meter.get(meter, 0) + sum(by_company.values())
+    by_day: list[tuple[str, int, int]] = []
+    for (meter, day), by_company in sums.items():
+        quantity = sum(by_company.values())
+        by_meter[meter] = by_meter.get(meter, 0) + quantity
+        by_day.append((meter, day, quantity))
         by_company.pop(NOBODY, None)
-    if any(sums.values()):
+    if by_day:
         change = _next_change(connection)
+        add_to(schema.meter_totals, connection, by_day, add="quantity")
         written = [
             (company, meter, day, quantity, change)
             for (meter, day), by_company in sums.items()
             for company, quantity in yielding(by_company.items())
         ]
-        add_to(schema.totals, connection, written, add="quantity", latest="change")
-        free_gradually(written)
+        if written:
+            add_to(schema.totals, connection, written, add="quantity", latest="change")
+            free_gradually(written)
+            of_months = _by_month(sums)
+            add_to(schema.month_totals, connection, of_months, add="quantity")
+            free_gradually(of_months)
     return by_meter
+
+
+def _by_month(sums: dict[tuple[str, int], dict[str, int]]) -> list[tuple[Any, ...]]:
+    """Return the rows of ``schema.month_totals`` for sums by meter, day and company."""
+    by_month: dict[tuple[int, str], dict[str, int]] = {}
+    for (meter, day), by_company in sums.items():
+        of_month = by_month.setdefault((month_of(day).start, meter), by_company)
+        if of_month is not by_company:  # of another day, of which nobody needs the sums any more
+            for company, quantity in yielding(by_company.items()):
+                of_month[company] = of_month.get(company, 0) + quantity
+    return [
+        (month, meter, company, quantity)
+        for (month, meter), by_company in by_month.items()
+        for company, quantity in yielding(by_company.items())
+    ]
 
 
 def lock_totals(connection: sa.Connection) -> None:

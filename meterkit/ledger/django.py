@@ -83,7 +83,7 @@ def _url(parameters: Mapping[str, Any]) -> str:
     given = {
         name: str(value)
         for name, value in parameters.items()
-        if name not in OF_DJANGO and isinstance(value, str | int | os.PathLike)
+        if name not in OF_DJANGO and isinstance(value, str | int | os.PathLike) and not isinstance(value, bool)
     }
     user, password = given.pop("user", ""), given.pop("password", "")
     who = "" if not (user or password) else quote(user, safe="") + (password and ":" + quote(password, safe="")) + "@"

@@ -69,6 +69,7 @@ class Renderer:
             lstrip_blocks=True,
         )
         environment.filters |= {
+            "cut": _cut,
             "name": _name,
             "number": _number,
             "money": _money,
@@ -122,9 +123,13 @@ def _name(text: object, length: int = LONGEST_SHOWN) -> Any:
     """Return a name or an id, cut, and isolated: text that runs right to left must not reorder what is around it."""
     from markupsafe import Markup
 
+    return Markup("<bdi>{}</bdi>").format(_cut(text, length))
+
+
+def _cut(text: object, length: int = LONGEST_SHOWN) -> str:
+    """Return a name or an id, cut."""
     whole = str(text)
-    shown = whole if len(whole) <= length else whole[: length - 1] + "…"
-    return Markup("<bdi>{}</bdi>").format(shown)
+    return whole if len(whole) <= length else whole[: length - 1] + "…"
 
 
 def _number(number: int | str | Decimal) -> str:

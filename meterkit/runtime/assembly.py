@@ -11,6 +11,7 @@ from meterkit.metering.meter import Meter
 from meterkit.metering.recorder import Recorder
 from meterkit.pricing.plan import Plan
 from meterkit.pricing.price import Price
+from meterkit.runtime.settings import is_live
 from meterkit.runtime.supervisor import Supervisor
 from meterkit.webhooks.config import Webhook
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # imported by the kits that have such a part
     from meterkit.notices.rules import Notify
     from meterkit.pages.config import Pages
     from meterkit.pages.customer_page import CustomerStatements
+    from meterkit.pages.request import Route
     from meterkit.pages.served import ServedPage
     from meterkit.pages.site import Site
     from meterkit.webhooks.endpoint import WebhookEndpoint
@@ -40,6 +42,7 @@ class Assembly:
         default_plan: Plan of companies without a subscription, or None.
         governance: Rules of the kit, or None.
         problems: Where problems are reported.
+        health: Function that returns what `MeterKit.health` does.
         clock: Function that returns Unix seconds.
         in_view: Whether the app's views identify the company and ask governance.
     """
@@ -55,10 +58,12 @@ class Assembly:
         default_plan: Plan | None,
         governance: Governance | None,
         problems: Problems,
+        health: Callable[[], dict[str, Any]],
         clock: Callable[[], float],
         in_view: bool,
     ) -> None:
         self._in_view = in_view
+        self._health = health
         self._supervisor = supervisor
         self._recorder = recorder
         self._meters = meters
@@ -163,17 +168,10 @@ class Assembly:
         """
         if pages is None and customer_page is None:
             return None
-        from meterkit.pages.customer_page import CustomerPage, CustomerStatements, check_path
+        from meterkit.pages.customer_page import CustomerPage, check_path
         from meterkit.pages.served import ServedPages
 
-        statements = CustomerStatements(
-            database=lambda: self._supervisor.runtime().database(),
-            prices=self._prices,
-            meters={name: meter for name, meter in self._meters.items() if meter.billable},
-            limits=self._limits,
-            plans=self.company_plans(),
-            clock=self._clock,
-        )
+        statements = self._statements()
         served: list[ServedPage] = []
         webhook_path = None if webhook is None else webhook.path
         if customer_page is not None:
@@ -185,6 +183,18 @@ class Assembly:
             check_pages(pages, webhook=webhook_path, customer_page=customer_page, plans=self._plans)
             served.append(self._site(pages, statements))
         return served[0] if len(served) == 1 else ServedPages(served)
+
+    def _statements(self) -> CustomerStatements:
+        from meterkit.pages.customer_page import CustomerStatements
+
+        return CustomerStatements(
+            database=lambda: self._supervisor.runtime().database(),
+            prices=self._prices,
+            meters={name: meter for name, meter in self._meters.items() if meter.billable},
+            limits=self._limits,
+            plans=self.company_plans(),
+            clock=self._clock,
+        )
 
     def _site(self, pages: Pages, statements: CustomerStatements) -> Site:
         from meterkit.pages.customer_views import CustomerViews
@@ -205,10 +215,44 @@ class Assembly:
         return Site(
             pages,
             recorder=self._recorder,
-            routes=[*CustomerViews(statements, sign_up).routes(), *sign_up.routes()],
+            routes=[
+                *CustomerViews(statements, sign_up).routes(),
+                *sign_up.routes(),
+                *self._team_routes(statements),
+            ],
             company_of_token=EmbedTokens(pages.embed_secrets, clock=self._clock).company_of,
             forms_lead_to=STRIPE_PAGES if base is None else (*STRIPE_PAGES, origin_of(base)),
         )
+
+    def team_site(self, pages: Pages) -> Site:
+        """Build what serves the pages of the team alone."""
+        from meterkit.pages.site import Site
+
+        return Site(pages, recorder=self._recorder, routes=self._team_routes(self._statements()))
+
+    def _team_routes(self, statements: CustomerStatements) -> list[Route]:
+        """Return the pages of the team."""
+        from meterkit.pages.team.routes import TeamViews
+        from meterkit.pages.team.sources import Sources
+
+        settings = self._supervisor.settings
+        sources = Sources(
+            database=lambda: self._supervisor.runtime().database(),
+            usage=lambda: self._supervisor.runtime().usage(),
+            health=self._health,
+            statements=statements,
+            meters=self._meters,
+            prices=self._prices,
+            limits=self._limits,
+            plans=self.company_plans(),
+            kit_plans=tuple(self._plans),
+            governance=self._governance,
+            is_free=settings.is_free,
+            is_live=is_live(settings.stripe_key),
+            account=settings.stripe_account,
+            clock=self._clock,
+        )
+        return TeamViews(sources).routes()
 
     def webhook_endpoint(
         self, webhook: Webhook | None, *, receive: Callable[[bytes, str | None], bool]

@@ -12,6 +12,7 @@ from django.http import HttpResponse
 from django.urls import path, re_path
 
 from meterkit import Governance, Meter, MeterKit, Pages, Quota, Webhook, response_json
+from meterkit.django import MeterMiddleware
 
 OURS = "meterkit.django.MeterMiddleware"
 AUTH = "django.contrib.auth.middleware.AuthenticationMiddleware"
@@ -21,6 +22,10 @@ CALLS = Meter("calls", path="/v1/*")
 
 class Ours:
     """Not a MeterMiddleware, for all its name."""
+
+
+class Derived(MeterMiddleware):
+    """A project's own."""
 
 
 def view(request, **_):
@@ -37,7 +42,10 @@ def ids(with_settings, monkeypatch, tmp_path):
         urlconf.urlpatterns = list(urls)
         monkeypatch.setitem(sys.modules, "urlconf", urlconf)
         with_settings(**{"METERKIT": kit, "MIDDLEWARE": [OURS], "ROOT_URLCONF": "urlconf", "DEBUG": False, **changed})
-        found = run_checks(tags=["meterkit"], include_deployment_checks=deploy, databases=databases)
+        found = run_checks(
+            tags=["database"] if databases else ["meterkit"], include_deployment_checks=deploy, databases=databases
+        )
+        found = [each for each in found if each.id.startswith("meterkit.")]
         ids.messages = found
         assert all(each.msg.endswith(".") for each in found)
         return [each.id.removeprefix("meterkit.") for each in found]
@@ -57,7 +65,7 @@ def test_a_project_in_order(ids, make):
         Meter("docs", route="/docs/<int:pk>/"), Meter("jobs", http=False), webhook=Webhook("/s", secret="whsec_")
     )
 
-    assert [] == ids(kit, urls=[path("docs/<int:pk>/", view)], databases=["default"])
+    assert [] == ids(kit, urls=[path("docs/<int:pk>/", view)])
 
 
 def test_no_setting(ids):
@@ -69,10 +77,10 @@ def test_no_setting(ids):
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        (None, "No module named 'shop_billing'"),
+        (None, "No module named 'shop_billing'; set it to the dotted path of your kit"),
         ("kit = 5", "the middleware needs a MeterKit, such as billing.kit, not 5"),
         ("from meterkit import *\nkit = MeterKit(meters=[])", "meters= is empty"),
-        ("from meterkit import *\nWebhook('/stripe')", "no webhook secret: set STRIPE_WEBHOOK_SECRET"),
+        ("from meterkit import *\nWebhook('/stripe')", "the whsec_... that Stripe shows when you create the endpoint."),
         ("1 / 0", "The kit cannot be imported: ZeroDivisionError: division by zero ("),
         ("raise SystemError", "shop_billing.py, line 1)"),
     ],
@@ -85,8 +93,9 @@ def test_a_kit_that_cannot_be_imported(ids, tmp_path, monkeypatch, source, said)
     if source is not None:
         (tmp_path / "shop_billing.py").write_text(source)
 
-    assert ["E002"] == ids("shop_billing.kit", deploy=True, databases=["default"])
+    assert ["E002"] == ids("shop_billing.kit", deploy=True)
     assert said in ids.messages[0].msg
+    assert [] == ids("shop_billing.kit", databases=["default"])
 
 
 def test_an_unknown_key(ids):
@@ -108,6 +117,7 @@ def test_the_middleware_is_missing(ids, make):
 def test_the_middleware_stands_there_twice(ids, make):
     """By whichever of its names."""
     assert ["E004"] == ids(make(), MIDDLEWARE=[OURS, "meterkit.django.middleware.MeterMiddleware"])
+    assert ["E004"] == ids(make(), MIDDLEWARE=[OURS, f"{__name__}.Derived"])
 
 
 def of_user(exchange):
@@ -224,6 +234,14 @@ def test_a_directory_that_depends_on_where_one_is(ids, make, tmp_path, monkeypat
     assert [] == ids(make(data_dir=tmp_path / "var"))
 
 
+def test_a_directory_that_cannot_be_written(ids, make, tmp_path):
+    """Nothing would be counted. The directory itself need not be there yet."""
+    (tmp_path / "file").touch()
+
+    assert ["W014"] == ids(make(data_dir=tmp_path / "file" / "var"))
+    assert f"may not write to {tmp_path / 'file'}, so" in ids.messages[0].msg
+
+
 def test_a_live_key_of_a_developer(ids, make):
     """Where DEBUG is on."""
     assert ["W006"] == ids(make(stripe_key="sk_live_1"), DEBUG=True)
@@ -271,3 +289,5 @@ def test_the_ledger_is_asked_only_on_request(ids, make, tmp_path):
     assert "hush" not in str(ids.messages)
     assert [] == ids(make(), databases=["default"])
     assert not (tmp_path / "ledger.sqlite").exists()
+    (tmp_path / "ledger.sqlite").write_text("This is no database at all, but it is where the ledger should be.")
+    assert ["W009"] == ids(make(), databases=["default"])

@@ -123,6 +123,7 @@ def test_a_kit_in_the_dictionary(billing):
 
 SETTINGS = """
 SECRET_KEY = "x"
+USE_TZ = True
 DATABASES = {{"default": {{"ENGINE": "django.db.backends.postgresql", "NAME": "db"}}}}
 {early}
 METERKIT = {{"KIT": {kit}, "DATA_DIR": "/var/lib/billing"}}

@@ -92,6 +92,20 @@ CREATE TABLE meterkit_meta (
 INSERT INTO "meterkit_meta" VALUES('schema_version','7');
 INSERT INTO "meterkit_meta" VALUES('ledger_id','980d120dace34469a7b8053e626cafa7');
 INSERT INTO "meterkit_meta" VALUES('change','0');
+CREATE TABLE meterkit_meter_totals (
+    meter TEXT NOT NULL, day BIGINT NOT NULL, quantity BIGINT NOT NULL, PRIMARY KEY (meter, day)
+);
+INSERT INTO "meterkit_meter_totals" VALUES('calls',1772323200,51);
+INSERT INTO "meterkit_meter_totals" VALUES('calls',1772409600,19);
+INSERT INTO "meterkit_meter_totals" VALUES('egress',1772323200,700);
+CREATE TABLE meterkit_month_totals (
+    month BIGINT NOT NULL, meter TEXT NOT NULL, company TEXT NOT NULL, quantity BIGINT NOT NULL,
+    PRIMARY KEY (month, meter, company)
+);
+INSERT INTO "meterkit_month_totals" VALUES(1772323200,'calls','acme',43);
+INSERT INTO "meterkit_month_totals" VALUES(1772323200,'calls','cus_gone',3);
+INSERT INTO "meterkit_month_totals" VALUES(1772323200,'calls','globex',11);
+INSERT INTO "meterkit_month_totals" VALUES(1772323200,'egress','acme',700);
 CREATE TABLE meterkit_notices (
     "key" VARCHAR(500) NOT NULL PRIMARY KEY, kind VARCHAR(40) NOT NULL, company TEXT, title TEXT NOT NULL,
     text TEXT NOT NULL, fields TEXT NOT NULL, created_at BIGINT NOT NULL
@@ -215,4 +229,8 @@ CREATE INDEX meterkit_record_keys_counted_at ON meterkit_record_keys (counted_at
 CREATE INDEX meterkit_actions_at ON meterkit_actions (at);
 CREATE INDEX meterkit_former_items_subscription ON meterkit_former_items (subscription);
 CREATE INDEX meterkit_former_items_customer ON meterkit_former_items (customer, until);
+CREATE INDEX meterkit_accounts_customer ON meterkit_accounts (customer);
+CREATE INDEX meterkit_blocked_day ON meterkit_blocked (day);
+CREATE INDEX meterkit_deliveries_given_up ON meterkit_deliveries (notice) WHERE state = 'given_up';
+CREATE INDEX meterkit_notices_company ON meterkit_notices (company, created_at);
 COMMIT;

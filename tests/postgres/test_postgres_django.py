@@ -20,6 +20,7 @@ VERSION_1 = Path(__file__).parents[1] / "ledger" / "postgresql-1.sql"
 SETTINGS = """
 import os
 SECRET_KEY = "x"
+USE_TZ = True
 INSTALLED_APPS = ["meterkit.django"]
 DATABASES = {{
     "default": {{

@@ -40,6 +40,7 @@ _UNKNOWN = text("unknown_since IS NOT NULL")
 _RECEIVED = text("state = 'received'")
 _OPEN = text("status = 'open'")
 _WAITING = text("state = 'waiting'")
+_GIVEN_UP = text("state = 'given_up'")
 
 meta = Table(
     f"{PREFIX}meta",
@@ -79,6 +80,25 @@ totals = Table(
     Column("quantity", Quantity, nullable=False),
     Column("change", BigInteger, nullable=False),  # grows with each commit that touches a row
     Index(f"{PREFIX}totals_change", "change"),
+)
+
+meter_totals = Table(
+    f"{PREFIX}meter_totals",
+    metadata,
+    # Sums of `usage` by day over all companies, also of what has none: for pages, which must not read every company.
+    Column("meter", Text, primary_key=True),
+    Column("day", BigInteger, primary_key=True),  # the Unix second at which the UTC day begins
+    Column("quantity", Quantity, nullable=False),
+)
+
+month_totals = Table(
+    f"{PREFIX}month_totals",
+    metadata,
+    # Sums of `totals` by calendar month: for pages, which list the companies that have used most.
+    Column("month", BigInteger, primary_key=True),  # the Unix second at which the UTC month begins
+    Column("meter", Text, primary_key=True),
+    Column("company", Text, primary_key=True),
+    Column("quantity", Quantity, nullable=False),
 )
 
 peaks = Table(
@@ -141,6 +161,7 @@ accounts = Table(
     Column("customer", Text, nullable=False),  # "cus_..."
     Column("linked_at", BigInteger, nullable=False),
     Column("source", String(10), nullable=False, server_default="link"),  # see Accounts
+    Index(f"{PREFIX}accounts_customer", "customer"),
 )
 
 customers = Table(
@@ -377,6 +398,7 @@ notices = Table(
     Column("fields", Text, nullable=False),  # as JSON
     Column("created_at", BigInteger, nullable=False),
     Index(f"{PREFIX}notices_created_at", "created_at"),
+    Index(f"{PREFIX}notices_company", "company", "created_at"),
 )
 
 deliveries = Table(
@@ -391,6 +413,7 @@ deliveries = Table(
     Column("error", Text, nullable=False),
     Column("settled_at", BigInteger),
     Index(f"{PREFIX}deliveries_waiting", "next_attempt_at", sqlite_where=_WAITING, postgresql_where=_WAITING),
+    Index(f"{PREFIX}deliveries_given_up", "notice", sqlite_where=_GIVEN_UP, postgresql_where=_GIVEN_UP),
 )
 
 blocked = Table(
@@ -401,6 +424,7 @@ blocked = Table(
     Column("reason", String(40), primary_key=True),
     Column("day", BigInteger, primary_key=True),
     Column("count", BigInteger, nullable=False),
+    Index(f"{PREFIX}blocked_day", "day"),
 )
 
 holds = Table(

@@ -94,10 +94,16 @@ def _steps(dialect: str, name: str, version: int) -> list[str | sa.Update]:
     statements: list[str | sa.Update] = []
     for step in range(version, schema.VERSION):
         of_step = (*_STEPS[step], *(_STEPS_OF_POSTGRESQL.get(step, ()) if dialect == "postgresql" else ()))
-        statements += [statement.replace("{serial}", _SERIAL[dialect]) for statement in of_step]
+        statements += [_in_words_of(dialect, statement) for statement in of_step]
     if statements:
         statements.append(sa.update(schema.meta).filter_by(key="schema_version").values(value=str(schema.VERSION)))
     return statements
+
+
+def _in_words_of(dialect: str, statement: str) -> str:
+    for placeholder, text in _WORDS[dialect].items():
+        statement = statement.replace(f"{{{placeholder}}}", text)
+    return statement
 
 
 def version_of(connection: sa.Connection) -> int | None:
@@ -176,8 +182,27 @@ def copied_at(connection: sa.Connection) -> int | None:
     return None if found is None else int(found)
 
 
-_SERIAL = {"sqlite": "INTEGER", "postgresql": "BIGSERIAL"}
-"""Type of a column that numbers its rows, by dialect."""
+_WORDS = {
+    "sqlite": {
+        "serial": "INTEGER",
+        "quantity": "BIGINT",
+        "sum": (  # as `meterkit.ledger.schema.quantities` adds
+            "meterkit_total(sum(quantity >> 32), sum(quantity & 4294967295), "
+            "meterkit_total_of_large(quantity) FILTER (WHERE typeof(quantity) = 'text'))"
+        ),
+        "month": "CAST(strftime('%s', day, 'unixepoch', 'start of month') AS INTEGER)",
+    },
+    "postgresql": {
+        "serial": "BIGSERIAL",
+        "quantity": "NUMERIC(38, 0)",
+        "sum": "sum(quantity)",
+        "month": (
+            "CAST(extract(epoch FROM date_trunc('month', to_timestamp(day) AT TIME ZONE 'UTC') AT TIME ZONE 'UTC') "
+            "AS BIGINT)"
+        ),
+    },
+}
+"""What each dialect calls the type of a column that numbers its rows, that of quantities, their sum, and a month."""
 
 _TO_3 = """
 INSERT INTO meterkit_lease VALUES ('follower', '', 0, 0) ON CONFLICT (name) DO NOTHING;
@@ -311,7 +336,27 @@ ALTER TABLE meterkit_invoices ADD COLUMN failed_at BIGINT;
 CREATE TABLE meterkit_opening_balances (
     customer VARCHAR(255) NOT NULL, event_name TEXT NOT NULL, since BIGINT NOT NULL, until BIGINT NOT NULL,
     quantity BIGINT NOT NULL, PRIMARY KEY (customer, event_name, since)
-)
+);
+CREATE INDEX meterkit_accounts_customer ON meterkit_accounts (customer);
+CREATE INDEX meterkit_blocked_day ON meterkit_blocked (day);
+CREATE INDEX meterkit_deliveries_given_up ON meterkit_deliveries (notice) WHERE state = 'given_up';
+CREATE INDEX meterkit_notices_company ON meterkit_notices (company, created_at);
+CREATE TABLE meterkit_meter_totals (
+    meter TEXT NOT NULL, day BIGINT NOT NULL, quantity {quantity} NOT NULL, PRIMARY KEY (meter, day)
+);
+INSERT INTO meterkit_meter_totals
+    SELECT meter, day, {sum} FROM (
+        SELECT meter, day, quantity FROM meterkit_totals
+        UNION ALL SELECT meter, "window" / 86400 * 86400, quantity FROM meterkit_usage WHERE company = ''
+    ) AS used GROUP BY meter, day;
+CREATE TABLE meterkit_month_totals (
+    month BIGINT NOT NULL, meter TEXT NOT NULL, company TEXT NOT NULL, quantity {quantity} NOT NULL,
+    PRIMARY KEY (month, meter, company)
+);
+INSERT INTO meterkit_month_totals
+    SELECT month, meter, company, {sum} FROM (
+        SELECT {month} AS month, meter, company, quantity FROM meterkit_totals
+    ) AS used GROUP BY month, meter, company
 """
 
 _STEPS = {

@@ -37,7 +37,7 @@ class Quantity(sa.TypeDecorator[int]):
 
     def process_result_value(self, value: Any, dialect: sa.Dialect) -> int | None:  # noqa: ARG002 - SQLAlchemy's names
         """Return what the database stores as an int."""
-        return _loaded(value)
+        return loaded(value)
 
 
 class _Exact(FunctionElement[int]):
@@ -90,13 +90,14 @@ def register(connection: Any) -> None:
     connection.create_aggregate("meterkit_total_of_large", 1, _TotalOfLarge)
 
 
-def _loaded(value: Any) -> int | None:
+def loaded(value: Any) -> int | None:
+    """Return what a database stores as an int: the inverse of `stored`."""
     return None if value is None else int(value[1:] if isinstance(value, str) else value)
 
 
 def _both(operator: Callable[[int, int], int]) -> Callable[[Any, Any], int | str | None]:
     def apply(left: Any, right: Any) -> int | str | None:
-        one, other = _loaded(left), _loaded(right)
+        one, other = loaded(left), loaded(right)
         return None if one is None or other is None else stored(operator(one, other))
 
     return apply
@@ -104,7 +105,7 @@ def _both(operator: Callable[[int, int], int]) -> Callable[[Any, Any], int | str
 
 def _total(high: int | None, low: int | None, large: str | None) -> int | str | None:
     """Return the sum of the upper halves, of the lower halves, and of what is stored as text."""
-    return None if high is None or low is None else stored((high << 32) + low + (_loaded(large) or 0))
+    return None if high is None or low is None else stored((high << 32) + low + (loaded(large) or 0))
 
 
 class _TotalOfLarge:
@@ -112,7 +113,7 @@ class _TotalOfLarge:
         self._sum = 0
 
     def step(self, value: Any) -> None:
-        self._sum += _loaded(value) or 0
+        self._sum += loaded(value) or 0
 
     def finalize(self) -> int | str | None:
         return stored(self._sum)

@@ -1,0 +1,88 @@
+"""Figures about all companies, which may take long to compute: in a thread, and kept for the next page."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Generic, NamedTuple, TypeVar
+
+from meterkit.core import threads
+from meterkit.core.threads import DaemonThread
+
+T = TypeVar("T")
+
+PATIENCE = 0.6
+"""Seconds that a page waits for new figures; after that, it shows the last ones, and when they were computed."""
+
+REST = 10
+"""Of what takes longer than `PATIENCE`: how many times as long it rests before it is computed again."""
+
+
+class Answer(NamedTuple, Generic[T]):
+    """
+    Figures as far as they are known.
+
+    Attributes:
+        value: The figures; None while the first ones are computed.
+        at: Unix second at which they were computed; 0 while there are none.
+        is_old: Whether newer ones are not ready yet.
+    """
+
+    value: T | None
+    at: int
+    is_old: bool
+
+
+class Kept(Generic[T]):
+    """
+    Computes figures in a thread, once for all who ask meanwhile.
+
+    Args:
+        compute: Function that returns them.
+        clock: Function that returns Unix seconds.
+    """
+
+    def __init__(self, compute: Callable[[], T], *, clock: Callable[[], float]) -> None:
+        self._compute = compute
+        self._clock = clock
+        self._reset()
+
+    def _reset(self) -> None:
+        self._in_this_process = threads.fork_marker()
+        self._lock = threads.rlock()
+        self._thread: DaemonThread | None = None
+        self._value: T | None = None
+        self._error: Exception | None = None
+        self._at = 0
+        self._rests_until = 0.0
+
+    def get(self) -> Answer[T]:
+        """
+        Return the figures as they are now, or, if that takes long, the last ones.
+
+        Raises:
+            Exception: What computing them raised.
+        """
+        if not self._in_this_process[0]:  # forked: the thread is the parent's
+            self._reset()
+        with self._lock:
+            if (self._thread is None or not self._thread.is_alive) and time.monotonic() >= self._rests_until:
+                self._thread = None
+                with suppress(RuntimeError):  # at the interpreter's shutdown
+                    self._thread = DaemonThread(self._run, name="meterkit-pages")
+            thread = self._thread
+        is_done = thread is not None and thread.join(PATIENCE)
+        if self._error is not None and is_done:
+            raise self._error
+        return Answer(self._value, self._at, not is_done)
+
+    def _run(self) -> None:
+        begun = time.monotonic()
+        try:
+            at = int(self._clock())
+            self._value, self._at, self._error = self._compute(), at, None
+        except Exception as error:
+            self._error = error
+        took = time.monotonic() - begun
+        self._rests_until = time.monotonic() + (took * REST if took > PATIENCE else 0)

@@ -1,0 +1,221 @@
+"""Usage over time: by meter, by the companies that use most, or by plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import sqlalchemy as sa
+
+from meterkit.core.periods import DAY, Period, month_of, parse_month
+from meterkit.errors import UsageError
+from meterkit.ledger import schema
+from meterkit.ledger.schema.quantities import loaded
+from meterkit.pages.team.sources import Sources
+from meterkit.pages.team.tables import Cell, Day, Field, Link, Table, TeamPage
+
+MONTHS = ("1", "3", "12")
+"""Numbers of months to choose from."""
+
+LONGEST_BY_DAY = 3
+"""Most months that are shown by day."""
+
+SHOWN = 10
+"""Companies that have a column of their own."""
+
+
+def usage_page(sources: Sources, query: Mapping[str, str]) -> TeamPage:
+    """
+    Return the page of usage over time.
+
+    Args:
+        sources: What it reads.
+        query: ``months`` (1, 3 or 12) until ``month`` (2026-03), ``meter``, ``company``, ``plan``, and ``by``: meter,
+            company or plan.
+
+    Raises:
+        LedgerError: The ledger cannot be read.
+    """
+    until = _month(query.get("month", ""), sources.now)
+    months = int(query["months"]) if query.get("months") in MONTHS else 1
+    by = query.get("by", "")
+    company, plan = query.get("company", "").strip(), query.get("plan", "")
+    plans = sources.kit_plans
+    if plan not in plans:
+        plan = ""
+    by = by if by in ("company", "plan") else "meter"
+    notes: list[str] = []
+    if company and by != "meter":
+        by = "meter"
+        notes.append("Of one company, usage is shown by meter.")
+    with_meter = by != "meter" or query.get("meter") in sources.meters
+    meter = query.get("meter", "") if query.get("meter") in sources.meters else next(iter(sources.meters))
+    if (plan or by == "plan") and months > LONGEST_BY_DAY:
+        months = LONGEST_BY_DAY
+        notes.append(f"Usage by plan is shown for at most {LONGEST_BY_DAY} months.")
+    periods = _months(until, months)
+    span = Period(periods[0].start, periods[-1].end)
+    is_by_month = months > LONGEST_BY_DAY or by == "plan" or bool(plan)
+    if by == "plan":
+        series = _by_plan(sources, meter, periods)
+        notes.append("Each company counts for the plan that it is on now.")
+    elif by == "company":
+        series = _by_company(sources, meter, span, until, plan)
+        notes.append(f"The {SHOWN} companies that have used most {meter} in {Day(until.start, is_month=True)}.")
+    elif plan:
+        series = _of_plan(sources, plan, periods)
+        notes.append("Each company counts for the plan that it is on now.")
+    else:
+        series = _by_meter(sources, span, company)
+    if with_meter and by == "meter":
+        series = {name: quantities for name, quantities in series.items() if name == meter}
+    known = {"month": Day(until.start, is_month=True).iso, "months": str(months)}
+    return TeamPage(
+        title="Usage",
+        tables=[
+            _table(series, periods if is_by_month else _days(span, sources.now), span, is_by_month=is_by_month, by=by)
+        ],
+        fields=[
+            Field("by", "Show by", by, _choices(("meter", "company", "plan") if plans else ("meter", "company"))),
+            Field("meter", "Meter", meter if with_meter else "", [("", "all"), *_choices(sources.meters)]),
+            *([Field("plan", "Plan", plan, [("", "all"), *_choices(plans)])] if plans else []),
+            Field("company", "Company id", company),
+            Field("months", "Months", known["months"], _choices(MONTHS)),
+            Field("month", "Until the month", known["month"]),
+        ],
+        notes=[*notes, "All days are in UTC. The last few seconds are not counted yet."],
+    )
+
+
+def daily(sources: Sources, company: str, days: int) -> Table:
+    """Return the usage of *company* in the last *days*, by meter."""
+    end = sources.now - sources.now % DAY + DAY
+    span = Period(end - days * DAY, end)
+    return _table(_by_meter(sources, span, company), _days(span, sources.now), span, is_by_month=False, by="meter")
+
+
+def by_meter(sources: Sources, days: int) -> Table:
+    """Return the usage of the last *days*, by meter."""
+    return daily(sources, "", days)
+
+
+def _table(
+    series: Mapping[str, Mapping[int, int]], steps: Iterable[Period], span: Period, *, is_by_month: bool, by: str
+) -> Table:
+    names = list(series)
+    rows: list[list[Cell]] = []
+    for step in steps:
+        sums = (
+            [sum(of[day] for day in of if step.start <= day < step.end) for of in series.values()]
+            if is_by_month
+            else [of.get(step.start, 0) for of in series.values()]
+        )
+        rows.append([Day(step.start, is_month=is_by_month), *sums])
+    if not any(any(row[1:]) for row in rows):
+        rows = []
+    return Table(
+        id="usage",
+        title=f"By {by}, {Day(span.start)} to {Day(span.end - DAY)}",
+        columns=["month" if is_by_month else "day", *names],
+        rows=rows,
+        empty="There is no such usage.",
+        has_chart=True,
+    )
+
+
+def _by_meter(sources: Sources, span: Period, company: str) -> dict[str, dict[int, int]]:
+    """Return the quantities by meter and day; of one company, or of all and of nobody."""
+    table = schema.totals if company else schema.meter_totals
+    query = sa.select(table.c.meter, table.c.day, table.c.quantity)
+    with sources.database().snapshot() as connection:
+        meters = [*sources.meters]
+        meters += [each for each in connection.scalars(sa.select(schema.counted.c.meter)) if each not in meters]
+        query = query.where(table.c.meter.in_(meters), table.c.day >= span.start, table.c.day < span.end)
+        if company:
+            query = query.where(schema.totals.c.company == company)
+        found: dict[str, dict[int, int]] = {meter: {} for meter in meters}
+        for meter, day, quantity in connection.execute(query):
+            found[meter][day] = quantity
+    return {meter: of for meter, of in found.items() if of or meter in sources.meters}
+
+
+def _by_company(sources: Sources, meter: str, span: Period, ranked: Period, plan: str) -> dict[str, dict[int, int]]:
+    """Return the quantities by company and day, of those that have used most in the month *ranked*."""
+    table = schema.month_totals
+    most = sa.select(table.c.company, table.c.quantity).where(table.c.month == ranked.start, table.c.meter == meter)
+    most = most.order_by(table.c.quantity.desc(), table.c.company)
+    totals = schema.totals
+    with sources.database().snapshot() as connection:
+        names = sources.plan_names() if plan else {}
+        found: dict[str, dict[int, int]] = {}
+        for row in connection.execute(most if plan else most.limit(SHOWN)):
+            if not plan or names.get(row.company, sources.default_plan) == plan:
+                found[row.company] = {}
+            if len(found) == SHOWN:
+                break
+        query = sa.select(totals.c.company, totals.c.day, totals.c.quantity)
+        query = query.where(totals.c.company.in_(found), totals.c.meter == meter)
+        for company, day, quantity in connection.execute(
+            query.where(totals.c.day >= span.start, totals.c.day < span.end)
+        ):
+            found[company][day] = quantity
+    return found
+
+
+def _by_plan(sources: Sources, meter: str, months: list[Period]) -> dict[str, dict[int, int]]:
+    """Return the quantities by plan and month."""
+    names, default = sources.plan_names(), sources.default_plan or "(no plan)"
+    found: dict[str, dict[int, int]] = {}
+    for month, company, quantity in _of_months(sources, [meter], months):
+        of_plan = found.setdefault(names.get(company, default), {})
+        of_plan[month] = of_plan.get(month, 0) + quantity
+    return dict(sorted(found.items()))
+
+
+def _of_plan(sources: Sources, plan: str, months: list[Period]) -> dict[str, dict[int, int]]:
+    """Return the quantities by meter and month of the companies on *plan*."""
+    names, default = sources.plan_names(), sources.default_plan
+    found: dict[str, dict[int, int]] = {}
+    for meter in sources.meters:
+        of_meter = found.setdefault(meter, {})
+        for month, company, quantity in _of_months(sources, [meter], months):
+            if names.get(company, default) == plan:
+                of_meter[month] = of_meter.get(month, 0) + quantity
+    return found
+
+
+def _of_months(sources: Sources, meters: list[str], months: list[Period]) -> list[tuple[int, str, int]]:
+    table = schema.month_totals
+    query = sa.select(table.c.month, table.c.company, sa.type_coerce(table.c.quantity, sa.BigInteger))
+    query = query.where(table.c.month.in_([month.start for month in months]), table.c.meter.in_(meters))
+    with sources.database().snapshot() as connection:  # without the type of quantities, which takes twice as long
+        rows = connection.execute(query)
+        return [(month, company, loaded(quantity) or 0) for month, company, quantity in rows]
+
+
+def _month(text: str, now: int) -> Period:
+    try:
+        found = parse_month(text or None, now)
+    except (UsageError, OverflowError):
+        return month_of(now)
+    return found if 0 <= found.start <= now else month_of(now)
+
+
+def _months(until: Period, number: int) -> list[Period]:
+    months = [until]
+    while len(months) < number:
+        months.insert(0, month_of(months[0].start - 1))
+    return months
+
+
+def _days(span: Period, now: int) -> list[Period]:
+    end = min(span.end, now - now % DAY + DAY)
+    return [Period(day, day + DAY) for day in range(span.start, end, DAY)]
+
+
+def _choices(values: Iterable[str]) -> list[tuple[str, str]]:
+    return [(value, value) for value in values]
+
+
+def link_to_usage(company: str) -> Link:
+    """Return a link to the usage of *company* over time."""
+    return Link("usage over time", "usage", {"company": company, "months": "12"})
