@@ -464,6 +464,22 @@ class MeterKit:
         about: Any = {"former": former, "prices_of": self._sold_to if self.plans else None}
         return simulate(database, start=start, end=end, meters=self.meters, prices=self.prices, **about)
 
+    def statement(self, company: SubjectId) -> dict[str, Any]:
+        """
+        Return what *company* may see of its account, as the customer page shows it: for templates of your own.
+
+        Usage, tiers and quotas, the next invoice, standing and twelve months; ``docs/customer-page.md`` describes it.
+        As of the last flush. Reads the ledger: in an async view, call it in a thread.
+
+        Args:
+            company: Company id, as ``identify=`` returns it.
+
+        Raises:
+            UsageError: It is not such an id.
+            LedgerError: The ledger cannot be read.
+        """
+        return self._assembly.statements().of(checked_subject_id(company, "company"))
+
     def customers(self) -> list[AccountOverview]:
         """
         Return each company's billing state: its Stripe customer, subscriptions, standing, and usage that waits.
