@@ -278,19 +278,24 @@ class MeterMiddleware:
     async def _check(self, exchange: ASGIExchange, send: Send) -> tuple[Response | None, Send]:
         """Return a response to send instead of the app's, or None; and the ``send`` to use."""
         page, governor = self._page, self._governor
-        is_near = page is not None and (exchange.path.startswith(page.prefix) or type(exchange.target) is tuple)
-        shows = page is not None and is_near and page.serves(exchange)
-        if self._asks is not None and (shows or (governor is not None and not governor.exempts(exchange))):
-            await self._asks.ask(exchange)
-        if page is not None and shows:
+        if (
+            page is not None
+            and (exchange.path.startswith(page.prefix) or type(exchange.target) is tuple)
+            and page.serves(exchange)
+        ):
+            if self._asks is not None:
+                await self._asks.ask(exchange)
             query = exchange.native.get("query_string", b"").decode("latin-1")
             return await in_thread(lambda: page.respond(exchange, query)), send
         if governor is None:
             return None, send
+        if self._asks is not None and not governor.exempts(exchange):
+            await self._asks.ask(exchange)
         waits = governor.waits_for(exchange)
         response = await in_thread(lambda: governor.check(exchange)) if waits else governor.check(exchange)
-        adds = response is None and exchange.added_headers
-        return response, _adding(send, exchange.added_headers) if adds else send
+        if response is None and exchange.added_headers:
+            send = _adding(send, exchange.added_headers)
+        return response, send
 
     async def asked(self, exchange: ASGIExchange) -> Identity | None:
         """Return whom the app or ``identify=`` names, for a view that has not asked governance; None if nobody."""

@@ -116,6 +116,20 @@ class Refusal:
             if not str(name).isascii() or not str(name).replace("-", "").replace("_", "").isalnum():
                 raise ConfigurationError(f"Refusal(headers=...): {name!r:.100} is not a valid header name")
 
+    @classmethod
+    def openai(cls, *, status: int | None = None) -> Refusal:
+        """
+        Return a refusal in the shape that OpenAI's clients, and those of compatible APIs, show.
+
+        Its ``error`` has a ``message``, with the URL at which to pay; a ``type`` and a ``code``, which are
+        ``insufficient_quota`` for a quota and a spending cap, and otherwise ``billing_error`` or ``permission_error``
+        and the reason; and a ``param``, which is null. ``x-should-retry`` keeps clients from trying again in vain.
+
+        Args:
+            status: HTTP status, as for any `Refusal`.
+        """
+        return cls(status=status, body=_as_openai, media_type="application/json")
+
     @staticmethod
     def check_text(text: Any, what: str) -> None:
         """
@@ -141,11 +155,15 @@ class Refusal:
         headers = [(name, _header(fill(value, values))) for name, value in self.headers.items()]
         if block.retry_after is not None:
             headers.append(("Retry-After", str(block.retry_after)))
+        if self.body is _as_openai and (block.retry_after is None or block.retry_after > WORTH_WAITING):
+            headers.append(("x-should-retry", "false"))  # otherwise, OpenAI's clients send a 429 twice more
         return response(status, self._body(block, values), *headers, media_type=_header(self.media_type))
 
     @property
     def schema(self) -> dict[str, Any]:
         """JSON Schema of the body, for OpenAPI; empty if the body is the application's own."""
+        if self.body is _as_openai:
+            return OPENAI_SCHEMA
         return PROBLEM_SCHEMA if self.body is None else {}
 
     def status_for(self, reason: str) -> int:
@@ -166,6 +184,38 @@ class Refusal:
             return fill(self.body, values, escape=_escape_for(self.media_type)).encode()
         made = self.body(block)
         return made if isinstance(made, bytes) else (made if isinstance(made, str) else json.dumps(made)).encode()
+
+
+WORTH_WAITING = 60
+"""Longest time, in seconds, after which OpenAI's clients try again because of a ``Retry-After``."""
+
+
+def _as_openai(block: Block) -> dict[str, object]:
+    message = block.detail if block.settle_url is None else f"{block.detail} See {block.settle_url}"
+    kind, code = ("permission_error" if STATUSES.get(block.reason) == 403 else "billing_error"), str(block.reason)
+    if block.reason in ("quota", "spending_cap"):
+        kind = code = "insufficient_quota"
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+OPENAI_SCHEMA: dict[str, Any] = {
+    "title": "OpenAIError",
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string", "enum": ["insufficient_quota", "billing_error", "permission_error"]},
+                "param": {"type": "null"},
+                "code": {"type": "string"},
+            },
+        }
+    },
+}
+"""JSON Schema of the body of `Refusal.openai`."""
 
 
 def _title(block: Block) -> str:

@@ -287,7 +287,7 @@ def check_identify(identify: Any, *, governance: Any = None, limits: bool = Fals
         return
     if not callable(identify):
         raise ConfigurationError(
-            f"identify= must be a function that takes an Exchange and returns a company id, not {identify!r}"
+            f"identify= must be a function that takes an Exchange and returns a company id, or 'view', not {identify!r}"
         )
     if inspect.isasyncgenfunction(identify) or inspect.isgeneratorfunction(identify):
         raise ConfigurationError(f"identify= must return a company id, and {identify!r:.200} yields: replace its yield")
