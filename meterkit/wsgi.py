@@ -104,10 +104,12 @@ class MeterMiddleware:
 
     def _check(self, exchange: WSGIExchange, start_response: StartResponse) -> tuple[Response | None, StartResponse]:
         """Return a response to send instead of the app's, or None; and the ``start_response`` to use."""
-        page = self._page
-        is_near = page is not None and (exchange.path.startswith(page.prefix) or type(exchange.target) is tuple)
-        if page is not None and is_near and page.serves(exchange):
-            return page.respond(exchange, exchange.native.get("QUERY_STRING", "")), start_response
+        if (
+            self._page is not None
+            and (exchange.path.startswith(self._page.prefix) or type(exchange.target) is tuple)
+            and self._page.serves(exchange)
+        ):
+            return self._page.respond(exchange, exchange.native.get("QUERY_STRING", "")), start_response
         response = None if self._governor is None else self._governor.check(exchange)
         warning = exchange.warning
         return response, start_response if warning is None else _warning(start_response, warning)
