@@ -27,6 +27,7 @@ from meterkit.ledger import database, schema
 from meterkit.metering import context
 from meterkit.metrics import ledger_figures
 from meterkit.notices import dispatcher
+from meterkit.pages.team import kept
 from meterkit.reporting import delivery
 from meterkit.runtime import process, stripe_jobs
 from meterkit.sandbox import Sandbox
@@ -87,6 +88,7 @@ def _unhurried(monkeypatch):
     for name in ("WAIT_SECONDS", "STALE_SECONDS"):
         monkeypatch.setattr(ledger_figures, name, GUARD)
     monkeypatch.setattr(delivery, "BATCH_SECONDS", GUARD)
+    monkeypatch.setattr(kept, "PATIENCE", GUARD)
     monkeypatch.setattr(governor, "READY_SECONDS", GUARD)
     monkeypatch.setattr(transport, "LONGEST_SECONDS", GUARD)
     monkeypatch.setattr(transport, "TIMEOUT", httpx.Timeout(GUARD))

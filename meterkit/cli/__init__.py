@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from meterkit.cli import (
     account_commands,
     audit_commands,
+    dashboard_command,
     notice_commands,
     provisioning_commands,
     trial_commands,
@@ -94,6 +95,7 @@ def parser() -> argparse.ArgumentParser:
         account_commands,
         audit_commands,
         notice_commands,
+        dashboard_command,
     ):
         group.add_parsers(commands)
     return root

@@ -184,7 +184,7 @@ def _unlinked(connection: sa.Connection, sources: Sources) -> set[str]:
 def _used(connection: sa.Connection, sources: Sources, meter: str) -> dict[str, int]:
     table = schema.month_totals
     query = sa.select(table.c.company, table.c.quantity).filter_by(month=month_of(sources.now).start, meter=meter)
-    return dict(connection.execute(query).tuples().all())
+    return {row.company: row.quantity for row in connection.execute(query)}
 
 
 def _table(connection: sa.Connection, sources: Sources, companies: list[str]) -> Table:

@@ -188,7 +188,7 @@ def _of_months(sources: Sources, meters: list[str], months: list[Period]) -> lis
     query = sa.select(table.c.month, table.c.company, sa.type_coerce(table.c.quantity, sa.BigInteger))
     query = query.where(table.c.month.in_([month.start for month in months]), table.c.meter.in_(meters))
     with sources.database().snapshot() as connection:  # without the type of quantities, which takes twice as long
-        rows = connection.execute(query).tuples()
+        rows = connection.execute(query)
         return [(month, company, loaded(quantity) or 0) for month, company, quantity in rows]
 
 
