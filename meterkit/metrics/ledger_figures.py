@@ -21,7 +21,7 @@ from meterkit.core.threads import DaemonThread
 if TYPE_CHECKING:
     from meterkit.kit import MeterKit
 
-WAIT_SECONDS = 1.0
+WAIT_SECONDS = 2.0
 """How long a scrape waits for the figures to be read. Not in an event loop, which would serve nobody meanwhile."""
 
 STALE_SECONDS = 300.0

@@ -20,7 +20,7 @@ class PrometheusCollector(Collector):
     Metrics of a kit, for ``prometheus_client``: ``REGISTRY.register(PrometheusCollector(kit))``.
 
     A scrape reads this process's counters from memory. The ledger is read in a thread, at most once in *max_age*
-    seconds and less often if that takes long; a scrape waits a second for it at most, and not in an event loop.
+    seconds and less often if that takes long; a scrape waits two seconds for it at most, and not in an event loop.
 
     Args:
         kit: Kit whose metrics are shown; or several by a name, which becomes the label ``kit``.

@@ -39,7 +39,7 @@ def trade(stripe, directory, *, months):
         for month in range(months):
             start = stripe.now
             stripe.advance(seconds=27 * DAY)
-            for day in range(27):
+            for day in range(28):
                 at = datetime.fromtimestamp(start + day * DAY, timezone.utc)
                 for number, company in enumerate(COMPANIES, 1):
                     kit.record(shop.CALLS, company, (20 + 3 * month + (day * number) % 7) // number, at=at)

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
-import subprocess
-import sys
-from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
-import shop
-from guard import GUARD
+from served_shop import SERVERS, shop_on
 
-import meterkit
 from meterkit.sandbox import Sandbox
 
 pytest.register_assert_rewrite("visit")
@@ -24,12 +17,6 @@ from visit import Visit  # noqa: E402 - after the line above
 
 REQUIRED = os.environ.get("METERKIT_BROWSER") == "required"
 """Whether a machine without a browser fails these tests, as in ``nox -s browser``; elsewhere it skips them."""
-
-SERVERS = {
-    "flask": ["gunicorn", "--threads", "4", "--bind", "fd://{fd}", "shop:flask()"],
-    "django": ["gunicorn", "--threads", "4", "--bind", "fd://{fd}", "shop:django()"],
-    "fastapi": ["uvicorn", "--fd", "{fd}", "--factory", "shop:fastapi"],
-}
 
 
 def pytest_collection_modifyitems(items):
@@ -77,47 +64,6 @@ def served(framework, stripe, tmp_path):
     """The URL of the shop, served in a process of its own."""
     with shop_on(framework, stripe, tmp_path) as url:
         yield url
-
-
-@contextmanager
-def shop_on(framework, stripe, directory):
-    """Serve the shop on a framework, with meters and prices in the account, and webhooks on their way; its URL."""
-    kit = shop.make_kit(base=stripe.url, stripe_key=stripe.api_key, data_dir=directory / "own")
-    kit.provision()
-    kit.close()
-    paths = [Path(__file__).parent, Path(meterkit.__file__).parent.parent]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(map(str, paths)),
-        "SHOP_SANDBOX": stripe.url,
-        "STRIPE_SECRET_KEY": stripe.api_key,
-        "METERKIT_DATA_DIR": str(directory / "data"),
-        "XDG_RUNTIME_DIR": str(directory),  # gunicorn's control socket
-    }
-    module, *arguments = SERVERS[framework]
-    log = directory / "server.log"
-    with socket.create_server(("127.0.0.1", 0)) as listener, log.open("wb") as output:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        process = subprocess.Popen(
-            [sys.executable, "-m", module, *(word.format(fd=listener.fileno()) for word in arguments)],
-            cwd=directory,
-            env=environment,
-            pass_fds=[listener.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        assert httpx.get(f"{url}/login", timeout=GUARD).status_code == 200
-        stripe.webhooks.send_to(f"{url}/stripe/webhook", secret=shop.WEBHOOK_SECRET)
-        yield url
-    finally:
-        process.terminate()
-        try:
-            process.wait(GUARD)
-        finally:
-            process.kill()
-            print(log.read_text(errors="replace"))  # for the report of a test that fails
 
 
 @pytest.fixture

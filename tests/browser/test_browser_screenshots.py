@@ -10,11 +10,14 @@ from business import trade
 
 README = Path(__file__).parents[2] / "README.md"
 
+DIRECTORY = os.environ.get("METERKIT_SCREENSHOTS")
+"""Where they go; before a test removes the variable."""
+
 
 @pytest.mark.parametrize("framework", ["flask"], indirect=True)
 def test_the_screenshots(visit, framework, stripe, tmp_path):
     """The customer's page and the team's overview, after three months of business."""
-    directory = Path(os.environ.get("METERKIT_SCREENSHOTS") or tmp_path / "images")
+    directory = Path(DIRECTORY or tmp_path / "images")
     directory.mkdir(parents=True, exist_ok=True)
     trade(stripe, tmp_path, months=3)
     visit.log_in(company="acme", staff="yes")

@@ -29,7 +29,7 @@ def dollars(cents):
 def test_from_sign_up_to_recovery(visit, stripe):
     """The page shows what Stripe's invoices say, and leads from each state to the next."""
     visit.log_in(company="acme")
-    assert "Not subscribed yet" in visit.open("/billing/")
+    assert "No subscription is known" in visit.open("/billing/")
     visit.inspect()
     visit.press("Subscribe to pro")
     check_out(visit, VISA)
