@@ -40,6 +40,7 @@ OPERATIONS = {
     "POST /v1/coupons": "CouponCreateParams",
     "GET /v1/customers": "CustomerListParams",
     "POST /v1/customers": "CustomerCreateParams",
+    "GET /v1/customers/search": "CustomerSearchParams",
     "GET /v1/customers/*": "CustomerRetrieveParams",
     "POST /v1/customers/*": "CustomerUpdateParams",
     "DELETE /v1/customers/*": "CustomerDeleteParams",

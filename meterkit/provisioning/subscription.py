@@ -86,12 +86,15 @@ def subscribe(
         check_together(wanted)
         if customer is None:
             customer = _found_by_email(client, company, about.get("email"), metadata_key)
-            made = customer is None
-            customer = _made(client, {metadata_key: company}) if customer is None else customer
-            accounts.link(company, customer)
-            if about and made:
-                changes: Any = about
-                client.v1.customers.update(customer, changes)
+            known = None if customer is not None else _found_by_metadata(client, company, metadata_key)
+            if customer is None:
+                customer = known.id if known is not None else _made(client, {metadata_key: company})
+                accounts.link(company, customer)
+                missing: Any = {name: given for name, given in about.items() if not getattr(known, name, None)}
+                if missing:
+                    client.v1.customers.update(customer, missing)
+            else:
+                accounts.link(company, customer)
         return _Subscriber(client, company, customer, offer, wanted).subscribe(days_until_due)
 
 
@@ -279,6 +282,30 @@ def _found_by_email(client: stripe.StripeClient, company: str, email: str | None
             f"link the company with meterkit link {company} {found[0].id}, and subscribe again; or give another --email"
         )
     return None
+
+
+def _found_by_metadata(client: stripe.StripeClient, company: str, metadata_key: str) -> stripe.Customer | None:
+    """
+    Return the customer whose metadata name *company*, which the ledger has not read; None if there is none.
+
+    Stripe's search knows of a new customer after a minute; the Idempotency-Key of `_made` bridges that.
+
+    Raises:
+        UsageError: Several customers have it.
+    """
+    key, value = (text.replace("\\", "\\\\").replace('"', '\\"') for text in (metadata_key, company))
+    try:
+        found = client.v1.customers.search({"query": f'metadata["{key}"]:"{value}"', "limit": PAGE_SIZE}).data
+    except stripe.InvalidRequestError:  # Stripe: not available to merchants in India
+        return None
+    named = [each for each in found if _noted(each.metadata, metadata_key) == company]
+    if len(named) > 1:
+        both = " and ".join(each.id for each in named)
+        raise _refused(
+            f"the metadata of {both} name the company {company!r:.100}: link one of them with meterkit link {company} "
+            f"{named[0].id}, and subscribe again"
+        )
+    return named[0] if named else None
 
 
 def _made(client: stripe.StripeClient, metadata: dict[str, str]) -> str:

@@ -164,6 +164,25 @@ def test_a_customer_whose_metadata_name_the_company(kit_of, api):
     assert there == result.customer
 
 
+@pytest.mark.parametrize("company", ["acme", "A\"c\\me's"])
+def test_a_customer_that_the_ledger_has_not_read(kit_of, api, company):
+    """It is found by its metadata, without an e-mail address."""
+    customer = api.customers.create({"metadata": {"company": company}}).id
+    api.customers.create({"metadata": {"company": "globex"}})
+    found = kit_of(plans=[BASIC]).subscribe(company, plan="basic")
+
+    assert (customer, 2) == (found.customer, len(api.customers.list({}).data))
+
+
+def test_two_customers_that_name_the_company(kit_of, api, subscriptions):
+    """Which one pays is for the owner to say."""
+    for _ in range(2):
+        api.customers.create({"metadata": {"company": "acme"}})
+
+    assert "meterkit link acme cus_" in refused(kit_of(plans=[BASIC]), "acme", plan="basic")
+    assert [] == subscriptions()
+
+
 def test_another_plan_is_refused_with_the_cure(kit_of, subscriptions):
     """It would be billed beside the one that the company has."""
     kit = kit_of(plans=[BASIC, Plan("pro", fee="20.00", prices=[CHEAP])])

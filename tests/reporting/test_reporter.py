@@ -621,3 +621,42 @@ def test_the_settings_of_stripe_python_are_left_alone(kit, stripe, customer, clo
 
     assert 1 == stripe.usage("calls", customer)
     assert before == {name: getattr(stripe_python, name) for name in names}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("fault", ["reset_after", "reset_before", "500"])
+def test_payload_keys_that_leave_the_code_too_early(make_reporting_kit, stripe, clock, fault):
+    """An event that is tried again without them is refused, as Stripe has it or not; with them, it counts once."""
+    own = {"customer_key": "customer_id", "value_key": "tokens"}
+    api(stripe).billing.meters.create(
+        {
+            "display_name": "Tokens",
+            "event_name": "tokens",
+            "default_aggregation": {"formula": "sum"},
+            "customer_mapping": {"type": "by_id", "event_payload_key": "customer_id"},
+            "value_settings": {"event_payload_key": "tokens"},
+        }
+    )
+    customer = api(stripe).customers.create({}).id
+    with_keys = make_reporting_kit(Meter("tokens", **own))
+    with_keys.record("tokens", customer, 5)
+    clock.advance(HOUR)
+    stripe.fail(fault, path="/v1/billing/meter_events", times=retry.TRIES, after=0)
+    with_keys.report()
+    with_keys.close()
+    stripe.heal()
+    without = make_reporting_kit(Meter("tokens"))
+    without.report()
+    attention = " ".join(without.health()["attention"])
+    without.close()
+    kit = make_reporting_kit(Meter("tokens", **own))
+    kit.report()
+    kit.retry()
+    kit.report()
+    clock.advance(HOUR)
+    kit.report()
+
+    assert attention
+    assert 5 == stripe.usage("tokens", customer)
+    books = kit.health()["books"]["tokens"]
+    assert (5, 5, True) == (books["counted"], books["sent"], books["balanced"])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from meterkit.sandbox.billing.cancellation import end_now
 from meterkit.sandbox.charging import payment_methods
 from meterkit.sandbox.invoicing import balances
-from meterkit.sandbox.protocol.errors import no_such
-from meterkit.sandbox.protocol.lists import page
+from meterkit.sandbox.protocol.errors import invalid, no_such
+from meterkit.sandbox.protocol.lists import DEFAULT_LIMIT, page
 from meterkit.sandbox.protocol.params import METADATA, PAGE, Integer, Object, Span, Text, merged, within
 from meterkit.sandbox.protocol.routes import Call, Route
 from meterkit.sandbox.state.account import CLOCK, fresh_id
@@ -129,6 +130,28 @@ def list_all(account: Account, call: Call) -> Record:
     return page(call, records, "customer")
 
 
+def search(account: Account, call: Call) -> Record:
+    """
+    Return customers by a value of their metadata, newest first; of Stripe's query language, there is nothing else.
+
+    Stripe finds a new customer up to a minute later; here it is found at once.
+    """
+    query = call.params["query"]
+    asked = re.fullmatch(r"""metadata\[(["'])(?P<key>.+)\1\]:(["'])(?P<value>.*)\3""", query)
+    if asked is None:
+        raise invalid(f"The sandbox knows only queries like metadata['key']:'value', not {query!r}.", param="query")
+    key, value = (re.sub(r"\\(.)", r"\1", asked[name]) for name in ("key", "value"))
+    found = [each for each in reversed(account.all("customer")) if each["metadata"].get(key) == value]
+    limit = call.params.get("limit", DEFAULT_LIMIT)
+    return {
+        "object": "search_result",
+        "data": found[:limit],
+        "has_more": len(found) > limit,
+        "next_page": None,
+        "url": call.path,
+    }
+
+
 def _set_balance(account: Account, record: Record, balance: int, kind: str) -> None:
     change = balance - record["balance"]
     if change:
@@ -160,6 +183,7 @@ def _tombstone(record: Record) -> Record:
 ROUTES = [
     Route("POST", "/v1/customers", create, {**FIELDS, "payment_method": Text(), "test_clock": Text()}),
     Route("GET", "/v1/customers", list_all, {**PAGE, "email": Text(512), "created": Span(), "test_clock": Text()}),
+    Route("GET", "/v1/customers/search", search, {"query": Text(5000, required=True), "limit": Integer(1, 100)}),
     Route("GET", "/v1/customers/{id}", retrieve),
     Route("POST", "/v1/customers/{id}", update, FIELDS),
     Route("DELETE", "/v1/customers/{id}", delete),
