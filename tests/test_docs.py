@@ -86,7 +86,7 @@ def test_the_reference_is_complete(name):
     assert f"`meterkit.{name}" in page("reference.md")
 
 
-OWN_USE = {"process"}
+OWN_USE = {"process", "team_site"}
 """Methods of the kit that its own parts call."""
 
 

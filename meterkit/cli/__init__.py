@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from meterkit.cli import (
     account_commands,
     audit_commands,
+    dashboard_command,
     notice_commands,
     provisioning_commands,
     trial_commands,
@@ -124,6 +125,7 @@ def add_commands(commands: Commands) -> None:
         account_commands,
         audit_commands,
         notice_commands,
+        dashboard_command,
     ):
         group.add_parsers(commands)
 

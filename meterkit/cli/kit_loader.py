@@ -80,10 +80,15 @@ def set_up_project() -> None:
     """
     Set up the Django project that DJANGO_SETTINGS_MODULE names: the kit's module may import models.
 
+    Without that variable, say so in a directory that has a project.
+
     Raises:
         CommandError: The project cannot be set up.
     """
-    if not os.environ.get("DJANGO_SETTINGS_MODULE") or importlib.util.find_spec("django") is None:
+    if not os.environ.get("DJANGO_SETTINGS_MODULE"):
+        _warn_of_project()
+        return
+    if importlib.util.find_spec("django") is None:
         return
     from meterkit.cli.django import set_up
 
@@ -94,6 +99,20 @@ def set_up_project() -> None:
         name = f"the Django project of DJANGO_SETTINGS_MODULE={os.environ['DJANGO_SETTINGS_MODULE']}"
         cure = "name the settings module of this project, or unset the variable if the kit needs no Django"
         raise CommandError(f"{_broken(name, error)}; {cure}") from error
+
+
+def _warn_of_project() -> None:
+    """Say so where a Django project is left aside: its settings may name another ledger."""
+    try:
+        is_project = "DJANGO_SETTINGS_MODULE" in Path("manage.py").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return
+    if is_project:
+        print(
+            "meterkit: this is a Django project, and its settings are not loaded, so METERKIT is ignored: run python "
+            "manage.py meterkit instead, or set DJANGO_SETTINGS_MODULE",
+            file=sys.stderr,
+        )
 
 
 def _broken(name: str, error: BaseException) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import os
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -201,6 +202,13 @@ def _of_directory(kit: MeterKit) -> Iterator[CheckMessage]:
             f"data_dir is relative, here {directory}: each directory in which a process starts has usage of its own.",
             hint='Name it in the settings: METERKIT = {"KIT": ..., "DATA_DIR": BASE_DIR / "var"}.',
             id="meterkit.W005",
+        )
+    there = next(each for each in (directory, *directory.parents) if each.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        yield Warn(
+            f"data_dir is {directory}, and this user may not write to {there}, so nothing can be counted.",
+            hint="Choose another directory, or make it writable for the user of the server.",
+            id="meterkit.W014",
         )
     served = {
         "STATIC_ROOT": [getattr(settings, "STATIC_ROOT", None)],

@@ -39,8 +39,13 @@ def kit_of_settings() -> MeterKit:
     shown = f"METERKIT = {{'KIT': {named!r:.200}, ...}}" if is_dictionary else f"METERKIT = {named!r:.200}"
     try:
         kit: Any = import_string(named.replace(":", ".")) if isinstance(named, str) else named
+    except ImportError as error:
+        raise ImproperlyConfigured(f"{shown}: {error}; {CURE}") from error
+    except ConfigurationError as error:  # of the kit, which says how to correct it
+        raise ImproperlyConfigured(f"{shown}: {error}") from error
+    try:
         recorder_of(kit)
-    except (ImportError, ConfigurationError) as error:
+    except ConfigurationError as error:
         raise ImproperlyConfigured(f"{shown}: {error}; {CURE}") from error
     if is_dictionary:
         _check_effect(given, kit)

@@ -111,10 +111,8 @@ class Database:
         Raises:
             LedgerError: The database cannot be read.
         """
-        if not self._is_postgresql:
-            return False
         with self._unprepared() as connection:
-            if version_of(connection) == VERSION:
+            if version_of(connection) == VERSION or not self._is_postgresql:
                 return False
             return not connection.scalar(sa.text("SELECT has_schema_privilege(current_schema(), 'CREATE')"))
 
@@ -137,7 +135,7 @@ class Database:
             engine = self._sqlite()
         else:
             engine = sa.create_engine("sqlite://")
-        with self._ledger_errors(), engine.begin() as connection:
+        with self._ledger_errors(), engine.execution_options(only_reads=True).begin() as connection:
             yield connection
 
     def hurry(self) -> None:

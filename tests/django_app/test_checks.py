@@ -77,10 +77,10 @@ def test_no_setting(ids):
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        (None, "No module named 'shop_billing'"),
+        (None, "No module named 'shop_billing'; set it to the dotted path of your kit"),
         ("kit = 5", "the middleware needs a MeterKit, such as billing.kit, not 5"),
         ("from meterkit import *\nkit = MeterKit(meters=[])", "meters= is empty"),
-        ("from meterkit import *\nWebhook('/stripe')", "no webhook secret: set STRIPE_WEBHOOK_SECRET"),
+        ("from meterkit import *\nWebhook('/stripe')", "the whsec_... that Stripe shows when you create the endpoint."),
         ("1 / 0", "The kit cannot be imported: ZeroDivisionError: division by zero ("),
         ("raise SystemError", "shop_billing.py, line 1)"),
     ],
@@ -234,6 +234,14 @@ def test_a_directory_that_depends_on_where_one_is(ids, make, tmp_path, monkeypat
     assert [] == ids(make(data_dir=tmp_path / "var"))
 
 
+def test_a_directory_that_cannot_be_written(ids, make, tmp_path):
+    """Nothing would be counted. The directory itself need not be there yet."""
+    (tmp_path / "file").touch()
+
+    assert ["W014"] == ids(make(data_dir=tmp_path / "file" / "var"))
+    assert f"may not write to {tmp_path / 'file'}, so" in ids.messages[0].msg
+
+
 def test_a_live_key_of_a_developer(ids, make):
     """Where DEBUG is on."""
     assert ["W006"] == ids(make(stripe_key="sk_live_1"), DEBUG=True)
@@ -281,3 +289,5 @@ def test_the_ledger_is_asked_only_on_request(ids, make, tmp_path):
     assert "hush" not in str(ids.messages)
     assert [] == ids(make(), databases=["default"])
     assert not (tmp_path / "ledger.sqlite").exists()
+    (tmp_path / "ledger.sqlite").write_text("This is no database at all, but it is where the ledger should be.")
+    assert ["W009"] == ids(make(), databases=["default"])

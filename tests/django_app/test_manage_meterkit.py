@@ -186,3 +186,17 @@ def test_a_project_that_cannot_be_set_up(run, tmp_path):
     assert (2, "", 1) == (code, out, err.count("\n"))
     assert "DJANGO_SETTINGS_MODULE=other.settings cannot be imported: ModuleNotFoundError: No module named" in err
     assert "or unset the variable if the kit needs no Django" in err
+
+
+@pytest.mark.long
+def test_a_project_that_is_left_aside(run, tmp_path):
+    """Without the variable, the settings are unknown, and the ledger may be another one: that is said."""
+    (tmp_path / "plain.py").write_text("from meterkit import Meter, MeterKit\nkit = MeterKit(meters=[Meter('calls')])")
+    code, _, err = run("meterkit", "usage", "plain:kit", "--json", DJANGO_SETTINGS_MODULE="")
+    assert (0, "") == (code, err)
+    (tmp_path / "manage.py").write_text("os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'project_settings')")
+
+    code, _, err = run("meterkit", "usage", "plain:kit", "--json", DJANGO_SETTINGS_MODULE="")
+
+    assert 0 == code
+    assert "so METERKIT is ignored: run python manage.py meterkit instead, or set DJANGO_SETTINGS_MODULE" in err
