@@ -109,6 +109,7 @@ with Sandbox() as sandbox:
     kit.record(calls, "acme", 5, user="ada")
     kit.record(pages, "acme", 2)
     kit.record(calls, "globex", 3)
+    kit.record(calls, "<b>" + "x" * 250, 1)
     kit.report(include_open=True)
     kit.correct(calls, "acme", 1, at=datetime.now(timezone.utc), reason="a test of ours")
     kit.report(include_open=True)
@@ -136,11 +137,13 @@ print(json.dumps([usage, companies, events, corrections, searched]))
     usage, companies, events, corrections, searched = run(tmp_path, script)
 
     assert [
+        ["calls", "<b>" + "x" * 197 + "\u2026", "-", "1", "0"],
         ["calls", "acme", "ada", "4", "4"],
         ["calls", "globex", "-", "3", "0"],
         ["pages", "acme", "-", "2", "2"],
     ] == sorted(usage)
     assert [
+        ["<b>" + "x" * 197 + "\u2026", "-", "-", "-", "-", "unknown", "-"],
         ["acme", "Acme <Inc>", "the customer", "link", "-", "good", "active"],
         ["globex", "-", "-", "-", "-", "unknown", "-"],
     ] == companies
@@ -148,11 +151,11 @@ print(json.dumps([usage, companies, events, corrections, searched]))
     assert [["calls", "acme", "1", "done", "a test of ours"]] == corrections
     assert ["globex"] == searched["usage"]
     assert ["pages"] == searched["meter"]
-    assert 3 == searched["since"]
+    assert 4 == searched["since"]
     assert ["acme"] == searched["company"] == searched["customer"]
     assert len(events) == searched["events of acme"]
     assert events.count("calls") == searched["events of the customer"]
-    assert (0, [], 6) == (searched["events in a state"], searched["nobody"], searched["wrong page"])
+    assert (0, [], 8) == (searched["events in a state"], searched["nobody"], searched["wrong page"])
 
 
 @pytest.mark.long

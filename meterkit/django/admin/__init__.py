@@ -39,6 +39,9 @@ else:
 
 __all__ = ["LedgerAdmin"]
 
+LONGEST_SHOWN = 200
+"""Characters of a text that are shown; a company's name or an error may be longer."""
+
 
 class LedgerAdmin(_ModelAdmin):
     """
@@ -88,7 +91,7 @@ class LedgerAdmin(_ModelAdmin):
             "subtitle": None,
             "opts": self.opts,
             "columns": self.ledger_list.columns,
-            "rows": listed.rows,
+            "rows": [[_short(cell) for cell in row] for row in listed.rows],
             "search": asked.search,
             "search_help": self.ledger_list.search_help,
             "chosen": chosen,
@@ -99,6 +102,10 @@ class LedgerAdmin(_ModelAdmin):
         }
         request.current_app = self.admin_site.name
         return TemplateResponse(request, "admin/meterkit/ledger_list.html", context)
+
+
+def _short(cell: Any) -> Any:
+    return f"{cell[:LONGEST_SHOWN]}\u2026" if isinstance(cell, str) and len(cell) > LONGEST_SHOWN else cell
 
 
 def _shown(choice: Filter, asked: Asked) -> tuple[str, Iterable[tuple[str, str, bool]]]:
