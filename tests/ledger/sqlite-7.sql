@@ -101,7 +101,7 @@ INSERT INTO "meterkit_meter_totals" VALUES('egress',1772323200,700);
 CREATE TABLE meterkit_month_totals (
     month BIGINT NOT NULL, meter TEXT NOT NULL, company TEXT NOT NULL, quantity BIGINT NOT NULL,
     PRIMARY KEY (month, meter, company)
-);
+) WITHOUT ROWID;
 INSERT INTO "meterkit_month_totals" VALUES(1772323200,'calls','acme',43);
 INSERT INTO "meterkit_month_totals" VALUES(1772323200,'calls','cus_gone',3);
 INSERT INTO "meterkit_month_totals" VALUES(1772323200,'calls','globex',11);

@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from adapter_cases import USUAL_FIRST
 from adapter_stacks import STACKS, Stack
 from page_browser import Browser
 from page_kits import CALLS, is_staff, whose
+from thorough import first
 
 from meterkit import Meter, MeterKit, Pages
 
 
-@pytest.fixture(params=USUAL_FIRST, ids=lambda stack: stack.name)
+@pytest.fixture(params=first(STACKS[:1], among=STACKS), ids=lambda stack: stack.name)
 def stack(request: pytest.FixtureRequest) -> Stack:
     """Each of the seven, one after the other."""
     return request.param

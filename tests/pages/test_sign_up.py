@@ -8,13 +8,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from adapter_stacks import STACKS, Stack
+from adapter_stacks import Stack
 from followed_account import api, events, stripe, tell  # noqa: F401 - fixtures
 from hosted_browser import Browser as Hosted
 from page_browser import Browser
 from page_kits import CALLS
 from signed import SECRET
-from thorough import first
 
 from meterkit import ConfigurationError, MeterKit, Pages, Plan, Price, StripeFailedError, UsageError, Webhook
 from meterkit.sandbox import Sandbox
@@ -79,7 +78,6 @@ def subscriptions(api: Any) -> list[Any]:
     return list(api.subscriptions.list({"status": "all"}).auto_paging_iter())
 
 
-@pytest.mark.parametrize("stack", first([STACKS[0]], among=STACKS), ids=lambda stack: stack.name)
 def test_from_the_button_to_the_subscription(
     stack: Stack,
     shop: MeterKit,

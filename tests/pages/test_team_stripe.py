@@ -60,6 +60,7 @@ def browser(open_page: Callable[..., Browser], kit: MeterKit) -> Browser:
     return open_page(kit)
 
 
+@pytest.mark.long
 def test_the_objects_in_stripe(browser: Browser, kit: MeterKit, api: Any) -> None:
     """With links to Stripe's dashboard, in test mode."""
     page = of_team(browser, "company", id="acme")
@@ -77,6 +78,7 @@ def test_the_objects_in_stripe(browser: Browser, kit: MeterKit, api: Any) -> Non
     }
 
 
+@pytest.mark.long
 def test_the_next_invoice(browser: Browser, kit: MeterKit) -> None:
     """As the preview has it."""
     (preview,) = kit.preview("acme")
@@ -105,6 +107,7 @@ def test_from_an_invoice_to_its_hours(browser: Browser, kit: MeterKit, api: Any)
     assert ("ann", "30", "30") == (first["user"], first["quantity"], first["in meter events"])
 
 
+@pytest.mark.long
 def test_what_is_on_no_invoice_yet(browser: Browser) -> None:
     """It is in no meter event yet."""
     (row,) = rows_of(browser, "hours", "unreported", id="acme")
@@ -112,6 +115,7 @@ def test_what_is_on_no_invoice_yet(browser: Browser) -> None:
     assert ("calls", "85") == (row["meter"], row["not reported yet"])
 
 
+@pytest.mark.long
 def test_the_invoice_of_another(browser: Browser, kit: MeterKit) -> None:
     """Is not shown as this company's."""
     identity = next(link for link in of_team(browser, "company", id="acme").links if "team/invoice?" in link)
@@ -143,6 +147,7 @@ def test_usage_by_plan(browser: Browser, kit: MeterKit) -> None:
     assert ["globex"] == [row["company"] for row in rows_of(browser, "companies", plan="free")]
 
 
+@pytest.mark.long
 def test_near_the_limit_of_a_plan(browser: Browser) -> None:
     """It is a quota like others."""
     assert [("acme", "quota of calls per period", "85%")] == [
@@ -150,6 +155,7 @@ def test_near_the_limit_of_a_plan(browser: Browser) -> None:
     ]
 
 
+@pytest.mark.long
 def test_who_is_overdue(browser: Browser, kit: MeterKit, stripe: Sandbox, clock: Any) -> None:
     """With the invoice; and the list of companies finds it."""
     (account,) = [each for each in kit.customers() if each.company == "acme"]

@@ -99,6 +99,7 @@ month_totals = Table(
     Column("meter", Text, primary_key=True),
     Column("company", Text, primary_key=True),
     Column("quantity", Quantity, nullable=False),
+    sqlite_with_rowid=False,  # one tree instead of two: each flush writes to it, and pages read a month in its order
 )
 
 peaks = Table(

@@ -149,6 +149,7 @@ _WORDS = {
     "sqlite": {
         "serial": "INTEGER",
         "quantity": "BIGINT",
+        "without_rowid": " WITHOUT ROWID",
         "sum": (  # as `meterkit.ledger.schema.quantities` adds
             "meterkit_total(sum(quantity >> 32), sum(quantity & 4294967295), "
             "meterkit_total_of_large(quantity) FILTER (WHERE typeof(quantity) = 'text'))"
@@ -158,6 +159,7 @@ _WORDS = {
     "postgresql": {
         "serial": "BIGSERIAL",
         "quantity": "NUMERIC(38, 0)",
+        "without_rowid": "",
         "sum": "sum(quantity)",
         "month": (
             "CAST(extract(epoch FROM date_trunc('month', to_timestamp(day) AT TIME ZONE 'UTC') AT TIME ZONE 'UTC') "
@@ -165,7 +167,7 @@ _WORDS = {
         ),
     },
 }
-"""What each dialect calls the type of a column that numbers its rows, that of quantities, their sum, and a month."""
+"""What stands for the placeholders of the statements in each dialect."""
 
 _TO_3 = """
 INSERT INTO meterkit_lease VALUES ('follower', '', 0, 0) ON CONFLICT (name) DO NOTHING;
@@ -315,7 +317,7 @@ INSERT INTO meterkit_meter_totals
 CREATE TABLE meterkit_month_totals (
     month BIGINT NOT NULL, meter TEXT NOT NULL, company TEXT NOT NULL, quantity {quantity} NOT NULL,
     PRIMARY KEY (month, meter, company)
-);
+){without_rowid};
 INSERT INTO meterkit_month_totals
     SELECT month, meter, company, {sum} FROM (
         SELECT {month} AS month, meter, company, quantity FROM meterkit_totals

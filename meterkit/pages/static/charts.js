@@ -5,6 +5,10 @@
 (() => {
   const COLORS = ["#3b82c4", "#d9730d", "#2f9e6e", "#b5478b", "#8a6fd1", "#b08900", "#c94f4f", "#4b8f9e", "#7a7f87", "#6b8e23"];
   const HEIGHT = 260;
+  const DAY = 86400;
+  const STEPS = [1, 2, 5, 7, 14, 31, 92, 183, 366].map((days) => days * DAY);
+
+  const dayOf = (at) => new Date(at * 1000).toISOString().slice(0, 10);
 
   const dataOf = (table) => {
     const rows = [...table.tBodies[0].rows];
@@ -30,9 +34,12 @@
         height: HEIGHT,
         tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "Etc/UTC"),
         scales: { y: { range: (_, __, most) => [0, Math.max(most, 1) * 1.05] } },
-        axes: [axis, { ...axis, size: 80, values: (_, ticks) => ticks.map((each) => each.toLocaleString("en")) }],
+        axes: [
+          { ...axis, incrs: STEPS, space: 100, values: (_, ticks) => ticks.map(dayOf) },
+          { ...axis, size: 80, values: (_, ticks) => ticks.map((each) => each.toLocaleString("en")) },
+        ],
         series: [
-          { value: "{YYYY}-{MM}-{DD}" },
+          { label: "day", value: (_, at) => (at === null ? "" : dayOf(at)) },
           ...names.map((label, at) => ({ label, stroke: COLORS[at % COLORS.length], width: 2, points: { size: 5 } })),
         ],
       },

@@ -22,6 +22,9 @@ from meterkit.pricing.price import decimals_of
 PAGE = 500
 """Meter events or users on a page."""
 
+LONGEST_SECOND = 10
+"""Most digits of a Unix second: until the year 2286."""
+
 
 def invoice_page(sources: Sources, query: Mapping[str, str]) -> TeamPage | None:
     """
@@ -160,7 +163,7 @@ def hour_page(sources: Sources, query: Mapping[str, str]) -> TeamPage | None:
         LedgerError: The ledger cannot be read.
     """
     company, meter, text = query.get("id", ""), query.get("meter", ""), query.get("window", "")
-    if not (text.isascii() and text.isdigit() and len(text) < 13):
+    if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_SECOND):
         return None
     table = schema.usage
     rows_of = sa.select(table.c.user, table.c.quantity, table.c.reported, table.c.last_used)

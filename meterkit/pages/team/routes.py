@@ -104,7 +104,9 @@ class TeamViews:
 
 
 def _respond(make: Made, request: PageRequest) -> Response:
-    page = make(request.query)
+    # No id or name has this character, and a database may refuse it.
+    query = {name: value.replace("\x00", "\ufffd") for name, value in request.query.items()}
+    page = make(query)
     if page is None:
         return request.error(404, "There is no such page", "Check the address, or search the list of companies.")
     if request.query.get("format") != "csv":
