@@ -104,8 +104,6 @@ class Dashboard:
             return _text(403, "Open the address that meterkit dashboard has printed; it holds a token.")
         if path in ("", "/"):
             return _text(303, "", ("Location", f"{PREFIX}/team"))
-        if path == "/favicon.ico":  # browsers ask for it, and write an error to the console if there is none
-            return _text(204, "")
         exchange, headers = WSGIExchange(), EnvironHeaders()
         headers.environ = environ
         exchange.begin(environ["REQUEST_METHOD"], path, environ, headers, self._owner)

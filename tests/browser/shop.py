@@ -60,7 +60,7 @@ def make_kit(*, base: str, **options: Any) -> MeterKit:
         meters=[CALLS, EXPORTS],
         plans=PLANS,
         identify=lambda exchange: cookie(exchange, "company"),
-        governance=Governance(overdue_days=0, exempt=["/login", "/favicon.ico", "/billing", "/billing/*"]),
+        governance=Governance(overdue_days=0, exempt=["/login", "/billing", "/billing/*"]),
         webhook=Webhook("/stripe/webhook", secret=WEBHOOK_SECRET),
         pages=Pages(
             "/billing",
@@ -92,7 +92,6 @@ def flask() -> Any:
 
     app = Flask(__name__)
     app.get("/login")(lambda: Response("welcome", headers=_log_in(request.args.to_dict())))
-    app.get("/favicon.ico", endpoint="icon")(lambda: ("", 204))  # browsers ask for it, and complain if there is none
     app.get("/v1/<name>", endpoint="view")(lambda name: {name: 1})
     meterkit.flask.init_app(app, kit)
     return app
@@ -117,7 +116,6 @@ def django() -> Any:
         MIDDLEWARE=["meterkit.django.MeterMiddleware", "django.middleware.csrf.CsrfViewMiddleware"],
         ROOT_URLCONF=(
             path("login", log_in),
-            path("favicon.ico", lambda _: HttpResponse(status=204)),
             path("v1/<name>", lambda _, name: JsonResponse({name: 1})),
         ),
         SECRET_KEY="of a shop that sells nothing",
@@ -141,7 +139,6 @@ def fastapi() -> Any:
         return response
 
     app.add_route("/login", log_in)
-    app.add_route("/favicon.ico", lambda _: Response(status_code=204))
 
     @app.get("/v1/{name}")
     def view(name: str) -> dict[str, int]:
