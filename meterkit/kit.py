@@ -478,7 +478,7 @@ class MeterKit:
             UsageError: It is not such an id.
             LedgerError: The ledger cannot be read.
         """
-        return self._assembly.statements().of(checked_subject_id(company, "company"))
+        return self._assembly.statements(self._company_plans).of(checked_subject_id(company, "company"))
 
     def customers(self) -> list[AccountOverview]:
         """

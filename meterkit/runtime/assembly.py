@@ -159,8 +159,13 @@ class Assembly:
             )
         return checked
 
-    def statements(self) -> CustomerStatements:
-        """Build what computes the statements of companies."""
+    def statements(self, plans: CompanyPlans | None) -> CustomerStatements:
+        """
+        Build what computes the statements of companies.
+
+        Args:
+            plans: Plans of the companies, or None: they start the flushes of a process, which may only look.
+        """
         from meterkit.pages.customer_page import CustomerStatements
 
         return CustomerStatements(
@@ -168,7 +173,7 @@ class Assembly:
             prices=self._prices,
             meters={name: meter for name, meter in self._meters.items() if meter.billable},
             limits=self._limits,
-            plans=self.company_plans(),
+            plans=plans,
             clock=self._clock,
         )
 
@@ -184,7 +189,7 @@ class Assembly:
         from meterkit.pages.customer_page import CustomerPage, check_path
         from meterkit.pages.served import ServedPages
 
-        statements = self.statements()
+        statements = self.statements(self.company_plans())
         served: list[ServedPage] = []
         webhook_path = None if webhook is None else webhook.path
         if customer_page is not None:
@@ -219,7 +224,7 @@ class Assembly:
             routes=[
                 *CustomerViews(statements, sign_up).routes(),
                 *sign_up.routes(),
-                *self._team_routes(statements),
+                *self._team_routes(),
             ],
             company_of_token=EmbedTokens(pages.embed_secrets, clock=self._clock).company_of,
             forms_lead_to=STRIPE_PAGES if base is None else (*STRIPE_PAGES, origin_of(base)),
@@ -229,9 +234,9 @@ class Assembly:
         """Build what serves the pages of the team alone."""
         from meterkit.pages.site import Site
 
-        return Site(pages, recorder=self._recorder, routes=self._team_routes(self.statements()))
+        return Site(pages, recorder=self._recorder, routes=self._team_routes())
 
-    def _team_routes(self, statements: CustomerStatements) -> list[Route]:
+    def _team_routes(self) -> list[Route]:
         """Return the pages of the team."""
         from meterkit.pages.team.routes import TeamViews
         from meterkit.pages.team.sources import Sources
@@ -241,7 +246,7 @@ class Assembly:
             database=lambda: self._supervisor.runtime().database(),
             usage=lambda: self._supervisor.runtime().usage(),
             health=self._health,
-            statements=statements,
+            statements=self.statements(None),
             meters=self._meters,
             prices=self._prices,
             limits=self._limits,

@@ -12,7 +12,7 @@ import pytest
 from cli_shell import COMMAND, meterkit
 from guard import GUARD
 
-from meterkit import Meter
+from meterkit import Meter, Plan, Quota
 from meterkit.cli.dashboard_command import Dashboard
 
 TOKEN = "t" * 43
@@ -91,6 +91,23 @@ def test_the_pages(ask):
     assert 405 == ask(method="POST")[0]
     assert (200, "") == ask(method="HEAD")[::2]
     assert 200 == ask(host="localhost:4711")[0]
+
+
+def test_it_only_reads(make_kit):
+    """No page starts the flushes and reports of a process that counts."""
+    calls = Meter("calls")
+    kit = make_kit(calls, plans=[Plan("free", limits=[Quota(calls, 2_000)])], default_plan="free", identify=str)
+    kit.link("acme", "cus_1")
+    app = Dashboard(kit, TOKEN)
+    said = []
+    pages = ["", "/usage", "/companies", "/company", "/hours", "/waiting", "/notices", "/health"]
+    for page in pages:
+        environ = {"REQUEST_METHOD": "GET", "PATH_INFO": f"/meterkit/team{page}", "QUERY_STRING": "id=acme"}
+        environ |= {"HTTP_HOST": "127.0.0.1:0", "HTTP_COOKIE": f"meterkit_0={TOKEN}"}
+        app(environ, lambda status, _: said.append(status))
+
+    assert ["200 OK"] * len(pages) == said
+    assert not kit.process().counts
 
 
 @pytest.mark.long

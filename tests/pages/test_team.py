@@ -19,7 +19,7 @@ from meterkit.core.periods import DAY
 from meterkit.core.threads import Event
 from meterkit.ledger import schema
 from meterkit.pages.team import kept
-from meterkit.pages.team.kept import Kept
+from meterkit.pages.team.kept import Kept, all_within_patience
 
 EGRESS = Meter("egress", path="/none")
 PRICE = Price.graduated(CALLS, Tier(up_to=10, unit_price="5.00"), Tier(unit_price="3.00"))
@@ -269,6 +269,23 @@ def test_figures_that_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ((None, 0, True), (None, 0, True)) == (first, second)
     assert 1 == len(calls)
     assert (Decimal(1), 7) == figures.get()[:2]
+
+
+def test_a_page_waits_once_for_all_its_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many take long; those that do not are there."""
+    may_end = Event()
+    slow = [Kept(lambda: may_end.wait(GUARD), clock=lambda: 7) for _ in range(3)]
+    fast = Kept(lambda: 5, clock=lambda: 7)
+    assert fast.get().value == 5
+    waited: list[float] = []
+    monkeypatch.setattr(kept.DaemonThread, "join", lambda _, seconds: waited.append(seconds) or False)
+    monkeypatch.setattr(kept, "PATIENCE", 0.5)
+    found = all_within_patience(*slow, fast)
+    may_end.set()
+
+    assert [None, None, None, 5] == [each.value for each in found]
+    assert 0.5 >= max(waited)
+    assert sorted(waited, reverse=True) == waited
 
 
 def test_figures_that_fail(monkeypatch: pytest.MonkeyPatch) -> None:

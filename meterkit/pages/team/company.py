@@ -59,11 +59,12 @@ def company_page(sources: Sources, query: Mapping[str, str]) -> TeamPage | None:
         blocked = _blocked(connection, company, sources.now)
         notices = _notices(connection, company)
         spending, factor = _spending(connection, sources, company)
+    plans = sources.plan_names()  # first, because the quotas follow from them
     statement = sources.statements.of(company)
     period = statement["period"]
     figures: list[tuple[str, Cell]] = [
         ("Customer", sources.in_stripe("customers", customer)),
-        *([("Plan", statement["plan"] or "none")] if "plan" in statement else []),
+        *([("Plan", plans.get(company, sources.default_plan) or "none")] if sources.kit_plans else []),
         ("Standing", statement["standing"]),
         ("Billing period", f"{period['start'][:10]} to {period['end'][:10]}"),
         *_owed(spending, factor),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from meterkit.core import threads
 from meterkit.core.threads import DaemonThread
@@ -64,6 +64,10 @@ class Kept(Generic[T]):
         Raises:
             Exception: What computing them raised.
         """
+        return self.wait(self.start(), PATIENCE)
+
+    def start(self) -> DaemonThread | None:
+        """Compute the figures in a thread, unless one does or they rest; return the thread, or None."""
         if not self._in_this_process[0]:  # forked: the thread is the parent's
             self._reset()
         with self._lock:
@@ -71,9 +75,17 @@ class Kept(Generic[T]):
                 self._thread = None
                 with suppress(RuntimeError):  # at the interpreter's shutdown
                     self._thread = DaemonThread(self._run, name="meterkit-pages")
-            thread = self._thread
-        is_done = thread is not None and thread.join(PATIENCE)
-        if self._error is not None and is_done:
+            return self._thread
+
+    def wait(self, thread: DaemonThread | None, seconds: float) -> Answer[T]:
+        """
+        Return the figures, after waiting for the *thread* of `start` for some *seconds* at most.
+
+        Raises:
+            Exception: What computing them raised.
+        """
+        is_done = thread is not None and thread.join(seconds)
+        if self._error is not None and (is_done or self._value is None):
             raise self._error
         return Answer(self._value, self._at, not is_done)
 
@@ -86,3 +98,17 @@ class Kept(Generic[T]):
             self._error = error
         took = time.monotonic() - begun
         self._rests_until = time.monotonic() + (took * REST if took > PATIENCE else 0)
+
+
+def all_within_patience(*figures: Kept[Any]) -> list[Answer[Any]]:
+    """
+    Return several figures of one page, which waits for all of them no longer than for one.
+
+    Raises:
+        Exception: What computing one of them raised.
+    """
+    until = time.monotonic() + PATIENCE
+    threads = [each.start() for each in figures]
+    return [
+        each.wait(thread, max(0.0, until - time.monotonic())) for each, thread in zip(figures, threads, strict=True)
+    ]

@@ -57,6 +57,11 @@ class Waiting:
     lost: list[LostItem] = field(default_factory=list)
     unbilled: list[Unbilled] = field(default_factory=list)
 
+    @property
+    def number(self) -> int:
+        """Number of all of them."""
+        return sum(len(each) for each in (self.unlinked, self.late, self.credits, self.lost, self.unbilled))
+
 
 def look_for_waiting(sources: Sources) -> Waiting:
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from meterkit.pages.team.kept import Kept
+from meterkit.pages.team.kept import Kept, all_within_patience
 from meterkit.pages.team.operations import Waiting, notes_of
 from meterkit.pages.team.sources import Sources
 from meterkit.pages.team.survey import BLOCKED_DAYS, NEAR, SHOWN, Survey
@@ -29,15 +29,14 @@ def overview_page(
         LedgerError: The ledger cannot be read.
     """
     usage = by_meter(sources, DAYS)
-    answer, waits, well = surveyed.get(), waiting.get().value, health.get().value
-    found = answer.value
+    answer, waits, well = all_within_patience(surveyed, waiting, health)
+    found: Survey | None = answer.value
     figures: list[tuple[str, Cell]] = []
-    if well is not None:
-        text = "all is well" if well["ok"] else f"{len(well['attention'])} need attention"
+    if well.value is not None:
+        text = "all is well" if well.value["ok"] else f"{len(well.value['attention'])} need attention"
         figures.append(("Health", Link(text, "health")))
-    if waits is not None:
-        number = len(waits.unlinked) + len(waits.late) + len(waits.credits) + len(waits.lost) + len(waits.unbilled)
-        figures.append(("Waiting for somebody", Link(f"{number:,}", "waiting")))
+    if waits.value is not None:
+        figures.append(("Waiting for somebody", Link(f"{waits.value.number:,}", "waiting")))
     tables = [usage]
     notes = notes_of(answer)
     if found is not None:
