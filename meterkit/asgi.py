@@ -19,7 +19,7 @@ from meterkit.core.responses import WARNING, Response
 from meterkit.core.threads import in_thread
 from meterkit.metering.delivered_bytes import size_of_file
 from meterkit.metering.exchange import UNREAD, Exchange
-from meterkit.metering.recorder import MARK, Recorder, recorder_of
+from meterkit.metering.recorder import CLIENT_LEFT, MARK, Recorder, recorder_of
 from meterkit.webhooks.config import LARGEST_BYTES
 from meterkit.webhooks.endpoint import WebhookEndpoint
 
@@ -150,6 +150,25 @@ class ASGIExchange(Exchange):
         )
 
 
+class AskingExchange(ASGIExchange):
+    """An exchange whose company an async ``identify=`` names, at the latest before its response starts."""
+
+    __slots__ = ()
+
+    def _start(self, message: Message) -> Awaitable[None]:
+        return self._start_identified(message)
+
+    async def _start_identified(self, message: Message) -> None:
+        headers = message.get("headers", ())
+        if not isinstance(headers, list | tuple):
+            message = {**message, "headers": list(headers)}
+        self.status = message["status"]
+        self._response_headers = message.get("headers", ())
+        self.find_route()
+        await self.owner.recorder.ask(self)
+        await super()._start(message)
+
+
 _BODILESS = frozenset([204, 304])
 
 _EMPTY = (b"content-length", b"0")
@@ -178,6 +197,8 @@ class MeterMiddleware:
         self._page = kit.page
         self._checks_first = self._governor is not None or self._page is not None
         self._reads_requests = self.recorder.reads_requests
+        self._asks = self.recorder.identity.asks
+        self._makes_exchange = ASGIExchange if self._asks is None else AskingExchange
         self.templates = Templates()
         self._lifespans = 0
 
@@ -192,7 +213,7 @@ class MeterMiddleware:
         if self._endpoint is not None and scope["path"] == self._endpoint.path:
             await _serve_webhook(self._endpoint, scope, receive, send)
             return
-        exchange = ASGIExchange()
+        exchange = self._makes_exchange()
         headers = RawHeaders()
         headers.pairs = scope.get("headers", ())
         exchange.begin(scope["method"], scope["path"], scope, headers, self)
@@ -219,11 +240,11 @@ class MeterMiddleware:
         try:
             await self.app(scope, receives, exchange.send)
         except BaseException as error:
-            _ended(exchange, self.recorder, error)
+            await _ended(exchange, self.recorder, error)
             raise
         else:
             if not exchange.closed:
-                _ended(exchange, self.recorder, None)
+                await _ended(exchange, self.recorder, None)
         finally:
             # Servers keep the context for a while, and with it the exchange. If it still referred to their objects,
             # only the garbage collector could free them.
@@ -245,6 +266,8 @@ class MeterMiddleware:
         exchange.begin("GET", scope["path"], scope, headers, self)
         exchange.status, exchange.counts_at_once = 200, True
         scope[MARK] = exchange
+        if self._asks is not None:
+            await self._asks.ask(exchange)
         try:
             await self.app(scope, receive, send)
         finally:
@@ -253,12 +276,14 @@ class MeterMiddleware:
 
     async def _check(self, exchange: ASGIExchange, send: Send) -> tuple[Response | None, Send]:
         """Return a response to send instead of the app's, or None; and the ``send`` to use."""
-        page = self._page
+        page, governor = self._page, self._governor
         is_near = page is not None and (exchange.path.startswith(page.prefix) or type(exchange.target) is tuple)
-        if page is not None and is_near and page.serves(exchange):
+        shows = page is not None and is_near and page.serves(exchange)
+        if self._asks is not None and (shows or (governor is not None and not governor.exempts(exchange))):
+            await self._asks.ask(exchange)
+        if page is not None and shows:
             query = exchange.native.get("query_string", b"").decode("latin-1")
             return await in_thread(lambda: page.respond(exchange, query)), send
-        governor = self._governor
         if governor is None:
             return None, send
         waits = governor.waits_for(exchange)
@@ -326,17 +351,17 @@ async def _send_after_end(_message: Message) -> None:
     raise RuntimeError("this app has returned, so its response is complete")
 
 
-def _ended(exchange: ASGIExchange, recorder: Recorder, error: BaseException | None) -> None:
+async def _ended(exchange: ASGIExchange, recorder: Recorder, error: BaseException | None) -> None:
     """Count *exchange* after the app returned or raised, complete or not."""
     if exchange.closed:
         return
     if not exchange.status:
         exchange.find_route()
     client_left = exchange.gone or _is_cancellation(error) or exchange.could_not_start(error)
-    if client_left:
-        recorder.close(exchange)
-    else:
-        recorder.broke(exchange)
+    exchange.status = (exchange.status or CLIENT_LEFT) if client_left else 500
+    if exchange.answer is None and not isinstance(error, GeneratorExit):  # then nothing can be awaited
+        await recorder.ask(exchange, shielded=True)
+    recorder.close(exchange)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -120,6 +120,10 @@ class Governor:
             self._recorder.problems.internal(error)
         return None
 
+    def exempts(self, exchange: Exchange) -> bool:
+        """Return whether *exchange* is always allowed, so that it does not matter whose it is."""
+        return self._scopes.of(exchange).exempt
+
     def waits_for(self, exchange: Exchange) -> bool:
         """Return whether `check` may wait for the ledger, which must not happen in an event loop."""
         return self._is_exact and self._scopes.of(exchange).exact

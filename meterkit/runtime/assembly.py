@@ -155,6 +155,19 @@ class Assembly:
             )
         return checked
 
+    def statements(self) -> CustomerStatements:
+        """Build what computes the statements of companies."""
+        from meterkit.pages.customer_page import CustomerStatements
+
+        return CustomerStatements(
+            database=lambda: self._supervisor.runtime().database(),
+            prices=self._prices,
+            meters={name: meter for name, meter in self._meters.items() if meter.billable},
+            limits=self._limits,
+            plans=self.company_plans(),
+            clock=self._clock,
+        )
+
     def pages(self, pages: Pages | None, *, customer_page: str | None, webhook: Webhook | None) -> ServedPage | None:
         """
         Build what serves the pages and the customer page; None without ``pages=`` and ``customer_page=``.
@@ -167,7 +180,7 @@ class Assembly:
         from meterkit.pages.customer_page import CustomerPage, check_path
         from meterkit.pages.served import ServedPages
 
-        statements = self._statements()
+        statements = self.statements()
         served: list[ServedPage] = []
         webhook_path = None if webhook is None else webhook.path
         if customer_page is not None:
@@ -179,18 +192,6 @@ class Assembly:
             check_pages(pages, webhook=webhook_path, customer_page=customer_page, plans=self._plans)
             served.append(self._site(pages, statements))
         return served[0] if len(served) == 1 else ServedPages(served)
-
-    def _statements(self) -> CustomerStatements:
-        from meterkit.pages.customer_page import CustomerStatements
-
-        return CustomerStatements(
-            database=lambda: self._supervisor.runtime().database(),
-            prices=self._prices,
-            meters={name: meter for name, meter in self._meters.items() if meter.billable},
-            limits=self._limits,
-            plans=self.company_plans(),
-            clock=self._clock,
-        )
 
     def _site(self, pages: Pages, statements: CustomerStatements) -> Site:
         from meterkit.pages.customer_views import CustomerViews
@@ -224,7 +225,7 @@ class Assembly:
         """Build what serves the pages of the team alone."""
         from meterkit.pages.site import Site
 
-        return Site(pages, recorder=self._recorder, routes=self._team_routes(self._statements()))
+        return Site(pages, recorder=self._recorder, routes=self._team_routes(self.statements()))
 
     def _team_routes(self, statements: CustomerStatements) -> list[Route]:
         """Return the pages of the team."""
