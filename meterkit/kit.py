@@ -77,7 +77,9 @@ class MeterKit:
             and optionally its user. Called once for each exchange that counts, unless the view called
             ``meterkit.identify()``. Required with *governance* and *customer_page*, which call it before the app runs,
             as *pages* do. Return only what you have authenticated: whoever can choose the result by sending a header
-            chooses who pays.
+            chooses who pays. ``"view"`` leaves it to the views, which ask governance themselves, with
+            `meterkit.fastapi.Billing`, `meterkit.starlette.govern`, `meterkit.django.govern` or
+            `meterkit.flask.govern`.
         stripe_key: Stripe's secret key; by default ``STRIPE_SECRET_KEY``. Without one, usage is counted and kept, but
             not reported.
         stripe_base: Base URL of Stripe's API, such as the sandbox's; by default ``METERKIT_STRIPE_BASE``.
@@ -133,7 +135,7 @@ class MeterKit:
         prices: Iterable[Price] = (),
         plans: Iterable[Plan] = (),
         default_plan: str | None = None,
-        identify: Identify | None = None,
+        identify: Identify | Literal["view"] | None = None,
         stripe_key: str | None = None,
         stripe_base: str | None = None,
         stripe_account: str | None = None,
@@ -189,7 +191,7 @@ class MeterKit:
         self._supervisor.meters = self.meters
         self.recorder = Recorder(
             matcher=MeterMatcher(self.meters.values()),
-            identify=identify,
+            identify=None if identify == "view" else identify,
             sink=self._supervisor,
             problems=self._problems,
             clock=clock,
@@ -207,6 +209,7 @@ class MeterKit:
             problems=self._problems,
             health=self.health,
             clock=clock,
+            in_view=identify == "view",
         )
         self._assembly = assembly
         self._company_plans = assembly.company_plans()

@@ -1,10 +1,16 @@
-"""Settings of the Django project around the kit: ``METERKIT = {"KIT": "billing.kit", "DATA_DIR": ...}``."""
+"""
+Settings of the project around the kit.
+
+In Django, ``METERKIT = {"KIT": "billing.kit", "DATA_DIR": ...}``; in Flask, ``app.config["METERKIT_DATA_DIR"]``.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from meterkit.errors import ConfigurationError
@@ -17,13 +23,26 @@ KEYS = ("KIT", "LEDGER", "DATA_DIR", "STRIPE_KEY", "STRIPE_BASE", "WEBHOOK_SECRE
 
 def project_setting(key: str) -> Any:
     """
-    Return what ``METERKIT`` says under *key*, one of `KEYS`; None outside of Django, and where it says nothing.
+    Return what the project says under *key*, one of `KEYS`; None without a project, and where it says nothing.
 
     Raises:
         ConfigurationError: ``METERKIT`` has an unknown key.
     """
-    given = _metered()
+    given = _of_app.get() or _metered()
     return None if given is None else given.get(key) or None
+
+
+@contextmanager
+def settings_of_app(given: Mapping[str, Any]) -> Iterator[None]:
+    """Have `project_setting` return what is *given*, while the kit of an app is imported."""
+    token = _of_app.set(given)
+    try:
+        yield
+    finally:
+        _of_app.reset(token)
+
+
+_of_app: ContextVar[Mapping[str, Any] | None] = ContextVar("meterkit.settings_of_app", default=None)
 
 
 def _metered() -> Mapping[str, Any] | None:

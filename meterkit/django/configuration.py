@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from django.conf import settings
@@ -13,8 +13,7 @@ from meterkit.errors import ConfigurationError
 from meterkit.kit import MeterKit
 from meterkit.metering.recorder import recorder_of
 from meterkit.project_settings import check_keys
-from meterkit.runtime.settings import checked_directory, checked_ledger
-from meterkit.webhooks.config import secrets_of
+from meterkit.runtime.settings import without_effect
 
 CURE = 'set it to the dotted path of your kit, METERKIT = "billing.kit"'
 
@@ -65,18 +64,11 @@ def _kit_in(given: Mapping[str, Any]) -> Any:
 
 
 def _check_effect(given: Mapping[str, Any], kit: MeterKit) -> None:
-    mine, webhook = kit._settings, kit.webhook  # noqa: SLF001 - what it was built with
-    took: dict[str, tuple[str, Callable[[Any], bool]]] = {
-        "DATA_DIR": ("data_dir=", lambda path: checked_directory(path) == mine.data_dir),
-        "LEDGER": ("ledger=", lambda url: checked_ledger(url, mine.data_dir) == mine.ledger),
-        "STRIPE_KEY": ("stripe_key=", lambda key: key == mine.stripe_key),
-        "STRIPE_BASE": ("stripe_base=", lambda base: base == mine.stripe_base),
-        "WEBHOOK_SECRET": ("Webhook(secret=...)", lambda one: webhook is None or secrets_of(one) == webhook.secrets),
-    }
-    for key, (argument, is_so) in took.items():
-        if given.get(key) and not is_so(given[key]):
-            raise KeyWithoutEffectError(
-                f"METERKIT has {key!r}, but the kit was built without it: MeterKit() itself has {argument}, which "
-                "wins; or the settings module imports the kit, before METERKIT is known. Say it in one of them, and "
-                "name the kit by its dotted path"
-            )
+    missed = without_effect(given, kit._settings, kit.webhook)  # noqa: SLF001 - what it was built with
+    if missed is not None:
+        key, argument = missed
+        raise KeyWithoutEffectError(
+            f"METERKIT has {key!r}, but the kit was built without it: MeterKit() itself has {argument}, which "
+            "wins; or the settings module imports the kit, before METERKIT is known. Say it in one of them, and "
+            "name the kit by its dotted path"
+        )

@@ -18,9 +18,8 @@ from meterkit.adapters.django_routes import routes_in
 from meterkit.adapters.file_length import rest_of_file
 from meterkit.adapters.wsgi_headers import EnvironHeaders
 from meterkit.adapters.wsgi_input import CountedInput, longest_body, read_input
-from meterkit.core.responses import WARNING, Response
+from meterkit.core.responses import Response
 from meterkit.core.threads import in_thread
-from meterkit.core.usage_key import both_of
 from meterkit.core.validation import SubjectId
 from meterkit.django.configuration import kit_of_settings
 from meterkit.errors import WebhookError
@@ -164,11 +163,7 @@ class MeterMiddleware:
         governor = self._governor
         if governor is None:
             return None
-        known, identity = exchange.identified, self.recorder.identity
-        company = identity.early(exchange) if who is None else identity.know(exchange, who)
-        if company is None or (known is not None and both_of(known)[0] == company):
-            return None  # and perhaps a unit of an exact quota is reserved
-        blocked = self._blocked(governor.check(exchange), request, exchange)
+        blocked = self._blocked(governor.check_again(exchange, who), request, exchange)
         if blocked is not None:
             exchange.retry_after = blocked.get("Retry-After")
         return blocked
@@ -270,8 +265,8 @@ class MeterMiddleware:
             return
         try:
             exchange.start(response)
-            if self._governor is not None and exchange.warning is not None:
-                response[WARNING] = exchange.warning
+            for name, value in exchange.added_headers:
+                response[name] = value
             if not response.streaming:
                 self.recorder.whole(exchange, response.content)
             elif getattr(response, "file_to_stream", None) is not None:

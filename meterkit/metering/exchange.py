@@ -110,6 +110,8 @@ class Exchange:
         identified: Company, or company and user, that ``identify=`` returned before the app ran; None if not known.
         answer: What an async ``identify=`` returned, and what it raised; None if it was not asked.
         warning: Why the exchange would be blocked if blocking were on, for a response header; None if it would not.
+        added_headers: Names and values that governance adds to the response's headers.
+        blocked: Why governance has blocked it, a `Block`; None if it has not.
         passed_unidentified: Whether governance had to let it pass because its company was not known.
         skipped: Whether the view called `skip`.
         may_defer: Whether the adapter can call ``identify=`` in a thread and count again; see `IdentifyInThread`.
@@ -154,6 +156,8 @@ class Exchange:
     skipped: bool = False
     may_defer: bool = False
     warning: str | None = None
+    blocked: Any = None
+    added_headers: tuple[tuple[str, str], ...] = ()
     said: list[tuple[str, int | str]] | tuple[()] = ()
     settled: Any = None
     is_asgi: bool = False

@@ -181,8 +181,8 @@ class IdentityResolver:
             "identified_late",
             f"{exchange.method} {exchange.path!r:.100} belongs to {company!r:.100}, but identify= returned None before "
             "the view ran, so no quota, cap or overdue invoice could block it. Let identify= return the company, by "
-            "the API key for example; or ask again once the view has authenticated, with meterkit.django.govern(); or "
-            "add the path to Governance(exempt=...)",
+            "the API key for example; or ask again once the view has authenticated, with meterkit.fastapi.Billing, "
+            "meterkit.starlette.govern() or meterkit.django.govern(); or add the path to Governance(exempt=...)",
             company=company,
         )
 

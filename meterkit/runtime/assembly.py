@@ -44,6 +44,7 @@ class Assembly:
         problems: Where problems are reported.
         health: Function that returns what `MeterKit.health` does.
         clock: Function that returns Unix seconds.
+        in_view: Whether the app's views identify the company and ask governance.
     """
 
     def __init__(
@@ -59,7 +60,9 @@ class Assembly:
         problems: Problems,
         health: Callable[[], dict[str, Any]],
         clock: Callable[[], float],
+        in_view: bool,
     ) -> None:
+        self._in_view = in_view
         self._health = health
         self._supervisor = supervisor
         self._recorder = recorder
@@ -109,6 +112,7 @@ class Assembly:
             begin=lambda: self._supervisor.runtime(counting=True).begin(),
             problems=self._problems,
             clock=self._clock,
+            in_view=self._in_view,
         )
         return self._supervisor.governor
 

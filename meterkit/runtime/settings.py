@@ -23,7 +23,7 @@ from meterkit.errors import ConfigurationError
 from meterkit.metering.meter import CUSTOMER_KEY, VALUE_KEY, Meter
 from meterkit.pricing.price import Price
 from meterkit.project_settings import project_setting
-from meterkit.webhooks.config import Webhook
+from meterkit.webhooks.config import Webhook, secrets_of
 
 FindCustomer: TypeAlias = "Callable[[str], str | None]"
 """Function that takes a company id, and returns the id of its Stripe customer or None."""
@@ -175,6 +175,29 @@ def settings_of(
     )
 
 
+def without_effect(given: Mapping[str, Any], settings: Settings, webhook: Webhook | None) -> tuple[str, str] | None:
+    """
+    Return a key of the project's settings *given* that a kit was built without, and the argument that it stands for.
+
+    Args:
+        given: What the project says, by the keys of `meterkit.project_settings`.
+        settings: Settings of the kit.
+        webhook: Webhook configuration of the kit, or None.
+
+    Returns:
+        None if all had an effect.
+    """
+    took: dict[str, tuple[str, Callable[[Any], bool]]] = {
+        "DATA_DIR": ("data_dir=", lambda path: checked_directory(path) == settings.data_dir),
+        "LEDGER": ("ledger=", lambda url: checked_ledger(url, settings.data_dir) == settings.ledger),
+        "STRIPE_KEY": ("stripe_key=", lambda key: key == settings.stripe_key),
+        "STRIPE_BASE": ("stripe_base=", lambda base: base == settings.stripe_base),
+        "WEBHOOK_SECRET": ("Webhook(secret=...)", lambda one: webhook is None or secrets_of(one) == webhook.secrets),
+    }
+    missed = ((key, argument) for key, (argument, is_so) in took.items() if given.get(key) and not is_so(given[key]))
+    return next(missed, None)
+
+
 def checked_meters(meters: Any) -> dict[str, Meter]:
     """Return the meters by name; names and event names must be unique."""
     if isinstance(meters, Meter) or not isinstance(meters, Iterable):
@@ -243,6 +266,13 @@ def checked_prices(prices: Any, meters: dict[str, Meter]) -> tuple[Price, ...]:
 
 def check_identify(identify: Any, *, governance: Any = None, limits: bool = False, customer_page: Any = None) -> None:
     """Check that *identify* is a function, plain or async; or is None, if nothing needs it before the app runs."""
+    if identify == "view":
+        if customer_page is not None:
+            raise ConfigurationError(
+                "customer_page= is shown without a view, so identify='view' cannot say whose it is: give identify= a "
+                "function"
+            )
+        return
     if identify is None:
         needs = {"governance=": governance is not None, "Plan(limits=...)": limits, "customer_page=": customer_page}
         early = next((name for name, given in needs.items() if given not in (None, False)), "")
@@ -250,13 +280,14 @@ def check_identify(identify: Any, *, governance: Any = None, limits: bool = Fals
             raise ConfigurationError(
                 f"{early} needs identify=, a function that returns the company before the app runs, such as "
                 "lambda exchange: COMPANIES.get(exchange.headers.get('x-api-key')): meterkit.identify() in a view "
-                "comes too late, so nothing would be blocked or shown. A kit that only calls record() may pass "
-                "lambda exchange: None"
+                "comes too late, so nothing would be blocked or shown. Where views ask governance themselves, as "
+                "with meterkit.fastapi.Billing or meterkit.flask.govern(), pass identify='view'. A kit that only "
+                "calls record() may pass lambda exchange: None"
             )
         return
     if not callable(identify):
         raise ConfigurationError(
-            f"identify= must be a function that takes an Exchange and returns a company id, not {identify!r}"
+            f"identify= must be a function that takes an Exchange and returns a company id, or 'view', not {identify!r}"
         )
     if inspect.isasyncgenfunction(identify) or inspect.isgeneratorfunction(identify):
         raise ConfigurationError(f"identify= must return a company id, and {identify!r:.200} yields: replace its yield")
