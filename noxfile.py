@@ -21,6 +21,8 @@ PYTHONS = [
 
 OLDEST = [
     "django==4.2",
+    "django-ninja==1.5.0",
+    "djangorestframework==3.15.0",
     "fastapi==0.140.0",
     "flask==2.3.0",
     "gunicorn==23.0.0",

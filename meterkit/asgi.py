@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from meterkit.adapters.asgi_headers import RawHeaders, raw_headers
 from meterkit.adapters.bridges import crosses_bridge
 from meterkit.adapters.starlette_routes import Templates
-from meterkit.core.responses import WARNING, Response
+from meterkit.core.responses import Response
 from meterkit.core.threads import in_thread
+from meterkit.core.usage_key import both_of
 from meterkit.metering.delivered_bytes import size_of_file
-from meterkit.metering.exchange import UNREAD, Exchange
-from meterkit.metering.recorder import MARK, Recorder, recorder_of
+from meterkit.metering.exchange import UNREAD, Exchange, Identity
+from meterkit.metering.recorder import CLIENT_LEFT, MARK, Recorder, recorder_of
 from meterkit.webhooks.config import LARGEST_BYTES
 from meterkit.webhooks.endpoint import WebhookEndpoint
 
@@ -150,6 +151,25 @@ class ASGIExchange(Exchange):
         )
 
 
+class AskingExchange(ASGIExchange):
+    """An exchange whose company an async ``identify=`` names, at the latest before its response starts."""
+
+    __slots__ = ()
+
+    def _start(self, message: Message) -> Awaitable[None]:
+        return self._start_identified(message)
+
+    async def _start_identified(self, message: Message) -> None:
+        headers = message.get("headers", ())
+        if not isinstance(headers, list | tuple):
+            message = {**message, "headers": list(headers)}
+        self.status = message["status"]
+        self._response_headers = message.get("headers", ())
+        self.find_route()
+        await self.owner.recorder.ask(self)
+        await super()._start(message)
+
+
 _BODILESS = frozenset([204, 304])
 
 _EMPTY = (b"content-length", b"0")
@@ -178,6 +198,8 @@ class MeterMiddleware:
         self._page = kit.page
         self._checks_first = self._governor is not None or self._page is not None
         self._reads_requests = self.recorder.reads_requests
+        self._asks = self.recorder.identity.asks
+        self._makes_exchange = ASGIExchange if self._asks is None else AskingExchange
         self.templates = Templates()
         self._lifespans = 0
 
@@ -192,7 +214,7 @@ class MeterMiddleware:
         if self._endpoint is not None and scope["path"] == self._endpoint.path:
             await _serve_webhook(self._endpoint, scope, receive, send)
             return
-        exchange = ASGIExchange()
+        exchange = self._makes_exchange()
         headers = RawHeaders()
         headers.pairs = scope.get("headers", ())
         exchange.begin(scope["method"], scope["path"], scope, headers, self)
@@ -219,11 +241,11 @@ class MeterMiddleware:
         try:
             await self.app(scope, receives, exchange.send)
         except BaseException as error:
-            _ended(exchange, self.recorder, error)
+            await _ended(exchange, self.recorder, error)
             raise
         else:
             if not exchange.closed:
-                _ended(exchange, self.recorder, None)
+                await _ended(exchange, self.recorder, None)
         finally:
             # Servers keep the context for a while, and with it the exchange. If it still referred to their objects,
             # only the garbage collector could free them.
@@ -245,6 +267,8 @@ class MeterMiddleware:
         exchange.begin("GET", scope["path"], scope, headers, self)
         exchange.status, exchange.counts_at_once = 200, True
         scope[MARK] = exchange
+        if self._asks is not None:
+            await self._asks.ask(exchange)
         try:
             await self.app(scope, receive, send)
         finally:
@@ -253,17 +277,60 @@ class MeterMiddleware:
 
     async def _check(self, exchange: ASGIExchange, send: Send) -> tuple[Response | None, Send]:
         """Return a response to send instead of the app's, or None; and the ``send`` to use."""
-        page = self._page
-        is_near = page is not None and (exchange.path.startswith(page.prefix) or type(exchange.target) is tuple)
-        if page is not None and is_near and page.serves(exchange):
+        page, governor = self._page, self._governor
+        if (
+            page is not None
+            and (exchange.path.startswith(page.prefix) or type(exchange.target) is tuple)
+            and page.serves(exchange)
+        ):
+            if self._asks is not None:
+                await self._asks.ask(exchange)
             query = exchange.native.get("query_string", b"").decode("latin-1")
             return await in_thread(lambda: page.respond(exchange, query)), send
-        governor = self._governor
         if governor is None:
             return None, send
+        if self._asks is not None and not governor.exempts(exchange):
+            await self._asks.ask(exchange)
         waits = governor.waits_for(exchange)
         response = await in_thread(lambda: governor.check(exchange)) if waits else governor.check(exchange)
-        return response, send if exchange.warning is None else _warning(send, exchange.warning)
+        if response is None and exchange.added_headers:
+            send = _adding(send, exchange.added_headers)
+        return response, send
+
+    async def asked(self, exchange: ASGIExchange) -> Identity | None:
+        """Return whom the app or ``identify=`` names, for a view that has not asked governance; None if nobody."""
+        before, identity = exchange.identified, self.recorder.identity
+        if self._asks is not None and before is None and exchange.identity is None:
+            await self._asks.ask(exchange)
+        if identity.early(exchange) is None:
+            return None
+        who = exchange.identity or Identity(*both_of(exchange.identified or ""))
+        exchange.identified = before  # `Governor.check_again` would take it for whom it has decided about
+        return who
+
+    async def decide_again(self, exchange: ASGIExchange, who: Identity | None) -> Response | None:
+        """
+        Return a response to send instead of the view's, which is not billed; None if the request is allowed.
+
+        Args:
+            exchange: Exchange whose view runs, so that its route is known.
+            who: Whom the view has authenticated; None to ask ``identify=`` again.
+        """
+        governor, before = self._governor, len(exchange.added_headers)
+        if governor is None:
+            return None
+        exchange.find_route()
+        if who is None and self._asks is not None and exchange.identified is None:
+            await self._asks.ask(exchange)
+        if governor.waits_for(exchange):
+            response = await in_thread(lambda: governor.check_again(exchange, who))
+        else:
+            response = governor.check_again(exchange, who)
+        if response is not None:
+            self.recorder.refuse(exchange)
+        elif len(exchange.added_headers) > before and exchange.native["type"] == "http":
+            exchange.server_sends = _adding(exchange.server_sends, exchange.added_headers[before:])
+        return response
 
     def _closing(self, send: Send) -> Send:
         self._lifespans += 1
@@ -286,14 +353,15 @@ def _split(path: str, prefix: str) -> tuple[str, str]:
     return prefix, rest if rest == "" or rest.startswith("/") else path
 
 
-def _warning(send: Send, warning: str) -> Send:
-    def warned(message: Message) -> Awaitable[None]:
-        if message["type"] == "http.response.start":
-            headers = [*message.get("headers", ()), (WARNING.lower().encode(), warning.encode())]
-            message = {**message, "headers": headers}
+def _adding(send: Send, added: Iterable[tuple[str, str]]) -> Send:
+    encoded = [(name.lower().encode(), value.encode()) for name, value in added]
+
+    def adding(message: Message) -> Awaitable[None]:
+        if message["type"] == "http.response.start" and message["status"] >= 200:
+            message = {**message, "headers": [*message.get("headers", ()), *encoded]}
         return send(message)
 
-    return warned
+    return adding
 
 
 async def _serve_webhook(endpoint: WebhookEndpoint, scope: Scope, receive: Receive, send: Send) -> None:
@@ -318,6 +386,12 @@ async def _send_response(response: Response, send: Send, method: str) -> None:
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else response.body})
 
 
+def exchange_of(scope: Scope) -> ASGIExchange | None:
+    """Return the exchange that a middleware of meterkit has opened for *scope*, an HTTP request or a WebSocket."""
+    found = scope.get(MARK)
+    return found if isinstance(found, ASGIExchange) and not found.closed else None
+
+
 async def _receive_after_end() -> Message:
     return {"type": "http.disconnect"}
 
@@ -326,17 +400,17 @@ async def _send_after_end(_message: Message) -> None:
     raise RuntimeError("this app has returned, so its response is complete")
 
 
-def _ended(exchange: ASGIExchange, recorder: Recorder, error: BaseException | None) -> None:
+async def _ended(exchange: ASGIExchange, recorder: Recorder, error: BaseException | None) -> None:
     """Count *exchange* after the app returned or raised, complete or not."""
     if exchange.closed:
         return
     if not exchange.status:
         exchange.find_route()
     client_left = exchange.gone or _is_cancellation(error) or exchange.could_not_start(error)
-    if client_left:
-        recorder.close(exchange)
-    else:
-        recorder.broke(exchange)
+    exchange.status = (exchange.status or CLIENT_LEFT) if client_left else 500
+    if exchange.answer is None and not isinstance(error, GeneratorExit):  # then nothing can be awaited
+        await recorder.ask(exchange, shielded=True)
+    recorder.close(exchange)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -73,10 +73,13 @@ class MeterKit:
         prices: Prices of the meters, for a kit that sells one thing; otherwise, see *plans*.
         plans: Plans that companies subscribe to, instead of *prices*.
         default_plan: Name of the plan of companies without a subscription; None if they have none, and owe nothing.
-        identify: Function ``Exchange -> str | Identity | None`` that returns the company that pays, and optionally its
-            user. Called once for each exchange that counts, unless the view called ``meterkit.identify()``. Required
-            with *governance* and *customer_page*, which call it before the app runs, as *pages* do. Return only what
-            you have authenticated: whoever can choose the result by sending a header chooses who pays.
+        identify: Function ``Exchange -> str | Identity | None``, plain or async, that returns the company that pays,
+            and optionally its user. Called once for each exchange that counts, unless the view called
+            ``meterkit.identify()``. Required with *governance* and *customer_page*, which call it before the app runs,
+            as *pages* do. Return only what you have authenticated: whoever can choose the result by sending a header
+            chooses who pays. ``"view"`` leaves it to the views, which ask governance themselves, with
+            `meterkit.fastapi.Billing`, `meterkit.starlette.govern`, `meterkit.django.govern` or
+            `meterkit.flask.govern`.
         stripe_key: Stripe's secret key; by default ``STRIPE_SECRET_KEY``. Without one, usage is counted and kept, but
             not reported.
         stripe_base: Base URL of Stripe's API, such as the sandbox's; by default ``METERKIT_STRIPE_BASE``.
@@ -132,7 +135,7 @@ class MeterKit:
         prices: Iterable[Price] = (),
         plans: Iterable[Plan] = (),
         default_plan: str | None = None,
-        identify: Identify | None = None,
+        identify: Identify | Literal["view"] | None = None,
         stripe_key: str | None = None,
         stripe_base: str | None = None,
         stripe_account: str | None = None,
@@ -188,7 +191,7 @@ class MeterKit:
         self._supervisor.meters = self.meters
         self.recorder = Recorder(
             matcher=MeterMatcher(self.meters.values()),
-            identify=identify,
+            identify=None if identify == "view" else identify,
             sink=self._supervisor,
             problems=self._problems,
             clock=clock,
@@ -206,6 +209,7 @@ class MeterKit:
             problems=self._problems,
             health=self.health,
             clock=clock,
+            in_view=identify == "view",
         )
         self._assembly = assembly
         self._company_plans = assembly.company_plans()
@@ -459,6 +463,22 @@ class MeterKit:
         database = self.process().database()
         about: Any = {"former": former, "prices_of": self._sold_to if self.plans else None}
         return simulate(database, start=start, end=end, meters=self.meters, prices=self.prices, **about)
+
+    def statement(self, company: SubjectId) -> dict[str, Any]:
+        """
+        Return what *company* may see of its account, as the customer page shows it: for templates of your own.
+
+        Usage, tiers and quotas, the next invoice, standing and twelve months; ``docs/customer-page.md`` describes it.
+        As of the last flush. Reads the ledger: in an async view, call it in a thread.
+
+        Args:
+            company: Company id, as ``identify=`` returns it.
+
+        Raises:
+            UsageError: It is not such an id.
+            LedgerError: The ledger cannot be read.
+        """
+        return self._assembly.statements().of(checked_subject_id(company, "company"))
 
     def customers(self) -> list[AccountOverview]:
         """

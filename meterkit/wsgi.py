@@ -14,7 +14,8 @@ from meterkit.adapters.wsgi_body import counted, only_piece
 from meterkit.adapters.wsgi_exchange import WSGIExchange
 from meterkit.adapters.wsgi_headers import EnvironHeaders, decoded
 from meterkit.adapters.wsgi_input import CountedInput, longest_body, read_input
-from meterkit.core.responses import WARNING, Response
+from meterkit.core.responses import Response
+from meterkit.metering.exchange import Identity
 from meterkit.metering.paths import Target
 from meterkit.metering.recorder import MARK, recorder_of
 from meterkit.webhooks.config import LARGEST_BYTES
@@ -111,15 +112,34 @@ class MeterMiddleware:
         ):
             return self._page.respond(exchange, exchange.native.get("QUERY_STRING", "")), start_response
         response = None if self._governor is None else self._governor.check(exchange)
-        warning = exchange.warning
-        return response, start_response if warning is None else _warning(start_response, warning)
+        added = exchange.added_headers
+        return response, _adding(start_response, added) if added and response is None else start_response
+
+    def decide_again(self, exchange: WSGIExchange, who: Identity | None) -> Response | None:
+        """
+        Return a response to send instead of the view's, which is not billed; None if the request is allowed.
+
+        Args:
+            exchange: Exchange whose view runs.
+            who: Whom the app has authenticated; None to ask ``identify=`` again.
+        """
+        governor, before = self._governor, len(exchange.added_headers)
+        if governor is None:
+            return None
+        exchange.find_matched()
+        response = governor.check_again(exchange, who)
+        if response is not None:
+            self.recorder.refuse(exchange)
+        elif len(exchange.added_headers) > before:
+            exchange.server_starts = _adding(exchange.server_starts, exchange.added_headers[before:])
+        return response
 
 
-def _warning(start_response: Any, warning: str) -> StartResponse:
-    def warned(status: str, response_headers: list[tuple[str, str]], *exc_info: Any) -> Any:
-        return start_response(status, [*response_headers, (WARNING, warning)], *exc_info)
+def _adding(start_response: Any, added: tuple[tuple[str, str], ...]) -> StartResponse:
+    def adding(status: str, response_headers: list[tuple[str, str]], *exc_info: Any) -> Any:
+        return start_response(status, [*response_headers, *added], *exc_info)
 
-    return warned
+    return adding
 
 
 def _tracking_files(

@@ -99,7 +99,8 @@ def _server() -> socket.socket:
 def _import_all() -> None:
     import meterkit
 
-    for found in pkgutil.walk_packages(meterkit.__path__, "meterkit."):
+    # Django's admin cannot be imported without a project, and need not be: it is one of those that are late.
+    for found in pkgutil.walk_packages(meterkit.__path__, "meterkit.", onerror=lambda _: None):
         if not found.name.startswith(LATE) and not found.name.endswith("__main__"):
             importlib.import_module(found.name)
     for name in ("rich.console", "rich.table", "rich.progress", "sqlalchemy.dialects.sqlite", "wsgiref.simple_server"):

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from meterkit.adapters.wsgi_headers import HeaderPairs, decoded
+from meterkit.core.responses import Response
 from meterkit.core.validation import content_length
-from meterkit.metering.exchange import UNREAD, Exchange
+from meterkit.metering.exchange import UNREAD, Exchange, Identity
 from meterkit.metering.recorder import Recorder
 
 
@@ -16,6 +17,9 @@ class WSGIMiddleware(Protocol):
 
     app: Any
     recorder: Recorder
+
+    def decide_again(self, exchange: WSGIExchange, who: Identity | None) -> Response | None:
+        """Return a response to send instead of the view's; None if the request is allowed."""
 
 
 class WSGIExchange(Exchange):
@@ -89,6 +93,11 @@ class WSGIExchange(Exchange):
             except Exception as error:
                 self.owner.recorder.problems.internal(error)
         return self
+
+    def find_matched(self) -> None:
+        """Allow the route to be looked up before the response starts: Flask has matched, and its view runs."""
+        self.matched = self.native.get("werkzeug.request")
+        self.find_route()
 
     def publishing_route(self, start_response: Any) -> Any:
         """Return a ``start_response`` that only notes what Flask matched, for an exchange that another one counts."""

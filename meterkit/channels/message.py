@@ -24,7 +24,6 @@ NAMES = (*FIELDS, "key", "kind", "company", "title", "text", "created_at")
 
 MOMENTS = frozenset(("created_at", "due_at", "period_start", "period_end", "since"))
 
-SUBJECT = "{title}"
 
 TEXT = """\
 {text}
@@ -79,7 +78,7 @@ class EmailTemplate:
             if optional is not None:
                 check_address(optional, what)
         self._sender, self._reply_to = sender, reply_to
-        self._subject = _checked(subject or SUBJECT, "subject=")
+        self._subject = _checked(subject or _default_subject, "subject=")
         self._text = _checked(text or TEXT, "text=")
         self._html = _checked(html or HTML, "html=")
 
@@ -148,9 +147,18 @@ class EmailTemplate:
 
 
 def values_of(notice: Notice) -> dict[str, Any]:
-    """Return the values of the fields in texts, with times in readable form."""
-    values = {**notice.fields, **{name: getattr(notice, name) for name in NAMES if name not in FIELDS}}
+    """Return the values of the fields in texts, with times in readable form; the company's id in place of no name."""
+    values = {
+        "name": notice.company,
+        **notice.fields,
+        **{name: getattr(notice, name) for name in NAMES if name not in FIELDS},
+    }
     return {name: _readable(name, value) for name, value in values.items()}
+
+
+def _default_subject(notice: Notice) -> str:
+    name = notice.fields.get("name")
+    return notice.title if not name or name == notice.company else f"{notice.title} ({name})"
 
 
 def check_address(address: Any, what: str) -> None:

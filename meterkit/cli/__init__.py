@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from meterkit.cli import (
     account_commands,
@@ -23,6 +23,7 @@ from meterkit.cli import (
     trial_commands,
     usage_commands,
 )
+from meterkit.cli.arguments import Commands
 from meterkit.cli.kit_loader import CommandError
 from meterkit.cli.output import printable
 from meterkit.errors import ConfigurationError, MeterKitError, UsageError
@@ -58,18 +59,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a customer's name must not abort a table
+
+    def run() -> bool:
+        arguments = parser().parse_args(argv)
+        return bool(arguments.run(arguments))
+
+    try:
+        return exit_code(run)
+    except MeterKitError as error:
+        print(printable(f"meterkit: {one_line(error)}"), file=sys.stderr)
+        return exit_code_of(error)
+
+
+def exit_code(run: Callable[[], bool]) -> int:
+    """
+    Run a command, and return its exit code.
+
+    Args:
+        run: Function that runs the command; returns False if something needs attention.
+
+    Raises:
+        MeterKitError: The command failed; see `exit_code_of`.
+    """
     try:
         try:
-            arguments = parser().parse_args(argv)
-            well = arguments.run(arguments)
+            well = run()
         finally:
             sys.stdout.flush()  # after --help and --version, too: a broken pipe raises here
-    except (CommandError, ConfigurationError) as error:
-        return _print_error(error, WRONG)
-    except UsageError as error:
-        return _print_error(error, WRONG if error.reason in WRONG_ARGUMENTS else ATTENTION)
-    except MeterKitError as error:
-        return _print_error(error, ATTENTION)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
@@ -79,15 +95,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     return OK if well else ATTENTION
 
 
+def exit_code_of(error: MeterKitError) -> int:
+    """Return the exit code of a command that has failed with *error*."""
+    is_wrong = isinstance(error, CommandError | ConfigurationError)
+    return WRONG if is_wrong or (isinstance(error, UsageError) and error.reason in WRONG_ARGUMENTS) else ATTENTION
+
+
+def one_line(error: Exception) -> str:
+    """Return the message of *error* without line breaks."""
+    return " ".join(str(error).split())
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the whole command line."""
     root = argparse.ArgumentParser(
         prog="meterkit", description="Usage-based billing for Python web APIs.", epilog="Exit codes: " + EXIT_CODES
     )
     root.add_argument("--version", action=_Version, nargs=0, help="print the version")
-    commands = root.add_subparsers(metavar="command", required=True)
+    add_commands(root.add_subparsers(metavar="command", required=True))
+    return root
 
-    # In the order of `meterkit --help`.
+
+def add_commands(commands: Commands) -> None:
+    """Add all commands to a parser, in the order of ``meterkit --help``."""
     for group in (
         trial_commands,
         provisioning_commands,
@@ -98,7 +128,6 @@ def parser() -> argparse.ArgumentParser:
         dashboard_command,
     ):
         group.add_parsers(commands)
-    return root
 
 
 class _Version(argparse.Action):
@@ -109,8 +138,3 @@ class _Version(argparse.Action):
 
         print(f"meterkit {meterkit.__version__}")
         parser.exit()
-
-
-def _print_error(error: Exception, code: int) -> int:
-    print(printable(f"meterkit: {' '.join(str(error).split())}"), file=sys.stderr)
-    return code

@@ -7,8 +7,12 @@ import getpass
 from collections.abc import Callable
 from typing import TypeAlias
 
+from meterkit.kit import MeterKit
+
 Command: TypeAlias = Callable[[argparse.Namespace], bool]
 """Runs a command; returns False if something needs attention."""
+
+FindKit: TypeAlias = Callable[[], MeterKit]
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 - it has no public name
 
@@ -31,8 +35,22 @@ def add_command(commands: Commands, name: str, run: Command, summary: str) -> ar
     return command
 
 
+class ProjectParser(argparse.ArgumentParser):
+    """
+    Parser of a command that is run inside of a project, which has one kit.
+
+    Attributes:
+        find_kit: Function that returns the kit.
+    """
+
+    find_kit: FindKit
+
+
 def add_kit(command: argparse.ArgumentParser) -> None:
-    """Add the import path of the kit."""
+    """Add the import path of the kit, unless the project has one."""
+    if isinstance(command, ProjectParser):
+        command.set_defaults(kit=command.find_kit)
+        return
     command.add_argument("kit", metavar="module:attribute", help="import path of the kit, such as billing:kit")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
+import os
 import sys
 import traceback
 from contextlib import redirect_stdout
@@ -11,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from meterkit.cli.arguments import FindKit
 from meterkit.errors import MeterKitError
 from meterkit.kit import MeterKit
 
@@ -19,16 +22,20 @@ class CommandError(MeterKitError):
     """The command is wrong; the message says how to fix it."""
 
 
-def load_kit(path: str) -> MeterKit:
+def load_kit(path: str | FindKit) -> MeterKit:
     """
     Import the kit at *path*.
 
     Args:
-        path: Import path, ``module:attribute``; both parts may be dotted.
+        path: Import path, ``module:attribute``, of which both parts may be dotted; or the function of a project that
+            returns its kit.
 
     Raises:
         CommandError: The module cannot be imported, or has no such kit.
     """
+    if not isinstance(path, str):
+        with redirect_stdout(sys.stderr):
+            return path()
     module_name, _, attribute = path.partition(":")
     if not all(name.isidentifier() for name in (*module_name.split("."), *attribute.split("."))):
         raise CommandError(f"{path!r} is not an import path; write module:attribute, such as billing:kit")
@@ -49,6 +56,7 @@ def _imported(name: str) -> ModuleType:
     here = str(Path.cwd())
     if here not in sys.path and not getattr(sys.flags, "safe_path", False):  # PYTHONSAFEPATH, from Python 3.11 on
         sys.path.insert(0, here)
+    set_up_project()
     try:
         with redirect_stdout(sys.stderr):  # what it prints must not end up in the data on stdout
             return importlib.import_module(name)
@@ -66,6 +74,45 @@ def _imported(name: str) -> ModuleType:
         ) from None
     except (Exception, SystemExit) as error:
         raise CommandError(_broken(name, error)) from error
+
+
+def set_up_project() -> None:
+    """
+    Set up the Django project that DJANGO_SETTINGS_MODULE names: the kit's module may import models.
+
+    Without that variable, say so in a directory that has a project.
+
+    Raises:
+        CommandError: The project cannot be set up.
+    """
+    if not os.environ.get("DJANGO_SETTINGS_MODULE"):
+        _warn_of_project()
+        return
+    if importlib.util.find_spec("django") is None:
+        return
+    from meterkit.cli.django import set_up
+
+    try:
+        with redirect_stdout(sys.stderr):
+            set_up()
+    except (Exception, SystemExit) as error:
+        name = f"the Django project of DJANGO_SETTINGS_MODULE={os.environ['DJANGO_SETTINGS_MODULE']}"
+        cure = "name the settings module of this project, or unset the variable if the kit needs no Django"
+        raise CommandError(f"{_broken(name, error)}; {cure}") from error
+
+
+def _warn_of_project() -> None:
+    """Say so where a Django project is left aside: its settings may name another ledger."""
+    try:
+        is_project = "DJANGO_SETTINGS_MODULE" in Path("manage.py").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return
+    if is_project:
+        print(
+            "meterkit: this is a Django project, and its settings are not loaded, so METERKIT is ignored: run python "
+            "manage.py meterkit instead, or set DJANGO_SETTINGS_MODULE",
+            file=sys.stderr,
+        )
 
 
 def _broken(name: str, error: BaseException) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from meterkit.cli.arguments import Commands, add_command, add_json, add_kit
 from meterkit.cli.kit_loader import CommandError, load_kit
-from meterkit.cli.output import instant, print_json, tables_for
+from meterkit.cli.output import instant, print_json, say, tables_for
 from meterkit.errors import LedgerError
 
 
@@ -29,6 +29,10 @@ def add_parsers(commands: Commands) -> None:
     add_kit(command)
     command.add_argument("--open", action="store_true", help="include the hour that is still open")
     add_json(command)
+
+    command = add_command(commands, "tables", tables, "make or upgrade the tables of the ledger")
+    add_kit(command)
+    command.add_argument("--sql", action="store_true", help="only print the SQL, for a role that may execute it")
 
     command = add_command(commands, "health", health, "show what needs attention, and where all usage is")
     add_kit(command)
@@ -102,3 +106,19 @@ def health(arguments: argparse.Namespace) -> bool:
     else:
         tables.show_health(found)
     return bool(found["ok"])
+
+
+def tables(arguments: argparse.Namespace) -> bool:
+    """Make or upgrade the tables of the ledger, or print how."""
+    kit = load_kit(arguments.kit)
+    with closing(kit):
+        database = kit.process().database()
+        statements = database.script()
+        if arguments.sql:
+            for statement in ("BEGIN", *statements, "COMMIT") if statements else ():
+                print(f"{statement.rstrip(';')};\n")
+            return True
+        with database.transaction():
+            pass
+    say(f"The tables of the ledger {database} are {'made' if statements else 'there already'}.")
+    return True

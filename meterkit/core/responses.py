@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 
@@ -25,6 +26,45 @@ class Response(NamedTuple):
 
 WARNING = "X-Meterkit-Warning"
 """Response header with the reason for which the request would have been blocked."""
+
+
+class RateLimit(NamedTuple):
+    """
+    What is left of a quota, as a client is told.
+
+    Attributes:
+        name: Name of the quota.
+        quota: Units that may be used in the window.
+        window: Length of the window, seconds.
+        remaining: Units that are left.
+        reset: Seconds until the next window begins.
+    """
+
+    name: str
+    quota: int
+    window: int
+    remaining: int
+    reset: int
+
+
+def rate_limit_headers(limits: Iterable[RateLimit]) -> list[tuple[str, str]]:
+    """
+    Return the header fields for *limits*; none if there are none.
+
+    Source: draft-ietf-httpapi-ratelimit-headers, of which both fields are lists of structured fields (RFC 9651).
+    """
+    limits = list(limits)
+    if not limits:
+        return []
+    policies = [f"{_quoted(each.name)};q={each.quota};w={each.window}" for each in limits]
+    left = [f"{_quoted(each.name)};r={each.remaining};t={each.reset}" for each in limits]
+    return [("RateLimit-Policy", ", ".join(policies)), ("RateLimit", ", ".join(left))]
+
+
+def _quoted(text: str) -> str:
+    printable = "".join(each if " " <= each <= "~" else "?" for each in text)
+    return '"' + printable.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
 
 REASONS = {
     200: "OK",

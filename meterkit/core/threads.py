@@ -12,7 +12,7 @@ import mmap
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -212,6 +212,54 @@ async def in_thread(call: Callable[[], T]) -> T:
             close_django_connections()
 
     return await to_thread.run_sync(closing_connections)
+
+
+def run_async(call: Callable[[], Awaitable[T]]) -> T:
+    """
+    Run what *call* returns to completion, and return its result. For code without an event loop, such as a WSGI app's.
+
+    All calls of a process share one event loop, in a thread of its own: connections that an async client keeps open
+    belong to the loop that opened them. It sees the context variables of the caller.
+
+    Raises:
+        RuntimeError: The caller runs in an event loop, which would stand still; or in a greenlet of gevent, where
+            asyncio does not work.
+    """
+    import asyncio
+
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("threading"):
+        raise RuntimeError("asyncio does not work where gevent has patched threads; make it a plain function")
+    if asyncio._get_running_loop() is not None:  # noqa: SLF001 - documented, and the public one raises
+        raise RuntimeError("it is async, and was called where an event loop would have to stand still")
+
+    async def awaited() -> T:
+        return await call()
+
+    future = asyncio.run_coroutine_threadsafe(awaited(), _loop_of_process())
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()  # a signal handler may have ended the wait
+        raise
+
+
+_loops: dict[int, Any] = {}
+"""Event loop of this process by its id: a forked child has its parent's, but not the thread that runs it."""
+
+
+def _loop_of_process() -> Any:
+    import asyncio
+
+    found = _loops.get(os.getpid())
+    if found is None:
+        made = asyncio.new_event_loop()
+        found = _loops.setdefault(os.getpid(), made)
+        if found is not made:  # another thread was faster
+            made.close()
+        else:
+            DaemonThread(made.run_forever, name="meterkit-async")
+    return found
 
 
 def close_django_connections() -> None:

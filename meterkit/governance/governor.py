@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from meterkit.core import threads
 from meterkit.core.problems import Problems
-from meterkit.core.responses import Response
+from meterkit.core.responses import WARNING, RateLimit, Response, rate_limit_headers
 from meterkit.core.text_templates import fill
 from meterkit.core.threads import Event
-from meterkit.core.usage_key import NOBODY
+from meterkit.core.usage_key import NOBODY, both_of
 from meterkit.errors import LedgerError
 from meterkit.governance.limits import LimitCache
 from meterkit.governance.matching import RequestScope, ScopeMatcher
 from meterkit.governance.policy import Governance, Known
 from meterkit.governance.refusal import Block, Refusal
-from meterkit.metering.exchange import Exchange
+from meterkit.metering.exchange import Exchange, Identity
 from meterkit.metering.meter import Meter
 from meterkit.metering.recorder import Recorder
 from meterkit.pricing.price import Price
@@ -50,8 +50,10 @@ class Governor:
         begin: Function that starts the first flush of this process, and returns its journal.
         problems: Where problems are reported.
         clock: Function that returns Unix seconds.
+        in_view: Whether the app's views decide, with `check_again`: nothing is blocked before they run.
 
     Attributes:
+        governance: Rules to apply.
         watched: Names of the meters that have a quota.
         reservations: Units that this process has reserved; None before the first snapshot, or without an exact quota.
         ready: Set once there is a snapshot.
@@ -70,8 +72,10 @@ class Governor:
         begin: Callable[[], Journal],
         problems: Problems,
         clock: Callable[[], float],
+        in_view: bool = False,
     ) -> None:
-        self._governance = governance
+        self.governance = governance
+        self._in_view = in_view
         self._meters = meters
         self._prices = tuple(prices)
         self._recorder = recorder
@@ -82,7 +86,7 @@ class Governor:
         self.watched = frozenset(quota.meter.name for quota in governance.quotas)
         self._scopes = ScopeMatcher(governance, problems)
         self._is_exact = any(quota.exact for quota in governance.quotas)
-        self._has_more = governance.check is not None or governance.unknown == "block"
+        self._has_more = governance.check is not None or governance.unknown == "block" or governance.rate_limit_headers
         self._lock = threads.rlock()
         self._blocked: dict[tuple[str, str], int] = {}
         self.total: dict[str, int] = {}
@@ -97,9 +101,13 @@ class Governor:
         if self._journal is None:
             self._journal = self._begin()
 
-    def check(self, exchange: Exchange) -> Response | None:
+    def check(self, exchange: Exchange, *, again: bool = False) -> Response | None:
         """
         Return the response to a blocked request; None allows *exchange*, perhaps with a warning. Never raises.
+
+        Args:
+            exchange: Exchange to decide about.
+            again: Whether its view asks.
         """
         try:
             scope = self._scopes.of(exchange)
@@ -107,18 +115,46 @@ class Governor:
                 return None
             if self._is_clearly_allowed(exchange, scope):
                 return None
-            block, is_hard = self._decide(exchange, scope)
+            block, is_hard = self._decide(exchange, scope, again=again)
+            is_hard = is_hard and self.governance.mode == "enforce"
+            if self.governance.rate_limit_headers:
+                limits = self._rate_limits(exchange, scope, is_served=not is_hard)
+                exchange.added_headers += tuple(rate_limit_headers(limits))
             if block is None:
                 return None
-            block = self._with_link(block)
-            is_hard = is_hard and self._governance.mode == "enforce"
-            self._count(block, is_hard=is_hard)
             if is_hard:
-                return self._respond(block)
+                return self.refuse(exchange, block)
+            self._count(block, is_hard=False)
             exchange.warning = block.reason
+            exchange.added_headers += ((WARNING, block.reason),)
         except Exception as error:
             self._recorder.problems.internal(error)
         return None
+
+    def check_again(self, exchange: Exchange, who: Identity | None) -> Response | None:
+        """
+        Decide as `check` does, now that the view has authenticated *who*; if None, ``identify=`` says who it is.
+
+        A decision that was made for the same company stands, with the unit of an exact quota that it reserved.
+        """
+        known, identity = exchange.identified, self._recorder.identity
+        company = identity.early(exchange) if who is None else identity.know(exchange, who)
+        if known is not None and both_of(known)[0] == company:
+            return None
+        return self.check(exchange, again=True)
+
+    def refuse(self, exchange: Exchange, block: Block) -> Response:
+        """Return the response that blocks *exchange* because of *block*, and count it."""
+        block = self._with_link(block)
+        self._count(block, is_hard=True)
+        exchange.blocked = self._refusal_of(block).worded(block)
+        response = self._respond(block)
+        response.headers.extend(exchange.added_headers)
+        return response
+
+    def exempts(self, exchange: Exchange) -> bool:
+        """Return whether *exchange* is always allowed, so that it does not matter whose it is."""
+        return self._scopes.of(exchange).exempt
 
     def waits_for(self, exchange: Exchange) -> bool:
         """Return whether `check` may wait for the ledger, which must not happen in an event loop."""
@@ -139,17 +175,19 @@ class Governor:
                 return False
         return True
 
-    def _decide(self, exchange: Exchange, scope: RequestScope) -> tuple[Block | None, bool]:
+    def _decide(self, exchange: Exchange, scope: RequestScope, *, again: bool) -> tuple[Block | None, bool]:
         """Return why *exchange* is to be blocked, or None, and whether to block it or only to warn."""
         self.begin()
-        if self._snapshot is None and scope.exact:
-            self.ready.wait(READY_SECONDS)  # without a snapshot, no unit could be reserved
-        snapshot = self._snapshot
         company = self._recorder.identity.early(exchange)
         if company is None:
             exchange.passed_unidentified = exchange.touched = True  # so that whose it was in the end is looked at
+            if self._in_view and not again:
+                return None, False
+        if self._snapshot is None and scope.exact:
+            self.ready.wait(READY_SECONDS)  # without a snapshot, no unit could be reserved
+        snapshot = self._snapshot
         is_known = company is not None and snapshot is not None and company in snapshot.standings.known
-        if self._governance.unknown == "block" and not is_known:
+        if self.governance.unknown == "block" and not is_known:
             return _unknown(company, is_ready=snapshot is not None), True
         if company is None or snapshot is None:
             return None, False
@@ -172,6 +210,29 @@ class Governor:
         if self._journal is not None and not each.quota.exact:
             used += self._journal.lately(company, each.meter)
         return None if used < limit else self._used_up(each, company, limit, used)
+
+    def _rate_limits(self, exchange: Exchange, scope: RequestScope, *, is_served: bool) -> Iterator[RateLimit]:
+        """
+        Yield what the company of *exchange* has left of each quota, from memory.
+
+        Args:
+            exchange: Exchange that is decided about.
+            scope: Rules that apply to it.
+            is_served: Whether the app serves it, so that it will count, too.
+        """
+        snapshot, company = self._snapshot, None if exchange.identified is None else both_of(exchange.identified)[0]
+        if snapshot is None or not company or self._journal is None:
+            return
+        now = int(self._clock())
+        for each in scope.of(snapshot.quotas):
+            limit = each.limits.known(company)
+            if limit is not None:
+                period = each.period(company, now)
+                units = each.used.get((company, each.meter), 0) + self._journal.lately(company, each.meter)
+                units += is_served and each.quota.meter.value is None
+                name = f"{each.meter}-{each.quota.per}"
+                left, reset = max(0, limit - units), max(1, period.end - now)
+                yield RateLimit(name, limit, period.end - period.start, left, reset)
 
     def _reserve(self, exchange: Exchange, company: str, quotas: Iterable[QuotaUsage]) -> Block | None:
         """Reserve the unit that *exchange* needs of each exact quota; return which is used up, or None."""
@@ -214,11 +275,11 @@ class Governor:
         )
 
     def _ask_application(self, exchange: Exchange, company: str, snapshot: Snapshot) -> Block | None:
-        if self._governance.check is None:
+        if self.governance.check is None:
             return None
         used = {each.meter: each.used.get((company, each.meter), 0) for each in snapshot.quotas}
         try:
-            detail = self._governance.check(exchange, Known(company, snapshot.standings.of(company), used))
+            detail = self.governance.check(exchange, Known(company, snapshot.standings.of(company), used))
         except Exception as error:
             message = f"Governance(check=...) raised {error!r:.200}; the request was allowed"
             self._problems.note("check_raised", message, error=error, company=company)
@@ -226,20 +287,22 @@ class Governor:
         return None if detail is None else Block("check", company, str(detail))
 
     def _with_link(self, block: Block) -> Block:
-        url = self._governance.settle_url
+        url = self.governance.settle_url
         if block.settle_url is not None or url is None:
             return block
         values = {name: getattr(block, name) for name in block.__dataclass_fields__}
         return replace(block, settle_url=fill(url, values, escape=lambda text: quote(text, safe="", errors="replace")))
 
     def _respond(self, block: Block) -> Response:
-        refusal = self._governance.refusals.get(block.reason)
         try:
-            return (refusal or Refusal()).respond(block)
+            return self._refusal_of(block).respond(block)
         except Exception as error:
             message = f"the Refusal of {block.reason!r} raised {error!r:.200}"
             self._problems.note("refusal_raised", message, error=error, company=block.company)
             return Refusal().respond(block)
+
+    def _refusal_of(self, block: Block) -> Refusal:
+        return self.governance.refusals.get(block.reason) or Refusal()
 
     def _count(self, block: Block, *, is_hard: bool) -> None:
         reason = block.reason if is_hard else f"warn:{block.reason}"
@@ -263,7 +326,7 @@ class Governor:
         if self._builder is None:
             self._builder = SnapshotBuilder(
                 database,
-                self._governance,
+                self.governance,
                 usage=usage,
                 limits=self._limits,
                 prices=self._prices,

@@ -112,10 +112,12 @@ class Governance:
         unknown: ``pass`` or ``block``, for requests without a company, and for companies that Stripe has reported
             nothing about.
         mode: ``enforce``; or ``warn``, which blocks nothing and adds a header to the response, for going live.
+        rate_limit_headers: Whether responses to a company with a quota say what is left, in ``RateLimit`` and
+            ``RateLimit-Policy``.
         settle_url: URL at which to pay, unless an open invoice has a page of its own; with fields such as
             ``{company}``.
         refusals: Responses by reason: ``overdue``, ``no_subscription``, ``quota``, ``spending_cap``, ``check``,
-            ``unknown``.
+            ``unknown``, ``feature``.
 
     Raises:
         ConfigurationError: An argument is wrong; the message says how to correct it.
@@ -131,6 +133,7 @@ class Governance:
     exempt: Iterable[str] = ()
     unknown: Literal["pass", "block"] = "pass"
     mode: Literal["enforce", "warn"] = "enforce"
+    rate_limit_headers: bool = False
     settle_url: str | None = None
     refusals: Mapping[Reason, Refusal] = field(default_factory=dict)
 
@@ -152,6 +155,9 @@ class Governance:
                 raise ConfigurationError(
                     f"Governance({name}=...) must be {' or '.join(map(repr, words))}, not {given!r:.200}"
                 )
+        if not isinstance(self.rate_limit_headers, bool):
+            given = self.rate_limit_headers
+            raise ConfigurationError(f"Governance(rate_limit_headers=...) must be True or False, not {given!r:.200}")
         _check_refusals(self.refusals, self.settle_url)
         rules = (self.quotas, self.spending_cap, self.check, self.subscription, self.unknown == "block")
         if days is None and not any(rules):

@@ -2,7 +2,7 @@
 `Refusal` and `Block`: the 402, 403 and 429 responses.
 
 By default a problem document (RFC 9457, ``application/problem+json``), with 429 for a quota, 403 for an unknown
-company, and 402 for all else.
+company or a feature that the plan lacks, and 402 for all else.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import html
 import inspect
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, asdict, dataclass, field
+from dataclasses import KW_ONLY, asdict, dataclass, field, fields, replace
 from typing import Any, Literal, TypeAlias, get_args
 
 from meterkit.core.responses import Response, response
 from meterkit.core.text_templates import checked_template, fill, is_text
 from meterkit.errors import ConfigurationError
 
-Reason: TypeAlias = Literal["overdue", "no_subscription", "quota", "spending_cap", "check", "unknown"]
+Reason: TypeAlias = Literal["overdue", "no_subscription", "quota", "spending_cap", "check", "unknown", "feature"]
 
 REASONS: tuple[str, ...] = get_args(Reason)
 
 PROBLEM = "application/problem+json"
 
-STATUSES = {"quota": 429, "unknown": 403}
+STATUSES = {"quota": 429, "unknown": 403, "feature": 403}
 """HTTP statuses by reason; 402 for the others."""
 
 TITLES = {
@@ -34,6 +34,7 @@ TITLES = {
     "spending_cap": "The spending cap has been reached",
     "check": "This request is not allowed",
     "unknown": "No billing account",
+    "feature": "The plan does not include this",
 }
 
 
@@ -43,7 +44,7 @@ class Block:
     Why a request is blocked. All but the first three attributes are None if they do not apply.
 
     Attributes:
-        reason: ``overdue``, ``no_subscription``, ``quota``, ``spending_cap``, ``check`` or ``unknown``.
+        reason: ``overdue``, ``no_subscription``, ``quota``, ``spending_cap``, ``check``, ``unknown`` or ``feature``.
         company: Company id, or None if no company was identified.
         detail: Sentence for the client that sent the request.
         settle_url: URL at which the cause can be settled.
@@ -54,6 +55,7 @@ class Block:
         currency: Three-letter code of the currency of *amount*, lower case.
         invoice: Number of the overdue invoice.
         retry_after: Seconds after which the request may be allowed.
+        feature: Name of the feature that the company's plan lacks.
     """
 
     reason: Reason
@@ -67,6 +69,7 @@ class Block:
     currency: str | None = None
     invoice: str | None = None
     retry_after: int | None = None
+    feature: str | None = None
 
 
 FIELDS = (*Block.__dataclass_fields__, "title", "status")
@@ -79,7 +82,8 @@ class Refusal:
     How to respond to a blocked request. Texts may contain fields such as ``{company}`` and ``{settle_url}``.
 
     Attributes:
-        status: HTTP status; by default 429 for a quota, 403 for an unknown company, and 402 for all else.
+        status: HTTP status; by default 429 for a quota, 403 for an unknown company or a feature that the plan lacks,
+            and 402 for all else.
         detail: Sentence that replaces the problem document's ``detail``.
         body: The whole body: a text, whose fields are escaped as *media_type* requires; or a function that takes a
             `Block` and returns a text, or anything that ``json.dumps`` accepts. By default a problem document.
@@ -112,6 +116,20 @@ class Refusal:
             if not str(name).isascii() or not str(name).replace("-", "").replace("_", "").isalnum():
                 raise ConfigurationError(f"Refusal(headers=...): {name!r:.100} is not a valid header name")
 
+    @classmethod
+    def openai(cls, *, status: int | None = None) -> Refusal:
+        """
+        Return a refusal in the shape that OpenAI's clients, and those of compatible APIs, show.
+
+        Its ``error`` has a ``message``, with the URL at which to pay; a ``type`` and a ``code``, which are
+        ``insufficient_quota`` for a quota and a spending cap, and otherwise ``billing_error`` or ``permission_error``
+        and the reason; and a ``param``, which is null. ``x-should-retry`` keeps clients from trying again in vain.
+
+        Args:
+            status: HTTP status, as for any `Refusal`.
+        """
+        return cls(status=status, body=_as_openai, media_type="application/json")
+
     @staticmethod
     def check_text(text: Any, what: str) -> None:
         """
@@ -131,14 +149,33 @@ class Refusal:
         Raises:
             Exception: The application's ``body=`` function raised it.
         """
-        status = self.status or STATUSES.get(block.reason, 402)
+        status = self.status_for(block.reason)
+        block = self.worded(block)
         values = {**asdict(block), "title": _title(block), "status": status}
-        if self.detail is not None:
-            values["detail"] = fill(self.detail, values)
         headers = [(name, _header(fill(value, values))) for name, value in self.headers.items()]
         if block.retry_after is not None:
             headers.append(("Retry-After", str(block.retry_after)))
+        if self.body is _as_openai and (block.retry_after is None or block.retry_after > WORTH_WAITING):
+            headers.append(("x-should-retry", "false"))  # otherwise, OpenAI's clients send a 429 twice more
         return response(status, self._body(block, values), *headers, media_type=_header(self.media_type))
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """JSON Schema of the body, for OpenAPI; empty if the body is the application's own."""
+        if self.body is _as_openai:
+            return OPENAI_SCHEMA
+        return PROBLEM_SCHEMA if self.body is None else {}
+
+    def status_for(self, reason: str) -> int:
+        """Return the HTTP status of the response to a request that is blocked for *reason*."""
+        return self.status or STATUSES.get(reason, 402)
+
+    def worded(self, block: Block) -> Block:
+        """Return *block* with the sentence of this refusal."""
+        if self.detail is None:
+            return block
+        values = {**asdict(block), "title": _title(block), "status": self.status_for(block.reason)}
+        return replace(block, detail=fill(self.detail, values))
 
     def _body(self, block: Block, values: dict[str, object]) -> bytes:
         if self.body is None:
@@ -147,6 +184,38 @@ class Refusal:
             return fill(self.body, values, escape=_escape_for(self.media_type)).encode()
         made = self.body(block)
         return made if isinstance(made, bytes) else (made if isinstance(made, str) else json.dumps(made)).encode()
+
+
+WORTH_WAITING = 60
+"""Longest time, in seconds, after which OpenAI's clients try again because of a ``Retry-After``."""
+
+
+def _as_openai(block: Block) -> dict[str, object]:
+    message = block.detail if block.settle_url is None else f"{block.detail} See {block.settle_url}"
+    kind, code = ("permission_error" if STATUSES.get(block.reason) == 403 else "billing_error"), str(block.reason)
+    if block.reason in ("quota", "spending_cap"):
+        kind = code = "insufficient_quota"
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
+
+
+OPENAI_SCHEMA: dict[str, Any] = {
+    "title": "OpenAIError",
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string", "enum": ["insufficient_quota", "billing_error", "permission_error"]},
+                "param": {"type": "null"},
+                "code": {"type": "string"},
+            },
+        }
+    },
+}
+"""JSON Schema of the body of `Refusal.openai`."""
 
 
 def _title(block: Block) -> str:
@@ -162,6 +231,23 @@ def _problem(values: Mapping[str, object]) -> bytes:
     problem = {"type": "about:blank", **{name: values[name] for name in ("title", "status", "detail")}}
     more = {name: value for name, value in values.items() if name not in problem and value is not None}
     return json.dumps({**problem, **more}).encode()
+
+
+_JSON_TYPES = {"str": "string", "int": "integer"}
+
+PROBLEM_SCHEMA: dict[str, Any] = {
+    "title": "Problem",
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "reason"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        **{each.name: {"type": _JSON_TYPES.get(str(each.type).split(" ")[0], "string")} for each in fields(Block)},
+        "reason": {"type": "string", "enum": list(REASONS)},
+    },
+}
+"""JSON Schema of the problem document that is the default body of a `Refusal`."""
 
 
 def _escape_for(media_type: str) -> Callable[[str], str]:

@@ -20,7 +20,8 @@ from meterkit.core import threads
 from meterkit.core.filesystem import identity_of, make_private_directory, make_private_file, network_type
 from meterkit.errors import LedgerError
 from meterkit.ledger.payers import CUSTOMER_IDS
-from meterkit.ledger.schema.migrations import prepare
+from meterkit.ledger.schema import VERSION
+from meterkit.ledger.schema.migrations import prepare, script, version_of
 from meterkit.ledger.schema.quantities import register
 from meterkit.ledger.schema.stripe_mode import ACCOUNT, LIVE
 
@@ -101,6 +102,40 @@ class Database:
         """
         reading = {"isolation_level": "REPEATABLE READ"} if self._is_postgresql else {"only_reads": True}
         with self._ledger_errors(), self._open_engine().execution_options(**reading).begin() as connection:
+            yield connection
+
+    def lacks_tables(self) -> bool:
+        """
+        Return whether there are tables to make or upgrade, which the role may not do. Makes none.
+
+        Raises:
+            LedgerError: The database cannot be read.
+        """
+        with self._unprepared() as connection:
+            if version_of(connection) == VERSION or not self._is_postgresql:
+                return False
+            return not connection.scalar(sa.text("SELECT has_schema_privilege(current_schema(), 'CREATE')"))
+
+    def script(self) -> list[str]:
+        """
+        Return the SQL statements that make or upgrade the tables; none if there is nothing to do. Makes none.
+
+        Raises:
+            LedgerError: The database cannot be read.
+        """
+        with self._unprepared() as connection:
+            return script(connection, str(self))
+
+    @contextmanager
+    def _unprepared(self) -> Iterator[sa.Connection]:
+        """Open a connection to the database as it is; to an empty one, if there is no SQLite file yet."""
+        if self._is_postgresql:
+            engine = self._postgresql()
+        elif Path(str(self._url.database)).exists():
+            engine = self._sqlite()
+        else:
+            engine = sa.create_engine("sqlite://")
+        with self._ledger_errors(), engine.execution_options(only_reads=True).begin() as connection:
             yield connection
 
     def hurry(self) -> None:
@@ -217,13 +252,13 @@ _CURES = (
     (
         "permission denied for schema",
         (
-            "The tables are missing, and this role may not create them: GRANT CREATE ON SCHEMA to a role, run meterkit "
-            "health once with its ledger=, and grant this role SELECT, INSERT, UPDATE and DELETE on the tables"
+            "The tables are missing, and this role may not create them: run meterkit tables as a role that may, or "
+            "execute what meterkit tables --sql prints; then grant this role SELECT, INSERT, UPDATE and DELETE on them"
         ),
     ),
     (
         "must be owner of table",
-        "This version of meterkit changes the tables: run meterkit health once with ledger= of the role that owns them",
+        "This version of meterkit changes the tables: run meterkit tables as the role that owns them",
     ),
     (
         "permission denied for",

@@ -8,20 +8,23 @@ In between, views reach it through `identify`, `add_usage` and `skip`.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from threading import RLock
 from time import perf_counter
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from meterkit.core import threads
 from meterkit.core.problems import Problems
+from meterkit.core.threads import run_async
 from meterkit.core.usage_key import Subject
 from meterkit.core.validation import SubjectId, content_length
 from meterkit.errors import UsageError
 from meterkit.metering.paths import Target
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,10 @@ class Exchange:
         native: The WSGI environ, the ASGI scope, or Django's HttpRequest; None once the exchange is over.
         identity: Identity that the view set with `identify`; None if it did not.
         identified: Company, or company and user, that ``identify=`` returned before the app ran; None if not known.
+        answer: What an async ``identify=`` returned, and what it raised; None if it was not asked.
         warning: Why the exchange would be blocked if blocking were on, for a response header; None if it would not.
+        added_headers: Names and values that governance adds to the response's headers.
+        blocked: Why governance has blocked it, a `Block`; None if it has not.
         passed_unidentified: Whether governance had to let it pass because its company was not known.
         skipped: Whether the view called `skip`.
         may_defer: Whether the adapter can call ``identify=`` in a thread and count again; see `IdentifyInThread`.
@@ -145,10 +151,13 @@ class Exchange:
 
     # Only some exchanges have these: class attributes cost a request nothing, and a slot that is filled does.
     identity: Identity | None = None
+    answer: tuple[Any, BaseException | None] | None = None
     passed_unidentified: bool = False
     skipped: bool = False
     may_defer: bool = False
     warning: str | None = None
+    blocked: Any = None
+    added_headers: tuple[tuple[str, str], ...] = ()
     said: list[tuple[str, int | str]] | tuple[()] = ()
     settled: Any = None
     is_asgi: bool = False
@@ -333,6 +342,10 @@ class Exchange:
     def known_routes(self) -> Iterable[str] | None:
         """Return all templates that `route` can have in this app; None if the app does not publish them."""
         return None
+
+    def complete(self, function: Callable[[Exchange], Awaitable[T]]) -> T:
+        """Call an async *function* with this exchange, where no event loop runs, and wait for what it returns."""
+        return run_async(lambda: function(self))
 
     def retract(self) -> None:
         """

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+import logging
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 from meterkit.core.problems import Problems, shown
@@ -11,7 +15,8 @@ from meterkit.core.validation import SubjectId, checked_subject_id
 from meterkit.errors import UsageError
 from meterkit.metering.exchange import Exchange, Identity
 
-Identify: TypeAlias = Callable[[Exchange], "SubjectId | Identity | None"]
+Answer: TypeAlias = "SubjectId | Identity | None"
+Identify: TypeAlias = Callable[[Exchange], "Answer | Awaitable[Answer]"]
 
 
 class IdentifyInThread(BaseException):
@@ -22,6 +27,63 @@ class IdentifyInThread(BaseException):
     """
 
 
+class AsyncIdentify:
+    """
+    An ``identify=`` that is async. Adapters with an event loop await `ask` before it is called.
+
+    Args:
+        function: The kit's ``identify=``.
+    """
+
+    def __init__(self, function: Callable[[Exchange], Any]) -> None:
+        self._function = function
+
+    def __call__(self, exchange: Exchange) -> Any:
+        """Return what the function returned, or raise what it raised; without an event loop, wait for it here."""
+        answer = exchange.answer
+        if answer is None:
+            return exchange.complete(self._answer)
+        who, error = answer
+        if error is not None:
+            raise error
+        return who
+
+    async def ask(self, exchange: Exchange) -> None:
+        """Call the function, and keep what it returns or raises for *exchange*. Raises only if it is cancelled."""
+        try:
+            exchange.answer = await self._answer(exchange), None
+        except Exception as error:
+            exchange.answer = None, error
+        except BaseException as error:
+            if not _is_stray(error):
+                raise
+            exchange.answer = None, RuntimeError("it was cancelled, but the request was not")
+
+    async def ask_shielded(self, exchange: Exchange) -> None:
+        """Call the function as `ask` does, although the request has been cancelled."""
+        from anyio import move_on_after  # installed with httpx; only async apps get here
+
+        with move_on_after(SHIELDED_SECONDS, shield=True):
+            await self.ask(exchange)
+
+    async def _answer(self, exchange: Exchange) -> Any:
+        who = self._function(exchange)
+        return await who if inspect.isawaitable(who) else who
+
+
+SHIELDED_SECONDS = 5.0
+"""How long an async ``identify=`` may take for a request that has been cancelled."""
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Return whether *function* is async: also a partial, an object with a ``__call__``, or what a decorator made."""
+    while isinstance(function, partial):
+        function = function.func
+    called: Any = type(function).__call__
+    faces = (function, called, inspect.unwrap(function), inspect.unwrap(called))
+    return any(map(inspect.iscoroutinefunction, faces)) or hasattr(function, "_is_coroutine")
+
+
 class IdentityResolver:
     """
     Resolves the company and user of exchanges.
@@ -29,10 +91,16 @@ class IdentityResolver:
     Args:
         identify: The kit's ``identify=``, called unless the view has identified the company; None if there is none.
         problems: Collector of mistakes.
+
+    Attributes:
+        asks: The kit's ``identify=`` if it is async; None if it is not.
     """
 
     def __init__(self, identify: Identify | None, problems: Problems) -> None:
-        self._identify = _unidentified if identify is None else identify
+        self._identify: Callable[[Exchange], Any] = _unidentified if identify is None else identify
+        self.asks = AsyncIdentify(self._identify) if is_async(self._identify) else None
+        if self.asks is not None:
+            self._identify = self.asks
         self._problems = problems
 
     def early(self, exchange: Exchange, *, quiet: bool = False) -> str | None:
@@ -113,8 +181,8 @@ class IdentityResolver:
             "identified_late",
             f"{exchange.method} {exchange.path!r:.100} belongs to {company!r:.100}, but identify= returned None before "
             "the view ran, so no quota, cap or overdue invoice could block it. Let identify= return the company, by "
-            "the API key for example; or ask again once the view has authenticated, with meterkit.django.govern(); or "
-            "add the path to Governance(exempt=...)",
+            "the API key for example; or ask again once the view has authenticated, with meterkit.fastapi.Billing, "
+            "meterkit.starlette.govern() or meterkit.django.govern(); or add the path to Governance(exempt=...)",
             company=company,
         )
 
@@ -155,13 +223,26 @@ class IdentityResolver:
             return NOBODY
         return self.checked(who)
 
+    def _note_awaitable(self, found: Any) -> None:
+        if inspect.iscoroutine(found):
+            found.close()  # otherwise, Python would warn that nobody awaited it
+        self._problems.note(
+            "identify_not_awaited",
+            "identify= is a plain function and returned something to await, so the usage is kept under no company, and "
+            "no request is blocked: write it as an async function, which awaits that, instead of a lambda",
+            level=logging.ERROR,
+        )
+
     def checked(self, who: Any) -> Subject:
         """Return *who*, a company or an `Identity`, as a subject; without what is not a valid id, which is noted."""
         company, user = (who.company, who.user) if isinstance(who, Identity) else (who, None)
         try:
             company = checked_subject_id(company, "company")
         except UsageError as error:
-            self._problems.note(error.reason, f"identify: {error}; the usage is kept under no company")
+            if inspect.isawaitable(company):
+                self._note_awaitable(company)
+            else:
+                self._problems.note(error.reason, f"identify: {error}; the usage is kept under no company")
             return NOBODY
         if user is None:
             return company
@@ -171,6 +252,15 @@ class IdentityResolver:
             self._problems.note(error.reason, f"identify: {error}; the usage is kept under no user", company=company)
             return company
         return (company, user)
+
+
+def _is_stray(error: BaseException) -> bool:
+    """Return whether *error* cancels something that an async ``identify=`` waited for, and not the request."""
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is None or not isinstance(error, asyncio.CancelledError):
+        return False
+    cancelling = getattr(asyncio.current_task(), "cancelling", None)  # since Python 3.11
+    return cancelling is not None and not cancelling()
 
 
 def _needs_thread(error: Exception) -> bool:

@@ -159,6 +159,27 @@ class Recorder:
         exchange.native = None  # inlined from `end`
         exchange.headers = NO_HEADERS
 
+    async def ask(self, exchange: Exchange, *, shielded: bool = False) -> None:
+        """
+        Await an async ``identify=`` for an *exchange* that is about to be counted, unless nothing depends on it.
+
+        Args:
+            exchange: Exchange whose status and route are known.
+            shielded: Whether the request may have been cancelled.
+        """
+        asks = self.identity.asks
+        if asks is None or exchange.skipped or exchange.identity is not None or exchange.identified is not None:
+            return
+        if exchange.answer is not None and exchange.answer[0] is not None:
+            return
+        try:
+            match = self._match(exchange)
+        except Exception as error:
+            self.problems.internal(error)
+            return
+        if match.meters or match.observing:
+            await (asks.ask_shielded(exchange) if shielded else asks.ask(exchange))
+
     def settle_identity(self, exchange: Exchange) -> None:
         """Find out who pays before the body is streamed, unless no meter matches; see `IdentifyInThread`."""
         match = self._match(exchange)

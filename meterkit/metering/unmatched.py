@@ -137,6 +137,20 @@ def _without_prefixes(path: str) -> Iterable[str]:
     return ("/" + "/".join(segments[start:]) for start in range(1, min(len(segments), DEEPEST + 1)))
 
 
+def unknown_routes(meters: Iterable[Meter], known: Iterable[str]) -> list[str]:
+    """Return a sentence for each meter whose ``route=`` is none of the templates *known* of the app."""
+    import difflib
+
+    there = {"/" + route.lstrip("/") for route in known}
+    unknown = []
+    for meter in meters:
+        if meter.route is not None and meter.route not in there:
+            close = difflib.get_close_matches(str(meter.route), there, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(sorted(there)[:10])}"
+            unknown.append(f"{meter}: the app has no route {meter.route!r}, so it counts nothing; {hint}")
+    return unknown
+
+
 class RouteCheck:
     """
     Compares the ``route=`` of meters with the templates that the app publishes, during its first exchanges.
@@ -162,7 +176,7 @@ class RouteCheck:
             known = exchange.known_routes()
             if known is not None:
                 self._compared = True
-                self._compare({"/" + route.lstrip("/") for route in known})
+                self._compare(known)
         if exchange.route is not None:
             self.active = False  # templates are published
         elif 200 <= exchange.status < 300:
@@ -172,15 +186,8 @@ class RouteCheck:
                 self.active = False
                 self._warn_missing()
 
-    def _compare(self, known: set[str]) -> None:
-        import difflib
-
-        unknown = []
-        for meter in self._meters:
-            if meter.route not in known:
-                close = difflib.get_close_matches(str(meter.route), known, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(sorted(known)[:10])}"
-                unknown.append(f"{meter}: the app has no route {meter.route!r}, so it counts nothing; {hint}")
+    def _compare(self, known: Iterable[str]) -> None:
+        unknown = unknown_routes(self._meters, known)
         if unknown:  # in one warning, because only the first of each reason is logged
             self._warn("route_unknown", "\n".join(unknown))
 

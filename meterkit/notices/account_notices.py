@@ -1,9 +1,10 @@
-"""Notices about overdue invoices, rejected events, unbilled usage and unlinked companies."""
+"""Notices about overdue and paid invoices, rejected events, unbilled usage and unlinked companies."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
+from decimal import Decimal
 
 import sqlalchemy as sa
 
@@ -13,13 +14,14 @@ from meterkit.core.periods import DAY, instant
 from meterkit.core.validation import OLDEST_SECONDS
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
+from meterkit.ledger.payers import pays_for_itself
 from meterkit.notices.notice import Notice
 from meterkit.notices.store import NoticeStore
 from meterkit.outbox.credits import credits_due
 from meterkit.outbox.late_items import lost_items
 from meterkit.outbox.reports import COLUMNS, report_of
 from meterkit.outbox.unbilled import unbilled
-from meterkit.pricing.price import digits
+from meterkit.pricing.price import decimals_of, digits
 
 MAX_REJECTED = 1000
 """Rejected events that are read at once; the others follow when these have been retried."""
@@ -69,6 +71,43 @@ def _notified(notices: NoticeStore) -> list[tuple[str, str]]:
     written = notices.of_kinds("overdue", "recovered")
     over = {key.partition(":")[2] for key, kind, _ in written if kind == "recovered"}
     return [(company, key) for key, kind, company in written if kind == "overdue" and key.partition(":")[2] not in over]
+
+
+def paid(database: Database, *, now: int) -> Iterator[Notice]:
+    """Yield a notice for each invoice that Stripe has said, in the last day, to be paid, and each company it is for."""
+    events, invoices, accounts = schema.webhook_events, schema.invoices, schema.accounts
+    told = sa.select(events.c.object_id).where(
+        events.c.received_at >= now - DAY, events.c.type == "invoice.paid", events.c.state == "applied"
+    )
+    query = sa.select(invoices).where(invoices.c.id.in_(told), invoices.c.status == "paid", invoices.c.total > 0)
+    with database.snapshot() as connection:
+        found = connection.execute(query.order_by(invoices.c.id)).all()
+        payers = {row.customer for row in found}
+        linked: dict[str, list[str]] = {}
+        for row in connection.execute(sa.select(accounts).where(accounts.c.customer.in_(payers))):
+            linked.setdefault(row.customer, []).append(row.company)
+        for customer in payers - linked.keys():
+            if pays_for_itself(connection, customer):
+                linked[customer] = [customer]
+    for row in found:
+        amount = digits(Decimal(row.total).scaleb(-decimals_of(row.currency)))
+        number = row.number or row.id
+        for company in linked.get(row.customer, ()):
+            yield Notice(
+                key=f"invoice_paid:{row.id}:{company}",
+                kind="invoice_paid",
+                company=company,
+                title=f"{company} has paid invoice {number}",
+                text=f"Invoice {number} of {amount} {row.currency.upper()} is paid.",
+                created_at=now,
+                fields={
+                    "invoice": number,
+                    "amount": amount,
+                    "currency": row.currency,
+                    "customer": row.customer,
+                    "url": row.url,
+                },
+            )
 
 
 def rejected(database: Database, *, now: int) -> Iterator[Notice]:

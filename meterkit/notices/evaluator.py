@@ -19,6 +19,7 @@ from meterkit.notices.account_notices import (
     credits_to_give,
     lost_invoice_items,
     overdue,
+    paid,
     rejected,
     unbilled_usage,
     waiting,
@@ -150,6 +151,7 @@ class RuleEvaluator:
     def _of_accounts(self, now: int) -> Iterator[Found]:
         kinds: dict[str, Callable[[Notify], Iterable[Notice]]] = {
             "overdue": lambda _: overdue(self._database, self._notices, now=now),
+            "invoice_paid": lambda _: paid(self._database, now=now),
             "rejected": lambda _: rejected(self._database, now=now),
             "waiting": lambda rule: waiting(self._database, now=now, days=rule.days),
             "invoice_upcoming": lambda rule: self._upcoming(rule, now),

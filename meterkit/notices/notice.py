@@ -18,6 +18,7 @@ Kind: TypeAlias = Literal[
     "overdue",
     "recovered",
     "invoice_upcoming",
+    "invoice_paid",
     "calls",
     "rejected",
     "unbilled",
@@ -38,6 +39,7 @@ FIELDS = (
     "invoice",
     "limit",
     "meter",
+    "name",
     "period_end",
     "period_start",
     "reason",
@@ -63,7 +65,8 @@ class Notice:
         text: Message in full sentences, without a greeting.
         created_at: Time of creation, Unix seconds.
         fields: Values in the message: ``meter``, ``used``, ``limit``, ``period_start`` and others, depending on the
-            kind. Amounts are text in whole currency, times are Unix seconds.
+            kind; and ``name``, the name of the company's customer in Stripe, where that is known. Amounts are text in
+            whole currency, times are Unix seconds.
     """
 
     key: str

@@ -163,6 +163,15 @@ class Notify:
         return cls(("invoice_upcoming",), _channels(to), days=_count(days, "Notify.invoice_upcoming(days=...)"))
 
     @classmethod
+    def invoice_paid(cls, *, to: To) -> Notify:
+        """
+        Notify when an invoice of more than nothing is paid. Needs webhooks.
+
+        A rule that is new also tells of those that were paid in the last day.
+        """
+        return cls(("invoice_paid",), _channels(to))
+
+    @classmethod
     def calls(cls, meter: Meter, *, to: To, every: int = 1) -> Notify:
         """
         Notify of every unit of *meter* in a billing period, or every n-th; one by one, some seconds later.

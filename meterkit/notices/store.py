@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database, insert_once
+from meterkit.ledger.payers import payer_of
 from meterkit.notices.notice import Kind, Notice
 
 CLAIM_SECONDS = 120
@@ -80,15 +81,19 @@ class NoticeStore:
             LedgerError: The ledger failed; nothing was written.
         """
         new = 0
+        names: dict[str | None, str] = {None: ""}
         with self._database.transaction() as connection:
             for notice, channels in notices:
+                if notice.company not in names:
+                    names[notice.company] = _name_of(connection, str(notice.company))
+                name = names[notice.company]
                 row = {
                     "key": notice.key,
                     "kind": notice.kind,
                     "company": notice.company,
                     "title": notice.title,
                     "text": notice.text,
-                    "fields": json.dumps(dict(notice.fields)),
+                    "fields": json.dumps({**notice.fields, **({"name": name} if name else {})}),
                     "created_at": notice.created_at,
                 }
                 new += insert_once(schema.notices, connection, row)
@@ -175,6 +180,13 @@ class NoticeStore:
         with self._database.transaction() as connection:
             connection.execute(sa.delete(schema.deliveries).where(schema.deliveries.c.notice.in_(old)))
             connection.execute(sa.delete(schema.notices).where(schema.notices.c.key.in_(old)))
+
+
+def _name_of(connection: sa.Connection, company: str) -> str:
+    """Return the name of the Stripe customer that pays for *company*; empty if it is not known."""
+    customers = schema.customers
+    query = sa.select(customers.c.name).where(customers.c.id == payer_of(connection, company))
+    return connection.scalar(query) or ""
 
 
 def _delivery(row: Any) -> NoticeDelivery:

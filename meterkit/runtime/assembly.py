@@ -44,6 +44,7 @@ class Assembly:
         problems: Where problems are reported.
         health: Function that returns what `MeterKit.health` does.
         clock: Function that returns Unix seconds.
+        in_view: Whether the app's views identify the company and ask governance.
     """
 
     def __init__(
@@ -59,7 +60,9 @@ class Assembly:
         problems: Problems,
         health: Callable[[], dict[str, Any]],
         clock: Callable[[], float],
+        in_view: bool,
     ) -> None:
+        self._in_view = in_view
         self._health = health
         self._supervisor = supervisor
         self._recorder = recorder
@@ -109,6 +112,7 @@ class Assembly:
             begin=lambda: self._supervisor.runtime(counting=True).begin(),
             problems=self._problems,
             clock=self._clock,
+            in_view=self._in_view,
         )
         return self._supervisor.governor
 
@@ -155,6 +159,19 @@ class Assembly:
             )
         return checked
 
+    def statements(self) -> CustomerStatements:
+        """Build what computes the statements of companies."""
+        from meterkit.pages.customer_page import CustomerStatements
+
+        return CustomerStatements(
+            database=lambda: self._supervisor.runtime().database(),
+            prices=self._prices,
+            meters={name: meter for name, meter in self._meters.items() if meter.billable},
+            limits=self._limits,
+            plans=self.company_plans(),
+            clock=self._clock,
+        )
+
     def pages(self, pages: Pages | None, *, customer_page: str | None, webhook: Webhook | None) -> ServedPage | None:
         """
         Build what serves the pages and the customer page; None without ``pages=`` and ``customer_page=``.
@@ -167,7 +184,7 @@ class Assembly:
         from meterkit.pages.customer_page import CustomerPage, check_path
         from meterkit.pages.served import ServedPages
 
-        statements = self._statements()
+        statements = self.statements()
         served: list[ServedPage] = []
         webhook_path = None if webhook is None else webhook.path
         if customer_page is not None:
@@ -179,18 +196,6 @@ class Assembly:
             check_pages(pages, webhook=webhook_path, customer_page=customer_page, plans=self._plans)
             served.append(self._site(pages, statements))
         return served[0] if len(served) == 1 else ServedPages(served)
-
-    def _statements(self) -> CustomerStatements:
-        from meterkit.pages.customer_page import CustomerStatements
-
-        return CustomerStatements(
-            database=lambda: self._supervisor.runtime().database(),
-            prices=self._prices,
-            meters={name: meter for name, meter in self._meters.items() if meter.billable},
-            limits=self._limits,
-            plans=self.company_plans(),
-            clock=self._clock,
-        )
 
     def _site(self, pages: Pages, statements: CustomerStatements) -> Site:
         from meterkit.pages.customer_views import CustomerViews
@@ -224,7 +229,7 @@ class Assembly:
         """Build what serves the pages of the team alone."""
         from meterkit.pages.site import Site
 
-        return Site(pages, recorder=self._recorder, routes=self._team_routes(self._statements()))
+        return Site(pages, recorder=self._recorder, routes=self._team_routes(self.statements()))
 
     def _team_routes(self, statements: CustomerStatements) -> list[Route]:
         """Return the pages of the team."""

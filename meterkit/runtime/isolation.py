@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
 import weakref
 from collections.abc import Callable, Iterator
@@ -42,22 +43,25 @@ class _Directories:
     Args:
         project: Directory of the project. Kits whose directory is outside of it, in a temporary directory, keep theirs.
         own: Function that returns a further directory, of which each kit may have a part; called if a kit is used.
+        by_process: Whether each process has directories of its own, also one that is forked from this one.
     """
 
-    def __init__(self, project: Path, own: Callable[[], Path] | None) -> None:
+    def __init__(self, project: Path, own: Callable[[], Path] | None, *, by_process: bool = False) -> None:
         self._project, self._own = project, own
+        self._by_process = by_process
         self._root: str | None = None
-        self._by_original: dict[tuple[Path, str], Path] = {}
+        self._by_original: dict[tuple[int, Path, str], Path] = {}
 
     def replace(self, settings: Settings) -> Settings:
         """Return *settings* with a temporary directory, and a SQLite ledger in it."""
         if self._is_temporary(settings.data_dir):
             return settings
-        original = (settings.data_dir, settings.ledger)
+        original = (os.getpid() if self._by_process else 0, settings.data_dir, settings.ledger)
         if original not in self._by_original:
             if self._root is None:
                 self._root = tempfile.mkdtemp(prefix="meterkit-test-")
-            self._by_original[original] = Path(self._root, str(len(self._by_original)))
+            name = f"{len(self._by_original)}-{original[0]}" if self._by_process else str(len(self._by_original))
+            self._by_original[original] = Path(self._root, name)
         directory = self._by_original[original]
         return replace(settings, data_dir=directory, ledger=f"sqlite:///{directory}/ledger.sqlite")
 
@@ -106,9 +110,10 @@ def add(kit: Isolated) -> None:
 def replaced(kit: Isolated, settings: Settings) -> Settings:
     """Return what *kit* uses in place of its *settings*: the same, but for a test run."""
     if not _directories and live_key.is_django_test_run():
-        # Django's runner has no hook that is run for each test, so these last until the process ends.
-        _directories.append(_Directories(Path.cwd(), None))
-        atexit.register(_directories[-1].remove)
+        # Django's runner has no hook that is run for each test, so these last until the process ends. With --parallel,
+        # it forks, perhaps after a system check has looked at the ledger, and each process runs other tests.
+        _directories.append(_Directories(Path.cwd(), None, by_process=True))
+        _at_exit(_directories[-1].remove)
     if _directories:
         settings = _directories[-1].replace(settings)
     return _accounts[-1].replace(kit, settings) if _accounts else settings
@@ -150,6 +155,16 @@ def own_account(key: str, base: str) -> Iterator[None]:
         yield
     finally:
         _change(lambda: _accounts.remove(mine))
+
+
+def _at_exit(function: Callable[[], object]) -> None:
+    """Call *function* when this process ends; one that multiprocessing has forked does not run what `atexit` has."""
+    atexit.register(function)
+    if sys.modules.get("multiprocessing.util") is not None:
+        from multiprocessing import parent_process, util
+
+        if parent_process() is not None:
+            util.Finalize(None, function, exitpriority=0)
 
 
 def _change(change: Callable[[], object]) -> None:

@@ -22,7 +22,8 @@ from meterkit.core.problems import log_event
 from meterkit.errors import ConfigurationError
 from meterkit.metering.meter import CUSTOMER_KEY, VALUE_KEY, Meter
 from meterkit.pricing.price import Price
-from meterkit.webhooks.config import Webhook
+from meterkit.project_settings import project_setting
+from meterkit.webhooks.config import Webhook, secrets_of
 
 FindCustomer: TypeAlias = "Callable[[str], str | None]"
 """Function that takes a company id, and returns the id of its Stripe customer or None."""
@@ -58,6 +59,7 @@ class Settings:
             Stripe's own.
         is_free: Function that returns whether the usage of a company is free by a rule of the kit, so that it is not
             named as unbilled; None if nobody's is.
+        is_relative: Whether `data_dir` was given as a path that depends on the working directory.
     """
 
     data_dir: Path
@@ -78,6 +80,7 @@ class Settings:
     customer_ids: bool
     payload_keys: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     is_free: Callable[[str], bool] | None = None
+    is_relative: bool = False
 
     @property
     def has_default_ledger(self) -> bool:
@@ -132,18 +135,24 @@ def settings_of(
     is_free: Callable[[str], bool] | None,
 ) -> Settings:
     """
-    Return the checked settings. Defaults come from the environment, where an empty variable counts as unset.
+    Return the checked settings.
+
+    Defaults come from ``METERKIT`` in a Django project's settings, and then from the environment; what is empty there
+    counts as unset.
 
     Raises:
         ConfigurationError: A setting is wrong; the message says how to correct it.
     """
-    key = checked_key(stripe_key or os.environ.get("STRIPE_SECRET_KEY") or None)
-    directory = checked_directory(data_dir or os.environ.get("METERKIT_DATA_DIR") or ".meterkit")
+    key = checked_key(stripe_key or project_setting("STRIPE_KEY") or os.environ.get("STRIPE_SECRET_KEY") or None)
+    given = data_dir or project_setting("DATA_DIR") or os.environ.get("METERKIT_DATA_DIR") or ".meterkit"
+    directory = checked_directory(given)
+    url = ledger or project_setting("LEDGER") or os.environ.get("METERKIT_LEDGER") or _default_ledger(directory)
+    base = stripe_base or project_setting("STRIPE_BASE") or os.environ.get("METERKIT_STRIPE_BASE") or None
     return Settings(
         data_dir=directory,
-        ledger=checked_ledger(ledger or os.environ.get("METERKIT_LEDGER") or _default_ledger(directory)),
+        ledger=checked_ledger(url, directory),
         stripe_key=key,
-        stripe_base=checked_base(stripe_base or os.environ.get("METERKIT_STRIPE_BASE") or None, key),
+        stripe_base=checked_base(base, key),
         stripe_account=checked_account(stripe_account),
         flush_interval=positive(flush_interval, "flush_interval"),
         report_interval=positive(report_interval, "report_interval"),
@@ -162,7 +171,31 @@ def settings_of(
             if meter.billable and (meter.customer_key, meter.value_key) != (CUSTOMER_KEY, VALUE_KEY)
         },
         is_free=is_free,
+        is_relative=not Path(given).is_absolute(),
     )
+
+
+def without_effect(given: Mapping[str, Any], settings: Settings, webhook: Webhook | None) -> tuple[str, str] | None:
+    """
+    Return a key of the project's settings *given* that a kit was built without, and the argument that it stands for.
+
+    Args:
+        given: What the project says, by the keys of `meterkit.project_settings`.
+        settings: Settings of the kit.
+        webhook: Webhook configuration of the kit, or None.
+
+    Returns:
+        None if all had an effect.
+    """
+    took: dict[str, tuple[str, Callable[[Any], bool]]] = {
+        "DATA_DIR": ("data_dir=", lambda path: checked_directory(path) == settings.data_dir),
+        "LEDGER": ("ledger=", lambda url: checked_ledger(url, settings.data_dir) == settings.ledger),
+        "STRIPE_KEY": ("stripe_key=", lambda key: key == settings.stripe_key),
+        "STRIPE_BASE": ("stripe_base=", lambda base: base == settings.stripe_base),
+        "WEBHOOK_SECRET": ("Webhook(secret=...)", lambda one: webhook is None or secrets_of(one) == webhook.secrets),
+    }
+    missed = ((key, argument) for key, (argument, is_so) in took.items() if given.get(key) and not is_so(given[key]))
+    return next(missed, None)
 
 
 def checked_meters(meters: Any) -> dict[str, Meter]:
@@ -189,20 +222,27 @@ def checked_meters(meters: Any) -> dict[str, Meter]:
 
 
 def _warn_of_unfiltered(meters: Iterable[Meter]) -> None:
-    """Warn of meters that count every exchange beside meters that do not: they may be meant for ``kit.record()``."""
-    unfiltered: list[str] = []
-    filtered: list[str] = []
+    unfiltered = unfiltered_of(meters)
+    if unfiltered:
+        log_event("meter_unfiltered", f"{' and '.join(map(str, unfiltered))}: {UNFILTERED}")
+
+
+UNFILTERED = (
+    "without path=, route=, method=, when= or value=, every successful exchange counts, log-in pages and health checks "
+    'included. If it is for kit.record() only, add http=False; if every exchange is meant, add path="*"'
+)
+"""What a meter without filters does, and the cure."""
+
+
+def unfiltered_of(meters: Iterable[Meter]) -> list[Meter]:
+    """Return meters that count every exchange beside meters that do not: they may be meant for ``kit.record()``."""
+    unfiltered: list[Meter] = []
+    filtered: list[Meter] = []
     for meter in meters:
         if meter.http:
             filters = (meter.path, meter.route, meter.method, meter.when, meter.value)
-            (unfiltered if all(each is None for each in filters) else filtered).append(str(meter))
-    if unfiltered and filtered:
-        log_event(
-            "meter_unfiltered",
-            f"{' and '.join(unfiltered)}: without path=, route=, method=, when= or value=, every successful exchange "
-            "counts, log-in pages and health checks included. If it is for kit.record() only, add http=False; if every "
-            'exchange is meant, add path="*"',
-        )
+            (unfiltered if all(each is None for each in filters) else filtered).append(meter)
+    return unfiltered if filtered else []
 
 
 def checked_prices(prices: Any, meters: dict[str, Meter]) -> tuple[Price, ...]:
@@ -225,7 +265,14 @@ def checked_prices(prices: Any, meters: dict[str, Meter]) -> tuple[Price, ...]:
 
 
 def check_identify(identify: Any, *, governance: Any = None, limits: bool = False, customer_page: Any = None) -> None:
-    """Check that *identify* can be called when the response is complete; or is None, if nothing needs it earlier."""
+    """Check that *identify* is a function, plain or async; or is None, if nothing needs it before the app runs."""
+    if identify == "view":
+        if customer_page is not None:
+            raise ConfigurationError(
+                "customer_page= is shown without a view, so identify='view' cannot say whose it is: give identify= a "
+                "function"
+            )
+        return
     if identify is None:
         needs = {"governance=": governance is not None, "Plan(limits=...)": limits, "customer_page=": customer_page}
         early = next((name for name, given in needs.items() if given not in (None, False)), "")
@@ -233,19 +280,17 @@ def check_identify(identify: Any, *, governance: Any = None, limits: bool = Fals
             raise ConfigurationError(
                 f"{early} needs identify=, a function that returns the company before the app runs, such as "
                 "lambda exchange: COMPANIES.get(exchange.headers.get('x-api-key')): meterkit.identify() in a view "
-                "comes too late, so nothing would be blocked or shown. A kit that only calls record() may pass "
-                "lambda exchange: None"
+                "comes too late, so nothing would be blocked or shown. Where views ask governance themselves, as "
+                "with meterkit.fastapi.Billing or meterkit.flask.govern(), pass identify='view'. A kit that only "
+                "calls record() may pass lambda exchange: None"
             )
         return
     if not callable(identify):
         raise ConfigurationError(
-            f"identify= must be a function that takes an Exchange and returns a company id, not {identify!r}"
+            f"identify= must be a function that takes an Exchange and returns a company id, or 'view', not {identify!r}"
         )
-    if inspect.iscoroutinefunction(identify):
-        raise ConfigurationError(
-            "identify= must not be an async function, because it is called after the response; make it a plain one, or "
-            "call meterkit.identify() in the view"
-        )
+    if inspect.isasyncgenfunction(identify) or inspect.isgeneratorfunction(identify):
+        raise ConfigurationError(f"identify= must return a company id, and {identify!r:.200} yields: replace its yield")
 
 
 def checked_finder(find_customer: Any) -> FindCustomer | None:
@@ -361,12 +406,26 @@ def _is_loopback(base: str) -> bool:
         return False
 
 
-def checked_ledger(url: Any) -> str:
-    """Return *url*, the URL of a database that can hold the ledger."""
+def checked_ledger(url: Any, directory: Path) -> str:
+    """
+    Return *url* as the SQLAlchemy URL of a database that can hold the ledger.
+
+    Args:
+        url: Such a URL, one for libpq such as hosts give out, or ``django:`` and an alias in ``DATABASES``.
+        directory: Directory of the kit, for the file of its own that the ledger has where that database is SQLite.
+    """
+    if isinstance(url, str) and url.startswith("django:"):
+        from meterkit.ledger.django import url_of_alias
+
+        return url_of_alias(url.removeprefix("django:")) or _default_ledger(directory)
+    if isinstance(url, str):
+        url = re.sub(r"^postgres(ql)?://", "postgresql+psycopg://", url)
     if not isinstance(url, str) or not url.startswith(("sqlite:///", "postgresql+psycopg://")):
         scheme = re.match(r"[a-z][a-z0-9+.-]{0,40}://", url) if isinstance(url, str) else None
         given = f"; it begins with {scheme[0]!r}" if scheme else ""  # no more is shown: a password may be anywhere
-        raise ConfigurationError(f"ledger= must be 'sqlite:///path' or 'postgresql+psycopg://...'{given}")
+        raise ConfigurationError(
+            f"ledger= must be 'sqlite:///path', 'postgresql://...' or, in a Django project, 'django:default'{given}"
+        )
     if url.count("@") > 1 and not url.startswith("sqlite"):
         raise ConfigurationError(
             "ledger= has more than one '@', so it is not clear where the password ends: write %40 for each but the one "

@@ -8,6 +8,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 from meterkit.errors import ConfigurationError, UsageError
+from meterkit.project_settings import project_setting
 
 LARGEST_BYTES = 256 * 1024
 """Largest request body, in bytes. Stripe's events have a few thousand; a larger request is not from Stripe."""
@@ -45,8 +46,8 @@ class Webhook:
             raise ConfigurationError(
                 f"Webhook(path) must be one path such as '/stripe/webhook', not {self.path!r:.200}"
             )
-        secret = self.secret or os.environ.get("STRIPE_WEBHOOK_SECRET")
-        object.__setattr__(self, "secret", _secrets(secret))
+        secret = self.secret or project_setting("WEBHOOK_SECRET") or os.environ.get("STRIPE_WEBHOOK_SECRET")
+        object.__setattr__(self, "secret", secrets_of(secret))
         if isinstance(self.tolerance, bool) or not isinstance(self.tolerance, int | float) or self.tolerance <= 0:
             raise ConfigurationError(
                 f"Webhook(tolerance=...) must be a positive number of seconds, not {self.tolerance!r}"
@@ -95,7 +96,13 @@ def check_webhook_url(url: Any, webhook: Webhook | None) -> None:
         )
 
 
-def _secrets(given: Any) -> tuple[str, ...]:
+def secrets_of(given: Any) -> tuple[str, ...]:
+    """
+    Return signing secrets, of one or several in a text or a list.
+
+    Raises:
+        ConfigurationError: There is none, or one is not a signing secret.
+    """
     if not given:
         raise ConfigurationError(
             "no webhook secret: set STRIPE_WEBHOOK_SECRET or pass Webhook(secret=...), the whsec_... that Stripe shows "

@@ -194,6 +194,27 @@ def test_a_server_that_does_not_take_it(smtp, mailbox):
         mail(nobody).deliver(NOTICE)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "subject"),
+    [
+        ("Acme Ltd", {}, f"{NOTICE.title} (Acme Ltd)"),
+        (NOTICE.company, {}, NOTICE.title),
+        (None, {}, NOTICE.title),
+        ("Acme Ltd", {"subject": "{name}: {company}"}, f"Acme Ltd: {NOTICE.company}"),
+        (None, {"subject": "{name} owes"}, f"{NOTICE.company} owes"),
+        ("A\r\nBcc: me@evil.example", {}, f"{NOTICE.title} (A Bcc: me@evil.example)"),
+    ],
+)
+def test_the_customers_name(smtp, mailbox, name, options, subject):
+    """In the subject, where it is known; and where a text asks for it, or else the company's id."""
+    fields = {**NOTICE.fields, **({"name": name} if name else {})}
+    mail(smtp(), **options).deliver(replace(NOTICE, fields=fields))
+    (message,) = mailbox.messages
+
+    assert subject == message["Subject"]
+    assert message["Bcc"] is None
+
+
 @pytest.fixture
 def django_mail(settings_of_django, smtp):
     """Django's settings, for a server that takes mail."""
@@ -224,6 +245,29 @@ def test_djangos_mail(django_mail, mailbox):
     assert "<td>101</td>" in message.get_body(["html"]).get_content()
     assert "auto-generated" == message["Auto-Submitted"]
     assert message["Message-ID"].endswith("@us.example>")
+
+
+def test_one_of_djangos_mailers(monkeypatch):
+    """By its alias, in Django 6.1; before that there are none, which is said at once."""
+    import django
+
+    from meterkit.channels.django import DjangoEmail
+
+    if django.VERSION < (6, 1):
+        with pytest.raises(ConfigurationError, match=r"using='billing'\) needs Django 6\.1"):
+            DjangoEmail(to="ops@us.example", using="billing")
+        return
+    from django.core import mail
+    from django.test import override_settings
+
+    locmem = "django.core.mail.backends.locmem.EmailBackend"
+    mailers = {"default": {"BACKEND": "django.core.mail.backends.dummy.EmailBackend"}, "billing": {"BACKEND": locmem}}
+    monkeypatch.setattr(mail, "outbox", [], raising=False)
+    with override_settings(MAILERS=mailers):
+        DjangoEmail(to="ops@us.example", sender="us@us.example").deliver(NOTICE)
+        DjangoEmail(to="ops@us.example", sender="us@us.example", using="billing").deliver(NOTICE)
+
+    assert [NOTICE.title] == [message.subject for message in mail.outbox]
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from postgres_account import billed, make_customers, used
 
 from meterkit import LedgerError
+from meterkit.ledger.database import Database
 
 HOUR = 3600
 VERSION_1 = Path(__file__).parents[1] / "ledger" / "postgresql-1.sql"
@@ -180,6 +181,21 @@ def test_an_upgraded_ledger_is_like_a_new_one(make_kit, connection, postgres_ser
         assert indexes(fresh) == indexes(connection)
 
 
+def test_a_ledger_made_by_the_script_is_like_a_new_one(make_kit, connection, postgres_url, postgres_server):
+    """What ``meterkit tables --sql`` prints leads to the same tables, rows included, whoever executes it."""
+    for statement in Database(postgres_url).script():
+        connection.execute(statement)
+    database = postgres_server.new_database()
+    make_kit(ledger=postgres_server.url(database)).usage()
+
+    with postgres_server.connect(database) as fresh:
+        assert fresh.execute(COLUMNS).fetchall() == connection.execute(COLUMNS).fetchall()
+        assert indexes(fresh) == indexes(connection)
+        for rows in ("SELECT key FROM meterkit_meta ORDER BY 1", "SELECT * FROM meterkit_lease ORDER BY 1"):
+            assert fresh.execute(rows).fetchall() == connection.execute(rows).fetchall()
+    assert [] == Database(postgres_url).script()
+
+
 @pytest.mark.long
 def test_hosts_that_start_with_an_empty_database_make_its_tables_once(make_kit_now, postgres_url, hosts, chance):
     """All at the same moment, none of them with an error, and there is one ledger with one id."""
@@ -204,7 +220,7 @@ def test_a_role_that_may_not_create_tables(make_kit, connection, postgres_url):
     app = make_kit(ledger=url.render_as_string(hide_password=False))
     app.record("calls", "acme", 5)
     try:
-        with pytest.raises(LedgerError, match=r"permission denied .* GRANT CREATE ON SCHEMA .* stays in the journal"):
+        with pytest.raises(LedgerError, match=r"permission denied .* run meterkit tables .* stays in the journal"):
             app.flush()
 
         make_kit().flush()  # the owner's

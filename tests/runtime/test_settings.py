@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from meterkit import ConfigurationError, LedgerError, Meter, MeterKit, MeterKitE
 CALLS = Meter("calls")
 
 
-async def look_up(_exchange):
-    """An identity that cannot be waited for."""
-    return "acme"
+def look_up_one_by_one(_exchange):
+    """Not an identity, but many."""
+    yield "acme"
 
 
 @pytest.mark.parametrize(
@@ -32,8 +31,7 @@ async def look_up(_exchange):
         ({"prices": [Price.per_unit(Meter("other"), "1")]}, "Meter('other'), which is not in meters=; add it there"),
         ({"prices": [Price.per_unit(Meter("calls", path="/v2"), "1")]}, "not in meters="),
         ({"identify": "x-company-id"}, "a function that takes an Exchange"),
-        ({"identify": look_up}, "make it a plain one"),
-        ({"identify": functools.partial(look_up)}, "make it a plain one"),
+        ({"identify": look_up_one_by_one}, "replace its yield"),
         ({"stripe_key": 5}, "'sk_live_...'"),
         ({"stripe_key": "sk_test_1\n"}, "no spaces or line breaks"),
         ({"stripe_key": "sk_test 1"}, "no spaces or line breaks"),
@@ -41,10 +39,10 @@ async def look_up(_exchange):
         ({"stripe_key": "whsec_1"}, "Use the secret key"),
         ({"stripe_base": "127.0.0.1:12111"}, "such as 'http://127.0.0.1:12111'"),
         ({"stripe_base": 12111}, "such as 'http://127.0.0.1:12111'"),
-        ({"ledger": "mysql://host/db"}, "'sqlite:///path' or 'postgresql+psycopg://...'"),
-        ({"ledger": "postgresql://host/db"}, "'sqlite:///path' or 'postgresql+psycopg://...'"),
-        ({"ledger": "/var/lib/ledger.sqlite"}, "'sqlite:///path' or 'postgresql+psycopg://...'"),
-        ({"ledger": Path("ledger.sqlite")}, "'sqlite:///path' or 'postgresql+psycopg://...'"),
+        ({"ledger": "mysql://host/db"}, "'sqlite:///path', 'postgresql://...' or"),
+        ({"ledger": "postgresql+psycopg2://host/db"}, "it begins with 'postgresql+psycopg2://'"),
+        ({"ledger": "/var/lib/ledger.sqlite"}, "'sqlite:///path', 'postgresql://...' or"),
+        ({"ledger": Path("ledger.sqlite")}, "'sqlite:///path', 'postgresql://...' or"),
         ({"ledger": "sqlite:///"}, "ledger= must be a file"),
         ({"ledger": "sqlite:///:memory:"}, "ledger= must be a file"),
         ({"ledger": "sqlite:///file:ledger?mode=memory&uri=true"}, "ledger= must be a file"),
@@ -92,9 +90,9 @@ def test_one_error_for_all():
         ({"stripe_key": "whsec_hush"}, "hush"),
         ({"stripe_key": "pk_live_hush"}, "hush"),
         ({"stripe_key": "sk_live_hush\n"}, "hush"),
-        ({"ledger": "postgres://user:hush@host/db"}, "hush"),
+        ({"ledger": "mysql://user:hush@host/db"}, "hush"),
         ({"ledger": "postgres://user:hush@hush@host/db"}, "hush"),
-        ({"ledger": "postgresql://host/db?user=u&password=hush"}, "hush"),
+        ({"ledger": "postgresql+asyncpg://host/db?user=u&password=hush"}, "hush"),
         ({"ledger": "host=db user=u password=hush"}, "hush"),
         ({"ledger": "hush"}, "hush"),
         ({"ledger": ["postgresql+psycopg://u:hush@host/db"]}, "hush"),
@@ -109,6 +107,19 @@ def test_no_secret_in_a_message(options, secret):
         MeterKit(meters=[CALLS], **options)
 
     assert secret not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg"])
+def test_an_address_as_hosts_give_it_out(scheme, tmp_path):
+    """What a host calls DATABASE_URL is taken as it is; a password in it, with a slash even, is shown nowhere."""
+    url = f"{scheme}://user:hu/sh@127.0.0.1:1/db?sslmode=disable"
+    kit = MeterKit(meters=[CALLS], ledger=url, data_dir=tmp_path)
+
+    with pytest.raises(LedgerError) as caught:
+        kit.usage()
+
+    assert "postgresql+psycopg://user:***@127.0.0.1:1/db?sslmode=disable failed" in str(caught.value)
+    assert "hu" not in str(caught.value)
 
 
 @pytest.mark.parametrize("key", ["sk_live_1", "rk_live_1"])

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.engine.mock import MockConnection
 
 from meterkit.core.filesystem import is_same_file
 from meterkit.core.problems import log_event
@@ -40,7 +42,7 @@ def prepare(connection: sa.Connection, name: str, *, home: dict[str, str] | None
     """
     if connection.dialect.name == "postgresql":  # SQLite's transaction is exclusive from its beginning
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
-    version = _version(connection)
+    version = version_of(connection)
     if version is None:
         _create(connection)
     else:
@@ -49,19 +51,53 @@ def prepare(connection: sa.Connection, name: str, *, home: dict[str, str] | None
         _settle_in(connection, name, home)
 
 
+def script(connection: sa.Connection, name: str) -> list[str]:
+    """
+    Return the SQL statements that `prepare` would execute; none if the ledger has this version's tables.
+
+    Args:
+        connection: Connection that may read the database.
+        name: Name of the ledger, for messages.
+
+    Raises:
+        LedgerError: The ledger was written by a newer meterkit.
+    """
+    dialect = connection.dialect
+    version = version_of(connection)
+    statements: list[Any] = []
+    if version is None:
+        _create(sa.create_mock_engine(f"{dialect.name}+{dialect.driver}://", lambda sql, *_: statements.append(sql)))
+    else:
+        statements = _steps(dialect.name, name, version)
+    literal = {"literal_binds": True}
+    return [
+        sql.strip() if isinstance(sql, str) else str(sql.compile(dialect=dialect, compile_kwargs=literal)).strip()
+        for sql in statements
+    ]
+
+
 def _upgrade(connection: sa.Connection, name: str, version: int) -> None:
+    for statement in _steps(connection.dialect.name, name, version):
+        if isinstance(statement, str):
+            connection.exec_driver_sql(statement)
+        else:
+            connection.execute(statement)
+
+
+def _steps(dialect: str, name: str, version: int) -> list[str | sa.Update]:
+    """Return the statements that lead from *version* to this one."""
     if version > schema.VERSION:
         raise LedgerError(
             f"the ledger {name} has schema version {version}, written by a newer meterkit; this one supports "
             f"{schema.VERSION}. Install the newer version again; usage stays in the journal meanwhile"
         )
-    is_postgresql = connection.dialect.name == "postgresql"
+    statements: list[str | sa.Update] = []
     for step in range(version, schema.VERSION):
-        for statement in (*_STEPS[step], *(_STEPS_OF_POSTGRESQL.get(step, ()) if is_postgresql else ())):
-            connection.exec_driver_sql(_in_words_of(connection.dialect.name, statement))
-    if version != schema.VERSION:
-        at_today = sa.update(schema.meta).filter_by(key="schema_version")
-        connection.execute(at_today.values(value=str(schema.VERSION)))
+        of_step = (*_STEPS[step], *(_STEPS_OF_POSTGRESQL.get(step, ()) if dialect == "postgresql" else ()))
+        statements += [_in_words_of(dialect, statement) for statement in of_step]
+    if statements:
+        statements.append(sa.update(schema.meta).filter_by(key="schema_version").values(value=str(schema.VERSION)))
+    return statements
 
 
 def _in_words_of(dialect: str, statement: str) -> str:
@@ -70,7 +106,7 @@ def _in_words_of(dialect: str, statement: str) -> str:
     return statement
 
 
-def _version(connection: sa.Connection) -> int | None:
+def version_of(connection: sa.Connection) -> int | None:
     """Return the schema version of the ledger in the database; None if there is no ledger."""
     inspector = sa.inspect(connection)
     names = set(inspector.get_table_names())
@@ -86,12 +122,13 @@ def _version(connection: sa.Connection) -> int | None:
     return None if found is None else int(found)
 
 
-def _create(connection: sa.Connection) -> None:
-    schema.metadata.create_all(connection)
+def _create(connection: sa.Connection | MockConnection) -> None:
+    schema.metadata.create_all(connection, checkfirst=isinstance(connection, sa.Connection))
     about = {"schema_version": str(schema.VERSION), "ledger_id": uuid.uuid4().hex, "change": "0"}
-    connection.execute(sa.insert(schema.meta), [{"key": key, "value": value} for key, value in about.items()])
-    nobodys = {"holder": "", "token": 0, "expires_at": 0}
-    connection.execute(sa.insert(schema.lease), [{"name": name, **nobodys} for name in schema.LEASES])
+    for key, value in about.items():
+        connection.execute(sa.insert(schema.meta).values(key=key, value=value))
+    for name in schema.LEASES:
+        connection.execute(sa.insert(schema.lease).values(name=name, holder="", token=0, expires_at=0))
 
 
 def _settle_in(connection: sa.Connection, name: str, home: dict[str, str]) -> None:

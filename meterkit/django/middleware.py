@@ -1,8 +1,4 @@
-"""
-Django's middleware, for WSGI and ASGI: ``MIDDLEWARE = ["meterkit.django.MeterMiddleware", ...]``.
-
-The kit comes from the settings: ``METERKIT = "billing.kit"``.
-"""
+"""The middleware, for WSGI and ASGI, and `govern`."""
 
 from __future__ import annotations
 
@@ -11,13 +7,10 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, TypeAlias, TypeVar
 
-from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
-from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
+from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.urls import get_resolver
-from django.utils.module_loading import import_string
 
 from meterkit.adapters.bridges import crosses_bridge
 from meterkit.adapters.django_body import AsyncDjangoBody, DjangoBody
@@ -25,17 +18,17 @@ from meterkit.adapters.django_routes import routes_in
 from meterkit.adapters.file_length import rest_of_file
 from meterkit.adapters.wsgi_headers import EnvironHeaders
 from meterkit.adapters.wsgi_input import CountedInput, longest_body, read_input
-from meterkit.core.responses import WARNING, Response
+from meterkit.core.responses import Response
 from meterkit.core.threads import in_thread
-from meterkit.core.usage_key import both_of
-from meterkit.errors import ConfigurationError, WebhookError
-from meterkit.kit import MeterKit
+from meterkit.core.validation import SubjectId
+from meterkit.django.configuration import kit_of_settings
+from meterkit.errors import WebhookError
 from meterkit.metering.exchange import UNREAD, Exchange, Identity
 from meterkit.metering.identification import IdentifyInThread
-from meterkit.metering.recorder import MARK, recorder_of
+from meterkit.metering.recorder import CLIENT_LEFT, MARK, recorder_of
 from meterkit.webhooks.config import LARGEST_BYTES
 
-__all__ = ["DjangoExchange", "MeterMiddleware", "govern"]
+__all__ = ["DjangoExchange", "MeterMiddleware", "agovern", "govern"]
 
 T = TypeVar("T")
 
@@ -52,6 +45,7 @@ class DjangoExchange(Exchange):
     __slots__ = ()
 
     owner: MeterMiddleware
+    retry_after: str | None = None
 
     @property
     def response_headers(self) -> Mapping[str, str]:
@@ -69,6 +63,11 @@ class DjangoExchange(Exchange):
         self._route = UNREAD
         if self.native.method and self.native.method is not self.verb:
             self.override(self.native.method)
+
+    def complete(self, function: Callable[[Exchange], Awaitable[T]]) -> T:
+        """Call an async *function*, as Django calls async views in a sync project: its ORM has the same connection."""
+        completed: T = async_to_sync(function)(self)
+        return completed
 
     def _read_route(self) -> str | None:
         match = None if self.native is None else self.native.resolver_match
@@ -91,11 +90,12 @@ class MeterMiddleware:
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response: Any = get_response
-        kit = _configured()
+        kit = kit_of_settings()
         self.recorder = recorder_of(kit)
         self._endpoint = kit.endpoint
         self._governor = kit.governor
         self._page = kit.page
+        self._asks = self.recorder.identity.asks
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)
@@ -146,22 +146,36 @@ class MeterMiddleware:
         if exchange is None:
             return None
         assert governor is not None
+        if self._asks is not None and not governor.exempts(exchange):
+            await self._asks.ask(exchange)
         if governor.waits_for(exchange):
             response = await in_thread(lambda: governor.check(exchange))
         else:
             response = await _deferring(governor.check, exchange)
         return self._blocked(response, request, exchange)
 
-    def decide_for(self, who: Identity, request: HttpRequest, exchange: DjangoExchange) -> HttpResponse | None:
-        """Return a response that blocks *who*; None if it is allowed, or if it was allowed before the view."""
+    def decide_for(self, who: Identity | None, request: HttpRequest, exchange: DjangoExchange) -> HttpResponse | None:
+        """
+        Return a response that blocks *who*; None if it is allowed, or if it was allowed before the view.
+
+        If *who* is None, ``identify=`` says who it is now.
+        """
         governor = self._governor
         if governor is None:
             return None
-        known = exchange.identified
-        company = self.recorder.identity.know(exchange, who)
-        if known is not None and both_of(known)[0] == company:
-            return None  # and perhaps a unit of an exact quota is reserved
-        return self._blocked(governor.check(exchange), request, exchange)
+        blocked = self._blocked(governor.check_again(exchange, who), request, exchange)
+        if blocked is not None:
+            exchange.retry_after = blocked.get("Retry-After")
+        return blocked
+
+    async def ask_again(self, exchange: DjangoExchange) -> None:
+        """Call an async ``identify=`` for *exchange* in this event loop, unless it has named a company already."""
+        if self._asks is not None and exchange.identified is None:
+            await self._asks.ask(exchange)
+
+    def may_wait(self, exchange: DjangoExchange) -> bool:
+        """Return whether a decision about *exchange* may wait for the ledger."""
+        return self._governor is not None and self._governor.waits_for(exchange)
 
     def _blocked(self, response: Response | None, request: HttpRequest, exchange: Exchange) -> HttpResponse | None:
         if response is None:
@@ -172,7 +186,14 @@ class MeterMiddleware:
     async def _serve(self, request: HttpRequest, exchange: DjangoExchange) -> HttpResponseBase:
         try:
             response = await self.get_response(request)
+            if self._asks is not None and not exchange.closed:
+                exchange.start(response)
+                await self.recorder.ask(exchange)
         except CancelledError:
+            if self._asks is not None and not exchange.closed:
+                exchange.find_route()
+                exchange.status = exchange.status or CLIENT_LEFT
+                await self.recorder.ask(exchange, shielded=True)
             self._left(exchange)
             raise
         except BaseException:
@@ -214,6 +235,8 @@ class MeterMiddleware:
         return _response(response, request)
 
     async def _show_async(self, request: HttpRequest, exchange: DjangoExchange) -> HttpResponse:
+        if self._asks is not None:
+            await self._asks.ask(exchange)
         return await in_thread(lambda: self._show(request, exchange))
 
     def _open(self, request: HttpRequest) -> DjangoExchange | None:
@@ -237,11 +260,13 @@ class MeterMiddleware:
 
     def _responded(self, response: Any, exchange: DjangoExchange) -> None:
         if exchange.closed:
+            if exchange.retry_after is not None:  # the view has made a response of its own of the one that blocks
+                response.setdefault("Retry-After", exchange.retry_after)
             return
         try:
             exchange.start(response)
-            if self._governor is not None and exchange.warning is not None:
-                response[WARNING] = exchange.warning
+            for name, value in exchange.added_headers:
+                response[name] = value
             if not response.streaming:
                 self.recorder.whole(exchange, response.content)
             elif getattr(response, "file_to_stream", None) is not None:
@@ -301,29 +326,57 @@ def _in_event_loop() -> bool:
     return True
 
 
-def govern(request: HttpRequest, company: str, user: str | None = None) -> HttpResponse | None:
+def govern(
+    request: HttpRequest, company: SubjectId | None = None, user: SubjectId | None = None
+) -> HttpResponse | None:
     """
     Decide again about *request*, now that it is known whose it is; for authentication inside the view.
 
-    Django REST framework and django-ninja authenticate there, where the middleware's own decision has been made. The
-    company also pays, as with `meterkit.identify`. In an async view, call this with ``sync_to_async``: an exact quota
-    waits for the ledger. Never raises.
+    Django REST framework and django-ninja authenticate there, where the middleware's own decision has been made; see
+    `meterkit.django.drf` and `meterkit.django.ninja`. If the company was known before the view, that decision stands.
+    In an async view, use `agovern`. Never raises.
 
     Args:
         request: Django's request, or Django REST framework's.
-        company: Company id that the view has authenticated.
-        user: Id of the user within the company; None if there is none.
+        company: Company id that the view has authenticated, which then also pays, as with `meterkit.identify`; None to
+            call the kit's ``identify=`` again.
+        user: Id of the user within *company*; None if there is none.
 
     Returns:
         The response to send instead of the view's, which is not billed; None if the request is allowed.
     """
-    request = getattr(request, "_request", request)
-    exchange = _exchange_of(request)
+    exchange = _exchange_of(_django_request(request))
     if exchange is None or exchange.closed:
         return None
-    exchange.touched = True
-    exchange.identity = Identity(company, user)
-    return exchange.owner.decide_for(exchange.identity, request, exchange)
+    if exchange.identified is None:
+        exchange.answer = None  # so that an async ``identify=`` is called again
+    return _decide(exchange, company, user)
+
+
+async def agovern(
+    request: HttpRequest, company: SubjectId | None = None, user: SubjectId | None = None
+) -> HttpResponse | None:
+    """Decide again about *request* as `govern` does, for async views: in a thread, if it waits for a database."""
+    exchange = _exchange_of(_django_request(request))
+    if exchange is None or exchange.closed:
+        return None
+    if company is None:
+        await exchange.owner.ask_again(exchange)
+    if exchange.owner.may_wait(exchange):
+        return await sync_to_async(_decide)(exchange, company, user)
+    return await _deferring(lambda exchange: _decide(exchange, company, user), exchange)
+
+
+def _decide(exchange: DjangoExchange, company: SubjectId | None, user: SubjectId | None) -> HttpResponse | None:
+    who = None
+    if company is not None:
+        exchange.touched = True
+        who = exchange.identity = Identity(company, user)
+    return exchange.owner.decide_for(who, exchange.native, exchange)
+
+
+def _django_request(request: HttpRequest) -> HttpRequest:
+    return getattr(request, "_request", request)  # Django REST framework has its own around it
 
 
 def _exchange_of(request: HttpRequest) -> DjangoExchange | None:
@@ -362,21 +415,3 @@ def _body(request: HttpRequest) -> bytes:
 def _response(response: Response, request: HttpRequest) -> HttpResponse:
     body = b"" if request.method == "HEAD" else response.body
     return HttpResponse(body, status=response.status, headers=dict(response.headers))
-
-
-def _configured() -> MeterKit:
-    kit = getattr(settings, "METERKIT", None)
-    if kit is None:
-        raise ImproperlyConfigured(
-            'METERKIT is missing from the settings; set it to the dotted path of your kit, METERKIT = "billing.kit"'
-        )
-    try:
-        if isinstance(kit, str):
-            kit = import_string(kit.replace(":", "."))
-        recorder_of(kit)
-    except (ImportError, ConfigurationError) as error:
-        raise ImproperlyConfigured(
-            f"METERKIT = {settings.METERKIT!r:.200}: {error}; set it to the dotted path of your kit, "
-            'METERKIT = "billing.kit"'
-        ) from error
-    return kit  # type: ignore[no-any-return]
