@@ -33,6 +33,11 @@ def add_parsers(commands: Commands) -> None:
     add_by(command)
     add_json(command)
 
+    command = add_command(commands, "refresh", refresh, "ask for a company's limits anew, after its plan has changed")
+    add_kit(command)
+    command.add_argument("company", metavar="COMPANY", help="company id, as the application knows it")
+    add_json(command)
+
     command = add_command(commands, "preview", preview, "preview the next invoices")
     add_kit(command)
     command.add_argument("company", nargs="?", metavar="COMPANY", help="only this company (default: all)")
@@ -61,6 +66,18 @@ def sync(arguments: argparse.Namespace) -> bool:
     else:
         tables.show_sync(found)
     return not found["error"] and not found["ambiguous"]
+
+
+def refresh(arguments: argparse.Namespace) -> bool:
+    """Have governance look at a company anew."""
+    kit = load_kit(arguments.kit)
+    with closing(kit):
+        kit.refresh(arguments.company)
+    if arguments.json:
+        print_json({"company": arguments.company})
+    else:
+        say(f"Each process looks at {arguments.company} anew with its next flush.")
+    return True
 
 
 def customers(arguments: argparse.Namespace) -> bool:

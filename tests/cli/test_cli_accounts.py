@@ -7,6 +7,7 @@ import stripe as stripe_python
 from cli_shell import cells, data_of, meterkit
 from fake_clock import NOON
 
+from meterkit import Governance, Meter, Quota
 from meterkit.stripe_api.transport import HTTPXClient
 
 pytestmark = pytest.mark.long
@@ -222,3 +223,22 @@ def test_a_link_of_what(shop, used, words):
     code, _, err = meterkit("link", "billing:kit", *words)
 
     assert (2, True) == (code, "--csv FILE" in err)
+
+
+def test_a_limit_is_asked_for_anew(shop, make_kit):
+    """The app's function that returns the limit is called again with the next flush; only for that company."""
+    asked = []
+    calls = Meter("credit_scores")
+    quota = Quota(calls, limit=lambda company: asked.append(company) or 10)
+    kit = make_kit(calls, Meter("egress"), identify=lambda _: None, governance=Governance(quotas=[quota]))
+    for company in ("acme", "globex"):
+        kit.record("credit_scores", company)
+    kit.flush()
+    kit.flush()
+    before = list(asked)
+    code, out, err = meterkit("refresh", "billing:kit", "acme")
+    kit.flush()
+
+    assert (0, "Each process looks at acme anew with its next flush.\n", "") == (code, out, err)
+    assert [*before, "acme"] == asked
+    assert (0, {"company": "acme"}) == data_of("refresh", "billing:kit", "acme")
