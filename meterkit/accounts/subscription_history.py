@@ -154,7 +154,7 @@ def _mark_prorated(connection: sa.Connection, subscription: Subscription, prorat
     table = schema.former_items
     begin = min((item.period_start for item in subscription.items), default=0)
     query = sa.select(table).filter_by(subscription=subscription.id).where(table.c.event_name.is_not(None))
-    for row in connection.execute(query.where(table.c.until > begin)).all():
+    for row in connection.execute(query.where(table.c.until > begin, table.c.prorated.is_not(True))).all():
         if subscription.trial_end is not None and row.until <= subscription.trial_end:
             continue  # its usage is free
         made = any(_is_of(each, row) for each in prorations)

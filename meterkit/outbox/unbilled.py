@@ -278,14 +278,29 @@ def _query(size: int) -> sa.Select[Any]:
 
 
 def _after_a_change(connection: sa.Connection, since: int) -> Iterator[Unbilled]:
-    """Yield what Stripe received when the price by which it would have been billed had been changed."""
-    former, subscriptions, reports = schema.former_items.c, schema.subscriptions.c, schema.reports.c
+    """
+    Yield what Stripe received when the price by which it would have been billed had been changed.
+
+    What came after the invoice of its period was final is late, and `meterkit.outbox.late_usage` has it.
+    """
+    former, subscriptions, reports, invoices = (
+        schema.former_items.c,
+        schema.subscriptions.c,
+        schema.reports.c,
+        schema.invoices.c,
+    )
+    is_late = sa.exists().where(
+        invoices.subscription == former.subscription,
+        invoices.period_start <= reports.timestamp,
+        invoices.period_end > reports.timestamp,
+        invoices.finalized_at < reports.settled_at,
+    )
     query = (
         _late(former, schema.former_items, former.until)
         .where(former.until >= since, former.until < former.period_end, former.prorated.is_not(False))
         .where(subscriptions.billing_mode == "flexible", reports.timestamp >= former.since)
         .where(reports.timestamp >= former.period_start, reports.timestamp < former.until)
-        .where(reports.attempted_at > former.until)
+        .where(reports.attempted_at > former.until, ~is_late)
     )
     for row in connection.execute(query):
         reason = f"Stripe received it after the price was changed at {instant(row.at)}, and billed what it had by then"

@@ -441,3 +441,23 @@ def test_late_usage_of_a_trial(kit, api, customer, price, clock):
     later(kit, 20, int(clock()) - 5 * DAY)
 
     assert [] == found(kit)
+
+
+def test_usage_before_a_change_that_comes_after_the_invoice(kit, api, customer, price, clock, tell, events):
+    """It is named once, as late."""
+    fee = {"currency": "usd", "unit_amount": 700, "recurring": {"interval": "month"}, "product_data": {"name": "Fee"}}
+    items = [{"price": price}, {"price": api.prices.create(fee).id}]
+    subscription = api.subscriptions.create({"customer": customer, "items": items})
+    tell(kit, *events())
+    clock.advance(DAY)
+    use(kit, clock, 7)
+    at = int(clock()) - 600
+    api.subscriptions.update(subscription.id, {"items": [{"id": subscription["items"].data[0].id, "deleted": True}]})
+    tell(kit, *events())
+    clock.advance(32 * DAY)
+    api.invoices.list({})
+    tell(kit, *events())
+    later(kit, 20, at)
+
+    assert [] == found(kit)
+    assert 1 == len([each for each in kit.health()["attention"] if "20 calls of acme" in each])
