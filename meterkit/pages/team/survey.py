@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, localcontext
@@ -12,6 +11,7 @@ from typing import NamedTuple
 from meterkit.accounts.billing_periods import Calendar, Periods
 from meterkit.accounts.period_usage import used_by
 from meterkit.accounts.standing import OverdueInvoice, standings
+from meterkit.core import threads
 from meterkit.core.periods import DAY
 from meterkit.governance.blocked_requests import BlockedRequests, stopped
 from meterkit.ledger.bulk import BATCH
@@ -103,7 +103,7 @@ def survey(sources: Sources) -> Survey:
     Raises:
         LedgerError: The ledger cannot be read.
     """
-    now = sources.now
+    now, pause = sources.now, threads.original("time", "sleep")
     found = Survey()
     kinds = {"period", *(limits.quota.per for limits in sources.limits)}
     usage = {kind: sources.usage()[kind] for kind in sorted(kinds)}
@@ -124,7 +124,7 @@ def survey(sources: Sources) -> Survey:
                 _add_money(found, company, spending, plans.get(company, sources.default_plan), _factor(period, now))
                 near += _near_tiers(company, spending.prices, used[company])
             near += _near_cap(sources, calculator, billed.periods, used, now)
-            time.sleep(PAUSE_SECONDS)
+            pause(PAUSE_SECONDS)
     for limits in sources.limits:
         of_kind = usage[limits.quota.per]
         pairs = [pair for pair in of_kind.pairs() if pair[1] == limits.quota.meter.name]
