@@ -90,11 +90,10 @@ def set_up_project() -> None:
         return
     if importlib.util.find_spec("django") is None:
         return
-    from meterkit.cli.django import set_up
-
     try:
         with redirect_stdout(sys.stderr):
-            set_up()
+            if not importlib.import_module("django.apps").apps.ready:
+                importlib.import_module("django").setup()
     except (Exception, SystemExit) as error:
         name = f"the Django project of DJANGO_SETTINGS_MODULE={os.environ['DJANGO_SETTINGS_MODULE']}"
         cure = "name the settings module of this project, or unset the variable if the kit needs no Django"

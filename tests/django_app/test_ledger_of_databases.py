@@ -42,7 +42,7 @@ def connected(url):
     ("more", "expected"),
     [
         ({}, {}),
-        ({"USER": "me"}, {"user": "me"}),
+        ({"USER": "me/you@here:5"}, {"user": "me/you@here:5"}),
         ({"PASSWORD": "hu/sh@42:?#%& é"}, {"password": "hu/sh@42:?#%& é"}),
         ({"HOST": "db.example.com", "PORT": 5433}, {"host": "db.example.com", "port": 5433}),
         ({"HOST": "127.0.0.1", "PORT": "5433"}, {"host": "127.0.0.1", "port": 5433}),
