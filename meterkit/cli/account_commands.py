@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict
@@ -11,9 +13,14 @@ from typing import Any
 
 from meterkit.cli.arguments import Commands, add_by, add_command, add_json, add_kit, add_limit
 from meterkit.cli.kit_loader import CommandError, load_kit
-from meterkit.cli.link_file import links_in
 from meterkit.cli.output import instant, print_json, say, tables_for
 from meterkit.kit import MeterKit
+
+LINK_COLUMNS = ("company", "customer")
+"""Columns of a file of links; others are ignored."""
+
+WRONG_SHOWN = 10
+"""Number of wrong lines that the error about such a file lists."""
 
 
 def add_parsers(commands: Commands) -> None:
@@ -127,7 +134,7 @@ def link(arguments: argparse.Namespace) -> bool:
     one = arguments.company is not None and arguments.customer is not None
     if one is (arguments.csv is not None) or (arguments.csv is not None and arguments.company is not None):
         raise CommandError("give a COMPANY and a CUSTOMER, or --csv FILE")
-    links = {arguments.company: arguments.customer} if one else links_in(arguments.csv)
+    links = {arguments.company: arguments.customer} if one else _links_in(arguments.csv)
     kit = load_kit(arguments.kit)
     with closing(kit):
         linked = kit.link_all(links, by=arguments.by)
@@ -174,3 +181,39 @@ def preview(arguments: argparse.Namespace) -> bool:
     else:
         tables.show_previews(found)
     return True
+
+
+def _links_in(path: Path) -> dict[str, str]:
+    """
+    Return the customer of each company in a CSV file with the columns ``company,customer``.
+
+    Raises:
+        CommandError: The file cannot be read, has no such columns, lacks a value, or links a company twice.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"{path} cannot be read as UTF-8: {error}") from None
+    reader = csv.DictReader(io.StringIO(text), strict=True)
+    found: dict[str, tuple[str, int]] = {}
+    wrong: list[str] = []
+    try:
+        if not set(LINK_COLUMNS) <= set(reader.fieldnames or ()):
+            raise CommandError(f"{path} must begin with a line that names its columns: company,customer")
+        for row in reader:
+            company, customer = ((row[name] or "").strip() for name in LINK_COLUMNS)
+            if not company or not customer:
+                wrong.append(f"line {reader.line_num} lacks a {'customer' if company else 'company'}")
+            elif company in found:
+                first = found[company][1]
+                wrong.append(f"line {reader.line_num} links {company!r:.60} again, after line {first}")
+            else:
+                found[company] = customer, reader.line_num
+    except csv.Error as error:
+        raise CommandError(f"{path}, line {reader.line_num}: {error}") from None
+    if wrong:
+        more = f"; and {len(wrong) - WRONG_SHOWN} more" if len(wrong) > WRONG_SHOWN else ""
+        raise CommandError(
+            f"{path}: {'; '.join(wrong[:WRONG_SHOWN])}{more}. Nothing was linked: keep one line for each company"
+        )
+    return {company: customer for company, (customer, _) in found.items()}
