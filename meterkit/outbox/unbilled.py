@@ -34,6 +34,9 @@ CREATED_TOGETHER_SECONDS = 60
 LAST_INVOICE_SECONDS = HOUR
 """Seconds after the end of a subscription within which its last invoice must have been heard of."""
 
+CLOCKS_SECONDS = 5
+"""Most seconds by which Stripe's clock and that of a report may differ."""
+
 BATCH = 200
 """Spans of time that are looked up in one query."""
 
@@ -300,7 +303,7 @@ def _after_a_change(connection: sa.Connection, since: int) -> Iterator[Unbilled]
         .where(former.until >= since, former.until < former.period_end, former.prorated.is_not(False))
         .where(subscriptions.billing_mode == "flexible", reports.timestamp >= former.since)
         .where(reports.timestamp >= former.period_start, reports.timestamp < former.until)
-        .where(reports.attempted_at > former.until, ~is_late)
+        .where(reports.attempted_at > former.until + CLOCKS_SECONDS, ~is_late)
     )
     for row in connection.execute(query):
         reason = f"Stripe received it after the price was changed at {instant(row.at)}, and billed what it had by then"
