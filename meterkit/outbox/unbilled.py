@@ -34,6 +34,9 @@ CREATED_TOGETHER_SECONDS = 60
 LAST_INVOICE_SECONDS = HOUR
 """Seconds after the end of a subscription within which its last invoice must have been heard of."""
 
+CLOCKS_SECONDS = 5
+"""Most seconds by which the clocks of Stripe and of this machine may differ."""
+
 BATCH = 200
 """Spans of time that are looked up in one query."""
 
@@ -300,7 +303,7 @@ def _after_a_change(connection: sa.Connection, since: int) -> Iterator[Unbilled]
         .where(former.until >= since, former.until < former.period_end, former.prorated.is_not(False))
         .where(subscriptions.billing_mode == "flexible", reports.timestamp >= former.since)
         .where(reports.timestamp >= former.period_start, reports.timestamp < former.until)
-        .where(reports.attempted_at > former.until, ~is_late)
+        .where(reports.settled_at > former.until + CLOCKS_SECONDS, ~is_late)
     )
     for row in connection.execute(query):
         reason = f"Stripe received it after the price was changed at {instant(row.at)}, and billed what it had by then"
@@ -328,7 +331,7 @@ def _after_a_period(connection: sa.Connection, since: int, now: int) -> Iterator
         .where(reports.timestamp >= since, reports.timestamp < items.period_start)
         .where(sa.or_(reports.timestamp >= items.since, began_with_it))
         .where(reports.timestamp >= sa.func.coalesce(subscriptions.started_at, subscriptions.created))
-        .where(reports.attempted_at > items.period_start, ~is_invoiced)
+        .where(reports.settled_at > items.period_start, ~is_invoiced)
     )
     for row in connection.execute(query):
         ended = f"Stripe received it after its billing period had ended at {instant(row.at)}"
