@@ -6,6 +6,7 @@ import asyncio
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from contextvars import Context
 from typing import Any
 
 import flask
@@ -83,7 +84,7 @@ def test_both_sides_metered(make_kit: MakeKit, bridge: Any) -> None:
     The outer exchange counts, for whom the inner view says, with the inner view's usage and route.
     """
     kit = make_kit(*METERS)
-    bare = call_asgi(bridged(bridge, old_app(None), None), path="/old/items/5")
+    bare = Context().run(lambda: call_asgi(bridged(bridge, old_app(None), None), path="/old/items/5"))
     metered = call_asgi(bridged(bridge, old_app(kit), kit), path="/old/items/5")
 
     assert bare.log == metered.log
