@@ -22,6 +22,8 @@ from guard import UNHURRIED
 from meterkit import ConfigurationError, Governance, Meter, MeterKit, Quota
 from meterkit.django import company_of
 
+pytestmark = pytest.mark.long
+
 CALLS = Meter("calls", path="*")
 BOTH = pytest.mark.parametrize("is_async", [False, True], ids=["wsgi", "asgi"])
 

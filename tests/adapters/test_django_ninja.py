@@ -20,6 +20,8 @@ from meterkit import Governance, Meter, MeterKit, Quota
 from meterkit.django import agovern
 from meterkit.django.ninja import BlockedError, GovernedAuth
 
+pytestmark = pytest.mark.long
+
 CALLS = Meter("calls", path="/calls")
 EXACT = pytest.mark.parametrize("exact", [False, True])
 

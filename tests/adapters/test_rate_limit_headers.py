@@ -16,6 +16,8 @@ from meterkit.asgi import MeterMiddleware
 from meterkit.core.responses import RateLimit, rate_limit_headers
 from meterkit.wsgi import MeterMiddleware as WSGIMeterMiddleware
 
+pytestmark = pytest.mark.long
+
 Make = Callable[..., MeterKit]
 
 CALLS = Meter("calls", path="*")

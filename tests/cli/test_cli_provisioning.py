@@ -13,6 +13,8 @@ from stripe_types import wrong_requests
 from meterkit.sandbox import Sandbox
 from meterkit.stripe_api.transport import HTTPXClient
 
+pytestmark = pytest.mark.long
+
 BILLING = f"""
 from meterkit import Meter, MeterKit, Price, Tier
 

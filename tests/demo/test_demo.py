@@ -13,6 +13,8 @@ import httpx
 import pytest
 from thorough import first
 
+pytestmark = pytest.mark.long
+
 COMMAND = [sys.executable, "-W", "error", "-m", "meterkit", "demo"]
 
 ACME = [("100", "500.00"), ("900", "2700.00"), ("500", "1000.00")]

@@ -7,6 +7,8 @@ from faulty_shop import HOUR
 from guard import GUARD
 from thorough import first
 
+pytestmark = pytest.mark.long
+
 DAY = 24 * HOUR
 
 

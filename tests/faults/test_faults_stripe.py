@@ -13,7 +13,7 @@ from guard import GUARD
 
 from meterkit.sandbox import Sandbox
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.thorough]
 
 DAY = 24 * HOUR
 PAST = 35 * DAY

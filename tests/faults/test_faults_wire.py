@@ -8,7 +8,7 @@ from faulty_stripe import BODIES, DRIPS, REFUSALS, WIRES, FaultyStripe, answer_o
 from guard import GUARD
 from thorough import some
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.thorough]
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from test_governance import CALLS, EGRESS, ask, looked_once, statuses, whose
 
 from meterkit import ConfigurationError, Governance, Meter, Notify, Plan, Price, Quota, UsageError, Webhook
 
+pytestmark = pytest.mark.long
+
 __all__ = ["api", "events", "stripe", "tell"]
 
 FREE = Plan("free", limits=[Quota(CALLS, 1)])

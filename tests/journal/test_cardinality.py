@@ -14,6 +14,8 @@ from figures import note_figure
 from meterkit.journal import cardinality
 from meterkit.journal.cardinality import CardinalityLimit
 
+pytestmark = pytest.mark.long
+
 COMPANIES = int(os.environ.get("METERKIT_TEST_COMPANIES", "60000"))
 """The long run takes a million."""
 

@@ -13,6 +13,8 @@ import pytest
 from meterkit import Meter
 from meterkit.core import filesystem
 
+pytestmark = pytest.mark.long
+
 HOUR = 3600
 
 

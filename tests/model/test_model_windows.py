@@ -7,7 +7,7 @@ from model_clocks import BEGIN, DAY, HOUR
 from model_zygote import NO_PLAN
 from thorough import some
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.thorough]
 
 FIRST = BEGIN - BEGIN % HOUR
 """The hour in which each test begins."""

@@ -14,7 +14,7 @@ from thorough import some
 
 from meterkit import LedgerError
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.thorough]
 
 HOUR = 3600
 

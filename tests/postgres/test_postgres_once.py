@@ -11,6 +11,8 @@ from test_record_keys import test_a_key_is_of_one_meter_and_company, test_the_fi
 
 from meterkit import Meter, unique
 
+pytestmark = pytest.mark.long
+
 __all__ = [  # what pytest is to find here
     "test_a_key_is_of_one_meter_and_company",
     "test_corrections",

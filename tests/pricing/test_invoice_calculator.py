@@ -18,6 +18,8 @@ from followed_account import (  # noqa: F401 - fixtures
 from signed import snapshot
 from stripe_account import make_meter
 
+pytestmark = pytest.mark.long
+
 HOUR, DAY = 3600, 24 * 3600
 TIERS = [{"up_to": 100, "unit_amount": 500}, {"up_to": "inf", "unit_amount": 300}]
 

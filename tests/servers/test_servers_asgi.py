@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
+import thorough
 from served_billing import Billing
 from served_server import GRANIAN, HYPERCORN, UVICORN, Server
 from thorough import first
@@ -30,7 +31,7 @@ def check(command, workers, number, directory, figure):
 
 @STOPS
 @WORKERS
-@pytest.mark.parametrize("lifespan", ["on", "off"])
+@pytest.mark.parametrize("lifespan", thorough.first(["off"], among=["on", "off"]))
 def test_uvicorn(number, workers, lifespan, tmp_path):
     """At SIGTERM, uvicorn runs no exit hook, and without lifespan nothing at all; nothing is lost or doubled."""
     check([*UVICORN, "--lifespan", lifespan], workers, number, tmp_path, f"uvicorn, lifespan {lifespan}")

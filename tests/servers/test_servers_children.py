@@ -17,7 +17,7 @@ from served_billing import Billing
 from served_server import PYTHONPATH
 from thorough import some
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.thorough]
 
 TASKS = 14
 

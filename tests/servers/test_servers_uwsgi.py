@@ -9,7 +9,7 @@ from served_billing import Billing
 from served_server import UWSGI, Server
 from thorough import some
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.thorough]
 
 REQUESTS = 24
 STOPS = [signal.SIGTERM, signal.SIGINT]

@@ -17,6 +17,8 @@ from followed_account import (  # noqa: F401 - fixtures
 from signed import snapshot
 from stripe_account import make_meter
 
+pytestmark = pytest.mark.long
+
 HOUR, DAY = 3600, 24 * 3600
 
 
