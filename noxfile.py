@@ -178,7 +178,7 @@ def reliability(session: nox.Session) -> None:
     session.run("pytest", "-m", "", "-n", "0", "-s", *KILLS, env=env)
     many_cases = [f"tests/{each}" for each in ("faults", "postgres")]
     many_cases += [f"tests/kit/test_kit_{each}.py" for each in ("reentry", "reentry_logging")]
-    many_cases += ["tests/sandbox/test_sandbox_histories.py"]
+    many_cases += ["tests/sandbox/test_sandbox_histories.py", "tests/ledger/test_quantities.py"]
     session.run("pytest", "-m", "", "-n", "2", "tests/model", "tests/journal/test_cardinality.py", *many_cases, env=env)
     # Alone, so that an exit does not wait for the other's.
     session.run("pytest", "-m", "", "-n", "0", "tests/servers", *(f"--ignore={path}" for path in KILLS), env=env)

@@ -10,7 +10,7 @@ import pytest
 from faulty_disk import closed, filled, kept_small, ledger_of, own_disk, without_power
 from faulty_shop import HOUR
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.thorough]
 
 FULL = r"full|No space left|File too large|disk I/O error"
 CLOSED = r"Permission denied|readonly|unable to open|disk I/O error"

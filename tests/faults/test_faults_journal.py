@@ -7,7 +7,7 @@ import re
 import pytest
 from thorough import first
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.thorough]
 
 TORN = r"The rest of its usage is lost"
 COMPANIES = ["anna", "bert", "carl", "dora"]

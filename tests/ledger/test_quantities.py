@@ -17,6 +17,8 @@ from meterkit.ledger.bulk import add_to
 from meterkit.ledger.schema import quantities
 from meterkit.ledger.schema.quantities import Quantity, added, subtracted, sum_of
 
+pytestmark = pytest.mark.thorough
+
 TIMES = 9_300
 HUGE = TIMES * MAX_QUANTITY
 HOUR = 3600

@@ -165,7 +165,7 @@ def test_each_unit(tmp_path_factory, mode):
     """In any order; at the end, all subscriptions have been invoiced."""
 
     @settings(
-        max_examples=EXAMPLES or 12,
+        max_examples=EXAMPLES or 6,
         suppress_health_check=list(HealthCheck),
         deadline=None,
         database=None,

@@ -32,7 +32,7 @@ __all__ = [  # what pytest is to find here
     "test_what_is_free_is_not_spent",
 ]
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.thorough]
 
 HOUR, DAY = 3600, 24 * 3600
 

@@ -34,7 +34,7 @@ __all__ = [  # what pytest is to find here
     "test_what_stripe_may_have_is_compared_after_its_dedup_window",
 ]
 
-pytestmark = [pytest.mark.long, pytest.mark.usefixtures("impatient")]
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("impatient"), pytest.mark.thorough]
 
 HOUR = 3600
 

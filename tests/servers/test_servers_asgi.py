@@ -10,6 +10,8 @@ from served_billing import Billing
 from served_server import GRANIAN, HYPERCORN, UVICORN, Server
 from thorough import first
 
+pytestmark = pytest.mark.thorough
+
 REQUESTS = 24
 
 STOPS = pytest.mark.parametrize(

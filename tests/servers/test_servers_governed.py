@@ -16,6 +16,8 @@ from served_server import GUNICORN, Server
 
 from meterkit import Meter, MeterKit
 
+pytestmark = pytest.mark.thorough
+
 COMMAND = [*GUNICORN[:-1], "served_governed:wsgi", "--workers", "4"]
 QUOTA = 300
 REFUSALS = 500

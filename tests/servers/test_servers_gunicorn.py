@@ -14,6 +14,8 @@ from served_billing import Billing
 from served_server import GUNICORN, Server
 from thorough import first, some
 
+pytestmark = pytest.mark.thorough
+
 WORKERS = {
     "sync": ["--worker-class", "sync"],
     "gthread": ["--worker-class", "gthread", "--threads", "2"],

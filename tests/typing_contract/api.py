@@ -93,7 +93,7 @@ kit = MeterKit(
     clock=lambda: 1_772_366_400,
 )
 MeterKit(meters=(calls,), identify=only_str)
-MeterKit(meters=[calls], identify=later)  # type: ignore[arg-type]
+MeterKit(meters=[calls], identify=later)
 MeterKit([calls])  # type: ignore[call-arg]
 MeterKit(meters=["calls"])  # type: ignore[list-item]
 
