@@ -107,7 +107,7 @@ def browser(session: nox.Session) -> None:
     if session.virtualenv.is_sandboxed:  # as above
         session.install("-e", ".[browser]")
     required = {"METERKIT_BROWSER": "required"}
-    session.run("pytest", "-m", "", "-n", "0", "tests/browser", *session.posargs, env=required)
+    session.run("pytest", "-m", "", "tests/browser", *session.posargs, env=required)
 
 
 @nox.session(python=PYTHONS[0])
