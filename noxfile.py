@@ -27,7 +27,7 @@ OLDEST = [
     "flask==2.3.0",
     "gunicorn==23.0.0",
     "httpx==0.27.0",
-    "jinja2==3.1.0",
+    "jinja2==3.1.2",
     "opentelemetry-sdk==1.24.0",
     "prometheus-client==0.20.0",
     "psycopg[binary]==3.2.2",
