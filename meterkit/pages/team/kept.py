@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Generic, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from meterkit.core import threads
 from meterkit.core.threads import DaemonThread
@@ -19,7 +20,8 @@ REST = 10
 """Of what takes longer than `PATIENCE`: how many times as long it rests before it is computed again."""
 
 
-class Answer(NamedTuple, Generic[T]):
+@dataclass(frozen=True)
+class Answer(Generic[T]):
     """
     Figures as far as they are known.
 
