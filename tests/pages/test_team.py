@@ -19,7 +19,7 @@ from meterkit.core.periods import DAY
 from meterkit.core.threads import Event
 from meterkit.ledger import schema
 from meterkit.pages.team import kept
-from meterkit.pages.team.kept import Kept, all_within_patience
+from meterkit.pages.team.kept import Answer, Kept, all_within_patience
 
 EGRESS = Meter("egress", path="/none")
 PRICE = Price.graduated(CALLS, Tier(up_to=10, unit_price="5.00"), Tier(unit_price="3.00"))
@@ -266,9 +266,9 @@ def test_figures_that_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
     assert thread is not None
     assert thread.join(GUARD)
 
-    assert ((None, 0, True), (None, 0, True)) == (first, second)
+    assert [Answer(None, 0, is_old=True)] * 2 == [first, second]
     assert 1 == len(calls)
-    assert (Decimal(1), 7) == figures.get()[:2]
+    assert (Decimal(1), 7) == (figures.get().value, figures.get().at)
 
 
 def test_a_page_waits_once_for_all_its_figures(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -302,4 +302,4 @@ def test_figures_that_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="no"):
         figures.get()
 
-    assert (5, 7, False) == figures.get()
+    assert Answer(5, 7, is_old=False) == figures.get()

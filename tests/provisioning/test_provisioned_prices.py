@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 from test_provisioner import CALLS, KEY, kinds, price_of
 
@@ -214,5 +216,5 @@ def test_currencies_with_a_minor_unit_of_their_own(provision, api, currency, amo
     provision(price)
     (there,) = api.prices.list().data
 
-    assert (currency, sent) == (there.currency, there.unit_amount_decimal)
+    assert (currency, sent) == (there.currency, Decimal(there.unit_amount_decimal))
     assert ["unchanged"] == sorted({step.kind for step in provision(price).steps})
