@@ -117,7 +117,7 @@ def oldest(session: nox.Session) -> None:
     session.install(*OLDEST)
     # Not the sandbox's own tests: it answers with the shapes of Stripe's newest API, which only a new SDK declares.
     # Nor the longest, of the model, of faults, of many servers and hosts, of the shell and the demo; nor those of the
-    # journal, of counting and of prices, in which little depends on anybody's version;
+    # journal, of counting, accounts and prices, in which little depends on anybody's version;
     # nox -s oldest -- -m "" tests/servers runs those.
     many_hosts = [
         f"postgres/test_postgres_{each}.py"
@@ -131,6 +131,9 @@ def oldest(session: nox.Session) -> None:
         "hostile",
         "journal",
         "metering",
+        "accounts",
+        "governance",
+        "notices",
         "pricing",
         "runtime",
         "browser",
@@ -160,7 +163,7 @@ def kills(session: nox.Session) -> None:
 def hostile(session: nox.Session) -> None:
     """Hostile requests, journals and webhooks; and all servers: streams that clients leave, stops on a removed disk."""
     session.install("-e", ".[test]", "connexion[flask]>=3", "daphne", "litestar", "waitress")
-    tests = ["hostile", "adapters/test_other_frameworks.py"]
+    tests = ["hostile", "adapters/test_other_frameworks.py", "adapters/test_servers.py"]
     tests += ["webhooks/test_verification.py", "journal/test_damaged_files.py"]
     tests += [f"servers/test_servers_{each}.py" for each in ("streams", "removed_disk")]
     thorough = {"METERKIT_TEST_THOROUGH": "1"}
@@ -178,7 +181,11 @@ def reliability(session: nox.Session) -> None:
     session.run("pytest", "-m", "", "-n", "0", "-s", *KILLS, env=env)
     many_cases = [f"tests/{each}" for each in ("faults", "postgres")]
     many_cases += [f"tests/kit/test_kit_{each}.py" for each in ("reentry", "reentry_logging")]
-    many_cases += ["tests/sandbox/test_sandbox_histories.py", "tests/ledger/test_quantities.py"]
+    many_cases += [
+        "tests/sandbox/test_sandbox_histories.py",
+        "tests/ledger/test_quantities.py",
+        "tests/demo/test_demo.py",
+    ]
     session.run("pytest", "-m", "", "-n", "2", "tests/model", "tests/journal/test_cardinality.py", *many_cases, env=env)
     # Alone, so that an exit does not wait for the other's.
     session.run("pytest", "-m", "", "-n", "0", "tests/servers", *(f"--ignore={path}" for path in KILLS), env=env)

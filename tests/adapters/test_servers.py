@@ -24,7 +24,7 @@ from meterkit import Meter, MeterKit
 sys.path.insert(0, str(Path(__file__).parents[1] / "webhooks"))
 from signed import body_of, signature_of, snapshot
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.thorough]
 
 HERE = Path(__file__).parent
 READY = re.compile(r"(?:Listening at: |running on )http://127\.0\.0\.1:(\d+)")

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from thorough import first
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.thorough]
 
 COMMAND = [sys.executable, "-W", "error", "-m", "meterkit", "demo"]
 
