@@ -16,6 +16,8 @@ from followed_account import (  # noqa: F401 - fixtures
 from hosted_browser import Browser
 from signed import snapshot
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def kit(make_shown_kit):
