@@ -143,3 +143,20 @@ def test_checkout_from_the_page_to_the_invoice(make_following_kit, api, price, c
     assert ("acme", "checkout", {}, {}) == (account.company, account.source, account.waiting, account.unbilled)
     assert 3 == stripe.usage("calls", account.customer)
     assert kit.health()["ok"]
+
+
+@pytest.mark.parametrize("via", ["sync", "webhook"])
+def test_metadata_of_a_subscription_that_has_ended(make_following_kit, api, price, tell, events, via):
+    """They name who paid then. Whoever subscribes for the company now is not outranked."""
+    kit = make_following_kit()
+    former, now = [api.customers.create({}).id for _ in range(2)]
+    about = {"items": [{"price": price}], "metadata": {"company": "acme"}}
+    ended = api.subscriptions.create({**about, "customer": former})
+    api.subscriptions.cancel(ended.id)
+    found = tell(kit, *events()) if via == "webhook" else kit.sync()
+    before = links(kit)
+    api.subscriptions.create({**about, "customer": now})
+    again = tell(kit, *events()) if via == "webhook" else kit.sync()
+
+    assert ({}, [], []) == (before, found.ambiguous, again.ambiguous)
+    assert {"acme": (now, "metadata")} == links(kit)
