@@ -160,3 +160,26 @@ def test_metadata_of_a_subscription_that_has_ended(make_following_kit, api, pric
 
     assert ({}, [], []) == (before, found.ambiguous, again.ambiguous)
     assert {"acme": (now, "metadata")} == links(kit)
+
+
+@pytest.mark.parametrize("named", ["session", "subscription", "customer"])
+@pytest.mark.parametrize("was", ["ended", "running", "linked"])
+def test_a_company_that_comes_back_as_another_customer(kit, api, price, complete, tell, events, named, was):
+    """As a shop's own Checkout makes one each time: it pays, once the former one's subscription has ended."""
+    former = api.customers.create({}).id
+    before = api.subscriptions.create({"customer": former, "items": [{"price": price}]}).id
+    tell(kit, *events())
+    complete("cs_1", client_reference_id="acme", customer=former)
+    if was == "linked":
+        kit.link("acme", former)
+    if was != "running":
+        api.subscriptions.cancel(before)
+    about = {"metadata": {"company": "acme"}}
+    now = api.customers.create(about if named == "customer" and was != "running" else {}).id
+    subscription = {"customer": now, "items": [{"price": price}]}
+    api.subscriptions.create({**subscription, **(about if named == "subscription" and was != "running" else {})})
+    tell(kit, *events())
+    if named == "session" or was == "running":
+        complete("cs_2", client_reference_id="acme", customer=now)
+
+    assert (now if was == "ended" else former) == links(kit)["acme"][0]
