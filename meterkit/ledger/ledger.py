@@ -16,8 +16,9 @@ from meterkit.core.usage_key import KEYED, Counted, is_observation
 from meterkit.ledger import record_keys, schema
 from meterkit.ledger.aggregates import increments, prune_peaks
 from meterkit.ledger.bulk import add_to
-from meterkit.ledger.daily_totals import UsageRow, add_totals
+from meterkit.ledger.daily_totals import UsageRow, add_totals, reported_row
 from meterkit.ledger.database import Database, insert_once
+from meterkit.ledger.lease import wait_for_holders
 from meterkit.ledger.payers import customer_of
 from meterkit.ledger.record_keys import Conflict
 
@@ -72,6 +73,7 @@ class Ledger:
         *,
         folded: Callable[[sa.Connection, str], None] | None = None,
         conflict: Callable[[Conflict], object] = lambda _: None,
+        already_reported: Callable[[sa.Connection, list[UsageRow]], None] | None = None,
     ) -> bool:
         """
         Add the counts of a journal generation, exactly once, however often it is folded.
@@ -81,6 +83,8 @@ class Ledger:
             counts: Counts of the generation.
             folded: Function called at the end of the transaction, with the connection and the id.
             conflict: Function called after it for each key that was recorded again with another quantity.
+            already_reported: Function that stores the reports of the usage, which others have sent to Stripe: called in
+                the transaction, while nothing else is written to the outbox. None if the usage is still to be reported.
 
         Returns:
             False if the generation had been folded before.
@@ -102,13 +106,19 @@ class Ledger:
         with self._database.transaction() as connection:
             if not insert_once(schema.folds, connection, {"generation": generation, "folded_at": now}):
                 return False
+            if already_reported is not None:
+                wait_for_holders(connection)
             rows += increments(connection, observations)
             new, conflicts = record_keys.once(connection, keyed, now=now)
             rows += new
+            if already_reported is not None:
+                rows = [reported_row(row) for row in rows]
             if rows:
                 add_to(schema.usage, connection, rows, add=("quantity", "reported"), latest="last_used")
                 counted = add_totals(connection, rows)
                 add_to(schema.counted, connection, counted.items(), add="quantity")
+            if already_reported is not None:
+                already_reported(connection, rows)
             release_reservations(connection, generation)
             if folded is not None:
                 folded(connection, generation)
