@@ -354,7 +354,8 @@ class ProcessRuntime:
                     self._edges().read(self.database())
                     self._learn()
                     self._refresh_governor()
-        self._problems.clear("flush_failed")
+        if not self._stop.is_set():  # at the end it has to arrive, too
+            self._problems.clear("flush_failed")
 
     def _hand_over_last(self) -> None:
         """Hand over what was counted, and wait a moment until it is in the ledger: its disk may be gone next."""
