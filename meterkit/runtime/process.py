@@ -27,7 +27,7 @@ from meterkit.flusher.lock import FlusherLock
 from meterkit.journal.cardinality import MOST_KNOWN
 from meterkit.journal.journal import Journal
 from meterkit.notices.dispatcher import TROUBLE
-from meterkit.runtime.handover import HandOver, flushes_as
+from meterkit.runtime.handover import HandOver, flushes_as, ledger_name
 from meterkit.runtime.settings import Settings, is_live
 from meterkit.runtime.stripe_commands import StripeCommands
 from meterkit.runtime.stripe_jobs import NO_KEY, StripeJobs
@@ -107,6 +107,8 @@ class ProcessRuntime:
             problems=problems,
             wake=self._wake.ring,
             watched=frozenset() if governor is None else governor.watched,
+            ledger=ledger_name(settings),
+            adopts_all=lambda: self.lock.held or self.lock.holder() is None,
         )
         self._stop, self._flushed = Event(), Event()
         self._thread: DaemonThread | None = None
@@ -137,7 +139,12 @@ class ProcessRuntime:
             stop=self._stop,
         )
         self._hand_over = HandOver(
-            self.journal, self.lock, problems, reservations=self._reservations, clock=settings.clock
+            self.journal,
+            self.lock,
+            problems,
+            reservations=self._reservations,
+            fold=self.flusher.fold_retired,
+            clock=settings.clock,
         )
         self._next_learning = time.monotonic()
 
@@ -347,8 +354,6 @@ class ProcessRuntime:
             try:
                 if not self._hand_over.run():
                     self.flusher.flush()
-                elif self.journal.retired_in_memory:
-                    self.flusher.fold_retired()
             finally:
                 if not self._stop.is_set():
                     self._edges().read(self.database())

@@ -10,7 +10,7 @@ from plain_exchange import PlainExchange
 
 from meterkit import Governance, LedgerError, Meter, Quota
 from meterkit.flusher.lock import FlusherLock
-from meterkit.journal import generation
+from meterkit.journal import generation, recovery
 from meterkit.ledger import schema
 from meterkit.ledger.ledger import Ledger
 from meterkit.runtime import handover, process
@@ -237,6 +237,37 @@ def test_processes_that_would_do_something_else_flush_for_themselves(make_kit, t
 
     assert 5 == counted(kit)["acme"]
     assert ("ledger" in other) == ("acme" not in counted(flusher))
+
+
+def test_what_is_handed_over_is_for_one_ledger(make_kit, tmp_path, idle, monkeypatch):
+    """A kit with another ledger may share the directory; when there is nobody else any more, the ledger has moved."""
+    worker, other = make_kit(), make_kit(ledger=f"sqlite:///{tmp_path}/other.sqlite")
+    worker.record("calls", "acme", 5)
+    tick(worker)
+    found = []
+    for _ in range(2):
+        other.flush()
+        found.append(counted(other))
+        monkeypatch.setattr(recovery, "MOVED_SECONDS", -1)
+    idle.release()
+    other.flush()
+
+    assert [{}, {}] == found
+    assert {"acme": 5} == counted(other)
+
+
+def test_what_cannot_be_renamed_is_folded_where_it_is(make_kit, idle, monkeypatch):
+    """As on a disk that has failed."""
+    worker = make_kit()
+    worker.record("calls", "acme", 5)
+
+    def leave(*_):
+        raise OSError("read-only")
+
+    monkeypatch.setattr(generation.Generation, "leave", leave)
+    tick(worker)
+
+    assert {"acme": 5} == counted(worker)
 
 
 def test_what_is_counted_in_memory_is_folded_where_it_is(make_kit, idle, monkeypatch):
