@@ -25,11 +25,12 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
+from meterkit.core.threads import yielding
 from meterkit.core.usage_key import Counted, MeterWindow, is_highest, is_observation, usage_key_of
 from meterkit.core.validation import MAX_ID_BYTES, MAX_QUANTITY
 
 _MAGIC = b"meterkit"
-_VERSION = 4
+VERSION = 4
 _HEADER = struct.Struct("<8sII16sQQQ")
 _HEADER_BYTES = 72
 ID_BYTES = 16
@@ -73,8 +74,8 @@ def generation_id(data: bytes) -> str:
     (crc,) = struct.unpack_from("<I", data, _HEADER.size)
     if magic != _MAGIC:
         raise ForeignFileError("it was not written by meterkit")
-    if version != _VERSION:
-        raise ForeignFileError(f"it has format version {version}; this meterkit reads version {_VERSION}")
+    if version != VERSION:
+        raise ForeignFileError(f"it has format version {version}; this meterkit reads version {VERSION}")
     if crc != zlib.crc32(data[: _HEADER.size]):
         raise ForeignFileError("its header is damaged")
     if size % 8:
@@ -119,13 +120,14 @@ def records(data: bytes) -> Iterator[Counted]:
     whole = memoryview(data)[: len(data) // 8 * 8]
     words, seconds = whole.cast("Q"), whole.cast("d")
     places: dict[int, MeterWindow] = {}
-    at, key_at = FIRST_CELL, keys_at(cells)
-    damage = ""
-    while key_at < len(words) and words[key_at]:
-        key, after = _key(data, words[key_at], key_at)
+    at, damage = FIRST_CELL, ""
+    for key_at, text in yielding(_keys(data, words, keys_at(cells))):
+        if text.endswith(_CELLS_END) and not words[at]:  # most of them: the keys of the generation before are copied
+            at += CELL_WORDS
+            continue
+        key = _decoded(text, key_at)
         if not _is_sound(key, places):
             raise _damaged_key(key_at)
-        key_at = after
         if len(key) == _PLACE_FIELDS:
             number, meter, event_name, window = key
             places[number] = (meter, event_name, window)
@@ -154,20 +156,31 @@ _LATEST = 2**53  # above this, a float cannot represent every second
 _HIGHEST_LENGTH = 1 + len(str(MAX_QUANTITY))
 
 
-def _key(data: bytes, mark: int, at: int) -> tuple[list[Any], int]:
-    """Return the key at the word *at*, whose first word is *mark*, and the position of the next key."""
-    crc, length = mark >> 32, mark & 0xFFFFFFFF
-    start = (at + 1) * 8
-    key = data[start : start + length]
-    if len(key) != length or zlib.crc32(key) != crc:
-        raise _damaged_key(at)
+_CELLS_END = b'"]'
+"""End of the key of a cell, which is a string's; that of a place ends in a number."""
+
+
+def _keys(data: bytes, words: memoryview, at: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the position, in words, and the text of each key, beginning with the one at the word *at*."""
+    while at < len(words) and words[at]:
+        crc, length = words[at] >> 32, words[at] & 0xFFFFFFFF
+        start = (at + 1) * 8
+        key = data[start : start + length]
+        if len(key) != length or zlib.crc32(key) != crc:
+            raise _damaged_key(at)
+        yield at, key
+        at += 1 - (-length // 8)
+
+
+def _decoded(key: bytes, at: int) -> list[Any]:
+    """Return the fields of *key*, which is at the word *at*."""
     try:
         found = json.loads(key)
     except (ValueError, RecursionError):
         raise _damaged_key(at) from None
     if type(found) is not list:
         raise _damaged_key(at)
-    return found, at + 1 + -(-length // 8)
+    return found
 
 
 def _is_sound(key: list[Any], places: Collection[int]) -> bool:
@@ -221,9 +234,15 @@ def clear(fd: int) -> None:
     os.pwrite(fd, bytes(8), 8 * keys_at(cells))
 
 
+def is_cleared(fd: int) -> bool:
+    """Return whether the generation in *fd* was emptied with `clear`, or has never had a key."""
+    head = os.pread(fd, _HEADER.size, 0)
+    return len(head) == _HEADER.size and os.pread(fd, 8, 8 * keys_at(_HEADER.unpack(head)[6])) == bytes(8)
+
+
 def header(generation_id: bytes, size: int) -> bytes:
     """Return the header of a new generation of *size* bytes that belongs to this process."""
-    head = _HEADER.pack(_MAGIC, _VERSION, os.getpid(), generation_id, int(time.time()), size, room_for_cells(size))
+    head = _HEADER.pack(_MAGIC, VERSION, os.getpid(), generation_id, int(time.time()), size, room_for_cells(size))
     return head + struct.pack("<I", zlib.crc32(head))
 
 
