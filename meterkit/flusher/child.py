@@ -39,9 +39,6 @@ MOST_STARTS = 5
 STARTS_WRONG = 2
 """Exit code of a child that cannot work, and never will: the kit cannot be imported, or is another."""
 
-FIRST_DESCRIPTOR = 3
-"""Lowest number of a file that is passed on: those below are the standard streams."""
-
 
 class FlusherChild:
     """
@@ -107,6 +104,10 @@ class FlusherChild:
         if time.monotonic() < self._next_start:
             self._lock.release()
             return True
+        if not self._lock.works:
+            return self._give_up(
+                "flusher='process' needs locks, which do not work in this data_dir, so each process flushes itself"
+            )
         against = reason_against()
         if against is not None:
             return self._give_up(f"flusher='process' starts none here, because {against}; this process flushes itself")

@@ -26,6 +26,7 @@ from meterkit.runtime.process import ProcessRuntime
 from meterkit.runtime.settings import Settings
 
 if TYPE_CHECKING:
+    from meterkit.flusher.importable import Importable
     from meterkit.governance.company_plans import CompanyPlans
     from meterkit.governance.governor import Governor
     from meterkit.metering.meter import Meter
@@ -49,6 +50,7 @@ class Supervisor:
         dispatcher: Function that builds the dispatcher of notices, or None.
         unmatched: Counter of the successes that no meter matched, or None.
         meters: Meters of the kit, by name.
+        importable: The kit, as another process can import it, or None if no other is to flush for it.
     """
 
     def __init__(self, settings: Settings, problems: Problems, windows: Windows) -> None:
@@ -63,6 +65,7 @@ class Supervisor:
         self.dispatcher: MakeDispatcher | None = None
         self.unmatched: Unmatched | None = None
         self.meters: Mapping[str, Meter] = {}
+        self.importable: Importable | None = None
         # One lock for each process, because a fork may happen while a thread of the parent holds the parent's.
         # Re-entrant, because a signal handler may count.
         self._starting: dict[int, threading.RLock] = {}
@@ -143,6 +146,7 @@ class Supervisor:
                         governor=self.governor,
                         plans=self.plans,
                         dispatcher=self.dispatcher,
+                        importable=self.importable,
                     )
                     self._exit_hooks = ExitHooks(self.close)
                     self._exit_hooks.install()
