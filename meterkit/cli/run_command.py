@@ -7,7 +7,6 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable
 from contextlib import closing
 from types import FrameType
 
@@ -15,13 +14,11 @@ from meterkit.cli.arguments import Commands, add_command, add_kit
 from meterkit.cli.kit_loader import CommandError, load_kit
 from meterkit.core.filesystem import make_private_directory, network_type
 from meterkit.core.problems import log_event
-from meterkit.core.threads import Event
-from meterkit.errors import MeterKitError
+from meterkit.errors import LedgerError, MeterKitError
 from meterkit.flusher.launch import difference, identity
-from meterkit.flusher.lock import FlusherLock
 from meterkit.flusher.parent import Parent
-from meterkit.kit import MeterKit
 from meterkit.project_settings import settings_of_app
+from meterkit.runtime.process import ProcessRuntime
 from meterkit.runtime.settings import Settings
 
 POLL_SECONDS = 0.1
@@ -45,15 +42,13 @@ def run(arguments: argparse.Namespace) -> bool:
         return _run_for_worker(arguments)
     kit = load_kit(arguments.kit)
     _log_to_stderr()
-    stop = Event()
-    _stop_at_signals(stop)
     with closing(kit):
-        lock = kit.process().lock
-        _check_directory(kit.process().settings)
-        if not _acquired(lock, kit.process().settings, stop):
-            return True
-        is_well = _flush_until(stop, kit, ready=_say_ready)
-    log_event("flusher_stopped", "stopped after a last flush", level=logging.INFO)
+        runtime = kit.process()
+        _stop_at_signals(runtime)
+        _check_directory(runtime.settings)
+        is_well = not _acquired(runtime) or runtime.flush_for_all(ready=lambda: _say_ready(runtime.settings))
+    said = "stopped after a last flush" if is_well else "stopped, and the last flush failed: see above"
+    log_event("flusher_stopped", said, level=logging.INFO if is_well else logging.ERROR)
     return is_well
 
 
@@ -63,7 +58,8 @@ def _run_for_worker(arguments: argparse.Namespace) -> bool:
         launch = parent.read()
         with settings_of_app(launch.settings):
             kit = load_kit(arguments.kit, search_here=False)
-        differs = difference(launch.identity, identity(kit.process().settings, names=[*kit.meters, *kit.plans]))
+        runtime = kit.process()
+        differs = difference(launch.identity, identity(runtime.settings, names=[*kit.meters, *kit.plans]))
         if differs is not None:
             raise CommandError(
                 f"{arguments.kit}, imported anew, has another {differs}= than in the process that serves. Build it the "
@@ -74,39 +70,23 @@ def _run_for_worker(arguments: argparse.Namespace) -> bool:
     except MeterKitError as error:
         parent.tell(error=str(error))
         raise
-    stop = Event()
-    parent.stop_with(stop)
     with closing(kit):
-        if not kit.process().lock.adopt(arguments.lock):
-            raise MeterKitError("the flusher's lock could not be taken over")
-        return _flush_until(stop, kit, ready=lambda _: parent.tell(ready=True))
+        if not runtime.lock.adopt(arguments.lock):
+            raise LedgerError("the lock of the worker that started this process is another's by now")
+        parent.when_it_ends(runtime.end)
+        return runtime.flush_for_all(ready=lambda: parent.tell(ready=True))
 
 
-def _flush_until(stop: Event, kit: MeterKit, *, ready: Callable[[MeterKit], None]) -> bool:
-    """Flush until *stop* is set, and then once more; return whether that last time succeeded."""
-    runtime = kit.process()
-    is_ready = is_last = False
-    while not is_last:
-        is_last = stop.is_set()  # read before the flush: what is counted during one is flushed by the next
-        is_well = runtime.flush_for_all()
-        if is_well and not is_ready:
-            ready(kit)
-            is_ready = True
-        if not is_last:
-            stop.wait(runtime.settings.flush_interval)
-    return is_well
-
-
-def _acquired(lock: FlusherLock, settings: Settings, stop: Event) -> bool:
-    """Wait for the lock; return False if *stop* is set before."""
-    said = False
+def _acquired(runtime: ProcessRuntime) -> bool:
+    """Wait for the lock; return False if this process is told to end before."""
+    lock, settings, said = runtime.lock, runtime.settings, False
     while not lock.try_acquire():
         if not said:
             holder = lock.holder() or "another process"
             message = f"{holder} flushes {settings.data_dir}; this process takes over when that one ends"
             log_event("flusher_waits", message, level=logging.INFO)
             said = True
-        if stop.wait(POLL_SECONDS):
+        if runtime.wait_for_end(POLL_SECONDS):
             return False
     if not lock.works:
         raise CommandError(
@@ -141,10 +121,10 @@ def _check_directory(settings: Settings) -> None:
         raise CommandError(f"{directory} cannot be written ({error.strerror or error}): {cure}") from None
 
 
-def _stop_at_signals(stop: Event) -> None:
+def _stop_at_signals(runtime: ProcessRuntime) -> None:
     def handle(number: int, _frame: FrameType | None) -> None:
         signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
-        stop.set()
+        runtime.end()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handle)
@@ -162,7 +142,6 @@ def _log_to_stderr() -> None:
     logger.setLevel(logging.INFO)
 
 
-def _say_ready(kit: MeterKit) -> None:
-    settings = kit.process().settings
+def _say_ready(settings: Settings) -> None:
     message = f"flushes {settings.data_dir} every {settings.flush_interval:g} seconds"
     log_event("flusher_ready", message, level=logging.INFO)

@@ -97,6 +97,8 @@ def identity(settings: Settings, *, names: Iterable[str]) -> dict[str, str]:
         "keep_days": settings.keep_days,
         "customer_ids": settings.customer_ids,
         "metadata_key": settings.metadata_key,
+        "webhook": settings.webhook is not None,
+        "find_customer": settings.find_customer is not None,
         "meters or plans": sorted(names),
     }
     return {name: hashlib.sha256(repr(value).encode()).hexdigest() for name, value in arguments.items()}

@@ -86,7 +86,7 @@ class FlusherLock:
 
     def detach(self) -> int:
         """
-        Return the open file with the lock, for a process that is started with it; this object does not hold it any more.
+        Return the open file with the lock, for a process that is started with it. This object holds it no more.
 
         The lock is the file's. So it stays as long as one of the processes has the file open.
 

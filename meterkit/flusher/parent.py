@@ -7,10 +7,11 @@ import os
 import select
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from meterkit.core.threads import DaemonThread, Event
+from meterkit.core.threads import DaemonThread
 from meterkit.flusher.launch import Launch
 
 LOOK_SECONDS = 1.0
@@ -63,13 +64,13 @@ class Parent:
         with suppress(OSError):  # it has ended
             os.write(self._status, json.dumps(event).encode() + b"\n")
 
-    def stop_with(self, stop: Event) -> None:
-        """Set *stop* when the worker ends."""
+    def when_it_ends(self, stop: Callable[[], None]) -> None:
+        """Call *stop* when the worker ends, in another thread."""
 
         def watch() -> None:
             while not self._has_ended():
                 pass
-            stop.set()
+            stop()
 
         DaemonThread(watch, name="meterkit-parent")
 

@@ -175,7 +175,9 @@ def settings_of(
         },
         is_free=is_free,
         is_relative=not Path(given).is_absolute(),
-        flusher=checked_word(flusher or os.environ.get("METERKIT_FLUSHER") or "thread", "flusher", ("process", "thread")),
+        flusher=checked_word(
+            flusher or os.environ.get("METERKIT_FLUSHER") or "thread", "flusher", ("process", "thread")
+        ),
     )
 
 

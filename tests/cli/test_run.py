@@ -82,7 +82,7 @@ def usage_of(make_kit):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_flushes_until_it_is_stopped(shop, usage_of, number):
-    """It says when it is ready and that it ended, and exits with 0; what was counted before its end is in the ledger."""
+    """It says when it is ready and that it ended, and exits with 0; what was counted before is in the ledger."""
     with running("billing:kit") as flusher:
         ready = flusher.wait_for("flusher_ready")
         record(5)
@@ -157,8 +157,11 @@ def test_a_last_flush_that_fails_is_an_exit_code(shop, tmp_path):
     [
         ("kit = None", "billing contains no MeterKit"),
         ("import nowhere_1", "No module named 'nowhere_1'"),
-        (KIT.replace("flush_interval", "ledger='sqlite://', flush_interval"), "ledger= must be a file"),
-        (KIT.replace("flush_interval", "data_dir='/proc/billing', flush_interval"), "run the command as the user of the app"),
+        (KIT.replace("flush_interval", "ledger='sqlite://', flush_interval"), "'sqlite:///path', 'postgresql://...'"),
+        (
+            KIT.replace("flush_interval", "data_dir='/proc/billing', flush_interval"),
+            "run the command as the user of the app",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused(shop, code, cure):
@@ -174,7 +177,9 @@ def test_what_cannot_work_is_refused(shop, code, cure):
 
 def test_a_network_file_system_is_refused(shop, monkeypatch):
     """Locks do not work there, nor shared memory."""
-    hook = "from meterkit.core import filesystem; filesystem.NETWORK = frozenset(filesystem.file_system_type(p) for p in ['/dev/shm', '/tmp', '/'])"
+    hook = (
+        "from meterkit.core import filesystem; filesystem.NETWORK = {filesystem.file_system_type('.').split('.')[-1]}"
+    )
     (shop / "sitecustomize.py").write_text(hook)
     monkeypatch.setenv("PYTHONPATH", str(shop), prepend=os.pathsep)
 

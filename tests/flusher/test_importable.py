@@ -56,14 +56,16 @@ def test_a_module_of_a_package(imported):
 def test_the_module_that_built_it_comes_before_those_that_import_it(imported, order):
     """They may bring the whole application, whichever was imported first."""
     user = "from billing_3 import kit\n"
-    module = imported(billing_3=KIT, **{name: user for name in order})
+    module = imported(billing_3=KIT, **dict.fromkeys(order, user))
 
     assert "billing_3:kit" == path_of(module.kit)
 
 
 def test_a_function_of_another_module_may_build_it(imported):
     """What counts is where it is."""
-    factory = "from meterkit import Meter, MeterKit\ndef make(): return MeterKit(meters=[Meter('a')], flusher='process')"
+    factory = (
+        "from meterkit import Meter, MeterKit\ndef make(): return MeterKit(meters=[Meter('a')], flusher='process')"
+    )
     billing = "from factory_4 import make\nkit = make()\n"
     module = imported(factory_4=factory, billing_4=billing, app_4="from billing_4 import kit\n")
 

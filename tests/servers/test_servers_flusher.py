@@ -25,12 +25,11 @@ pytestmark = pytest.mark.long
 
 REQUESTS = 24
 
-WAITRESS = [
-    *(sys.executable, "-c"),
-    "import socket, sys, waitress, served_app; "
-    "waitress.serve(served_app.wsgi, sockets=[socket.socket(fileno=int(sys.argv[1]))])",
-    "{fd}",
-]
+SERVE = """
+import socket, sys, served_app, waitress
+waitress.serve(served_app.wsgi, sockets=[socket.socket(fileno=int(sys.argv[1]))])
+"""
+WAITRESS = [sys.executable, "-c", SERVE, "{fd}"]
 
 SERVERS = {
     "gunicorn sync": [*GUNICORN, "--workers", "2", "--worker-class", "sync"],
@@ -95,7 +94,7 @@ def files_of(pid):
     found = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(FileNotFoundError):
-            found.add(os.readlink(descriptor))
+            found.add(str(descriptor.readlink()))
     return found
 
 
@@ -186,7 +185,7 @@ def test_a_reload_loses_and_doubles_nothing(name, serve, billing):
 
 
 def test_ctrl_c_reaches_the_flusher_too(serve, billing, tmp_path):
-    """In a terminal, it goes to all processes of the group at once; what the workers count until their end is billed."""
+    """In a terminal, it goes to all processes of the group at once; what workers count until their end is billed."""
     with serve("gunicorn gthread") as server:
         server.load_until_all_work()
         flusher = flusher_of(server, billing)
