@@ -27,7 +27,7 @@ from meterkit.flusher.lock import FlusherLock
 from meterkit.journal.cardinality import MOST_KNOWN
 from meterkit.journal.journal import Journal
 from meterkit.notices.dispatcher import TROUBLE
-from meterkit.runtime.handover import HandOver, flushes_as
+from meterkit.runtime.handover import HandOver, flushes_as, ledger_name
 from meterkit.runtime.settings import Settings, is_live
 from meterkit.runtime.stripe_commands import StripeCommands
 from meterkit.runtime.stripe_jobs import NO_KEY, StripeJobs
@@ -50,6 +50,9 @@ if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a cal
 
 STOP_SECONDS = 1.5
 """How long an exit waits for the last flush. The next process that flushes moves what it leaves."""
+
+LAST_HAND_OVER_SECONDS = 0.5
+"""How much of that it waits for the process that flushes for all. Then it flushes itself."""
 
 LAST_REPORT_SECONDS = 5.0
 """How long an exit waits for the report of the open hour after that, if ``report_on_close=`` asks for it."""
@@ -114,6 +117,8 @@ class ProcessRuntime:
             problems=problems,
             wake=self._wake.ring,
             watched=frozenset() if governor is None else governor.watched,
+            ledger=ledger_name(settings),
+            adopts_all=lambda: self.lock.held or self.lock.holder() is None,
         )
         self._stop, self._flushed = Event(), Event()
         self._thread: DaemonThread | None = None
@@ -145,7 +150,12 @@ class ProcessRuntime:
             stop=self._stop,
         )
         self._hand_over = HandOver(
-            self.journal, self.lock, problems, reservations=self._reservations, clock=settings.clock
+            self.journal,
+            self.lock,
+            problems,
+            reservations=self._reservations,
+            fold=self.flusher.fold_retired,
+            clock=settings.clock,
         )
         self._next_learning = time.monotonic()
 
@@ -394,28 +404,22 @@ class ProcessRuntime:
             try:
                 if not self._hand_over.run():
                     self.flusher.flush()
-                elif self.journal.retired_in_memory:
-                    self.flusher.fold_retired()
             finally:
                 if not self._stop.is_set():
                     self._edges().read(self.database())
                     self._learn()
                     self._refresh_governor()
-        self._problems.clear("flush_failed")
+        if not self._stop.is_set():  # at the end it has to arrive, too
+            self._problems.clear("flush_failed")
 
     def _hand_over_last(self) -> None:
-        """Hand over what was counted, and wait a moment until it is in the ledger: its disk may be gone next."""
-        end = time.monotonic() + STOP_SECONDS
+        """Hand over what was counted, and see to it that it is in the ledger: its disk may be gone next."""
+        end = time.monotonic() + LAST_HAND_OVER_SECONDS
         self._hand_over_now()
         while self.journal.waiting():
-            if self.lock.try_acquire():  # the one that flushed has ended
+            if self.lock.try_acquire() or time.monotonic() > end:  # the one that flushed has ended, or is busy
                 self.flush(timeout=STOP_SECONDS)
                 return
-            if time.monotonic() > end:
-                raise LedgerError(
-                    "the process that flushes for all "
-                    f"({self.lock.holder() or 'which has just ended'}) takes too long to wait for"
-                )
             threads.original("time", "sleep")(_BUSY_SECONDS)
 
     def _child_for(self, importable: Importable) -> FlusherChild:
