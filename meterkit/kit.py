@@ -560,6 +560,8 @@ class MeterKit:
             ``books``: By meter, where its usage is, and whether that is ``balanced``; None if the ledger fails.
             ``free``: Late usage that is billed nowhere because it was free, and why.
             ``problems``: What went wrong in this process, ``{reason: {"count": ..., "message": ...}}``.
+            ``flusher``: Who flushes: the ``setting``, the ``holder`` of the lock, the ``child`` of this process, and
+            why this one flushes ``in_thread`` in spite of the setting; each but the first may be None.
             ``unmatched``: How many successes of this process no meter matched, ``{"GET /docs": 3}``: by method, and by
             route template where one is known, otherwise by path.
             ``stopped``: How many requests this process blocked, by reason.

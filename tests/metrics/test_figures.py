@@ -112,6 +112,7 @@ def test_the_figures(busy_kit, clock):
         ("meterkit_webhook_requests_total", "received"): 0,
         ("meterkit_webhook_requests_total", "refused"): 1,
         ("meterkit_journal_in_memory",): 0,
+        ("meterkit_flusher_up",): 0,
         ("meterkit_report_last_timestamp_seconds",): clock(),
     }.items() <= found.items()
 
