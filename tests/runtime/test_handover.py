@@ -152,6 +152,34 @@ def test_a_flush_does_not_wait_for_ever(make_kit, flusher, held_fold, monkeypatc
     assert {"first": 1, "acme": 5} == counted(worker)
 
 
+def test_a_flush_takes_what_another_could_not_fold(make_kit, flusher, monkeypatch):
+    """Which has given it back meanwhile."""
+    amidst, waits = threading.Event(), threading.Event()
+    fold, await_handed_over = Ledger.fold, process.ProcessRuntime._await_handed_over
+
+    def failing(self, generation, counts, *, folded=None, conflict=None):
+        if not amidst.is_set():
+            amidst.set()
+            waits.wait(GUARD)
+            raise LedgerError("away")
+        return fold(self, generation, counts, folded=folded, conflict=conflict)
+
+    def waiting(self):
+        waits.set()
+        await_handed_over(self)
+
+    monkeypatch.setattr(Ledger, "fold", failing)
+    monkeypatch.setattr(process.ProcessRuntime, "_await_handed_over", waiting)
+    worker = make_kit()
+    worker.record("calls", "acme", 5)
+    tick(worker)
+    assert amidst.wait(GUARD)
+
+    worker.flush()
+
+    assert {"first": 1, "acme": 5} == counted(worker)
+
+
 def test_a_close_hands_over_and_waits_for_it(make_kit, flusher):
     """The disk may be gone when the last process has ended."""
     worker = make_kit()
@@ -457,14 +485,14 @@ def test_a_unit_that_is_taken_amidst_a_hand_over_is_held(govern, idle, make_kit,
     assert 1 == passed(kit, 1)
     kit.flush()
     assert 1 == passed(kit, 1)
-    used = type(kit.governor.reservations)._used
+    add = type(kit.governor.reservations)._add
 
-    def retired_meanwhile(self, connection, company, request):
-        found = used(self, connection, company, request)
+    def retired_meanwhile(self, *what):
+        added = add(self, *what)
         kit.process().journal.rotate(now=kit.clock())
-        return found
+        return added
 
-    monkeypatch.setattr(type(kit.governor.reservations), "_used", retired_meanwhile)
+    monkeypatch.setattr(type(kit.governor.reservations), "_add", retired_meanwhile)
     under_way = begin(kit)
     monkeypatch.undo()
     before = sum(holds(kit).values())
