@@ -112,9 +112,18 @@ def test_the_figures(busy_kit, clock):
         ("meterkit_webhook_requests_total", "received"): 0,
         ("meterkit_webhook_requests_total", "refused"): 1,
         ("meterkit_journal_in_memory",): 0,
-        ("meterkit_flusher_up",): 0,
         ("meterkit_report_last_timestamp_seconds",): clock(),
     }.items() <= found.items()
+
+
+def test_whether_anybody_flushes(make_kit):
+    """Who holds the lock of the directory, whichever process it is."""
+    kit, other = make_kit(), make_kit()
+    assert 0 == scraped(kit)["meterkit_flusher_up",]
+
+    assert other.process().lock.try_acquire()
+
+    assert 1 == scraped(kit)["meterkit_flusher_up",]
 
 
 def test_the_books_are_complete(busy_kit):
