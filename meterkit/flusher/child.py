@@ -13,9 +13,11 @@ import json
 import logging
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.util import module_from_spec
 from typing import TYPE_CHECKING, Any
 
 from meterkit.core import threads
@@ -169,7 +171,7 @@ class FlusherChild:
         launch = self._launch()
         path = os.pathsep.join(launch.sys_path)
         environment = {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
-        popen: Any = threads.original("subprocess", "Popen")  # gevent's belongs to its event loop
+        popen = _popen()
         descriptor = self._lock.detach()
         try:
             process: subprocess.Popen[bytes] = popen(
@@ -234,6 +236,19 @@ class FlusherChild:
 
 _unfinished: list[subprocess.Popen[bytes]] = []
 """Children that took too long to wait for. Kept, so that they are reaped if this process goes on."""
+
+
+def _popen() -> Any:
+    """Return the standard `subprocess.Popen`, also where gevent has patched its module: that one needs an event loop."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None or not monkey.is_module_patched("subprocess"):
+        return subprocess.Popen
+    spec = subprocess.__spec__
+    assert spec is not None
+    assert spec.loader is not None
+    unpatched = module_from_spec(spec)  # what gevent leaves of the original does not work
+    spec.loader.exec_module(unpatched)
+    return unpatched.Popen
 
 
 def how_it_ended(code: int) -> str:

@@ -115,6 +115,13 @@ def is_gone(pid):
     return True
 
 
+def wait_for_end(pid):
+    """Until it has ended: its files are closed a moment before."""
+    for _ in tries():
+        if is_gone(pid):
+            return
+
+
 USUAL = ["gunicorn sync", "uvicorn"]
 
 
@@ -129,7 +136,7 @@ def test_a_stop_loses_and_doubles_nothing(name, serve, billing):
         server.stop(figure=f"{name} with a flusher's process")
 
         assert [] == [each for each in shared if each.startswith("socket:") or each.endswith(".journal")]
-        assert is_gone(flusher)
+        wait_for_end(flusher)
         assert server.sent == server.complete == billing.settle()
 
 
@@ -158,9 +165,7 @@ def test_a_flusher_ends_with_its_worker_and_another_follows(name, serve, billing
         with server.load():
             flusher = flusher_of(server, billing)
             os.kill(parent_of(flusher), signal.SIGKILL)
-            for _ in tries(lambda: server.log):
-                if is_gone(flusher):
-                    break
+            wait_for_end(flusher)
             assert flusher != flusher_of(server, billing, but=[flusher])
         server.ask_times(REQUESTS)
         server.stop(figure=f"{name} after a kill of the flusher's worker")
@@ -175,9 +180,7 @@ def test_a_reload_loses_and_doubles_nothing(name, serve, billing):
         flusher = flusher_of(server, billing)
         server.send_signal(signal.SIGHUP)
         assert flusher != flusher_of(server, billing, but=[flusher])
-        for _ in tries(lambda: server.log):
-            if is_gone(flusher):
-                break
+        wait_for_end(flusher)
         server.ask_times(REQUESTS)
         server.stop(figure=f"{name} after a reload with a flusher's process")
 
@@ -193,5 +196,5 @@ def test_ctrl_c_reaches_the_flusher_too(serve, billing, tmp_path):
         os.killpg(os.getpgid(flusher), signal.SIGINT)
         server.wait()
 
-        assert is_gone(flusher)
+        wait_for_end(flusher)
         assert server.sent == server.complete == billing.settle()
