@@ -239,7 +239,7 @@ _unfinished: list[subprocess.Popen[bytes]] = []
 
 
 def _popen() -> Any:
-    """Return the standard `subprocess.Popen`, also where gevent has patched its module: that one needs an event loop."""
+    """Return the standard `subprocess.Popen`, also where gevent has patched it: gevent's needs an event loop."""
     monkey = sys.modules.get("gevent.monkey")
     if monkey is None or not monkey.is_module_patched("subprocess"):
         return subprocess.Popen
