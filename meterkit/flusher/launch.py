@@ -135,7 +135,7 @@ def reason_against() -> str | None:
 
 
 def _reloads() -> bool:
-    words = sys.argv
+    words = getattr(sys, "argv", [])  # an embedded Python may have none
     is_fastapi_dev = bool(words) and Path(words[0]).name == "fastapi" and "dev" in words
     is_runserver = "runserver" in words[1:2]
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -17,6 +18,9 @@ from meterkit.flusher.launch import Launch
 LOOK_SECONDS = 1.0
 """How often a process looks whether its parent is another by now, in case the pipe's end was inherited by others."""
 
+_STDIN, _STDOUT, _STDERR = 0, 1, 2
+"""Numbers of the standard streams; their objects may be None, or the application's."""
+
 _KEPT_OUT = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM")
 
 
@@ -30,8 +34,11 @@ class Parent:
 
     def __init__(self) -> None:
         self._id = os.getppid()
-        self._status = os.dup(sys.stdout.fileno())
-        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what the application prints goes where its server's does
+        self._status = fcntl.fcntl(_STDOUT, fcntl.F_DUPFD_CLOEXEC, _STDERR + 1)
+        try:
+            os.dup2(_STDERR, _STDOUT)  # what the application prints goes where its server's does
+        except OSError:  # the server has closed it
+            os.dup2(os.open(os.devnull, os.O_WRONLY), _STDOUT)
         for name in _KEPT_OUT:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
         # A thread of some servers blocks signals, and what it starts inherits that.
@@ -46,7 +53,7 @@ class Parent:
         """
         line = b""
         while not line.endswith(b"\n"):
-            read = os.read(0, 1 << 16)
+            read = os.read(_STDIN, 1 << 16)
             if not read:
                 raise EOFError
             line += read
@@ -75,5 +82,5 @@ class Parent:
         DaemonThread(watch, name="meterkit-parent")
 
     def _has_ended(self) -> bool:
-        readable, _, _ = select.select([0], [], [], LOOK_SECONDS)
-        return os.getppid() != self._id or (bool(readable) and not os.read(0, 1 << 16))
+        readable, _, _ = select.select([_STDIN], [], [], LOOK_SECONDS)
+        return os.getppid() != self._id or (bool(readable) and not os.read(_STDIN, 1 << 16))

@@ -250,8 +250,10 @@ class ProcessRuntime:
                 is_ready = True
             if not is_last:
                 self._wait()
-        if self._thread is None and self._settings.report_on_close:
-            self.stripe_jobs.report_last()
+        if self._thread is None:
+            self.lock.release()
+            if self._settings.report_on_close:
+                self.stripe_jobs.report_last()
         return is_well
 
     def end(self) -> None:
@@ -431,12 +433,12 @@ class ProcessRuntime:
         return FlusherChild(importable.path, described, lock=self.lock, problems=self._problems)
 
     def _flushes(self, *, is_last: bool) -> bool:
-        """Return whether this process is to flush, and has the lock for it; start the one that is to do it instead."""
+        """Return whether this process is to flush and has the lock; start the child that is to do it instead."""
         child = self.child
         if child is None or self.lock.held:
             return self.lock.try_acquire()
         if child.runs():
-            return is_last and not child.is_ready  # it may not be in time
+            return False
         return self.lock.try_acquire() and (is_last or not child.start())
 
     def _reservations(self) -> Reservations | None:

@@ -313,6 +313,28 @@ def test_what_the_app_prints_does_not_reach_the_pipe(start, directory):
     assert "hello" in worker.log.read_text()
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", "2>&-"])
+def test_a_server_may_have_closed_its_standard_streams(directory, usage, closed):
+    """As daemons do: the lock and the pipes then have their numbers."""
+    program = """
+import time
+from billing import kit
+while not (kit.process().child.is_ready and kit.usage()):
+    kit.record("calls", "cus_1")
+    time.sleep(0.01)
+kit.record("calls", "cus_1", 1_000_000)
+kit.close()
+"""
+    (directory / "daemon.py").write_text(UNHURRIED + program)
+    environment = {**os.environ, "METERKIT_DATA_DIR": str(directory / "data"), "PYTHONPATH": str(ROOT)}
+
+    command = f"exec {sys.executable} daemon.py {closed}"
+    subprocess.run(["/bin/sh", "-c", command], cwd=directory, env=environment, check=True, timeout=GUARD)
+
+    assert 1_000_000 < usage()
+
+
 FLASK = """
 from flask import Flask
 from meterkit.flask import init_app
