@@ -15,7 +15,7 @@ from typing import Any
 
 from meterkit.cli.arguments import FindKit
 from meterkit.errors import MeterKitError
-from meterkit.flusher import launch
+from meterkit.flusher import role
 from meterkit.kit import MeterKit
 
 
@@ -35,7 +35,7 @@ def load_kit(path: str | FindKit, *, search_here: bool = True) -> MeterKit:
     Raises:
         CommandError: The module cannot be imported, or has no such kit.
     """
-    launch.is_command = True  # what the module counts while it is imported starts no flusher beside the command
+    role.is_command = True  # what the module counts while it is imported starts no flusher beside the command
     if not isinstance(path, str):
         with redirect_stdout(sys.stderr):
             return path()

@@ -17,6 +17,7 @@ from meterkit.core.problems import log_event
 from meterkit.errors import LedgerError, MeterKitError
 from meterkit.flusher.launch import difference, identity
 from meterkit.flusher.parent import Parent
+from meterkit.flusher.role import importing_for_flusher
 from meterkit.project_settings import settings_of_app
 from meterkit.runtime.process import ProcessRuntime
 from meterkit.runtime.settings import Settings
@@ -40,7 +41,8 @@ def run(arguments: argparse.Namespace) -> bool:
     """Flush and report until SIGTERM or SIGINT; as a worker's child, until the worker ends."""
     if arguments.lock is not None:
         return _run_for_worker(arguments)
-    kit = load_kit(arguments.kit)
+    with importing_for_flusher():
+        kit = load_kit(arguments.kit)
     _log_to_stderr()
     with closing(kit):
         runtime = kit.process()
@@ -56,7 +58,7 @@ def _run_for_worker(arguments: argparse.Namespace) -> bool:
     parent = Parent()
     try:
         launch = parent.read()
-        with settings_of_app(launch.settings):
+        with settings_of_app(launch.settings), importing_for_flusher():
             kit = load_kit(arguments.kit, search_here=False)
         runtime = kit.process()
         differs = difference(launch.identity, identity(runtime.settings, names=[*kit.meters, *kit.plans]))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meterkit.core import live_key
+from meterkit.flusher import role
 
 if TYPE_CHECKING:
     from meterkit.runtime.settings import Settings
@@ -27,9 +28,6 @@ ENVIRONMENT = ("PYTHONPATH", "PYTHONSAFEPATH")
 
 _RELOADERS = ("RUN_MAIN", "WERKZEUG_RUN_MAIN")
 """Environment variables that Django's and Werkzeug's reloaders set in the process that serves."""
-
-is_command = False
-"""Whether this process runs a command of meterkit, the flusher included."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ def python() -> str | None:
 
 def reason_against() -> str | None:
     """Return why this process should start no other, as the end of a sentence; None if it may."""
-    if is_command:
+    if role.is_command:
         return "this is a command of meterkit"
     if live_key.test_runs > 0 or live_key.is_django_test_run():
         return "this is a test run"

@@ -18,6 +18,7 @@ from meterkit.core import threads
 from meterkit.core.problems import Problems
 from meterkit.core.usage_key import ClosedJournalError, MeterWindow, Subject, UsageKey
 from meterkit.core.windows import Windows
+from meterkit.flusher import role
 from meterkit.journal.journal import Journal
 from meterkit.metering.context import outside
 from meterkit.runtime import isolation
@@ -117,6 +118,8 @@ class Supervisor:
             self._start_and_count(cells, now)
 
     def _start_and_count(self, cells: list[tuple[UsageKey, int]], now: float) -> None:
+        if role.drops_counts:
+            return
         while True:
             if self._starter == threads.thread_id():
                 self._early.append((cells, now))

@@ -108,6 +108,18 @@ def test_it_reports(shop, stripe, monkeypatch):
     assert 9 == stripe.usage("egress", stripe.customer)
 
 
+def test_what_is_counted_by_the_import_is_the_servers(shop, usage_of):
+    """Who serves has counted it; the flusher, which imports the same module, does not count it again."""
+    (shop / "billing.py").write_text(KIT + "kit.record('egress', 'acme', 3)\n")
+    record(5)
+
+    with running("billing:kit") as flusher:
+        flusher.wait_for("flusher_ready")
+        assert 0 == flusher.stop()
+
+    assert 3 + 5 == usage_of()
+
+
 def test_a_second_one_waits(shop, usage_of):
     """It says for whom, and takes over when that one ends."""
     with running("billing:kit") as first:

@@ -10,14 +10,14 @@ import pytest
 
 from meterkit import Meter, Webhook
 from meterkit.core import live_key
-from meterkit.flusher import launch
+from meterkit.flusher import launch, role
 
 
 @pytest.fixture
 def serving(monkeypatch):
     """A process that serves: no test run, no command."""
     monkeypatch.setattr(live_key, "test_runs", 0)
-    monkeypatch.setattr(launch, "is_command", False)
+    monkeypatch.setattr(role, "is_command", False)
     monkeypatch.setattr(sys, "argv", ["/srv/app/.venv/bin/gunicorn", "app:app"])
 
 
@@ -71,7 +71,7 @@ def test_nor_a_test_run():
 @pytest.mark.usefixtures("serving")
 def test_nor_a_command(monkeypatch):
     """The flusher's own process is one."""
-    monkeypatch.setattr(launch, "is_command", True)
+    monkeypatch.setattr(role, "is_command", True)
 
     assert "a command of meterkit" in launch.reason_against()
 

@@ -138,6 +138,7 @@ def test_a_stop_loses_and_doubles_nothing(name, serve, billing):
         assert [] == [each for each in shared if each.startswith("socket:") or each.endswith(".journal")]
         wait_for_end(flusher)
         assert server.sent == server.complete == billing.settle()
+        assert ("pre" in name) == billing.billed(billing.early)  # by the import of the process that forks
 
 
 @pytest.mark.parametrize("name", first(USUAL[:1], among=SERVERS))
