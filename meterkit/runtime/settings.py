@@ -60,6 +60,7 @@ class Settings:
         is_free: Function that returns whether the usage of a company is free by a rule of the kit, so that it is not
             named as unbilled; None if nobody's is.
         is_relative: Whether `data_dir` was given as a path that depends on the working directory.
+        flusher: Where this host's usage is flushed: ``process``, in one of its own, or ``thread``, in one of a worker.
     """
 
     data_dir: Path
@@ -81,6 +82,7 @@ class Settings:
     payload_keys: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     is_free: Callable[[str], bool] | None = None
     is_relative: bool = False
+    flusher: str = "thread"
 
     @property
     def has_default_ledger(self) -> bool:
@@ -131,6 +133,7 @@ def settings_of(
     metadata_key: Any,
     find_customer: Any,
     customer_ids: Any,
+    flusher: Any,
     meters: Iterable[Meter],
     is_free: Callable[[str], bool] | None,
 ) -> Settings:
@@ -172,6 +175,9 @@ def settings_of(
         },
         is_free=is_free,
         is_relative=not Path(given).is_absolute(),
+        flusher=checked_word(
+            flusher or os.environ.get("METERKIT_FLUSHER") or "thread", "flusher", ("process", "thread")
+        ),
     )
 
 
