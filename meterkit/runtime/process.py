@@ -43,6 +43,9 @@ if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a cal
     from meterkit.ledger.record_keys import Conflict
     from meterkit.metering.meter import Meter
     from meterkit.notices.dispatcher import MakeDispatcher
+    from meterkit.publishing.publisher import Publisher
+    from meterkit.publishing.rules import SnapshotRules
+    from meterkit.snapshot.reader import SnapshotFile, SnapshotSource
 
 STOP_SECONDS = 1.5
 """How long an exit waits for the last flush. The next process that flushes moves what it leaves."""
@@ -63,7 +66,9 @@ class ProcessRuntime:
         problems: Where problems are reported.
         windows: Billing period boundaries, which this keeps up to date.
         meters: Meters of the kit, by name.
-        governor: Governor of the kit, whose snapshot is rebuilt after each flush, or None.
+        source: Snapshot that requests are checked against, which is published after each flush.
+        rules: What it follows from.
+        governor: Governor of the kit, or None.
         plans: Plans of the companies, which are read after each flush, or None.
         dispatcher: Function that builds the dispatcher of notices, or None.
 
@@ -80,6 +85,8 @@ class ProcessRuntime:
         windows: Windows,
         *,
         meters: Mapping[str, Meter],
+        source: SnapshotSource,
+        rules: SnapshotRules | None,
         governor: Governor | None = None,
         plans: CompanyPlans | None = None,
         dispatcher: MakeDispatcher | None = None,
@@ -89,6 +96,8 @@ class ProcessRuntime:
         self._windows = windows
         self._wake = WakeUp()
         self._meters = meters
+        self._source, self._rules = source, rules
+        self._publisher: Publisher | None = None
         self._governor = governor
         self._plans = plans
         self.journal = Journal(
@@ -282,8 +291,20 @@ class ProcessRuntime:
     def _refresh_governor(self) -> None:
         if self._plans is not None:
             self._plans.refresh(self.database())  # limits depend on them
+        if self._rules is not None:
+            self._source.use(self._publish(self._rules))
         if self._governor is not None:
-            self._governor.refresh(self.database(), self.usage(), self.journal)
+            self._governor.renew(self.journal)
+            self._governor.write(self.database(), self.journal)
+
+    def _publish(self, rules: SnapshotRules) -> SnapshotFile:
+        settings = self._settings
+        if self._publisher is None:
+            about = (settings.ledger, is_live(settings.stripe_key), settings.stripe_account, settings.customer_ids)
+            self._publisher = rules.publisher(self.database(), self.usage(), rules.fingerprint(about))
+        return self._publisher.publish(
+            None, int(settings.clock()), edges=self._windows.boundaries, past=self._windows.past
+        )
 
     def _edges(self) -> PeriodEdges:
         from meterkit.accounts.period_edges import PeriodEdges

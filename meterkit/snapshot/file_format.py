@@ -5,6 +5,7 @@ A header, the ids of the generations that were folded last, the slots of the has
 
     header   magic | version | fingerprint 2 | size, words | slots | values of a record | crc32 of these
              state | published, Unix seconds f64 | edges | number of generations folded
+             number of rounds begun | number of rounds done
     slot     upper half of the company's hash << 32 | position of its record; 0 if empty
     record   flags << 48 | plan << 32 | position of its detail, or 0
              crc32 << 32 | length of the company
@@ -25,7 +26,7 @@ import struct
 import sys
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 VERSION = 1
@@ -35,7 +36,7 @@ MAGIC = int.from_bytes(b"mkitsnap", sys.byteorder)
 FINGERPRINT, SIZE, SLOTS, VALUES, HEADER_CRC = 2, 4, 5, 6, 7
 """Positions in the header of what never changes."""
 
-STATE, PUBLISHED, EDGES, FOLDED = 8, 9, 10, 11
+STATE, PUBLISHED, EDGES, FOLDED, BEGUN, DONE = 8, 9, 10, 11, 12, 13
 """Positions in the header of what changes."""
 
 SUPERSEDED = 2**64 - 1
@@ -63,8 +64,11 @@ IN_DETAIL = 2**64 - 2
 NOWHERE = 0
 """Position of a detail that there is not."""
 
-KNOWN, SUBSCRIBED, OVERDUE, BLOCKED, WARNED = 1, 2, 4, 8, 16
-"""Flags of a company: the fields of `meterkit.accounts.standing.Standings`, and whether its detail has a block."""
+KNOWN, OVERDUE, BLOCKED, WARNED = 1, 2, 4, 8
+"""Flags of a company: its standing, whether its detail has a block, and whether that is only a warning."""
+
+FLAGS_AT = 48
+"""Bit of a record's first word at which its flags begin."""
 
 OTHER_PLAN = 0xFFFF
 """Number of a plan that is not in the code; 0 is that of no plan, and 1 that of the first in the code."""
@@ -156,6 +160,23 @@ def find(words: memoryview, slots: int, values: int, company: str) -> tuple[int,
             if words[begin : begin + words_of(len(key))].tobytes()[: len(key)] == key:
                 return record, at
     return 0, 0  # never in a file that was written as a whole: half of the slots are empty
+
+
+class Record(NamedTuple):
+    """
+    What a snapshot says of one company.
+
+    Attributes:
+        flags: Its flags.
+        plan: Number of its plan.
+        values: Its values.
+        detail: What else there is.
+    """
+
+    flags: int
+    plan: int
+    values: list[int | None]
+    detail: dict[str, Any]
 
 
 def detail_of(words: memoryview, info: int) -> tuple[dict[str, Any], dict[str, int]]:

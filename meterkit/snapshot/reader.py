@@ -7,6 +7,7 @@ Find the figures of a company in a snapshot, without a lock and without a system
 from __future__ import annotations
 
 import json
+import math
 import mmap
 import os
 import time
@@ -17,8 +18,11 @@ from typing import Any
 
 from meterkit.core import threads
 from meterkit.snapshot.file_format import (
+    BEGUN,
+    DONE,
     EDGES,
     FIRST_SLOT,
+    FLAGS_AT,
     FOLDED,
     IN_DETAIL,
     NONE,
@@ -28,6 +32,7 @@ from meterkit.snapshot.file_format import (
     RING_IDS,
     STATE,
     SUPERSEDED,
+    Record,
     bytes_at,
     detail_of,
     find,
@@ -87,26 +92,20 @@ class SnapshotFile:
             self._renew()
         return self._places.get(company) or self._absent.get(company) or self._find(company)
 
-    def flags(self, at: int) -> int:
-        """Return the flags in the record at *at*."""
-        return self.words[at] >> 48
-
-    def plan(self, at: int) -> int:
-        """Return the number of the plan in the record at *at*."""
-        return self.words[at] >> 32 & 0xFFFF
-
-    def values(self, at: int) -> list[int | None]:
-        """Return the values in the record at *at*."""
+    def record(self, company: str) -> Record:
+        """Return what is said of *company*. Each part is as it was or as it is, if the writer is at it just now."""
+        at = self.at(company)
+        info, detail, large = self._detail_of(at)
         words = self.words[at + RECORD_WORDS : at + RECORD_WORDS + self._values].tolist()
-        large = self._detail_of(at)[1] if IN_DETAIL in words else {}
-        return [
+        values = [
             None if word == NONE else large.get(str(number), word) if word == IN_DETAIL else word
             for number, word in enumerate(words)
         ]
+        return Record(info >> FLAGS_AT, info >> 32 & 0xFFFF, values, detail)
 
-    def detail(self, at: int) -> dict[str, Any]:
-        """Return what else stands in the record at *at*; nothing if that is damaged."""
-        return self._detail_of(at)[0]
+    def plan(self, company: str) -> int:
+        """Return the number of the plan of *company*."""
+        return self.words[self.at(company)] >> 32 & 0xFFFF
 
     def edges(self) -> dict[str, tuple[int, ...]]:
         """Return the boundaries of the current and the next hours, by company."""
@@ -128,6 +127,13 @@ class SnapshotFile:
     def published(self) -> float:
         """Unix second at which the writer looked at the figures last; 0 if never."""
         return self._seconds[PUBLISHED]
+
+    @property
+    def rounds(self) -> tuple[int, int]:
+        """Numbers of rounds of its writer that are done and begun: in each, it reads the ledger and writes figures."""
+        done = self.words[DONE]
+        self._barrier()
+        return done, self.words[BEGUN]
 
     @property
     def is_superseded(self) -> bool:
@@ -160,12 +166,14 @@ class SnapshotFile:
         self._barrier()
         return None if words[FOLDED] - number > RING_IDS else found
 
-    def _detail_of(self, at: int) -> tuple[dict[str, Any], dict[str, int]]:
+    def _detail_of(self, at: int) -> tuple[int, dict[str, Any], dict[str, int]]:
+        info = 0
         for _ in range(_ATTEMPTS):
+            info = self.words[at]
             with suppress(ValueError):
-                return detail_of(self.words, self.words[at])
+                return (info, *detail_of(self.words, info))
             self._barrier()  # on ARM, its bytes may be seen later than its position
-        return {}, {}
+        return info, {}, {}
 
     def _find(self, company: str) -> int:
         state = self._state
@@ -195,18 +203,13 @@ class SnapshotSource:
     """
     The snapshot that this process reads: the file that another one publishes, or figures of its own.
 
-    Args:
-        path: Path of the file.
-        fingerprint: Result of `meterkit.snapshot.file_format.fingerprint_of`.
-
     Attributes:
         current: What is read now; None before there is anything.
     """
 
-    def __init__(self, path: Path, fingerprint: bytes) -> None:
-        self._path = path
-        self._fingerprint = fingerprint
+    def __init__(self) -> None:
         self.current: SnapshotFile | None = None
+        self._file: tuple[Path, bytes] | None = None
         self._inode: tuple[int, int] | None = None
         self._next_look = 0.0
 
@@ -214,13 +217,17 @@ class SnapshotSource:
         """Read *own*, which this process writes."""
         self.current, self._inode = own, None
 
-    def look(self, *, within: float) -> bool:
+    def look(self, path: Path, fingerprint: bytes, *, within: float) -> bool:
         """
         Look for the file of another process, unless it is read already; return whether that is so now.
 
         Args:
+            path: Path of the file.
+            fingerprint: Result of `meterkit.snapshot.file_format.fingerprint_of`.
             within: Seconds since its writer has looked at the figures last, at most; its process may be gone.
         """
+        if (path, fingerprint) != self._file:
+            self._file, self._inode = (path, fingerprint), None
         current = self.current
         if current is None or self._inode is None or current.is_superseded:
             self._open(within)
@@ -229,11 +236,14 @@ class SnapshotSource:
 
     def forget(self) -> None:
         """Read nothing: another ledger follows."""
-        self.current = self._inode = None
+        self.current = self._file = self._inode = None
 
     def _open(self, within: float) -> None:
+        if self._file is None:
+            return
+        path, fingerprint = self._file
         with suppress(OSError, ValueError, ForeignSnapshotError):  # ValueError: an empty file
-            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 found = os.fstat(fd)
                 if (found.st_dev, found.st_ino) == self._inode:
@@ -241,8 +251,8 @@ class SnapshotSource:
                 buffer = mmap.mmap(fd, 0, prot=mmap.PROT_READ)
             finally:
                 os.close(fd)
-            opened = SnapshotFile(buffer, self._fingerprint, superseded=self._follow)
-            if not opened.is_superseded and 0 < time.time() - opened.published + 1 <= within + 1:
+            opened = SnapshotFile(buffer, fingerprint, superseded=self._follow)
+            if not opened.is_superseded and abs(time.time() - opened.published) <= within:
                 self.current, self._inode = opened, (found.st_dev, found.st_ino)
 
     def _follow(self) -> None:
@@ -250,4 +260,4 @@ class SnapshotSource:
         now = time.monotonic()
         if now >= self._next_look:
             self._next_look = now + RETRY_SECONDS
-            self._open(float("inf"))
+            self._open(math.inf)

@@ -9,8 +9,11 @@ from typing import Any, NamedTuple
 
 from meterkit.core import threads
 from meterkit.snapshot.file_format import (
+    BEGUN,
+    DONE,
     EDGES,
     FIRST_SLOT,
+    FLAGS_AT,
     FOLDED,
     IN_DETAIL,
     LARGEST,
@@ -94,7 +97,7 @@ class Table:
         self._check_room(RECORD_WORDS + self._values + words_of(len(key)) + 1 + words_of(len(text)))
         record, slot = find(self.words, self._slots, self._values, company)
         made = record or self._append_record(key)
-        info = flags << 48 | plan << 32 | self._place_of(self.words[made] & MASK, text)
+        info = flags << FLAGS_AT | plan << 32 | self._place_of(self.words[made] & MASK, text)
         if self.words[made] != info:
             self.barrier()  # what it points to is there before it points to it
             self.words[made] = info
@@ -134,7 +137,8 @@ class Table:
             self.words[made] = other.words[record] >> 32 << 32 | self._append(text)
             self._enter(find(self.words, self._slots, self._values, company)[1], company, made)
         self.words[RING:FIRST_SLOT] = other.words[RING:FIRST_SLOT]
-        self.words[FOLDED] = other.words[FOLDED]
+        for at in (FOLDED, BEGUN, DONE):
+            self.words[at] = other.words[at]
         if other.words[EDGES]:
             self.words[EDGES] = self._append(bytes_at(other.words, other.words[EDGES]))
 

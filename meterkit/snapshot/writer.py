@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from meterkit.core.filesystem import PRIVATE_FILE, make_private_directory
-from meterkit.snapshot.file_format import FIRST_SLOT, PUBLISHED, RECORD_WORDS, STATE, SUPERSEDED
+from meterkit.snapshot.file_format import BEGUN, DONE, FIRST_SLOT, PUBLISHED, RECORD_WORDS, STATE, SUPERSEDED
 from meterkit.snapshot.reader import SnapshotFile
 from meterkit.snapshot.table import Default, FullError, Table
 
@@ -54,6 +54,11 @@ class SnapshotWriter:
         self._is_shown = self._has_new = False
         self._reader: SnapshotFile | None = None
         self._buffer, self._table = self._make(companies)
+
+    def begin(self) -> None:
+        """Note that a round begins: what is in the ledger by now will be in the figures when it is published."""
+        self._table.words[BEGUN] += 1
+        self._table.barrier()
 
     def put(
         self,
@@ -115,6 +120,7 @@ class SnapshotWriter:
             self._has_new = False
             self._table.barrier()
             self._table.words[STATE] += 1
+        self._table.words[DONE] = self._table.words[BEGUN]
         self._table.seconds[PUBLISHED] = time.time()
         if self._path is not None and not self._is_shown:
             self._show(self._path)

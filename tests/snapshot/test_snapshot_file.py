@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from guard import GUARD
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guard import GUARD
 from meterkit.snapshot import file_format, table
 from meterkit.snapshot.file_format import BLOCKED, KNOWN, OTHER_PLAN, SUPERSEDED, WARNED, fingerprint_of
 from meterkit.snapshot.reader import ForeignSnapshotError, SnapshotFile, SnapshotSource
@@ -32,14 +32,13 @@ def writer(path: Path | None, *, fingerprint: bytes = OURS, default: Default = N
 
 
 def opened(path: Path, *, fingerprint: bytes = OURS) -> SnapshotSource:
-    source = SnapshotSource(path, fingerprint)
-    assert source.look(within=RECENT)
+    source = SnapshotSource()
+    assert source.look(path, fingerprint, within=RECENT)
     return source
 
 
 def seen(file: SnapshotFile, company: str) -> tuple:
-    at = file.at(company)
-    return file.flags(at), file.plan(at), file.values(at), file.detail(at)
+    return tuple(file.record(company))
 
 
 def test_another_process_reads_what_was_published(tmp_path):
@@ -50,10 +49,10 @@ def test_another_process_reads_what_was_published(tmp_path):
     wrote.publish(edges={"acme": (3600, 5400)})
     script = (
         "import sys; from pathlib import Path; from meterkit.snapshot.reader import SnapshotSource\n"
-        "source = SnapshotSource(Path(sys.argv[1]), bytes.fromhex(sys.argv[2])); source.look(within=60)\n"
+        "source = SnapshotSource(); source.look(Path(sys.argv[1]), bytes.fromhex(sys.argv[2]), within=60)\n"
         "file = source.current\n"
         "for each in ('acme', 'globex', 'nobody'):\n"
-        "    at = file.at(each); print(file.flags(at), file.plan(at), file.values(at), file.detail(at))\n"
+        "    print(*file.record(each))\n"
         "print(file.edges()); print(sorted({'sqlalchemy', 'stripe', 'httpx'} & sys.modules.keys()))"
     )
 
@@ -86,8 +85,8 @@ def test_numbers_of_any_size_and_companies_of_any_name(puts, others):
 
     expected = {company: [used, limit] for company, used, limit in puts}
 
-    assert expected == {company: file.values(file.at(company)) for company in expected}
-    assert all(file.values(file.at(each)) == [0, None] for each in others if each not in expected)
+    assert expected == {company: file.record(company).values for company in expected}
+    assert all(file.record(each).values == [0, None] for each in others if each not in expected)
 
 
 def test_a_change_is_seen_at_once_and_a_new_company_once_it_is_published(tmp_path):
@@ -124,7 +123,7 @@ def test_growth_loses_no_company_and_readers_follow(tmp_path, companies):
 
     assert before is not after
     assert (KNOWN, 1, [2**70, 1], {"edges": [1]}) == seen(after, "first")
-    assert list(range(companies)) == [after.values(after.at(f"company_{each}"))[0] for each in range(companies)]
+    assert list(range(companies)) == [after.record(f"company_{each}").values[0] for each in range(companies)]
     assert ({"first": (3600,)}, {"ab" * 16}) == (after.edges(), after.folded_since(0))
     assert ["snapshot"] == [each.name for each in tmp_path.iterdir() if each.name != ".gitignore"]
     assert (tmp_path / "snapshot").stat().st_size < 150_000 + 500 * companies
@@ -160,6 +159,20 @@ def test_which_generations_are_in_the_figures(tmp_path):
     assert set() == file.folded_since(len(ids))
 
 
+def test_rounds_tell_what_the_figures_contain(tmp_path):
+    """What was in the ledger before a round began is in the figures once it is done."""
+    wrote = writer(tmp_path / "snapshot")
+    wrote.begin()
+    wrote.publish(edges={})
+    file = opened(tmp_path / "snapshot").current
+    first = file.rounds
+    wrote.begin()
+    second = file.rounds
+    wrote.publish(edges={})
+
+    assert ((1, 1), (1, 2), (2, 2)) == (first, second, file.rounds)
+
+
 def test_a_file_that_means_something_else_here_is_not_read(tmp_path, monkeypatch):
     """Two versions of the configuration, or of the format, side by side while a deployment is under way."""
     writer(tmp_path / "config", fingerprint=fingerprint_of("another configuration")).publish(edges={})
@@ -175,7 +188,7 @@ def test_a_file_that_means_something_else_here_is_not_read(tmp_path, monkeypatch
     (tmp_path / "truncated").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "damaged").write_bytes(whole[:40] + b"\1" + whole[41:])
 
-    found = {each.name: SnapshotSource(each, OURS).look(within=RECENT) for each in sorted(tmp_path.iterdir())}
+    found = {each.name: SnapshotSource().look(each, OURS, within=RECENT) for each in sorted(tmp_path.iterdir())}
 
     assert ["ours"] == [name for name, is_read in found.items() if is_read]
 
@@ -187,8 +200,8 @@ def test_a_snapshot_that_nobody_looks_after_is_not_opened(tmp_path):
     source = opened(tmp_path / "snapshot")
     wrote._table.seconds[file_format.PUBLISHED] -= RECENT + 1
 
-    assert not SnapshotSource(tmp_path / "snapshot", OURS).look(within=RECENT)
-    assert not source.look(within=RECENT)
+    assert not SnapshotSource().look(tmp_path / "snapshot", OURS, within=RECENT)
+    assert not source.look(tmp_path / "snapshot", OURS, within=RECENT)
     assert source.current is not None, "who has it already goes on with it"
 
 
@@ -201,11 +214,11 @@ def test_a_writer_that_ends_takes_its_file_with_it(tmp_path):
 
     wrote.close()
     kept = seen(source.current, "acme")
-    is_found = SnapshotSource(tmp_path / "snapshot", OURS).look(within=RECENT)
+    is_found = SnapshotSource().look(tmp_path / "snapshot", OURS, within=RECENT)
     follower = writer(tmp_path / "snapshot")
     follower.put("acme", values=[2, None])
     follower.publish(edges={})
-    source.look(within=RECENT)
+    source.look(tmp_path / "snapshot", OURS, within=RECENT)
 
     assert ((0, 0, [1, None], {}), False) == (kept, is_found)
     assert (0, 0, [2, None], {}) == seen(source.current, "acme")
@@ -223,7 +236,7 @@ def test_two_writers_at_once_where_locks_do_not_work(tmp_path):
     for number, each in enumerate([second, first, second, first]):
         each.put("acme", values=[number, None])
         each.publish(edges={})
-        source.look(within=RECENT)
+        source.look(tmp_path / "snapshot", OURS, within=RECENT)
         found.append(seen(source.current, "acme")[2][0])
 
     assert [0, 1, 2, 3] == found
@@ -330,10 +343,9 @@ def test_a_real_kill_in_mid_write_while_others_read(tmp_path, seed):
     last = [0] * 50
     for _ in range(chance.randrange(200, 2000)):
         each = chance.randrange(50)
-        at = source.current.at(f"company_{each}")
-        used, limit = source.current.values(at)
-        detail = source.current.detail(at).get("is", [])
-        after, _ = source.current.values(at)
+        _, _, (used, limit), _ = source.current.record(f"company_{each}")
+        detail = source.current.record(f"company_{each}").detail.get("is", [])
+        after = source.current.record(f"company_{each}").values[0]
         assert last[each] <= used <= after, "figures never go back"
         assert used - 1 <= limit
         assert not detail or (len(set(detail)) == 1 and used - 1 <= detail[0] <= after + 1), "half of a detail"
@@ -344,7 +356,7 @@ def test_a_real_kill_in_mid_write_while_others_read(tmp_path, seed):
 
     for file in (source.current, opened(path).current):
         for each in range(50):
-            used, limit = file.values(file.at(f"company_{each}"))
+            used, limit = file.record(f"company_{each}").values
             assert last[each] <= used
             assert limit in (used, used - 1)
     follower = writer(path)
