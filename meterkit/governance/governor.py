@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import quote
 
 from meterkit.core import threads
@@ -26,8 +26,11 @@ from meterkit.snapshot.reader import SnapshotSource
 
 if TYPE_CHECKING:
     from meterkit.governance.reservations import Reservations
+    from meterkit.journal.handed_over import HandedOver
     from meterkit.journal.journal import Journal
     from meterkit.ledger.database import Database
+
+Leave: TypeAlias = "Callable[[Mapping[tuple[str, str], int]], object]"
 
 READY_SECONDS = 5.0
 """How long the first requests under an exact quota wait for the first snapshot."""
@@ -90,6 +93,7 @@ class Governor:
         self.ready = Event()
         self.reservations: Reservations | None = None
         self._journal: Journal | None = None
+        self._catch_up: Callable[[], None] = _nothing
 
     def begin(self) -> None:
         """Start the first flush of this process, which builds the snapshot."""
@@ -184,6 +188,7 @@ class Governor:
                 return None, False
         if not self.ready.is_set() and scope.exact:
             self.ready.wait(READY_SECONDS)  # without a snapshot, no unit could be reserved
+        self._catch_up()
         file = self._source.current
         known = None if company is None or file is None else CompanyFigures(file.record(company), company)
         if self.governance.unknown == "block" and (known is None or not known.is_known):
@@ -318,47 +323,74 @@ class Governor:
                 key = (company if len(self._blocked) < MAX_COMPANIES else NOBODY, reason)
                 self._blocked[key] = self._blocked.get(key, 0) + 1
 
-    def renew(self, journal: Journal) -> None:
+    def renew(self, journal: Journal, folded: Collection[HandedOver]) -> None:
         """
-        Go on with the snapshot that was just read anew, and with *journal*. Called by the flushing thread.
+        Go on with the snapshot that this process has just read from the ledger. Called by the flushing thread.
 
         Args:
-            journal: Journal of this process, of which the snapshot contains what has been folded.
+            journal: Journal of this process.
+            folded: What it had handed over that was in the ledger before that was read.
         """
+        self._catch_up = _nothing
         self._journal = journal
-        journal.seen()
+        journal.seen(folded)
 
-    def write(self, database: Database, journal: Journal) -> None:
+    def follow(self, journal: Journal, catch_up: Callable[[], None]) -> None:
+        """
+        Go on with the snapshot that another process publishes. Called by the flushing thread.
+
+        Args:
+            journal: Journal of this process.
+            catch_up: Function that tells the journal what the snapshot contains by now of what was handed over.
+        """
+        self._catch_up = catch_up
+        self._journal = journal
+
+    def write(self, database: Callable[[], Database], journal: Journal, *, leave: Leave | None = None) -> None:
         """
         Write what this process has counted of blocked requests, and reserved of exact quotas. Called after `renew`.
 
+        Args:
+            database: Function that opens and returns the ledger's database.
+            journal: Journal of this process.
+            leave: Function that leaves the counts to the process that flushes; None writes them to the ledger.
+
         Raises:
             LedgerError: The ledger failed; all of it is written with the next flush.
+            OSError: The counts could not be left; they are with the next flush.
         """
         if self._is_exact:
             if self.reservations is None:
                 from meterkit.governance.reservations import Reservations
 
-                self.reservations = Reservations(database, journal, clock=self._clock)
+                self.reservations = Reservations(database(), journal, clock=self._clock)
             self.reservations.release_unused()
         self.ready.set()
         with self._lock:
             blocked, self._blocked = self._blocked, {}
         if blocked:
-            from meterkit.governance.blocked_requests import add_blocked
-
             try:
-                add_blocked(database, blocked, int(self._clock()))
+                if leave is not None:
+                    leave(blocked)
+                else:
+                    from meterkit.governance.blocked_requests import add_blocked
+
+                    add_blocked(database(), blocked, int(self._clock()))
             except BaseException:
-                with self._lock:
-                    for key, count in blocked.items():
-                        self._blocked[key] = self._blocked.get(key, 0) + count
+                self.add_blocked(blocked)
                 raise
+
+    def add_blocked(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """Add *counts* of blocked requests, by company and reason, to those that are to be written."""
+        with self._lock:
+            for key, count in counts.items():
+                self._blocked[key] = self._blocked.get(key, 0) + count
 
     def reset(self) -> None:
         """Drop everything that belongs to the parent process or a closed runtime; the last snapshot stays."""
         self._lock = threads.rlock()
         self._journal = self.reservations = None
+        self._catch_up = _nothing
         self.ready = Event() if self._is_exact else self.ready
         self._blocked, self.total = {}, {}
 
@@ -368,6 +400,10 @@ class Governor:
         self.ready = Event()
         for limit in self._limits:
             limit.forget()
+
+
+def _nothing() -> None:
+    """Do nothing: what this process has counted is in its own figures."""
 
 
 def _unknown(company: str | None, *, is_ready: bool) -> Block:

@@ -2,13 +2,14 @@
 The crash-safe journal: counters in memory-mapped files, rotated at every flush.
 
 Threads count in the current generation. A flush swaps in a fresh one, folds the old one into the ledger and removes it;
-then it adopts orphans. A journal belongs to one process: a forked child abandons its parent's and starts its own.
+then it adopts orphans. A process that leaves this to another one hands the old one over instead. A journal belongs to
+one process: a forked child abandons its parent's and starts its own.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from meterkit.journal import generation, recovery
 from meterkit.journal.cardinality import CardinalityLimit
 from meterkit.journal.file_format import by_meter
 from meterkit.journal.generation import FullError, Generation
+from meterkit.journal.handed_over import HandedOver, HandedOverGenerations
 from meterkit.journal.pool import GenerationPool
 
 
@@ -64,6 +66,7 @@ class Journal:
         self._current: Generation | None = None
         self.pool = GenerationPool(directory, size=size, problems=problems)
         self._retired: list[Generation] = []
+        self._handed_over = HandedOverGenerations()
         self.cardinality = CardinalityLimit()
 
     def open(self, *, now: float) -> None:
@@ -193,16 +196,69 @@ class Journal:
             self._retired.remove(retired)
             if used:
                 self._unseen.append(used)
+        retired.discard()
+        self._after(retired)
+
+    def hand_over(self, generations: Collection[str]) -> bool:
+        """
+        Leave retired generations to the process that flushes; return whether there were any that have a file.
+
+        To be called by the thread that otherwise folds. Those without a file stay retired.
+
+        Args:
+            generations: Ids of the generations to hand over.
+        """
+        if not self._watched:  # otherwise, `seen` drops them
+            self._handed_over.drop(self._handed_over.folded())
+        before = list(self._retired)
+        for each in before:
+            if each.id not in generations:
+                continue
+            self.remember_companies(each)
+            used = each.used()
+            with self._lock:
+                if each.path is None or each.is_deleted or each not in self._retired:
+                    continue
+                self._handed_over.add(each, each.path, used)
+                self._retired.remove(each)
+                each.abandon()
+            self._after(each)
+        return len(self._retired) < len(before)
+
+    def _after(self, retired: Generation) -> None:
+        """Make room, now that *retired* is not waiting any more."""
+        with self._lock:
             was_active = self.cardinality.is_active
             self.cardinality.release(self._retired)
             if not self._retired:
                 self.pool.relax(retired.bytes_used)
             is_last = all(each.index is not retired.index for each in self._own())
-        retired.discard()
         if is_last:
             retired.index.free()
         if was_active and not self.cardinality.is_active:
             self.cardinality.report(self._problems)
+
+    def waiting(self) -> list[HandedOver]:
+        """Return what this process has handed over that may not be in the ledger yet."""
+        return self._handed_over.waiting()
+
+    def folded(self) -> list[HandedOver]:
+        """Return what this process has handed over that is in the ledger by now, to give to `seen`."""
+        return self._handed_over.folded()
+
+    @property
+    def retired_in_memory(self) -> bool:
+        """Whether there are generations to be folded that nobody else can fold, as they have no file."""
+        return any(each.path is None or each.is_deleted for each in list(self._retired))
+
+    def retired_ids(self) -> list[str]:
+        """Return the ids of the generations that are to be folded."""
+        return [each.id for each in list(self._retired)]
+
+    def remember_companies(self, retired: Generation) -> None:
+        """Remember the companies of *retired* as known, unless it is full: they may be invented then, and many."""
+        if not retired.is_full:
+            self.cardinality.remember(company for (_, _, company, _, _), _, _ in retired.cells())
 
     def give_up(self, retired: Generation, why: str) -> None:
         """
@@ -226,7 +282,8 @@ class Journal:
         """Return what this process has counted for *company* and a watched *meter* that `seen` does not cover."""
         pair = (company, meter)
         with self._lock:
-            return sum(self.unfolded(pair).values()) + sum([used.get(pair, 0) for used in self._unseen])
+            own = [each.used_by(pair) for each in (*self._retired, self._current) if each is not None]
+            return sum(own) + self._handed_over.used_by(pair) + sum([used.get(pair, 0) for used in self._unseen])
 
     @property
     def in_memory(self) -> bool:
@@ -241,14 +298,28 @@ class Journal:
     def unfolded(self, pair: tuple[str, str]) -> dict[str, int]:
         """Return what has been counted for *pair*, a company and a watched meter, by generation of this process."""
         with self._lock:
-            own = [each for each in (*self._retired, self._current) if each is not None]
-            return {each.id: each.used_by(pair) for each in own}
+            handed_over = self._handed_over.all()
+            own = {each.id: each.used_by(pair) for each in (*self._retired, self._current) if each is not None}
+        return {**{each.id: each.used.get(pair, 0) for each in handed_over if each.is_waiting}, **own}
 
-    def seen(self) -> None:
-        """Note that the ledger was read just now, with all that has been folded. For the thread that folds."""
+    def handed_over(self) -> tuple[HandedOver, ...]:
+        """Return what this process has handed over, and `seen` does not cover yet."""
+        return self._handed_over.all()
+
+    def seen(self, folded: Collection[HandedOver], *, own: bool = True) -> None:
+        """
+        Note that the ledger was read just now, with all that has been folded. For the thread that folds.
+
+        Args:
+            folded: Result of `folded` before that was read.
+            own: Whether that was after all that this process has folded itself.
+        """
         with self._lock:
-            self._unseen.clear()
-            self._older = sum([each.total for each in self._retired])
+            self._handed_over.drop(folded)
+            if own:
+                self._unseen.clear()
+            unseen = sum([sum(each.values()) for each in self._unseen])
+            self._older = self._handed_over.total + sum([each.total for each in self._retired]) + unseen
 
     @property
     def most(self) -> int:
@@ -272,11 +343,13 @@ class Journal:
                 read.add(each.path)
         return {**recovery.totals_in(self.directory, skip=read), **totals}
 
-    def close(self, *, flushing: bool = False) -> None:
+    def close(self, *, flushing: bool = False, reserved: bool = False) -> None:
         """
         Close all generations. What is not folded yet is adopted by the next process that flushes.
 
         Args:
+            reserved: Whether the ledger has reservations for the current generation, which are deleted only when it is
+                folded, even if it is empty.
             flushing: Whether a flush is still running and will not be waited for. Its generations stay locked until it
                 or the process ends; otherwise, another process would fold them again.
         """
@@ -285,11 +358,12 @@ class Journal:
             if self._is_counting:
                 return  # called by a signal handler during a count: the file lock is released when the process ends
             own, kept = self._own(), self._retired if flushing else []
+            reserving = self._current if reserved else None
             self._current, self._retired = None, kept  # first, because `count_one` does not take the lock
             in_files = [each for each in own if each.path is not None and not each.is_deleted]
             lost = [by_meter(each.cells()) for each in own if each not in in_files and not each.empty]
             for each in own:
-                if each.empty:
+                if each.empty and each is not reserving:
                     each.discard()
                 elif each not in kept:
                     each.abandon()

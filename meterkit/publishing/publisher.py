@@ -135,6 +135,11 @@ class Publisher:
         self._changed = set()
         return writer.reader()
 
+    def beat(self) -> None:
+        """Tell other processes that this one still looks after the figures, though the ledger failed just now."""
+        if self._writer is not None:
+            self._writer.beat()
+
     def close(self) -> None:
         """Remove the file: processes that start wait for one whose writer lives."""
         if self._writer is not None:

@@ -20,6 +20,7 @@ from meterkit.core.usage_key import ClosedJournalError, MeterWindow, Subject, Us
 from meterkit.core.windows import Windows
 from meterkit.journal.journal import Journal
 from meterkit.metering.context import outside
+from meterkit.publishing.rules import SnapshotRules
 from meterkit.runtime import isolation
 from meterkit.runtime.exit_hooks import ExitHooks
 from meterkit.runtime.process import ProcessRuntime
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from meterkit.metering.meter import Meter
     from meterkit.metering.unmatched import Unmatched
     from meterkit.notices.dispatcher import MakeDispatcher
-    from meterkit.publishing.rules import SnapshotRules
 
 
 class Supervisor:
@@ -47,7 +47,7 @@ class Supervisor:
     Attributes:
         journal: Journal of this process; before the first count, a stand-in that refuses counts.
         source: Snapshot that requests are checked against.
-        rules: What it follows from; None before the kit is built.
+        rules: What it follows from.
         governor: Governor of the kit, or None.
         plans: Plans of the companies, or None for a kit without plans.
         dispatcher: Function that builds the dispatcher of notices, or None.
@@ -63,7 +63,7 @@ class Supervisor:
         self._exit_hooks = ExitHooks(self.close)
         self.journal: Journal | _NoJournal = _NoJournal()
         self.source = SnapshotSource()
-        self.rules: SnapshotRules | None = None
+        self.rules = SnapshotRules(None, (), (), {}, {}, None, None, problems)
         self.governor: Governor | None = None
         self.plans: CompanyPlans | None = None
         self.dispatcher: MakeDispatcher | None = None

@@ -103,6 +103,10 @@ class SnapshotFile:
         ]
         return Record(info >> FLAGS_AT, info >> 32 & 0xFFFF, values, detail)
 
+    def has(self, company: str) -> bool:
+        """Return whether anything is known of *company*."""
+        return self.at(company) != self._default
+
     def plan(self, company: str) -> int:
         """Return the number of the plan of *company*."""
         return self.words[self.at(company)] >> 32 & 0xFFFF
@@ -205,10 +209,12 @@ class SnapshotSource:
 
     Attributes:
         current: What is read now; None before there is anything.
+        is_foreign: Whether the file that was looked for last has another meaning here.
     """
 
     def __init__(self) -> None:
         self.current: SnapshotFile | None = None
+        self.is_foreign = False
         self._file: tuple[Path, bytes] | None = None
         self._inode: tuple[int, int] | None = None
         self._next_look = 0.0
@@ -242,7 +248,8 @@ class SnapshotSource:
         if self._file is None:
             return
         path, fingerprint = self._file
-        with suppress(OSError, ValueError, ForeignSnapshotError):  # ValueError: an empty file
+        self.is_foreign = False
+        with suppress(OSError, ValueError):  # ValueError: an empty file
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 found = os.fstat(fd)
@@ -251,7 +258,11 @@ class SnapshotSource:
                 buffer = mmap.mmap(fd, 0, prot=mmap.PROT_READ)
             finally:
                 os.close(fd)
-            opened = SnapshotFile(buffer, fingerprint, superseded=self._follow)
+            try:
+                opened = SnapshotFile(buffer, fingerprint, superseded=self._follow)
+            except ForeignSnapshotError:
+                self.is_foreign = True
+                return
             if not opened.is_superseded and abs(time.time() - opened.published) <= within:
                 self.current, self._inode = opened, (found.st_dev, found.st_ino)
 

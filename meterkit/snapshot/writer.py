@@ -125,6 +125,10 @@ class SnapshotWriter:
         if self._path is not None and not self._is_shown:
             self._show(self._path)
 
+    def beat(self) -> None:
+        """Tell readers that somebody still looks after the figures, though nothing could be read just now."""
+        self._table.seconds[PUBLISHED] = time.time()
+
     def reader(self) -> SnapshotFile:
         """Return what this process reads; another object after it has grown."""
         if self._reader is None:
