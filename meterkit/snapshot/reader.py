@@ -180,23 +180,24 @@ class SnapshotFile:
         return info, {}, {}
 
     def _find(self, company: str) -> int:
-        state = self._state
+        absent, state = self._absent, self.words[STATE]
         self._barrier()  # whatever is new in this state is seen now
         record, _ = find(self.words, self._slots, self._values, company)
-        remembered = self._places if record else self._absent
+        if not record and state != self._state:
+            return self._default  # not remembered: the next state is not looked at yet
+        remembered = self._places if record else absent  # which another thread may have replaced meanwhile
         if len(remembered) >= MAX_REMEMBERED:
             remembered.clear()
-        if record or state == self._state:
-            remembered[company] = record or self._default
+        remembered[company] = record or self._default
         return record or self._default
 
     def _renew(self) -> None:
         state = self.words[STATE]
-        if state == SUPERSEDED:
-            self._superseded()
-            return
         self._absent = {}  # before the state, so that no other thread finds what was absent in the former one
-        self._state = state
+        if state == SUPERSEDED:  # it does not say what is new
+            self._superseded()
+        else:
+            self._state = state
 
     def _barrier(self) -> None:
         self._fence.acquire()

@@ -397,6 +397,19 @@ def test_a_foreign_buffer_is_refused():
         SnapshotFile(writer(None)._buffer, fingerprint_of("another"))
 
 
+def test_what_came_last_before_a_file_was_superseded_is_found(tmp_path):
+    """Also if it had been looked for before, and its writer ended."""
+    wrote = writer(tmp_path / "snapshot")
+    wrote.publish(edges={})
+    source = opened(tmp_path / "snapshot")
+    before = [seen(source.current, "acme")[2], seen(source.current, "acme")[2]]
+    wrote.put("acme", values=[1, None])
+    wrote.publish(edges={})
+    wrote.close()
+
+    assert [[0, None], [0, None], [1, None]] == [*before, seen(source.current, "acme")[2]]
+
+
 def test_a_superseded_file_without_a_successor_is_read_on(tmp_path):
     """Its writer was killed between the mark and the new name."""
     wrote = writer(tmp_path / "snapshot")
