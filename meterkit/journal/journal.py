@@ -34,6 +34,8 @@ class Journal:
         wake: Function that requests an early flush; called from any thread.
         size: Size of a generation, bytes.
         watched: Names of the meters that `lately` and `unfolded` report.
+        ledger: Name of the ledger into which this process flushes, a short word: what is handed over is for that one.
+        adopts_all: Function that returns whether to adopt also what was handed over for another ledger, long ago.
 
     Attributes:
         directory: Directory of the generations.
@@ -51,7 +53,10 @@ class Journal:
         wake: Callable[[], None],
         size: int = generation.GENERATION_BYTES,
         watched: frozenset[str] = frozenset(),
+        ledger: str = "",
+        adopts_all: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._ledger, self._adopts_all = ledger, adopts_all
         self.counts, self._older = False, 0
         self.fork_marker = threads.fork_marker()
         self._watched = watched
@@ -201,9 +206,9 @@ class Journal:
 
     def hand_over(self, generations: Collection[str]) -> bool:
         """
-        Leave retired generations to the process that flushes; return whether there were any that have a file.
+        Leave retired generations to the process that flushes; return whether any was left.
 
-        To be called by the thread that otherwise folds. Those without a file stay retired.
+        To be called by the thread that otherwise folds. Those without a file that others can take stay retired.
 
         Args:
             generations: Ids of the generations to hand over.
@@ -216,12 +221,12 @@ class Journal:
                 continue
             self.remember_companies(each)
             used = each.used()
-            with self._lock:
+            with self._lock, suppress(OSError):  # if it cannot be renamed
                 if each.path is None or each.is_deleted or each not in self._retired:
                     continue
-                self._handed_over.add(each, each.path, used)
+                path = each.leave(self._ledger)
+                self._handed_over.add(each, path, used)
                 self._retired.remove(each)
-                each.abandon()
             self._after(each)
         return len(self._retired) < len(before)
 
@@ -245,11 +250,6 @@ class Journal:
     def folded(self) -> list[HandedOver]:
         """Return what this process has handed over that is in the ledger by now, to give to `seen`."""
         return self._handed_over.folded()
-
-    @property
-    def retired_in_memory(self) -> bool:
-        """Whether there are generations to be folded that nobody else can fold, as they have no file."""
-        return any(each.path is None or each.is_deleted for each in list(self._retired))
 
     def retired_ids(self) -> list[str]:
         """Return the ids of the generations that are to be folded."""
@@ -328,7 +328,13 @@ class Journal:
 
     def orphans(self) -> Iterator[recovery.Orphan]:
         """Adopt the generations of dead processes, and yield them."""
-        return recovery.orphans(self.directory, own={each.path for each in self._own()}, problems=self._problems)
+        return recovery.orphans(
+            self.directory,
+            own={each.path for each in self._own()},
+            problems=self._problems,
+            ledger=self._ledger,
+            adopts_all=self._adopts_all,
+        )
 
     def totals(self) -> dict[str, dict[str, int]]:
         """Return what is in the journals of all live and dead processes: ``{generation id: {meter: quantity}}``."""

@@ -38,6 +38,7 @@ class HandOver:
         lock: Lock of the `data_dir`, whose holder flushes.
         problems: Where problems are reported.
         reservations: Function that returns the units that this process has reserved, or None.
+        fold: Function that folds what this process has retired, if nobody else can.
         clock: Function that returns Unix seconds.
     """
 
@@ -48,12 +49,14 @@ class HandOver:
         problems: Problems,
         *,
         reservations: Callable[[], Reservations | None],
+        fold: Callable[[], None],
         clock: Callable[[], float],
     ) -> None:
         self._journal = journal
         self._lock = lock
         self._problems = problems
         self._reservations = reservations
+        self._fold = fold
         self._clock = clock
 
     def run(self) -> bool:
@@ -64,7 +67,8 @@ class HandOver:
             Whether the process that flushes keeps up. If not, this one had better flush, too.
 
         Raises:
-            LedgerError: Units of exact quotas could not be moved to the next generation; nothing was handed over.
+            LedgerError: Units of exact quotas could not be moved to the next generation, and nothing was handed over;
+                or something has no file, and could not be folded.
         """
         waiting = self._journal.waiting()
         if waiting and time.monotonic() - waiting[0].since > LATE_SECONDS:
@@ -94,16 +98,27 @@ class HandOver:
         # Not what is retired since: requests in flight have units reserved under it.
         if self._journal.hand_over(retired):
             self._lock.ask()
+        if set(retired) & set(self._journal.retired_ids()):
+            self._fold()
         self._journal.prepare()
+
+
+def ledger_name(settings: Settings) -> str:
+    """Return a short word that tells the ledger of *settings* from others, and from which nothing can be read."""
+    # The directory may be mounted elsewhere in another container.
+    return _digest("" if settings.has_default_ledger else settings.ledger, size=4)
 
 
 def flushes_as(settings: Settings, *, notifies: bool) -> str:
     """
-    Return what tells a process that may flush for this one: the same ledger, Stripe account and format of the journal.
+    Return what a process that may flush for this one has in common with it, as a short word.
 
-    It is short, and nothing can be read from it: a process that holds the lock writes it into the file.
+    These are the ledger, the Stripe account, the format of the journal, and whether there are functions to call.
     """
-    ledger = "" if settings.has_default_ledger else settings.ledger  # the directory may be mounted elsewhere
-    with_whom = (settings.stripe_key, settings.stripe_base, settings.stripe_account, settings.webhook is not None)
-    text = repr((VERSION, ledger, *with_whom, settings.find_customer is not None, notifies))
-    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).hexdigest()
+    account = (settings.stripe_key, settings.stripe_base, settings.stripe_account, settings.webhook is not None)
+    text = repr((VERSION, ledger_name(settings), *account, settings.find_customer is not None, notifies))
+    return _digest(text, size=8)
+
+
+def _digest(text: str, *, size: int) -> str:
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=size).hexdigest()

@@ -26,10 +26,9 @@ from meterkit.flusher.flusher import Flusher
 from meterkit.flusher.lock import FlusherLock
 from meterkit.journal.cardinality import MOST_KNOWN
 from meterkit.journal.journal import Journal
-from meterkit.notices.dispatcher import TROUBLE
 from meterkit.publishing import blocked_counts
 from meterkit.publishing.follower import Follower
-from meterkit.runtime.handover import HandOver, flushes_as
+from meterkit.runtime.handover import HandOver, flushes_as, ledger_name
 from meterkit.runtime.settings import Settings, is_live
 from meterkit.runtime.stripe_commands import StripeCommands
 from meterkit.runtime.stripe_jobs import NO_KEY, StripeJobs
@@ -53,6 +52,9 @@ if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a cal
 
 STOP_SECONDS = 1.5
 """How long an exit waits for the last flush. The next process that flushes moves what it leaves."""
+
+LAST_HAND_OVER_SECONDS = 0.5
+"""How much of that it waits for the process that flushes for all. Then it flushes itself."""
 
 LAST_REPORT_SECONDS = 5.0
 """How long an exit waits for the report of the open hour after that, if ``report_on_close=`` asks for it."""
@@ -122,6 +124,8 @@ class ProcessRuntime:
             problems=problems,
             wake=self._wake.ring,
             watched=frozenset() if governor is None else governor.watched,
+            ledger=ledger_name(settings),
+            adopts_all=lambda: self.lock.held or self.lock.holder() is None,
         )
         self._stop, self._flushed = Event(), Event()
         self._thread: DaemonThread | None = None
@@ -152,14 +156,18 @@ class ProcessRuntime:
             stop=self._stop,
         )
         self._hand_over = HandOver(
-            self.journal, self.lock, problems, reservations=self._reservations, clock=settings.clock
+            self.journal,
+            self.lock,
+            problems,
+            reservations=self._reservations,
+            fold=self.flusher.fold_retired,
+            clock=settings.clock,
         )
         self._next_learning = time.monotonic()
         self._is_leader = self._awaits = False
         self._next_refresh = time.monotonic()
         self._blocked = settings.data_dir / blocked_counts.DIRECTORY
-        ledger = "" if settings.has_default_ledger else settings.ledger  # the directory may be mounted elsewhere
-        about = (ledger, is_live(settings.stripe_key), settings.stripe_account, settings.customer_ids)
+        about = (ledger_name(settings), is_live(settings.stripe_key), settings.stripe_account, settings.customer_ids)
         self._fingerprint = rules.fingerprint(about)
         self._follower = Follower(
             source,
@@ -378,8 +386,6 @@ class ProcessRuntime:
             try:
                 if not self._hand_over.run():
                     self.flusher.flush()
-                elif self.journal.retired_in_memory:
-                    self.flusher.fold_retired()
             finally:
                 if not self._stop.is_set() and not self._follow() and not self._follower.is_patient:
                     self._edges().read(self.database())
@@ -389,18 +395,13 @@ class ProcessRuntime:
             self._problems.clear("flush_failed")
 
     def _hand_over_last(self) -> None:
-        """Hand over what was counted, and wait a moment until it is in the ledger: its disk may be gone next."""
-        end = time.monotonic() + STOP_SECONDS
+        """Hand over what was counted, and see to it that it is in the ledger: its disk may be gone next."""
+        end = time.monotonic() + LAST_HAND_OVER_SECONDS
         self._hand_over_now()
         while self.journal.waiting():
-            if self.lock.try_acquire():  # the one that flushed has ended
+            if self.lock.try_acquire() or time.monotonic() > end:  # the one that flushed has ended, or is busy
                 self.flush(timeout=STOP_SECONDS)
                 return
-            if time.monotonic() > end:
-                raise LedgerError(
-                    "the process that flushes for all "
-                    f"({self.lock.holder() or 'which has just ended'}) takes too long to wait for"
-                )
             threads.original("time", "sleep")(_BUSY_SECONDS)
 
     def _reservations(self) -> Reservations | None:
@@ -518,14 +519,14 @@ class ProcessRuntime:
         """Do what is due every few seconds, as the process that flushes or as one that hands over to it."""
         is_ours = None if self.lock.try_acquire() else self.lock.is_ours
         self._is_leader = self.lock.held
-        self._awaits = not self._is_leader  # until it follows
+        self._awaits = not self._is_leader and is_ours is not False  # until it follows
         if self.lock.held or is_ours is False or (is_last and self._settings.report_on_close):
             self.try_flush()
             self.flusher.start_jobs()
         elif is_ours or is_last:
             self._try(self._hand_over_last if is_last else self._hand_over_now)
             self.stripe_jobs.tick(starts=False)
-            if any(reason.startswith(TROUBLE) for reason in self._problems.as_dict()):
+            if self.dispatcher is not None and self.dispatcher.has_trouble:
                 self.flusher.start_notices()  # of this process's own trouble, of which no other knows
         threads.close_django_connections()  # of a limit= function that queries
 
