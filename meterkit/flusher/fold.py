@@ -50,6 +50,7 @@ class Folder:
         self._reservations = reservations
         self._clock = clock
         self._folded: list[str] = []  # generations whose files are removed
+        self._unpublished: list[str] = []
 
     def fold_retired(self) -> None:
         """
@@ -72,6 +73,7 @@ class Folder:
             except (UnstorableError, ForeignFileError) as error:
                 self._journal.give_up(generation, str(error))
                 continue
+            self._unpublished.append(generation.id)
             self._journal.remember_companies(generation)
             self._journal.forget(generation)
             self._folded.append(generation.id)
@@ -95,6 +97,11 @@ class Folder:
         if failed is not None:
             raise failed
 
+    def take_folded(self) -> list[str]:
+        """Return the ids of the generations that were folded since the last call."""
+        folded, self._unpublished = self._unpublished, []
+        return folded
+
     def forget_folded(self) -> None:
         """Delete the ledger's records of folded generations, once a removed file cannot come back after a power cut."""
         folded = list(self._folded)
@@ -113,6 +120,7 @@ class Folder:
         try:
             cells = self._edges().placed(orphan.cells, since=orphan.begun)
             self._ledger().fold(orphan.id, cells, conflict=self._note_conflict)
+            self._unpublished.append(orphan.id)
         except UnstorableError as error:
             orphan.keep_refused(str(error), self._problems)
             return
