@@ -2,13 +2,14 @@
 The crash-safe journal: counters in memory-mapped files, rotated at every flush.
 
 Threads count in the current generation. A flush swaps in a fresh one, folds the old one into the ledger and removes it;
-then it adopts orphans. A journal belongs to one process: a forked child abandons its parent's and starts its own.
+then it adopts orphans. A process that leaves this to another one hands the old one over instead. A journal belongs to
+one process: a forked child abandons its parent's and starts its own.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from meterkit.journal import generation, recovery
 from meterkit.journal.cardinality import CardinalityLimit
 from meterkit.journal.file_format import by_meter
 from meterkit.journal.generation import FullError, Generation
+from meterkit.journal.handed_over import HandedOver, HandedOverGenerations
 from meterkit.journal.pool import GenerationPool
 
 
@@ -32,6 +34,8 @@ class Journal:
         wake: Function that requests an early flush; called from any thread.
         size: Size of a generation, bytes.
         watched: Names of the meters that `lately` and `unfolded` report.
+        ledger: Name of the ledger into which this process flushes, a short word: what is handed over is for that one.
+        adopts_all: Function that returns whether to adopt also what was handed over for another ledger, long ago.
 
     Attributes:
         directory: Directory of the generations.
@@ -49,7 +53,10 @@ class Journal:
         wake: Callable[[], None],
         size: int = generation.GENERATION_BYTES,
         watched: frozenset[str] = frozenset(),
+        ledger: str = "",
+        adopts_all: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._ledger, self._adopts_all = ledger, adopts_all
         self.counts, self._older = False, 0
         self.fork_marker = threads.fork_marker()
         self._watched = watched
@@ -64,6 +71,7 @@ class Journal:
         self._current: Generation | None = None
         self.pool = GenerationPool(directory, size=size, problems=problems)
         self._retired: list[Generation] = []
+        self._handed_over = HandedOverGenerations()
         self.cardinality = CardinalityLimit()
 
     def open(self, *, now: float) -> None:
@@ -193,16 +201,64 @@ class Journal:
             self._retired.remove(retired)
             if used:
                 self._unseen.append(used)
+        retired.discard()
+        self._after(retired)
+
+    def hand_over(self, generations: Collection[str]) -> bool:
+        """
+        Leave retired generations to the process that flushes; return whether any was left.
+
+        To be called by the thread that otherwise folds. Those without a file that others can take stay retired.
+
+        Args:
+            generations: Ids of the generations to hand over.
+        """
+        if not self._watched:  # otherwise, `seen` drops them
+            self._handed_over.drop(self._handed_over.folded())
+        before = list(self._retired)
+        for each in before:
+            if each.id not in generations:
+                continue
+            self.remember_companies(each)
+            used = each.used()
+            with self._lock, suppress(OSError):  # if it cannot be renamed
+                if each.path is None or each.is_deleted or each not in self._retired:
+                    continue
+                path = each.leave(self._ledger)
+                self._handed_over.add(each, path, used)
+                self._retired.remove(each)
+            self._after(each)
+        return len(self._retired) < len(before)
+
+    def _after(self, retired: Generation) -> None:
+        """Make room, now that *retired* is not waiting any more."""
+        with self._lock:
             was_active = self.cardinality.is_active
             self.cardinality.release(self._retired)
             if not self._retired:
                 self.pool.relax(retired.bytes_used)
             is_last = all(each.index is not retired.index for each in self._own())
-        retired.discard()
         if is_last:
             retired.index.free()
         if was_active and not self.cardinality.is_active:
             self.cardinality.report(self._problems)
+
+    def waiting(self) -> list[HandedOver]:
+        """Return what this process has handed over that may not be in the ledger yet."""
+        return self._handed_over.waiting()
+
+    def folded(self) -> list[HandedOver]:
+        """Return what this process has handed over that is in the ledger by now, to give to `seen`."""
+        return self._handed_over.folded()
+
+    def retired_ids(self) -> list[str]:
+        """Return the ids of the generations that are to be folded."""
+        return [each.id for each in list(self._retired)]
+
+    def remember_companies(self, retired: Generation) -> None:
+        """Remember the companies of *retired* as known, unless it is full: they may be invented then, and many."""
+        if not retired.is_full:
+            self.cardinality.remember(company for (_, _, company, _, _), _, _ in retired.cells())
 
     def give_up(self, retired: Generation, why: str) -> None:
         """
@@ -226,7 +282,8 @@ class Journal:
         """Return what this process has counted for *company* and a watched *meter* that `seen` does not cover."""
         pair = (company, meter)
         with self._lock:
-            return sum(self.unfolded(pair).values()) + sum([used.get(pair, 0) for used in self._unseen])
+            own = [each.used_by(pair) for each in (*self._retired, self._current) if each is not None]
+            return sum(own) + self._handed_over.used_by(pair) + sum([used.get(pair, 0) for used in self._unseen])
 
     @property
     def in_memory(self) -> bool:
@@ -241,14 +298,21 @@ class Journal:
     def unfolded(self, pair: tuple[str, str]) -> dict[str, int]:
         """Return what has been counted for *pair*, a company and a watched meter, by generation of this process."""
         with self._lock:
-            own = [each for each in (*self._retired, self._current) if each is not None]
-            return {each.id: each.used_by(pair) for each in own}
+            handed_over = self._handed_over.all()
+            own = {each.id: each.used_by(pair) for each in (*self._retired, self._current) if each is not None}
+        return {**{each.id: each.used.get(pair, 0) for each in handed_over if each.is_waiting}, **own}
 
-    def seen(self) -> None:
-        """Note that the ledger was read just now, with all that has been folded. For the thread that folds."""
+    def seen(self, folded: Collection[HandedOver]) -> None:
+        """
+        Note that the ledger was read just now, with all that has been folded. For the thread that folds.
+
+        Args:
+            folded: Result of `folded` before that was read.
+        """
         with self._lock:
+            self._handed_over.drop(folded)
             self._unseen.clear()
-            self._older = sum([each.total for each in self._retired])
+            self._older = self._handed_over.total + sum([each.total for each in self._retired])
 
     @property
     def most(self) -> int:
@@ -257,7 +321,13 @@ class Journal:
 
     def orphans(self) -> Iterator[recovery.Orphan]:
         """Adopt the generations of dead processes, and yield them."""
-        return recovery.orphans(self.directory, own={each.path for each in self._own()}, problems=self._problems)
+        return recovery.orphans(
+            self.directory,
+            own={each.path for each in self._own()},
+            problems=self._problems,
+            ledger=self._ledger,
+            adopts_all=self._adopts_all,
+        )
 
     def totals(self) -> dict[str, dict[str, int]]:
         """Return what is in the journals of all live and dead processes: ``{generation id: {meter: quantity}}``."""
@@ -272,11 +342,13 @@ class Journal:
                 read.add(each.path)
         return {**recovery.totals_in(self.directory, skip=read), **totals}
 
-    def close(self, *, flushing: bool = False) -> None:
+    def close(self, *, flushing: bool = False, reserved: bool = False) -> None:
         """
         Close all generations. What is not folded yet is adopted by the next process that flushes.
 
         Args:
+            reserved: Whether the ledger has reservations for the current generation, which are deleted only when it is
+                folded, even if it is empty.
             flushing: Whether a flush is still running and will not be waited for. Its generations stay locked until it
                 or the process ends; otherwise, another process would fold them again.
         """
@@ -285,11 +357,12 @@ class Journal:
             if self._is_counting:
                 return  # called by a signal handler during a count: the file lock is released when the process ends
             own, kept = self._own(), self._retired if flushing else []
+            reserving = self._current if reserved else None
             self._current, self._retired = None, kept  # first, because `count_one` does not take the lock
             in_files = [each for each in own if each.path is not None and not each.is_deleted]
             lost = [by_meter(each.cells()) for each in own if each not in in_files and not each.empty]
             for each in own:
-                if each.empty:
+                if each.empty and each is not reserving:
                     each.discard()
                 elif each not in kept:
                     each.abandon()

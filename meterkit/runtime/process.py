@@ -1,9 +1,9 @@
 """
-Runtime of one process: journal, database and the background flush.
+Runtime of one process: journal, database and the background thread.
 
-One thread flushes every few seconds, and starts the `meterkit.runtime.stripe_jobs` when they are due. Correctness does
-not depend on threads: a process without them, or one that is killed, leaves its journal to the next process that
-flushes.
+Of the processes that share a `data_dir`, the one that holds its lock flushes every few seconds, as
+`meterkit.flusher.flusher` says; the others hand over what they have counted. Correctness does not depend on threads: a
+process without them, or one that is killed, leaves its journal to the next process that flushes.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from meterkit.core import threads
@@ -22,11 +22,12 @@ from meterkit.core.threads import DaemonThread, Event, WakeUp
 from meterkit.core.validation import OLDEST_SECONDS
 from meterkit.core.windows import Windows
 from meterkit.errors import LedgerError
-from meterkit.journal import recovery
+from meterkit.flusher.flusher import Flusher
+from meterkit.flusher.lock import FlusherLock
 from meterkit.journal.cardinality import MOST_KNOWN
-from meterkit.journal.file_format import ForeignFileError, intact
 from meterkit.journal.journal import Journal
-from meterkit.runtime.periodic import PeriodicTask
+from meterkit.notices.dispatcher import TROUBLE
+from meterkit.runtime.handover import HandOver, flushes_as, ledger_name
 from meterkit.runtime.settings import Settings, is_live
 from meterkit.runtime.stripe_commands import StripeCommands
 from meterkit.runtime.stripe_jobs import NO_KEY, StripeJobs
@@ -38,9 +39,9 @@ if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a cal
     from meterkit.accounts.period_usage import UsageByPeriod
     from meterkit.governance.company_plans import CompanyPlans
     from meterkit.governance.governor import Governor
+    from meterkit.governance.reservations import Reservations
     from meterkit.ledger.database import Database
     from meterkit.ledger.ledger import Ledger
-    from meterkit.ledger.record_keys import Conflict
     from meterkit.metering.meter import Meter
     from meterkit.notices.dispatcher import MakeDispatcher
 
@@ -50,8 +51,16 @@ STOP_SECONDS = 1.5
 LAST_REPORT_SECONDS = 5.0
 """How long an exit waits for the report of the open hour after that, if ``report_on_close=`` asks for it."""
 
-CHORES_SECONDS = 3600.0
-"""Interval at which old records are deleted, and linked companies and past billing periods are read."""
+POLL_SECONDS = 0.1
+"""Interval at which the process that flushes looks whether another has asked it to fold what was handed over."""
+
+HANDED_OVER_SECONDS = 30.0
+"""How long `ProcessRuntime.flush` waits for what another process is moving to the ledger right then."""
+
+LEARNING_SECONDS = 3600.0
+"""Interval at which linked companies and past billing periods are read."""
+
+_BUSY_SECONDS = 0.01
 
 
 class ProcessRuntime:
@@ -69,6 +78,8 @@ class ProcessRuntime:
 
     Attributes:
         journal: Journal of this process.
+        lock: Lock of the `data_dir`; its holder flushes.
+        flusher: What the holder does.
         stripe_jobs: Background jobs that talk to Stripe.
         dispatcher: Dispatcher of notices, or None.
     """
@@ -96,6 +107,8 @@ class ProcessRuntime:
             problems=problems,
             wake=self._wake.ring,
             watched=frozenset() if governor is None else governor.watched,
+            ledger=ledger_name(settings),
+            adopts_all=lambda: self.lock.held or self.lock.holder() is None,
         )
         self._stop, self._flushed = Event(), Event()
         self._thread: DaemonThread | None = None
@@ -107,14 +120,33 @@ class ProcessRuntime:
         self._period_edges: PeriodEdges | None = None
         self._usage: UsageByPeriod | None = None
         self.stripe_jobs = StripeJobs(
-            settings, problems, database=self.database, stop=self._stop, changed=self._wake.ring
+            settings, problems, database=self.database, stop=self._stop, changed=self._note_change
         )
         self.dispatcher = (
             None if dispatcher is None else dispatcher(database=self.database, usage=self.usage, stop=self._stop)
         )
-        self._notifying = PeriodicTask(self._notify_in_background, "meterkit-notices", settings.flush_interval)
-        self._folded: list[str] = []  # generations whose files are removed
-        self._next_chores = time.monotonic()
+        self.lock = FlusherLock(settings.data_dir, ledger=flushes_as(settings, notifies=dispatcher is not None))
+        self.flusher = Flusher(
+            self.journal,
+            problems,
+            database=self.database,
+            edges=self._edges,
+            reservations=self._reservations,
+            jobs=self.stripe_jobs,
+            dispatcher=self.dispatcher,
+            clock=settings.clock,
+            interval=settings.flush_interval,
+            stop=self._stop,
+        )
+        self._hand_over = HandOver(
+            self.journal,
+            self.lock,
+            problems,
+            reservations=self._reservations,
+            fold=self.flusher.fold_retired,
+            clock=settings.clock,
+        )
+        self._next_learning = time.monotonic()
 
     def start(self) -> None:
         """Open the journal and start the flushing thread. The caller holds a lock, and calls `report_trouble` later."""
@@ -147,39 +179,36 @@ class ProcessRuntime:
 
     def flush(self, *, timeout: float = -1) -> None:
         """
-        Fold everything that this process has counted, and all orphans, into the ledger.
+        Fold everything that this process has counted, and all orphans, into the ledger, whoever flushes otherwise.
 
         Args:
             timeout: Seconds to wait for a flush in another thread; -1 waits without limit.
 
         Raises:
-            LedgerError: The ledger failed. Nothing is lost; flush again.
+            LedgerError: The ledger failed, or the process that flushes takes too long with what was handed over to it.
+                Nothing is lost; flush again.
         """
-        if self._flushing_thread == threads.thread_id():
-            raise LedgerError("this thread is already flushing; that flush continues when this call returns")
-        if not self._flushing.acquire(timeout=timeout):
-            raise LedgerError("another flush is in progress, and takes too long")
-        try:
-            self._flushing_thread = threads.thread_id()
+        with self._one_flush(timeout):
+            was_held = self.lock.held
+            self.lock.try_acquire()  # if it is free, so that no other begins to do the same
             try:
-                self._fold()
+                self.flusher.flush()
+                self._await_handed_over()
+                self._learn()
             except Exception:
                 if not self._stop.is_set():  # what requests are checked against must not grow old because of it
                     with suppress(LedgerError):
                         self._refresh_governor()
                 raise
+            finally:
+                if not was_held:  # it belongs to a process with a thread
+                    self.lock.release()
             self._refresh_governor()
-        finally:
-            self._flushing_thread = None
-            self._flushing.release()
         self._problems.clear("flush_failed")
 
     def try_flush(self) -> None:
         """Flush; a failure is noted, not raised."""
-        try:
-            self.flush(timeout=STOP_SECONDS if self._stop.is_set() else -1)
-        except Exception as error:
-            self._note_flush_failed(error)
+        self._try(lambda: self.flush(timeout=self._patience))
 
     def begin(self) -> Journal:
         """Flush now, so that requests are checked before the next regular flush, and return the journal."""
@@ -189,6 +218,12 @@ class ProcessRuntime:
     def wake(self) -> None:
         """Flush soon, if this process flushes at all."""
         self._wake.ring()
+
+    def _note_change(self) -> None:
+        """Follow up on a webhook event, or on what one has changed, in whichever process flushes."""
+        self._wake.ring()
+        if not self.lock.held:
+            self.lock.ask()
 
     def close(self) -> None:
         """Flush a last time if that takes only a moment, stop the threads, and close all files."""
@@ -207,7 +242,9 @@ class ProcessRuntime:
         self.stripe_jobs.close()
         if self.dispatcher is not None:
             self.dispatcher.close()
-        self.journal.close(flushing=self._flushing_thread is not None)
+        reservations = self._reservations()
+        reserved = reservations is not None and reservations.has_reserved
+        self.journal.close(flushing=self._flushing_thread is not None, reserved=reserved)
 
     def _wait_for(self, thread: DaemonThread) -> None:
         """Wait a moment for the last flush, and longer for the last report if there is to be one."""
@@ -221,6 +258,7 @@ class ProcessRuntime:
     def abandon(self) -> None:
         """Discard the parent's files, in a forked child. Its threads do not run here; its connections stay open."""
         self.journal.abandon()
+        self.lock.abandon()
 
     def ledger(self) -> Ledger:
         """Return the ledger; its database is opened when it is first used."""
@@ -269,15 +307,78 @@ class ProcessRuntime:
                 self._usage = UsageByPeriod(database, {name: each.event_name for name, each in self._meters.items()})
             return self._usage
 
-    def _fold(self) -> None:
-        self._edges().read(self.database())  # before folding: it may be news to what was counted
-        self._fold_retired()  # before retiring more: while the ledger fails, generations must not pile up
-        self.journal.rotate(now=self._settings.clock())
-        self._fold_retired()
-        self._fold_orphans()
-        self.journal.prepare()
-        if time.monotonic() >= self._next_chores or self._stop.is_set():
-            self._do_chores()
+    @contextmanager
+    def _one_flush(self, timeout: float) -> Iterator[None]:
+        """Wait for a flush in another thread, and keep others waiting."""
+        if self._flushing_thread == threads.thread_id():
+            raise LedgerError("this thread is already flushing; that flush continues when this call returns")
+        if not self._flushing.acquire(timeout=timeout):
+            raise LedgerError("another flush is in progress, and takes too long")
+        try:
+            self._flushing_thread = threads.thread_id()
+            yield
+        finally:
+            self._flushing_thread = None
+            self._flushing.release()
+
+    @property
+    def _patience(self) -> float:
+        return STOP_SECONDS if self._stop.is_set() else -1
+
+    def _try(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except Exception as error:
+            self._note_flush_failed(error)
+
+    def _await_handed_over(self) -> None:
+        """
+        Wait until the ledger has what was handed over before, which the process that flushes may be folding now.
+
+        Raises:
+            LedgerError: It takes too long.
+        """
+        end = time.monotonic() + HANDED_OVER_SECONDS
+        while self.journal.waiting():
+            if time.monotonic() > end:
+                raise LedgerError(
+                    "what this process has counted is being moved to the ledger by the one that flushes for all "
+                    f"({self.lock.holder() or 'which has just ended'}), and that takes too long; flush again"
+                )
+            threads.original("time", "sleep")(_BUSY_SECONDS)
+            self.flusher.fold_orphans()  # it may have ended, or failed
+
+    def _hand_over_now(self) -> None:
+        """Hand over what was counted, and read what requests are checked against."""
+        with self._one_flush(self._patience):
+            try:
+                if not self._hand_over.run():
+                    self.flusher.flush()
+            finally:
+                if not self._stop.is_set():
+                    self._edges().read(self.database())
+                    self._learn()
+                    self._refresh_governor()
+        if not self._stop.is_set():  # at the end it has to arrive, too
+            self._problems.clear("flush_failed")
+
+    def _hand_over_last(self) -> None:
+        """Hand over what was counted, and wait a moment until it is in the ledger: its disk may be gone next."""
+        end = time.monotonic() + STOP_SECONDS
+        self._hand_over_now()
+        while self.journal.waiting():
+            if self.lock.try_acquire():  # the one that flushed has ended
+                self.flush(timeout=STOP_SECONDS)
+                return
+            if time.monotonic() > end:
+                raise LedgerError(
+                    "the process that flushes for all "
+                    f"({self.lock.holder() or 'which has just ended'}) takes too long to wait for"
+                )
+            threads.original("time", "sleep")(_BUSY_SECONDS)
+
+    def _reservations(self) -> Reservations | None:
+        return None if self._governor is None else self._governor.reservations
 
     def _refresh_governor(self) -> None:
         if self._plans is not None:
@@ -292,109 +393,55 @@ class ProcessRuntime:
             self._period_edges = PeriodEdges(self._windows, clock=self._settings.clock)
         return self._period_edges
 
-    def _fold_retired(self) -> None:
-        from meterkit.ledger.database import UnstorableError
-
-        edges = self._edges()
-        for generation in self.journal.retired():
-            reservations = None if self._governor is None else self._governor.reservations
-            try:
-                self.ledger().fold(
-                    generation.id,
-                    edges.placed(intact(generation.cells()), since=generation.begun),
-                    folded=None if reservations is None else reservations.move,
-                    conflict=self._note_conflict,
-                )
-            except (UnstorableError, ForeignFileError) as error:
-                self.journal.give_up(generation, str(error))
-                continue
-            if not generation.is_full:  # the companies of a full one may be invented, and many
-                self.journal.cardinality.remember(company for (_, _, company, _, _), _, _ in generation.cells())
-            self.journal.forget(generation)
-            self._folded.append(generation.id)
-            self.journal.prepare()  # counts may arrive faster than they are folded
-
-    def _fold_orphans(self) -> None:
-        failed: Exception | None = None
-        for orphan in self.journal.orphans():
-            try:
-                self._fold_orphan(orphan)
-            except LedgerError:  # it would fail for the others, too
-                raise
-            except Exception as error:
-                failed = failed or error
-        if failed is not None:
-            raise failed
-
-    def _fold_orphan(self, orphan: recovery.Orphan) -> None:
-        from meterkit.ledger.database import UnstorableError
-
-        try:
-            cells = self._edges().placed(orphan.cells, since=orphan.begun)
-            self.ledger().fold(orphan.id, cells, conflict=self._note_conflict)
-        except UnstorableError as error:
-            orphan.keep_refused(str(error), self._problems)
-            return
-        except BaseException:
-            orphan.release()
-            raise
-        if orphan.torn is not None:
-            orphan.keep(orphan.torn, self._problems)
-            return
-        try:
-            orphan.discard()
-        except OSError as error:  # the ledger remembers that it is folded
-            message = f"{orphan.path} is in the ledger, but cannot be removed: {error}"
-            self._problems.note("journal_unreadable", message, level=logging.ERROR)
-        else:
-            self._folded.append(orphan.id)
-
-    def _note_conflict(self, found: Conflict) -> None:
-        self._problems.note(
-            "key_reused",
-            f"record(key={found.key!r:.100}) of {found.meter} for {found.company!r:.100} counted {found.counted:,}, "
-            f"and was called again with {found.ignored:,}, which does not count: give each piece of work its own key",
-            meter=found.meter,
-            company=found.company,
-        )
-
-    def _do_chores(self) -> None:
-        self._next_chores = time.monotonic() + CHORES_SECONDS
-        recovery.sweep(self.journal.directory)
-        self.inbox().forget()
-        self._windows.past = self.accounts().boundaries(since=int(self._settings.clock()) - OLDEST_SECONDS)
-        self.journal.cardinality.remember(self.accounts().linked_companies(limit=MOST_KNOWN))
-        # Once a removed file cannot come back after a power cut, the record that it was folded can be deleted.
-        folded = list(self._folded)
-        if folded and recovery.sync(self.journal.directory):
-            self.ledger().forget(folded)
-            del self._folded[: len(folded)]
+    def _learn(self) -> None:
+        """Read what changes rarely: past billing periods, and which companies are linked."""
+        if time.monotonic() >= self._next_learning:
+            self._next_learning = time.monotonic() + LEARNING_SECONDS
+            self._windows.past = self.accounts().boundaries(since=int(self._settings.clock()) - OLDEST_SECONDS)
+            self.journal.cardinality.remember(self.accounts().linked_companies(limit=MOST_KNOWN))
 
     def _run(self) -> None:
         try:
             is_last = False
             while not is_last:
-                self._wake.wait(self._settings.flush_interval)
+                self._wait()
                 is_last = self._stop.is_set()  # read before the flush: one during which it is set may miss counts
-                self.try_flush()
-                threads.close_django_connections()  # of a limit= function that queries
-                self.stripe_jobs.tick()
-                if self.dispatcher is not None and not self._stop.is_set():
-                    self._notifying.start_if_due()
+                self._tick(is_last=is_last)
+            self.lock.release()
             self._flushed.set()
             if self._settings.report_on_close:  # in this thread: at the exit of an interpreter, no other can be started
                 self.stripe_jobs.report_last()
         finally:
+            self.lock.release()
             self._flushed.set()
             self._thread, self.journal.counts = None, False  # after an unexpected error, the next count starts another
 
-    def _notify_in_background(self) -> float:
-        assert self.dispatcher is not None
-        try:
-            self.dispatcher.run()
-        except Exception as error:
-            self._problems.note("notify_failed", f"notices could not be created: {error}", level=logging.ERROR)
-        return time.monotonic()
+    def _wait(self) -> None:
+        """Wait until the next flush is due. Meanwhile, the one that flushes folds what others hand over."""
+        end = time.monotonic() + self._settings.flush_interval
+        while (left := end - time.monotonic()) > 0:
+            if self._wake.wait(min(left, POLL_SECONDS) if self.lock.held and self.lock.works else left):
+                return
+            if self.lock.was_asked():
+                self._try(self._fold_handed_over)
+                self.stripe_jobs.tick()  # it may have received a webhook event
+
+    def _fold_handed_over(self) -> None:
+        with self._one_flush(-1):
+            self.flusher.fold_orphans()
+
+    def _tick(self, *, is_last: bool) -> None:
+        """Do what is due every few seconds, as the process that flushes or as one that hands over to it."""
+        is_ours = None if self.lock.try_acquire() else self.lock.is_ours
+        if self.lock.held or is_ours is False or (is_last and self._settings.report_on_close):
+            self.try_flush()
+            self.flusher.start_jobs()
+        elif is_ours or is_last:
+            self._try(self._hand_over_last if is_last else self._hand_over_now)
+            self.stripe_jobs.tick(starts=False)
+            if any(reason.startswith(TROUBLE) for reason in self._problems.as_dict()):
+                self.flusher.start_notices()  # of this process's own trouble, of which no other knows
+        threads.close_django_connections()  # of a limit= function that queries
 
     def _note_flush_failed(self, error: Exception) -> None:
         self._problems.note(
