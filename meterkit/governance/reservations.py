@@ -142,9 +142,7 @@ class Reservations:
             for row in left:
                 counted = self._journal.unfolded((row.company, row.meter)).get(row.generation, 0)
                 mine = {"generation": row.generation, "company": row.company, "meter": row.meter}
-                if not counted:
-                    connection.execute(sa.delete(holds).filter_by(**mine))
-                elif counted != row.quantity:
+                if counted != row.quantity:
                     connection.execute(sa.update(holds).filter_by(**mine).values(quantity=counted))
             for pair in list(self._written):
                 self._write(connection, pair)

@@ -48,6 +48,9 @@ if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a cal
 STOP_SECONDS = 1.5
 """How long an exit waits for the last flush. The next process that flushes moves what it leaves."""
 
+LAST_HAND_OVER_SECONDS = 0.5
+"""How much of that it waits for the process that flushes for all. Then it flushes itself."""
+
 LAST_REPORT_SECONDS = 5.0
 """How long an exit waits for the report of the open hour after that, if ``report_on_close=`` asks for it."""
 
@@ -363,18 +366,13 @@ class ProcessRuntime:
             self._problems.clear("flush_failed")
 
     def _hand_over_last(self) -> None:
-        """Hand over what was counted, and wait a moment until it is in the ledger: its disk may be gone next."""
-        end = time.monotonic() + STOP_SECONDS
+        """Hand over what was counted, and see to it that it is in the ledger: its disk may be gone next."""
+        end = time.monotonic() + LAST_HAND_OVER_SECONDS
         self._hand_over_now()
         while self.journal.waiting():
-            if self.lock.try_acquire():  # the one that flushed has ended
+            if self.lock.try_acquire() or time.monotonic() > end:  # the one that flushed has ended, or is busy
                 self.flush(timeout=STOP_SECONDS)
                 return
-            if time.monotonic() > end:
-                raise LedgerError(
-                    "the process that flushes for all "
-                    f"({self.lock.holder() or 'which has just ended'}) takes too long to wait for"
-                )
             threads.original("time", "sleep")(_BUSY_SECONDS)
 
     def _reservations(self) -> Reservations | None:
