@@ -26,7 +26,7 @@ from meterkit.flusher.flusher import Flusher
 from meterkit.flusher.lock import FlusherLock
 from meterkit.journal.cardinality import MOST_KNOWN
 from meterkit.journal.journal import Journal
-from meterkit.runtime.handover import HandOver, flushes_as, ledger_name
+from meterkit.runtime.handover import HandOver, flushes_as, ledger_name, next_moment
 from meterkit.runtime.settings import Settings, is_live
 from meterkit.runtime.stripe_commands import StripeCommands
 from meterkit.runtime.stripe_jobs import NO_KEY, StripeJobs
@@ -415,7 +415,8 @@ class ProcessRuntime:
 
     def _wait(self) -> None:
         """Wait until the next flush is due. Meanwhile, the one that flushes folds what others hand over."""
-        end = time.monotonic() + self._settings.flush_interval
+        now, interval = time.monotonic(), self._settings.flush_interval
+        end = now + interval if self.lock.held else next_moment(interval, now=now)
         while (left := end - time.monotonic()) > 0:
             if self._wake.wait(min(left, POLL_SECONDS) if self.lock.held and self.lock.works else left):
                 return
