@@ -107,7 +107,8 @@ def next_moment(interval: float, *, now: float) -> float:
     """
     Return when to hand over next: at the multiple of *interval* that comes closest to its end.
 
-    All processes of a machine have the same multiples, and come to them in half an interval at most. So the one that flushes finds what all of them counted, and adds it in one transaction.
+    All processes of a machine have the same multiples. So the one that flushes finds what all of them have counted, and
+    adds it in one transaction.
 
     Args:
         interval: Seconds between two hand-overs.
