@@ -115,6 +115,10 @@ class Flusher:
         self._read_edges()
         self._folder.fold_orphans()
 
+    def take_folded(self) -> list[str]:
+        """Return the ids of the generations that were folded since the last call."""
+        return self._folder.take_folded()
+
     def start_jobs(self) -> None:
         """Report, follow and notify, each in a thread of its own, if it is due."""
         self._jobs.tick()

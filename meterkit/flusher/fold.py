@@ -59,6 +59,7 @@ class Folder:
         self._reservations = reservations
         self._clock = clock
         self._folded: list[str] = []  # generations whose files are removed
+        self._unpublished: list[str] = []
 
     def fold_retired(self) -> None:
         """
@@ -81,6 +82,7 @@ class Folder:
             except (UnstorableError, ForeignFileError) as error:
                 self._journal.give_up(generation, str(error))
                 continue
+            self._unpublished.append(generation.id)
             self._journal.remember_companies(generation)
             self._journal.forget(generation)
             self._folded.append(generation.id)
@@ -103,6 +105,11 @@ class Folder:
                 failed = failed or error
         if failed is not None:
             raise failed
+
+    def take_folded(self) -> list[str]:
+        """Return the ids of the generations that were folded since the last call."""
+        folded, self._unpublished = self._unpublished, []
+        return folded
 
     def forget_folded(self) -> None:
         """Delete the ledger's records of folded generations, once a removed file cannot come back after a power cut."""
@@ -145,6 +152,7 @@ class Folder:
             by_id.setdefault(orphan.id, self._placed(orphan))
         try:
             self._ledger().fold_many(by_id, conflict=self._note_conflict)
+            self._unpublished += by_id
         except UnstorableError:
             return False
         except LedgerError:
@@ -158,6 +166,7 @@ class Folder:
 
         try:
             self._ledger().fold(orphan.id, self._placed(orphan), conflict=self._note_conflict)
+            self._unpublished.append(orphan.id)
         except UnstorableError as error:
             orphan.keep_refused(str(error), self._problems)
             return

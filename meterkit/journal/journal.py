@@ -302,17 +302,24 @@ class Journal:
             own = {each.id: each.used_by(pair) for each in (*self._retired, self._current) if each is not None}
         return {**{each.id: each.used.get(pair, 0) for each in handed_over if each.is_waiting}, **own}
 
-    def seen(self, folded: Collection[HandedOver]) -> None:
+    def handed_over(self) -> tuple[HandedOver, ...]:
+        """Return what this process has handed over, and `seen` does not cover yet."""
+        return self._handed_over.all()
+
+    def seen(self, folded: Collection[HandedOver], *, own: bool = True) -> None:
         """
         Note that the ledger was read just now, with all that has been folded. For the thread that folds.
 
         Args:
             folded: Result of `folded` before that was read.
+            own: Whether that was after all that this process has folded itself.
         """
         with self._lock:
             self._handed_over.drop(folded)
-            self._unseen.clear()
-            self._older = self._handed_over.total + sum([each.total for each in self._retired])
+            if own:
+                self._unseen.clear()
+            unseen = sum([sum(each.values()) for each in self._unseen])
+            self._older = self._handed_over.total + sum([each.total for each in self._retired]) + unseen
 
     @property
     def most(self) -> int:

@@ -13,6 +13,7 @@ from meterkit.flusher.lock import FlusherLock
 from meterkit.journal import generation, recovery
 from meterkit.ledger import schema
 from meterkit.ledger.ledger import Ledger
+from meterkit.publishing import follower
 from meterkit.runtime import handover, process
 from meterkit.runtime.handover import flushes_as, next_moment
 
@@ -48,8 +49,9 @@ def flusher(make_kit):
 
 
 @pytest.fixture
-def idle(tmp_path, make_kit):
-    """The lock of a process that is to flush for all, and does not."""
+def idle(tmp_path, make_kit, monkeypatch):
+    """The lock of a process that is to flush for all, and does not; what it would publish is not waited for."""
+    monkeypatch.setattr(follower, "PATIENCE_SECONDS", 0.0)
     lock = FlusherLock(tmp_path / "meterkit", ledger=flushes_as(make_kit().process()._settings, notifies=False))
     assert lock.try_acquire()
     yield lock
@@ -413,14 +415,14 @@ def test_what_is_folded_while_the_ledger_is_read_still_counts(govern, idle, make
     kit = govern(Quota(CALLS, 5))
     first = passed(kit, 2)
     tick(kit)
-    build = type(kit.governor._builder).build
+    build = type(kit.process()._publisher.builder).build
 
     def folded_after(self, now):
         found = build(self, now)
         make_kit().flush()
         return found
 
-    monkeypatch.setattr(type(kit.governor._builder), "build", folded_after)
+    monkeypatch.setattr(type(kit.process()._publisher.builder), "build", folded_after)
     tick(kit)
     monkeypatch.undo()
 
