@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from meterkit.core.problems import Problems
+from meterkit.core.usage_key import Counted
 from meterkit.errors import LedgerError
 from meterkit.journal import recovery
 from meterkit.journal.file_format import ForeignFileError, intact
@@ -18,6 +20,13 @@ if TYPE_CHECKING:  # SQLAlchemy is imported by a thread, or by a call that needs
     from meterkit.ledger.database import Database
     from meterkit.ledger.ledger import Ledger
     from meterkit.ledger.record_keys import Conflict
+
+
+MOST_ORPHANS = 50
+"""Generations of other processes that are folded in one transaction, at most."""
+
+MOST_CELLS = 20_000
+"""Counts after which no further generation is added to a transaction."""
 
 
 class Folder:
@@ -87,9 +96,9 @@ class Folder:
             LedgerError: The ledger failed; they stay in the journal.
         """
         failed: Exception | None = None
-        for orphan in self._journal.orphans():
+        for batch in _batches(self._journal.orphans()):
             try:
-                self._fold_orphan(orphan)
+                self._fold_batch(deque(batch))
             except LedgerError:  # it would fail for the others, too
                 raise
             except Exception as error:
@@ -114,12 +123,49 @@ class Folder:
 
         return Ledger(self._database(), clock=self._clock)
 
+    def _fold_batch(self, left: deque[recovery.Orphan]) -> None:
+        """Fold orphans in one transaction; one by one if the ledger cannot store one of them. All are released."""
+        failed: Exception | None = None
+        try:
+            if len(left) > 1 and self._is_folded(left):
+                while left:
+                    self._remove(left.popleft())
+            while left:
+                try:
+                    self._fold_orphan(left.popleft())
+                except LedgerError:
+                    raise
+                except Exception as error:
+                    failed = failed or error
+        finally:
+            for orphan in left:
+                orphan.release()
+        if failed is not None:
+            raise failed
+
+    def _is_folded(self, orphans: Iterable[recovery.Orphan]) -> bool:
+        """Fold *orphans* in one transaction, and return whether that was possible."""
+        from meterkit.ledger.database import UnstorableError
+
+        by_id: dict[str, Iterable[Counted]] = {}
+        for orphan in orphans:
+            by_id.setdefault(orphan.id, self._placed(orphan))
+        try:
+            self._ledger().fold_many(by_id, conflict=self._note_conflict)
+            self._unpublished += by_id
+        except UnstorableError:
+            return False
+        except LedgerError:
+            raise
+        except Exception:  # one by one, it concerns one of them only
+            return False
+        return True
+
     def _fold_orphan(self, orphan: recovery.Orphan) -> None:
         from meterkit.ledger.database import UnstorableError
 
         try:
-            cells = self._edges().placed(orphan.cells, since=orphan.begun)
-            self._ledger().fold(orphan.id, cells, conflict=self._note_conflict)
+            self._ledger().fold(orphan.id, self._placed(orphan), conflict=self._note_conflict)
             self._unpublished.append(orphan.id)
         except UnstorableError as error:
             orphan.keep_refused(str(error), self._problems)
@@ -127,6 +173,13 @@ class Folder:
         except BaseException:
             orphan.release()
             raise
+        self._remove(orphan)
+
+    def _placed(self, orphan: recovery.Orphan) -> Iterable[Counted]:
+        return self._edges().placed(orphan.cells, since=orphan.begun)
+
+    def _remove(self, orphan: recovery.Orphan) -> None:
+        """Remove the file of *orphan*, whose counts are in the ledger."""
         if orphan.torn is not None:
             orphan.keep(orphan.torn, self._problems)
             return
@@ -146,3 +199,22 @@ class Folder:
             meter=found.meter,
             company=found.company,
         )
+
+
+def _batches(orphans: Iterable[recovery.Orphan]) -> Iterator[list[recovery.Orphan]]:
+    """Yield *orphans* in batches, each for one transaction, which others wait for: most of their rows are the same."""
+    batch: list[recovery.Orphan] = []
+    cells = 0
+    try:
+        for orphan in orphans:
+            batch.append(orphan)
+            cells += len(orphan.cells)
+            if len(batch) >= MOST_ORPHANS or cells >= MOST_CELLS:
+                full, batch, cells = batch, [], 0
+                yield full
+    except BaseException:
+        for orphan in batch:
+            orphan.release()
+        raise
+    if batch:
+        yield batch

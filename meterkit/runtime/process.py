@@ -28,7 +28,7 @@ from meterkit.journal.cardinality import MOST_KNOWN
 from meterkit.journal.journal import Journal
 from meterkit.publishing import blocked_counts
 from meterkit.publishing.follower import Follower
-from meterkit.runtime.handover import HandOver, flushes_as, ledger_name
+from meterkit.runtime.handover import HandOver, flushes_as, ledger_name, next_moment
 from meterkit.runtime.settings import Settings, is_live
 from meterkit.runtime.stripe_commands import StripeCommands
 from meterkit.runtime.stripe_jobs import NO_KEY, StripeJobs
@@ -563,7 +563,8 @@ class ProcessRuntime:
 
     def _wait(self) -> None:
         """Wait until the next flush is due. Meanwhile, the one that flushes folds what others hand over."""
-        end = time.monotonic() + self._settings.flush_interval
+        now, interval = time.monotonic(), self._settings.flush_interval
+        end = now + interval if self.lock.held else next_moment(interval, now=now)
         while (left := end - time.monotonic()) > 0:
             polls = self._awaits or (self.lock.held and self.lock.works)
             if self._wake.wait(min(left, POLL_SECONDS) if polls else left):

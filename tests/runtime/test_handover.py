@@ -15,7 +15,7 @@ from meterkit.ledger import schema
 from meterkit.ledger.ledger import Ledger
 from meterkit.publishing import follower
 from meterkit.runtime import handover, process
-from meterkit.runtime.handover import flushes_as
+from meterkit.runtime.handover import flushes_as, next_moment
 
 CALLS = Meter("calls", path="/calls")
 
@@ -571,3 +571,16 @@ def test_orphans_that_have_nothing_are_removed(make_kit, idle, tmp_path):
     make_kit().flush()
 
     assert set() == files(tmp_path)
+
+
+@pytest.mark.parametrize("begun", [0.0, 0.4, 2.5, 4.999, 5.0, 7.0, 7.6])
+def test_all_processes_of_a_machine_hand_over_at_the_same_moments(begun):
+    """Whenever they began: what they counted is added in one transaction."""
+    moments = [begun]
+    for _ in range(3):
+        moments.append(next_moment(5.0, now=moments[-1]))
+
+    _, first, *following = moments
+    assert begun + 2.5 <= first <= begun + 7.5
+    assert [0] * 3 == [moment % 5 for moment in (first, *following)]
+    assert [5, 10] == [moment - first for moment in following]
