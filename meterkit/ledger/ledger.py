@@ -130,9 +130,7 @@ class Ledger:
             LedgerError: Nothing was added, or the outcome of the commit is unknown; fold again.
         """
         return bool(
-            self.fold_many(
-                {generation: counts}, folded=folded, conflict=conflict, already_reported=already_reported
-            )
+            self.fold_many({generation: counts}, folded=folded, conflict=conflict, already_reported=already_reported)
         )
 
     def fold_many(
