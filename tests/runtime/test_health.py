@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import sqlalchemy as sa
 from fake_clock import NOON
 from stripe_account import api, make_meter
 
@@ -78,3 +79,24 @@ def test_the_command_line(make_reporting_kit, account, clock, tmp_path):
 
     assert 1 == done.returncode
     assert "No active meter found" in json.loads(done.stdout)["attention"][0]
+
+
+def test_it_reads_nothing_twice(make_reporting_kit, account, clock):
+    """A ledger may have ten million meter events, and each query of them takes its time."""
+    kit = make_reporting_kit()
+    kit.record("calls", account.customer, 5)
+    kit.report(include_open=True)
+    asked = []
+
+    def note(_connection, _cursor, statement, parameters, *_):
+        asked.append((statement, str(parameters)))
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        kit.health()
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+    of_reports = [each for each in asked if "meterkit_reports" in each[0]]
+
+    assert len(of_reports) > 5
+    assert len(set(of_reports)) == len(of_reports)
