@@ -384,8 +384,9 @@ class ProcessRuntime:
         """Hand over what was counted, and read what requests are checked against."""
         with self._one_flush(self._patience):
             try:
-                if not self._hand_over.run():
+                if not self._hand_over.run(is_last=self._stop.is_set()):
                     self.flusher.flush()
+                    self._hand_over.note_late()
             finally:
                 if not self._stop.is_set() and not self._follow() and not self._follower.is_patient:
                     self._edges().read(self.database())
