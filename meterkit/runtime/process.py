@@ -248,8 +248,8 @@ class ProcessRuntime:
         return self.journal
 
     def wake(self) -> None:
-        """Flush soon, if this process flushes at all."""
-        self._wake.ring()
+        """Flush soon, if this process flushes at all, and ask the one that flushes for it."""
+        self._note_change()
 
     def _note_change(self) -> None:
         """Follow up on a webhook event, or on what one has changed, in whichever process flushes."""
