@@ -123,6 +123,7 @@ print(json.dumps([statuses, shown]))
 """
 
 
+@pytest.mark.long
 def test_the_pages(tmp_path):
     """A customer sees its own, the team sees all, and nobody else anything."""
     statuses, shown = json.loads(run("-c", PAGES, data_dir=tmp_path))

@@ -21,8 +21,6 @@ from rest_framework.views import APIView
 from meterkit import Governance, Meter, MeterKit, Quota, Refusal
 from meterkit.django.drf import UsageThrottle
 
-pytestmark = pytest.mark.long
-
 CALLS = Meter("calls", path="*")
 BOTH = pytest.mark.parametrize("is_async", [False, True], ids=["wsgi", "asgi"])
 EXACT = pytest.mark.parametrize("exact", [False, True])
