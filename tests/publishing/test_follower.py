@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from guard import GUARD, tries
@@ -12,6 +13,7 @@ from plain_exchange import PlainExchange
 
 from meterkit import Governance, Meter, Plan, Quota
 from meterkit.ledger import schema
+from meterkit.pages.team import survey
 from meterkit.publishing import follower
 
 CALLS = Meter("calls", path="/calls")
@@ -142,6 +144,29 @@ def test_limits_and_features_of_plans(pair):
     assert [None, None, 429] == [ask(worker) for _ in range(3)]
     assert (["acme"], free, True) == (asked, worker.plan_of("acme"), worker.can("acme", "export"))
     assert follows(worker)
+
+
+def test_the_team_sees_who_is_near_a_limit_that_another_process_knows(pair, monkeypatch):
+    """Where they are too many to call the function of the limit for each."""
+    monkeypatch.setattr(survey, "CALLED", 0)
+    asked = []
+    rules = Governance(quotas=[Quota(CALLS, lambda company: asked.append(company) or 4)])
+    leader, worker = pair(governance=rules)
+    [ask(worker) for _ in range(4)]
+    tick(worker)
+    next(True for _ in tries() if not worker.process().journal.waiting())
+    leader.flush()
+    tick(worker)
+    made = []
+    views = SimpleNamespace(routes=list)
+    monkeypatch.setattr("meterkit.pages.team.routes.TeamViews", lambda sources: made.append(sources) or views)
+    worker._assembly._team_routes()
+    (sources,) = made
+
+    near = survey.survey(sources).near
+
+    assert [("acme", "quota of calls per period")] == [(each.company, each.limit) for each in near]
+    assert ["acme"] == asked
 
 
 def test_billing_periods_split_hours_in_both(pair, monkeypatch):
