@@ -212,6 +212,45 @@ def test_two_configurations_side_by_side_each_go_by_their_own(pair, make_kit):
     assert leader.process()._source.current is not older.process()._source.current
 
 
+def test_what_was_published_for_the_former_rules_comes_to_an_end(pair, make_kit):
+    """A deployment: the process that flushed ends, and one with other rules takes its place."""
+    leader, worker = pair(governance=Governance(quotas=[Quota(CALLS, 3)]))
+    leader.close()
+    newer = make_kit(CALLS, identify=whose, governance=Governance(quotas=[Quota(CALLS, 100)]))
+    newer.governor.begin()
+    assert newer.governor.ready.wait(GUARD)
+    next(True for _ in tries() if (newer.process()._settings.data_dir / "snapshot").exists())
+    [ask(newer) for _ in range(3)]
+    newer.flush()
+    tick(worker)
+
+    assert (429, None) == (ask(worker), ask(newer))
+    assert not follows(worker)
+
+
+def test_plans_are_known_throughout_a_takeover(pair, monkeypatch):
+    """What was published holds until the ledger has been read."""
+    free, pro = Plan("free", features={"a"}), Plan("pro", features={"b"})
+    leader, worker = pair(plans=[free, pro], governance=Governance(overdue_days=1))
+    plans = leader._company_plans
+    plans.names["acme"] = "pro"
+    plans._changed.add("acme")
+    leader.flush()
+    tick(worker)
+    before = worker.plan_of("acme")
+    seen = []
+    refresh = type(worker._company_plans).refresh
+
+    def watched(self, database):
+        seen.append(worker._company_plans.of("acme"))
+        refresh(self, database)
+
+    monkeypatch.setattr(type(worker._company_plans), "refresh", watched)
+    worker.flush()
+
+    assert (pro, [pro]) == (before, seen)
+
+
 def test_a_process_whose_figures_nobody_looks_after_reads_the_ledger(pair, monkeypatch):
     """The one that flushes hangs; and when it goes on, it is followed again."""
     leader, worker = pair(governance=Governance(quotas=[Quota(CALLS, 4)]))
