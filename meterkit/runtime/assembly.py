@@ -11,7 +11,7 @@ from meterkit.metering.meter import Meter
 from meterkit.metering.recorder import Recorder
 from meterkit.pricing.plan import Plan
 from meterkit.pricing.price import Price
-from meterkit.publishing.rules import SnapshotRules
+from meterkit.publication.rules import SnapshotRules
 from meterkit.runtime.settings import is_live
 from meterkit.runtime.supervisor import Supervisor
 from meterkit.webhooks.config import Webhook
@@ -292,6 +292,6 @@ class Assembly:
 
 
 def _read_names(connection: Connection, companies: Iterable[str] | None) -> dict[str, str]:
-    from meterkit.publishing.plan_names import plan_names
+    from meterkit.publication.plan_names import plan_names
 
     return plan_names(connection, companies)

@@ -26,8 +26,8 @@ from meterkit.flusher.flusher import Flusher
 from meterkit.flusher.lock import FlusherLock
 from meterkit.journal.cardinality import MOST_KNOWN
 from meterkit.journal.journal import Journal
-from meterkit.publishing import blocked_counts
-from meterkit.publishing.follower import Follower
+from meterkit.publication import blocked_counts
+from meterkit.publication.follower import Follower
 from meterkit.runtime.handover import HandOver, flushes_as, ledger_name, next_moment
 from meterkit.runtime.settings import Settings, is_live
 from meterkit.runtime.stripe_commands import StripeCommands
@@ -49,8 +49,8 @@ if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a cal
     from meterkit.ledger.ledger import Ledger
     from meterkit.metering.meter import Meter
     from meterkit.notices.dispatcher import MakeDispatcher
-    from meterkit.publishing.publisher import Publisher
-    from meterkit.publishing.rules import SnapshotRules
+    from meterkit.publication.publisher import Publisher
+    from meterkit.publication.rules import SnapshotRules
     from meterkit.snapshot.reader import SnapshotSource
 
 STOP_SECONDS = 1.5
@@ -281,7 +281,7 @@ class ProcessRuntime:
             if not is_last:
                 self._wait()
         if self._thread is None:
-            self.lock.release()
+            self._resign()
             if self._settings.report_on_close:
                 self.stripe_jobs.report_last()
         return is_well
@@ -589,7 +589,7 @@ class ProcessRuntime:
         """Do what is due every few seconds, as the process that flushes or as one that hands over to it."""
         flushes = self._flushes(is_last=is_last)
         is_ours = None if flushes else self.lock.is_ours
-        self._is_leader = self.lock.held
+        self._is_leader = flushes and self.lock.held
         self._awaits = not self._is_leader and is_ours is not False  # until it follows
         if flushes or is_ours is False or (is_last and self._settings.report_on_close):
             self.try_flush()

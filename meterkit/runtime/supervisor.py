@@ -21,7 +21,7 @@ from meterkit.core.windows import Windows
 from meterkit.flusher import role
 from meterkit.journal.journal import Journal
 from meterkit.metering.context import outside
-from meterkit.publishing.rules import SnapshotRules
+from meterkit.publication.rules import SnapshotRules
 from meterkit.runtime import isolation
 from meterkit.runtime.exit_hooks import ExitHooks
 from meterkit.runtime.process import ProcessRuntime

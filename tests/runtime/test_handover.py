@@ -13,7 +13,7 @@ from meterkit.flusher.lock import FlusherLock
 from meterkit.journal import generation, recovery
 from meterkit.ledger import schema
 from meterkit.ledger.ledger import Ledger
-from meterkit.publishing import follower
+from meterkit.publication import follower
 from meterkit.runtime import handover, process
 from meterkit.runtime.handover import flushes_as, next_moment
 

@@ -1,4 +1,4 @@
-"""What the ledger says of all companies, read after each flush, for `meterkit.publishing.publisher`."""
+"""What the ledger says of all companies, read after each flush, for `meterkit.publication.publisher`."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # a kit without governance needs most of these not
     from meterkit.ledger.database import Database
     from meterkit.metering.meter import Meter
     from meterkit.pricing.price import Price
-    from meterkit.publishing.ledger_reading import QuotaUsage, Snapshot, SnapshotBuilder
+    from meterkit.publication.snapshot_builder import QuotaUsage, Snapshot, SnapshotBuilder
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ class Publisher:
         self._periods = usage["period"].periods
         self.builder: SnapshotBuilder | None = None
         if governance is not None:
-            from meterkit.publishing.ledger_reading import SnapshotBuilder
+            from meterkit.publication.snapshot_builder import SnapshotBuilder
 
             self.builder = SnapshotBuilder(
                 database, governance, usage=usage, limits=self._limits, prices=prices, meters=meters

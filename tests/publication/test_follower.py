@@ -14,7 +14,7 @@ from plain_exchange import PlainExchange
 from meterkit import Governance, Meter, Plan, Quota
 from meterkit.ledger import schema
 from meterkit.pages.team import survey
-from meterkit.publishing import follower
+from meterkit.publication import follower
 
 CALLS = Meter("calls", path="/calls")
 HOUR, DAY = 3600, 24 * 3600

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from meterkit.metering.meter import Meter
     from meterkit.pricing.plan import Plan
     from meterkit.pricing.price import Price
-    from meterkit.publishing.publisher import Publisher
+    from meterkit.publication.publisher import Publisher
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class SnapshotRules:
             usage: Usage in its current periods.
             fingerprint: Result of `fingerprint`.
         """
-        from meterkit.publishing.publisher import Publisher
+        from meterkit.publication.publisher import Publisher
 
         return Publisher(
             database,
