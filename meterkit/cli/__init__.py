@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from meterkit.cli import (
     account_commands,
     audit_commands,
+    collect_command,
     dashboard_command,
     notice_commands,
     provisioning_commands,
@@ -126,6 +127,7 @@ def add_commands(commands: Commands) -> None:
         audit_commands,
         notice_commands,
         dashboard_command,
+        collect_command,
     ):
         group.add_parsers(commands)
 

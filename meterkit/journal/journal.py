@@ -8,7 +8,7 @@ then it adopts orphans. A journal belongs to one process: a forked child abandon
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,6 +20,9 @@ from meterkit.journal.cardinality import CardinalityLimit
 from meterkit.journal.file_format import by_meter
 from meterkit.journal.generation import FullError, Generation
 from meterkit.journal.pool import GenerationPool
+
+_MOST_AWAITED = 1000
+"""Published generations that are waited for: with five seconds each, what is published in more than an hour."""
 
 
 class Journal:
@@ -54,6 +57,7 @@ class Journal:
         self.fork_marker = threads.fork_marker()
         self._watched = watched
         self._unseen: list[dict[tuple[str, str], int]] = []  # `used` of generations folded since `seen`
+        self._awaited: dict[str, dict[tuple[str, str], int]] = {}  # of those published that the ledger does not have
         self.directory = directory
         self._problems, self._wake = problems, wake
         # Re-entrant, because a signal handler or finaliser may count while its own thread is counting. Such a call gets
@@ -186,12 +190,22 @@ class Journal:
         if self._current is not None:
             self.pool.fill(self._current)
 
-    def forget(self, retired: Generation) -> None:
-        """Remove *retired*, which has been folded into the ledger."""
+    def forget(self, retired: Generation, *, published: bool = False) -> None:
+        """
+        Remove *retired*, which has been folded into the ledger.
+
+        Args:
+            retired: Generation to remove.
+            published: Whether it is only on its way to the ledger: it counts in `lately` until `arrived`.
+        """
         used = retired.used()
         with self._lock:
             self._retired.remove(retired)
-            if used:
+            if used and published:
+                self._awaited[retired.id] = used
+                while len(self._awaited) > _MOST_AWAITED:
+                    del self._awaited[next(iter(self._awaited))]
+            elif used:
                 self._unseen.append(used)
             was_active = self.cardinality.is_active
             self.cardinality.release(self._retired)
@@ -226,7 +240,19 @@ class Journal:
         """Return what this process has counted for *company* and a watched *meter* that `seen` does not cover."""
         pair = (company, meter)
         with self._lock:
-            return sum(self.unfolded(pair).values()) + sum([used.get(pair, 0) for used in self._unseen])
+            gone = (*self._unseen, *self._awaited.values())
+            return sum(self.unfolded(pair).values()) + sum([used.get(pair, 0) for used in gone])
+
+    @property
+    def awaited(self) -> list[str]:
+        """Ids of generations that were published, and that `arrived` has not been called for."""
+        with self._lock:
+            return list(self._awaited)
+
+    def arrived(self, generations: Iterable[str]) -> None:
+        """Note that *generations* are in the ledger, so that the next `seen` covers them."""
+        with self._lock:
+            self._unseen += [used for each in generations if (used := self._awaited.pop(each, None)) is not None]
 
     @property
     def in_memory(self) -> bool:
@@ -248,7 +274,8 @@ class Journal:
         """Note that the ledger was read just now, with all that has been folded. For the thread that folds."""
         with self._lock:
             self._unseen.clear()
-            self._older = sum([each.total for each in self._retired])
+            awaited = sum([sum(used.values()) for used in self._awaited.values()])
+            self._older = sum([each.total for each in self._retired]) + awaited
 
     @property
     def most(self) -> int:

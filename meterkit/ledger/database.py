@@ -7,7 +7,7 @@ A connection is used for one transaction, in one thread, and no transaction stay
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -318,6 +318,20 @@ def insert_once(table: sa.Table, connection: sa.Connection, row: Mapping[str, An
         True if the row is new.
     """
     return wrote(connection, insert_into(table, connection).values(**row).on_conflict_do_nothing())
+
+
+def insert_new(table: sa.Table, connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """
+    Insert those of *rows* whose key, of one column, does not exist; return these keys.
+
+    Waits for earlier transactions, as `insert_once` does. Two transactions that both insert several rows must do so in
+    the same order.
+    """
+    (key,) = table.primary_key
+    if connection.dialect.name != "postgresql":  # RETURNING needs SQLite 3.35
+        return {row[key.name] for row in rows if insert_once(table, connection, row)}
+    statement = insert_into(table, connection).values(list(rows)).on_conflict_do_nothing()
+    return set(connection.scalars(statement.returning(key)))
 
 
 def wrote(connection: sa.Connection, statement: Any) -> bool:

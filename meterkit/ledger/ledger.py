@@ -6,18 +6,18 @@ Fold journal generations into usage rows, exactly once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from meterkit.core.threads import free_gradually, yielding
-from meterkit.core.usage_key import KEYED, Counted, is_observation
+from meterkit.core.usage_key import KEYED, Counted, UsageKey, is_observation
 from meterkit.ledger import record_keys, schema
 from meterkit.ledger.aggregates import increments, prune_peaks
-from meterkit.ledger.bulk import add_to
+from meterkit.ledger.bulk import BATCH, add_to
 from meterkit.ledger.daily_totals import UsageRow, add_totals
-from meterkit.ledger.database import Database, insert_once
+from meterkit.ledger.database import Database, insert_new
 from meterkit.ledger.payers import customer_of
 from meterkit.ledger.record_keys import Conflict
 
@@ -50,6 +50,43 @@ class Usage:
     quantity: int
     reported: int
     customer: str | None
+
+
+class _Counts:
+    """
+    Counts of one generation, by how they are added.
+
+    Args:
+        counts: Counts of the generation.
+
+    Attributes:
+        rows: Rows of usage.
+        observations: Observed values of `unique()` and `maximum()`.
+        keyed: Keyed records.
+    """
+
+    def __init__(self, counts: Iterable[Counted]) -> None:
+        self.rows: list[UsageRow] = []
+        self.observations: list[Counted] = []
+        self.keyed: list[Counted] = []
+        for each in yielding(counts):
+            (meter, event_name, company, user, window), quantity, last_used = each
+            if user and is_observation(user):
+                (self.keyed if user[0] == KEYED else self.observations).append(each)
+            else:
+                settled = 0 if event_name else quantity
+                self.rows.append((meter, event_name, company, user, window, quantity, settled, last_used))
+
+
+def _merged(counts: Iterable[_Counts]) -> list[UsageRow]:
+    """Return the rows of all *counts*, with one row for each key: most companies are in several generations."""
+    sums: dict[UsageKey, tuple[int, int, int]] = {}
+    for of in counts:
+        for meter, event_name, company, user, window, quantity, settled, last_used in yielding(of.rows):
+            key = (meter, event_name, company, user, window)
+            known = sums.get(key, (0, 0, 0))
+            sums[key] = (quantity + known[0], settled + known[1], max(last_used, known[2]))
+    return [(*key, *values) for key, values in sums.items()]
 
 
 class Ledger:
@@ -88,34 +125,66 @@ class Ledger:
         Raises:
             LedgerError: Nothing was added, or the outcome of the commit is unknown; fold again.
         """
+        return bool(self.fold_many({generation: counts}, folded=folded, conflict=conflict))
+
+    def fold_many(
+        self,
+        generations: Mapping[str, Iterable[Counted]],
+        *,
+        folded: Callable[[sa.Connection, str], None] | None = None,
+        conflict: Callable[[Conflict], object] = lambda _: None,
+    ) -> set[str]:
+        """
+        Add the counts of several journal generations in one transaction, each exactly once.
+
+        Args:
+            generations: Counts by the id of their generation.
+            folded: Function called at the end of the transaction for each new one, with the connection and the id.
+            conflict: Function called after it for each key that was recorded again with another quantity.
+
+        Returns:
+            Ids of the generations that had not been folded before.
+
+        Raises:
+            LedgerError: Nothing was added, or the outcome of the commit is unknown; fold again.
+        """
         now = int(self._clock())
-        rows: list[UsageRow] = []
-        observations: list[Counted] = []
-        keyed: list[Counted] = []
-        for each in yielding(counts):
-            (meter, event_name, company, user, window), quantity, last_used = each
-            if user and is_observation(user):
-                (keyed if user[0] == KEYED else observations).append(each)
-            else:
-                settled = 0 if event_name else quantity
-                rows.append((meter, event_name, company, user, window, quantity, settled, last_used))
+        counts = {generation: _Counts(generations[generation]) for generation in sorted(generations)}
         with self._database.transaction() as connection:
-            if not insert_once(schema.folds, connection, {"generation": generation, "folded_at": now}):
-                return False
-            rows += increments(connection, observations)
-            new, conflicts = record_keys.once(connection, keyed, now=now)
-            rows += new
+            new = insert_new(schema.folds, connection, [{"generation": each, "folded_at": now} for each in counts])
+            added = [counts[each] for each in counts if each in new]
+            if not added:
+                return set()
+            rows = added[0].rows if len(added) == 1 else _merged(added)
+            rows += increments(connection, [each for of in added for each in of.observations])
+            recorded, conflicts = record_keys.once(connection, [each for of in added for each in of.keyed], now=now)
+            rows += recorded
             if rows:
                 add_to(schema.usage, connection, rows, add=("quantity", "reported"), latest="last_used")
                 counted = add_totals(connection, rows)
                 add_to(schema.counted, connection, counted.items(), add="quantity")
-            release_reservations(connection, generation)
+            release_reservations(connection, new)
             if folded is not None:
-                folded(connection, generation)
+                for each in sorted(new):
+                    folded(connection, each)
         free_gradually(rows)
         for each_conflict in conflicts:
             conflict(each_conflict)
-        return True
+        return new
+
+    def folded(self, generations: Collection[str]) -> set[str]:
+        """
+        Return those of *generations* that are known to be in the ledger.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        ids, found = sorted(generations), set[str]()
+        with self._database.snapshot() as connection:
+            for start in range(0, len(ids), BATCH):
+                known = schema.folds.c.generation.in_(ids[start : start + BATCH])
+                found.update(connection.scalars(sa.select(schema.folds.c.generation).where(known)))
+        return found
 
     def forget(self, generations: Iterable[str]) -> None:
         """Delete the records of *generations*, whose files are deleted, and all records that have expired."""
@@ -180,9 +249,9 @@ class Ledger:
             ]
 
 
-def release_reservations(connection: sa.Connection, generation: str) -> None:
-    """Release the reservations of *generation*, whose usage is now in the ledger."""
-    connection.execute(sa.delete(schema.holds).filter_by(generation=generation))
+def release_reservations(connection: sa.Connection, generations: Collection[str]) -> None:
+    """Release the reservations of *generations*, whose usage is now in the ledger."""
+    connection.execute(sa.delete(schema.holds).where(schema.holds.c.generation.in_(generations)))
 
 
 def prune_reservations(connection: sa.Connection, before: int) -> None:

@@ -11,6 +11,7 @@ from meterkit.core.filesystem import exposure
 from meterkit.core.problems import Problems
 from meterkit.core.validation import OLDEST_SECONDS
 from meterkit.errors import LedgerError
+from meterkit.jetstream.config import JetStream
 from meterkit.ledger.books import Books
 from meterkit.ledger.books import books as read_books
 from meterkit.ledger.database import Database
@@ -82,6 +83,7 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
         attention += _of_books(meter, of_meter)
     attention += [f"{each['identifier']} ({each['state']}): {each['error']}" for each in refused[:SHOWN]]
     attention += _copied(runtime)
+    published = None if settings.jetstream is None else _published(runtime, settings.jetstream, attention)
     exposed = exposure(settings.data_dir)
     if exposed is not None:
         attention.append(exposed)
@@ -99,9 +101,28 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
         "free": free,
         "problems": found,
         "journal": {"directory": str(settings.data_dir / "journal"), "in_memory": runtime.journal.in_memory},
+        **({} if settings.jetstream is None else {"jetstream": published}),
         "webhook": {"received": runtime.stripe_jobs.received_webhooks, "refused": runtime.stripe_jobs.refused_webhooks},
         "last_report": None if runtime.stripe_jobs.last_report is None else asdict(runtime.stripe_jobs.last_report),
     }
+
+
+def _published(runtime: ProcessRuntime, jetstream: JetStream, attention: list[str]) -> dict[str, int] | None:
+    """Return what is in the streams; None if JetStream fails. What needs attention is added to *attention*."""
+    try:
+        state = runtime.publisher().state()
+    except Exception as error:
+        attention.append(str(error) or repr(error))
+        return None
+    if state.refused:
+        attention.append(
+            f"{state.refused:,} generations could not be folded, and are in the stream {jetstream.refused_stream}: the "
+            f"header Meterkit-Refused says why. Show them with nats stream view {jetstream.refused_stream}; once "
+            f"the reason is gone, publish them again to {jetstream.subject}, and remove them from there"
+        )
+    if state.refused is None:
+        attention.append("no collector has run yet, so what hosts publish stays in JetStream: run meterkit collect")
+    return {"waiting": state.waiting, "refused": state.refused or 0}
 
 
 def _of_other_mode(database: Database) -> list[str]:

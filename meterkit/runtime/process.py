@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -19,9 +19,10 @@ from meterkit.core import threads
 from meterkit.core.filesystem import ephemeral
 from meterkit.core.problems import Problems, log_event
 from meterkit.core.threads import DaemonThread, Event, WakeUp
+from meterkit.core.usage_key import Counted
 from meterkit.core.validation import OLDEST_SECONDS
 from meterkit.core.windows import Windows
-from meterkit.errors import LedgerError
+from meterkit.errors import ConfigurationError, LedgerError
 from meterkit.journal import recovery
 from meterkit.journal.cardinality import MOST_KNOWN
 from meterkit.journal.file_format import ForeignFileError, intact
@@ -38,6 +39,10 @@ if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a cal
     from meterkit.accounts.period_usage import UsageByPeriod
     from meterkit.governance.company_plans import CompanyPlans
     from meterkit.governance.governor import Governor
+    from meterkit.jetstream.collector import Collector
+    from meterkit.jetstream.message import Sender
+    from meterkit.jetstream.publisher import Publisher
+    from meterkit.journal.generation import Generation
     from meterkit.ledger.database import Database
     from meterkit.ledger.ledger import Ledger
     from meterkit.ledger.record_keys import Conflict
@@ -106,6 +111,7 @@ class ProcessRuntime:
         self._database: Database | None = None
         self._period_edges: PeriodEdges | None = None
         self._usage: UsageByPeriod | None = None
+        self._publisher: Publisher | None = None
         self.stripe_jobs = StripeJobs(
             settings, problems, database=self.database, stop=self._stop, changed=self._wake.ring
         )
@@ -168,7 +174,12 @@ class ProcessRuntime:
                     with suppress(LedgerError):
                         self._refresh_governor()
                 raise
-            self._refresh_governor()
+            try:
+                self._refresh_governor()
+            except LedgerError as error:
+                if self._settings.jetstream is None:
+                    raise
+                self._note_ledger_failed(error)
         finally:
             self._flushing_thread = None
             self._flushing.release()
@@ -208,6 +219,8 @@ class ProcessRuntime:
         if self.dispatcher is not None:
             self.dispatcher.close()
         self.journal.close(flushing=self._flushing_thread is not None)
+        if self._publisher is not None and self._flushing_thread is None:
+            self._publisher.close()
 
     def _wait_for(self, thread: DaemonThread) -> None:
         """Wait a moment for the last flush, and longer for the last report if there is to be one."""
@@ -270,16 +283,31 @@ class ProcessRuntime:
             return self._usage
 
     def _fold(self) -> None:
-        self._edges().read(self.database())  # before folding: it may be news to what was counted
+        is_published = self._settings.jetstream is not None
+        try:
+            self._edges().read(self.database())  # before folding: it may be news to what was counted
+            self._problems.clear("ledger_failed")
+        except LedgerError as error:
+            if not is_published:  # otherwise, usage does not wait for the ledger here
+                raise
+            self._note_ledger_failed(error)
         self._fold_retired()  # before retiring more: while the ledger fails, generations must not pile up
         self.journal.rotate(now=self._settings.clock())
         self._fold_retired()
         self._fold_orphans()
         self.journal.prepare()
         if time.monotonic() >= self._next_chores or self._stop.is_set():
-            self._do_chores()
+            try:
+                self._do_chores()
+            except LedgerError as error:
+                if not is_published:
+                    raise
+                self._note_ledger_failed(error)
 
     def _refresh_governor(self) -> None:
+        awaited = self.journal.awaited if self._governor is not None else []
+        if awaited:
+            self.journal.arrived(self.ledger().folded(awaited))  # what the governor is about to read
         if self._plans is not None:
             self._plans.refresh(self.database())  # limits depend on them
         if self._governor is not None:
@@ -289,30 +317,92 @@ class ProcessRuntime:
         from meterkit.accounts.period_edges import PeriodEdges
 
         if self._period_edges is None:
-            self._period_edges = PeriodEdges(self._windows, clock=self._settings.clock)
+            is_patient = self._settings.jetstream is not None  # collectors place what is published
+            self._period_edges = PeriodEdges(self._windows, clock=self._settings.clock, is_patient=is_patient)
         return self._period_edges
 
     def _fold_retired(self) -> None:
         from meterkit.ledger.database import UnstorableError
 
-        edges = self._edges()
         for generation in self.journal.retired():
             reservations = None if self._governor is None else self._governor.reservations
             try:
-                self.ledger().fold(
-                    generation.id,
-                    edges.placed(intact(generation.cells()), since=generation.begun),
-                    folded=None if reservations is None else reservations.move,
-                    conflict=self._note_conflict,
-                )
+                is_published = self._publish(generation, intact(generation.cells()))
+                if not is_published:
+                    self.ledger().fold(
+                        generation.id,
+                        self._edges().placed(intact(generation.cells()), since=generation.begun),
+                        folded=None if reservations is None else reservations.move,
+                        conflict=self._note_conflict,
+                    )
             except (UnstorableError, ForeignFileError) as error:
                 self.journal.give_up(generation, str(error))
                 continue
             if not generation.is_full:  # the companies of a full one may be invented, and many
                 self.journal.cardinality.remember(company for (_, _, company, _, _), _, _ in generation.cells())
-            self.journal.forget(generation)
+            self.journal.forget(generation, published=is_published)
             self._folded.append(generation.id)
             self.journal.prepare()  # counts may arrive faster than they are folded
+
+    def _publish(self, generation: Generation | recovery.Orphan, cells: Iterable[Counted]) -> bool:
+        """
+        Publish *generation*, unless the kit folds into the ledger itself; return whether JetStream has it.
+
+        Raises:
+            LedgerError: It is not certain that JetStream has it.
+        """
+        if self._settings.jetstream is None:
+            return False
+        from meterkit.jetstream.client import TooLargeError
+
+        if isinstance(generation, recovery.Orphan) and not generation.cells:
+            return True
+        with suppress(OSError):  # it matters only to a kit that is built without jetstream= later
+            generation.mark_published()
+        try:
+            self.publisher().publish(generation.id, cells, begun=generation.begun)
+        except TooLargeError:  # rare, and the ledger takes it as well
+            return False
+        return True
+
+    def publisher(self) -> Publisher:
+        """Return what publishes to JetStream, with ``jetstream=``."""
+        from meterkit.jetstream.publisher import Publisher
+
+        assert self._settings.jetstream is not None
+        with self._opening:
+            if self._publisher is None:
+                self._publisher = Publisher(self._settings.jetstream, self._sender())
+            return self._publisher
+
+    def collector(self, *, batch: int) -> Collector:
+        """
+        Return what folds what hosts have published.
+
+        Args:
+            batch: Generations in one transaction at most.
+
+        Raises:
+            ConfigurationError: The kit has no ``jetstream=``.
+        """
+        from meterkit.jetstream.collector import Collector
+
+        settings = self._settings
+        if settings.jetstream is None:
+            raise ConfigurationError("this kit has no jetstream=, so its hosts publish nothing; add a JetStream")
+        return Collector(
+            settings.jetstream,
+            self.database(),
+            sender=self._sender(),
+            problems=self._problems,
+            clock=settings.clock,
+            batch=batch,
+        )
+
+    def _sender(self) -> Sender:
+        from meterkit.jetstream.message import Sender
+
+        return Sender(is_live(self._settings.stripe_key), self._settings.stripe_account)
 
     def _fold_orphans(self) -> None:
         failed: Exception | None = None
@@ -329,9 +419,12 @@ class ProcessRuntime:
     def _fold_orphan(self, orphan: recovery.Orphan) -> None:
         from meterkit.ledger.database import UnstorableError
 
+        may_be_forgotten = self._settings.jetstream is not None or not orphan.published
         try:
-            cells = self._edges().placed(orphan.cells, since=orphan.begun)
-            self.ledger().fold(orphan.id, cells, conflict=self._note_conflict)
+            # What is not published any more may have been, and a collector may come to it: the ledger remembers it.
+            if not self._publish(orphan, orphan.cells):
+                cells = self._edges().placed(orphan.cells, since=orphan.begun)
+                self.ledger().fold(orphan.id, cells, conflict=self._note_conflict)
         except UnstorableError as error:
             orphan.keep_refused(str(error), self._problems)
             return
@@ -347,16 +440,15 @@ class ProcessRuntime:
             message = f"{orphan.path} is in the ledger, but cannot be removed: {error}"
             self._problems.note("journal_unreadable", message, level=logging.ERROR)
         else:
-            self._folded.append(orphan.id)
+            if may_be_forgotten:
+                self._folded.append(orphan.id)
 
     def _note_conflict(self, found: Conflict) -> None:
-        self._problems.note(
-            "key_reused",
-            f"record(key={found.key!r:.100}) of {found.meter} for {found.company!r:.100} counted {found.counted:,}, "
-            f"and was called again with {found.ignored:,}, which does not count: give each piece of work its own key",
-            meter=found.meter,
-            company=found.company,
-        )
+        self._problems.note("key_reused", found.message, meter=found.meter, company=found.company)
+
+    def _note_ledger_failed(self, error: LedgerError) -> None:
+        message = f"usage goes on to JetStream, but what depends on the ledger waits: {error}"
+        self._problems.note("ledger_failed", message, level=logging.ERROR)
 
     def _do_chores(self) -> None:
         self._next_chores = time.monotonic() + CHORES_SECONDS
@@ -367,8 +459,11 @@ class ProcessRuntime:
         # Once a removed file cannot come back after a power cut, the record that it was folded can be deleted.
         folded = list(self._folded)
         if folded and recovery.sync(self.journal.directory):
-            self.ledger().forget(folded)
+            # A copy of what was published may still come.
+            forgotten = folded if self._settings.jetstream is None else self.publisher().forgettable(folded)
             del self._folded[: len(folded)]
+            self.journal.arrived(forgotten)
+            self.ledger().forget(forgotten)
 
     def _run(self) -> None:
         try:
