@@ -23,7 +23,8 @@ From a request to a line of an invoice, and the package that does each step::
     on demand    pricing        what usage costs: preview, simulation
                  provisioning   make Stripe's meters and prices match the code
 
-`runtime` runs all of this in each process; `core` holds what the packages share.
+`runtime` runs all of this in each process, and what one of them does for all is in `flusher`; `core` holds what the
+packages share.
 `metrics` shows the figures to Prometheus and OpenTelemetry.
 `MeterKit` is the only object that an application builds. `meterkit.sandbox` is a local Stripe double for tests.
 Importing this package imports nothing else: no framework, no stripe, no SQLAlchemy.

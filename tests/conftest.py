@@ -29,7 +29,7 @@ from meterkit.metrics import ledger_figures
 from meterkit.notices import dispatcher
 from meterkit.pages.team import kept
 from meterkit.reporting import delivery
-from meterkit.runtime import process, stripe_jobs
+from meterkit.runtime import handover, process, stripe_jobs
 from meterkit.sandbox import Sandbox
 from meterkit.stripe_api import retry, transport
 
@@ -83,6 +83,8 @@ def _unhurried(monkeypatch):
     for module in (stripe_jobs, process, dispatcher):
         monkeypatch.setattr(module, "STOP_SECONDS", GUARD)
     monkeypatch.setattr(process, "LAST_REPORT_SECONDS", GUARD)
+    monkeypatch.setattr(process, "HANDED_OVER_SECONDS", GUARD)
+    monkeypatch.setattr(handover, "LATE_SECONDS", GUARD)
     for name in ("PATIENCE", "HURRY", "STATEMENT_SECONDS"):
         monkeypatch.setattr(database, name, GUARD)
     for name in ("WAIT_SECONDS", "STALE_SECONDS"):

@@ -333,9 +333,10 @@ class Governor:
                 meters=self._meters,
             )
         now = int(self._clock())
+        folded = journal.folded()  # first: what is folded while the ledger is read may not be in what was read
         self._snapshot = self._builder.build(now)
         self._journal = journal
-        journal.seen()
+        journal.seen(folded)
         if self._is_exact:
             if self.reservations is None:
                 from meterkit.governance.reservations import Reservations

@@ -65,6 +65,7 @@ class Reservations:
         self._lock = threads.rlock()
         self._reserved: list[_Reservation] = []
         self._written: dict[Pair, tuple[str, int]] = {}
+        self._taking = 0  # calls of `take` in progress, which may have chosen a generation that is retired meanwhile
 
     def take(
         self, exchange: Exchange, company: str, requests: Collection[ReservationRequest]
@@ -81,6 +82,8 @@ class Reservations:
         taken: list[_Reservation] = []
         if self._journal.current_id is None:
             raise LedgerError("the kit is being closed")
+        with self._lock:
+            self._taking += 1
         try:
             with self._database.transaction() as connection:
                 lock_totals(connection)
@@ -88,12 +91,17 @@ class Reservations:
                     used = self._used(connection, company, each)
                     if used >= each.limit:
                         return each, used
+                # Of what is current under the lock: nothing that is current or retired now is folded before the commit.
+                generation = self._journal.current_id or ""
                 for pair in {(company, each.meter) for each in requests}:
-                    taken.append(self._add(exchange, pair))
-                    self._write(connection, pair)
+                    taken.append(self._add(exchange, pair, generation))
+                    self._write(connection, pair, generation)
         except BaseException:
             self._drop(taken)
             raise
+        finally:
+            with self._lock:
+                self._taking -= 1
         return None
 
     def move(self, connection: sa.Connection, generation: str) -> None:
@@ -105,12 +113,50 @@ class Reservations:
             generation: Id of the generation.
         """
         lock_totals(connection)
-        with self._lock:
-            for reservation in self._in_flight():
-                if reservation.generation == generation:
-                    reservation.generation = self._journal.current_id or generation
+        self._move({generation})
         for pair in list(self._written):
             self._write(connection, pair)
+
+    def leave(self, generations: Collection[str]) -> None:
+        """
+        Move the reservations of requests in flight to the next generation, before another process folds *generations*.
+
+        Whoever folds a generation deletes its reservations with it. So those of requests in flight are under the next
+        one before it can be folded; and what stays is what the generation has counted, so that no unit is in both.
+
+        Args:
+            generations: Ids of this process's retired generations.
+
+        Raises:
+            LedgerError: The ledger failed, or the outcome of the commit is unknown; nothing may be folded by another
+                process before this has succeeded.
+        """
+        with self._lock:
+            if not self._written and not self._taking and not self._in_flight():
+                return
+        holds = schema.holds
+        with self._database.transaction() as connection:
+            lock_totals(connection)
+            self._move(generations)
+            left = connection.execute(sa.select(holds).where(holds.c.generation.in_(generations))).all()
+            for row in left:
+                counted = self._journal.unfolded((row.company, row.meter)).get(row.generation, 0)
+                mine = {"generation": row.generation, "company": row.company, "meter": row.meter}
+                if counted != row.quantity:
+                    connection.execute(sa.update(holds).filter_by(**mine).values(quantity=counted))
+            for pair in list(self._written):
+                self._write(connection, pair)
+
+    def _move(self, generations: Collection[str]) -> None:
+        with self._lock:
+            for reservation in self._in_flight():
+                if reservation.generation in generations:
+                    reservation.generation = self._journal.current_id or reservation.generation
+
+    @property
+    def has_reserved(self) -> bool:
+        """Whether the ledger has reservations of this process, as far as it knows."""
+        return bool(self._written)
 
     def release_unused(self) -> None:
         """
@@ -148,9 +194,9 @@ class Reservations:
         ledger = used_since(connection, {company: request.since}).get(pair, 0)
         return ledger + int(others or 0) + in_flight + counted
 
-    def _add(self, exchange: Exchange, pair: Pair) -> _Reservation:
+    def _add(self, exchange: Exchange, pair: Pair, generation: str) -> _Reservation:
         with self._lock:
-            reservation = _Reservation(exchange, pair, self._journal.current_id or "")
+            reservation = _Reservation(exchange, pair, generation)
             self._reserved.append(reservation)
         return reservation
 
@@ -159,8 +205,9 @@ class Reservations:
             for reservation in taken:
                 self._reserved.remove(reservation)
 
-    def _write(self, connection: sa.Connection, pair: Pair) -> None:
-        generation, quantity = self._written[pair] = self._needed(pair)
+    def _write(self, connection: sa.Connection, pair: Pair, generation: str | None = None) -> None:
+        """Write what is to be reserved for *pair* under *generation*, by default the current one."""
+        generation, quantity = self._written[pair] = self._needed(pair, generation)
         if not generation:
             return  # the kit is being closed; the rest is deleted when its journal is folded
         table = schema.holds
@@ -172,9 +219,9 @@ class Reservations:
             del self._written[pair]
             connection.execute(sa.delete(table).filter_by(**key))
 
-    def _needed(self, pair: Pair) -> tuple[str, int]:
-        """Return the current generation, and the units to reserve under it: for requests in flight and its counts."""
-        generation = self._journal.current_id or ""
+    def _needed(self, pair: Pair, generation: str | None = None) -> tuple[str, int]:
+        """Return the generation, and the units to reserve under it: for requests in flight and its counts."""
+        generation = (self._journal.current_id or "") if generation is None else generation
         with self._lock:
             in_flight = sum(each.pair == pair and each.generation == generation for each in self._in_flight())
         return generation, in_flight + self._journal.unfolded(pair).get(generation, 0)

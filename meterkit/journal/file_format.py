@@ -30,7 +30,7 @@ from meterkit.core.usage_key import Counted, MeterWindow, is_highest, is_observa
 from meterkit.core.validation import MAX_ID_BYTES, MAX_QUANTITY
 
 _MAGIC = b"meterkit"
-_VERSION = 4
+VERSION = 4
 _HEADER = struct.Struct("<8sII16sQQQ")
 _HEADER_BYTES = 72
 ID_BYTES = 16
@@ -77,8 +77,8 @@ def generation_id(data: bytes) -> str:
     (crc,) = struct.unpack_from("<I", data, _HEADER.size)
     if magic != _MAGIC:
         raise ForeignFileError("it was not written by meterkit")
-    if version != _VERSION:
-        raise ForeignFileError(f"it has format version {version}; this meterkit reads version {_VERSION}")
+    if version != VERSION:
+        raise ForeignFileError(f"it has format version {version}; this meterkit reads version {VERSION}")
     if crc != zlib.crc32(data[: _HEADER.size]):
         raise ForeignFileError("its header is damaged")
     if size % 8:
@@ -245,9 +245,15 @@ def clear(fd: int) -> None:
     os.pwrite(fd, bytes(8), 8 * keys_at(cells))
 
 
+def is_cleared(fd: int) -> bool:
+    """Return whether the generation in *fd* was emptied with `clear`, or has never had a key."""
+    head = os.pread(fd, _HEADER.size, 0)
+    return len(head) == _HEADER.size and os.pread(fd, 8, 8 * keys_at(_HEADER.unpack(head)[6])) == bytes(8)
+
+
 def header(generation_id: bytes, size: int) -> bytes:
     """Return the header of a new generation of *size* bytes that belongs to this process."""
-    head = _HEADER.pack(_MAGIC, _VERSION, os.getpid(), generation_id, int(time.time()), size, room_for_cells(size))
+    head = _HEADER.pack(_MAGIC, VERSION, os.getpid(), generation_id, int(time.time()), size, room_for_cells(size))
     return head + struct.pack("<I", zlib.crc32(head))
 
 

@@ -238,6 +238,21 @@ class Generation:
                 if at < end and words[at]:  # later generations share the index, and may have room for more cells
                     yield usage_key_of(place, who), words[at], int(seconds[at + 1])
 
+    def leave(self, ledger: str) -> Path:
+        """
+        Rename the file for the process that flushes into *ledger*, and release its lock; return the new path.
+
+        Raises:
+            OSError: It cannot be renamed; nothing has happened.
+        """
+        assert self.path is not None, "a generation in memory cannot be handed over"
+        path = self.path.with_name(f"{self.id}.{ledger}{SUFFIX}") if ledger else self.path
+        if path != self.path:
+            self.path.rename(path)
+            self.path = path
+        self.abandon()
+        return path
+
     @property
     def is_deleted(self) -> bool:
         """Whether something else deleted the file. Until this process ends, its content can still be read."""

@@ -2,13 +2,15 @@
 The crash-safe journal: counters in memory-mapped files, rotated at every flush.
 
 Threads count in the current generation. A flush swaps in a fresh one, folds the old one into the ledger and removes it;
-then it adopts orphans. A journal belongs to one process: a forked child abandons its parent's and starts its own.
+then it adopts orphans. A process that leaves this to another one hands the old one over instead. A journal belongs to
+one process: a forked child abandons its parent's and starts its own.
 """
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,10 +21,11 @@ from meterkit.journal import generation, recovery
 from meterkit.journal.cardinality import CardinalityLimit
 from meterkit.journal.file_format import by_meter
 from meterkit.journal.generation import FullError, Generation
+from meterkit.journal.handed_over import HandedOver, HandedOverGenerations
 from meterkit.journal.pool import GenerationPool
 
-_MOST_AWAITED = 1000
-"""Published generations that are waited for: with five seconds each, what is published in more than an hour."""
+_LONGEST_WAY_SECONDS = 3600.0
+"""How long a published generation counts in `lately` if nothing says that it has arrived: collectors may be away."""
 
 
 class Journal:
@@ -35,6 +38,9 @@ class Journal:
         wake: Function that requests an early flush; called from any thread.
         size: Size of a generation, bytes.
         watched: Names of the meters that `lately` and `unfolded` report.
+        ledger: Name of the ledger into which this process flushes, a short word: what is handed over is for that one.
+        adopts_all: Function that returns whether to adopt also what was handed over for another ledger, long ago.
+        publishes: Whether generations are published, so that the ledger has them only when they have `arrived`.
 
     Attributes:
         directory: Directory of the generations.
@@ -52,12 +58,16 @@ class Journal:
         wake: Callable[[], None],
         size: int = generation.GENERATION_BYTES,
         watched: frozenset[str] = frozenset(),
+        ledger: str = "",
+        adopts_all: Callable[[], bool] = lambda: True,
+        publishes: bool = False,
     ) -> None:
+        self._ledger, self._adopts_all = ledger, adopts_all
+        self._publishes, self._arrived = publishes, frozenset[str]()
         self.counts, self._older = False, 0
         self.fork_marker = threads.fork_marker()
         self._watched = watched
         self._unseen: list[dict[tuple[str, str], int]] = []  # `used` of generations folded since `seen`
-        self._awaited: dict[str, dict[tuple[str, str], int]] = {}  # of those published that the ledger does not have
         self.directory = directory
         self._problems, self._wake = problems, wake
         # Re-entrant, because a signal handler or finaliser may count while its own thread is counting. Such a call gets
@@ -68,6 +78,7 @@ class Journal:
         self._current: Generation | None = None
         self.pool = GenerationPool(directory, size=size, problems=problems)
         self._retired: list[Generation] = []
+        self._handed_over = HandedOverGenerations()
         self.cardinality = CardinalityLimit()
 
     def open(self, *, now: float) -> None:
@@ -196,27 +207,87 @@ class Journal:
 
         Args:
             retired: Generation to remove.
-            published: Whether it is only on its way to the ledger: it counts in `lately` until `arrived`.
+            published: Whether it is only on its way to the ledger: it counts in `lately` until it has `arrived`.
         """
         used = retired.used()
         with self._lock:
             self._retired.remove(retired)
             if used and published:
-                self._awaited[retired.id] = used
-                while len(self._awaited) > _MOST_AWAITED:
-                    del self._awaited[next(iter(self._awaited))]
+                self._handed_over.add(
+                    retired, retired.path or self.directory / f"{retired.id}{generation.SUFFIX}", used
+                )
             elif used:
                 self._unseen.append(used)
+        retired.discard()
+        self._after(retired)
+
+    def hand_over(self, generations: Collection[str]) -> bool:
+        """
+        Leave retired generations to the process that flushes; return whether any was left.
+
+        To be called by the thread that otherwise folds. Those without a file that others can take stay retired.
+
+        Args:
+            generations: Ids of the generations to hand over.
+        """
+        if not self._watched:  # otherwise, `seen` drops them
+            self._handed_over.drop(self._handed_over.folded())
+        before = list(self._retired)
+        for each in before:
+            if each.id not in generations:
+                continue
+            self.remember_companies(each)
+            used = each.used()
+            with self._lock, suppress(OSError):  # if it cannot be renamed
+                if each.path is None or each.is_deleted or each not in self._retired:
+                    continue
+                path = each.leave(self._ledger)
+                self._handed_over.add(each, path, used)
+                self._retired.remove(each)
+            self._after(each)
+        return len(self._retired) < len(before)
+
+    def _after(self, retired: Generation) -> None:
+        """Make room, now that *retired* is not waiting any more."""
+        with self._lock:
             was_active = self.cardinality.is_active
             self.cardinality.release(self._retired)
             if not self._retired:
                 self.pool.relax(retired.bytes_used)
             is_last = all(each.index is not retired.index for each in self._own())
-        retired.discard()
         if is_last:
             retired.index.free()
         if was_active and not self.cardinality.is_active:
             self.cardinality.report(self._problems)
+
+    def waiting(self) -> list[HandedOver]:
+        """Return what this process has handed over that may not be in the ledger yet."""
+        return self._handed_over.waiting()
+
+    def folded(self) -> list[HandedOver]:
+        """Return what this process has handed over that is in the ledger by now, to give to `seen`."""
+        gone = self._handed_over.folded()
+        return [each for each in gone if each.id in self._arrived] if self._publishes else gone
+
+    def published(self) -> list[str]:
+        """Return the ids of generations of this process that are published, and may have `arrived` in the ledger."""
+        gone, since = self._handed_over.folded(), time.monotonic() - _LONGEST_WAY_SECONDS
+        with self._lock:
+            self._handed_over.drop([each for each in gone if each.since < since])
+        return [each.id for each in gone if each.since >= since]
+
+    def arrived(self, generations: Iterable[str]) -> None:
+        """Note that *generations*, which were published, are in the ledger."""
+        self._arrived = frozenset(generations)
+
+    def retired_ids(self) -> list[str]:
+        """Return the ids of the generations that are to be folded."""
+        return [each.id for each in list(self._retired)]
+
+    def remember_companies(self, retired: Generation) -> None:
+        """Remember the companies of *retired* as known, unless it is full: they may be invented then, and many."""
+        if not retired.is_full:
+            self.cardinality.remember(company for (_, _, company, _, _), _, _ in retired.cells())
 
     def give_up(self, retired: Generation, why: str) -> None:
         """
@@ -240,19 +311,8 @@ class Journal:
         """Return what this process has counted for *company* and a watched *meter* that `seen` does not cover."""
         pair = (company, meter)
         with self._lock:
-            gone = (*self._unseen, *self._awaited.values())
-            return sum(self.unfolded(pair).values()) + sum([used.get(pair, 0) for used in gone])
-
-    @property
-    def awaited(self) -> list[str]:
-        """Ids of generations that were published, and that `arrived` has not been called for."""
-        with self._lock:
-            return list(self._awaited)
-
-    def arrived(self, generations: Iterable[str]) -> None:
-        """Note that *generations* are in the ledger, so that the next `seen` covers them."""
-        with self._lock:
-            self._unseen += [used for each in generations if (used := self._awaited.pop(each, None)) is not None]
+            own = [each.used_by(pair) for each in (*self._retired, self._current) if each is not None]
+            return sum(own) + self._handed_over.used_by(pair) + sum([used.get(pair, 0) for used in self._unseen])
 
     @property
     def in_memory(self) -> bool:
@@ -267,15 +327,21 @@ class Journal:
     def unfolded(self, pair: tuple[str, str]) -> dict[str, int]:
         """Return what has been counted for *pair*, a company and a watched meter, by generation of this process."""
         with self._lock:
-            own = [each for each in (*self._retired, self._current) if each is not None]
-            return {each.id: each.used_by(pair) for each in own}
+            handed_over = self._handed_over.all()
+            own = {each.id: each.used_by(pair) for each in (*self._retired, self._current) if each is not None}
+        return {**{each.id: each.used.get(pair, 0) for each in handed_over if each.is_waiting}, **own}
 
-    def seen(self) -> None:
-        """Note that the ledger was read just now, with all that has been folded. For the thread that folds."""
+    def seen(self, folded: Collection[HandedOver]) -> None:
+        """
+        Note that the ledger was read just now, with all that has been folded. For the thread that folds.
+
+        Args:
+            folded: Result of `folded` before that was read.
+        """
         with self._lock:
+            self._handed_over.drop(folded)
             self._unseen.clear()
-            awaited = sum([sum(used.values()) for used in self._awaited.values()])
-            self._older = sum([each.total for each in self._retired]) + awaited
+            self._older = self._handed_over.total + sum([each.total for each in self._retired])
 
     @property
     def most(self) -> int:
@@ -284,7 +350,13 @@ class Journal:
 
     def orphans(self) -> Iterator[recovery.Orphan]:
         """Adopt the generations of dead processes, and yield them."""
-        return recovery.orphans(self.directory, own={each.path for each in self._own()}, problems=self._problems)
+        return recovery.orphans(
+            self.directory,
+            own={each.path for each in self._own()},
+            problems=self._problems,
+            ledger=self._ledger,
+            adopts_all=self._adopts_all,
+        )
 
     def totals(self) -> dict[str, dict[str, int]]:
         """Return what is in the journals of all live and dead processes: ``{generation id: {meter: quantity}}``."""
@@ -299,11 +371,13 @@ class Journal:
                 read.add(each.path)
         return {**recovery.totals_in(self.directory, skip=read), **totals}
 
-    def close(self, *, flushing: bool = False) -> None:
+    def close(self, *, flushing: bool = False, reserved: bool = False) -> None:
         """
         Close all generations. What is not folded yet is adopted by the next process that flushes.
 
         Args:
+            reserved: Whether the ledger has reservations for the current generation, which are deleted only when it is
+                folded, even if it is empty.
             flushing: Whether a flush is still running and will not be waited for. Its generations stay locked until it
                 or the process ends; otherwise, another process would fold them again.
         """
@@ -312,11 +386,12 @@ class Journal:
             if self._is_counting:
                 return  # called by a signal handler during a count: the file lock is released when the process ends
             own, kept = self._own(), self._retired if flushing else []
+            reserving = self._current if reserved else None
             self._current, self._retired = None, kept  # first, because `count_one` does not take the lock
             in_files = [each for each in own if each.path is not None and not each.is_deleted]
             lost = [by_meter(each.cells()) for each in own if each not in in_files and not each.empty]
             for each in own:
-                if each.empty:
+                if each.empty and each is not reserving:
                     each.discard()
                 elif each not in kept:
                     each.abandon()

@@ -12,11 +12,12 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from meterkit.core.problems import Problems
+from meterkit.core.threads import yielding
 from meterkit.core.usage_key import Counted
 from meterkit.journal.file_format import (
     MAX_BYTES,
@@ -34,6 +35,10 @@ from meterkit.journal.generation import SUFFIX, UNFINISHED
 
 HALF_MADE_SECONDS = 3600
 """Age at which an unfinished file is abandoned, seconds: creating a generation takes only a moment."""
+
+
+MOVED_SECONDS = 3600
+"""Age at which what was handed over for another ledger is adopted, seconds: who has that ledger would have by then."""
 
 
 class Orphan:
@@ -58,7 +63,7 @@ class Orphan:
         self.cells: list[Counted] = []
         self.torn: str | None = None
         try:
-            self.cells.extend(records(data))
+            self.cells.extend(yielding(records(data)))
         except ForeignFileError as error:
             self.torn = str(error)
 
@@ -119,10 +124,30 @@ class Orphan:
         os.close(self._fd)
 
 
-def orphans(directory: Path, *, own: set[Path | None], problems: Problems) -> Iterator[Orphan]:
-    """Adopt and yield the generations in *directory* whose owners have ended. Files of other kinds are set aside."""
+def orphans(
+    directory: Path,
+    *,
+    own: set[Path | None],
+    problems: Problems,
+    ledger: str = "",
+    adopts_all: Callable[[], bool] = lambda: True,
+) -> Iterator[Orphan]:
+    """
+    Adopt and yield the generations in *directory* that were handed over, or whose owners have ended.
+
+    Files of other kinds are set aside. What was handed over for another ledger is left alone: its kit may share the
+    directory.
+
+    Args:
+        directory: Directory of the journal.
+        own: Paths of this process's own generations.
+        problems: Collector of problems.
+        ledger: Name of this process's ledger.
+        adopts_all: Function that returns whether to adopt also what was handed over for another ledger, an hour ago:
+            the ledger has probably moved.
+    """
     for path in sorted(directory.glob(f"*{SUFFIX}")):
-        if path in own:
+        if path in own or (_is_for_another(path, ledger) and not (_is_old(path) and adopts_all())):
             continue
         try:
             orphan = adopt(path)
@@ -133,6 +158,19 @@ def orphans(directory: Path, *, own: set[Path | None], problems: Problems) -> It
         else:
             if orphan is not None:
                 yield orphan
+
+
+def _is_for_another(path: Path, ledger: str) -> bool:
+    """Return whether the file was handed over for another ledger; `Generation.leave` has named it."""
+    handed_over_for = path.name.split(".")[1:-1]
+    return bool(handed_over_for) and handed_over_for != [ledger]
+
+
+def _is_old(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_ctime > MOVED_SECONDS
+    except OSError:
+        return False
 
 
 def adopt(path: Path) -> Orphan | None:
@@ -205,15 +243,22 @@ def totals_in(directory: Path, *, skip: Collection[Path | None]) -> dict[str, di
     totals = {}
     for path in sorted(directory.glob(f"*{SUFFIX}")):
         if path not in skip:
-            # Otherwise it has been folded in the meantime, or the next flush will set it aside.
-            with suppress(ForeignFileError, OSError):
-                fd = _opened(path, os.O_RDONLY)
-                try:
-                    data = _content(path, fd)
-                finally:
-                    os.close(fd)
-                totals[generation_id(data)] = by_meter(read(data))
+            for each in (path, *_renamed(path)):
+                # Otherwise it has been folded in the meantime, or the next flush will set it aside.
+                with suppress(ForeignFileError, OSError):
+                    fd = _opened(each, os.O_RDONLY)
+                    try:
+                        data = _content(each, fd)
+                    finally:
+                        os.close(fd)
+                    totals[generation_id(data)] = by_meter(read(data))
+                    break
     return totals
+
+
+def _renamed(path: Path) -> Iterator[Path]:
+    """Yield where the file at *path* is, if it has been handed over since the directory was read."""
+    yield from path.parent.glob(f"{path.name.removesuffix(SUFFIX)}.*{SUFFIX}")
 
 
 def sync(directory: Path) -> bool:

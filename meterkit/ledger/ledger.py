@@ -116,7 +116,7 @@ class Ledger:
         Args:
             generation: Id of the generation.
             counts: Counts of the generation.
-            folded: Function called at the end of the transaction, with the connection and the id.
+            folded: Function called in the transaction, after the counts are added, with the connection and the id.
             conflict: Function called after it for each key that was recorded again with another quantity.
 
         Returns:
@@ -163,10 +163,11 @@ class Ledger:
                 add_to(schema.usage, connection, rows, add=("quantity", "reported"), latest="last_used")
                 counted = add_totals(connection, rows)
                 add_to(schema.counted, connection, counted.items(), add="quantity")
-            release_reservations(connection, new)
             if folded is not None:
                 for each in sorted(new):
                     folded(connection, each)
+            # Last, under the lock that `folded` takes: what was reserved for the generation until then is deleted, too.
+            release_reservations(connection, new)
         free_gradually(rows)
         for each_conflict in conflicts:
             conflict(each_conflict)

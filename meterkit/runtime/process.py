@@ -1,9 +1,9 @@
 """
-Runtime of one process: journal, database and the background flush.
+Runtime of one process: journal, database and the background thread.
 
-One thread flushes every few seconds, and starts the `meterkit.runtime.stripe_jobs` when they are due. Correctness does
-not depend on threads: a process without them, or one that is killed, leaves its journal to the next process that
-flushes.
+Of the processes that share a `data_dir`, the one that holds its lock flushes every few seconds, as
+`meterkit.flusher.flusher` says; the others hand over what they have counted. Correctness does not depend on threads: a
+process without them, or one that is killed, leaves its journal to the next process that flushes.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from meterkit.core import threads
 from meterkit.core.filesystem import ephemeral
 from meterkit.core.problems import Problems, log_event
 from meterkit.core.threads import DaemonThread, Event, WakeUp
-from meterkit.core.usage_key import Counted
 from meterkit.core.validation import OLDEST_SECONDS
 from meterkit.core.windows import Windows
 from meterkit.errors import ConfigurationError, LedgerError
-from meterkit.journal import recovery
+from meterkit.flusher.flusher import Flusher
+from meterkit.flusher.lock import FlusherLock
 from meterkit.journal.cardinality import MOST_KNOWN
-from meterkit.journal.file_format import ForeignFileError, intact
 from meterkit.journal.journal import Journal
-from meterkit.runtime.periodic import PeriodicTask
+from meterkit.notices.dispatcher import TROUBLE
+from meterkit.runtime.handover import HandOver, flushes_as, ledger_name
 from meterkit.runtime.settings import Settings, is_live
 from meterkit.runtime.stripe_commands import StripeCommands
 from meterkit.runtime.stripe_jobs import NO_KEY, StripeJobs
@@ -39,24 +39,34 @@ if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a cal
     from meterkit.accounts.period_usage import UsageByPeriod
     from meterkit.governance.company_plans import CompanyPlans
     from meterkit.governance.governor import Governor
+    from meterkit.governance.reservations import Reservations
     from meterkit.jetstream.collector import Collector
     from meterkit.jetstream.message import Sender
     from meterkit.jetstream.publisher import Publisher
-    from meterkit.journal.generation import Generation
     from meterkit.ledger.database import Database
     from meterkit.ledger.ledger import Ledger
-    from meterkit.ledger.record_keys import Conflict
     from meterkit.metering.meter import Meter
     from meterkit.notices.dispatcher import MakeDispatcher
 
 STOP_SECONDS = 1.5
 """How long an exit waits for the last flush. The next process that flushes moves what it leaves."""
 
+LAST_HAND_OVER_SECONDS = 0.5
+"""How much of that it waits for the process that flushes for all. Then it flushes itself."""
+
 LAST_REPORT_SECONDS = 5.0
 """How long an exit waits for the report of the open hour after that, if ``report_on_close=`` asks for it."""
 
-CHORES_SECONDS = 3600.0
-"""Interval at which old records are deleted, and linked companies and past billing periods are read."""
+POLL_SECONDS = 0.1
+"""Interval at which the process that flushes looks whether another has asked it to fold what was handed over."""
+
+HANDED_OVER_SECONDS = 30.0
+"""How long `ProcessRuntime.flush` waits for what another process is moving to the ledger right then."""
+
+LEARNING_SECONDS = 3600.0
+"""Interval at which linked companies and past billing periods are read."""
+
+_BUSY_SECONDS = 0.01
 
 
 class ProcessRuntime:
@@ -74,6 +84,8 @@ class ProcessRuntime:
 
     Attributes:
         journal: Journal of this process.
+        lock: Lock of the `data_dir`; its holder flushes.
+        flusher: What the holder does.
         stripe_jobs: Background jobs that talk to Stripe.
         dispatcher: Dispatcher of notices, or None.
     """
@@ -101,6 +113,9 @@ class ProcessRuntime:
             problems=problems,
             wake=self._wake.ring,
             watched=frozenset() if governor is None else governor.watched,
+            ledger=ledger_name(settings),
+            adopts_all=lambda: self.lock.held or self.lock.holder() is None,
+            publishes=settings.jetstream is not None,
         )
         self._stop, self._flushed = Event(), Event()
         self._thread: DaemonThread | None = None
@@ -113,14 +128,34 @@ class ProcessRuntime:
         self._usage: UsageByPeriod | None = None
         self._publisher: Publisher | None = None
         self.stripe_jobs = StripeJobs(
-            settings, problems, database=self.database, stop=self._stop, changed=self._wake.ring
+            settings, problems, database=self.database, stop=self._stop, changed=self._note_change
         )
         self.dispatcher = (
             None if dispatcher is None else dispatcher(database=self.database, usage=self.usage, stop=self._stop)
         )
-        self._notifying = PeriodicTask(self._notify_in_background, "meterkit-notices", settings.flush_interval)
-        self._folded: list[str] = []  # generations whose files are removed
-        self._next_chores = time.monotonic()
+        self.lock = FlusherLock(settings.data_dir, ledger=flushes_as(settings, notifies=dispatcher is not None))
+        self.flusher = Flusher(
+            self.journal,
+            problems,
+            database=self.database,
+            edges=self._edges,
+            reservations=self._reservations,
+            jobs=self.stripe_jobs,
+            dispatcher=self.dispatcher,
+            clock=settings.clock,
+            interval=settings.flush_interval,
+            stop=self._stop,
+            publisher=None if settings.jetstream is None else self.publisher,
+        )
+        self._hand_over = HandOver(
+            self.journal,
+            self.lock,
+            problems,
+            reservations=self._reservations,
+            fold=self.flusher.fold_retired,
+            clock=settings.clock,
+        )
+        self._next_learning = time.monotonic()
 
     def start(self) -> None:
         """Open the journal and start the flushing thread. The caller holds a lock, and calls `report_trouble` later."""
@@ -153,44 +188,38 @@ class ProcessRuntime:
 
     def flush(self, *, timeout: float = -1) -> None:
         """
-        Fold everything that this process has counted, and all orphans, into the ledger.
+        Fold everything that this process has counted, and all orphans, into the ledger, whoever flushes otherwise.
 
         Args:
             timeout: Seconds to wait for a flush in another thread; -1 waits without limit.
 
         Raises:
-            LedgerError: The ledger failed. Nothing is lost; flush again.
+            LedgerError: The ledger failed, or the process that flushes takes too long with what was handed over to it.
+                Nothing is lost; flush again.
         """
-        if self._flushing_thread == threads.thread_id():
-            raise LedgerError("this thread is already flushing; that flush continues when this call returns")
-        if not self._flushing.acquire(timeout=timeout):
-            raise LedgerError("another flush is in progress, and takes too long")
-        try:
-            self._flushing_thread = threads.thread_id()
+        with self._one_flush(timeout):
+            was_held = self.lock.held
+            self.lock.try_acquire()  # if it is free, so that no other begins to do the same
             try:
-                self._fold()
+                self.flusher.flush()
+                self._await_handed_over()
+                with self.flusher.ledger_noted():
+                    self._learn()
             except Exception:
                 if not self._stop.is_set():  # what requests are checked against must not grow old because of it
                     with suppress(LedgerError):
                         self._refresh_governor()
                 raise
-            try:
+            finally:
+                if not was_held:  # it belongs to a process with a thread
+                    self.lock.release()
+            with self.flusher.ledger_noted():
                 self._refresh_governor()
-            except LedgerError as error:
-                if self._settings.jetstream is None:
-                    raise
-                self._note_ledger_failed(error)
-        finally:
-            self._flushing_thread = None
-            self._flushing.release()
         self._problems.clear("flush_failed")
 
     def try_flush(self) -> None:
         """Flush; a failure is noted, not raised."""
-        try:
-            self.flush(timeout=STOP_SECONDS if self._stop.is_set() else -1)
-        except Exception as error:
-            self._note_flush_failed(error)
+        self._try(lambda: self.flush(timeout=self._patience))
 
     def begin(self) -> Journal:
         """Flush now, so that requests are checked before the next regular flush, and return the journal."""
@@ -200,6 +229,12 @@ class ProcessRuntime:
     def wake(self) -> None:
         """Flush soon, if this process flushes at all."""
         self._wake.ring()
+
+    def _note_change(self) -> None:
+        """Follow up on a webhook event, or on what one has changed, in whichever process flushes."""
+        self._wake.ring()
+        if not self.lock.held:
+            self.lock.ask()
 
     def close(self) -> None:
         """Flush a last time if that takes only a moment, stop the threads, and close all files."""
@@ -218,7 +253,9 @@ class ProcessRuntime:
         self.stripe_jobs.close()
         if self.dispatcher is not None:
             self.dispatcher.close()
-        self.journal.close(flushing=self._flushing_thread is not None)
+        reservations = self._reservations()
+        reserved = reservations is not None and reservations.has_reserved
+        self.journal.close(flushing=self._flushing_thread is not None, reserved=reserved)
         if self._publisher is not None and self._flushing_thread is None:
             self._publisher.close()
 
@@ -234,6 +271,7 @@ class ProcessRuntime:
     def abandon(self) -> None:
         """Discard the parent's files, in a forked child. Its threads do not run here; its connections stay open."""
         self.journal.abandon()
+        self.lock.abandon()
 
     def ledger(self) -> Ledger:
         """Return the ledger; its database is opened when it is first used."""
@@ -282,89 +320,6 @@ class ProcessRuntime:
                 self._usage = UsageByPeriod(database, {name: each.event_name for name, each in self._meters.items()})
             return self._usage
 
-    def _fold(self) -> None:
-        is_published = self._settings.jetstream is not None
-        try:
-            self._edges().read(self.database())  # before folding: it may be news to what was counted
-            self._problems.clear("ledger_failed")
-        except LedgerError as error:
-            if not is_published:  # otherwise, usage does not wait for the ledger here
-                raise
-            self._note_ledger_failed(error)
-        self._fold_retired()  # before retiring more: while the ledger fails, generations must not pile up
-        self.journal.rotate(now=self._settings.clock())
-        self._fold_retired()
-        self._fold_orphans()
-        self.journal.prepare()
-        if time.monotonic() >= self._next_chores or self._stop.is_set():
-            try:
-                self._do_chores()
-            except LedgerError as error:
-                if not is_published:
-                    raise
-                self._note_ledger_failed(error)
-
-    def _refresh_governor(self) -> None:
-        awaited = self.journal.awaited if self._governor is not None else []
-        if awaited:
-            self.journal.arrived(self.ledger().folded(awaited))  # what the governor is about to read
-        if self._plans is not None:
-            self._plans.refresh(self.database())  # limits depend on them
-        if self._governor is not None:
-            self._governor.refresh(self.database(), self.usage(), self.journal)
-
-    def _edges(self) -> PeriodEdges:
-        from meterkit.accounts.period_edges import PeriodEdges
-
-        if self._period_edges is None:
-            is_patient = self._settings.jetstream is not None  # collectors place what is published
-            self._period_edges = PeriodEdges(self._windows, clock=self._settings.clock, is_patient=is_patient)
-        return self._period_edges
-
-    def _fold_retired(self) -> None:
-        from meterkit.ledger.database import UnstorableError
-
-        for generation in self.journal.retired():
-            reservations = None if self._governor is None else self._governor.reservations
-            try:
-                is_published = self._publish(generation, intact(generation.cells()))
-                if not is_published:
-                    self.ledger().fold(
-                        generation.id,
-                        self._edges().placed(intact(generation.cells()), since=generation.begun),
-                        folded=None if reservations is None else reservations.move,
-                        conflict=self._note_conflict,
-                    )
-            except (UnstorableError, ForeignFileError) as error:
-                self.journal.give_up(generation, str(error))
-                continue
-            if not generation.is_full:  # the companies of a full one may be invented, and many
-                self.journal.cardinality.remember(company for (_, _, company, _, _), _, _ in generation.cells())
-            self.journal.forget(generation, published=is_published)
-            self._folded.append(generation.id)
-            self.journal.prepare()  # counts may arrive faster than they are folded
-
-    def _publish(self, generation: Generation | recovery.Orphan, cells: Iterable[Counted]) -> bool:
-        """
-        Publish *generation*, unless the kit folds into the ledger itself; return whether JetStream has it.
-
-        Raises:
-            LedgerError: It is not certain that JetStream has it.
-        """
-        if self._settings.jetstream is None:
-            return False
-        from meterkit.jetstream.client import TooLargeError
-
-        if isinstance(generation, recovery.Orphan) and not generation.cells:
-            return True
-        with suppress(OSError):  # it matters only to a kit that is built without jetstream= later
-            generation.mark_published()
-        try:
-            self.publisher().publish(generation.id, cells, begun=generation.begun)
-        except TooLargeError:  # rare, and the ledger takes it as well
-            return False
-        return True
-
     def publisher(self) -> Publisher:
         """Return what publishes to JetStream, with ``jetstream=``."""
         from meterkit.jetstream.publisher import Publisher
@@ -404,92 +359,140 @@ class ProcessRuntime:
 
         return Sender(is_live(self._settings.stripe_key), self._settings.stripe_account)
 
-    def _fold_orphans(self) -> None:
-        failed: Exception | None = None
-        for orphan in self.journal.orphans():
+    @contextmanager
+    def _one_flush(self, timeout: float) -> Iterator[None]:
+        """Wait for a flush in another thread, and keep others waiting."""
+        if self._flushing_thread == threads.thread_id():
+            raise LedgerError("this thread is already flushing; that flush continues when this call returns")
+        if not self._flushing.acquire(timeout=timeout):
+            raise LedgerError("another flush is in progress, and takes too long")
+        try:
+            self._flushing_thread = threads.thread_id()
+            yield
+        finally:
+            self._flushing_thread = None
+            self._flushing.release()
+
+    @property
+    def _patience(self) -> float:
+        return STOP_SECONDS if self._stop.is_set() else -1
+
+    def _try(self, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except Exception as error:
+            self._note_flush_failed(error)
+
+    def _await_handed_over(self) -> None:
+        """
+        Wait until the ledger has what was handed over before, which the process that flushes may be folding now.
+
+        Raises:
+            LedgerError: It takes too long.
+        """
+        end = time.monotonic() + HANDED_OVER_SECONDS
+        while self.journal.waiting():
+            if time.monotonic() > end:
+                raise LedgerError(
+                    "what this process has counted is being moved to the ledger by the one that flushes for all "
+                    f"({self.lock.holder() or 'which has just ended'}), and that takes too long; flush again"
+                )
+            threads.original("time", "sleep")(_BUSY_SECONDS)
+            self.flusher.fold_orphans()  # it may have ended, or failed
+
+    def _hand_over_now(self) -> None:
+        """Hand over what was counted, and read what requests are checked against."""
+        with self._one_flush(self._patience):
             try:
-                self._fold_orphan(orphan)
-            except LedgerError:  # it would fail for the others, too
-                raise
-            except Exception as error:
-                failed = failed or error
-        if failed is not None:
-            raise failed
+                if not self._hand_over.run():
+                    self.flusher.flush()
+            finally:
+                if not self._stop.is_set():
+                    with self.flusher.ledger_noted():
+                        self._edges().read(self.database())
+                        self._learn()
+                        self._refresh_governor()
+        if not self._stop.is_set():  # at the end it has to arrive, too
+            self._problems.clear("flush_failed")
 
-    def _fold_orphan(self, orphan: recovery.Orphan) -> None:
-        from meterkit.ledger.database import UnstorableError
+    def _hand_over_last(self) -> None:
+        """Hand over what was counted, and see to it that it is in the ledger: its disk may be gone next."""
+        end = time.monotonic() + LAST_HAND_OVER_SECONDS
+        self._hand_over_now()
+        while self.journal.waiting():
+            if self.lock.try_acquire() or time.monotonic() > end:  # the one that flushed has ended, or is busy
+                self.flush(timeout=STOP_SECONDS)
+                return
+            threads.original("time", "sleep")(_BUSY_SECONDS)
 
-        may_be_forgotten = self._settings.jetstream is not None or not orphan.published
-        try:
-            # What is not published any more may have been, and a collector may come to it: the ledger remembers it.
-            if not self._publish(orphan, orphan.cells):
-                cells = self._edges().placed(orphan.cells, since=orphan.begun)
-                self.ledger().fold(orphan.id, cells, conflict=self._note_conflict)
-        except UnstorableError as error:
-            orphan.keep_refused(str(error), self._problems)
-            return
-        except BaseException:
-            orphan.release()
-            raise
-        if orphan.torn is not None:
-            orphan.keep(orphan.torn, self._problems)
-            return
-        try:
-            orphan.discard()
-        except OSError as error:  # the ledger remembers that it is folded
-            message = f"{orphan.path} is in the ledger, but cannot be removed: {error}"
-            self._problems.note("journal_unreadable", message, level=logging.ERROR)
-        else:
-            if may_be_forgotten:
-                self._folded.append(orphan.id)
+    def _reservations(self) -> Reservations | None:
+        return None if self._governor is None else self._governor.reservations
 
-    def _note_conflict(self, found: Conflict) -> None:
-        self._problems.note("key_reused", found.message, meter=found.meter, company=found.company)
+    def _refresh_governor(self) -> None:
+        if self._settings.jetstream is not None and self._governor is not None:
+            self.journal.arrived(self.ledger().folded(self.journal.published()))  # what the governor is about to read
+        if self._plans is not None:
+            self._plans.refresh(self.database())  # limits depend on them
+        if self._governor is not None:
+            self._governor.refresh(self.database(), self.usage(), self.journal)
 
-    def _note_ledger_failed(self, error: LedgerError) -> None:
-        message = f"usage goes on to JetStream, but what depends on the ledger waits: {error}"
-        self._problems.note("ledger_failed", message, level=logging.ERROR)
+    def _edges(self) -> PeriodEdges:
+        from meterkit.accounts.period_edges import PeriodEdges
 
-    def _do_chores(self) -> None:
-        self._next_chores = time.monotonic() + CHORES_SECONDS
-        recovery.sweep(self.journal.directory)
-        self.inbox().forget()
-        self._windows.past = self.accounts().boundaries(since=int(self._settings.clock()) - OLDEST_SECONDS)
-        self.journal.cardinality.remember(self.accounts().linked_companies(limit=MOST_KNOWN))
-        # Once a removed file cannot come back after a power cut, the record that it was folded can be deleted.
-        folded = list(self._folded)
-        if folded and recovery.sync(self.journal.directory):
-            # A copy of what was published may still come.
-            forgotten = folded if self._settings.jetstream is None else self.publisher().forgettable(folded)
-            del self._folded[: len(folded)]
-            self.journal.arrived(forgotten)
-            self.ledger().forget(forgotten)
+        if self._period_edges is None:
+            is_patient = self._settings.jetstream is not None  # collectors place what is published
+            self._period_edges = PeriodEdges(self._windows, clock=self._settings.clock, is_patient=is_patient)
+        return self._period_edges
+
+    def _learn(self) -> None:
+        """Read what changes rarely: past billing periods, and which companies are linked."""
+        if time.monotonic() >= self._next_learning:
+            self._next_learning = time.monotonic() + LEARNING_SECONDS
+            self._windows.past = self.accounts().boundaries(since=int(self._settings.clock()) - OLDEST_SECONDS)
+            self.journal.cardinality.remember(self.accounts().linked_companies(limit=MOST_KNOWN))
 
     def _run(self) -> None:
         try:
             is_last = False
             while not is_last:
-                self._wake.wait(self._settings.flush_interval)
+                self._wait()
                 is_last = self._stop.is_set()  # read before the flush: one during which it is set may miss counts
-                self.try_flush()
-                threads.close_django_connections()  # of a limit= function that queries
-                self.stripe_jobs.tick()
-                if self.dispatcher is not None and not self._stop.is_set():
-                    self._notifying.start_if_due()
+                self._tick(is_last=is_last)
+            self.lock.release()
             self._flushed.set()
             if self._settings.report_on_close:  # in this thread: at the exit of an interpreter, no other can be started
                 self.stripe_jobs.report_last()
         finally:
+            self.lock.release()
             self._flushed.set()
             self._thread, self.journal.counts = None, False  # after an unexpected error, the next count starts another
 
-    def _notify_in_background(self) -> float:
-        assert self.dispatcher is not None
-        try:
-            self.dispatcher.run()
-        except Exception as error:
-            self._problems.note("notify_failed", f"notices could not be created: {error}", level=logging.ERROR)
-        return time.monotonic()
+    def _wait(self) -> None:
+        """Wait until the next flush is due. Meanwhile, the one that flushes folds what others hand over."""
+        end = time.monotonic() + self._settings.flush_interval
+        while (left := end - time.monotonic()) > 0:
+            if self._wake.wait(min(left, POLL_SECONDS) if self.lock.held and self.lock.works else left):
+                return
+            if self.lock.was_asked():
+                self._try(self._fold_handed_over)
+                self.stripe_jobs.tick()  # it may have received a webhook event
+
+    def _fold_handed_over(self) -> None:
+        with self._one_flush(-1):
+            self.flusher.fold_orphans()
+
+    def _tick(self, *, is_last: bool) -> None:
+        """Do what is due every few seconds, as the process that flushes or as one that hands over to it."""
+        is_ours = None if self.lock.try_acquire() else self.lock.is_ours
+        if self.lock.held or is_ours is False or (is_last and self._settings.report_on_close):
+            self.try_flush()
+            self.flusher.start_jobs()
+        elif is_ours or is_last:
+            self._try(self._hand_over_last if is_last else self._hand_over_now)
+            self.stripe_jobs.tick(starts=False)
+            if any(reason.startswith(TROUBLE) for reason in self._problems.as_dict()):
+                self.flusher.start_notices()  # of this process's own trouble, of which no other knows
+        threads.close_django_connections()  # of a limit= function that queries
 
     def _note_flush_failed(self, error: Exception) -> None:
         self._problems.note(

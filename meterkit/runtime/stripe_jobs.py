@@ -17,7 +17,7 @@ from meterkit.core.problems import Problems, shown
 from meterkit.core.threads import Event
 from meterkit.core.validation import checked_customer
 from meterkit.errors import ConfigurationError, LedgerError, WebhookError
-from meterkit.runtime.periodic import PeriodicTask
+from meterkit.flusher.periodic import PeriodicTask
 from meterkit.runtime.settings import Settings, is_live, key_of
 
 if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a call that needs them
@@ -166,12 +166,17 @@ class StripeJobs:
         """
         return self._report_ambiguous(self.account_sync().sync())
 
-    def tick(self) -> None:
-        """Start the jobs that are due, and abort calls that take too long. Called by the flushing thread."""
+    def tick(self, *, starts: bool = True) -> None:
+        """
+        Start the jobs that are due, and abort calls that take too long. Called by the background thread.
+
+        Args:
+            starts: Whether this process is the one that starts them.
+        """
         for each in (self._reporter, self._account_sync):
             if each is not None:
                 each.hang_up()
-        if self._stop.is_set():
+        if self._stop.is_set() or not starts:
             return
         if live_key.refuses(self._settings.stripe_key):
             self._problems.note("live_key_in_tests", live_key.LIVE_REFUSED)

@@ -280,7 +280,7 @@ def test_quotas_of_this_process(make_kit, make_collector, jetstream):
     assert 3 == journal.lately("acme", "calls")
     kit.flush()
     assert 0 == journal.lately("acme", "calls")
-    assert [] == journal.awaited
+    assert [] == journal.published()
 
 
 def test_what_may_be_forgotten(jetstream, collector, monkeypatch):

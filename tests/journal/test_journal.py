@@ -33,6 +33,7 @@ class Bench:
         self.journal.open(now=NOW)
         self.journal.pool.report_trouble()
         self.folded: dict[str, int] = {}
+        self.seen: dict[str, int] = {}
 
     def count(self, company: str, quantity: int = 1, *, window: int = 0) -> None:
         self.journal.count([(cell(company, window), quantity)], NOW)
@@ -45,6 +46,16 @@ class Bench:
         for retired in self.journal.retired():
             self._add(retired.cells())
             self.journal.forget(retired)
+
+    def hand_over(self) -> None:
+        self.rotate()
+        self.journal.hand_over(self.journal.retired_ids())
+
+    def read(self) -> None:
+        """Read the ledger, as the thread does that flushes."""
+        folded = self.journal.folded()
+        self.seen = dict(self.folded)
+        self.journal.seen(folded)
 
     def adopt(self) -> None:
         for orphan in self.journal.orphans():
@@ -251,15 +262,19 @@ def test_a_full_generation_gives_way_to_the_spare_one(tmp_path):
     steps=st.lists(
         st.one_of(
             st.tuples(st.integers(0, 60), st.integers(1, 9)),  # a company's usage
-            st.sampled_from(["fold", "rotate", "prepare", "kill"]),
+            st.sampled_from(["fold", "rotate", "prepare", "hand_over", "adopt", "read", "kill"]),
         ),
         max_size=120,
     ),
 )
 def test_whatever_follows_what_all_is_folded_once(tmp_path_factory, size, steps):
-    """Companies come again, or do not; generations follow each other, or are full; a process is killed in between."""
+    """
+    Companies come again, or do not; generations follow each other, or are full; a process is killed in between.
+
+    What the ledger has, and what the process knows of its own that is not there, is always what was counted.
+    """
     directory = tmp_path_factory.mktemp("journal")
-    bench = Bench(directory, size=size)
+    bench = Bench(directory, size=size, watched=frozenset("m"), ledger="one")
     counted: dict[str, int] = {}
     for step in steps:
         if isinstance(step, tuple):
@@ -270,10 +285,17 @@ def test_whatever_follows_what_all_is_folded_once(tmp_path_factory, size, steps)
         elif step == "kill":
             bench = after_a_kill(bench, size)
         else:
-            {"fold": bench.fold, "rotate": bench.rotate, "prepare": bench.journal.prepare}[step]()
+            {"prepare": bench.journal.prepare}.get(step, getattr(bench, step, None))()
+        for company, quantity in counted.items():
+            pair = (company, "m")
+            lately = bench.journal.lately(*pair)
+            assert quantity == bench.folded.get(company, 0) + sum(bench.journal.unfolded(pair).values())
+            assert quantity == bench.seen.get(company, 0) + lately
+            assert lately <= bench.journal.most
         kept = sum(total.get("m", 0) for total in bench.journal.totals().values())
         assert sum(counted.values()) == sum(bench.folded.values()) + kept
     bench.fold()
+    bench.adopt()
     bench.journal.close()
 
     assert counted == bench.folded
@@ -285,9 +307,10 @@ def after_a_kill(bench, size):
         if each.path is None:
             bench._add(each.cells())
     bench.journal.abandon()
-    successor = Bench(bench.directory, size=size)
+    successor = Bench(bench.directory, size=size, watched=frozenset("m"), ledger="one")
     successor.folded = bench.folded
     successor.adopt()
+    successor.read()
     return successor
 
 

@@ -108,7 +108,8 @@ def test_closed_kits_leave_no_files(make_kit, tmp_path):
     kit.record("calls", "acme")
     kit.close()
 
-    assert [".gitignore", "journal", "ledger.sqlite"] == sorted(path.name for path in (tmp_path / "meterkit").iterdir())
+    left = sorted(path.name for path in (tmp_path / "meterkit").iterdir())
+    assert [".gitignore", "flusher.lock", "journal", "ledger.sqlite"] == left
     assert [] == list((tmp_path / "meterkit" / "journal").iterdir())
 
 

@@ -88,6 +88,12 @@ class Model(RuleBasedStateMachine):
         self.count(who, what)
         self.world.do_alone(who, "flush", plan=plan)
 
+    @rule(who=processes, what=st.lists(counts, max_size=2), plan=interruptions)
+    def tick(self, who: int, what: list[Count], plan: Plan) -> None:
+        """The background thread's turn: the first flushes for all on its host from then on, the others hand over."""
+        self.count(who, what)
+        self.world.do_alone(who, "tick", plan=plan)
+
     @rule(who=processes, what=st.lists(counts, max_size=2), plan=interruptions, include_open=st.booleans())
     def report(self, who: int, what: list[Count], plan: Plan, include_open: bool) -> None:
         """From the ledger to Stripe."""

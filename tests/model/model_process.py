@@ -28,9 +28,11 @@ from sqlalchemy.engine.default import DefaultDialect
 
 from meterkit import Meter, MeterKit
 from meterkit.core import threads
+from meterkit.errors import LedgerError
 from meterkit.ledger import database
 from meterkit.outbox.outbox import Outbox
 from meterkit.reporting import worker_pool
+from meterkit.runtime import process
 from meterkit.stripe_api import retry, transport
 from meterkit.wsgi import MeterMiddleware
 
@@ -116,12 +118,23 @@ class Served:
         MeterMiddleware(app, self.kit)({"REQUEST_METHOD": "GET", "PATH_INFO": f"/{meter}"}, lambda *_: None)
 
     def flush(self) -> None:
-        """From the journal to the ledger."""
-        self.kit.flush()
+        """From the journal to the ledger; what is held while another folds it stays there."""
+        try:
+            self.kit.flush()
+        except LedgerError:
+            if not self.kit.process().journal.waiting():
+                raise
+
+    def tick(self) -> None:
+        """What the background thread does every few seconds: flush for all, or hand over to the one that does."""
+        runtime = self.kit.process()
+        runtime.flusher.start_jobs = lambda: None  # type: ignore[method-assign] # it is the model that reports
+        runtime._tick(is_last=False)
 
     def report(self, *, include_open: bool) -> dict[str, object]:
         """To Stripe."""
-        return asdict(self.kit.report(include_open=include_open))
+        self.flush()
+        return asdict(self.kit.process().stripe_jobs.report(include_open=include_open))
 
     def link(self, company: str, customer: str) -> None:
         """Say who pays for a company."""
@@ -217,6 +230,7 @@ def main(control: Connection, held: pathlib.Path) -> None:
     # The same tries as ever, with shorter waits between them; an answer that is held never comes, any other does.
     retry.MAX_WAIT, transport.TIMEOUT = 0.001, httpx.Timeout(GUARD)
     database.PATIENCE = GUARD
+    process.HANDED_OVER_SECONDS = 0.01  # who folds it may be held
     time_out_when_held(held)
     logging.disable()  # what is wrong is asked for
     while True:

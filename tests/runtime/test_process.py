@@ -11,7 +11,8 @@ import pytest
 from guard import GUARD, UNHURRIED
 
 from meterkit.core import threads
-from meterkit.runtime import periodic, stripe_jobs
+from meterkit.flusher import periodic
+from meterkit.runtime import stripe_jobs
 from meterkit.stripe_api import retry
 
 HOUR = 3600

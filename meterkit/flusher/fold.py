@@ -1,0 +1,170 @@
+"""Fold generations of the journal into the ledger: this process's own, and those of others, which are orphans."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from meterkit.core.problems import Problems
+from meterkit.core.usage_key import Counted
+from meterkit.errors import LedgerError
+from meterkit.journal import recovery
+from meterkit.journal.file_format import ForeignFileError, intact
+from meterkit.journal.journal import Journal
+
+if TYPE_CHECKING:  # SQLAlchemy is imported by a thread, or by a call that needs it
+    from meterkit.accounts.period_edges import PeriodEdges
+    from meterkit.governance.reservations import Reservations
+    from meterkit.jetstream.publisher import Publisher
+    from meterkit.journal.generation import Generation
+    from meterkit.ledger.database import Database
+    from meterkit.ledger.ledger import Ledger
+    from meterkit.ledger.record_keys import Conflict
+
+
+class Folder:
+    """
+    Moves counts from the journal's files to the ledger. For one thread at a time.
+
+    Args:
+        journal: Journal of this process.
+        problems: Where problems are reported.
+        database: Function that opens and returns the ledger's database.
+        edges: Function that returns the edges of billing periods, which decide on windows.
+        reservations: Function that returns the units that this process has reserved, or None.
+        publisher: Function that returns what publishes to JetStream; None to fold into the ledger.
+        clock: Function that returns Unix seconds.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        problems: Problems,
+        *,
+        database: Callable[[], Database],
+        edges: Callable[[], PeriodEdges],
+        reservations: Callable[[], Reservations | None],
+        publisher: Callable[[], Publisher] | None,
+        clock: Callable[[], float],
+    ) -> None:
+        self._journal = journal
+        self._problems = problems
+        self._database = database
+        self._edges = edges
+        self._reservations = reservations
+        self._publisher = publisher
+        self._clock = clock
+        self._folded: list[str] = []  # generations whose files are removed
+
+    def fold_retired(self) -> None:
+        """
+        Fold this process's own retired generations.
+
+        Raises:
+            LedgerError: The ledger failed; they stay in the journal.
+        """
+        from meterkit.ledger.database import UnstorableError
+
+        for generation in self._journal.retired():
+            reservations = self._reservations()
+            try:
+                is_published = self._publish(generation, intact(generation.cells()))
+                if not is_published:
+                    self._ledger().fold(
+                        generation.id,
+                        self._edges().placed(intact(generation.cells()), since=generation.begun),
+                        folded=None if reservations is None else reservations.move,
+                        conflict=self._note_conflict,
+                    )
+            except (UnstorableError, ForeignFileError) as error:
+                self._journal.give_up(generation, str(error))
+                continue
+            self._journal.remember_companies(generation)
+            self._journal.forget(generation, published=is_published)
+            self._folded.append(generation.id)
+            self._journal.prepare()  # counts may arrive faster than they are folded
+
+    def fold_orphans(self) -> None:
+        """
+        Fold what other processes have handed over, or left when they ended.
+
+        Raises:
+            LedgerError: The ledger failed; they stay in the journal.
+        """
+        failed: Exception | None = None
+        for orphan in self._journal.orphans():
+            try:
+                self._fold_orphan(orphan)
+            except LedgerError:  # it would fail for the others, too
+                raise
+            except Exception as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
+    def forget_folded(self) -> None:
+        """Delete the ledger's records of folded generations, once a removed file cannot come back after a power cut."""
+        folded = list(self._folded)
+        if folded and recovery.sync(self._journal.directory):
+            # A copy of what was published may still come.
+            forgotten = folded if self._publisher is None else self._publisher().forgettable(folded)
+            del self._folded[: len(folded)]
+            self._ledger().forget(forgotten)
+
+    def _publish(self, generation: Generation | recovery.Orphan, cells: Iterable[Counted]) -> bool:
+        """
+        Publish *generation*, unless this folds into the ledger; return whether JetStream has it.
+
+        Raises:
+            LedgerError: It is not certain that JetStream has it.
+        """
+        if self._publisher is None:
+            return False
+        from meterkit.jetstream.client import TooLargeError
+
+        if isinstance(generation, recovery.Orphan) and not generation.cells:
+            return True
+        with suppress(OSError):  # it matters only to a kit that is built without jetstream= later
+            generation.mark_published()
+        try:
+            self._publisher().publish(generation.id, cells, begun=generation.begun)
+        except TooLargeError:  # rare, and the ledger takes it as well
+            return False
+        return True
+
+    def _ledger(self) -> Ledger:
+        from meterkit.ledger.ledger import Ledger
+
+        return Ledger(self._database(), clock=self._clock)
+
+    def _fold_orphan(self, orphan: recovery.Orphan) -> None:
+        from meterkit.ledger.database import UnstorableError
+
+        # If this folds what another process may have published, a collector may come to it, and the ledger must know.
+        may_be_forgotten = self._publisher is not None or not orphan.published
+        try:
+            if not self._publish(orphan, orphan.cells):
+                cells = self._edges().placed(orphan.cells, since=orphan.begun)
+                self._ledger().fold(orphan.id, cells, conflict=self._note_conflict)
+        except UnstorableError as error:
+            orphan.keep_refused(str(error), self._problems)
+            return
+        except BaseException:
+            orphan.release()
+            raise
+        if orphan.torn is not None:
+            orphan.keep(orphan.torn, self._problems)
+            return
+        try:
+            orphan.discard()
+        except OSError as error:  # the ledger remembers that it is folded
+            message = f"{orphan.path} is in the ledger, but cannot be removed: {error}"
+            self._problems.note("journal_unreadable", message, level=logging.ERROR)
+        else:
+            if may_be_forgotten:
+                self._folded.append(orphan.id)
+
+    def _note_conflict(self, found: Conflict) -> None:
+        self._problems.note("key_reused", found.message, meter=found.meter, company=found.company)

@@ -1,0 +1,124 @@
+"""
+What a process does that counts and does not flush: hand over what it has counted to the one that flushes for all.
+
+A generation is handed over by releasing the lock of its file; whoever adopts it folds it. So at each moment it belongs
+to one process, or waits for the next that looks, and a kill at any step leaves it to that one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from meterkit.core.problems import Problems
+from meterkit.flusher.lock import FlusherLock
+from meterkit.journal.file_format import VERSION
+from meterkit.journal.journal import Journal
+from meterkit.runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from meterkit.governance.reservations import Reservations
+
+MOST_WAITING = 2
+"""Generations of this process that may wait to be folded: while the ledger fails, they must not pile up."""
+
+LATE_SECONDS = 15.0
+"""How long a generation may wait: the process that flushes looks ten times a second, unless it hangs."""
+
+
+class HandOver:
+    """
+    Hands over what this process has counted. For one thread at a time.
+
+    Args:
+        journal: Journal of this process.
+        lock: Lock of the `data_dir`, whose holder flushes.
+        problems: Where problems are reported.
+        reservations: Function that returns the units that this process has reserved, or None.
+        fold: Function that folds what this process has retired, if nobody else can.
+        clock: Function that returns Unix seconds.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        lock: FlusherLock,
+        problems: Problems,
+        *,
+        reservations: Callable[[], Reservations | None],
+        fold: Callable[[], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._journal = journal
+        self._lock = lock
+        self._problems = problems
+        self._reservations = reservations
+        self._fold = fold
+        self._clock = clock
+
+    def run(self) -> bool:
+        """
+        Retire the current generation, and hand over all that are retired and have a file.
+
+        Returns:
+            Whether the process that flushes keeps up. If not, this one had better flush, too.
+
+        Raises:
+            LedgerError: Units of exact quotas could not be moved to the next generation, and nothing was handed over;
+                or something has no file, and could not be folded.
+        """
+        waiting = self._journal.waiting()
+        if waiting and time.monotonic() - waiting[0].since > LATE_SECONDS:
+            holder = self._lock.holder() or "which has just ended"
+            self._problems.note(
+                "flusher_late",
+                f"the process that flushes for all ({holder}) is late: what this one has handed over has waited for "
+                f"{LATE_SECONDS:.0f} seconds. So this one flushes, too. Usage is reported to Stripe, and notices are "
+                "sent, only by the other: see its log, and end it if it hangs",
+                level=logging.ERROR,
+            )
+            return False
+        if len(waiting) < MOST_WAITING:
+            self._retire_and_hand_over()
+        else:
+            self._lock.ask()
+        if not waiting:
+            self._problems.clear("flusher_late")
+        return True
+
+    def _retire_and_hand_over(self) -> None:
+        self._journal.rotate(now=self._clock())
+        retired = self._journal.retired_ids()
+        reservations = self._reservations()
+        if retired and reservations is not None:
+            reservations.leave(retired)
+        # Not what is retired since: requests in flight have units reserved under it.
+        if self._journal.hand_over(retired):
+            self._lock.ask()
+        if set(retired) & set(self._journal.retired_ids()):
+            self._fold()
+        self._journal.prepare()
+
+
+def ledger_name(settings: Settings) -> str:
+    """Return a short word that tells the ledger of *settings* from others, and from which nothing can be read."""
+    # The directory may be mounted elsewhere in another container.
+    return _digest("" if settings.has_default_ledger else settings.ledger, size=4)
+
+
+def flushes_as(settings: Settings, *, notifies: bool) -> str:
+    """
+    Return what a process that may flush for this one has in common with it, as a short word.
+
+    These are the ledger, the Stripe account, the format of the journal, and whether there are functions to call.
+    """
+    account = (settings.stripe_key, settings.stripe_base, settings.stripe_account, settings.webhook is not None)
+    text = repr((VERSION, ledger_name(settings), *account, settings.find_customer is not None, notifies))
+    return _digest(text, size=8)
+
+
+def _digest(text: str, *, size: int) -> str:
+    return hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=size).hexdigest()
