@@ -330,8 +330,8 @@ class Client:
             raise LedgerError(f"{self._config} refused it: {_said(error)}{_cure(code, self._config)}") from error
         except NoStreamResponseError as error:
             raise LedgerError(
-                f"{self._config} has no JetStream that takes {self._config.subject}: start the servers with JetStream, "
-                "and run meterkit collect, which makes the stream"
+                f"{self._config} does not take {self._config.subject} now: its leader is missing, for some seconds or "
+                "until a majority of the servers is up; or JetStream is, or the stream that meterkit collect makes"
             ) from error
         except (NatsError, OSError, asyncio.TimeoutError, RuntimeError, ValueError) as error:
             said = str(error) or type(error).__name__

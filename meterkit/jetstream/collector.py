@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from nats.aio.msg import Msg
@@ -28,6 +28,16 @@ from meterkit.ledger.record_keys import Conflict
 
 BATCH = 50
 """Generations in one transaction, unless told otherwise."""
+
+MOST_CELLS = 5_000
+"""
+Counts in one transaction, unless a single generation has more.
+
+Other collectors wait for the rows that a transaction has written until it commits.
+"""
+
+PATIENCE = 20.0
+"""Seconds to wait for such rows: no request waits here."""
 
 WAIT_SECONDS = 1.0
 """Seconds to wait for a generation: as long as a collector may take to stop."""
@@ -92,6 +102,7 @@ class Collector:
         self._clock = clock
         self._batch = batch
         self._next_chores = time.monotonic()
+        database.patience = max(database.patience, PATIENCE)
 
     def prepare(self) -> None:
         """
@@ -122,7 +133,7 @@ class Collector:
         if not messages:
             return Collected(0, 0)
         try:
-            new = self._fold(self._readable(messages))
+            new = sum([self._fold(each) for each in _parts(self._readable(messages))])
         except LedgerError:
             self._put_back(messages, delay=AGAIN_SECONDS)
             raise
@@ -175,8 +186,6 @@ class Collector:
         return None
 
     def _fold(self, generations: Sequence[tuple[Msg, PublishedGeneration]]) -> int:
-        if not generations:
-            return 0
         self._edges.read(self._database, since=min([each.begun for _, each in generations if each.begun], default=None))
         by_id = {each.id: self._placed(each) for _, each in generations}
         try:
@@ -223,3 +232,17 @@ class Collector:
 
     def _note_conflict(self, found: Conflict) -> None:
         self._problems.note("key_reused", found.message, meter=found.meter, company=found.company)
+
+
+def _parts(found: Sequence[tuple[Msg, PublishedGeneration]]) -> Iterator[list[tuple[Msg, PublishedGeneration]]]:
+    """Yield *found* in parts of `MOST_CELLS` counts each, or of one generation."""
+    part: list[tuple[Msg, PublishedGeneration]] = []
+    cells = 0
+    for message, generation in found:
+        if part and cells + len(generation.cells) > MOST_CELLS:
+            yield part
+            part, cells = [], 0
+        part.append((message, generation))
+        cells += len(generation.cells)
+    if part:
+        yield part

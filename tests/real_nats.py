@@ -53,9 +53,7 @@ class RealNats:
 
     def __enter__(self):
         try:
-            for number in range(self._number):
-                self.start(number)
-            self.wait()
+            self.start_all()
         except BaseException:
             self.__exit__()
             raise
@@ -89,6 +87,12 @@ class RealNats:
             ["/bin/sh", "-c", WATCH, "sh", *command], stdin=subprocess.PIPE, start_new_session=True
         )
 
+    def start_all(self) -> None:
+        """Start those that do not run, and wait for all."""
+        for number in set(range(self._number)) - set(self._processes):
+            self.start(number)
+        self.wait()
+
     def wait(self) -> None:
         """Wait until all that run are healthy: in a cluster, they have a leader, and what they store is up to date."""
         for number in list(self._processes):
@@ -105,6 +109,24 @@ class RealNats:
         assert process.stdin is not None
         process.stdin.close()
         process.wait()
+
+    @property
+    def running(self):
+        """Numbers of the servers that run."""
+        return sorted(self._processes)
+
+    def leader(self, stream):
+        """Number of the server that leads *stream*; None while there is none."""
+        for number in self.running:
+            with suppress(OSError, ValueError, KeyError):
+                url = f"http://127.0.0.1:{self._ports[3 * number + 2]}/jsz?streams=true"
+                with urllib.request.urlopen(url, timeout=GUARD) as response:
+                    found = json.load(response)
+                for account in found["account_details"]:
+                    for each in account["stream_detail"]:
+                        if each["name"] == stream and each["cluster"].get("leader"):
+                            return int(each["cluster"]["leader"][1:])
+        return None
 
     def log(self, number=0):
         path = self._directory / str(number) / "log"
