@@ -8,8 +8,10 @@ from fake_clock import NOON
 from real_nats import ask, used
 
 from meterkit import LedgerError, Meter, maximum, unique
+from meterkit.jetstream import collector as collector_module
 from meterkit.jetstream.message import Sender, encoded
 from meterkit.ledger import schema
+from meterkit.ledger.ledger import Ledger
 
 DAY = 24 * 3600
 
@@ -56,6 +58,27 @@ def test_many_at_once(kit, collector, jetstream):
     assert {"acme": 40} | {f"company-{number}": 2 for number in range(40)} == used(kit)
     assert 1 == len([each for each in transactions if not each.get_execution_options().get("only_reads")])
     assert kit.health()["books"]["calls"]["balanced"]
+
+
+def test_large_generations(kit, collector, jetstream, monkeypatch):
+    """A transaction has only so many rows, which others wait for; a generation is never divided."""
+    monkeypatch.setattr(collector_module, "MOST_CELLS", 10)
+    folded = []
+    fold_many = Ledger.fold_many
+
+    def note(ledger, generations, **options):
+        folded.append([len(list(cells)) for cells in generations.values()])
+        return fold_many(ledger, generations, **options)
+
+    monkeypatch.setattr(Ledger, "fold_many", note)
+    sizes = [4, 6, 1, 25, 3]
+    for number, size in enumerate(sizes):
+        publish(jetstream, message(number, *((f"company-{each}", 1) for each in range(size))))
+    found = collector.collect()
+
+    assert (5, 5) == (found.messages, found.new)
+    assert [[4, 6], [1], [25], [3]] == folded
+    assert sum(sizes) == sum(used(kit).values())
 
 
 def test_all_kinds_of_usage(make_kit, make_collector, jetstream):
