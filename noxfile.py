@@ -148,7 +148,7 @@ def oldest(session: nox.Session) -> None:
     session.run("pytest", *elsewhere, *session.posargs, env={"TMPDIR": tempfile.gettempdir()})  # on the disk
 
 
-KILLS = ["tests/servers/test_kills.py", "tests/servers/test_kills_of_reporters.py"]
+KILLS = [f"tests/servers/test_kills{of}.py" for of in ("", "_of_reporters", "_of_workers")]
 
 
 @nox.session

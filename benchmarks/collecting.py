@@ -36,7 +36,7 @@ SHARED = 20_000
 HOSTS = 8
 TICKS = os.sysconf("SC_CLK_TCK")
 
-BACKLOG = {10: 8_000, 500: 1_500}
+BACKLOG = {10: 8_000, 500: 2_500}
 """Generations that wait when the collectors start, by customers in each: more than they fold in the time."""
 
 
@@ -203,10 +203,10 @@ def main() -> None:
             for _ in range(arguments.rounds):
                 direct = measured(host, (ledger, rows), HOSTS, [server_pid])
                 found.setdefault(f"{HOSTS} hosts fold their own", []).append(direct)
-                for collectors in (1, 2):
+                for collectors, batch in ((1, 50), (2, 50), (1, 500)):
                     publish(server, rows, backlog)
-                    name = f"{collectors} collector{'s' if collectors > 1 else ''}, 50 at a time"
-                    rate = measured(collector, (ledger, server, 50), collectors, [server_pid, nats_pid])
+                    name = f"{collectors} collector{'s' if collectors > 1 else ''}, {batch} at a time"
+                    rate = measured(collector, (ledger, server, batch), collectors, [server_pid, nats_pid])
                     found.setdefault(name, []).append(rate)
             base = 0.0
             for name, rates in found.items():

@@ -74,6 +74,6 @@ def collect(arguments: argparse.Namespace) -> bool:
 
 
 def _batch(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 < int(text[:5]) <= 1000:
-        raise argparse.ArgumentTypeError(f"must be 1 to 1000, not {text!r:.40}")
-    return int(text[:5])
+    if not text.isascii() or not text.isdigit() or not 0 < int(text[:6]) <= 10_000:
+        raise argparse.ArgumentTypeError(f"must be 1 to 10,000, not {text!r:.40}")
+    return int(text[:6])

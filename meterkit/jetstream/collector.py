@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 
 from meterkit.accounts.period_edges import PeriodEdges
 from meterkit.core.problems import Problems
-from meterkit.core.usage_key import Counted
+from meterkit.core.usage_key import Counted, UsageKey
 from meterkit.core.windows import Windows
 from meterkit.errors import LedgerError
 from meterkit.jetstream.client import Client
@@ -29,11 +29,11 @@ from meterkit.ledger.record_keys import Conflict
 BATCH = 50
 """Generations in one transaction, unless told otherwise."""
 
-MOST_CELLS = 5_000
+MOST_ROWS = 20_000
 """
-Counts in one transaction, unless a single generation has more.
+Rows that a transaction adds to, unless a single generation has more.
 
-Other collectors wait for the rows that a transaction has written until it commits.
+Other collectors wait for these rows until it commits. Counts of many generations for the same row are added up before.
 """
 
 PATIENCE = 20.0
@@ -235,14 +235,15 @@ class Collector:
 
 
 def _parts(found: Sequence[tuple[Msg, PublishedGeneration]]) -> Iterator[list[tuple[Msg, PublishedGeneration]]]:
-    """Yield *found* in parts of `MOST_CELLS` counts each, or of one generation."""
+    """Yield *found* in parts that add to `MOST_ROWS` rows at most, or have one generation."""
     part: list[tuple[Msg, PublishedGeneration]] = []
-    cells = 0
+    rows: set[UsageKey] = set()
     for message, generation in found:
-        if part and cells + len(generation.cells) > MOST_CELLS:
+        own = {key for key, _, _ in generation.cells}
+        if part and len(rows | own) > MOST_ROWS:
             yield part
-            part, cells = [], 0
+            part, rows = [], set()
         part.append((message, generation))
-        cells += len(generation.cells)
+        rows |= own
     if part:
         yield part

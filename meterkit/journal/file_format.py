@@ -26,6 +26,7 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
+from meterkit.core.threads import yielding
 from meterkit.core.usage_key import Counted, MeterWindow, is_highest, is_observation, usage_key_of
 from meterkit.core.validation import MAX_ID_BYTES, MAX_QUANTITY
 
@@ -138,13 +139,14 @@ def records(data: bytes) -> Iterator[Counted]:
     whole = memoryview(data)[: len(data) // 8 * 8]
     words, seconds = whole.cast("Q"), whole.cast("d")
     places: dict[int, MeterWindow] = {}
-    at, key_at = FIRST_CELL, keys_at(cells)
-    damage = ""
-    while key_at < len(words) and words[key_at]:
-        key, after = _key(data, words[key_at], key_at)
+    at, damage = FIRST_CELL, ""
+    for key_at, text in yielding(_keys(data, words, keys_at(cells))):
+        if text.endswith(_CELLS_END) and not words[at]:  # most of them: the keys of the generation before are copied
+            at += CELL_WORDS
+            continue
+        key = _decoded(text, key_at)
         if not is_sound(key, places):
             raise _damaged_key(key_at)
-        key_at = after
         if len(key) == _PLACE_FIELDS:
             number, meter, event_name, window = key
             places[number] = (meter, event_name, window)
@@ -173,20 +175,31 @@ _LATEST = 2**53  # above this, a float cannot represent every second
 _HIGHEST_LENGTH = 1 + len(str(MAX_QUANTITY))
 
 
-def _key(data: bytes, mark: int, at: int) -> tuple[list[Any], int]:
-    """Return the key at the word *at*, whose first word is *mark*, and the position of the next key."""
-    crc, length = mark >> 32, mark & 0xFFFFFFFF
-    start = (at + 1) * 8
-    key = data[start : start + length]
-    if len(key) != length or zlib.crc32(key) != crc:
-        raise _damaged_key(at)
+_CELLS_END = b'"]'
+"""End of the key of a cell, which is a string's; that of a place ends in a number."""
+
+
+def _keys(data: bytes, words: memoryview, at: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the position, in words, and the text of each key, beginning with the one at the word *at*."""
+    while at < len(words) and words[at]:
+        crc, length = words[at] >> 32, words[at] & 0xFFFFFFFF
+        start = (at + 1) * 8
+        key = data[start : start + length]
+        if len(key) != length or zlib.crc32(key) != crc:
+            raise _damaged_key(at)
+        yield at, key
+        at += 1 - (-length // 8)
+
+
+def _decoded(key: bytes, at: int) -> list[Any]:
+    """Return the fields of *key*, which is at the word *at*."""
     try:
         found = json.loads(key)
     except (ValueError, RecursionError):
         raise _damaged_key(at) from None
     if type(found) is not list:
         raise _damaged_key(at)
-    return found, at + 1 + -(-length // 8)
+    return found
 
 
 def is_sound(key: list[Any], places: Collection[int]) -> bool:

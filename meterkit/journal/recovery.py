@@ -17,7 +17,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from meterkit.core.problems import Problems
-from meterkit.core.threads import yielding
 from meterkit.core.usage_key import Counted
 from meterkit.journal.file_format import (
     MAX_BYTES,
@@ -63,7 +62,7 @@ class Orphan:
         self.cells: list[Counted] = []
         self.torn: str | None = None
         try:
-            self.cells.extend(yielding(records(data)))
+            self.cells.extend(records(data))
         except ForeignFileError as error:
             self.torn = str(error)
 

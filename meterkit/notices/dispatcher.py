@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from meterkit.notices.evaluator import RuleEvaluator
     from meterkit.notices.store import NoticeStore
 
-TROUBLE = ("flush_failed", "report_failed", "follow_failed", "journal_")
+TROUBLE = ("flush_failed", "flusher_late", "report_failed", "follow_failed", "journal_")
 """Prefixes of the problem reasons that `Notify.trouble` sends notices about."""
 
 MOST_REMEMBERED = 100_000
@@ -95,6 +95,11 @@ class Dispatcher:
         self._failing: set[str] = set()
         self._workers: dict[str, DaemonThread] = {}
         self._sent_without_ledger: dict[str, float] = {}
+
+    @property
+    def has_trouble(self) -> bool:
+        """Whether this process has problems of which no other process can notify."""
+        return any(reason.startswith(TROUBLE) for reason in self._problems.as_dict())
 
     def run(self) -> None:
         """

@@ -26,7 +26,6 @@ from meterkit.flusher.flusher import Flusher
 from meterkit.flusher.lock import FlusherLock
 from meterkit.journal.cardinality import MOST_KNOWN
 from meterkit.journal.journal import Journal
-from meterkit.notices.dispatcher import TROUBLE
 from meterkit.runtime.handover import HandOver, flushes_as, ledger_name
 from meterkit.runtime.settings import Settings, is_live
 from meterkit.runtime.stripe_commands import StripeCommands
@@ -490,7 +489,7 @@ class ProcessRuntime:
         elif is_ours or is_last:
             self._try(self._hand_over_last if is_last else self._hand_over_now)
             self.stripe_jobs.tick(starts=False)
-            if any(reason.startswith(TROUBLE) for reason in self._problems.as_dict()):
+            if self.dispatcher is not None and self.dispatcher.has_trouble:
                 self.flusher.start_notices()  # of this process's own trouble, of which no other knows
         threads.close_django_connections()  # of a limit= function that queries
 

@@ -100,10 +100,10 @@ def test_a_kit_without_jetstream(run_collect):
     assert 2 == process.returncode
 
 
-@pytest.mark.parametrize("batch", ["0", "1001", "many", "-1"])
+@pytest.mark.parametrize("batch", ["0", "10001", "many", "-1"])
 def test_a_wrong_batch(run_collect, jetstream, batch):
     """The size of a batch has limits."""
     process = run_collect(jetstream, f"--batch={batch}")
 
-    assert "must be 1 to 1000" in process.communicate()[1]
+    assert "must be 1 to 10,000" in process.communicate()[1]
     assert 2 == process.returncode

@@ -62,7 +62,7 @@ def test_many_at_once(kit, collector, jetstream):
 
 def test_large_generations(kit, collector, jetstream, monkeypatch):
     """A transaction has only so many rows, which others wait for; a generation is never divided."""
-    monkeypatch.setattr(collector_module, "MOST_CELLS", 10)
+    monkeypatch.setattr(collector_module, "MOST_ROWS", 10)
     folded = []
     fold_many = Ledger.fold_many
 
@@ -77,7 +77,7 @@ def test_large_generations(kit, collector, jetstream, monkeypatch):
     found = collector.collect()
 
     assert (5, 5) == (found.messages, found.new)
-    assert [[4, 6], [1], [25], [3]] == folded
+    assert [[4, 6, 1], [25], [3]] == folded
     assert sum(sizes) == sum(used(kit).values())
 
 

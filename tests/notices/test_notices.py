@@ -363,7 +363,7 @@ def test_trouble_of_the_ledger_is_told_without_it(telling, told, tmp_path):
     use(kit, 1)
     kit.process().try_flush()
     for _ in range(2):
-        kit.process()._notify_in_background()
+        kit.process().flusher._notify_in_background()
 
     assert arrived.wait(GUARD)
     assert ["meterkit has a problem: flush_failed"] == told.titles

@@ -99,6 +99,18 @@ def test_a_flush_means_what_it_says_wherever_it_is_called(make_kit, idle):
     assert idle.held
 
 
+def test_a_flush_does_not_make_a_process_the_one_that_flushes(make_kit):
+    """It may be a command's, and do nothing else."""
+    command, worker = make_kit(), make_kit()
+    command.record("calls", "acme")
+    command.flush()
+    worker.record("calls", "acme")
+
+    tick(worker)
+
+    assert (False, True) == (command.process().lock.held, worker.process().lock.held)
+
+
 @pytest.fixture
 def held_fold(monkeypatch):
     """The first fold of an orphan stops before its transaction until it is told to go on."""
@@ -147,6 +159,34 @@ def test_a_flush_does_not_wait_for_ever(make_kit, flusher, held_fold, monkeypatc
         worker.flush()
     goes_on.set()
     monkeypatch.setattr(process, "HANDED_OVER_SECONDS", GUARD)
+    worker.flush()
+
+    assert {"first": 1, "acme": 5} == counted(worker)
+
+
+def test_a_flush_takes_what_another_could_not_fold(make_kit, flusher, monkeypatch):
+    """Which has given it back meanwhile."""
+    amidst, waits = threading.Event(), threading.Event()
+    fold, await_handed_over = Ledger.fold, process.ProcessRuntime._await_handed_over
+
+    def failing(self, generation, counts, *, folded=None, conflict=None):
+        if not amidst.is_set():
+            amidst.set()
+            waits.wait(GUARD)
+            raise LedgerError("away")
+        return fold(self, generation, counts, folded=folded, conflict=conflict)
+
+    def waiting(self):
+        waits.set()
+        await_handed_over(self)
+
+    monkeypatch.setattr(Ledger, "fold", failing)
+    monkeypatch.setattr(process.ProcessRuntime, "_await_handed_over", waiting)
+    worker = make_kit()
+    worker.record("calls", "acme", 5)
+    tick(worker)
+    assert amidst.wait(GUARD)
+
     worker.flush()
 
     assert {"first": 1, "acme": 5} == counted(worker)
@@ -457,14 +497,14 @@ def test_a_unit_that_is_taken_amidst_a_hand_over_is_held(govern, idle, make_kit,
     assert 1 == passed(kit, 1)
     kit.flush()
     assert 1 == passed(kit, 1)
-    used = type(kit.governor.reservations)._used
+    add = type(kit.governor.reservations)._add
 
-    def retired_meanwhile(self, connection, company, request):
-        found = used(self, connection, company, request)
+    def retired_meanwhile(self, *what):
+        added = add(self, *what)
         kit.process().journal.rotate(now=kit.clock())
-        return found
+        return added
 
-    monkeypatch.setattr(type(kit.governor.reservations), "_used", retired_meanwhile)
+    monkeypatch.setattr(type(kit.governor.reservations), "_add", retired_meanwhile)
     under_way = begin(kit)
     monkeypatch.undo()
     before = sum(holds(kit).values())
@@ -477,6 +517,36 @@ def test_a_unit_that_is_taken_amidst_a_hand_over_is_held(govern, idle, make_kit,
     kit.flush()
     kit.flush()
     assert ({}, {"acme": 3}) == (holds(kit), counted(kit))
+
+
+def test_a_first_unit_that_is_being_taken_is_held_over_a_hand_over(govern, idle, make_kit, monkeypatch):
+    """The thread that hands over waits for the transaction, though nothing seems to be reserved yet."""
+    kit = govern(Quota(CALLS, 4, exact=True))
+    kit.record(CALLS, "bird")
+    reservations = kit.governor.reservations
+    add, transaction = type(reservations)._add, reservations._database.transaction
+    done = threading.Event()
+    handing_over = threading.Thread(target=lambda: (tick(kit), done.set()))
+
+    def waited_for():
+        if threading.current_thread() is handing_over:
+            done.set()
+        return transaction()
+
+    def hands_over_meanwhile(self, *what):
+        handing_over.start()
+        assert done.wait(GUARD)
+        return add(self, *what)
+
+    monkeypatch.setattr(reservations._database, "transaction", waited_for)
+    monkeypatch.setattr(type(reservations), "_add", hands_over_meanwhile)
+    under_way = begin(kit)
+    handing_over.join(GUARD)
+    monkeypatch.undo()
+    make_kit().flush()
+
+    assert 1 == sum(holds(kit).values())
+    end(kit, under_way)
 
 
 def test_what_is_held_at_the_end_is_given_back(govern, make_kit):

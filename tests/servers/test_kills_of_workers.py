@@ -144,7 +144,14 @@ def test_an_exact_quota_through_kills_of_workers_and_of_the_one_that_flushes(tmp
     kit.flush()
 
     counted = sum(row.quantity for row in kit.usage())
-    note_figure("kills of workers", kills=KILLS, seed=SEED, complete=told.complete, counted=counted, quota=quota)
+    note_figure(
+        "kills of workers under an exact quota",
+        kills=KILLS,
+        seed=SEED,
+        complete=told.complete,
+        counted=counted,
+        sent=quota,
+    )
     print(f"{killed} killed, {told.complete} complete <= {counted} counted, of a quota of {quota}")
     assert told.complete <= counted == quota, f"seed {SEED}"
     with kit.process().database().snapshot() as connection:
