@@ -362,8 +362,11 @@ class MeterKit:
         """
         Move usage from the journal to the ledger, including that of dead processes. Runs by itself every few seconds.
 
+        When it returns, the ledger has all that this process has counted, whichever process flushes otherwise.
+
         Raises:
-            LedgerError: The ledger failed; nothing is lost.
+            LedgerError: The ledger failed, or another process takes too long to move what this one has handed over to
+                it; nothing is lost.
         """
         self.process().flush()
 

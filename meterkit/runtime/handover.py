@@ -59,12 +59,15 @@ class HandOver:
         self._fold = fold
         self._clock = clock
 
-    def run(self) -> bool:
+    def run(self, *, is_last: bool = False) -> bool:
         """
         Retire the current generation, and hand over all that are retired and have a file.
 
+        Args:
+            is_last: Whether the process ends, so that nothing may stay, however much waits.
+
         Returns:
-            Whether the process that flushes keeps up. If not, this one had better flush, too.
+            Whether the process that flushes keeps up. If not, nothing was handed over: this one had better flush, too.
 
         Raises:
             LedgerError: Units of exact quotas could not be moved to the next generation, and nothing was handed over;
@@ -72,22 +75,25 @@ class HandOver:
         """
         waiting = self._journal.waiting()
         if waiting and time.monotonic() - waiting[0].since > LATE_SECONDS:
-            holder = self._lock.holder() or "which has just ended"
-            self._problems.note(
-                "flusher_late",
-                f"the process that flushes for all ({holder}) is late: what this one has handed over has waited for "
-                f"{LATE_SECONDS:.0f} seconds. So this one flushes, too. Usage is reported to Stripe, and notices are "
-                "sent, only by the other: see its log, and end it if it hangs",
-                level=logging.ERROR,
-            )
             return False
-        if len(waiting) < MOST_WAITING:
+        if len(waiting) < MOST_WAITING or is_last:
             self._retire_and_hand_over()
         else:
             self._lock.ask()
         if not waiting:
             self._problems.clear("flusher_late")
         return True
+
+    def note_late(self) -> None:
+        """Note that this process has flushed, since the other does not keep up; so it is not the ledger that fails."""
+        holder = self._lock.holder() or "which has just ended"
+        self._problems.note(
+            "flusher_late",
+            f"the process that flushes for all ({holder}) is late: what this one has handed over has waited for "
+            f"{LATE_SECONDS:.0f} seconds. So this one flushes, too. Usage is reported to Stripe, and notices are sent, "
+            "only by the other: see its log, and end it if it hangs",
+            level=logging.ERROR,
+        )
 
     def _retire_and_hand_over(self) -> None:
         self._journal.rotate(now=self._clock())

@@ -403,8 +403,9 @@ class ProcessRuntime:
         """Hand over what was counted, and read what requests are checked against."""
         with self._one_flush(self._patience):
             try:
-                if not self._hand_over.run():
+                if not self._hand_over.run(is_last=self._stop.is_set()):
                     self.flusher.flush()
+                    self._hand_over.note_late()
             finally:
                 if not self._stop.is_set():
                     with self.flusher.ledger_noted():

@@ -169,6 +169,17 @@ def test_only_its_user_can_read_it(tmp_path):
     lock.release()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_what_root_makes_is_the_users_of_the_directory(tmp_path):
+    """A command that runs as root does not keep the app from the lock."""
+    os.chown(tmp_path, 1234, 1234)
+    lock = FlusherLock(tmp_path)
+    assert lock.try_acquire()
+
+    assert 1234 == (tmp_path / "flusher.lock").stat().st_uid
+    lock.release()
+
+
 def test_the_holder_is_asked(tmp_path):
     """By any other process, once for each time."""
     lock, other = FlusherLock(tmp_path), FlusherLock(tmp_path)

@@ -228,6 +228,20 @@ def test_a_close_does_not_rely_on_one_that_does_nothing(make_kit, idle, monkeypa
     assert {"acme": 5} == counted(make_kit())
 
 
+def test_a_close_hands_over_all_however_much_waits(make_kit, idle, monkeypatch):
+    """The other may catch up at this very moment, and would know nothing of the rest."""
+    monkeypatch.setattr(process, "LAST_HAND_OVER_SECONDS", GUARD)
+    worker, other = make_kit(), make_kit()
+    for _ in range(handover.MOST_WAITING + 1):
+        worker.record("calls", "acme")
+        tick(worker)
+    monkeypatch.setattr(worker.process().lock, "ask", other.flush)
+
+    worker.close()
+
+    assert {"acme": handover.MOST_WAITING + 1} == counted(other)
+
+
 def test_while_nobody_folds_generations_do_not_pile_up(make_kit, idle, tmp_path):
     """Two may wait; the rest is counted on in the one that is current."""
     worker = make_kit()
@@ -319,6 +333,22 @@ def test_what_is_counted_in_memory_is_folded_where_it_is(make_kit, idle, monkeyp
     tick(worker)
 
     assert {"acme": 5} == counted(worker)
+
+
+def test_a_ledger_that_is_away_makes_nobody_late(make_kit, idle, monkeypatch):
+    """It is named itself."""
+    worker = make_kit()
+    worker.record("calls", "acme", 5)
+    tick(worker)
+    monkeypatch.setattr(handover, "LATE_SECONDS", -1)
+
+    def fold(*_, **__):
+        raise LedgerError("away")
+
+    monkeypatch.setattr(Ledger, "fold", fold)
+    tick(worker)
+
+    assert {"flush_failed"} == {"flush_failed", "flusher_late"} & set(worker._problems.as_dict())
 
 
 def test_it_is_tried_again_when_the_ledger_is_back(make_kit, flusher, tmp_path):
