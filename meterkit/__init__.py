@@ -15,6 +15,8 @@ From a request to a line of an invoice, and the package that does each step::
     webhook      webhooks       verify the event, and read from Stripe what has changed
                  accounts       customers, subscriptions, invoices; who is overdue
                  governance     allow or block the next request
+                 publishing     publish what that is decided from, after each flush
+                 snapshot       the mapped file in which all processes read it
                  notices        notify customers and operators, once
                  channels       by e-mail, Slack, a signed webhook, a log or a function
 

@@ -28,6 +28,7 @@ from meterkit.core.windows import HOUR, hour_of
 from meterkit.ledger import actions, schema
 from meterkit.ledger.database import Database, insert_into, put, wrote
 from meterkit.ledger.payers import companies_of, companies_paid_by, is_customer, payer_of
+from meterkit.ledger.schema.due import due
 from meterkit.pricing.subscription_terms import moments
 
 Source: TypeAlias = Literal["link", "resolver", "metadata", "checkout"]
@@ -235,7 +236,7 @@ class Accounts:
         query = (
             sa.select(usage.c.company, sa.func.min(usage.c.window).label("oldest"))
             .join_from(usage, accounts, usage.c.company == accounts.c.company, isouter=True)
-            .where(usage.c.quantity != usage.c.reported, usage.c.company != NOBODY, accounts.c.customer.is_(None))
+            .where(due(usage), usage.c.company != NOBODY, accounts.c.customer.is_(None))
             .group_by(usage.c.company)
             .order_by(usage.c.company)
         )

@@ -49,6 +49,11 @@ class Calendar:
         """What changes when accounts are read anew: nothing depends on them."""
         return None
 
+    @property
+    def cycles(self) -> tuple[Mapping[str, BillingCycle], Mapping[str, Mapping[str, BillingCycle]]]:
+        """Billing cycles: none."""
+        return {}, {}
+
     def openings(self, _companies: Iterable[str] | None, _now: int) -> dict[tuple[str, str], int]:
         """Return opening balances, which are those of billing periods: none."""
         return {}
@@ -107,6 +112,11 @@ class Periods:
     def version(self) -> object:
         """What changes when accounts are read anew."""
         return self._reads
+
+    @property
+    def cycles(self) -> tuple[Mapping[str, BillingCycle], Mapping[str, Mapping[str, BillingCycle]]]:
+        """Billing cycles of companies, and by event name those of meters that differ; other objects if read anew."""
+        return self._known, self._of_meters
 
     def openings(self, companies: Iterable[str] | None, now: int) -> dict[tuple[str, str], int]:
         """Return the opening balances of companies in their current periods, by company and meter; None means all."""

@@ -14,6 +14,7 @@ from meterkit.core.usage_key import NOBODY
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
 from meterkit.ledger.payers import companies_by_customer, companies_of, customer_of, pays_for_itself
+from meterkit.ledger.schema.due import due
 from meterkit.ledger.schema.quantities import subtracted, sum_of
 from meterkit.ledger.schema.stripe_mode import foreign_mode
 from meterkit.pricing.invoice_calculator import FREE_PAUSES
@@ -274,7 +275,7 @@ def _waiting(connection: sa.Connection) -> dict[str, list[Any]]:
             sum_of(subtracted(table.c.quantity, table.c.reported)).label("quantity"),
             sa.func.min(table.c.window).label("oldest"),
         )
-        .where(table.c.quantity != table.c.reported)
+        .where(due(table))
         .group_by(table.c.company, table.c.meter)
         .order_by(table.c.meter)
     )

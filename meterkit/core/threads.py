@@ -86,16 +86,20 @@ class _Pid:
         return os.getpid() == self._pid
 
 
-def yielding(items: Iterable[T]) -> Iterator[T]:
+def yielding(items: Iterable[T], *, every: int = 1500) -> Iterator[T]:
     """
     Yield *items*, with pauses in which other threads get the interpreter.
 
     A thread that computes keeps the interpreter for 5 ms at a time (``sys.getswitchinterval()``), and requests would
     have to wait.
+
+    Args:
+        items: Items to yield.
+        every: Number of items that take about a millisecond to process, after which there is a pause.
     """
     pause = original("time", "sleep")
     for number, item in enumerate(items, 1):
-        if not number % _ITEMS_PER_PAUSE:
+        if not number % every:
             pause(_PAUSE_SECONDS)
         yield item
 
@@ -108,9 +112,6 @@ def free_gradually(items: list[Any]) -> None:
 
 _FREED_AT_ONCE = 10
 """Items that are freed in the time that processing one item takes."""
-
-_ITEMS_PER_PAUSE = 1500
-"""Items that take about a millisecond to process."""
 
 _PAUSE_SECONDS = 1e-5
 """Long enough, with the system's overhead, for another thread to wake up; 10 ms in total per hundred thousand items."""

@@ -24,7 +24,7 @@ from meterkit.journal.journal import Journal
 if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a call that needs them
     from meterkit.accounts.period_edges import PeriodEdges
     from meterkit.governance.reservations import Reservations
-    from meterkit.jetstream.publisher import Publisher
+    from meterkit.jetstream.publisher import JetStreamPublisher
     from meterkit.ledger.database import Database
     from meterkit.notices.dispatcher import Dispatcher
 
@@ -70,7 +70,7 @@ class Flusher:
         clock: Callable[[], float],
         interval: float,
         stop: Event,
-        publisher: Callable[[], Publisher] | None = None,
+        publisher: Callable[[], JetStreamPublisher] | None = None,
     ) -> None:
         self._journal = journal
         self._problems = problems
@@ -128,6 +128,10 @@ class Flusher:
         """
         self._read_edges()
         self._folder.fold_orphans()
+
+    def take_folded(self) -> list[str]:
+        """Return the ids of the generations that were folded since the last call."""
+        return self._folder.take_folded()
 
     def start_jobs(self) -> None:
         """Report, follow and notify, each in a thread of its own, if it is due."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -12,16 +14,23 @@ from meterkit.core.usage_key import Counted
 from meterkit.errors import LedgerError
 from meterkit.journal import recovery
 from meterkit.journal.file_format import ForeignFileError, intact
-from meterkit.journal.journal import Journal
+from meterkit.journal.journal import LONGEST_WAY_SECONDS, Journal
 
 if TYPE_CHECKING:  # SQLAlchemy is imported by a thread, or by a call that needs it
     from meterkit.accounts.period_edges import PeriodEdges
     from meterkit.governance.reservations import Reservations
-    from meterkit.jetstream.publisher import Publisher
+    from meterkit.jetstream.publisher import JetStreamPublisher
     from meterkit.journal.generation import Generation
     from meterkit.ledger.database import Database
     from meterkit.ledger.ledger import Ledger
     from meterkit.ledger.record_keys import Conflict
+
+
+MOST_ORPHANS = 50
+"""Generations of other processes that are folded in one transaction, at most."""
+
+MOST_CELLS = 20_000
+"""Counts after which no further generation is added to a transaction."""
 
 
 class Folder:
@@ -46,7 +55,7 @@ class Folder:
         database: Callable[[], Database],
         edges: Callable[[], PeriodEdges],
         reservations: Callable[[], Reservations | None],
-        publisher: Callable[[], Publisher] | None,
+        publisher: Callable[[], JetStreamPublisher] | None,
         clock: Callable[[], float],
     ) -> None:
         self._journal = journal
@@ -57,6 +66,8 @@ class Folder:
         self._publisher = publisher
         self._clock = clock
         self._folded: list[str] = []  # generations whose files are removed
+        self._unpublished: list[str] = []
+        self._on_their_way: dict[str, float] = {}  # published to JetStream, and when, ``time.monotonic()`` seconds
 
     def fold_retired(self) -> None:
         """
@@ -81,6 +92,10 @@ class Folder:
             except (UnstorableError, ForeignFileError) as error:
                 self._journal.give_up(generation, str(error))
                 continue
+            if is_published:
+                self._note_on_its_way(generation.id)
+            else:
+                self._unpublished.append(generation.id)
             self._journal.remember_companies(generation)
             self._journal.forget(generation, published=is_published)
             self._folded.append(generation.id)
@@ -94,15 +109,35 @@ class Folder:
             LedgerError: The ledger failed; they stay in the journal.
         """
         failed: Exception | None = None
-        for orphan in self._journal.orphans():
+        for batch in _batches(self._journal.orphans()):
             try:
-                self._fold_orphan(orphan)
+                self._fold_batch(deque(batch))
             except LedgerError:  # it would fail for the others, too
                 raise
             except Exception as error:
                 failed = failed or error
         if failed is not None:
             raise failed
+
+    def take_folded(self) -> list[str]:
+        """
+        Return the ids of the generations that were folded since the last call.
+
+        Raises:
+            LedgerError: The ledger cannot be asked what collectors have folded.
+        """
+        arrived: set[str] = set()
+        if self._on_their_way:
+            arrived = self._ledger().folded(self._on_their_way)
+            oldest = time.monotonic() - LONGEST_WAY_SECONDS
+            left = {each: at for each, at in self._on_their_way.items() if each not in arrived and at > oldest}
+            self._on_their_way = left
+        folded, self._unpublished = [*self._unpublished, *arrived], []
+        return folded
+
+    def _note_on_its_way(self, generation: str) -> None:
+        if self._journal.watches:
+            self._on_their_way[generation] = time.monotonic()
 
     def forget_folded(self) -> None:
         """Delete the ledger's records of folded generations, once a removed file cannot come back after a power cut."""
@@ -139,21 +174,66 @@ class Folder:
 
         return Ledger(self._database(), clock=self._clock)
 
+    def _fold_batch(self, left: deque[recovery.Orphan]) -> None:
+        """Fold orphans in one transaction; one by one if the ledger cannot store one of them. All are released."""
+        failed: Exception | None = None
+        try:
+            if len(left) > 1 and self._publisher is None and self._is_folded(left):
+                while left:
+                    self._remove(left.popleft())
+            while left:
+                try:
+                    self._fold_orphan(left.popleft())
+                except LedgerError:
+                    raise
+                except Exception as error:
+                    failed = failed or error
+        finally:
+            for orphan in left:
+                orphan.release()
+        if failed is not None:
+            raise failed
+
+    def _is_folded(self, orphans: Iterable[recovery.Orphan]) -> bool:
+        """Fold *orphans* in one transaction, and return whether that was possible."""
+        from meterkit.ledger.database import UnstorableError
+
+        by_id: dict[str, Iterable[Counted]] = {}
+        for orphan in orphans:
+            by_id.setdefault(orphan.id, self._placed(orphan))
+        try:
+            self._ledger().fold_many(by_id, conflict=self._note_conflict)
+            self._unpublished += by_id
+        except UnstorableError:
+            return False
+        except LedgerError:
+            raise
+        except Exception:  # one by one, it concerns one of them only
+            return False
+        return True
+
     def _fold_orphan(self, orphan: recovery.Orphan) -> None:
         from meterkit.ledger.database import UnstorableError
 
-        # If this folds what another process may have published, a collector may come to it, and the ledger must know.
-        may_be_forgotten = self._publisher is not None or not orphan.published
         try:
-            if not self._publish(orphan, orphan.cells):
-                cells = self._edges().placed(orphan.cells, since=orphan.begun)
-                self._ledger().fold(orphan.id, cells, conflict=self._note_conflict)
+            if self._publish(orphan, orphan.cells):
+                self._note_on_its_way(orphan.id)
+            else:
+                self._ledger().fold(orphan.id, self._placed(orphan), conflict=self._note_conflict)
+                self._unpublished.append(orphan.id)
         except UnstorableError as error:
             orphan.keep_refused(str(error), self._problems)
             return
         except BaseException:
             orphan.release()
             raise
+        self._remove(orphan)
+
+    def _placed(self, orphan: recovery.Orphan) -> Iterable[Counted]:
+        return self._edges().placed(orphan.cells, since=orphan.begun)
+
+    def _remove(self, orphan: recovery.Orphan) -> None:
+        """Remove the file of *orphan*, whose counts are in the ledger."""
         if orphan.torn is not None:
             orphan.keep(orphan.torn, self._problems)
             return
@@ -163,8 +243,28 @@ class Folder:
             message = f"{orphan.path} is in the ledger, but cannot be removed: {error}"
             self._problems.note("journal_unreadable", message, level=logging.ERROR)
         else:
-            if may_be_forgotten:
+            # If this has folded what another process may have published, a collector may come to it, too.
+            if self._publisher is not None or not orphan.published:
                 self._folded.append(orphan.id)
 
     def _note_conflict(self, found: Conflict) -> None:
         self._problems.note("key_reused", found.message, meter=found.meter, company=found.company)
+
+
+def _batches(orphans: Iterable[recovery.Orphan]) -> Iterator[list[recovery.Orphan]]:
+    """Yield *orphans* in batches, each for one transaction, which others wait for: most of their rows are the same."""
+    batch: list[recovery.Orphan] = []
+    cells = 0
+    try:
+        for orphan in orphans:
+            batch.append(orphan)
+            cells += len(orphan.cells)
+            if len(batch) >= MOST_ORPHANS or cells >= MOST_CELLS:
+                full, batch, cells = batch, [], 0
+                yield full
+    except BaseException:
+        for orphan in batch:
+            orphan.release()
+        raise
+    if batch:
+        yield batch

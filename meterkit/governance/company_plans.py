@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING
 
-import sqlalchemy as sa
-
-from meterkit.accounts.news import NewsReader
-from meterkit.accounts.standing import ACTIVE
 from meterkit.core import threads
 from meterkit.core.problems import Problems
 from meterkit.errors import LedgerError, UsageError
-from meterkit.ledger import schema
-from meterkit.ledger.bulk import BATCH
-from meterkit.ledger.database import Database
-from meterkit.ledger.payers import companies_by_customer, companies_of
-from meterkit.pricing.plan import PREFIX, Plan, plan_in
+from meterkit.pricing.plan import Plan
+from meterkit.snapshot.file_format import OTHER_PLAN
+from meterkit.snapshot.reader import SnapshotSource
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from meterkit.accounts.news import NewsReader
+    from meterkit.ledger.database import Database
 
 
 class CompanyPlans:
@@ -26,6 +26,9 @@ class CompanyPlans:
     Args:
         plans: Plans of the kit, by name.
         default: Plan of companies that are on none, or None.
+        source: Snapshot that is read while another process publishes it.
+        read_names: Function that takes a connection to the ledger, and the companies to look for or None for all, and
+            returns the name of the plan of each that is on one.
         begin: Function that starts the flushes of this process, which refresh this.
         database: Function that opens and returns the ledger's database.
         problems: Where plans that are not in the code are reported.
@@ -33,7 +36,8 @@ class CompanyPlans:
 
     Attributes:
         default: Plan of companies that are on none, or None.
-        names: Name of the plan of each company that is on one, as far as it has been read.
+        names: Name of the plan of each company that is on one, as far as this process has read the ledger.
+        follows: Whether another process reads the ledger, and publishes what it finds.
     """
 
     def __init__(
@@ -41,6 +45,8 @@ class CompanyPlans:
         plans: Mapping[str, Plan],
         default: Plan | None,
         *,
+        source: SnapshotSource,
+        read_names: Callable[[Connection, Iterable[str] | None], dict[str, str]],
         begin: Callable[[], object],
         database: Callable[[], Database],
         problems: Problems,
@@ -49,6 +55,12 @@ class CompanyPlans:
         self._plans = plans
         self.default = default
         self.names: dict[str, str] = {}
+        self.follows = False
+        self._source = source
+        self._read_names = read_names
+        self._order = tuple(plans)
+        self._numbers = {name: number for number, name in enumerate(plans, 1)}
+        self._changed: set[str] = set()
         self._is_read = False
         self._begin = begin
         self._database = database
@@ -56,13 +68,28 @@ class CompanyPlans:
         self._clock = clock
         self._features = frozenset(feature for plan in plans.values() for feature in plan.features)
         self._lock = threads.rlock()
-        self._news = NewsReader()
+        self._news: NewsReader | None = None
         self._is_begun = False
 
     def of(self, company: str) -> Plan | None:
         """Return the plan of *company*; None if it is on none, nothing has been read yet, or the code lacks it."""
-        name = self.names.get(company)
+        name = self.name_of(company)
         return self.default if name is None else self._plans.get(name)
+
+    def name_of(self, company: str) -> str | None:
+        """Return the name of the plan of *company*; None if it is on none, or nothing has been read yet."""
+        if not self.follows:
+            return self.names.get(company)
+        file = self._source.current
+        number = 0 if file is None else file.plan(company)
+        if not number:
+            return None
+        return "" if number == OTHER_PLAN else self._order[number - 1]
+
+    def number_of(self, company: str) -> int:
+        """Return the number of the plan of *company*, as this process has read it, for the snapshot."""
+        name = self.names.get(company)
+        return 0 if name is None else self._numbers.get(name, OTHER_PLAN)
 
     def looked_up(self, company: str) -> Plan | None:
         """
@@ -73,7 +100,7 @@ class CompanyPlans:
         """
         if not self._is_begun:
             self._begin()
-            if not self._is_read:
+            if not self._is_known:
                 self.refresh(self._database())
             self._is_begun = True
         return self.of(company)
@@ -85,9 +112,13 @@ class CompanyPlans:
         Raises:
             LedgerError: Nothing has been read yet, and the ledger cannot be read.
         """
-        if not self._is_read:
+        if not self._is_known:
             self.refresh(self._database())
         return self.of(company)
+
+    @property
+    def _is_known(self) -> bool:
+        return self._is_read or (self.follows and self._source.current is not None)
 
     def is_free(self, company: str) -> bool:
         """
@@ -129,17 +160,34 @@ class CompanyPlans:
             LedgerError: The ledger cannot be read; what was read before stays.
         """
         now = int(self._clock())
+        from meterkit.accounts.news import NewsReader
+
         with self._lock:
+            if self._news is None:
+                self._news = NewsReader()
             with database.snapshot() as connection:
                 news = self._news.read(connection, now)
-                found = _names(connection, news.companies if self._is_read else None)
+                found = self._read_names(connection, news.companies if self._is_read else None)
             if self._is_read:
                 for company in news.companies - found.keys():
                     self.names.pop(company, None)
             self.names.update(found)
+            self._changed |= news.companies | found.keys()
             self._is_read = True
             self._news.settle(news)
         self._note_unknown(found)
+
+    def take_changed(self) -> set[str]:
+        """Return the companies whose plan may have changed since the last call."""
+        with self._lock:
+            changed, self._changed = self._changed, set()
+            return changed
+
+    def follow(self) -> None:
+        """Read what another process publishes from now on, and forget what this one has read."""
+        if not self.follows:
+            self._forget()
+            self.follows = True
 
     def reset(self) -> None:
         """Begin anew in a forked child, or after the runtime was closed; what was read stays."""
@@ -149,7 +197,12 @@ class CompanyPlans:
     def forget(self) -> None:
         """Forget what was read: another ledger follows."""
         self.reset()
-        self._news, self.names, self._is_read = NewsReader(), {}, False
+        self._forget()
+        self.follows = False
+
+    def _forget(self) -> None:
+        with self._lock:
+            self._news, self.names, self._is_read, self._changed = None, {}, False, set()
 
     def _note_unknown(self, found: Mapping[str, str]) -> None:
         for name in sorted(set(found.values()) - self._plans.keys()):
@@ -159,34 +212,3 @@ class CompanyPlans:
                 "features: keep it in the code as long as it has subscriptions, or move them",
                 plan=name,
             )
-
-
-def _names(connection: sa.Connection, companies: Iterable[str] | None) -> dict[str, str]:
-    """Return the name of the plan of each of *companies* that is on one; None reads all. The newest counts."""
-    if companies is None:
-        return _of_customers(connection, companies_by_customer(connection), None)
-    ids, found = sorted(companies), dict[str, str]()
-    for start in range(0, len(ids), BATCH):
-        payers = companies_by_customer(connection, ids[start : start + BATCH])
-        found |= _of_customers(connection, payers, list(payers))
-    return found
-
-
-def _of_customers(
-    connection: sa.Connection, payers: Mapping[str, set[str]], customers: list[str] | None
-) -> dict[str, str]:
-    items, subscriptions = schema.items, schema.subscriptions
-    query = (
-        sa.select(items.c.customer, items.c.price)
-        .join_from(items, subscriptions, subscriptions.c.id == items.c.subscription)
-        .where(subscriptions.c.ended_at.is_(None), subscriptions.c.status.in_(ACTIVE))
-        .where(items.c.price.contains(f'"{PREFIX}', autoescape=True))
-        .order_by(subscriptions.c.created, subscriptions.c.id)
-    )
-    found: dict[str, str] = {}
-    for row in connection.execute(query if customers is None else query.where(items.c.customer.in_(customers))):
-        name = plan_in(json.loads(row.price).get("lookup_key"))
-        if name is not None:
-            for company in payers.get(row.customer, set()) | companies_of(connection, row.customer, None):
-                found[company] = name
-    return found

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 from urllib.parse import quote
 
 from meterkit.core import threads
@@ -14,21 +14,23 @@ from meterkit.core.text_templates import fill
 from meterkit.core.threads import Event
 from meterkit.core.usage_key import NOBODY, both_of
 from meterkit.errors import LedgerError
+from meterkit.governance.figures import BLOCKED_BIT, CompanyFigures
 from meterkit.governance.limits import LimitCache
 from meterkit.governance.matching import RequestScope, ScopeMatcher
-from meterkit.governance.policy import Governance, Known
+from meterkit.governance.policy import Governance, Known, Quota
 from meterkit.governance.refusal import Block, Refusal
 from meterkit.metering.exchange import Exchange, Identity
-from meterkit.metering.meter import Meter
 from meterkit.metering.recorder import Recorder
-from meterkit.pricing.price import Price
+from meterkit.snapshot.file_format import RECORD_WORDS
+from meterkit.snapshot.reader import SnapshotSource
 
 if TYPE_CHECKING:
-    from meterkit.accounts.period_usage import UsageByPeriod
     from meterkit.governance.reservations import Reservations
-    from meterkit.governance.snapshot import QuotaUsage, Snapshot, SnapshotBuilder
+    from meterkit.journal.handed_over import HandedOver
     from meterkit.journal.journal import Journal
     from meterkit.ledger.database import Database
+
+Leave: TypeAlias = "Callable[[Mapping[tuple[str, str], int]], object]"
 
 READY_SECONDS = 5.0
 """How long the first requests under an exact quota wait for the first snapshot."""
@@ -43,10 +45,9 @@ class Governor:
 
     Args:
         governance: Rules to apply.
-        meters: Meters of the kit, by name.
-        prices: Prices of the kit.
+        source: Snapshot that requests are checked against.
         recorder: Recorder of the kit, which identifies the company of an exchange.
-        limits: Limit caches, in the order of the governance's quotas.
+        limits: Limit caches, in the order of the governance's quotas, for exact ones.
         begin: Function that starts the first flush of this process, and returns its journal.
         problems: Where problems are reported.
         clock: Function that returns Unix seconds.
@@ -65,8 +66,7 @@ class Governor:
         self,
         governance: Governance,
         *,
-        meters: Mapping[str, Meter],
-        prices: Iterable[Price],
+        source: SnapshotSource,
         recorder: Recorder,
         limits: Iterable[LimitCache],
         begin: Callable[[], Journal],
@@ -76,8 +76,8 @@ class Governor:
     ) -> None:
         self.governance = governance
         self._in_view = in_view
-        self._meters = meters
-        self._prices = tuple(prices)
+        self._source = source
+        self._quotas = tuple(enumerate(governance.quotas))
         self._recorder = recorder
         self._limits = tuple(limits)
         self._begin = begin
@@ -90,11 +90,10 @@ class Governor:
         self._lock = threads.rlock()
         self._blocked: dict[tuple[str, str], int] = {}
         self.total: dict[str, int] = {}
-        self._snapshot: Snapshot | None = None
         self.ready = Event()
         self.reservations: Reservations | None = None
         self._journal: Journal | None = None
-        self._builder: SnapshotBuilder | None = None
+        self._catch_up: Callable[[], None] = _nothing
 
     def begin(self) -> None:
         """Start the first flush of this process, which builds the snapshot."""
@@ -162,16 +161,20 @@ class Governor:
 
     def _is_clearly_allowed(self, exchange: Exchange, scope: RequestScope) -> bool:
         """Return True if *exchange* is certainly allowed, as most are. False decides nothing: `_decide` does."""
-        snapshot = self._snapshot
-        if snapshot is None or self._journal is None or self._has_more or scope.exact:
+        file, journal = self._source.current, self._journal
+        if file is None or journal is None or self._has_more or scope.exact:
             return False
         company = self._recorder.identity.early(exchange)
-        if company is None or company in snapshot.blocks:
+        if company is None:
+            return False
+        at, words = file.at(company), file.words
+        if words[at] & BLOCKED_BIT:
             return False
         for number in scope.quotas:
-            each = snapshot.quotas[number]
-            limit = each.limits.known(company)
-            if limit is not None and each.used.get((company, each.meter), 0) + self._journal.most >= limit:
+            value = (
+                at + RECORD_WORDS + 2 * number
+            )  # what is used; the limit follows, the largest number if there is none
+            if words[value] + journal.most >= words[value + 1]:
                 return False
         return True
 
@@ -183,33 +186,36 @@ class Governor:
             exchange.passed_unidentified = exchange.touched = True  # so that whose it was in the end is looked at
             if self._in_view and not again:
                 return None, False
-        if self._snapshot is None and scope.exact:
+        if not self.ready.is_set() and scope.exact:
             self.ready.wait(READY_SECONDS)  # without a snapshot, no unit could be reserved
-        snapshot = self._snapshot
-        is_known = company is not None and snapshot is not None and company in snapshot.standings.known
-        if self.governance.unknown == "block" and not is_known:
-            return _unknown(company, is_ready=snapshot is not None), True
-        if company is None or snapshot is None:
+        self._catch_up()
+        file = self._source.current
+        known = None if company is None or file is None else CompanyFigures(file.record(company), company)
+        if self.governance.unknown == "block" and (known is None or not known.is_known):
+            return _unknown(company, is_ready=file is not None), True
+        if company is None or known is None:
             return None, False
-        of_company = snapshot.blocks.get(company)
-        if of_company is not None and company not in snapshot.warned:
+        of_company = known.block
+        if of_company is not None and not known.is_warned:
             return of_company, True
-        quotas = scope.of(snapshot.quotas)
-        over = [(each, block) for each in quotas if (block := self._over(each, company))]
-        hard = next((block for each, block in over if each.quota.hard), None)
-        block = hard or self._ask_application(exchange, company, snapshot) or self._reserve(exchange, company, quotas)
+        quotas = scope.of(self._quotas)
+        over = [(quota, block) for number, quota in quotas if (block := self._over(number, quota, company, known))]
+        hard = next((block for quota, block in over if quota.hard), None)
+        block = (
+            hard or self._ask_application(exchange, company, known) or self._reserve(exchange, company, known, quotas)
+        )
         if block is not None:
             return block, True
         return (over[0][1] if over else of_company), False
 
-    def _over(self, each: QuotaUsage, company: str) -> Block | None:
-        limit = each.limits.known(company)
+    def _over(self, number: int, quota: Quota, company: str, known: CompanyFigures) -> Block | None:
+        limit = known.limit(number)
         if limit is None:
             return None
-        used = each.used.get((company, each.meter), 0)
-        if self._journal is not None and not each.quota.exact:
-            used += self._journal.lately(company, each.meter)
-        return None if used < limit else self._used_up(each, company, limit, used)
+        used = known.used(number)
+        if self._journal is not None and not quota.exact:
+            used += self._journal.lately(company, quota.meter.name)
+        return None if used < limit else self._used_up(quota, company, known, limit, used)
 
     def _rate_limits(self, exchange: Exchange, scope: RequestScope, *, is_served: bool) -> Iterator[RateLimit]:
         """
@@ -220,33 +226,37 @@ class Governor:
             scope: Rules that apply to it.
             is_served: Whether the app serves it, so that it will count, too.
         """
-        snapshot, company = self._snapshot, None if exchange.identified is None else both_of(exchange.identified)[0]
-        if snapshot is None or not company or self._journal is None:
+        file, company = self._source.current, None if exchange.identified is None else both_of(exchange.identified)[0]
+        if file is None or not company or self._journal is None:
             return
         now = int(self._clock())
-        for each in scope.of(snapshot.quotas):
-            limit = each.limits.known(company)
+        known = CompanyFigures(file.record(company), company)
+        for number, quota in scope.of(self._quotas):
+            limit = known.limit(number)
             if limit is not None:
-                period = each.period(company, now)
-                units = each.used.get((company, each.meter), 0) + self._journal.lately(company, each.meter)
-                units += is_served and each.quota.meter.value is None
-                name = f"{each.meter}-{each.quota.per}"
+                period = known.period(quota, now)
+                units = known.used(number) + self._journal.lately(company, quota.meter.name)
+                units += is_served and quota.meter.value is None
+                name = f"{quota.meter.name}-{quota.per}"
                 left, reset = max(0, limit - units), max(1, period.end - now)
                 yield RateLimit(name, limit, period.end - period.start, left, reset)
 
-    def _reserve(self, exchange: Exchange, company: str, quotas: Iterable[QuotaUsage]) -> Block | None:
+    def _reserve(
+        self, exchange: Exchange, company: str, known: CompanyFigures, quotas: Iterable[tuple[int, Quota]]
+    ) -> Block | None:
         """Reserve the unit that *exchange* needs of each exact quota; return which is used up, or None."""
-        exact = [each for each in quotas if each.quota.exact]
+        exact = [(number, quota) for number, quota in quotas if quota.exact]
         if not exact or self.reservations is None:
             return None
         from meterkit.governance.reservations import ReservationRequest
 
         now = int(self._clock())
         needed = {}
-        for each in exact:
-            limit = each.limits.get(company)
+        for number, quota in exact:
+            limit = self._limits[number].get(company)
             if limit is not None:
-                needed[ReservationRequest(each.meter, limit, each.period(company, now).start)] = each
+                since = known.period(quota, now).start
+                needed[ReservationRequest(quota.meter.name, limit, since)] = quota
         try:
             failed = self.reservations.take(exchange, company, needed) if needed else None
         except LedgerError as error:
@@ -259,27 +269,27 @@ class Governor:
         if failed is None:
             return None
         request, used = failed
-        return self._used_up(needed[request], company, request.limit, used)
+        return self._used_up(needed[request], company, known, request.limit, used)
 
-    def _used_up(self, each: QuotaUsage, company: str, limit: int, used: int) -> Block:
-        now = int(self._clock())
-        per = {"period": "this billing period", "month": "this month", "day": "today"}[each.quota.per]
+    def _used_up(self, quota: Quota, company: str, known: CompanyFigures, limit: int, used: int) -> Block:
+        now, meter = int(self._clock()), quota.meter.name
+        per = {"period": "this billing period", "month": "this month", "day": "today"}[quota.per]
         return Block(
             "quota",
             company,
-            f"The quota of {limit} {each.meter} for {per} is used up.",
-            meter=each.meter,
+            f"The quota of {limit} {meter} for {per} is used up.",
+            meter=meter,
             used=used,
             limit=limit,
-            retry_after=max(1, each.period(company, now).end - now),
+            retry_after=max(1, known.period(quota, now).end - now),
         )
 
-    def _ask_application(self, exchange: Exchange, company: str, snapshot: Snapshot) -> Block | None:
+    def _ask_application(self, exchange: Exchange, company: str, known: CompanyFigures) -> Block | None:
         if self.governance.check is None:
             return None
-        used = {each.meter: each.used.get((company, each.meter), 0) for each in snapshot.quotas}
+        used = {quota.meter.name: known.used(number) for number, quota in self._quotas}
         try:
-            detail = self.governance.check(exchange, Known(company, snapshot.standings.of(company), used))
+            detail = self.governance.check(exchange, Known(company, known.standing, used))
         except Exception as error:
             message = f"Governance(check=...) raised {error!r:.200}; the request was allowed"
             self._problems.note("check_raised", message, error=error, company=company)
@@ -313,61 +323,87 @@ class Governor:
                 key = (company if len(self._blocked) < MAX_COMPANIES else NOBODY, reason)
                 self._blocked[key] = self._blocked.get(key, 0) + 1
 
-    def refresh(self, database: Database, usage: UsageByPeriod, journal: Journal) -> None:
+    def renew(self, journal: Journal, folded: Collection[HandedOver]) -> None:
         """
-        Rebuild the snapshot, and write the counts of blocked requests. Called by the flushing thread after a flush.
+        Go on with the snapshot that this process has just read from the ledger. Called by the flushing thread.
 
-        Raises:
-            LedgerError: The ledger cannot be read; requests are still checked against the last snapshot.
+        Args:
+            journal: Journal of this process.
+            folded: What it had handed over that was in the ledger before that was read.
         """
-        from meterkit.governance.blocked_requests import add_blocked
-        from meterkit.governance.snapshot import SnapshotBuilder
-
-        if self._builder is None:
-            self._builder = SnapshotBuilder(
-                database,
-                self.governance,
-                usage=usage,
-                limits=self._limits,
-                prices=self._prices,
-                meters=self._meters,
-            )
-        now = int(self._clock())
-        folded = journal.folded()  # first: what is folded while the ledger is read may not be in what was read
-        self._snapshot = self._builder.build(now)
+        self._catch_up = _nothing
         self._journal = journal
         journal.seen(folded)
+
+    def follow(self, journal: Journal, catch_up: Callable[[], None]) -> None:
+        """
+        Go on with the snapshot that another process publishes. Called by the flushing thread.
+
+        Args:
+            journal: Journal of this process.
+            catch_up: Function that tells the journal what the snapshot contains by now of what was handed over.
+        """
+        self._catch_up = catch_up
+        self._journal = journal
+
+    def write(self, database: Callable[[], Database], journal: Journal, *, leave: Leave | None = None) -> None:
+        """
+        Write what this process has counted of blocked requests, and reserved of exact quotas. Called after `renew`.
+
+        Args:
+            database: Function that opens and returns the ledger's database.
+            journal: Journal of this process.
+            leave: Function that leaves the counts to the process that flushes; None writes them to the ledger.
+
+        Raises:
+            LedgerError: The ledger failed; all of it is written with the next flush.
+            OSError: The counts could not be left; they are with the next flush.
+        """
         if self._is_exact:
             if self.reservations is None:
                 from meterkit.governance.reservations import Reservations
 
-                self.reservations = Reservations(database, journal, clock=self._clock)
+                self.reservations = Reservations(database(), journal, clock=self._clock)
             self.reservations.release_unused()
         self.ready.set()
         with self._lock:
             blocked, self._blocked = self._blocked, {}
         if blocked:
             try:
-                add_blocked(database, blocked, now)
+                if leave is not None:
+                    leave(blocked)
+                else:
+                    from meterkit.governance.blocked_requests import add_blocked
+
+                    add_blocked(database(), blocked, int(self._clock()))
             except BaseException:
-                with self._lock:
-                    for key, count in blocked.items():
-                        self._blocked[key] = self._blocked.get(key, 0) + count
+                self.add_blocked(blocked)
                 raise
 
+    def add_blocked(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """Add *counts* of blocked requests, by company and reason, to those that are to be written."""
+        with self._lock:
+            for key, count in counts.items():
+                self._blocked[key] = self._blocked.get(key, 0) + count
+
     def reset(self) -> None:
-        """Drop everything that belongs to the parent process or a closed runtime; keep the last snapshot."""
+        """Drop everything that belongs to the parent process or a closed runtime; the last snapshot stays."""
         self._lock = threads.rlock()
-        self._builder = self._journal = self.reservations = None
-        self._snapshot, self.ready = (None, Event()) if self._is_exact else (self._snapshot, self.ready)
+        self._journal = self.reservations = None
+        self._catch_up = _nothing
+        self.ready = Event() if self._is_exact else self.ready
         self._blocked, self.total = {}, {}
 
     def forget(self) -> None:
-        """Forget the snapshot and all limits too: another ledger follows."""
+        """Forget all limits too: another ledger follows."""
         self.reset()
-        self._snapshot, self.ready = None, Event()
+        self.ready = Event()
         for limit in self._limits:
             limit.forget()
+
+
+def _nothing() -> None:
+    """Do nothing: what this process has counted is in its own figures."""
 
 
 def _unknown(company: str | None, *, is_ready: bool) -> Block:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from meterkit.core.problems import Problems
 from meterkit.governance.policy import Quota
@@ -39,6 +40,7 @@ class LimitCache:
         self._problems = problems
         self._known: dict[str, _Limit] = {}
         self._next_refresh = 0.0
+        self._changed: set[str] = set()
 
     def known(self, company: str) -> int | None:
         """Return the limit of *company* without calling the application; None if it has none, or none is known yet."""
@@ -86,15 +88,20 @@ class LimitCache:
                 if found.until <= self._next_refresh:
                     self._call(company, found)
 
+    def take_changed(self) -> set[str]:
+        """Return the companies whose limit has changed since the last call."""
+        changed, self._changed = self._changed, set()
+        return changed
+
     def forget(self) -> None:
         """Forget all limits; the application is asked again."""
-        self._known, self._next_refresh = {}, 0.0
+        self._known, self._next_refresh, self._changed = {}, 0.0, set()
 
     def _call(self, company: str, previous: _Limit | None) -> int | None:
         assert callable(self.quota.limit)
         now = self._clock()
         try:
-            found = _Limit(self.quota.limit(company), now + KEPT_SECONDS)
+            found = _Limit(_whole(self.quota.limit(company)), now + KEPT_SECONDS)
         except Exception as error:
             self._problems.note(
                 "limit_raised",
@@ -105,4 +112,18 @@ class LimitCache:
             )
             found = _Limit(None if previous is None else previous.value, now + RETRY_SECONDS)
         self._known[company] = found
+        if previous is None or previous.value != found.value:
+            self._changed.add(company)
         return found.value
+
+
+def _whole(limit: Any) -> int | None:
+    """
+    Return *limit* as a whole number that blocks the same: so many units may be used before the next one is too many.
+
+    Raises:
+        TypeError, ValueError: It is no number.
+    """
+    if limit is None or limit == math.inf:
+        return None
+    return max(0, limit if isinstance(limit, int) else math.ceil(limit))

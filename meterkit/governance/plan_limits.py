@@ -63,7 +63,7 @@ class PlanLimits(LimitCache):
 
     def known(self, company: str) -> int | None:
         """Return the limit of *company* without calling the application; None if it has none, or none is known yet."""
-        found = self._fixed.get(self._plans.names.get(company), self._fixed_base)
+        found = self._fixed.get(self._plans.name_of(company), self._fixed_base)
         return found.known(company) if isinstance(found, LimitCache) else found
 
     def get(self, company: str) -> int | None:
@@ -87,13 +87,17 @@ class PlanLimits(LimitCache):
             own, own_anew = sorted_out.get(id(each), ([], []))
             each.refresh(own, anew=own_anew)
 
+    def take_changed(self) -> set[str]:
+        """Return the companies whose limit has changed since the last call."""
+        return {company for each in self._all() for company in each.take_changed()}
+
     def forget(self) -> None:
         """Forget all limits; the application is asked again."""
         for each in self._all():
             each.forget()
 
     def _of(self, company: str) -> LimitCache | None:
-        return self._by_plan.get(self._plans.names.get(company), self._base)
+        return self._by_plan.get(self._plans.name_of(company), self._base)
 
     def _all(self) -> list[LimitCache]:
         return [each for each in (self._base, *self._by_plan.values()) if each is not None]

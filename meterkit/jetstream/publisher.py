@@ -30,7 +30,7 @@ class _Removed:
     last: int | None = None  # number of the stream's last message, `SETTLED_SECONDS` after the files were removed
 
 
-class Publisher:
+class JetStreamPublisher:
     """
     Publishes what this process has counted or adopted. For the thread that flushes.
 

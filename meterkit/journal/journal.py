@@ -24,7 +24,7 @@ from meterkit.journal.generation import FullError, Generation
 from meterkit.journal.handed_over import HandedOver, HandedOverGenerations
 from meterkit.journal.pool import GenerationPool
 
-_LONGEST_WAY_SECONDS = 3600.0
+LONGEST_WAY_SECONDS = 3600.0
 """How long a published generation counts in `lately` if nothing says that it has arrived: collectors may be away."""
 
 
@@ -266,15 +266,20 @@ class Journal:
 
     def folded(self) -> list[HandedOver]:
         """Return what this process has handed over that is in the ledger by now, to give to `seen`."""
-        gone = self._handed_over.folded()
-        return [each for each in gone if each.id in self._arrived] if self._publishes else gone
+        gone, arrived = self._handed_over.folded(), self._arrived
+        if not self._publishes:
+            return gone
+        oldest = time.monotonic() - LONGEST_WAY_SECONDS
+        return [each for each in gone if each.id in arrived or each.since < oldest]
 
     def published(self) -> list[str]:
         """Return the ids of generations of this process that are published, and may have `arrived` in the ledger."""
-        gone, since = self._handed_over.folded(), time.monotonic() - _LONGEST_WAY_SECONDS
-        with self._lock:
-            self._handed_over.drop([each for each in gone if each.since < since])
-        return [each.id for each in gone if each.since >= since]
+        return [each.id for each in self._handed_over.folded()]
+
+    @property
+    def watches(self) -> bool:
+        """Whether there are meters that `lately` reports."""
+        return bool(self._watched)
 
     def arrived(self, generations: Iterable[str]) -> None:
         """Note that *generations*, which were published, are in the ledger."""
@@ -331,17 +336,24 @@ class Journal:
             own = {each.id: each.used_by(pair) for each in (*self._retired, self._current) if each is not None}
         return {**{each.id: each.used.get(pair, 0) for each in handed_over if each.is_waiting}, **own}
 
-    def seen(self, folded: Collection[HandedOver]) -> None:
+    def handed_over(self) -> tuple[HandedOver, ...]:
+        """Return what this process has handed over, and `seen` does not cover yet."""
+        return self._handed_over.all()
+
+    def seen(self, folded: Collection[HandedOver], *, own: bool = True) -> None:
         """
         Note that the ledger was read just now, with all that has been folded. For the thread that folds.
 
         Args:
             folded: Result of `folded` before that was read.
+            own: Whether that was after all that this process has folded itself.
         """
         with self._lock:
             self._handed_over.drop(folded)
-            self._unseen.clear()
-            self._older = self._handed_over.total + sum([each.total for each in self._retired])
+            if own:
+                self._unseen.clear()
+            unseen = sum([sum(each.values()) for each in self._unseen])
+            self._older = self._handed_over.total + sum([each.total for each in self._retired]) + unseen
 
     @property
     def most(self) -> int:

@@ -10,6 +10,7 @@ from meterkit.core.usage_key import CAPPED, NOBODY
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
 from meterkit.ledger.payers import is_customer
+from meterkit.ledger.schema.due import due
 from meterkit.ledger.schema.quantities import subtracted, sum_of
 
 
@@ -95,7 +96,7 @@ def _unreported(connection: sa.Connection) -> list[tuple[str, str, int]]:
     query = (
         sa.select(table.c.meter, place, sum_of(subtracted(table.c.quantity, table.c.reported)).label("open"))
         .join_from(table, accounts, table.c.company == accounts.c.company, isouter=True)
-        .where(table.c.quantity != table.c.reported)  # the condition of the index
+        .where(due(table))
         .group_by(table.c.meter, sa.text("place"))
     )
     return [(str(row.meter), str(row.place), int(row.open)) for row in connection.execute(query)]

@@ -50,19 +50,21 @@ def add_totals(connection: sa.Connection, rows: Iterable[UsageRow]) -> dict[str,
         by_day.append((meter, day, quantity))
         by_company.pop(NOBODY, None)
     if by_day:
-        change = _next_change(connection)
-        add_to(schema.meter_totals, connection, by_day, add="quantity")
         written = [
-            (company, meter, day, quantity, change)
+            (company, meter, day, quantity)
             for (meter, day), by_company in sums.items()
             for company, quantity in yielding(by_company.items())
         ]
-        if written:
-            add_to(schema.totals, connection, written, add="quantity", latest="change")
-            free_gradually(written)
-            of_months = _by_month(sums)
+        of_months = _by_month(sums)
+        if of_months:
             add_to(schema.month_totals, connection, of_months, add="quantity")
             free_gradually(of_months)
+        change = _next_change(connection)  # late, because all other flushes wait from here to the commit
+        add_to(schema.meter_totals, connection, by_day, add="quantity")
+        if written:
+            numbered = ((*row, change) for row in written)
+            add_to(schema.totals, connection, numbered, add="quantity", latest="change")
+            free_gradually(written)
     return by_meter
 
 
@@ -90,5 +92,8 @@ def _next_change(connection: sa.Connection) -> int:
     """Return the next change number. Its row stays locked until the commit, so numbers grow in commit order."""
     mine = schema.meta.c.key == "change"
     value = sa.cast(schema.meta.c.value, sa.BigInteger)
-    connection.execute(sa.update(schema.meta).where(mine).values(value=sa.cast(value + 1, sa.Text)))
+    raised = sa.update(schema.meta).where(mine).values(value=sa.cast(value + 1, sa.Text))
+    if connection.dialect.name == "postgresql":
+        return int(connection.scalar(raised.returning(schema.meta.c.value)) or 0)
+    connection.execute(raised)  # RETURNING needs SQLite 3.35
     return int(connection.scalar(sa.select(schema.meta.c.value).where(mine)) or 0)

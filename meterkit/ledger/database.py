@@ -181,8 +181,8 @@ class Database:
 
         def after_begin(connection: sa.Connection) -> None:
             # Not as a connection option: poolers reject those.
-            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{self.patience}s'")
-            connection.exec_driver_sql(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
+            limits = {"lock_timeout": self.patience, "statement_timeout": STATEMENT_SECONDS}
+            connection.exec_driver_sql("; ".join(f"SET LOCAL {name} = '{each}s'" for name, each in limits.items()))
 
         sa.event.listen(engine, "do_connect", before_connect)
         sa.event.listen(engine, "begin", after_begin)

@@ -20,6 +20,7 @@ from meterkit.ledger import schema
 from meterkit.ledger.bulk import BATCH
 from meterkit.ledger.database import Database
 from meterkit.ledger.lease import Lease, hold
+from meterkit.ledger.schema.due import due, not_due
 from meterkit.ledger.schema.quantities import literal, subtracted, sum_of
 
 PAUSE_SECONDS = 0.05
@@ -77,12 +78,9 @@ def _old(connection: sa.Connection, before: int) -> sa.Select[Any]:
     names = ("meter", "event_name", "company", "window")
     unsettled = sa.or_(reports.c.state.not_in(SETTLED), reports.c.unknown_since.is_not(None))
     is_open = sa.exists().where(*(reports.c[name] == usage.c[name] for name in names), unsettled)
-    unreported = sibling.c.quantity != sibling.c.reported
-    is_growing = sa.exists().where(*(sibling.c[name] == usage.c[name] for name in names), unreported)
+    is_growing = sa.exists().where(*(sibling.c[name] == usage.c[name] for name in names), due(sibling))
     keys = [usage.c[key.name] for key in usage.primary_key]
-    old = sa.select(*keys, usage.c.quantity).where(
-        usage.c.quantity == usage.c.reported, usage.c.window < before, ~is_open, ~is_growing
-    )
+    old = sa.select(*keys, usage.c.quantity).where(not_due(usage), usage.c.window < before, ~is_open, ~is_growing)
     old = old.order_by(usage.c.window).limit(BATCH)  # the order of the index, so that no more rows are read
     # Skip rows that another process is adding to; the next pass deletes them.
     is_shared = connection.dialect.name == "postgresql"

@@ -24,6 +24,7 @@ from meterkit.ledger.bulk import BATCH
 from meterkit.ledger.database import Database
 from meterkit.ledger.lease import Lease, hold
 from meterkit.ledger.payers import customer_of, is_customer
+from meterkit.ledger.schema.due import due
 from meterkit.pricing.subscription_terms import moments
 
 ReportKey = tuple[str, str, str]
@@ -63,7 +64,7 @@ def _windows(database: Database, newest: int, now: int) -> list[int]:
     query = (
         sa.select(usage.c.window)
         .join_from(usage, accounts, usage.c.company == accounts.c.company, isouter=True)
-        .where(usage.c.quantity != usage.c.reported)
+        .where(due(usage))
         .distinct()
         .order_by(usage.c.window)
     )
@@ -77,7 +78,7 @@ def _due(database: Database, window: int, newest: int, now: int) -> Iterator[lis
     query = (
         sa.select(usage.c.meter, usage.c.event_name, usage.c.company)
         .join_from(usage, accounts, usage.c.company == accounts.c.company, isouter=True)
-        .where(usage.c.window == window, usage.c.quantity != usage.c.reported, usage.c.company != NOBODY)
+        .where(usage.c.window == window, due(usage), usage.c.company != NOBODY)
         .distinct()
     )
     with database.snapshot() as connection:
@@ -128,7 +129,7 @@ def _deltas(connection: sa.Connection, window: int, keys: list[ReportKey]) -> di
     query = (
         sa.select(usage, accounts.c.customer)
         .join_from(usage, accounts, usage.c.company == accounts.c.company, isouter=True)
-        .where(usage.c.window == window, usage.c.quantity != usage.c.reported)
+        .where(usage.c.window == window, due(usage))
         .where(usage.c.company.in_({company for _, _, company in keys}))
     )
     deltas: dict[ReportKey, list[dict[str, Any]]] = {key: [] for key in keys}

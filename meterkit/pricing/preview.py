@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
 from meterkit.ledger.payers import payer_of
+from meterkit.ledger.schema.due import due
 from meterkit.ledger.schema.quantities import subtracted, sum_of
 from meterkit.pricing.bill import PreviewLine
 from meterkit.pricing.invoice_calculator import next_invoice
@@ -124,7 +125,7 @@ class CustomerUsage:
         pays_for = sa.select(accounts.c.company).filter_by(customer=self._customer)
         waiting = (
             sa.select(sum_of(subtracted(usage.c.quantity, usage.c.reported)))
-            .where(usage.c.quantity != usage.c.reported, usage.c.event_name == event_name)
+            .where(due(usage), usage.c.event_name == event_name)
             .where(sa.or_(usage.c.company == self._customer, usage.c.company.in_(pays_for)))
             .where(usage.c.last_used >= start, usage.c.last_used < end)
         )

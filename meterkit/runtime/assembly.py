@@ -11,11 +11,14 @@ from meterkit.metering.meter import Meter
 from meterkit.metering.recorder import Recorder
 from meterkit.pricing.plan import Plan
 from meterkit.pricing.price import Price
+from meterkit.publishing.rules import SnapshotRules
 from meterkit.runtime.settings import is_live
 from meterkit.runtime.supervisor import Supervisor
 from meterkit.webhooks.config import Webhook
 
 if TYPE_CHECKING:  # imported by the kits that have such a part
+    from sqlalchemy import Connection
+
     from meterkit.governance.company_plans import CompanyPlans
     from meterkit.governance.governor import Governor
     from meterkit.governance.limits import LimitCache
@@ -86,6 +89,21 @@ class Assembly:
             ConfigurationError: ``governance=`` is not valid for this kit.
         """
         plans = self.company_plans()
+        governor = self._governor(plans)
+        self._supervisor.governor = governor
+        self._supervisor.rules = SnapshotRules(
+            None if governor is None else governor.governance,
+            self._limits if governor is not None else (),
+            self._prices,
+            self._meters,
+            self._plans,
+            self._default_plan,
+            plans,
+            self._problems,
+        )
+        return governor
+
+    def _governor(self, plans: CompanyPlans | None) -> Governor | None:
         if self._governance is None and plans is None:
             return None
         from meterkit.governance.governor import Governor
@@ -108,10 +126,9 @@ class Assembly:
         assert self._governance is not None
         if self._is_published:
             check_published(self._governance)
-        self._supervisor.governor = Governor(
+        return Governor(
             self._governance,
-            meters=self._meters,
-            prices=self._prices,
+            source=self._supervisor.source,
             recorder=self._recorder,
             limits=self._limits,
             begin=lambda: self._supervisor.runtime(counting=True).begin(),
@@ -119,7 +136,6 @@ class Assembly:
             clock=self._clock,
             in_view=self._in_view,
         )
-        return self._supervisor.governor
 
     def company_plans(self) -> CompanyPlans | None:
         """Build what knows each company's plan, once; None for a kit without plans."""
@@ -129,6 +145,8 @@ class Assembly:
             self._supervisor.plans = CompanyPlans(
                 self._plans,
                 self._default_plan,
+                source=self._supervisor.source,
+                read_names=_read_names,
                 begin=lambda: self._supervisor.runtime(counting=True),
                 database=lambda: self._supervisor.runtime().database(),
                 problems=self._problems,
@@ -275,3 +293,9 @@ class Assembly:
         from meterkit.webhooks.endpoint import WebhookEndpoint
 
         return WebhookEndpoint(path, receive=receive, problems=self._problems)
+
+
+def _read_names(connection: Connection, companies: Iterable[str] | None) -> dict[str, str]:
+    from meterkit.publishing.plan_names import plan_names
+
+    return plan_names(connection, companies)

@@ -109,6 +109,20 @@ class HandOver:
         self._journal.prepare()
 
 
+def next_moment(interval: float, *, now: float) -> float:
+    """
+    Return when to hand over next: at the multiple of *interval* that comes closest to its end.
+
+    All processes of a machine have the same multiples. So the one that flushes finds what all of them have counted, and
+    adds it in one transaction.
+
+    Args:
+        interval: Seconds between two hand-overs.
+        now: Time by the machine's monotonic clock.
+    """
+    return round(now / interval + 1) * interval
+
+
 def ledger_name(settings: Settings) -> str:
     """Return a short word that tells the ledger of *settings* from others, and from which nothing can be read."""
     # The directory may be mounted elsewhere in another container.

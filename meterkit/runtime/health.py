@@ -110,7 +110,7 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
 def _published(runtime: ProcessRuntime, jetstream: JetStream, attention: list[str]) -> dict[str, int] | None:
     """Return what is in the streams; None if JetStream fails. What needs attention is added to *attention*."""
     try:
-        state = runtime.publisher().state()
+        state = runtime.jetstream().state()
     except Exception as error:
         attention.append(str(error) or repr(error))
         return None

@@ -26,10 +26,13 @@ from meterkit.flusher.flusher import Flusher
 from meterkit.flusher.lock import FlusherLock
 from meterkit.journal.cardinality import MOST_KNOWN
 from meterkit.journal.journal import Journal
-from meterkit.runtime.handover import HandOver, flushes_as, ledger_name
+from meterkit.publishing import blocked_counts
+from meterkit.publishing.follower import Follower
+from meterkit.runtime.handover import HandOver, flushes_as, ledger_name, next_moment
 from meterkit.runtime.settings import Settings, is_live
 from meterkit.runtime.stripe_commands import StripeCommands
 from meterkit.runtime.stripe_jobs import NO_KEY, StripeJobs
+from meterkit.snapshot.writer import FILE
 
 if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a call that needs them
     from meterkit.accounts.accounts import Accounts
@@ -41,11 +44,14 @@ if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a cal
     from meterkit.governance.reservations import Reservations
     from meterkit.jetstream.collector import Collector
     from meterkit.jetstream.message import Sender
-    from meterkit.jetstream.publisher import Publisher
+    from meterkit.jetstream.publisher import JetStreamPublisher
     from meterkit.ledger.database import Database
     from meterkit.ledger.ledger import Ledger
     from meterkit.metering.meter import Meter
     from meterkit.notices.dispatcher import MakeDispatcher
+    from meterkit.publishing.publisher import Publisher
+    from meterkit.publishing.rules import SnapshotRules
+    from meterkit.snapshot.reader import SnapshotSource
 
 STOP_SECONDS = 1.5
 """How long an exit waits for the last flush. The next process that flushes moves what it leaves."""
@@ -65,6 +71,9 @@ HANDED_OVER_SECONDS = 30.0
 LEARNING_SECONDS = 3600.0
 """Interval at which linked companies and past billing periods are read."""
 
+REST = 4
+"""How long figures are not published again for what was handed over, as a multiple of the time that it takes."""
+
 _BUSY_SECONDS = 0.01
 
 
@@ -77,7 +86,9 @@ class ProcessRuntime:
         problems: Where problems are reported.
         windows: Billing period boundaries, which this keeps up to date.
         meters: Meters of the kit, by name.
-        governor: Governor of the kit, whose snapshot is rebuilt after each flush, or None.
+        source: Snapshot that requests are checked against, which is published after each flush.
+        rules: What it follows from.
+        governor: Governor of the kit, or None.
         plans: Plans of the companies, which are read after each flush, or None.
         dispatcher: Function that builds the dispatcher of notices, or None.
 
@@ -96,6 +107,8 @@ class ProcessRuntime:
         windows: Windows,
         *,
         meters: Mapping[str, Meter],
+        source: SnapshotSource,
+        rules: SnapshotRules,
         governor: Governor | None = None,
         plans: CompanyPlans | None = None,
         dispatcher: MakeDispatcher | None = None,
@@ -105,6 +118,8 @@ class ProcessRuntime:
         self._windows = windows
         self._wake = WakeUp()
         self._meters = meters
+        self._source, self._rules = source, rules
+        self._publisher: Publisher | None = None
         self._governor = governor
         self._plans = plans
         self.journal = Journal(
@@ -125,7 +140,7 @@ class ProcessRuntime:
         self._database: Database | None = None
         self._period_edges: PeriodEdges | None = None
         self._usage: UsageByPeriod | None = None
-        self._publisher: Publisher | None = None
+        self._jetstream: JetStreamPublisher | None = None
         self.stripe_jobs = StripeJobs(
             settings, problems, database=self.database, stop=self._stop, changed=self._note_change
         )
@@ -144,7 +159,7 @@ class ProcessRuntime:
             clock=settings.clock,
             interval=settings.flush_interval,
             stop=self._stop,
-            publisher=None if settings.jetstream is None else self.publisher,
+            publisher=None if settings.jetstream is None else self.jetstream,
         )
         self._hand_over = HandOver(
             self.journal,
@@ -155,6 +170,21 @@ class ProcessRuntime:
             clock=settings.clock,
         )
         self._next_learning = time.monotonic()
+        self._is_leader = self._awaits = False
+        self._next_refresh = time.monotonic()
+        self._blocked = settings.data_dir / blocked_counts.DIRECTORY
+        about = (ledger_name(settings), is_live(settings.stripe_key), settings.stripe_account, settings.customer_ids)
+        self._fingerprint = rules.fingerprint(about)
+        self._follower = Follower(
+            source,
+            settings.data_dir / FILE,
+            self._fingerprint,
+            interval=settings.flush_interval,
+            journal=self.journal,
+            windows=windows,
+            governor=governor,
+            plans=plans,
+        )
 
     def start(self) -> None:
         """Open the journal and start the flushing thread. The caller holds a lock, and calls `report_trouble` later."""
@@ -255,8 +285,8 @@ class ProcessRuntime:
         reservations = self._reservations()
         reserved = reservations is not None and reservations.has_reserved
         self.journal.close(flushing=self._flushing_thread is not None, reserved=reserved)
-        if self._publisher is not None and self._flushing_thread is None:
-            self._publisher.close()
+        if self._jetstream is not None and self._flushing_thread is None:
+            self._jetstream.close()
 
     def _wait_for(self, thread: DaemonThread) -> None:
         """Wait a moment for the last flush, and longer for the last report if there is to be one."""
@@ -319,15 +349,15 @@ class ProcessRuntime:
                 self._usage = UsageByPeriod(database, {name: each.event_name for name, each in self._meters.items()})
             return self._usage
 
-    def publisher(self) -> Publisher:
+    def jetstream(self) -> JetStreamPublisher:
         """Return what publishes to JetStream, with ``jetstream=``."""
-        from meterkit.jetstream.publisher import Publisher
+        from meterkit.jetstream.publisher import JetStreamPublisher
 
         assert self._settings.jetstream is not None
         with self._opening:
-            if self._publisher is None:
-                self._publisher = Publisher(self._settings.jetstream, self._sender())
-            return self._publisher
+            if self._jetstream is None:
+                self._jetstream = JetStreamPublisher(self._settings.jetstream, self._sender())
+            return self._jetstream
 
     def collector(self, *, batch: int) -> Collector:
         """
@@ -407,7 +437,7 @@ class ProcessRuntime:
                     self.flusher.flush()
                     self._hand_over.note_late()
             finally:
-                if not self._stop.is_set():
+                if not self._stop.is_set() and not self._follow() and not self._follower.is_patient:
                     with self.flusher.ledger_noted():
                         self._edges().read(self.database())
                         self._learn()
@@ -429,12 +459,56 @@ class ProcessRuntime:
         return None if self._governor is None else self._governor.reservations
 
     def _refresh_governor(self) -> None:
+        """Read the ledger, and publish what requests are checked against."""
         if self._settings.jetstream is not None and self._governor is not None:
-            self.journal.arrived(self.ledger().folded(self.journal.published()))  # what the governor is about to read
-        if self._plans is not None:
-            self._plans.refresh(self.database())  # limits depend on them
+            self.journal.arrived(self.ledger().folded(self.journal.published()))
+        folded = self.journal.folded()  # first: what is folded while the ledger is read may not be in what was read
+        publisher = self._publisher_of_ledger()
+        self._follower.stop()
+        try:
+            if self._plans is not None:
+                self._plans.follows = False
+                self._plans.refresh(self.database())  # limits depend on them
+            figures = publisher.publish(
+                self._settings.data_dir / FILE if self._leads else None,
+                int(self._settings.clock()),
+                edges=self._windows.boundaries,
+                past=self._windows.past,
+                folded=self.flusher.take_folded,
+            )
+        except LedgerError:
+            publisher.beat()
+            raise
+        self._source.use(figures)
         if self._governor is not None:
-            self._governor.refresh(self.database(), self.usage(), self.journal)
+            self._governor.renew(self.journal, folded)
+            self._governor.add_blocked(blocked_counts.collect(self._blocked) if self._leads else {})
+            self._governor.write(self.database, self.journal)
+
+    def _follow(self) -> bool:
+        """Go on with what the process that flushes publishes; return whether there is anything."""
+        if not self._follower.follow():
+            return False
+        if self._publisher is not None:
+            self._publisher.close()
+            self._publisher = None
+        if self._governor is not None:
+            with suppress(OSError):  # the counts are left with the next flush
+                self._governor.write(
+                    self.database, self.journal, leave=lambda counts: blocked_counts.leave(self._blocked, counts)
+                )
+        self._awaits = False
+        return True
+
+    def _publisher_of_ledger(self) -> Publisher:
+        if self._publisher is None:
+            self._publisher = self._rules.publisher(self.database(), self.usage(), self._fingerprint)
+        return self._publisher
+
+    @property
+    def _leads(self) -> bool:
+        """Whether other processes rely on this one: it has the lock, and a thread that will flush again."""
+        return self._is_leader and self.lock.held and self.lock.works
 
     def _edges(self) -> PeriodEdges:
         from meterkit.accounts.period_edges import PeriodEdges
@@ -458,21 +532,32 @@ class ProcessRuntime:
                 self._wait()
                 is_last = self._stop.is_set()  # read before the flush: one during which it is set may miss counts
                 self._tick(is_last=is_last)
-            self.lock.release()
+            self._resign()
             self._flushed.set()
             if self._settings.report_on_close:  # in this thread: at the exit of an interpreter, no other can be started
                 self.stripe_jobs.report_last()
         finally:
-            self.lock.release()
+            self._resign()
             self._flushed.set()
             self._thread, self.journal.counts = None, False  # after an unexpected error, the next count starts another
 
+    def _resign(self) -> None:
+        """Let another process flush from now on. Those that start until it does have no figures."""
+        if self._publisher is not None and self._is_leader:
+            self._publisher.close()
+        self._is_leader = False
+        self.lock.release()
+
     def _wait(self) -> None:
         """Wait until the next flush is due. Meanwhile, the one that flushes folds what others hand over."""
-        end = time.monotonic() + self._settings.flush_interval
+        now, interval = time.monotonic(), self._settings.flush_interval
+        end = now + interval if self.lock.held else next_moment(interval, now=now)
         while (left := end - time.monotonic()) > 0:
-            if self._wake.wait(min(left, POLL_SECONDS) if self.lock.held and self.lock.works else left):
+            polls = self._awaits or (self.lock.held and self.lock.works)
+            if self._wake.wait(min(left, POLL_SECONDS) if polls else left):
                 return
+            if self._awaits:
+                self._try(self._follow)
             if self.lock.was_asked():
                 self._try(self._fold_handed_over)
                 self.stripe_jobs.tick()  # it may have received a webhook event
@@ -480,10 +565,16 @@ class ProcessRuntime:
     def _fold_handed_over(self) -> None:
         with self._one_flush(-1):
             self.flusher.fold_orphans()
+            if time.monotonic() >= self._next_refresh:  # the others' requests are to be checked against that soon
+                begun = time.monotonic()
+                self._refresh_governor()
+                self._next_refresh = time.monotonic() + REST * (time.monotonic() - begun)
 
     def _tick(self, *, is_last: bool) -> None:
         """Do what is due every few seconds, as the process that flushes or as one that hands over to it."""
         is_ours = None if self.lock.try_acquire() else self.lock.is_ours
+        self._is_leader = self.lock.held
+        self._awaits = not self._is_leader and is_ours is not False  # until it follows
         if self.lock.held or is_ours is False or (is_last and self._settings.report_on_close):
             self.try_flush()
             self.flusher.start_jobs()

@@ -20,10 +20,12 @@ from meterkit.core.usage_key import ClosedJournalError, MeterWindow, Subject, Us
 from meterkit.core.windows import Windows
 from meterkit.journal.journal import Journal
 from meterkit.metering.context import outside
+from meterkit.publishing.rules import SnapshotRules
 from meterkit.runtime import isolation
 from meterkit.runtime.exit_hooks import ExitHooks
 from meterkit.runtime.process import ProcessRuntime
 from meterkit.runtime.settings import Settings
+from meterkit.snapshot.reader import SnapshotSource
 
 if TYPE_CHECKING:
     from meterkit.governance.company_plans import CompanyPlans
@@ -44,6 +46,8 @@ class Supervisor:
 
     Attributes:
         journal: Journal of this process; before the first count, a stand-in that refuses counts.
+        source: Snapshot that requests are checked against.
+        rules: What it follows from.
         governor: Governor of the kit, or None.
         plans: Plans of the companies, or None for a kit without plans.
         dispatcher: Function that builds the dispatcher of notices, or None.
@@ -58,6 +62,8 @@ class Supervisor:
         self._runtime: ProcessRuntime | None = None
         self._exit_hooks = ExitHooks(self.close)
         self.journal: Journal | _NoJournal = _NoJournal()
+        self.source = SnapshotSource()
+        self.rules = SnapshotRules(None, (), (), {}, {}, None, None, problems)
         self.governor: Governor | None = None
         self.plans: CompanyPlans | None = None
         self.dispatcher: MakeDispatcher | None = None
@@ -101,6 +107,7 @@ class Supervisor:
         self.close()
         self._problems.after_fork()
         self._windows.boundaries = self._windows.past = {}
+        self.source.forget()
         if self.governor is not None:
             self.governor.forget()
         if self.plans is not None:
@@ -140,6 +147,8 @@ class Supervisor:
                         self._problems,
                         self._windows,
                         meters=self.meters,
+                        source=self.source,
+                        rules=self.rules,
                         governor=self.governor,
                         plans=self.plans,
                         dispatcher=self.dispatcher,

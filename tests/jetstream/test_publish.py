@@ -287,7 +287,7 @@ def test_what_may_be_forgotten(jetstream, collector, monkeypatch):
     """The ledger remembers a generation until its file is gone, and everything is consumed that was published then."""
     monkeypatch.setattr(publisher, "SETTLED_SECONDS", 0.0)
     sender = Sender(None, None)
-    made = publisher.Publisher(jetstream, sender)
+    made = publisher.JetStreamPublisher(jetstream, sender)
     one, two = "1" * 32, "2" * 32
     cells = [(("calls", "calls", "acme", "", 1_772_366_400), 1, 1_772_366_401)]
     made.publish(one, cells, begun=1_772_366_400.0)
@@ -305,7 +305,7 @@ def test_what_may_be_forgotten(jetstream, collector, monkeypatch):
 
 def test_not_soon(jetstream, collector):
     """A moment after its file was removed, a copy may still be under way."""
-    made = publisher.Publisher(jetstream, Sender(None, None))
+    made = publisher.JetStreamPublisher(jetstream, Sender(None, None))
 
     assert [] == made.forgettable(["1" * 32])
     assert [] == made.forgettable([])

@@ -13,8 +13,9 @@ from meterkit.flusher.lock import FlusherLock
 from meterkit.journal import generation, recovery
 from meterkit.ledger import schema
 from meterkit.ledger.ledger import Ledger
+from meterkit.publishing import follower
 from meterkit.runtime import handover, process
-from meterkit.runtime.handover import flushes_as
+from meterkit.runtime.handover import flushes_as, next_moment
 
 CALLS = Meter("calls", path="/calls")
 
@@ -48,8 +49,9 @@ def flusher(make_kit):
 
 
 @pytest.fixture
-def idle(tmp_path, make_kit):
-    """The lock of a process that is to flush for all, and does not."""
+def idle(tmp_path, make_kit, monkeypatch):
+    """The lock of a process that is to flush for all, and does not; what it would publish is not waited for."""
+    monkeypatch.setattr(follower, "PATIENCE_SECONDS", 0.0)
     lock = FlusherLock(tmp_path / "meterkit", ledger=flushes_as(make_kit().process()._settings, notifies=False))
     assert lock.try_acquire()
     yield lock
@@ -443,14 +445,14 @@ def test_what_is_folded_while_the_ledger_is_read_still_counts(govern, idle, make
     kit = govern(Quota(CALLS, 5))
     first = passed(kit, 2)
     tick(kit)
-    build = type(kit.governor._builder).build
+    build = type(kit.process()._publisher.builder).build
 
     def folded_after(self, now):
         found = build(self, now)
         make_kit().flush()
         return found
 
-    monkeypatch.setattr(type(kit.governor._builder), "build", folded_after)
+    monkeypatch.setattr(type(kit.process()._publisher.builder), "build", folded_after)
     tick(kit)
     monkeypatch.undo()
 
@@ -599,3 +601,16 @@ def test_orphans_that_have_nothing_are_removed(make_kit, idle, tmp_path):
     make_kit().flush()
 
     assert set() == files(tmp_path)
+
+
+@pytest.mark.parametrize("begun", [0.0, 0.4, 2.5, 4.999, 5.0, 7.0, 7.6])
+def test_all_processes_of_a_machine_hand_over_at_the_same_moments(begun):
+    """Whenever they began: what they counted is added in one transaction."""
+    moments = [begun]
+    for _ in range(3):
+        moments.append(next_moment(5.0, now=moments[-1]))
+
+    _, first, *following = moments
+    assert begun + 2.5 <= first <= begun + 7.5
+    assert [0] * 3 == [moment % 5 for moment in (first, *following)]
+    assert [5, 10] == [moment - first for moment in following]

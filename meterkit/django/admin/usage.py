@@ -12,6 +12,7 @@ from meterkit.django.admin.keyset import PAGE, Key, ordered, read, written
 from meterkit.django.admin.lists import Asked, Filter, LedgerList, Listed, cut, meters_of, moment, or_nobody
 from meterkit.kit import MeterKit
 from meterkit.ledger import schema
+from meterkit.ledger.schema.due import due, not_due
 
 SINCE = {"today": (0, "Today"), "week": (7, "Past 7 days"), "month": (30, "Past 30 days")}
 
@@ -92,7 +93,7 @@ def _latest(query: sa.Select[Any], after: Sequence[Any] | None) -> sa.Select[Any
 
 
 def _halves(usage: sa.Table) -> list[sa.ColumnElement[bool]]:
-    return [usage.c.quantity != usage.c.reported, usage.c.quantity == usage.c.reported]
+    return [due(usage), not_due(usage)]
 
 
 def _latest_first(columns: Any) -> list[Key]:

@@ -34,8 +34,6 @@ The tables of the ledger, which meterkit creates and upgrades itself.
 For tools that compare a database with what it should contain; not to read or write usage.
 """
 
-_UNREPORTED = text("quantity <> reported")
-_REPORTED = text("quantity = reported")
 _UNKNOWN = text("unknown_since IS NOT NULL")
 _RECEIVED = text("state = 'received'")
 _OPEN = text("status = 'open'")
@@ -63,10 +61,10 @@ usage = Table(
     # The part of the quantity that is in reports; without an event name, all of it, as nothing is to be reported.
     Column("reported", Quantity, nullable=False),
     Column("last_used", BigInteger, nullable=False),
-    # Unreported rows are looked up every hour, among all rows ever written.
-    Index(f"{PREFIX}usage_unreported", "window", sqlite_where=_UNREPORTED, postgresql_where=_UNREPORTED),
+    # Unreported rows are looked up every hour, among all rows ever written. PostgreSQL's index is in `due.COLUMN`.
+    Index(f"{PREFIX}usage_unreported", "window", sqlite_where=text("quantity <> reported")).ddl_if("sqlite"),
     # Rows that may be pruned. Flushes do not touch this index, because they write unreported rows.
-    Index(f"{PREFIX}usage_reported", "window", sqlite_where=_REPORTED, postgresql_where=_REPORTED),
+    Index(f"{PREFIX}usage_reported", "window", sqlite_where=text("quantity = reported")).ddl_if("sqlite"),
     Index(f"{PREFIX}usage_company", "company", "window"),
 )
 

@@ -19,6 +19,7 @@ from meterkit.core.filesystem import is_same_file
 from meterkit.core.problems import log_event
 from meterkit.errors import LedgerError
 from meterkit.ledger import schema
+from meterkit.ledger.schema import due
 from meterkit.ledger.schema.quantities import subtracted, sum_of
 
 TABLES_OF_1 = ("accounts", "counted", "folds", "lease", "meta", "reports", "usage")
@@ -124,6 +125,9 @@ def version_of(connection: sa.Connection) -> int | None:
 
 def _create(connection: sa.Connection | MockConnection) -> None:
     schema.metadata.create_all(connection, checkfirst=isinstance(connection, sa.Connection))
+    if connection.dialect.name == "postgresql":
+        for statement in due.COLUMN:
+            connection.execute(sa.text(statement))
     about = {"schema_version": str(schema.VERSION), "ledger_id": uuid.uuid4().hex, "change": "0"}
     for key, value in about.items():
         connection.execute(sa.insert(schema.meta).values(key=key, value=value))
@@ -407,6 +411,17 @@ _STEPS_OF_POSTGRESQL = {
             for name in ("totals", "counted", "corrections", "holds", "inherited")
         ),
     ],
-    6: ["ALTER TABLE meterkit_opening_balances ALTER COLUMN quantity TYPE NUMERIC(38, 0)"],
+    6: [
+        "ALTER TABLE meterkit_opening_balances ALTER COLUMN quantity TYPE NUMERIC(38, 0)",
+        "SET LOCAL statement_timeout = 0",  # all rows are written anew
+        "DROP INDEX meterkit_usage_unreported",
+        "DROP INDEX meterkit_usage_reported",
+        "ALTER TABLE meterkit_usage ADD COLUMN due BOOLEAN NOT NULL GENERATED ALWAYS AS (quantity <> reported) STORED",
+        'CREATE INDEX meterkit_usage_unreported ON meterkit_usage ("window") WHERE due',
+        'CREATE INDEX meterkit_usage_reported ON meterkit_usage ("window") WHERE NOT due',
+        # Rows that are updated stay in their page. Afterwards, so that what there is already needs no more space.
+        "ALTER TABLE meterkit_usage SET (fillfactor = 80)",
+        "ALTER TABLE meterkit_month_totals SET (fillfactor = 80)",
+    ],
 }
 """Further statements for PostgreSQL. SQLite's integer columns take what `meterkit.ledger.schema.quantities` stores."""

@@ -14,6 +14,7 @@ from meterkit.core.periods import Period
 from meterkit.core.windows import HOUR
 from meterkit.ledger import schema
 from meterkit.ledger.payers import payer_of
+from meterkit.ledger.schema.due import due
 from meterkit.ledger.schema.quantities import subtracted, sum_of
 from meterkit.pages.team.sources import Sources
 from meterkit.pages.team.tables import Cell, Link, Moment, Money, Table, TeamPage, page_number
@@ -280,7 +281,7 @@ def _unreported(connection: sa.Connection, company: str, span: Period) -> list[l
     query = (
         sa.select(table.c.window, table.c.meter, sum_of(subtracted(table.c.quantity, table.c.reported)).label("open"))
         .where(table.c.company == company, table.c.window > span.start - HOUR, table.c.window < span.end)
-        .where(table.c.quantity != table.c.reported)
+        .where(due(table))
         .group_by(table.c.window, table.c.meter)
         .order_by(table.c.window, table.c.meter)
         .limit(PAGE)

@@ -1,8 +1,8 @@
-"""Immutable snapshot that requests are checked against, rebuilt after each flush."""
+"""What the ledger says of all companies, read after each flush, for `meterkit.publishing.publisher`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -30,21 +30,19 @@ class QuotaUsage:
         quota: Quota.
         meter: Name of the quota's meter.
         limits: Limit of each company.
-        used: Quantity by company and meter, as of the last refresh; updated while requests read it.
-        period: Function from a company and a Unix second to the period that *used* is for.
+        used: Quantity by company and meter, as of the last refresh.
     """
 
     quota: Quota
     meter: str
     limits: LimitCache
     used: Mapping[Pair, int]
-    period: Callable[[str, int], Period]
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """
-    What requests are checked against. Immutable, except that usage and limits grow as they are refreshed.
+    What the ledger says. Immutable, except that usage and limits grow as they are refreshed.
 
     Attributes:
         blocks: Companies that are blocked whatever they request, and why.
@@ -70,6 +68,9 @@ class SnapshotBuilder:
         limits: Limit caches, in the order of the quotas.
         prices: Prices of the kit, for companies without a known subscription.
         meters: Meters of the kit, by name.
+
+    Attributes:
+        changed: Companies whose usage, limits or spending may have changed; the caller empties it.
     """
 
     def __init__(
@@ -92,13 +93,13 @@ class SnapshotBuilder:
                 quota.meter.name,
                 of_quota,
                 self._usage[quota.per].used,
-                partial(_period_of, self._usage[quota.per].periods, quota.meter.name),
             )
             for quota, of_quota in zip(governance.quotas, limits, strict=True)
         )
         if governance.spending_cap is not None:
             self._usage["period"] = usage["period"]
         self._changes = {kind: each.changes() for kind, each in self._usage.items()}
+        self.changed: set[str] = set()
         self._caps: dict[str, Block] = {}
         self._warned: set[str] = set()
         self._news = NewsReader()
@@ -122,6 +123,8 @@ class SnapshotBuilder:
         for each in self._quotas:
             companies = {company for company, meter in pending[each.quota.per] if meter == each.meter}
             each.limits.refresh(companies, anew=news.companies)
+            self.changed |= companies
+        self.changed |= news.companies
         if self._governance.spending_cap is not None:
             self._update_caps({company for company, _ in pending["period"]} | self._spenders(news.companies), now)
         for kind, changes in self._changes.items():
@@ -160,10 +163,6 @@ class SnapshotBuilder:
                 self._warned.add(company)
                 detail += f" It may be less: {'; '.join(spending.unknown) or 'the price was changed in the period'}."
             self._caps[company] = Block("spending_cap", company, detail, amount=cost, currency=currency)
-
-
-def _period_of(periods: Periods | Calendar, meter: str, company: str, now: int) -> Period:
-    return periods.of(company, now, meter)
 
 
 def _period_of_meter(periods: Periods | Calendar, now: int, company: str, meter: str) -> Period:

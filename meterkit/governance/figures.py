@@ -1,0 +1,115 @@
+"""
+What the snapshot says of a company, as governance writes and reads it.
+
+Each quota has two values, in the order of the governance's quotas: what is used, and the limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from meterkit.core.periods import BillingCycle, Period, day_of, month_of
+from meterkit.snapshot.file_format import BLOCKED, FLAGS_AT, KNOWN, OVERDUE, WARNED, Record
+from meterkit.snapshot.past_edges import PAST
+
+if TYPE_CHECKING:  # a kit without governance has figures, too
+    from meterkit.governance.policy import Quota
+    from meterkit.governance.refusal import Block
+
+BLOCKED_BIT = BLOCKED << FLAGS_AT
+
+_BLOCK, _CYCLE, _METERS = "block", "cycle", "meters"
+
+
+class CompanyFigures:
+    """
+    What is known of one company.
+
+    Args:
+        record: What the snapshot says of it.
+        company: Company id.
+    """
+
+    __slots__ = ("_company", "_record")
+
+    def __init__(self, record: Record, company: str) -> None:
+        self._record = record
+        self._company = company
+
+    @property
+    def is_known(self) -> bool:
+        """Whether Stripe has reported the company."""
+        return bool(self._record.flags & KNOWN)
+
+    @property
+    def standing(self) -> Literal["good", "overdue", "unknown"]:
+        """Standing of the company."""
+        return "overdue" if self._record.flags & OVERDUE else "good" if self.is_known else "unknown"
+
+    @property
+    def block(self) -> Block | None:
+        """Why the company is blocked, whatever it requests, or warned; None if it is not."""
+        from meterkit.governance.refusal import Block
+
+        found = self._record.detail.get(_BLOCK) if self._record.flags & BLOCKED else None
+        return None if found is None else Block(company=self._company, **found)
+
+    @property
+    def is_warned(self) -> bool:
+        """Whether `block` is only to be warned about, because not all is known that it depends on."""
+        return bool(self._record.flags & WARNED)
+
+    def used(self, number: int) -> int:
+        """Return what is used of the quota *number*, in its meter's unit."""
+        return self._record.values[2 * number] or 0
+
+    def limit(self, number: int) -> int | None:
+        """Return the limit of the quota *number*; None if there is none, or none is known yet."""
+        return self._record.values[2 * number + 1]
+
+    def period(self, quota: Quota, now: int) -> Period:
+        """Return the period of *quota* that contains *now*, Unix seconds."""
+        if quota.per != "period":
+            return day_of(now) if quota.per == "day" else month_of(now)
+        detail = self._record.detail
+        cycle = detail.get(_METERS, {}).get(quota.meter.event_name, detail.get(_CYCLE))
+        return month_of(now) if cycle is None else BillingCycle(Period(*cycle[:2]), *cycle[2:]).at(now)
+
+
+def flags_of(*, is_known: bool, is_overdue: bool, is_blocked: bool, is_warned: bool) -> int:
+    """Return the flags that `CompanyFigures` reads."""
+    return KNOWN * is_known | OVERDUE * is_overdue | BLOCKED * is_blocked | WARNED * is_warned
+
+
+def detail_of(
+    *,
+    block: Block | None,
+    cycle: BillingCycle | None,
+    of_meters: Mapping[str, BillingCycle],
+    past: Iterable[int],
+) -> dict[str, Any]:
+    """
+    Return the detail that `CompanyFigures` and `meterkit.snapshot.past_edges` read.
+
+    Args:
+        block: Why the company is blocked or warned, or None.
+        cycle: Its billing cycle; None if there is none.
+        of_meters: Those of meters that differ, by event name.
+        past: Boundaries of its billing periods in the last 35 days, Unix seconds.
+    """
+    detail: dict[str, Any] = {}
+    if block is not None:
+        about = {name: getattr(block, name) for name in block.__dataclass_fields__ if name != "company"}
+        detail[_BLOCK] = {name: value for name, value in about.items() if value is not None}
+    if cycle is not None:
+        detail[_CYCLE] = _listed(cycle)
+    if of_meters:
+        detail[_METERS] = {event_name: _listed(each) for event_name, each in sorted(of_meters.items())}
+    if edges := list(past):
+        detail[PAST] = edges
+    return detail
+
+
+def _listed(cycle: BillingCycle) -> list[Any]:
+    return [*cycle.period, *cycle[1:]]
