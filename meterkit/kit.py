@@ -20,6 +20,7 @@ from meterkit.core.problems import Problems
 from meterkit.core.validation import SubjectId, checked_by, checked_customer, checked_subject_id, is_customer_id
 from meterkit.core.windows import Windows
 from meterkit.errors import UsageError
+from meterkit.flusher.importable import Importable
 from meterkit.jetstream.config import JetStream
 from meterkit.metering.identification import Identify
 from meterkit.metering.matching import MeterMatcher
@@ -91,6 +92,9 @@ class MeterKit:
         ledger: SQLAlchemy URL of the ledger; by default ``METERKIT_LEDGER``, or SQLite in *data_dir*.
         flush_interval: Seconds between two moves from the journal to the ledger: what a power cut may lose.
         report_interval: Seconds between two reports to Stripe.
+        flusher: Where the usage of this host is flushed and reported: ``process`` starts one for it that ends with the
+            worker that started it, and all workers only count; ``thread`` is a thread of one of the workers. By
+            default ``METERKIT_FLUSHER``, or ``thread``. Neither does anything as long as ``meterkit run`` does it.
         report_via: ``v1`` sends a request for each meter event; ``stream`` sends a hundred at once to Stripe's meter
             event stream.
         report_on_close: Whether `close` also reports the open hour, for at most five seconds; for containers whose disk
@@ -146,6 +150,7 @@ class MeterKit:
         ledger: str | None = None,
         flush_interval: float = 5.0,
         report_interval: float = 3600.0,
+        flusher: Literal["process", "thread"] | None = None,
         report_via: Literal["v1", "stream"] = "v1",
         report_on_close: bool = False,
         late: Literal["report", "next_invoice"] = "report",
@@ -186,6 +191,7 @@ class MeterKit:
             metadata_key=metadata_key,
             find_customer=find_customer,
             customer_ids=customer_ids,
+            flusher=flusher,
             meters=self.meters.values(),
             is_free=self._is_free if self.plans else None,
             jetstream=jetstream,
@@ -194,6 +200,8 @@ class MeterKit:
         windows = Windows()
         self._supervisor = Supervisor(self._settings, self._problems, windows)
         self._supervisor.meters = self.meters
+        if self._settings.flusher == "process":
+            self._supervisor.importable = Importable(self, names=[*self.meters, *self.plans])
         self.recorder = Recorder(
             matcher=MeterMatcher(self.meters.values()),
             identify=None if identify == "view" else identify,
@@ -561,6 +569,8 @@ class MeterKit:
             ``books``: By meter, where its usage is, and whether that is ``balanced``; None if the ledger fails.
             ``free``: Late usage that is billed nowhere because it was free, and why.
             ``problems``: What went wrong in this process, ``{reason: {"count": ..., "message": ...}}``.
+            ``flusher``: Who flushes: the ``setting``, the ``holder`` of the lock, the ``child`` of this process, and
+            why this one flushes ``in_thread`` in spite of the setting; each but the first may be None.
             ``unmatched``: How many successes of this process no meter matched, ``{"GET /docs": 3}``: by method, and by
             route template where one is known, otherwise by path.
             ``stopped``: How many requests this process blocked, by reason.

@@ -56,11 +56,17 @@ def one_authority(tmp_path_factory):
     return path
 
 
+FLUSHER = os.environ.get("METERKIT_TEST_FLUSHER")
+"""``process`` to have the programs under test flush in one of their own; tests themselves flush in their threads."""
+
+
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch, one_authority):
     for name in list(os.environ):
         if name.startswith(("STRIPE_", "METERKIT_")):
             monkeypatch.delenv(name)
+    if FLUSHER:
+        monkeypatch.setenv("METERKIT_FLUSHER", FLUSHER)
     monkeypatch.setenv("SSL_CERT_FILE", str(one_authority))
 
 

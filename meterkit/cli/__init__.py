@@ -21,6 +21,7 @@ from meterkit.cli import (
     dashboard_command,
     notice_commands,
     provisioning_commands,
+    run_command,
     trial_commands,
     usage_commands,
 )
@@ -126,6 +127,7 @@ def add_commands(commands: Commands) -> None:
         account_commands,
         audit_commands,
         notice_commands,
+        run_command,
         dashboard_command,
         collect_command,
     ):

@@ -15,6 +15,7 @@ from typing import Any
 
 from meterkit.cli.arguments import FindKit
 from meterkit.errors import MeterKitError
+from meterkit.flusher import role
 from meterkit.kit import MeterKit
 
 
@@ -22,24 +23,26 @@ class CommandError(MeterKitError):
     """The command is wrong; the message says how to fix it."""
 
 
-def load_kit(path: str | FindKit) -> MeterKit:
+def load_kit(path: str | FindKit, *, search_here: bool = True) -> MeterKit:
     """
     Import the kit at *path*.
 
     Args:
         path: Import path, ``module:attribute``, of which both parts may be dotted; or the function of a project that
             returns its kit.
+        search_here: Whether the current directory is searched first.
 
     Raises:
         CommandError: The module cannot be imported, or has no such kit.
     """
+    role.is_command = True  # what the module counts while it is imported starts no flusher beside the command
     if not isinstance(path, str):
         with redirect_stdout(sys.stderr):
             return path()
     module_name, _, attribute = path.partition(":")
     if not all(name.isidentifier() for name in (*module_name.split("."), *attribute.split("."))):
         raise CommandError(f"{path!r} is not an import path; write module:attribute, such as billing:kit")
-    module = _imported(module_name)
+    module = _imported(module_name, search_here=search_here)
     found: Any = module
     for name in attribute.split("."):
         try:
@@ -52,9 +55,10 @@ def load_kit(path: str | FindKit) -> MeterKit:
     return found
 
 
-def _imported(name: str) -> ModuleType:
-    here = str(Path.cwd())
-    if here not in sys.path and not getattr(sys.flags, "safe_path", False):  # PYTHONSAFEPATH, from Python 3.11 on
+def _imported(name: str, *, search_here: bool) -> ModuleType:
+    here = str(Path.cwd()) if search_here else ""
+    # PYTHONSAFEPATH, from Python 3.11 on
+    if search_here and here not in sys.path and not getattr(sys.flags, "safe_path", False):
         sys.path.insert(0, here)
     set_up_project()
     try:
@@ -63,6 +67,8 @@ def _imported(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
             raise CommandError(_broken(name, error)) from error
+        if not search_here:
+            raise CommandError(f"no module {error.name!r} in sys.path") from None
         if here not in sys.path:
             raise CommandError(
                 f"no module {error.name!r} among the installed packages, and PYTHONSAFEPATH keeps Python from "

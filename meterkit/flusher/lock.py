@@ -23,6 +23,9 @@ NAME = "flusher.lock"
 _BYTES = 256
 """Bytes of the file, padded with spaces."""
 
+_LAST_STANDARD = 2
+"""Number of the standard error stream."""
+
 _TAKEN = frozenset([errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES])
 """What flock(2) and its emulations say when another process has the lock."""
 
@@ -80,6 +83,46 @@ class FlusherLock:
             fd, self._fd = self._fd, None
             if fd is not None:
                 os.close(fd)
+
+    def detach(self) -> int:
+        """
+        Return the open file with the lock, for a process that is started with it. This object holds it no more.
+
+        The lock is the file's. So it stays as long as one of the processes has the file open.
+
+        Raises:
+            OSError: This process does not hold it.
+        """
+        with self._lock:
+            fd = self._fd
+            if fd is None:
+                raise OSError(errno.ENOLCK, "the lock is not held")
+            if fd <= _LAST_STANDARD:  # this program has closed its standard streams
+                low, fd = fd, fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _LAST_STANDARD + 1)
+                os.close(low)
+            self._fd = None
+            return fd
+
+    def adopt(self, fd: int) -> bool:
+        """
+        Hold the lock of a file that another process has detached; return whether it is held then.
+
+        Args:
+            fd: The open file; closed if it is not the lock's, or another process has the lock.
+        """
+        with self._lock:
+            try:
+                os.set_inheritable(fd, False)
+                if self._fd is None and self._is_in_place(fd):
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)  # as it is already
+                    self._sign(fd)
+                    self._fd = fd
+                    return True
+            except OSError:
+                pass
+            with suppress(OSError):
+                os.close(fd)
+            return self.held
 
     def abandon(self) -> None:
         """In a forked child, close the inherited file, which the parent holds. Takes no lock."""

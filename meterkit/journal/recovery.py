@@ -255,6 +255,21 @@ def totals_in(directory: Path, *, skip: Collection[Path | None]) -> dict[str, di
     return totals
 
 
+def waiting(directory: Path) -> list[float]:
+    """Return since when usage in *directory* waits for a flush, Unix seconds: of each file that nobody counts in."""
+    found = []
+    for path in sorted(directory.glob(f"*{SUFFIX}")):
+        with suppress(ForeignFileError, OSError):  # as above; or it is locked by its owner, or by who folds it
+            fd = _opened(path, os.O_RDONLY)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                if read(_content(path, fd)):
+                    found.append(os.fstat(fd).st_ctime)
+            finally:
+                os.close(fd)
+    return found
+
+
 def _renamed(path: Path) -> Iterator[Path]:
     """Yield where the file at *path* is, if it has been handed over since the directory was read."""
     yield from path.parent.glob(f"{path.name.removesuffix(SUFFIX)}.*{SUFFIX}")

@@ -224,6 +224,14 @@ FIGURES = (
         of_process=lambda kit: _plain(int(kit.process().journal.in_memory)),
     ),
     Figure(
+        "meterkit.flusher.up",
+        "gauge",
+        "",
+        (),
+        "Whether a process of this host flushes what is counted in this process's directory: 1, or 0.",
+        of_process=lambda kit: _plain(int(kit.process().lock.holder() is not None)),
+    ),
+    Figure(
         "meterkit.report.last_timestamp",
         "gauge",
         "s",

@@ -12,6 +12,7 @@ from meterkit.core.problems import Problems
 from meterkit.core.validation import OLDEST_SECONDS
 from meterkit.errors import LedgerError
 from meterkit.jetstream.config import JetStream
+from meterkit.journal import recovery
 from meterkit.ledger.books import Books
 from meterkit.ledger.books import books as read_books
 from meterkit.ledger.database import Database
@@ -30,6 +31,9 @@ from meterkit.runtime.stripe_jobs import NO_KEY
 
 SHOWN = 20
 """Number of rejected and uncertain reports, and of companies with unbilled usage, that are listed."""
+
+WAITS_SECONDS = 60.0
+"""How long usage may wait for a flush before it is said; three times ``flush_interval=`` if that is longer."""
 
 COPY_SHOWN_SECONDS = 7 * 24 * 3600
 """How long it is said that the ledger is a copy."""
@@ -84,6 +88,7 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
     attention += [f"{each['identifier']} ({each['state']}): {each['error']}" for each in refused[:SHOWN]]
     attention += _copied(runtime)
     published = None if settings.jetstream is None else _published(runtime, settings.jetstream, attention)
+    attention += _unflushed(runtime, settings)
     exposed = exposure(settings.data_dir)
     if exposed is not None:
         attention.append(exposed)
@@ -101,6 +106,12 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
         "free": free,
         "problems": found,
         "journal": {"directory": str(settings.data_dir / "journal"), "in_memory": runtime.journal.in_memory},
+        "flusher": {
+            "setting": settings.flusher,
+            "holder": runtime.lock.holder(),
+            "child": None if runtime.child is None else runtime.child.pid,
+            "in_thread": None if runtime.child is None else runtime.child.why_none,
+        },
         **({} if settings.jetstream is None else {"jetstream": published}),
         "webhook": {"received": runtime.stripe_jobs.received_webhooks, "refused": runtime.stripe_jobs.refused_webhooks},
         "last_report": None if runtime.stripe_jobs.last_report is None else asdict(runtime.stripe_jobs.last_report),
@@ -140,6 +151,20 @@ def _copied(runtime: ProcessRuntime) -> list[str]:
     except LedgerError:  # said already
         return []
     return [] if at is None or at < time.time() - COPY_SHOWN_SECONDS else [f"the ledger {database} {COPIED}"]
+
+
+def _unflushed(runtime: ProcessRuntime, settings: Settings) -> list[str]:
+    """Return a sentence about usage that waits in the journal for longer than any flush takes; none if none does."""
+    since = min(recovery.waiting(settings.data_dir / "journal"), default=None)
+    seconds = 0.0 if since is None else time.time() - since
+    if seconds <= max(WAITS_SECONDS, 3 * settings.flush_interval):
+        return []
+    holder = runtime.lock.holder()
+    waits = f"usage has been waiting in {settings.data_dir} for {seconds / 60:,.0f} minutes, and "
+    if holder is None:
+        return [f"{waits}no process flushes it: start the app there, or meterkit run"]
+    cure = "see its log, and end it if it hangs; another takes over"
+    return [f"{waits}the process that flushes for all ({holder}) does not flush it: {cure}"]
 
 
 def _waiting(unlinked: dict[str, int], now: float) -> list[str]:

@@ -39,6 +39,9 @@ if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a cal
     from meterkit.accounts.inbox import Inbox
     from meterkit.accounts.period_edges import PeriodEdges
     from meterkit.accounts.period_usage import UsageByPeriod
+    from meterkit.flusher.child import FlusherChild
+    from meterkit.flusher.importable import Importable
+    from meterkit.flusher.launch import Launch
     from meterkit.governance.company_plans import CompanyPlans
     from meterkit.governance.governor import Governor
     from meterkit.governance.reservations import Reservations
@@ -91,11 +94,14 @@ class ProcessRuntime:
         governor: Governor of the kit, or None.
         plans: Plans of the companies, which are read after each flush, or None.
         dispatcher: Function that builds the dispatcher of notices, or None.
+        importable: The kit, as another process can import it, or None if no other is to flush for it.
 
     Attributes:
+        settings: Settings of the kit.
         journal: Journal of this process.
         lock: Lock of the `data_dir`; its holder flushes.
         flusher: What the holder does.
+        child: The process that this one starts to be the holder, or None if it starts none.
         stripe_jobs: Background jobs that talk to Stripe.
         dispatcher: Dispatcher of notices, or None.
     """
@@ -112,8 +118,9 @@ class ProcessRuntime:
         governor: Governor | None = None,
         plans: CompanyPlans | None = None,
         dispatcher: MakeDispatcher | None = None,
+        importable: Importable | None = None,
     ) -> None:
-        self._settings = settings
+        self.settings = self._settings = settings
         self._problems = problems
         self._windows = windows
         self._wake = WakeUp()
@@ -148,6 +155,7 @@ class ProcessRuntime:
             None if dispatcher is None else dispatcher(database=self.database, usage=self.usage, stop=self._stop)
         )
         self.lock = FlusherLock(settings.data_dir, ledger=flushes_as(settings, notifies=dispatcher is not None))
+        self.child = None if importable is None else self._child_for(importable)
         self.flusher = Flusher(
             self.journal,
             problems,
@@ -259,6 +267,42 @@ class ProcessRuntime:
         """Flush soon, if this process flushes at all."""
         self._wake.ring()
 
+    def flush_for_all(self, *, ready: Callable[[], None]) -> bool:
+        """
+        Flush, report, follow and notify in this thread, as the holder of the lock, until `end` is called.
+
+        Args:
+            ready: Function that is called after the first flush that succeeded.
+
+        Returns:
+            Whether the last flush succeeded; if not, usage waits in the journal.
+        """
+        is_ready = is_last = False
+        while not is_last:
+            is_last = self._stop.is_set()  # read before the flush, as in `_run`
+            if self._thread is None:  # otherwise something was counted in this process, and the thread flushes
+                self._tick(is_last=is_last)
+            is_well = "flush_failed" not in self._problems.as_dict()
+            if is_well and not is_ready:
+                ready()
+                is_ready = True
+            if not is_last:
+                self._wait()
+        if self._thread is None:
+            self.lock.release()
+            if self._settings.report_on_close:
+                self.stripe_jobs.report_last()
+        return is_well
+
+    def end(self) -> None:
+        """Have `flush_for_all` flush a last time and return. Safe in a signal handler."""
+        self._stop.set()
+        self._wake.ring()
+
+    def wait_for_end(self, seconds: float) -> bool:
+        """Wait for `end`, at most so many *seconds*; return whether it was called."""
+        return self._stop.wait(seconds)
+
     def _note_change(self) -> None:
         """Follow up on a webhook event, or on what one has changed, in whichever process flushes."""
         self._wake.ring()
@@ -279,6 +323,9 @@ class ProcessRuntime:
                 self.try_flush()
         elif not thread.is_current:
             self._wait_for(thread)
+        if self.child is not None:
+            reports = LAST_REPORT_SECONDS if self._settings.report_on_close else 0
+            self.child.close(STOP_SECONDS + reports)  # it flushes a last time for the others, too
         self.stripe_jobs.close()
         if self.dispatcher is not None:
             self.dispatcher.close()
@@ -301,6 +348,8 @@ class ProcessRuntime:
         """Discard the parent's files, in a forked child. Its threads do not run here; its connections stay open."""
         self.journal.abandon()
         self.lock.abandon()
+        if self.child is not None:
+            self.child.abandon()
 
     def ledger(self) -> Ledger:
         """Return the ledger; its database is opened when it is first used."""
@@ -455,6 +504,24 @@ class ProcessRuntime:
                 return
             threads.original("time", "sleep")(_BUSY_SECONDS)
 
+    def _child_for(self, importable: Importable) -> FlusherChild:
+        from meterkit.flusher.child import FlusherChild
+        from meterkit.flusher.launch import launch
+
+        def described() -> Launch:
+            return launch(self._settings, names=importable.names)
+
+        return FlusherChild(importable.path, described, lock=self.lock, problems=self._problems)
+
+    def _flushes(self, *, is_last: bool) -> bool:
+        """Return whether this process is to flush and has the lock; start the child that is to do it instead."""
+        child = self.child
+        if child is None or self.lock.held:
+            return self.lock.try_acquire()
+        if child.runs():
+            return False
+        return self.lock.try_acquire() and (is_last or not child.start())
+
     def _reservations(self) -> Reservations | None:
         return None if self._governor is None else self._governor.reservations
 
@@ -572,10 +639,11 @@ class ProcessRuntime:
 
     def _tick(self, *, is_last: bool) -> None:
         """Do what is due every few seconds, as the process that flushes or as one that hands over to it."""
-        is_ours = None if self.lock.try_acquire() else self.lock.is_ours
+        flushes = self._flushes(is_last=is_last)
+        is_ours = None if flushes else self.lock.is_ours
         self._is_leader = self.lock.held
         self._awaits = not self._is_leader and is_ours is not False  # until it follows
-        if self.lock.held or is_ours is False or (is_last and self._settings.report_on_close):
+        if flushes or is_ours is False or (is_last and self._settings.report_on_close):
             self.try_flush()
             self.flusher.start_jobs()
         elif is_ours or is_last:

@@ -62,6 +62,7 @@ class Settings:
             named as unbilled; None if nobody's is.
         jetstream: Where hosts publish what they have counted, or None if they fold it into the ledger themselves.
         is_relative: Whether `data_dir` was given as a path that depends on the working directory.
+        flusher: Where this host's usage is flushed: ``process``, in one of its own, or ``thread``, in one of a worker.
     """
 
     data_dir: Path
@@ -84,6 +85,7 @@ class Settings:
     is_free: Callable[[str], bool] | None = None
     jetstream: JetStream | None = None
     is_relative: bool = False
+    flusher: str = "thread"
 
     @property
     def has_default_ledger(self) -> bool:
@@ -134,6 +136,7 @@ def settings_of(
     metadata_key: Any,
     find_customer: Any,
     customer_ids: Any,
+    flusher: Any,
     meters: Iterable[Meter],
     is_free: Callable[[str], bool] | None,
     jetstream: Any,
@@ -177,6 +180,9 @@ def settings_of(
         is_free=is_free,
         jetstream=checked_jetstream(jetstream),
         is_relative=not Path(given).is_absolute(),
+        flusher=checked_word(
+            flusher or os.environ.get("METERKIT_FLUSHER") or "thread", "flusher", ("process", "thread")
+        ),
     )
 
 

@@ -18,6 +18,7 @@ from meterkit.core import threads
 from meterkit.core.problems import Problems
 from meterkit.core.usage_key import ClosedJournalError, MeterWindow, Subject, UsageKey
 from meterkit.core.windows import Windows
+from meterkit.flusher import role
 from meterkit.journal.journal import Journal
 from meterkit.metering.context import outside
 from meterkit.publishing.rules import SnapshotRules
@@ -28,6 +29,7 @@ from meterkit.runtime.settings import Settings
 from meterkit.snapshot.reader import SnapshotSource
 
 if TYPE_CHECKING:
+    from meterkit.flusher.importable import Importable
     from meterkit.governance.company_plans import CompanyPlans
     from meterkit.governance.governor import Governor
     from meterkit.metering.meter import Meter
@@ -53,6 +55,7 @@ class Supervisor:
         dispatcher: Function that builds the dispatcher of notices, or None.
         unmatched: Counter of the successes that no meter matched, or None.
         meters: Meters of the kit, by name.
+        importable: The kit, as another process can import it, or None if no other is to flush for it.
     """
 
     def __init__(self, settings: Settings, problems: Problems, windows: Windows) -> None:
@@ -69,6 +72,7 @@ class Supervisor:
         self.dispatcher: MakeDispatcher | None = None
         self.unmatched: Unmatched | None = None
         self.meters: Mapping[str, Meter] = {}
+        self.importable: Importable | None = None
         # One lock for each process, because a fork may happen while a thread of the parent holds the parent's.
         # Re-entrant, because a signal handler may count.
         self._starting: dict[int, threading.RLock] = {}
@@ -121,6 +125,8 @@ class Supervisor:
             self._start_and_count(cells, now)
 
     def _start_and_count(self, cells: list[tuple[UsageKey, int]], now: float) -> None:
+        if role.drops_counts:
+            return
         while True:
             if self._starter == threads.thread_id():
                 self._early.append((cells, now))
@@ -152,6 +158,7 @@ class Supervisor:
                         governor=self.governor,
                         plans=self.plans,
                         dispatcher=self.dispatcher,
+                        importable=self.importable,
                     )
                     self._exit_hooks = ExitHooks(self.close)
                     self._exit_hooks.install()

@@ -116,6 +116,16 @@ def test_the_figures(busy_kit, clock):
     }.items() <= found.items()
 
 
+def test_whether_anybody_flushes(make_kit):
+    """Who holds the lock of the directory, whichever process it is."""
+    kit, other = make_kit(), make_kit()
+    assert 0 == scraped(kit)["meterkit_flusher_up",]
+
+    assert other.process().lock.try_acquire()
+
+    assert 1 == scraped(kit)["meterkit_flusher_up",]
+
+
 def test_the_books_are_complete(busy_kit):
     """The places add up to what was counted, for each meter."""
     found = scraped(busy_kit)

@@ -12,6 +12,7 @@ from fake_clock import NOON
 from stripe_account import api, make_meter
 
 from meterkit import Meter
+from meterkit.runtime import health
 from meterkit.sandbox import Sandbox
 
 HOUR = 3600
@@ -78,3 +79,27 @@ def test_the_command_line(make_reporting_kit, account, clock, tmp_path):
 
     assert 1 == done.returncode
     assert "No active meter found" in json.loads(done.stdout)["attention"][0]
+
+
+def test_usage_that_nobody_flushes(make_kit, tmp_path, monkeypatch):
+    """A process was killed, and none is there to flush what it counted; with the next flush, that is over."""
+    monkeypatch.setattr(health, "WAITS_SECONDS", 0.0)
+    code = "import sys, os, meterkit as m; k = m.MeterKit(meters=[m.Meter('calls')], data_dir=sys.argv[1]); "
+    code += "k.record('calls', 'acme'); os.kill(os.getpid(), 9)"
+    killed = [sys.executable, "-c", code, str(tmp_path / "meterkit")]
+    subprocess.run(killed, check=False, stderr=subprocess.DEVNULL)
+    kit = make_kit(stripe_key="sk_test_1", flush_interval=0.001)
+
+    (said,) = kit.health()["attention"]
+    assert said.startswith(
+        f"usage has been waiting in {tmp_path / 'meterkit'} for 0 minutes, and no process flushes it"
+    )
+    assert "meterkit run" in said
+
+    assert kit.process().lock.try_acquire()
+    (said,) = make_kit(stripe_key="sk_test_1", flush_interval=0.001).health()["attention"]
+    assert f"(process {os.getpid()}, since " in said
+
+    kit.flush()
+    kit.process().lock.release()
+    assert not [each for each in kit.health()["attention"] if "waiting" in each]
