@@ -19,7 +19,7 @@ from meterkit.core.periods import DAY
 from meterkit.core.threads import Event
 from meterkit.ledger import schema
 from meterkit.pages.team import kept
-from meterkit.pages.team.kept import Answer, Kept, all_within_patience
+from meterkit.pages.team.kept import Answer, Kept, KeptByKey, all_within_patience
 
 EGRESS = Meter("egress", path="/none")
 PRICE = Price.graduated(CALLS, Tier(up_to=10, unit_price="5.00"), Tier(unit_price="3.00"))
@@ -110,6 +110,16 @@ def test_the_companies(browser: Browser) -> None:
     assert ["9", "4", "20"] == [row["calls this month"] for row in rows_of(browser, "companies")]
     assert [] == rows_of(browser, "companies", q="%")
     assert sorted(COMPANIES) == [row["company"] for row in rows_of(browser, "companies", standing="unlinked")]
+
+
+def test_companies_by_use_among_those_of_a_standing(browser: Browser, kit: MeterKit) -> None:
+    """Those that have used none of the meter come last, by id."""
+    for company in ("vandelay", "hooli"):
+        kit.record("egress", company, 1)
+    kit.flush()
+    found = [row["company"] for row in rows_of(browser, "companies", standing="unlinked", sort="calls")]
+
+    assert ["initech", "acme", "globex", "hooli", "vandelay"] == found
 
 
 def test_many_companies_page_by_page(browser: Browser, kit: MeterKit) -> None:
@@ -269,6 +279,22 @@ def test_figures_that_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [Answer(None, 0, is_old=True)] * 2 == [first, second]
     assert 1 == len(calls)
     assert (Decimal(1), 7) == (figures.get().value, figures.get().at)
+
+
+def test_figures_of_many_choices() -> None:
+    """Are each computed when they are asked for; of too many choices, those that were asked for last are kept."""
+    computed: list[int] = []
+
+    def compute(key: int) -> int:
+        computed.append(key)
+        return key * 2
+
+    figures = KeptByKey(compute, clock=lambda: 7)
+    found = [figures.get(key).value for key in (*range(kept.MOST_KEPT), 0, -1)]
+
+    assert [*range(0, kept.MOST_KEPT * 2, 2), 0, -2] == found
+    assert [*range(kept.MOST_KEPT), 0, -1] == computed
+    assert {0, -1, *range(2, kept.MOST_KEPT)} == set(figures._kept)
 
 
 def test_a_page_waits_once_for_all_its_figures(monkeypatch: pytest.MonkeyPatch) -> None:

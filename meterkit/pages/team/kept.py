@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -11,10 +11,14 @@ from typing import Any, Generic, TypeVar
 from meterkit.core import threads
 from meterkit.core.threads import DaemonThread
 
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 PATIENCE = 0.6
 """Seconds that a page waits for new figures; after that, it shows the last ones, and when they were computed."""
+
+MOST_KEPT = 64
+"""Most figures of `KeptByKey`."""
 
 REST = 10
 """Of what takes longer than `PATIENCE`: how many times as long it rests before it is computed again."""
@@ -100,6 +104,35 @@ class Kept(Generic[T]):
             self._error = error
         took = time.monotonic() - begun
         self._rests_until = time.monotonic() + (took * REST if took > PATIENCE else 0)
+
+
+class KeptByKey(Generic[K, T]):
+    """
+    Computes figures for each of several choices, like `Kept`.
+
+    Args:
+        compute: Function that returns the figures of a choice.
+        clock: Function that returns Unix seconds.
+    """
+
+    def __init__(self, compute: Callable[[K], T], *, clock: Callable[[], float]) -> None:
+        self._compute = compute
+        self._clock = clock
+        self._kept: dict[K, Kept[T]] = {}
+
+    def get(self, key: K) -> Answer[T]:
+        """
+        Return the figures of *key* as they are now, or, if that takes long, the last ones.
+
+        Raises:
+            Exception: What computing them raised.
+        """
+        kept = self._kept.pop(key, None) or Kept(lambda: self._compute(key), clock=self._clock)
+        self._kept[key] = kept  # the last one now
+        while len(self._kept) > MOST_KEPT:
+            with suppress(KeyError, StopIteration, RuntimeError):  # another thread may have been here first
+                self._kept.pop(next(iter(self._kept)))
+        return kept.get()
 
 
 def all_within_patience(*figures: Kept[Any]) -> list[Answer[Any]]:

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from meterkit.core.responses import Response, response
 from meterkit.pages.request import PageRequest, Route
-from meterkit.pages.team.kept import Kept
+from meterkit.pages.team.kept import Kept, KeptByKey
 from meterkit.pages.team.sources import Sources
 from meterkit.pages.team.tables import TeamPage, as_csv
 
@@ -28,9 +28,11 @@ class TeamViews:
     def __init__(self, sources: Sources) -> None:
         from meterkit.pages.team.operations import look_for_waiting
         from meterkit.pages.team.survey import survey
+        from meterkit.pages.team.usage import usage_of_plans
 
         self._sources = sources
         self._surveyed = Kept(lambda: survey(sources), clock=sources.clock)
+        self._of_plans = KeptByKey(partial(usage_of_plans, sources), clock=sources.clock)
         self._waiting = Kept(lambda: look_for_waiting(sources), clock=sources.clock)
         self._health = Kept(sources.health, clock=sources.clock)
 
@@ -60,7 +62,7 @@ class TeamViews:
     def _usage(self, query: Mapping[str, str]) -> TeamPage:
         from meterkit.pages.team.usage import usage_page
 
-        return usage_page(self._sources, query)
+        return usage_page(self._sources, self._of_plans, query)
 
     def _companies(self, query: Mapping[str, str]) -> TeamPage:
         from meterkit.pages.team.company_list import companies_page

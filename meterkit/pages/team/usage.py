@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import sqlalchemy as sa
 
@@ -10,6 +11,8 @@ from meterkit.core.periods import DAY, Period, month_of, parse_month
 from meterkit.errors import UsageError
 from meterkit.ledger import schema
 from meterkit.ledger.schema.quantities import loaded
+from meterkit.pages.team.kept import KeptByKey
+from meterkit.pages.team.operations import notes_of
 from meterkit.pages.team.sources import Sources
 from meterkit.pages.team.tables import Cell, Day, Field, Link, Table, TeamPage
 
@@ -23,12 +26,30 @@ SHOWN = 10
 """Companies that have a column of their own."""
 
 
-def usage_page(sources: Sources, query: Mapping[str, str]) -> TeamPage:
+class PlanQuery(NamedTuple):
+    """
+    Which usage of plans is added up.
+
+    Attributes:
+        plan: Name of the plan whose usage is added up by meter; empty for all plans, of one meter.
+        meter: Name of that meter; empty for all meters of one plan.
+        months: Begins of calendar months, Unix seconds.
+    """
+
+    plan: str
+    meter: str
+    months: tuple[int, ...]
+
+
+def usage_page(
+    sources: Sources, of_plans: KeptByKey[PlanQuery, dict[str, dict[int, int]]], query: Mapping[str, str]
+) -> TeamPage:
     """
     Return the page of usage over time.
 
     Args:
         sources: What it reads.
+        of_plans: Usage of plans by month, as `usage_of_plans` adds it up.
         query: ``months`` (1, 3 or 12) until ``month`` (2026-03), ``meter``, ``company``, ``plan``, and ``by``: meter,
             company or plan.
 
@@ -55,15 +76,14 @@ def usage_page(sources: Sources, query: Mapping[str, str]) -> TeamPage:
     periods = _months(until, months)
     span = Period(periods[0].start, periods[-1].end)
     is_by_month = months > LONGEST_BY_DAY or by == "plan" or bool(plan)
-    if by == "plan":
-        series = _by_plan(sources, meter, periods)
-        notes.append("Each company counts for the plan that it is on now.")
+    if by == "plan" or (plan and by == "meter"):
+        one = PlanQuery("", meter, ()) if by == "plan" else PlanQuery(plan, "", ())
+        answer = of_plans.get(one._replace(months=tuple(each.start for each in periods)))
+        series = answer.value or {}
+        notes += ["Each company counts for the plan that it is on now.", *notes_of(answer)]
     elif by == "company":
         series = _by_company(sources, meter, span, until, plan)
         notes.append(f"The {SHOWN} companies that have used most {meter} in {Day(until.start, is_month=True)}.")
-    elif plan:
-        series = _of_plan(sources, plan, periods)
-        notes.append("Each company counts for the plan that it is on now.")
     else:
         series = _by_meter(sources, span, company)
     if with_meter and by == "meter":
@@ -161,35 +181,27 @@ def _by_company(sources: Sources, meter: str, span: Period, ranked: Period, plan
     return found
 
 
-def _by_plan(sources: Sources, meter: str, months: list[Period]) -> dict[str, dict[int, int]]:
-    """Return the quantities by plan and month."""
-    names, default = sources.plan_names(), sources.default_plan or "(no plan)"
-    found: dict[str, dict[int, int]] = {}
-    for month, company, quantity in _of_months(sources, [meter], months):
-        of_plan = found.setdefault(names.get(company, default), {})
-        of_plan[month] = of_plan.get(month, 0) + quantity
-    return dict(sorted(found.items()))
+def usage_of_plans(sources: Sources, wanted: PlanQuery) -> dict[str, dict[int, int]]:
+    """
+    Add up usage by plan, or that of a plan by meter, and by month. Reads a row for each company.
 
-
-def _of_plan(sources: Sources, plan: str, months: list[Period]) -> dict[str, dict[int, int]]:
-    """Return the quantities by meter and month of the companies on *plan*."""
+    Raises:
+        LedgerError: The ledger cannot be read.
+    """
     names, default = sources.plan_names(), sources.default_plan
-    found: dict[str, dict[int, int]] = {}
-    for meter in sources.meters:
-        of_meter = found.setdefault(meter, {})
-        for month, company, quantity in _of_months(sources, [meter], months):
-            if names.get(company, default) == plan:
-                of_meter[month] = of_meter.get(month, 0) + quantity
-    return found
-
-
-def _of_months(sources: Sources, meters: list[str], months: list[Period]) -> list[tuple[int, str, int]]:
+    meters = [wanted.meter] if wanted.meter else [*sources.meters]
+    found: dict[str, dict[int, int]] = {meter: {} for meter in meters} if wanted.plan else {}
     table = schema.month_totals
-    query = sa.select(table.c.month, table.c.company, sa.type_coerce(table.c.quantity, sa.BigInteger))
-    query = query.where(table.c.month.in_([month.start for month in months]), table.c.meter.in_(meters))
-    with sources.database().snapshot() as connection:  # without the type of quantities, which takes twice as long
-        rows = connection.execute(query)
-        return [(month, company, loaded(quantity) or 0) for month, company, quantity in rows]
+    # The type of quantities would take twice as long.
+    columns = table.c.month, table.c.meter, table.c.company, sa.type_coerce(table.c.quantity, sa.BigInteger)
+    query = sa.select(*columns).where(table.c.month.in_(wanted.months), table.c.meter.in_(meters))
+    with sources.database().snapshot() as connection:
+        for month, meter, company, quantity in connection.execute(query):
+            plan = names.get(company, default)
+            if not wanted.plan or plan == wanted.plan:
+                sums = found.setdefault(meter if wanted.plan else plan or "(no plan)", {})
+                sums[month] = sums.get(month, 0) + (loaded(quantity) or 0)
+    return found if wanted.plan else dict(sorted(found.items()))
 
 
 def _month(text: str, now: int) -> Period:
