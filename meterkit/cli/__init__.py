@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from meterkit.cli import (
     account_commands,
     audit_commands,
-    collect_command,
     dashboard_command,
     notice_commands,
     provisioning_commands,
@@ -127,7 +126,6 @@ def add_commands(commands: Commands) -> None:
         audit_commands,
         notice_commands,
         dashboard_command,
-        collect_command,
     ):
         group.add_parsers(commands)
 
