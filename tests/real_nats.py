@@ -149,3 +149,10 @@ def ask(jetstream, question):
 def used(kit):
     """What the ledger has, by company."""
     return {each.company: each.quantity for each in kit.usage()}
+
+
+def wait_until_settled(jetstream):
+    """Until nothing waits in the stream: JetStream removes a message a moment after it was acknowledged."""
+    for _ in tries():
+        if not ask(jetstream, lambda context: context.stream_info(jetstream.stream)).state.messages:
+            return

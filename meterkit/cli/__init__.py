@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from meterkit.cli import (
     account_commands,
     audit_commands,
-    collect_command,
     dashboard_command,
     notice_commands,
     provisioning_commands,
@@ -129,7 +128,6 @@ def add_commands(commands: Commands) -> None:
         notice_commands,
         run_command,
         dashboard_command,
-        collect_command,
     ):
         group.add_parsers(commands)
 

@@ -10,6 +10,7 @@ from real_nats import RealNats
 
 from meterkit import JetStream
 from meterkit.jetstream import client
+from meterkit.jetstream import collector as collector_module
 
 NUMBERS = itertools.count()
 
@@ -20,6 +21,7 @@ def _unhurried_broker(monkeypatch):
     for name in ("CONNECT_SECONDS", "ANSWER_SECONDS"):
         monkeypatch.setattr(client, name, GUARD)
     monkeypatch.setattr(client, "GATHER_SECONDS", 0.0)
+    monkeypatch.setattr(collector_module, "WAIT_SECONDS", GUARD)
 
 
 @pytest.fixture(scope="session")

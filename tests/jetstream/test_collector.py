@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import sqlalchemy as sa
 from fake_clock import NOON
-from real_nats import ask, used
+from real_nats import ask, used, wait_until_settled
 
 from meterkit import LedgerError, Meter, maximum, unique
 from meterkit.jetstream import collector as collector_module
@@ -113,7 +113,7 @@ def test_a_generation_twice_in_one_batch(kit, collector, jetstream):
 
     assert (3, 2) == (found.messages, found.new)
     assert {"acme": 7} == used(kit)
-    assert 0 == collector.collect().messages
+    wait_until_settled(jetstream)
 
 
 def test_two_collectors(kit, make_collector, jetstream):
@@ -183,6 +183,7 @@ def test_one_that_cannot_be_folded(make_kit, make_collector, jetstream, clock, n
     assert {"acme": 2} == used(kit)
     (reason,) = refused(jetstream)
     assert why in reason
+    wait_until_settled(jetstream)
     assert {"waiting": 0, "refused": 1} == kit.health()["jetstream"]
     assert any(f"are in the stream {jetstream.refused_stream}" in each for each in kit.health()["attention"])
 
