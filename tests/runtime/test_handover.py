@@ -188,6 +188,7 @@ def test_a_flush_takes_what_another_could_not_fold(make_kit, flusher, monkeypatc
     worker.record("calls", "acme", 5)
     tick(worker)
     assert amidst.wait(GUARD)
+    flusher.process().lock.was_asked()  # if it has not noticed yet that it was asked, it would try again
 
     worker.flush()
 
