@@ -352,7 +352,8 @@ class MeterKit:
         Have governance look at *company* anew: ask each ``limit=`` function again, and add up what it has spent.
 
         For the code that changes a plan, which meterkit cannot know of; what Stripe tells of a customer or subscription
-        does the same. Takes effect with the next flush of each process. Writes to the ledger: not for async views.
+        does the same. Takes effect with a flush that follows at once; on other hosts, with their next one. Writes to
+        the ledger: not for async views.
 
         Args:
             company: Company id, as ``identify=`` returns it.

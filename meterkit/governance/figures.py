@@ -1,7 +1,8 @@
 """
 What the snapshot says of a company, as governance writes and reads it.
 
-Each quota has two values, in the order of the governance's quotas: what is used, and the limit.
+The first value is what may be used of any meter before a request has to be looked at. Then each quota has two values,
+in the order of the governance's quotas: what is used, and the limit.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ if TYPE_CHECKING:  # a kit without governance has figures, too
     from meterkit.governance.refusal import Block
 
 BLOCKED_BIT = BLOCKED << FLAGS_AT
+
+FIRST_QUOTA = 1
+"""Number of the value that says what is used of the first quota."""
 
 _BLOCK, _CYCLE, _METERS = "block", "cycle", "meters"
 
@@ -62,11 +66,11 @@ class CompanyFigures:
 
     def used(self, number: int) -> int:
         """Return what is used of the quota *number*, in its meter's unit."""
-        return self._record.values[2 * number] or 0
+        return self._record.values[FIRST_QUOTA + 2 * number] or 0
 
     def limit(self, number: int) -> int | None:
         """Return the limit of the quota *number*; None if there is none, or none is known yet."""
-        return self._record.values[2 * number + 1]
+        return self._record.values[FIRST_QUOTA + 2 * number + 1]
 
     def period(self, quota: Quota, now: int) -> Period:
         """Return the period of *quota* that contains *now*, Unix seconds."""
@@ -80,6 +84,20 @@ class CompanyFigures:
 def flags_of(*, is_known: bool, is_overdue: bool, is_blocked: bool, is_warned: bool) -> int:
     """Return the flags that `CompanyFigures` reads."""
     return KNOWN * is_known | OVERDUE * is_overdue | BLOCKED * is_blocked | WARNED * is_warned
+
+
+def values_of(quotas: Iterable[tuple[int, int | None]], *, is_blocked: bool) -> list[int | None]:
+    """
+    Return the values that `CompanyFigures` reads.
+
+    Args:
+        quotas: What is used of each quota, and its limit or None.
+        is_blocked: Whether there is a block, or a warning.
+    """
+    pairs = list(quotas)
+    room = min([limit - used for used, limit in pairs if limit is not None], default=None)
+    first = 0 if is_blocked else None if room is None else max(0, room)
+    return [first, *(number for pair in pairs for number in pair)]
 
 
 def detail_of(

@@ -14,14 +14,14 @@ from meterkit.core.text_templates import fill
 from meterkit.core.threads import Event
 from meterkit.core.usage_key import NOBODY, both_of
 from meterkit.errors import LedgerError
-from meterkit.governance.figures import BLOCKED_BIT, CompanyFigures
+from meterkit.governance.figures import BLOCKED_BIT, FIRST_QUOTA, CompanyFigures
 from meterkit.governance.limits import LimitCache
 from meterkit.governance.matching import RequestScope, ScopeMatcher
 from meterkit.governance.policy import Governance, Known, Quota
 from meterkit.governance.refusal import Block, Refusal
 from meterkit.metering.exchange import Exchange, Identity
 from meterkit.metering.recorder import Recorder
-from meterkit.snapshot.file_format import RECORD_WORDS
+from meterkit.snapshot.file_format import RECORD_WORDS, STATE
 from meterkit.snapshot.reader import SnapshotSource
 
 if TYPE_CHECKING:
@@ -167,13 +167,16 @@ class Governor:
         company = self._recorder.identity.early(exchange)
         if company is None:
             return False
-        at, words = file.at(company), file.words
+        words = file.words
+        at = file.places.get(company) if words[STATE] == file.state else 0  # inlined from `SnapshotFile.at`
+        if not at:
+            at = file.at(company)
+        if words[at + RECORD_WORDS] > journal.most:  # whatever it counts for, and the largest number without limits
+            return True
         if words[at] & BLOCKED_BIT:
             return False
         for number in scope.quotas:
-            value = (
-                at + RECORD_WORDS + 2 * number
-            )  # what is used; the limit follows, the largest number if there is none
+            value = at + RECORD_WORDS + FIRST_QUOTA + 2 * number  # what is used, and then the limit
             if words[value] + journal.most >= words[value + 1]:
                 return False
         return True

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from meterkit.core import threads
 from meterkit.core.problems import Problems
-from meterkit.governance.figures import detail_of, flags_of
+from meterkit.governance.figures import detail_of, flags_of, values_of
 from meterkit.snapshot.reader import SnapshotFile
 from meterkit.snapshot.table import Default
 from meterkit.snapshot.writer import SnapshotWriter
@@ -157,7 +157,7 @@ class Publisher:
 
     def _begin(self, path: Path | None) -> SnapshotWriter:
         """Begin a file, in which everything is still to be written."""
-        values = [each for limits in self._limits for each in (0, limits.known(""))]
+        values = values_of([(0, limits.known("")) for limits in self._limits], is_blocked=False)
         everyone = self._everyone()
         writer = SnapshotWriter(path, self._fingerprint, default=Default(0, tuple(values)), companies=len(everyone))
         self._changed |= everyone
@@ -187,11 +187,10 @@ class Publisher:
                     is_warned=company in self._warned,
                 ),
                 plan=0 if self._plans is None else self._plans.number_of(company),
-                values=[
-                    number
-                    for quota in self._quotas
-                    for number in (quota.used.get((company, quota.meter), 0), quota.limits.known(company))
-                ],
+                values=values_of(
+                    [(each.used.get((company, each.meter), 0), each.limits.known(company)) for each in self._quotas],
+                    is_blocked=block is not None,
+                ),
                 detail=detail_of(
                     block=block,
                     cycle=self._cycles.get(company),

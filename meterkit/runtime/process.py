@@ -264,8 +264,8 @@ class ProcessRuntime:
         return self.journal
 
     def wake(self) -> None:
-        """Flush soon, if this process flushes at all."""
-        self._wake.ring()
+        """Flush soon, if this process flushes at all, and ask the one that flushes for it."""
+        self._note_change()
 
     def flush_for_all(self, *, ready: Callable[[], None]) -> bool:
         """

@@ -66,6 +66,8 @@ class SnapshotFile:
 
     Attributes:
         words: The whole file as 64-bit integers.
+        state: State of the file as of the last look-up.
+        places: Positions of records that were looked up. They hold as long as the state is the same: see `at`.
     """
 
     def __init__(
@@ -81,16 +83,16 @@ class SnapshotFile:
         self._slots, self._values = shape
         self._superseded = superseded
         self._default = FIRST_SLOT + self._slots
-        self._state = self.words[STATE]
-        self._places: dict[str, int] = {}
+        self.state = self.words[STATE]
+        self.places: dict[str, int] = {}
         self._absent: dict[str, int] = {}
         self._fence = threads.lock()
 
     def at(self, company: str) -> int:
         """Return the position of the record of *company*; that of the default one if it has none."""
-        if self.words[STATE] != self._state:
+        if self.words[STATE] != self.state:
             self._renew()
-        return self._places.get(company) or self._absent.get(company) or self._find(company)
+        return self.places.get(company) or self._absent.get(company) or self._find(company)
 
     def record(self, company: str) -> Record:
         """Return what is said of *company*. Each part is as it was or as it is, if the writer is at it just now."""
@@ -183,9 +185,9 @@ class SnapshotFile:
         absent, state = self._absent, self.words[STATE]
         self._barrier()  # whatever is new in this state is seen now
         record, _ = find(self.words, self._slots, self._values, company)
-        if not record and state != self._state:
+        if not record and state != self.state:
             return self._default  # not remembered: the next state is not looked at yet
-        remembered = self._places if record else absent  # which another thread may have replaced meanwhile
+        remembered = self.places if record else absent  # which another thread may have replaced meanwhile
         if len(remembered) >= MAX_REMEMBERED:
             remembered.clear()
         remembered[company] = record or self._default
@@ -197,7 +199,7 @@ class SnapshotFile:
         if state == SUPERSEDED:  # it does not say what is new
             self._superseded()
         else:
-            self._state = state
+            self.state = state
 
     def _barrier(self) -> None:
         self._fence.acquire()

@@ -53,6 +53,7 @@ class SnapshotWriter:
         self._file: tuple[Path, int] | None = None  # where the table is before it is shown, and its inode
         self._is_shown = self._has_new = False
         self._reader: SnapshotFile | None = None
+        self._former: Table | None = None
         self._buffer, self._table = self._make(companies)
 
     def begin(self) -> None:
@@ -109,10 +110,8 @@ class SnapshotWriter:
         except FullError:
             self._grow(len(repr(found)))
             self._table.put_edges(found)
-        if (
-            self._is_shown and self._table.words[STATE] == SUPERSEDED
-        ):  # two processes write: the lock does not work here
-            self._grow(0)
+        if self._is_shown and not self._is_in_place():
+            self._grow(0)  # the file was deleted, or another process writes as well: the lock does not work here
         self._table.barrier()  # the figures before the mark that they are complete
         for generation in folded:
             self._table.put_folded(generation)
@@ -153,11 +152,21 @@ class SnapshotWriter:
                 self._path.unlink()
         self._is_shown, self._file = False, None
 
+    def _is_in_place(self) -> bool:
+        if self._path is None or self._file is None or self._table.words[STATE] == SUPERSEDED:
+            return False
+        try:
+            return self._path.stat().st_ino == self._file[1]
+        except OSError:
+            return False
+
     def _grow(self, extra_bytes: int) -> None:
         """Go on in a new file, which has room for twice as many companies, without what is no longer in use."""
         former = self._table
         self._buffer, table = self._make(2 * former.records, words=2 * former.words_in_use() + extra_bytes)
         table.take_over(former)
+        if self._is_shown:
+            self._former = former
         self._table, self._is_shown, self._reader = table, False, None
 
     def _make(self, companies: int, *, words: int = 0) -> tuple[mmap.mmap, Table]:
@@ -182,17 +191,21 @@ class SnapshotWriter:
                 os.posix_fallocate(fd, 0, size)
             else:  # macOS
                 os.pwrite(fd, bytes(size), 0)
+            buffer = mmap.mmap(fd, size)
             self._file = (unfinished, os.fstat(fd).st_ino)
-            return mmap.mmap(fd, size)
         except BaseException:
             unfinished.unlink(missing_ok=True)
             raise
         finally:
             os.close(fd)
+        return buffer
 
     def _show(self, path: Path) -> None:
         """Put the file in the place of the one before, whose readers then look for it."""
         assert self._file is not None
+        if self._former is not None:  # it may have been deleted
+            self._former.words[STATE] = SUPERSEDED
+            self._former = None
         supersede(path)  # first: a kill in between must not leave readers with a file that nobody writes any more
         self._file[0].rename(path)
         self._is_shown = True

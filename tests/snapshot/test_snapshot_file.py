@@ -224,6 +224,23 @@ def test_a_writer_that_ends_takes_its_file_with_it(tmp_path):
     assert (0, 0, [2, None], {}) == seen(source.current, "acme")
 
 
+def test_a_file_that_was_deleted_is_made_again(tmp_path):
+    """Whoever reads it goes on, and whoever starts finds it."""
+    wrote = writer(tmp_path / "snapshot")
+    wrote.put("acme", values=[1, None])
+    wrote.publish(edges={})
+    source = opened(tmp_path / "snapshot")
+    (tmp_path / "snapshot").unlink()
+
+    wrote.put("acme", values=[2, None])
+    wrote.publish(edges={})
+    wrote.put("acme", values=[3, None])
+    wrote.publish(edges={})
+
+    both = [source, opened(tmp_path / "snapshot")]
+    assert [[3, None], [3, None]] == [(each.current.at("acme"), seen(each.current, "acme"))[1][2] for each in both]
+
+
 def test_two_writers_at_once_where_locks_do_not_work(tmp_path):
     """Each puts its file in the place of the other's; a reader always has one that somebody writes."""
     first, second = writer(tmp_path / "snapshot"), writer(tmp_path / "snapshot2")
