@@ -139,7 +139,7 @@ class Client:
             refused: int | None = None
             with suppress(NotFoundError):
                 refused = (await context.stream_info(self._config.refused_stream)).state.messages
-            return State(found.first_seq, found.last_seq, found.messages, refused)
+            return State(max(found.first_seq, 1), found.last_seq, found.messages, refused)
 
         return self._run(state)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from nats.js.api import StreamConfig
@@ -309,10 +310,18 @@ def test_what_may_be_forgotten(jetstream, collector, monkeypatch):
     made.close()
 
 
-def test_not_soon(jetstream, collector):
-    """A moment after its file was removed, a copy may still be under way."""
+def test_not_soon(jetstream, collector, monkeypatch):
+    """For half an hour after its file was removed, a copy may still be under way."""
+    now = [0.0]
+    monkeypatch.setattr(publisher, "time", SimpleNamespace(monotonic=lambda: now[0]))
     made = publisher.JetStreamPublisher(jetstream, Sender(None, None))
+    one, two = "1" * 32, "2" * 32
 
-    assert [] == made.forgettable(["1" * 32])
-    assert [] == made.forgettable([])
+    assert [] == made.forgettable([one])
+    now[0] = publisher.SETTLED_SECONDS - 1
+    assert [] == made.forgettable([two])
+    now[0] = publisher.SETTLED_SECONDS
+    assert [one] == made.forgettable([])
+    now[0] = 2 * publisher.SETTLED_SECONDS
+    assert [two] == made.forgettable([])
     made.close()
