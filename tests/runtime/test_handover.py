@@ -179,12 +179,13 @@ def test_a_flush_takes_what_another_could_not_fold(make_kit, flusher, monkeypatc
         return fold(self, generation, counts, folded=folded, conflict=conflict)
 
     def waiting(self):
-        waits.set()
+        if self is worker.process():
+            waits.set()
         await_handed_over(self)
 
+    worker = make_kit()
     monkeypatch.setattr(Ledger, "fold", failing)
     monkeypatch.setattr(process.ProcessRuntime, "_await_handed_over", waiting)
-    worker = make_kit()
     worker.record("calls", "acme", 5)
     tick(worker)
     assert amidst.wait(GUARD)
