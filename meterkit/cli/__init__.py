@@ -28,6 +28,7 @@ from meterkit.cli.arguments import Commands
 from meterkit.cli.kit_loader import CommandError
 from meterkit.cli.output import printable
 from meterkit.errors import ConfigurationError, MeterKitError, UsageError
+from meterkit.flusher import role
 
 OK = 0
 ATTENTION = 1
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         Exit code.
     """
+    role.is_command = True  # what is counted meanwhile starts no flusher beside the command
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # a customer's name must not abort a table
 

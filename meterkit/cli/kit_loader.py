@@ -15,7 +15,6 @@ from typing import Any
 
 from meterkit.cli.arguments import FindKit
 from meterkit.errors import MeterKitError
-from meterkit.flusher import role
 from meterkit.kit import MeterKit
 
 
@@ -35,7 +34,6 @@ def load_kit(path: str | FindKit, *, search_here: bool = True) -> MeterKit:
     Raises:
         CommandError: The module cannot be imported, or has no such kit.
     """
-    role.is_command = True  # what the module counts while it is imported starts no flusher beside the command
     if not isinstance(path, str):
         with redirect_stdout(sys.stderr):
             return path()

@@ -15,6 +15,7 @@ from meterkit.cli.kit_loader import CommandError, load_kit
 from meterkit.core.filesystem import make_private_directory, network_type
 from meterkit.core.problems import log_event
 from meterkit.errors import LedgerError, MeterKitError
+from meterkit.flusher import role
 from meterkit.flusher.launch import difference, identity
 from meterkit.flusher.parent import Parent
 from meterkit.flusher.role import importing_for_flusher
@@ -39,6 +40,7 @@ def add_parsers(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> bool:
     """Flush and report until SIGTERM or SIGINT; as a worker's child, until the worker ends."""
+    role.is_command = True  # for `manage.py`, which has a main program of its own
     if arguments.lock is not None:
         return _run_for_worker(arguments)
     with importing_for_flusher():

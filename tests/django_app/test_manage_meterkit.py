@@ -200,3 +200,20 @@ def test_a_project_that_is_left_aside(run, tmp_path):
 
     assert 0 == code
     assert "so METERKIT is ignored: run python manage.py meterkit instead, or set DJANGO_SETTINGS_MODULE" in err
+
+
+def test_it_flushes_until_it_is_stopped(tmp_path):
+    """``manage.py meterkit run``, with the directory of the settings."""
+    (tmp_path / "billing.py").write_text(BILLING)
+    (tmp_path / "project_settings.py").write_text(SETTINGS)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "DJANGO_SETTINGS_MODULE": "project_settings"}
+    command = [sys.executable, "-m", "django", "meterkit", "run"]
+
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as flusher:
+        said = next(line for line in flusher.stderr if "(flusher_ready)" in line)
+        flusher.terminate()
+        said += flusher.stderr.read()
+
+    assert 0 == flusher.returncode
+    assert f"flushes {tmp_path / 'var'} every 5 seconds" in said
+    assert "(flusher_stopped)" in said
