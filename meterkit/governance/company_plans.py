@@ -186,8 +186,8 @@ class CompanyPlans:
     def follow(self) -> None:
         """Read what another process publishes from now on, and forget what this one has read."""
         if not self.follows:
-            self._forget()
             self.follows = True
+            self._forget()
 
     def reset(self) -> None:
         """Begin anew in a forked child, or after the runtime was closed; what was read stays."""

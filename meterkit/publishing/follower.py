@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from meterkit.governance.company_plans import CompanyPlans
     from meterkit.governance.governor import Governor
 
-STALE_SECONDS = 60.0
+STALE_SECONDS = 20.0
 """Age of figures that nobody has looked after, besides the flush interval: the process that published them hangs."""
 
 PATIENCE_SECONDS = 15.0

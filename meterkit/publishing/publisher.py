@@ -112,6 +112,7 @@ class Publisher:
             LedgerError: The ledger could not be read; what was published before stays.
         """
         if self._writer is not None:
+            self._writer.beat()
             self._writer.begin()
         ids = list(folded())  # first: what is folded while the ledger is read may not be in what is read
         if self.builder is not None:
@@ -177,6 +178,7 @@ class Publisher:
 
     def _write(self, writer: SnapshotWriter, edges: Mapping[str, tuple[int, ...]], folded: list[str]) -> None:
         for company in threads.yielding(self._changed, every=COMPANIES_PER_PAUSE):
+            writer.beat()  # there may be a million
             block = self._blocks.get(company)
             writer.put(
                 company,

@@ -273,6 +273,7 @@ class Assembly:
             meters=self._meters,
             prices=self._prices,
             limits=self._limits,
+            snapshot=self._supervisor.source,
             plans=self.company_plans(),
             kit_plans=tuple(self._plans),
             governance=self._governance,

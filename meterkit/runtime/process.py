@@ -534,8 +534,8 @@ class ProcessRuntime:
         self._follower.stop()
         try:
             if self._plans is not None:
-                self._plans.follows = False
                 self._plans.refresh(self.database())  # limits depend on them
+                self._plans.follows = False  # only now: until then, requests went by what was published
             figures = publisher.publish(
                 self._settings.data_dir / FILE if self._leads else None,
                 int(self._settings.clock()),
@@ -565,6 +565,7 @@ class ProcessRuntime:
                     self.database, self.journal, leave=lambda counts: blocked_counts.leave(self._blocked, counts)
                 )
         self._awaits = False
+        self._next_learning = time.monotonic()  # what the other has learned is not known here
         return True
 
     def _publisher_of_ledger(self) -> Publisher:

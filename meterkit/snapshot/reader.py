@@ -241,7 +241,9 @@ class SnapshotSource:
         if current is None or self._inode is None or current.is_superseded:
             self._open(within)
             current = self.current
-        return self._inode is not None and current is not None and time.time() - current.published <= within
+        if self.is_foreign or self._inode is None or current is None:
+            return False  # what was read before has come to an end, if there is another file in its place
+        return time.time() - current.published <= within
 
     def forget(self) -> None:
         """Read nothing: another ledger follows."""

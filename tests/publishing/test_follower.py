@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from guard import GUARD, tries
@@ -12,6 +13,7 @@ from plain_exchange import PlainExchange
 
 from meterkit import Governance, Meter, Plan, Quota
 from meterkit.ledger import schema
+from meterkit.pages.team import survey
 from meterkit.publishing import follower
 
 CALLS = Meter("calls", path="/calls")
@@ -144,6 +146,29 @@ def test_limits_and_features_of_plans(pair):
     assert follows(worker)
 
 
+def test_the_team_sees_who_is_near_a_limit_that_another_process_knows(pair, monkeypatch):
+    """Where they are too many to call the function of the limit for each."""
+    monkeypatch.setattr(survey, "CALLED", 0)
+    asked = []
+    rules = Governance(quotas=[Quota(CALLS, lambda company: asked.append(company) or 4)])
+    leader, worker = pair(governance=rules)
+    [ask(worker) for _ in range(4)]
+    tick(worker)
+    next(True for _ in tries() if not worker.process().journal.waiting())
+    leader.flush()
+    tick(worker)
+    made = []
+    views = SimpleNamespace(routes=list)
+    monkeypatch.setattr("meterkit.pages.team.routes.TeamViews", lambda sources: made.append(sources) or views)
+    worker._assembly._team_routes()
+    (sources,) = made
+
+    near = survey.survey(sources).near
+
+    assert [("acme", "quota of calls per period")] == [(each.company, each.limit) for each in near]
+    assert ["acme"] == asked
+
+
 def test_billing_periods_split_hours_in_both(pair, monkeypatch):
     """Boundaries of this hour, and past ones for ``record(at=)``."""
     leader, worker = pair(governance=Governance(quotas=[Quota(CALLS, 10)]))
@@ -185,6 +210,45 @@ def test_two_configurations_side_by_side_each_go_by_their_own(pair, make_kit):
     assert [None, None, 429] == [ask(older) for _ in range(3)]
     assert not follows(older)
     assert leader.process()._source.current is not older.process()._source.current
+
+
+def test_what_was_published_for_the_former_rules_comes_to_an_end(pair, make_kit):
+    """A deployment: the process that flushed ends, and one with other rules takes its place."""
+    leader, worker = pair(governance=Governance(quotas=[Quota(CALLS, 3)]))
+    leader.close()
+    newer = make_kit(CALLS, identify=whose, governance=Governance(quotas=[Quota(CALLS, 100)]))
+    newer.governor.begin()
+    assert newer.governor.ready.wait(GUARD)
+    next(True for _ in tries() if (newer.process()._settings.data_dir / "snapshot").exists())
+    [ask(newer) for _ in range(3)]
+    newer.flush()
+    tick(worker)
+
+    assert (429, None) == (ask(worker), ask(newer))
+    assert not follows(worker)
+
+
+def test_plans_are_known_throughout_a_takeover(pair, monkeypatch):
+    """What was published holds until the ledger has been read."""
+    free, pro = Plan("free", features={"a"}), Plan("pro", features={"b"})
+    leader, worker = pair(plans=[free, pro], governance=Governance(overdue_days=1))
+    plans = leader._company_plans
+    plans.names["acme"] = "pro"
+    plans._changed.add("acme")
+    leader.flush()
+    tick(worker)
+    before = worker.plan_of("acme")
+    seen = []
+    refresh = type(worker._company_plans).refresh
+
+    def watched(self, database):
+        seen.append(worker._company_plans.of("acme"))
+        refresh(self, database)
+
+    monkeypatch.setattr(type(worker._company_plans), "refresh", watched)
+    worker.flush()
+
+    assert (pro, [pro]) == (before, seen)
 
 
 def test_a_process_whose_figures_nobody_looks_after_reads_the_ledger(pair, monkeypatch):

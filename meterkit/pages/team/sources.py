@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from meterkit.governance.company_plans import CompanyPlans
+from meterkit.governance.figures import CompanyFigures
 from meterkit.governance.limits import LimitCache
 from meterkit.governance.policy import Governance
 from meterkit.metering.meter import Meter
 from meterkit.pages.customer_page import CustomerStatements
 from meterkit.pages.team.tables import External
 from meterkit.pricing.price import Price
+from meterkit.snapshot.reader import SnapshotSource
 
 if TYPE_CHECKING:
     from meterkit.accounts.period_usage import UsageByPeriod
@@ -34,6 +36,7 @@ class Sources:
         meters: Meters of the kit, by name.
         prices: Prices of the kit, for companies without a known subscription.
         limits: Limit caches of the quotas.
+        snapshot: What requests are checked against in this process.
         plans: Plans of the companies; None for a kit without plans.
         kit_plans: Names of the plans of the kit.
         governance: Rules of the kit, or None.
@@ -50,6 +53,7 @@ class Sources:
     meters: Mapping[str, Meter]
     prices: tuple[Price, ...]
     limits: tuple[LimitCache, ...]
+    snapshot: SnapshotSource
     plans: CompanyPlans | None
     kit_plans: tuple[str, ...]
     governance: Governance | None
@@ -74,6 +78,13 @@ class Sources:
             return {}
         self.plans.refresh(self.database())
         return dict(self.plans.names)
+
+    def known_limit(self, number: int, company: str) -> int | None:
+        """Return the limit of *company* under the quota *number*, without calling the application; None if unknown."""
+        file = self.snapshot.current
+        if file is None:
+            return self.limits[number].known(company)
+        return CompanyFigures(file.record(company), company).limit(number)
 
     @property
     def default_plan(self) -> str:

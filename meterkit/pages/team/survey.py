@@ -125,11 +125,11 @@ def survey(sources: Sources) -> Survey:
                 near += _near_tiers(company, spending.prices, used[company])
             near += _near_cap(sources, calculator, billed.periods, used, now)
             pause(PAUSE_SECONDS)
-    for limits in sources.limits:
+    for number, limits in enumerate(sources.limits):
         of_kind = usage[limits.quota.per]
         pairs = [pair for pair in of_kind.pairs() if pair[1] == limits.quota.meter.name]
         for company, meter in pairs:
-            limit = limits.get(company) if len(pairs) <= CALLED else limits.known(company)
+            limit = limits.get(company) if len(pairs) <= CALLED else sources.known_limit(number, company)
             if limit is not None:
                 share = Share(Decimal(of_kind.used.get((company, meter), 0)), Decimal(limit))
                 near += _if_near(company, f"quota of {meter} per {limits.quota.per}", share)
