@@ -318,6 +318,7 @@ def serve(wrapped, company):
 """
 
 
+@pytest.mark.long
 def test_a_worker_that_serves_imports_no_database_and_no_stripe(tmp_path):
     """With plans, quotas, a limit function, blocked requests and notices; and it takes little memory."""
     (tmp_path / "billing.py").write_text(APP)
