@@ -975,6 +975,7 @@ class MeterKit:
         self,
         path: str | os.PathLike[str],
         *,
+        already_reported: bool = False,
         track: Callable[[Iterable[int], int], Iterable[int]] = lambda portions, _: portions,
     ) -> BackfillResult:
         """
@@ -982,16 +983,26 @@ class MeterKit:
 
         Args:
             path: File in UTF-8 with the columns ``meter,company,quantity,at`` and optionally ``user``.
+            already_reported: Whether another program has reported all of it to Stripe. Then it counts in tiers, quotas,
+                caps, previews and on pages, and is never sent. Its companies must be linked.
             track: Wraps the portions and their number, to show progress.
 
         Raises:
-            UsageError: Something in the file cannot be counted; nothing was.
+            UsageError: Something in the file cannot be counted; nothing was. Or a company of usage that was reported
+                is not linked.
             OSError: The file cannot be read.
             LedgerError: The ledger failed; import again.
         """
         from meterkit.runtime.backfill import backfill
 
-        return backfill(self.process(), self.meters, Path(path), now=self.clock(), track=track)
+        return backfill(
+            self.process(),
+            self.meters,
+            Path(path),
+            now=self.clock(),
+            track=track,
+            already_reported=already_reported,
+        )
 
     def process(self) -> ProcessRuntime:
         """Return the runtime of this process; for meterkit's own parts."""

@@ -98,6 +98,42 @@ def test_the_api(framework, tmp_path):
     assert [[None, 2], ["acme", 2], ["globex", 1]] == used
 
 
+PAGES = """
+import json
+from base64 import b64encode
+from pages_app import app, kit
+client = app.test_client()
+def get(path, user=None, password=None):
+    encoded = b64encode(f"{user}:{password}".encode()).decode()
+    answer = client.get(path, headers={} if user is None else {"Authorization": f"Basic {encoded}"})
+    return answer.status_code, answer.text
+for _ in range(3):
+    client.post("/RetrieveCreditScore", json={"person": "ada"}, headers={"X-Api-Key": "key-of-acme"})
+kit.flush()
+acme, team = ("acme", "key-of-acme"), ("team", "open sesame")
+statuses = {
+    "nobody": [get("/login")[0], get("/billing/")[0], get("/billing/team")[0]],
+    "acme": [get("/login", *acme)[0], get("/billing/", *acme)[0], get("/billing/team", *acme)[0]],
+    "team": [get("/login", *team)[0], get("/billing/team", *team)[0], get("/billing/team/companies", *team)[0]],
+    "pretender": [get("/billing/team", "acme", "open sesame")[0], get("/billing/", "acme", "key")[0]],
+}
+shown = [">3<" in get("/billing/", *acme)[1], "acme" in get("/billing/team/companies", *team)[1]]
+kit.close()
+print(json.dumps([statuses, shown]))
+"""
+
+
+@pytest.mark.long
+def test_the_pages(tmp_path):
+    """A customer sees its own, the team sees all, and nobody else anything."""
+    statuses, shown = json.loads(run("-c", PAGES, data_dir=tmp_path))
+
+    assert {"acme": [302, 200, 404], "team": [302, 200, 200]} == {name: statuses[name] for name in ("acme", "team")}
+    assert 401 == statuses["nobody"][0]
+    assert {401, 403, 404} >= {*statuses["nobody"], *statuses["pretender"]}
+    assert [True, True] == shown
+
+
 def test_the_job(tmp_path):
     """It prints scores, and counts those that it found."""
     out = run("batch_job.py", "acme", "ada", "a stranger", "nobody@home", "grace", data_dir=tmp_path)

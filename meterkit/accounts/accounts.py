@@ -42,8 +42,12 @@ PRECEDENCE: dict[str, tuple[str, ...]] = {
 """
 For each source, those whose links it may replace.
 
-The application's links outrank metadata in Stripe, and these a Checkout session. Of several sessions, the first counts.
+The application's links outrank metadata in Stripe, and these a Checkout session. Of several sessions, the first counts;
+but who subscribes for a company takes over from a customer whose subscriptions have all ended.
 """
+
+NAMED = ("metadata", "checkout")
+"""Sources of links that Stripe's objects name."""
 
 
 class Accounts:
@@ -123,14 +127,17 @@ class Accounts:
         """
         if isinstance(found, Subscription):
             put_subscription(connection, found, changed_at=changed_at, past=past, prorations=prorations)
-            if found.company is not None and found.ended_at is None:  # Checkout writes its metadata there
-                return self._link_named(connection, found.company, found.customer)
+            if found.ended_at is None:
+                self._take_over(connection, found)
+                if found.company is not None:  # Checkout writes its metadata there
+                    return self._link_named(connection, found.company, found.customer)
         elif isinstance(found, Invoice):
             put(schema.invoices, connection, asdict(found))
         elif isinstance(found, StripeMeter):
             put(schema.stripe_meters, connection, asdict(found))
         elif isinstance(found, Checkout):
-            self._link(connection, found.company, found.customer, "checkout")
+            is_back = self._has_ended(connection, found.company, but=found.customer)
+            self._link(connection, found.company, found.customer, "checkout", replaces=NAMED if is_back else ())
             payer = connection.execute(sa.select(schema.accounts).filter_by(company=found.company)).one()
             return found.company if payer.source == "checkout" and payer.customer != found.customer else ""
         else:
@@ -262,6 +269,24 @@ class Accounts:
                 self._link(connection, company, successor, "metadata")
         return "" if named is None else self._link_named(connection, named, customer.id)
 
+    def _take_over(self, connection: sa.Connection, running: Subscription) -> None:
+        """Link the company of a *running* subscription to its customer, if those of the former payer have ended."""
+        customers = schema.customers
+        named = running.company or connection.scalar(
+            sa.select(customers.c.company).filter_by(id=running.customer, deleted=False)
+        )
+        if named is not None and self._has_ended(connection, named, but=running.customer):
+            self._link(connection, named, running.customer, "metadata")
+
+    def _has_ended(self, connection: sa.Connection, company: str, *, but: str) -> bool:
+        """Return whether another customer than *but* pays for *company*, whose subscriptions have all ended."""
+        accounts, subscriptions = schema.accounts, schema.subscriptions
+        row = connection.execute(sa.select(accounts).filter_by(company=company)).one_or_none()
+        if row is None or row.customer == but:
+            return False
+        ends = connection.scalars(sa.select(subscriptions.c.ended_at).filter_by(customer=row.customer)).all()
+        return bool(ends) and None not in ends
+
     def _link_named(self, connection: sa.Connection, named: str, customer: str) -> str:
         """Link *named*, a company in metadata of *customer*; return it if other metadata name another customer."""
         accounts = schema.accounts
@@ -271,11 +296,19 @@ class Accounts:
         self._link(connection, named, customer, "metadata")
         return ""
 
-    def _link(self, connection: sa.Connection, company: str, customer: str, source: Source) -> bool:
+    def _link(
+        self,
+        connection: sa.Connection,
+        company: str,
+        customer: str,
+        source: Source,
+        *,
+        replaces: tuple[str, ...] = (),
+    ) -> bool:
         accounts = schema.accounts
         new = {"customer": customer, "linked_at": int(self._clock()), "source": source}
         statement = insert_into(accounts, connection).values(company=company, **new)
-        is_allowed = accounts.c.source.in_(PRECEDENCE[source])
+        is_allowed = accounts.c.source.in_(replaces or PRECEDENCE[source])
         return wrote(
             connection, statement.on_conflict_do_update(index_elements=["company"], set_=new, where=is_allowed)
         )

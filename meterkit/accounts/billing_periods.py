@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from meterkit.core.periods import BillingCycle, Period, month_of
 from meterkit.ledger import schema
 from meterkit.ledger.payers import companies_by_customer, companies_of
-from meterkit.pricing.opening_balances import by_company
+from meterkit.pricing.opening_balances import by_company, version_of
 from meterkit.pricing.subscription_terms import recurrence
 
 
@@ -166,6 +166,7 @@ class Periods:
         version = (
             *_newest(connection, subscriptions, subscriptions.c.checked_at),
             *_newest(connection, accounts, accounts.c.linked_at),
+            version_of(connection),
         )
         has_ended = now >= self._next_end
         if version == self._version and not has_ended:

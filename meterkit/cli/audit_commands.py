@@ -44,12 +44,7 @@ TIMES = frozenset(
 
 def add_parsers(commands: Commands) -> None:
     """Add the commands of this module."""
-    command = add_command(commands, "backfill", backfill, "record past usage from a CSV file")
-    add_kit(command)
-    command.add_argument(
-        "file", metavar="usage.csv", help="CSV file with the columns meter,company,quantity,at and, optionally, user"
-    )
-    add_json(command)
+    _add_backfill(commands)
 
     command = add_command(commands, "reconcile", reconcile, "compare a month in the ledger with Stripe's sums")
     add_kit(command)
@@ -112,6 +107,20 @@ def add_parsers(commands: Commands) -> None:
     add_json(command)
 
 
+def _add_backfill(commands: Commands) -> None:
+    command = add_command(commands, "backfill", backfill, "record past usage from a CSV file")
+    add_kit(command)
+    command.add_argument(
+        "file", metavar="usage.csv", help="CSV file with the columns meter,company,quantity,at and, optionally, user"
+    )
+    command.add_argument(
+        "--already-reported",
+        action="store_true",
+        help="another program has reported this usage to Stripe: count it, and never send it",
+    )
+    add_json(command)
+
+
 def backfill(arguments: argparse.Namespace) -> bool:
     """Record past usage from a CSV file."""
     tables = tables_for(arguments)
@@ -120,7 +129,8 @@ def backfill(arguments: argparse.Namespace) -> bool:
         raise CommandError(f"no such file: {arguments.file}; give a CSV with the columns meter,company,quantity,at")
     kit = load_kit(arguments.kit)
     with closing(kit):
-        found = asdict(kit.backfill(path) if tables is None else kit.backfill(path, track=tables.track))
+        how: dict[str, Any] = {} if tables is None else {"track": tables.track}
+        found = asdict(kit.backfill(path, already_reported=arguments.already_reported, **how))
     if tables is None:
         print_json(found)
     else:

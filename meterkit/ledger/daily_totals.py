@@ -27,6 +27,12 @@ def usage_row(key: UsageKey, quantity: int, last_used: int) -> UsageRow:
     return (*key, quantity, 0 if key[1] else quantity, last_used)
 
 
+def reported_row(row: UsageRow) -> UsageRow:
+    """Return *row* with all of its usage as reported."""
+    meter, event_name, company, user, window, quantity, _, last_used = row
+    return meter, event_name, company, user, window, quantity, quantity, last_used
+
+
 def add_totals(connection: sa.Connection, rows: Iterable[UsageRow]) -> dict[str, int]:
     """
     Add usage *rows*, which this transaction has written, to the daily totals.

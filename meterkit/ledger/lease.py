@@ -98,3 +98,8 @@ def release(database: Database, lease: Lease) -> None:
     with database.transaction() as connection:
         own = sa.update(schema.lease).filter_by(name=lease.name, token=lease.token)
         connection.execute(own.values(expires_at=0))
+
+
+def wait_for_holders(connection: sa.Connection) -> None:
+    """Wait until no transaction relies on a lease; until this one ends, those of the holders wait for it."""
+    connection.execute(sa.select(schema.lease.c.token).order_by(schema.lease.c.name).with_for_update())

@@ -16,8 +16,9 @@ from meterkit.core.usage_key import KEYED, Counted, UsageKey, is_observation
 from meterkit.ledger import record_keys, schema
 from meterkit.ledger.aggregates import increments, prune_peaks
 from meterkit.ledger.bulk import BATCH, add_to
-from meterkit.ledger.daily_totals import UsageRow, add_totals
+from meterkit.ledger.daily_totals import UsageRow, add_totals, reported_row
 from meterkit.ledger.database import Database, insert_new
+from meterkit.ledger.lease import wait_for_holders
 from meterkit.ledger.payers import customer_of
 from meterkit.ledger.record_keys import Conflict
 
@@ -109,6 +110,7 @@ class Ledger:
         *,
         folded: Callable[[sa.Connection, str], None] | None = None,
         conflict: Callable[[Conflict], object] = lambda _: None,
+        already_reported: Callable[[sa.Connection, list[UsageRow]], None] | None = None,
     ) -> bool:
         """
         Add the counts of a journal generation, exactly once, however often it is folded.
@@ -118,6 +120,8 @@ class Ledger:
             counts: Counts of the generation.
             folded: Function called in the transaction, after the counts are added, with the connection and the id.
             conflict: Function called after it for each key that was recorded again with another quantity.
+            already_reported: Function that stores the reports of the usage, which others have sent to Stripe: called in
+                the transaction, while nothing else is written to the outbox. None if the usage is still to be reported.
 
         Returns:
             False if the generation had been folded before.
@@ -125,7 +129,9 @@ class Ledger:
         Raises:
             LedgerError: Nothing was added, or the outcome of the commit is unknown; fold again.
         """
-        return bool(self.fold_many({generation: counts}, folded=folded, conflict=conflict))
+        return bool(
+            self.fold_many({generation: counts}, folded=folded, conflict=conflict, already_reported=already_reported)
+        )
 
     def fold_many(
         self,
@@ -133,6 +139,7 @@ class Ledger:
         *,
         folded: Callable[[sa.Connection, str], None] | None = None,
         conflict: Callable[[Conflict], object] = lambda _: None,
+        already_reported: Callable[[sa.Connection, list[UsageRow]], None] | None = None,
     ) -> set[str]:
         """
         Add the counts of several journal generations in one transaction, each exactly once.
@@ -141,6 +148,7 @@ class Ledger:
             generations: Counts by the id of their generation.
             folded: Function called at the end of the transaction for each new one, with the connection and the id.
             conflict: Function called after it for each key that was recorded again with another quantity.
+            already_reported: As for `fold`.
 
         Returns:
             Ids of the generations that had not been folded before.
@@ -155,14 +163,20 @@ class Ledger:
             added = [counts[each] for each in counts if each in new]
             if not added:
                 return set()
+            if already_reported is not None:
+                wait_for_holders(connection)
             rows = added[0].rows if len(added) == 1 else _merged(added)
             rows += increments(connection, [each for of in added for each in of.observations])
             recorded, conflicts = record_keys.once(connection, [each for of in added for each in of.keyed], now=now)
             rows += recorded
+            if already_reported is not None:
+                rows = [reported_row(row) for row in rows]
             if rows:
                 add_to(schema.usage, connection, rows, add=("quantity", "reported"), latest="last_used")
                 counted = add_totals(connection, rows)
                 add_to(schema.counted, connection, counted.items(), add="quantity")
+            if already_reported is not None:
+                already_reported(connection, rows)
             if folded is not None:
                 for each in sorted(new):
                     folded(connection, each)

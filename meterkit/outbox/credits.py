@@ -50,7 +50,7 @@ class Credit:
         )
 
 
-def credits_due(database: Database, *, since: int) -> list[Credit]:
+def credits_due(database: Database, *, since: int, late: list[Late] | None = None) -> list[Credit]:
     """
     Return what is to be credited for usage that was reversed after its invoice was final, oldest first.
 
@@ -59,12 +59,14 @@ def credits_due(database: Database, *, since: int) -> list[Credit]:
     Args:
         database: Database of the ledger.
         since: Only what was reported at this Unix second or later, or is not reported yet.
+        late: What `late_reports` has found of sent reports since then, if that has been read.
 
     Raises:
         LedgerError: The ledger cannot be read.
     """
-    found = [*late_reports(database, "sent", since=since), *late_reports(database, "pending")]
-    return [_credit(late) for late in found if late.report.quantity < 0 and not late.free and late.amount != 0]
+    sent = late_reports(database, "sent", since=since) if late is None else late
+    found = [*sent, *late_reports(database, "pending")]
+    return [_credit(each) for each in found if each.report.quantity < 0 and not each.free and each.amount != 0]
 
 
 def _credit(late: Late) -> Credit:

@@ -24,7 +24,7 @@ from meterkit.ledger.schema.stripe_mode import foreign_mode
 from meterkit.outbox.reports import COLUMNS, Report, State, report_of
 from meterkit.pricing.bill import parsed_price
 from meterkit.pricing.invoice_calculator import FREE_PAUSES
-from meterkit.pricing.opening_balances import opening_balance
+from meterkit.pricing.opening_balances import is_imported, opening_balance
 from meterkit.pricing.price import EXACT, chargeable, digits
 from meterkit.pricing.subscription_terms import WITHIN_A_PERIOD
 
@@ -219,7 +219,8 @@ def _amount(connection: sa.Connection, row: Any, price: str, span: Period) -> De
     table = schema.reports
     before = (
         sa.select(sum_of(table.c.quantity))
-        .where(table.c.customer == row.customer, table.c.event_name == row.event_name, table.c.id < row.id)
+        .where(table.c.customer == row.customer, table.c.event_name == row.event_name)
+        .where(sa.or_(table.c.id < row.id, is_imported()))  # what others had reported was before
         .where(table.c.timestamp >= start, table.c.timestamp < span.end, table.c.state.in_(COUNTED))
     )
     opening = opening_balance(connection, row.customer, row.event_name, start, span.end)

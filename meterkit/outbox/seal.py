@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
@@ -19,11 +19,13 @@ import sqlalchemy as sa
 from meterkit.core.usage_key import NOBODY
 from meterkit.core.validation import MAX_QUANTITY
 from meterkit.core.windows import HOUR, hour_of
+from meterkit.errors import UsageError
 from meterkit.ledger import bulk, schema
 from meterkit.ledger.bulk import BATCH
+from meterkit.ledger.daily_totals import UsageRow
 from meterkit.ledger.database import Database
 from meterkit.ledger.lease import Lease, hold
-from meterkit.ledger.payers import customer_of, is_customer
+from meterkit.ledger.payers import customer_of, is_customer, payer_of
 from meterkit.ledger.schema.due import due
 from meterkit.pricing.subscription_terms import moments
 
@@ -56,6 +58,57 @@ def seal(database: Database, lease: Lease, *, clock: Callable[[], float], includ
                 hold(lease, connection, clock=clock)
                 written += _seal(connection, window, keys, now)
     return written
+
+
+def write_sent(connection: sa.Connection, rows: Iterable[UsageRow], *, now: int) -> list[dict[str, Any]]:
+    """
+    Write reports for usage that others have sent to Stripe, as sent when it was used.
+
+    They have no attempts. Nobody may seal the same windows until the transaction ends.
+
+    Args:
+        connection: Connection in a transaction.
+        rows: Usage rows that this transaction has added, each marked as reported.
+        now: Current time, Unix seconds.
+
+    Returns:
+        The reports.
+
+    Raises:
+        UsageError: A company is not linked to a Stripe customer.
+    """
+    by_window: dict[int, dict[ReportKey, list[dict[str, Any]]]] = {}
+    for meter, event_name, company, _, window, quantity, _, last_used in rows:
+        if event_name:  # what is not billable is never reported
+            unreported = {"quantity": quantity, "reported": 0, "last_used": last_used}
+            by_window.setdefault(window, {}).setdefault((meter, event_name, company), []).append(unreported)
+    ledger_id = _ledger_id(connection)
+    reports: list[dict[str, Any]] = []
+    for window, by_key in by_window.items():
+        sequences = _next_sequences(connection, window, sorted(by_key))
+        for key, of_key in by_key.items():
+            customer = payer_of(connection, key[2])
+            if customer is None:
+                raise not_linked([key[2]])
+            former, sequence = (ledger_id, 0), sequences.get(key, 0)
+            reports += _reports_of(
+                ledger_id, former, key, customer, window=window, rows=of_key, sequence=sequence, now=now
+            )
+    for report in reports:
+        report["state"], report["settled_at"] = "sent", report["timestamp"]  # in time for the invoice of its period
+    if reports:
+        bulk.insert(schema.reports, connection, list(reports[0]), map(itemgetter(*reports[0]), reports))
+    return reports
+
+
+def not_linked(companies: Sequence[str]) -> UsageError:
+    """Return the error for usage that others have reported, of *companies* whose customer nobody knows."""
+    shown = ", ".join(companies[:10]) + (", ..." if len(companies) > 10 else "")
+    return UsageError(
+        f"nothing was counted: it is not known which Stripe customer the usage of {shown} was reported for; link it "
+        "first, with meterkit link or kit.link()",
+        reason="company_not_linked",
+    )
 
 
 def _windows(database: Database, newest: int, now: int) -> list[int]:

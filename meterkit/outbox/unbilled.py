@@ -151,7 +151,6 @@ def by_company(found: Iterable[Unbilled]) -> dict[str, dict[str, int]]:
 def _event_names(connection: sa.Connection) -> Iterator[str]:
     """Yield the event names of all meters that were ever used, by a few look-ups in the primary key of the usage."""
     table = schema.usage
-    key = sa.tuple_(table.c.meter, table.c.event_name)
     query = sa.select(table.c.meter, table.c.event_name).order_by(table.c.meter, table.c.event_name).limit(1)
     seen: set[str] = {""}  # of what is never reported
     row = connection.execute(query).one_or_none()
@@ -159,7 +158,10 @@ def _event_names(connection: sa.Connection) -> Iterator[str]:
         if row.event_name not in seen:
             seen.add(row.event_name)
             yield row.event_name
-        row = connection.execute(query.where(key > sa.tuple_(row.meter, row.event_name))).one_or_none()
+        # Not a comparison of both columns at once: SQLite reads all rows of the meter for that.
+        others = query.where(table.c.meter == row.meter, table.c.event_name > row.event_name)
+        following = query.where(table.c.meter > row.meter)
+        row = connection.execute(others).one_or_none() or connection.execute(following).one_or_none()
 
 
 def _billed(connection: sa.Connection, since: int, now: int) -> dict[Pair, list[Span]]:

@@ -7,8 +7,8 @@ once, less what meterkit itself has reported, and counts from then on in quotas,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -20,6 +20,9 @@ from meterkit.ledger.payers import companies_by_customer, pays_for_itself
 from meterkit.ledger.schema.quantities import sum_of
 
 MINUTE = 60
+
+CHANGES = "opening_balances"
+"""Key in ``meta`` of the number of times that balances were changed, for processes that keep them in memory."""
 
 OWN = ("sent", "uncertain")
 """States of reports that Stripe has, or may have."""
@@ -74,8 +77,42 @@ class OpeningBalances:
             known = {(row.customer, row.event_name) for row in connection.execute(query)}
             new = [each for each in openings if each[:2] not in known]
             counted = self._first_counted(connection, {each.customer for each in new})
-        begun = [each for each in new if each.since < now - HOUR and each.since < counted.get(each.customer, now)]
+            imported = self._imported(connection, {each.customer for each in new})
+        begun = [
+            each
+            for each in new
+            if each.since < now - HOUR
+            and (each.since < counted.get(each.customer, now) or each.customer in imported)  # maybe not all of it
+        ]
         return begun, [each for each in new if each not in begun]
+
+    def subtract(self, connection: sa.Connection, reports: Iterable[Mapping[str, Any]]) -> None:
+        """
+        Subtract *reports* of what others had reported, which are in the ledger now, from the balances that have them.
+
+        Args:
+            connection: Connection in a transaction.
+            reports: Rows of the outbox, which this transaction has written.
+        """
+        table = schema.opening_balances
+        sums: dict[tuple[str, str, int], int] = {}
+        for each in reports:
+            key = (each["customer"], each["event_name"], each["timestamp"])
+            sums[key] = sums.get(key, 0) + each["quantity"]
+        changed = False
+        for (customer, event_name, timestamp), quantity in sums.items():
+            has_it = sa.and_(table.c.since <= timestamp, table.c.until > timestamp, table.c.quantity != 0)
+            mine = sa.select(table).filter_by(customer=customer, event_name=event_name).where(has_it)
+            for row in connection.execute(mine.with_for_update()).all():
+                left = sa.update(table).filter_by(customer=customer, event_name=event_name, since=row.since)
+                connection.execute(left.values(quantity=max(0, int(row.quantity) - quantity)))
+                changed = True
+        if changed:
+            connection.execute(
+                insert_into(schema.meta, connection).values(key=CHANGES, value="0").on_conflict_do_nothing()
+            )
+            value = sa.cast(sa.cast(schema.meta.c.value, sa.BigInteger) + 1, sa.Text)
+            connection.execute(sa.update(schema.meta).filter_by(key=CHANGES).values(value=value))
 
     def put(self, connection: sa.Connection, opening: Opening, reported: int) -> None:
         """
@@ -98,6 +135,12 @@ class OpeningBalances:
         statement = insert_into(schema.opening_balances, connection).values(**opening._asdict(), quantity=quantity)
         connection.execute(statement.on_conflict_do_nothing())
 
+    def _imported(self, connection: sa.Connection, customers: set[str]) -> set[str]:
+        """Return which of *customers* have reports that were imported: sent, and without an attempt."""
+        reports = schema.reports
+        query = sa.select(reports.c.customer).distinct().where(reports.c.customer.in_(customers))
+        return set(connection.scalars(query.where(is_imported())))
+
     def _first_counted(self, connection: sa.Connection, customers: set[str]) -> dict[str, int]:
         """Return the Unix second at which the day begins on which meterkit first counted for each customer, if any."""
         accounts, totals = schema.accounts, schema.totals
@@ -110,6 +153,16 @@ class OpeningBalances:
             customer = payers[row.company]
             found[customer] = min(row.day, found.get(customer, row.day))
         return found
+
+
+def is_imported() -> sa.ColumnElement[bool]:
+    """Return the condition for reports of what others had sent: nobody else has tried to."""
+    return sa.and_(schema.reports.c.state == "sent", schema.reports.c.attempts == 0)
+
+
+def version_of(connection: sa.Connection) -> int:
+    """Return what changes when an opening balance becomes smaller."""
+    return int(connection.scalar(sa.select(schema.meta.c.value).filter_by(key=CHANGES)) or 0)
 
 
 def opening_balance(connection: sa.Connection, customer: str, event_name: str, start: int, end: int) -> int:

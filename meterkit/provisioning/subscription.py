@@ -214,9 +214,14 @@ def subscriptions_of(client: stripe.StripeClient, customer: str) -> list[stripe.
 
 
 def has_had(subscriptions: Iterable[stripe.Subscription], plan: Plan | None) -> bool:
-    """Return whether one of *subscriptions* is or was to *plan*, so that its trial has been had."""
-    keys = (item.price.lookup_key for each in subscriptions for item in _items(each))
-    return plan is not None and plan.name in map(plan_in, keys)
+    """Return whether one of *subscriptions* is or was to *plan*, or to another plan with a trial: there is one each."""
+    if plan is None:
+        return False
+    for each in subscriptions:
+        names = {plan_in(item.price.lookup_key) for item in _items(each)}
+        if plan.name in names or (each.trial_end is not None and names != {None}):
+            return True
+    return False
 
 
 def prices_of(client: stripe.StripeClient, keys: Iterable[str]) -> list[stripe.Price]:

@@ -16,12 +16,19 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TypeVar
 
+import sqlalchemy as sa
+
 from meterkit.core.usage_key import NOBODY, Counted
 from meterkit.core.validation import MAX_QUANTITY, OLDEST_SECONDS, checked_id, checked_moment, checked_quantity
 from meterkit.core.windows import Windows
 from meterkit.errors import UsageError
+from meterkit.ledger.daily_totals import UsageRow
+from meterkit.ledger.database import Database
+from meterkit.ledger.payers import payer_of
 from meterkit.metering.aggregation import Aggregation
 from meterkit.metering.meter import Meter
+from meterkit.outbox.seal import not_linked, write_sent
+from meterkit.pricing.opening_balances import OpeningBalances
 from meterkit.runtime.process import ProcessRuntime
 
 T = TypeVar("T")
@@ -56,7 +63,13 @@ class BackfillResult:
 
 
 def backfill(
-    runtime: ProcessRuntime, meters: Mapping[str, Meter], path: Path, *, now: float, track: Track[int]
+    runtime: ProcessRuntime,
+    meters: Mapping[str, Meter],
+    path: Path,
+    *,
+    now: float,
+    track: Track[int],
+    already_reported: bool = False,
 ) -> BackfillResult:
     """
     Count the rows of a CSV file with the columns ``meter,company,quantity,at`` and optionally ``user``.
@@ -67,9 +80,11 @@ def backfill(
         path: Path of the file, in UTF-8.
         now: Current time, Unix seconds.
         track: Wraps the portions and their number, to show progress.
+        already_reported: Whether others have reported the usage to Stripe, so that it is never sent.
 
     Raises:
-        UsageError: Something in the file cannot be counted; nothing was.
+        UsageError: Something in the file cannot be counted, or a company of usage that others have reported is not
+            linked; nothing was counted.
         LedgerError: The ledger failed; import again.
     """
     data = path.read_bytes()
@@ -78,13 +93,37 @@ def backfill(
     counts = _counts(data, meters, windows, now)
     digest = hashlib.sha256(data).hexdigest()
     ledger = runtime.ledger()
+    reported = None
+    if already_reported:
+        database = runtime.database()
+        _check_linked(database, counts)
+        reported = _Reported(database, int(now)).put
     counted = 0
     for start in track(range(0, len(counts), PORTION), -(-len(counts) // PORTION)):
         portion = counts[start : start + PORTION]
         name = hashlib.sha256(f"backfill {digest} {start}".encode()).hexdigest()[:32]
-        if ledger.fold(name, _merged(portion)):
+        if ledger.fold(name, _merged(portion), already_reported=reported):
             counted += len(portion)
     return BackfillResult(len(counts), counted, len(counts) - counted)
+
+
+class _Reported:
+    """Stores what others have reported: as sent, and no more in opening balances, which had it so far."""
+
+    def __init__(self, database: Database, now: int) -> None:
+        self._openings = OpeningBalances(database)
+        self._now = now
+
+    def put(self, connection: sa.Connection, rows: list[UsageRow]) -> None:
+        self._openings.subtract(connection, write_sent(connection, rows, now=self._now))
+
+
+def _check_linked(database: Database, counts: Iterable[Counted]) -> None:
+    companies = sorted({key[2] for key, _, _ in counts if key[1]})
+    with database.snapshot() as connection:
+        unlinked = [company for company in companies if payer_of(connection, company) is None]
+    if unlinked:
+        raise not_linked(unlinked)
 
 
 def _counts(data: bytes, meters: Mapping[str, Meter], windows: Windows, now: float) -> list[Counted]:

@@ -57,13 +57,14 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
             f"it is not known whether Stripe has canceled {each.report}; this will be checked again: {each.error}"
             for each in Corrections(database, clock=clock).corrections(state="canceling")
         ]
-        late_usage = late_reports(database, "sent", since=int(clock()) - OLDEST_SECONDS)
+        recent = int(clock()) - OLDEST_SECONDS
+        late_usage = late_reports(database, "sent", since=recent)
         attention += [
             f"{late}, so it is not on any invoice. Bill it by hand"
             + ("" if late.has_ended else "; late='next_invoice' would bill it with the next one")
             for late in once_each(late for late in late_usage if not late.free and late.report.quantity > 0)
         ]
-        attention += [str(each) for each in credits_due(database, since=int(clock()) - OLDEST_SECONDS)[:SHOWN]]
+        attention += [str(each) for each in credits_due(database, since=recent, late=late_usage)[:SHOWN]]
         attention += [str(each) for each in lost_items(database, now=int(clock()))[:SHOWN]]
         attention += [str(each) for each in repeated_meters(database)[:SHOWN]]
         attention += unlike_metadata(database)[:SHOWN]

@@ -29,6 +29,8 @@ from meterkit import Exchange, Governance, Identity, Meter, MeterKit, Quota
 from meterkit.asgi import MeterMiddleware
 from meterkit.wsgi import MeterMiddleware as WSGIMeterMiddleware
 
+pytestmark = pytest.mark.long
+
 Make = Callable[..., MeterKit]
 
 CALLS = Meter("calls", path="*")

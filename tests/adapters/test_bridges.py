@@ -28,6 +28,8 @@ import meterkit.flask
 import meterkit.wsgi
 from meterkit import Governance, Meter, MeterKit, Quota
 
+pytestmark = pytest.mark.long
+
 MakeKit = Callable[..., MeterKit]
 BRIDGES: dict[str, Any] = {"a2wsgi": WSGIMiddleware, "asgiref": WsgiToAsgi}
 

@@ -18,6 +18,8 @@ import meterkit.asgi
 import meterkit.flask
 from meterkit import Governance, Meter, MeterKit, Quota
 
+pytestmark = pytest.mark.long
+
 CALLS = Meter("calls", path="/calls")
 ORIGIN = "https://shop.example"
 ALLOWED = "access-control-allow-origin"

@@ -18,6 +18,8 @@ from django.utils.translation import gettext_lazy
 from meterkit import Governance, Meter, MeterKit, Quota, Refusal
 from meterkit.django import MeterMiddleware
 
+pytestmark = pytest.mark.long
+
 Ask = Callable[[str], int]
 
 

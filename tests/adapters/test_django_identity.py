@@ -18,6 +18,8 @@ import meterkit
 from meterkit import Governance, Meter, MeterKit, Quota
 from meterkit.django import govern
 
+pytestmark = pytest.mark.long
+
 CALLS = Meter("calls", path="*")
 BOTH = pytest.mark.parametrize("is_async", [False, True], ids=["wsgi", "asgi"])
 

@@ -23,6 +23,8 @@ import meterkit.flask
 import meterkit.wsgi
 from meterkit import Meter, MeterKit
 
+pytestmark = pytest.mark.long
+
 MakeKit = Callable[..., MeterKit]
 PATH = "/RetrieveCreditScore"
 BY_PATH = Meter("scores", path=PATH, method="POST")

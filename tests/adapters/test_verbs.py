@@ -17,6 +17,8 @@ import meterkit.asgi
 import meterkit.wsgi
 from meterkit import Exchange, Governance, Meter, MeterKit, Quota
 
+pytestmark = pytest.mark.long
+
 MakeKit = Callable[..., MeterKit]
 Serve = Callable[..., Answer]
 

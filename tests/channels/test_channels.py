@@ -218,20 +218,33 @@ def test_the_customers_name(smtp, mailbox, name, options, subject):
 @pytest.fixture
 def django_mail(settings_of_django, smtp):
     """Django's settings, for a server that takes mail."""
-    settings_of_django.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-    settings_of_django.EMAIL_HOST, settings_of_django.EMAIL_PORT = "127.0.0.1", smtp()
-    settings_of_django.DEFAULT_FROM_EMAIL = "shop@us.example"
+    import django
+
+    backend, host, port = "django.core.mail.backends.smtp.EmailBackend", "127.0.0.1", smtp()
+    if django.VERSION < (6, 1):
+        settings_of_django(EMAIL_BACKEND=backend, EMAIL_HOST=host, EMAIL_PORT=port)
+    else:
+        settings_of_django(MAILERS={"default": {"BACKEND": backend, "OPTIONS": {"host": host, "port": port}}})
+    settings_of_django(DEFAULT_FROM_EMAIL="shop@us.example")
 
 
 @pytest.fixture
-def settings_of_django(monkeypatch):
+def settings_of_django():
+    """A function that sets settings, until the end of the test."""
     from django.conf import settings
+
+    before = {}
+
+    def make(**values):
+        for name, value in values.items():
+            before.setdefault(name, getattr(settings, name, None))
+            setattr(settings, name, value)
 
     if not settings.configured:
         settings.configure()
-    yield settings
-    for name in ("EMAIL_BACKEND", "EMAIL_HOST", "EMAIL_PORT", "DEFAULT_FROM_EMAIL"):
-        delattr(settings, name)
+    yield make
+    for name, value in before.items():
+        delattr(settings, name) if value is None else setattr(settings, name, value)
 
 
 def test_djangos_mail(django_mail, mailbox):
@@ -247,7 +260,7 @@ def test_djangos_mail(django_mail, mailbox):
     assert message["Message-ID"].endswith("@us.example>")
 
 
-def test_one_of_djangos_mailers(monkeypatch):
+def test_one_of_djangos_mailers(settings_of_django, monkeypatch):
     """By its alias, in Django 6.1; before that there are none, which is said at once."""
     import django
 
@@ -258,14 +271,13 @@ def test_one_of_djangos_mailers(monkeypatch):
             DjangoEmail(to="ops@us.example", using="billing")
         return
     from django.core import mail
-    from django.test import override_settings
 
     locmem = "django.core.mail.backends.locmem.EmailBackend"
     mailers = {"default": {"BACKEND": "django.core.mail.backends.dummy.EmailBackend"}, "billing": {"BACKEND": locmem}}
     monkeypatch.setattr(mail, "outbox", [], raising=False)
-    with override_settings(MAILERS=mailers):
-        DjangoEmail(to="ops@us.example", sender="us@us.example").deliver(NOTICE)
-        DjangoEmail(to="ops@us.example", sender="us@us.example", using="billing").deliver(NOTICE)
+    settings_of_django(MAILERS=mailers)
+    DjangoEmail(to="ops@us.example", sender="us@us.example").deliver(NOTICE)
+    DjangoEmail(to="ops@us.example", sender="us@us.example", using="billing").deliver(NOTICE)
 
     assert [NOTICE.title] == [message.subject for message in mail.outbox]
 

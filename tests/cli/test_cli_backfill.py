@@ -97,6 +97,29 @@ def test_it_is_reported_at_its_time(write, stripe, make_kit, shop):
     )
 
 
+def test_what_another_program_has_reported(write, stripe, shop):
+    """It is counted, and never sent."""
+    write(HEAD + ROWS.replace("acme", stripe.customer))
+    given = data_of("backfill", "billing:kit", "usage.csv", "--already-reported")
+    reported = data_of("report", "billing:kit")
+    _, health = data_of("health", "billing:kit")
+
+    assert (0, {"rows": 3, "counted": 3, "known": 0}) == given
+    assert (0, 0) == (reported[0], reported[1]["sent"])
+    assert [] == stripe.meter_events
+    assert (7, 5) == tuple(health["books"][meter]["sent"] for meter in ("credit_scores", "egress"))
+
+
+def test_what_another_program_has_reported_for_nobody_known(write, shop):
+    """The message says what to do, and nothing is counted."""
+    write(HEAD + ROWS)
+    code, out, err = meterkit("backfill", "billing:kit", "usage.csv", "--already-reported")
+
+    assert (1, "") == (code, out)
+    assert "which Stripe customer the usage of acme was reported for; link it first, with meterkit link" in err
+    assert {} == usage()
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import pytest
 from guard import tries
@@ -46,6 +47,17 @@ def test_what_the_guide_says(project):
         if ">7<" in page:
             break
     assert project.usage() == {"calls": 8}
+    status, index = project.get("/admin/")
+    lists = re.findall(r'href="(/admin/meterkit/\w+/)"', index)
+    assert {"/admin/meterkit/company/", "/admin/meterkit/usage/"} <= set(lists)
+    assert [200] * len(lists) == [project.get(each)[0] for each in lists]
+    user = "1"  # the primary key of ann, as company_of("pk") says
+    assert [f"<td><bdi>{user}</bdi></td>"] == re.findall(
+        r"<tr>(<td>.*?</td>)", project.get("/admin/meterkit/company/")[1]
+    )
+    of_user = project.get(f"/admin/meterkit/usage/?q={user}")[1]
+    assert "<td><bdi>calls</bdi></td><td><bdi>1</bdi></td>" in of_user
+    assert "<td><bdi>7</bdi></td>" in of_user
     project.stop()
 
     assert project.usage() == {"calls": 8}

@@ -63,6 +63,29 @@ def test_all_of_it_happens_there(make_following_kit, stripe, account, api, platf
     assert ([], []) == (platform.customers.list({}).data, platform.billing.meters.list({}).data)
 
 
+@pytest.mark.parametrize("via", ["v1", "stream"])
+def test_the_header_that_names_the_account(make_following_kit, stripe, account, api, clock, via):
+    """Each version of Stripe's API has one of its own; the stream takes a session's token, which is of the account."""
+    kit = make_following_kit(stripe_account=account, report_via=via, prices=[Price.per_unit(Meter("calls"), "0.50")])
+    kit.provision()
+    kit.subscribe("acme")
+    before = len(stripe.requests)  # the fixture's own, and what provisions
+    kit.record("calls", "acme", 7)
+    clock.advance(HOUR)
+    assert 1 == kit.report().sent
+    kit.sync()
+    sent = {
+        (each.path.split("/")[1], each.path == "/v2/billing/meter_event_stream"): (
+            each.headers.get("stripe-account"),
+            each.headers.get("stripe-context"),
+        )
+        for each in stripe.requests[before:]
+    }
+
+    of_stream = {("v2", False): (None, account), ("v2", True): (None, None)} if via == "stream" else {}
+    assert {("v1", False): (account, None), **of_stream} == sent
+
+
 def test_events_of_that_account_alone(make_following_kit, account, api, platform, tell):
     """Those of the platform, and of other connected accounts, are kept and ignored."""
     kit = make_following_kit(stripe_account=account)

@@ -148,3 +148,55 @@ def test_an_invoice_with_another_item(kit, api, shown, clock):
     (said,) = named(kit)
 
     assert said.startswith("20 calls of acme")
+
+
+def test_what_was_free_in_the_end(kit, api, shown, clock):
+    """The invoice that the usage had missed was voided since, so nobody misses the item."""
+
+    def without_items_and_void(invoice):
+        without_items(invoice)
+        invoice["status"] = "void" if invoice["total"] == 45_000 else invoice["status"]
+
+    shown.rewrite("invoice", without_items_and_void)
+    clock.advance(35 * DAY)
+    api.invoices.list({})
+    kit.sync()
+
+    assert [] == named(kit)
+
+
+def test_what_cost_nothing(make_shown_kit, api, price, clock):
+    """There is no item of it, so none can be lost."""
+    meter = api.prices.retrieve(price).recurring.meter
+    tiered = {"billing_scheme": "tiered", "tiers_mode": "graduated"}
+    free = api.prices.create(
+        {
+            "currency": "usd",
+            "product_data": {"name": "Free to begin with"},
+            "recurring": {"interval": "month", "usage_type": "metered", "meter": meter},
+            **tiered,
+            "tiers": [{"up_to": 100, "unit_amount": 0}, {"up_to": "inf", "unit_amount": 100}],
+        }
+    )
+    customer = api.customers.create({"metadata": {"company": "acme"}}).id
+    api.subscriptions.create({"customer": customer, "items": [{"price": free.id}]})
+    kit = make_shown_kit(late="next_invoice")
+    kit.sync()
+    forgotten = int(clock.now) + DAY
+    kit.record("calls", "acme", 1)
+    clock.advance(HOUR)
+    kit.report()
+    clock.advance(33 * DAY)
+    api.invoices.list({})
+    clock.advance(2 * HOUR)
+    api.invoices.list({})
+    kit.sync()
+    kit.process().ledger().fold("forgotten", [(("calls", "calls", "acme", "", forgotten), 20, forgotten)])
+    summary = kit.report()
+    clock.advance(33 * DAY)
+    api.invoices.list({})
+    kit.sync()
+
+    assert ("", 1) == (summary.error, summary.invoiced)
+    assert [] == api.invoice_items.list({"customer": customer}).data
+    assert [] == named(kit)

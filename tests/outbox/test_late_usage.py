@@ -217,12 +217,14 @@ def test_usage_before_an_invoice_that_a_threshold_made_due(make_following_kit, a
     clock.advance(HOUR)
     kit.report()
     clock.advance(3 * HOUR)
-    reasons = {each.billing_reason for each in api.invoices.list({"customer": customer}).data}
+    api.invoices.list({"customer": customer})  # makes the draft
+    clock.advance(2 * HOUR)
+    invoices = {each.billing_reason: each.status for each in api.invoices.list({"customer": customer}).data}
     kit.sync()
     kit.process().ledger().fold("forgotten", [(("calls", "calls", "acme", "", forgotten), 20, forgotten)])
     kit.report()
 
-    assert "subscription_threshold" in reasons
+    assert invoices["subscription_threshold"] == "paid"
     assert items == [item.amount for item in api.invoice_items.list({"customer": customer}).data]
 
 
@@ -279,3 +281,69 @@ def test_a_pause_after_the_invoice(too_late, api, customer, clock):
     kit.report()
 
     assert [8_000] == [item.amount for item in api.invoice_items.list({"customer": customer}).data]
+
+
+def used_in_time(kit, clock):
+    """Without anything, there would be no invoice."""
+    kit.record("calls", "acme", 2)
+    clock.advance(HOUR)
+    assert 1 == kit.report().sent
+
+
+def test_it_costs_what_the_price_of_its_day_costs(make_following_kit, api, clock, customer, price):
+    """The price was changed within the period, before the usage: the former one is over."""
+    kit = make_following_kit(late="next_invoice")
+    kit.sync()
+    (subscription,) = api.subscriptions.list({"customer": customer}).data
+    meter = api.prices.retrieve(price).recurring.meter
+    dear = api.prices.create(
+        {
+            "currency": "usd",
+            "product_data": {"name": "Dear"},
+            "recurring": {"interval": "month", "usage_type": "metered", "meter": meter},
+            "unit_amount": 900,
+        }
+    )
+    clock.advance(5 * DAY)
+    api.subscription_items.update(subscription["items"].data[0].id, {"price": dear.id})
+    kit.sync()
+    forgotten = int(clock.now) + 10 * DAY
+    used_in_time(kit, clock)
+    clock.advance(28 * DAY)
+    api.invoices.list({"customer": customer})  # lets the sandbox bring itself up to date
+    clock.advance(2 * HOUR)
+    api.invoices.list({"customer": customer})
+    kit.sync()
+    kit.process().ledger().fold("forgotten", [(("calls", "calls", "acme", "", forgotten), 20, forgotten)])
+    kit.report()
+
+    assert [18_000] == [item.amount for item in api.invoice_items.list({"customer": customer}).data]
+
+
+def test_an_amount_that_stripe_can_charge(make_following_kit, api, clock, price):
+    """Of a currency with three decimals, the last one must be 0: 15 times 0.005 dinars are 0.08."""
+    meter = api.prices.retrieve(price).recurring.meter
+    dinars = api.prices.create(
+        {
+            "currency": "kwd",
+            "product_data": {"name": "Credit score"},
+            "recurring": {"interval": "month", "usage_type": "metered", "meter": meter},
+            "unit_amount": 5,
+        }
+    )
+    customer = api.customers.create({"metadata": {"company": "acme"}}).id
+    api.subscriptions.create({"customer": customer, "items": [{"price": dinars.id}]})
+    kit = make_following_kit(late="next_invoice")
+    kit.sync()
+    forgotten = int(clock.now) + DAY
+    used_in_time(kit, clock)
+    clock.advance(33 * DAY)
+    api.invoices.list({"customer": customer})
+    clock.advance(2 * HOUR)
+    api.invoices.list({"customer": customer})
+    kit.sync()
+    kit.process().ledger().fold("forgotten", [(("calls", "calls", "acme", "", forgotten), 15, forgotten)])
+    summary = kit.report()
+
+    assert ("", 1) == (summary.error, summary.invoiced)
+    assert [80] == [item.amount for item in api.invoice_items.list({"customer": customer}).data]

@@ -211,6 +211,58 @@ def test_after_an_end_one_can_begin_again(
 
 
 @pytest.mark.long
+def test_one_trial_for_each_customer(
+    make_shop: Callable[..., MeterKit],
+    open_page: Callable[..., Browser],
+    hosted: Hosted,
+    api: Any,
+    events: Any,
+    tell: Any,
+) -> None:
+    """Not one for each plan, one after the other."""
+    price = Price.per_unit(CALLS, "0.10")
+    plans = [Plan(name, fee="9.00", prices=[price], trial_days=14) for name in ("pro", "team")]
+    shop = make_shop(plans=plans)
+    browser = open_page(shop)
+    browser.headers |= {"Origin": "http://testserver", "Referer": "http://testserver/billing"}
+    pay(hosted, browser.post("/billing/checkout?plan=pro").headers["location"])
+    tell(shop, *events())
+    api.subscriptions.cancel(subscriptions(api)[0].id)
+    tell(shop, *events())
+    pay(hosted, browser.post("/billing/checkout?plan=team").headers["location"])
+    tell(shop, *events())
+    api.subscriptions.cancel(next(each.id for each in subscriptions(api) if each.status == "active"))
+    shop.subscribe("acme", plan="team")
+
+    assert [False, False, True] == [each.trial_end is not None for each in subscriptions(api)]
+
+
+@pytest.mark.long
+def test_who_comes_back_in_another_tab(
+    customer: Browser,
+    hosted: Hosted,
+    shop: MeterKit,
+    api: Any,
+    events: Any,
+    tell: Any,
+) -> None:
+    """A page that was opened before the first subscription makes another customer, who pays from then on."""
+    first = customer.post("/billing/checkout?plan=pro").headers["location"]
+    other = shop.checkout_url("acme", plan="team", success_url="http://testserver/")
+    pay(hosted, first)
+    tell(shop, *events())
+    api.subscriptions.cancel(subscriptions(api)[0].id)
+    tell(shop, *events())
+    pay(hosted, other)
+    found = tell(shop, *events())
+    (running,) = [each for each in subscriptions(api) if each.ended_at is None]
+
+    assert [] == found.ambiguous
+    assert [("acme", running.customer)] == [(each.company, each.customer) for each in shop.customers() if each.company]
+    assert shop.plan_of("acme") == PLANS[1]
+
+
+@pytest.mark.long
 def test_the_portal(customer: Browser, hosted: Hosted, shop: MeterKit, events: Any, tell: Any) -> None:
     """For the customer who pays for the company, and back to the page."""
     pay(hosted, customer.post("/billing/checkout?plan=team").headers["location"])

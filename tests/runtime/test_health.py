@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+import sqlalchemy as sa
 from fake_clock import NOON
 from stripe_account import api, make_meter
 
@@ -103,3 +104,24 @@ def test_usage_that_nobody_flushes(make_kit, tmp_path, monkeypatch):
     kit.flush()
     kit.process().lock.release()
     assert not [each for each in kit.health()["attention"] if "waiting" in each]
+
+
+def test_it_reads_nothing_twice(make_reporting_kit, account, clock):
+    """A ledger may have ten million meter events, and each query of them takes its time."""
+    kit = make_reporting_kit()
+    kit.record("calls", account.customer, 5)
+    kit.report(include_open=True)
+    asked = []
+
+    def note(_connection, _cursor, statement, parameters, *_):
+        asked.append((statement, str(parameters)))
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    try:
+        kit.health()
+    finally:
+        sa.event.remove(sa.Engine, "before_cursor_execute", note)
+    of_reports = [each for each in asked if "meterkit_reports" in each[0]]
+
+    assert len(of_reports) > 5
+    assert len(set(of_reports)) == len(of_reports)

@@ -16,6 +16,8 @@ from followed_account import (  # noqa: F401 - fixtures
 from hosted_browser import Browser
 from signed import snapshot
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def kit(make_shown_kit):
@@ -141,3 +143,43 @@ def test_checkout_from_the_page_to_the_invoice(make_following_kit, api, price, c
     assert ("acme", "checkout", {}, {}) == (account.company, account.source, account.waiting, account.unbilled)
     assert 3 == stripe.usage("calls", account.customer)
     assert kit.health()["ok"]
+
+
+@pytest.mark.parametrize("via", ["sync", "webhook"])
+def test_metadata_of_a_subscription_that_has_ended(make_following_kit, api, price, tell, events, via):
+    """They name who paid then. Whoever subscribes for the company now is not outranked."""
+    kit = make_following_kit()
+    former, now = [api.customers.create({}).id for _ in range(2)]
+    about = {"items": [{"price": price}], "metadata": {"company": "acme"}}
+    ended = api.subscriptions.create({**about, "customer": former})
+    api.subscriptions.cancel(ended.id)
+    found = tell(kit, *events()) if via == "webhook" else kit.sync()
+    before = links(kit)
+    api.subscriptions.create({**about, "customer": now})
+    again = tell(kit, *events()) if via == "webhook" else kit.sync()
+
+    assert ({}, [], []) == (before, found.ambiguous, again.ambiguous)
+    assert {"acme": (now, "metadata")} == links(kit)
+
+
+@pytest.mark.parametrize("named", ["session", "subscription", "customer"])
+@pytest.mark.parametrize("was", ["ended", "running", "linked"])
+def test_a_company_that_comes_back_as_another_customer(kit, api, price, complete, tell, events, named, was):
+    """As a shop's own Checkout makes one each time: it pays, once the former one's subscription has ended."""
+    former = api.customers.create({}).id
+    before = api.subscriptions.create({"customer": former, "items": [{"price": price}]}).id
+    tell(kit, *events())
+    complete("cs_1", client_reference_id="acme", customer=former)
+    if was == "linked":
+        kit.link("acme", former)
+    if was != "running":
+        api.subscriptions.cancel(before)
+    about = {"metadata": {"company": "acme"}}
+    now = api.customers.create(about if named == "customer" and was != "running" else {}).id
+    subscription = {"customer": now, "items": [{"price": price}]}
+    api.subscriptions.create({**subscription, **(about if named == "subscription" and was != "running" else {})})
+    tell(kit, *events())
+    if named == "session" or was == "running":
+        complete("cs_2", client_reference_id="acme", customer=now)
+
+    assert (now if was == "ended" else former) == links(kit)["acme"][0]

@@ -13,6 +13,8 @@ from werkzeug.serving import make_server
 import meterkit.flask
 from meterkit import Webhook
 
+pytestmark = pytest.mark.long
+
 DAY = 24 * 3600
 
 
