@@ -7,6 +7,7 @@ From a request to a line of an invoice, and the package that does each step::
                  metering       find the meters that match, and how much each counts
                  journal        count it in memory-mapped files that survive a kill
     seconds      ledger         fold the counts into usage rows
+                 jetstream      or publish them, for collectors to fold those of many hosts
     hour         outbox         write the usage of closed hours as meter events
                  reporting      send them to Stripe, and verify what is uncertain
                  stripe_api     the HTTP client, the retry policy and what Stripe's responses mean
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     )
     from meterkit.governance.policy import Governance, Known, Quota
     from meterkit.governance.refusal import Block, Refusal
+    from meterkit.jetstream.config import JetStream
     from meterkit.kit import MeterKit
     from meterkit.ledger.schema import metadata
     from meterkit.ledger.schema.alembic import include_name
@@ -71,6 +73,7 @@ __all__ = [
     "ExchangeUsage",
     "Governance",
     "Identity",
+    "JetStream",
     "Known",
     "LedgerError",
     "Meter",
@@ -107,6 +110,7 @@ _NAMES_BY_MODULE = {
     "errors": ("ConfigurationError", "LedgerError", "MeterKitError", "StripeFailedError", "UsageError", "WebhookError"),
     "governance.policy": ("Governance", "Known", "Quota"),
     "governance.refusal": ("Block", "Refusal"),
+    "jetstream.config": ("JetStream",),
     "kit": ("MeterKit",),
     "ledger.schema": ("metadata",),
     "ledger.schema.alembic": ("include_name",),

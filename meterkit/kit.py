@@ -21,6 +21,7 @@ from meterkit.core.validation import SubjectId, checked_by, checked_customer, ch
 from meterkit.core.windows import Windows
 from meterkit.errors import UsageError
 from meterkit.flusher.importable import Importable
+from meterkit.jetstream.config import JetStream
 from meterkit.metering.identification import Identify
 from meterkit.metering.matching import MeterMatcher
 from meterkit.metering.meter import Meter
@@ -102,6 +103,8 @@ class MeterKit:
             an item of the next invoice.
         keep_days: Days for which settled usage is kept, at least 70; None keeps it for ever. Daily totals are always
             kept.
+        jetstream: NATS JetStream to which hosts publish what they have counted, for ``meterkit collect`` to fold into
+            the ledger; by default, each host does that itself.
         webhook: Endpoint at which Stripe tells of customers, subscriptions and invoices.
         metadata_key: Key under which the metadata of a Stripe customer name the company that it pays for.
         find_customer: Function that returns the ``cus_...`` that pays for a company, or None; called before a report
@@ -152,6 +155,7 @@ class MeterKit:
         report_on_close: bool = False,
         late: Literal["report", "next_invoice"] = "report",
         keep_days: int | None = None,
+        jetstream: JetStream | None = None,
         webhook: Webhook | None = None,
         metadata_key: str = "company",
         find_customer: FindCustomer | None = None,
@@ -190,6 +194,7 @@ class MeterKit:
             flusher=flusher,
             meters=self.meters.values(),
             is_free=self._is_free if self.plans else None,
+            jetstream=jetstream,
         )
         self._problems = Problems()
         windows = Windows()
@@ -218,6 +223,7 @@ class MeterKit:
             health=self.health,
             clock=clock,
             in_view=identify == "view",
+            is_published=jetstream is not None,
         )
         self._assembly = assembly
         self._company_plans = assembly.company_plans()

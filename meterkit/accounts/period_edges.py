@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from meterkit.accounts.accounts import Accounts
 from meterkit.core.usage_key import Counted, UsageKey
+from meterkit.core.validation import OLDEST_SECONDS
 from meterkit.core.windows import HOUR, Windows, hour_of
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
@@ -29,21 +30,35 @@ class PeriodEdges:
     Args:
         windows: Windows in which this process counts.
         clock: Function that returns Unix seconds.
+        is_patient: Whether a change may take `READ_SECONDS` to become known, because somebody else places what was
+            counted before, and the ledger is not to be asked more often.
     """
 
-    def __init__(self, windows: Windows, *, clock: Callable[[], float]) -> None:
+    def __init__(self, windows: Windows, *, clock: Callable[[], float], is_patient: bool = False) -> None:
         self._windows = windows
         self._clock = clock
+        self._is_patient = is_patient
+        self._since = 0
         self._next_read = time.monotonic()
         self._version: tuple[int, ...] = ()
 
-    def read(self, database: Database) -> None:
+    def read(self, database: Database, *, since: float | None = None) -> None:
         """
         Read the edges of this hour, the last and the next, if a subscription may have changed or a minute has passed.
+
+        Args:
+            database: Database of the ledger.
+            since: Unix time at which the oldest generation was begun that is to be placed; None if none waited.
 
         Raises:
             LedgerError: The ledger cannot be read.
         """
+        now = int(self._clock())
+        recent = hour_of(now) - HOUR
+        earliest = recent if since is None else min(recent, hour_of(max(int(since), now - OLDEST_SECONDS)))
+        is_due = time.monotonic() >= self._next_read or earliest < self._since
+        if self._is_patient and not is_due:
+            return
         subscriptions, accounts = schema.subscriptions.c, schema.accounts.c
         with database.snapshot() as connection:
             row = connection.execute(
@@ -53,10 +68,10 @@ class PeriodEdges:
                 )
             ).one()
         version = tuple(int(each or 0) for each in row)
-        now = int(self._clock())
-        if version == self._version and time.monotonic() < self._next_read:
+        if version == self._version and not is_due:
             return
-        self._windows.boundaries = Accounts(database, clock=self._clock).boundaries(since=hour_of(now) - HOUR)
+        self._windows.boundaries = Accounts(database, clock=self._clock).boundaries(since=earliest)
+        self._since = earliest
         # Times are whole seconds: another change within this second would look the same.
         self._version = version if max(version) < now else ()
         self._next_read = time.monotonic() + READ_SECONDS

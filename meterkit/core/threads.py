@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 T = TypeVar("T")
 
@@ -233,11 +233,34 @@ def run_async(call: Callable[[], Awaitable[T]]) -> T:
         raise RuntimeError("asyncio does not work where gevent has patched threads; make it a plain function")
     if asyncio._get_running_loop() is not None:  # noqa: SLF001 - documented, and the public one raises
         raise RuntimeError("it is async, and was called where an event loop would have to stand still")
+    return _completed(call, "meterkit-async")
+
+
+def in_network_loop(call: Callable[[], Awaitable[T]]) -> T:
+    """
+    Run what *call* returns, meterkit's own, to completion, and return its result. Blocks the caller, like any I/O.
+
+    The event loop is not that of `run_async`: what an application does there must not delay it.
+
+    Raises:
+        RuntimeError: gevent has patched threads.
+    """
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("threading"):
+        raise RuntimeError("asyncio does not work where gevent has patched threads")
+    return _completed(call, "meterkit-network")
+
+
+def _completed(call: Callable[[], Awaitable[T]], loop: str) -> T:
+    import asyncio
 
     async def awaited() -> T:
         return await call()
 
-    future = asyncio.run_coroutine_threadsafe(awaited(), _loop_of_process())
+    found, is_running = _loop_of_process(loop)
+    if not is_running:
+        return cast("T", found.run_until_complete(awaited()))
+    future = asyncio.run_coroutine_threadsafe(awaited(), found)
     try:
         return future.result()
     except BaseException:
@@ -245,21 +268,29 @@ def run_async(call: Callable[[], Awaitable[T]]) -> T:
         raise
 
 
-_loops: dict[int, Any] = {}
-"""Event loop of this process by its id: a forked child has its parent's, but not the thread that runs it."""
+_loops: dict[tuple[int, str], tuple[Any, bool]] = {}
+"""
+Event loops by process id and name, and whether a thread runs them.
+
+A forked child has its parent's loops, but not the threads.
+"""
 
 
-def _loop_of_process() -> Any:
+def _loop_of_process(name: str) -> tuple[Any, bool]:
     import asyncio
 
-    found = _loops.get(os.getpid())
+    key = (os.getpid(), name)
+    found = _loops.get(key)
     if found is None:
         made = asyncio.new_event_loop()
-        found = _loops.setdefault(os.getpid(), made)
-        if found is not made:  # another thread was faster
+        found = _loops.setdefault(key, (made, True))
+        if found[0] is not made:  # another thread was faster
             made.close()
         else:
-            DaemonThread(made.run_forever, name="meterkit-async")
+            try:
+                DaemonThread(made.run_forever, name=name)
+            except RuntimeError:  # at interpreter shutdown; the caller runs it, call by call
+                found = _loops[key] = (made, False)
     return found
 
 

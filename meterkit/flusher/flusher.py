@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
 from meterkit.core.problems import Problems
 from meterkit.core.threads import Event
+from meterkit.errors import LedgerError
 from meterkit.flusher.fold import Folder
 from meterkit.flusher.periodic import PeriodicTask
 from meterkit.journal import recovery
@@ -22,6 +24,7 @@ from meterkit.journal.journal import Journal
 if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a call that needs them
     from meterkit.accounts.period_edges import PeriodEdges
     from meterkit.governance.reservations import Reservations
+    from meterkit.jetstream.publisher import JetStreamPublisher
     from meterkit.ledger.database import Database
     from meterkit.notices.dispatcher import Dispatcher
 
@@ -51,6 +54,7 @@ class Flusher:
         clock: Function that returns Unix seconds.
         interval: Seconds between two evaluations of the rules of notices.
         stop: Event that is set when the process ends.
+        publisher: Function that returns what publishes to JetStream; None to fold into the ledger.
     """
 
     def __init__(
@@ -66,10 +70,20 @@ class Flusher:
         clock: Callable[[], float],
         interval: float,
         stop: Event,
+        publisher: Callable[[], JetStreamPublisher] | None = None,
     ) -> None:
         self._journal = journal
         self._problems = problems
-        self._folder = Folder(journal, problems, database=database, edges=edges, reservations=reservations, clock=clock)
+        self._folder = Folder(
+            journal,
+            problems,
+            database=database,
+            edges=edges,
+            reservations=reservations,
+            publisher=publisher,
+            clock=clock,
+        )
+        self._needs_ledger = publisher is None
         self._database = database
         self._edges = edges
         self._jobs = jobs
@@ -130,15 +144,29 @@ class Flusher:
             self._notifying.start_if_due()
 
     def _read_edges(self) -> None:
-        self._edges().read(self._database())
+        with self.ledger_noted():
+            self._edges().read(self._database())
+            self._problems.clear("ledger_failed")
 
     def _do_chores(self) -> None:
         from meterkit.accounts.inbox import Inbox
 
         self._next_chores = time.monotonic() + CHORES_SECONDS
         recovery.sweep(self._journal.directory)
-        Inbox(self._database(), clock=self._clock).forget()
-        self._folder.forget_folded()
+        with self.ledger_noted():
+            Inbox(self._database(), clock=self._clock).forget()
+            self._folder.forget_folded()
+
+    @contextmanager
+    def ledger_noted(self) -> Iterator[None]:
+        """If usage does not wait for the ledger, because it is published, only note that the ledger fails."""
+        try:
+            yield
+        except LedgerError as error:
+            if self._needs_ledger:
+                raise
+            message = f"usage goes on to JetStream, but what depends on the ledger waits: {error}"
+            self._problems.note("ledger_failed", message, level=logging.ERROR)
 
     def _notify_in_background(self) -> float:
         assert self._dispatcher is not None

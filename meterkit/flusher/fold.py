@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from meterkit.core.problems import Problems
@@ -12,11 +14,13 @@ from meterkit.core.usage_key import Counted
 from meterkit.errors import LedgerError
 from meterkit.journal import recovery
 from meterkit.journal.file_format import ForeignFileError, intact
-from meterkit.journal.journal import Journal
+from meterkit.journal.journal import LONGEST_WAY_SECONDS, Journal
 
 if TYPE_CHECKING:  # SQLAlchemy is imported by a thread, or by a call that needs it
     from meterkit.accounts.period_edges import PeriodEdges
     from meterkit.governance.reservations import Reservations
+    from meterkit.jetstream.publisher import JetStreamPublisher
+    from meterkit.journal.generation import Generation
     from meterkit.ledger.database import Database
     from meterkit.ledger.ledger import Ledger
     from meterkit.ledger.record_keys import Conflict
@@ -39,6 +43,7 @@ class Folder:
         database: Function that opens and returns the ledger's database.
         edges: Function that returns the edges of billing periods, which decide on windows.
         reservations: Function that returns the units that this process has reserved, or None.
+        publisher: Function that returns what publishes to JetStream; None to fold into the ledger.
         clock: Function that returns Unix seconds.
     """
 
@@ -50,6 +55,7 @@ class Folder:
         database: Callable[[], Database],
         edges: Callable[[], PeriodEdges],
         reservations: Callable[[], Reservations | None],
+        publisher: Callable[[], JetStreamPublisher] | None,
         clock: Callable[[], float],
     ) -> None:
         self._journal = journal
@@ -57,9 +63,11 @@ class Folder:
         self._database = database
         self._edges = edges
         self._reservations = reservations
+        self._publisher = publisher
         self._clock = clock
         self._folded: list[str] = []  # generations whose files are removed
         self._unpublished: list[str] = []
+        self._on_their_way: dict[str, float] = {}  # published to JetStream, and when, ``time.monotonic()`` seconds
 
     def fold_retired(self) -> None:
         """
@@ -73,18 +81,23 @@ class Folder:
         for generation in self._journal.retired():
             reservations = self._reservations()
             try:
-                self._ledger().fold(
-                    generation.id,
-                    self._edges().placed(intact(generation.cells()), since=generation.begun),
-                    folded=None if reservations is None else reservations.move,
-                    conflict=self._note_conflict,
-                )
+                is_published = self._publish(generation, intact(generation.cells()))
+                if not is_published:
+                    self._ledger().fold(
+                        generation.id,
+                        self._edges().placed(intact(generation.cells()), since=generation.begun),
+                        folded=None if reservations is None else reservations.move,
+                        conflict=self._note_conflict,
+                    )
             except (UnstorableError, ForeignFileError) as error:
                 self._journal.give_up(generation, str(error))
                 continue
-            self._unpublished.append(generation.id)
+            if is_published:
+                self._note_on_its_way(generation.id)
+            else:
+                self._unpublished.append(generation.id)
             self._journal.remember_companies(generation)
-            self._journal.forget(generation)
+            self._journal.forget(generation, published=is_published)
             self._folded.append(generation.id)
             self._journal.prepare()  # counts may arrive faster than they are folded
 
@@ -107,16 +120,54 @@ class Folder:
             raise failed
 
     def take_folded(self) -> list[str]:
-        """Return the ids of the generations that were folded since the last call."""
-        folded, self._unpublished = self._unpublished, []
+        """
+        Return the ids of the generations that were folded since the last call.
+
+        Raises:
+            LedgerError: The ledger cannot be asked what collectors have folded.
+        """
+        arrived: set[str] = set()
+        if self._on_their_way:
+            arrived = self._ledger().folded(self._on_their_way)
+            oldest = time.monotonic() - LONGEST_WAY_SECONDS
+            left = {each: at for each, at in self._on_their_way.items() if each not in arrived and at > oldest}
+            self._on_their_way = left
+        folded, self._unpublished = [*self._unpublished, *arrived], []
         return folded
+
+    def _note_on_its_way(self, generation: str) -> None:
+        if self._journal.watches:
+            self._on_their_way[generation] = time.monotonic()
 
     def forget_folded(self) -> None:
         """Delete the ledger's records of folded generations, once a removed file cannot come back after a power cut."""
         folded = list(self._folded)
         if folded and recovery.sync(self._journal.directory):
-            self._ledger().forget(folded)
+            # A copy of what was published may still come.
+            forgotten = folded if self._publisher is None else self._publisher().forgettable(folded)
             del self._folded[: len(folded)]
+            self._ledger().forget(forgotten)
+
+    def _publish(self, generation: Generation | recovery.Orphan, cells: Iterable[Counted]) -> bool:
+        """
+        Publish *generation*, unless this folds into the ledger; return whether JetStream has it.
+
+        Raises:
+            LedgerError: It is not certain that JetStream has it.
+        """
+        if self._publisher is None:
+            return False
+        from meterkit.jetstream.client import TooLargeError
+
+        if isinstance(generation, recovery.Orphan) and not generation.cells:
+            return True
+        with suppress(OSError):  # it matters only to a kit that is built without jetstream= later
+            generation.mark_published()
+        try:
+            self._publisher().publish(generation.id, cells, begun=generation.begun)
+        except TooLargeError:  # rare, and the ledger takes it as well
+            return False
+        return True
 
     def _ledger(self) -> Ledger:
         from meterkit.ledger.ledger import Ledger
@@ -127,7 +178,7 @@ class Folder:
         """Fold orphans in one transaction; one by one if the ledger cannot store one of them. All are released."""
         failed: Exception | None = None
         try:
-            if len(left) > 1 and self._is_folded(left):
+            if len(left) > 1 and self._publisher is None and self._is_folded(left):
                 while left:
                     self._remove(left.popleft())
             while left:
@@ -165,8 +216,11 @@ class Folder:
         from meterkit.ledger.database import UnstorableError
 
         try:
-            self._ledger().fold(orphan.id, self._placed(orphan), conflict=self._note_conflict)
-            self._unpublished.append(orphan.id)
+            if self._publish(orphan, orphan.cells):
+                self._note_on_its_way(orphan.id)
+            else:
+                self._ledger().fold(orphan.id, self._placed(orphan), conflict=self._note_conflict)
+                self._unpublished.append(orphan.id)
         except UnstorableError as error:
             orphan.keep_refused(str(error), self._problems)
             return
@@ -189,16 +243,12 @@ class Folder:
             message = f"{orphan.path} is in the ledger, but cannot be removed: {error}"
             self._problems.note("journal_unreadable", message, level=logging.ERROR)
         else:
-            self._folded.append(orphan.id)
+            # If this has folded what another process may have published, a collector may come to it, too.
+            if self._publisher is not None or not orphan.published:
+                self._folded.append(orphan.id)
 
     def _note_conflict(self, found: Conflict) -> None:
-        self._problems.note(
-            "key_reused",
-            f"record(key={found.key!r:.100}) of {found.meter} for {found.company!r:.100} counted {found.counted:,}, "
-            f"and was called again with {found.ignored:,}, which does not count: give each piece of work its own key",
-            meter=found.meter,
-            company=found.company,
-        )
+        self._problems.note("key_reused", found.message, meter=found.meter, company=found.company)
 
 
 def _batches(orphans: Iterable[recovery.Orphan]) -> Iterator[list[recovery.Orphan]]:

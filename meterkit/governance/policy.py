@@ -186,6 +186,21 @@ def check_governance(governance: Any, meters: Mapping[str, Meter]) -> None:
             )
 
 
+def check_published(governance: Governance) -> None:
+    """
+    Check that *governance* can be used while usage is on its way through JetStream.
+
+    Raises:
+        ConfigurationError: A quota is exact.
+    """
+    for quota in governance.quotas:
+        if quota.exact:
+            raise ConfigurationError(
+                f"{quota} is exact, and with jetstream= usage is on its way between the journal and the ledger, which "
+                "reserves its units: remove exact=True, or jetstream="
+            )
+
+
 def _check_plain(function: Any, what: str) -> None:
     if not callable(function) or inspect.iscoroutinefunction(function):
         raise ConfigurationError(f"{what} must be a plain function, not {function!r:.200}: nothing can be awaited here")

@@ -3,7 +3,8 @@ Binary format of a journal file.
 
 A header, room for a fixed number of cells, and then the keys of the cells, each on an 8-byte boundary::
 
-    header   magic 8 | version u32 | pid u32 | id 16 | created u64 | size u64 | cells u64 | crc32 of these u32 | zeros
+    header   magic 8 | version u32 | pid u32 | id 16 | created u64 | size u64 | cells u64 | crc32 of these u32
+             published                 u8       1 if it may have been published to JetStream; and zeros
              begun, Unix seconds       f64      nothing in the file was counted before; 0 if that is not known
     cell     quantity                  u64
              last used, Unix seconds   f64
@@ -37,6 +38,9 @@ ID_BYTES = 16
 
 BEGUN = 8
 """Position of the time before which nothing was counted, in words of eight bytes."""
+
+_PUBLISHED = 60
+"""Position, in bytes, of a mark that the generation may have been published; see `meterkit.jetstream`."""
 
 FIRST_CELL = _HEADER_BYTES // 8
 """Position of the first cell, in words of eight bytes."""
@@ -96,6 +100,21 @@ def begun(data: bytes) -> float:
     return float(found) if 0 < found <= _LATEST else 0.0
 
 
+def was_published(data: bytes) -> bool:
+    """Return whether the generation *data* may have been published, so that a collector may fold it at any time."""
+    return data[_PUBLISHED] != 0
+
+
+def mark_published(fd: int) -> None:
+    """
+    Note in the generation in *fd* that it may have been published.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    os.pwrite(fd, b"\1", _PUBLISHED)
+
+
 def read(data: bytes) -> list[Counted]:
     """
     Return the counts in a generation, to which its owner may still be writing.
@@ -126,7 +145,7 @@ def records(data: bytes) -> Iterator[Counted]:
             at += CELL_WORDS
             continue
         key = _decoded(text, key_at)
-        if not _is_sound(key, places):
+        if not is_sound(key, places):
             raise _damaged_key(key_at)
         if len(key) == _PLACE_FIELDS:
             number, meter, event_name, window = key
@@ -183,7 +202,7 @@ def _decoded(key: bytes, at: int) -> list[Any]:
     return found
 
 
-def _is_sound(key: list[Any], places: Collection[int]) -> bool:
+def is_sound(key: list[Any], places: Collection[int]) -> bool:
     """Return whether *key* has fields that `Generation` writes; *places* are the numbers of those before it."""
     if len(key) == _PLACE_FIELDS:
         number, meter, event_name, window = key
@@ -195,6 +214,11 @@ def _is_sound(key: list[Any], places: Collection[int]) -> bool:
         return False
     value = subject[-1]
     return not is_highest(value) or (len(value) <= _HIGHEST_LENGTH and int(value[1:]) <= MAX_QUANTITY)
+
+
+def sound_time(value: object) -> bool:
+    """Return whether *value* is a time of the last usage that can be written, Unix seconds."""
+    return _is_number(value, _LATEST)
 
 
 def _is_number(value: object, most: int = 2**32) -> bool:

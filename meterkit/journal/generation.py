@@ -30,6 +30,7 @@ from meterkit.journal.file_format import (
     generation_id,
     header,
     keys_at,
+    mark_published,
     records,
     room_for_cells,
 )
@@ -263,6 +264,16 @@ class Generation:
             self._is_unmapped, self._used = True, used
             self._release()
             self.index, self.last = Index(), (None, {})
+
+    def mark_published(self) -> None:
+        """
+        Note in the file that it may have been published.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        if self._fd is not None:
+            mark_published(self._fd)
 
     def discard(self) -> None:
         """Remove the file, whose counts are in the ledger. It is emptied first, in case it cannot be removed."""

@@ -8,8 +8,9 @@ one process: a forked child abandons its parent's and starts its own.
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from meterkit.journal.file_format import by_meter
 from meterkit.journal.generation import FullError, Generation
 from meterkit.journal.handed_over import HandedOver, HandedOverGenerations
 from meterkit.journal.pool import GenerationPool
+
+LONGEST_WAY_SECONDS = 3600.0
+"""How long a published generation counts in `lately` if nothing says that it has arrived: collectors may be away."""
 
 
 class Journal:
@@ -36,6 +40,7 @@ class Journal:
         watched: Names of the meters that `lately` and `unfolded` report.
         ledger: Name of the ledger into which this process flushes, a short word: what is handed over is for that one.
         adopts_all: Function that returns whether to adopt also what was handed over for another ledger, long ago.
+        publishes: Whether generations are published, so that the ledger has them only when they have `arrived`.
 
     Attributes:
         directory: Directory of the generations.
@@ -55,8 +60,10 @@ class Journal:
         watched: frozenset[str] = frozenset(),
         ledger: str = "",
         adopts_all: Callable[[], bool] = lambda: True,
+        publishes: bool = False,
     ) -> None:
         self._ledger, self._adopts_all = ledger, adopts_all
+        self._publishes, self._arrived = publishes, frozenset[str]()
         self.counts, self._older = False, 0
         self.fork_marker = threads.fork_marker()
         self._watched = watched
@@ -194,12 +201,22 @@ class Journal:
         if self._current is not None:
             self.pool.fill(self._current)
 
-    def forget(self, retired: Generation) -> None:
-        """Remove *retired*, which has been folded into the ledger."""
+    def forget(self, retired: Generation, *, published: bool = False) -> None:
+        """
+        Remove *retired*, which has been folded into the ledger.
+
+        Args:
+            retired: Generation to remove.
+            published: Whether it is only on its way to the ledger: it counts in `lately` until it has `arrived`.
+        """
         used = retired.used()
         with self._lock:
             self._retired.remove(retired)
-            if used:
+            if used and published:
+                self._handed_over.add(
+                    retired, retired.path or self.directory / f"{retired.id}{generation.SUFFIX}", used
+                )
+            elif used:
                 self._unseen.append(used)
         retired.discard()
         self._after(retired)
@@ -249,7 +266,24 @@ class Journal:
 
     def folded(self) -> list[HandedOver]:
         """Return what this process has handed over that is in the ledger by now, to give to `seen`."""
-        return self._handed_over.folded()
+        gone, arrived = self._handed_over.folded(), self._arrived
+        if not self._publishes:
+            return gone
+        oldest = time.monotonic() - LONGEST_WAY_SECONDS
+        return [each for each in gone if each.id in arrived or each.since < oldest]
+
+    def published(self) -> list[str]:
+        """Return the ids of generations of this process that are published, and may have `arrived` in the ledger."""
+        return [each.id for each in self._handed_over.folded()]
+
+    @property
+    def watches(self) -> bool:
+        """Whether there are meters that `lately` reports."""
+        return bool(self._watched)
+
+    def arrived(self, generations: Iterable[str]) -> None:
+        """Note that *generations*, which were published, are in the ledger."""
+        self._arrived = frozenset(generations)
 
     def retired_ids(self) -> list[str]:
         """Return the ids of the generations that are to be folded."""

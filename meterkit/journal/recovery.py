@@ -25,8 +25,10 @@ from meterkit.journal.file_format import (
     by_meter,
     clear,
     generation_id,
+    mark_published,
     read,
     records,
+    was_published,
 )
 from meterkit.journal.generation import SUFFIX, UNFINISHED
 
@@ -46,6 +48,7 @@ class Orphan:
         path: Path of the file.
         id: Id of the generation.
         begun: Unix time before which none of them was counted; 0 if that is not known.
+        published: Whether it may have been published, so that a collector may fold it at any time.
         cells: Counts in the file, as far as it is intact.
         torn: Description of the damage; None if the file is intact.
     """
@@ -55,6 +58,7 @@ class Orphan:
         self._fd = fd
         self.id = generation_id(data)
         self.begun = begun(data)
+        self.published = was_published(data)
         self.cells: list[Counted] = []
         self.torn: str | None = None
         try:
@@ -62,9 +66,19 @@ class Orphan:
         except ForeignFileError as error:
             self.torn = str(error)
 
+    def mark_published(self) -> None:
+        """
+        Note in the file that it may have been published.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        mark_published(self._fd)
+        self.published = True
+
     def discard(self) -> None:
         """
-        Remove the file, whose counts are in the ledger. It is emptied first, in case it cannot be removed.
+        Remove the file, whose counts are elsewhere. It is emptied first, in case it cannot be removed.
 
         Raises:
             OSError: It cannot be removed.

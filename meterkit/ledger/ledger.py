@@ -15,7 +15,7 @@ from meterkit.core.threads import free_gradually, yielding
 from meterkit.core.usage_key import KEYED, Counted, UsageKey, is_observation
 from meterkit.ledger import record_keys, schema
 from meterkit.ledger.aggregates import increments, prune_peaks
-from meterkit.ledger.bulk import add_to
+from meterkit.ledger.bulk import BATCH, add_to
 from meterkit.ledger.daily_totals import UsageRow, add_totals, reported_row
 from meterkit.ledger.database import Database, insert_new
 from meterkit.ledger.lease import wait_for_holders
@@ -187,6 +187,20 @@ class Ledger:
         for each_conflict in conflicts:
             conflict(each_conflict)
         return new
+
+    def folded(self, generations: Collection[str]) -> set[str]:
+        """
+        Return those of *generations* that are known to be in the ledger.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        ids, found = sorted(generations), set[str]()
+        with self._database.snapshot() as connection:
+            for start in range(0, len(ids), BATCH):
+                known = schema.folds.c.generation.in_(ids[start : start + BATCH])
+                found.update(connection.scalars(sa.select(schema.folds.c.generation).where(known)))
+        return found
 
     def forget(self, generations: Iterable[str]) -> None:
         """Delete the records of *generations*, whose files are deleted, and all records that have expired."""

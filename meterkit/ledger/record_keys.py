@@ -42,6 +42,14 @@ class Conflict(NamedTuple):
     counted: int
     ignored: int
 
+    @property
+    def message(self) -> str:
+        """What happened, and the cure."""
+        return (
+            f"record(key={self.key!r:.100}) of {self.meter} for {self.company!r:.100} counted {self.counted:,}, and "
+            f"was called again with {self.ignored:,}, which does not count: give each piece of work its own key"
+        )
+
 
 def once(connection: sa.Connection, records: Iterable[Counted], *, now: int) -> tuple[list[UsageRow], list[Conflict]]:
     """

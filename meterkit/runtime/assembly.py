@@ -48,6 +48,7 @@ class Assembly:
         health: Function that returns what `MeterKit.health` does.
         clock: Function that returns Unix seconds.
         in_view: Whether the app's views identify the company and ask governance.
+        is_published: Whether usage goes through JetStream.
     """
 
     def __init__(
@@ -64,7 +65,9 @@ class Assembly:
         health: Callable[[], dict[str, Any]],
         clock: Callable[[], float],
         in_view: bool,
+        is_published: bool,
     ) -> None:
+        self._is_published = is_published
         self._health = health
         self._in_view = in_view
         self._supervisor = supervisor
@@ -105,7 +108,7 @@ class Assembly:
             return None
         from meterkit.governance.governor import Governor
         from meterkit.governance.limits import LimitCache
-        from meterkit.governance.policy import check_governance
+        from meterkit.governance.policy import check_governance, check_published
 
         about: Any = {"clock": self._clock, "problems": self._problems}
         if self._governance is not None:
@@ -121,6 +124,8 @@ class Assembly:
             self._limits = tuple(limits)
             check_governance(self._governance, self._meters)
         assert self._governance is not None
+        if self._is_published:
+            check_published(self._governance)
         return Governor(
             self._governance,
             source=self._supervisor.source,

@@ -11,6 +11,7 @@ from meterkit.core.filesystem import exposure
 from meterkit.core.problems import Problems
 from meterkit.core.validation import OLDEST_SECONDS
 from meterkit.errors import LedgerError
+from meterkit.jetstream.config import JetStream
 from meterkit.journal import recovery
 from meterkit.ledger.books import Books
 from meterkit.ledger.books import books as read_books
@@ -87,6 +88,7 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
         attention += _of_books(meter, of_meter)
     attention += [f"{each['identifier']} ({each['state']}): {each['error']}" for each in refused[:SHOWN]]
     attention += _copied(runtime)
+    published = None if settings.jetstream is None else _published(runtime, settings.jetstream, attention)
     attention += _unflushed(runtime, settings)
     exposed = exposure(settings.data_dir)
     if exposed is not None:
@@ -111,9 +113,28 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
             "child": None if runtime.child is None else runtime.child.pid,
             "in_thread": None if runtime.child is None else runtime.child.why_none,
         },
+        **({} if settings.jetstream is None else {"jetstream": published}),
         "webhook": {"received": runtime.stripe_jobs.received_webhooks, "refused": runtime.stripe_jobs.refused_webhooks},
         "last_report": None if runtime.stripe_jobs.last_report is None else asdict(runtime.stripe_jobs.last_report),
     }
+
+
+def _published(runtime: ProcessRuntime, jetstream: JetStream, attention: list[str]) -> dict[str, int] | None:
+    """Return what is in the streams; None if JetStream fails. What needs attention is added to *attention*."""
+    try:
+        state = runtime.jetstream().state()
+    except Exception as error:
+        attention.append(str(error) or repr(error))
+        return None
+    if state.refused:
+        attention.append(
+            f"{state.refused:,} generations could not be folded, and are in the stream {jetstream.refused_stream}: the "
+            f"header Meterkit-Refused says why. Show them with nats stream view {jetstream.refused_stream}; once "
+            f"the reason is gone, publish them again to {jetstream.subject}, and remove them from there"
+        )
+    if state.refused is None:
+        attention.append("no collector has run yet, so what hosts publish stays in JetStream: run meterkit collect")
+    return {"waiting": state.waiting, "refused": state.refused or 0}
 
 
 def _of_other_mode(database: Database) -> list[str]:

@@ -63,7 +63,7 @@ class _Directories:
             name = f"{len(self._by_original)}-{original[0]}" if self._by_process else str(len(self._by_original))
             self._by_original[original] = Path(self._root, name)
         directory = self._by_original[original]
-        return replace(settings, data_dir=directory, ledger=f"sqlite:///{directory}/ledger.sqlite")
+        return replace(settings, data_dir=directory, ledger=f"sqlite:///{directory}/ledger.sqlite", jetstream=None)
 
     def remove(self) -> None:
         """Delete the directories."""

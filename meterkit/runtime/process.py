@@ -21,7 +21,7 @@ from meterkit.core.problems import Problems, log_event
 from meterkit.core.threads import DaemonThread, Event, WakeUp
 from meterkit.core.validation import OLDEST_SECONDS
 from meterkit.core.windows import Windows
-from meterkit.errors import LedgerError
+from meterkit.errors import ConfigurationError, LedgerError
 from meterkit.flusher.flusher import Flusher
 from meterkit.flusher.lock import FlusherLock
 from meterkit.journal.cardinality import MOST_KNOWN
@@ -45,6 +45,9 @@ if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a cal
     from meterkit.governance.company_plans import CompanyPlans
     from meterkit.governance.governor import Governor
     from meterkit.governance.reservations import Reservations
+    from meterkit.jetstream.collector import Collector
+    from meterkit.jetstream.message import Sender
+    from meterkit.jetstream.publisher import JetStreamPublisher
     from meterkit.ledger.database import Database
     from meterkit.ledger.ledger import Ledger
     from meterkit.metering.meter import Meter
@@ -133,6 +136,7 @@ class ProcessRuntime:
             watched=frozenset() if governor is None else governor.watched,
             ledger=ledger_name(settings),
             adopts_all=lambda: self.lock.held or self.lock.holder() is None,
+            publishes=settings.jetstream is not None,
         )
         self._stop, self._flushed = Event(), Event()
         self._thread: DaemonThread | None = None
@@ -143,6 +147,7 @@ class ProcessRuntime:
         self._database: Database | None = None
         self._period_edges: PeriodEdges | None = None
         self._usage: UsageByPeriod | None = None
+        self._jetstream: JetStreamPublisher | None = None
         self.stripe_jobs = StripeJobs(
             settings, problems, database=self.database, stop=self._stop, changed=self._note_change
         )
@@ -162,6 +167,7 @@ class ProcessRuntime:
             clock=settings.clock,
             interval=settings.flush_interval,
             stop=self._stop,
+            publisher=None if settings.jetstream is None else self.jetstream,
         )
         self._hand_over = HandOver(
             self.journal,
@@ -234,7 +240,8 @@ class ProcessRuntime:
             try:
                 self.flusher.flush()
                 self._await_handed_over()
-                self._learn()
+                with self.flusher.ledger_noted():
+                    self._learn()
             except Exception:
                 if not self._stop.is_set():  # what requests are checked against must not grow old because of it
                     with suppress(LedgerError):
@@ -243,7 +250,8 @@ class ProcessRuntime:
             finally:
                 if not was_held:  # it belongs to a process with a thread
                     self.lock.release()
-            self._refresh_governor()
+            with self.flusher.ledger_noted():
+                self._refresh_governor()
         self._problems.clear("flush_failed")
 
     def try_flush(self) -> None:
@@ -324,6 +332,8 @@ class ProcessRuntime:
         reservations = self._reservations()
         reserved = reservations is not None and reservations.has_reserved
         self.journal.close(flushing=self._flushing_thread is not None, reserved=reserved)
+        if self._jetstream is not None and self._flushing_thread is None:
+            self._jetstream.close()
 
     def _wait_for(self, thread: DaemonThread) -> None:
         """Wait a moment for the last flush, and longer for the last report if there is to be one."""
@@ -388,6 +398,45 @@ class ProcessRuntime:
                 self._usage = UsageByPeriod(database, {name: each.event_name for name, each in self._meters.items()})
             return self._usage
 
+    def jetstream(self) -> JetStreamPublisher:
+        """Return what publishes to JetStream, with ``jetstream=``."""
+        from meterkit.jetstream.publisher import JetStreamPublisher
+
+        assert self._settings.jetstream is not None
+        with self._opening:
+            if self._jetstream is None:
+                self._jetstream = JetStreamPublisher(self._settings.jetstream, self._sender())
+            return self._jetstream
+
+    def collector(self, *, batch: int) -> Collector:
+        """
+        Return what folds what hosts have published.
+
+        Args:
+            batch: Generations in one transaction at most.
+
+        Raises:
+            ConfigurationError: The kit has no ``jetstream=``.
+        """
+        from meterkit.jetstream.collector import Collector
+
+        settings = self._settings
+        if settings.jetstream is None:
+            raise ConfigurationError("this kit has no jetstream=, so its hosts publish nothing; add a JetStream")
+        return Collector(
+            settings.jetstream,
+            self.database(),
+            sender=self._sender(),
+            problems=self._problems,
+            clock=settings.clock,
+            batch=batch,
+        )
+
+    def _sender(self) -> Sender:
+        from meterkit.jetstream.message import Sender
+
+        return Sender(is_live(self._settings.stripe_key), self._settings.stripe_account)
+
     @contextmanager
     def _one_flush(self, timeout: float) -> Iterator[None]:
         """Wait for a flush in another thread, and keep others waiting."""
@@ -438,9 +487,10 @@ class ProcessRuntime:
                     self._hand_over.note_late()
             finally:
                 if not self._stop.is_set() and not self._follow() and not self._follower.is_patient:
-                    self._edges().read(self.database())
-                    self._learn()
-                    self._refresh_governor()
+                    with self.flusher.ledger_noted():
+                        self._edges().read(self.database())
+                        self._learn()
+                        self._refresh_governor()
         if not self._stop.is_set():  # at the end it has to arrive, too
             self._problems.clear("flush_failed")
 
@@ -477,6 +527,8 @@ class ProcessRuntime:
 
     def _refresh_governor(self) -> None:
         """Read the ledger, and publish what requests are checked against."""
+        if self._settings.jetstream is not None and self._governor is not None:
+            self.journal.arrived(self.ledger().folded(self.journal.published()))
         folded = self.journal.folded()  # first: what is folded while the ledger is read may not be in what was read
         publisher = self._publisher_of_ledger()
         self._follower.stop()
@@ -530,7 +582,8 @@ class ProcessRuntime:
         from meterkit.accounts.period_edges import PeriodEdges
 
         if self._period_edges is None:
-            self._period_edges = PeriodEdges(self._windows, clock=self._settings.clock)
+            is_patient = self._settings.jetstream is not None  # collectors place what is published
+            self._period_edges = PeriodEdges(self._windows, clock=self._settings.clock, is_patient=is_patient)
         return self._period_edges
 
     def _learn(self) -> None:

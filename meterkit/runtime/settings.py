@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from meterkit.core import live_key
 from meterkit.core.problems import log_event
 from meterkit.errors import ConfigurationError
+from meterkit.jetstream.config import JetStream, checked_jetstream
 from meterkit.metering.meter import CUSTOMER_KEY, VALUE_KEY, Meter
 from meterkit.pricing.price import Price
 from meterkit.project_settings import project_setting
@@ -59,6 +60,7 @@ class Settings:
             Stripe's own.
         is_free: Function that returns whether the usage of a company is free by a rule of the kit, so that it is not
             named as unbilled; None if nobody's is.
+        jetstream: Where hosts publish what they have counted, or None if they fold it into the ledger themselves.
         is_relative: Whether `data_dir` was given as a path that depends on the working directory.
         flusher: Where this host's usage is flushed: ``process``, in one of its own, or ``thread``, in one of a worker.
     """
@@ -81,6 +83,7 @@ class Settings:
     customer_ids: bool
     payload_keys: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     is_free: Callable[[str], bool] | None = None
+    jetstream: JetStream | None = None
     is_relative: bool = False
     flusher: str = "thread"
 
@@ -136,6 +139,7 @@ def settings_of(
     flusher: Any,
     meters: Iterable[Meter],
     is_free: Callable[[str], bool] | None,
+    jetstream: Any,
 ) -> Settings:
     """
     Return the checked settings.
@@ -174,6 +178,7 @@ def settings_of(
             if meter.billable and (meter.customer_key, meter.value_key) != (CUSTOMER_KEY, VALUE_KEY)
         },
         is_free=is_free,
+        jetstream=checked_jetstream(jetstream),
         is_relative=not Path(given).is_absolute(),
         flusher=checked_word(
             flusher or os.environ.get("METERKIT_FLUSHER") or "thread", "flusher", ("process", "thread")

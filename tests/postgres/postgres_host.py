@@ -15,7 +15,7 @@ import threading
 
 import httpx
 
-from meterkit import LedgerError, Meter, MeterKit
+from meterkit import JetStream, LedgerError, Meter, MeterKit
 from meterkit.ledger import database
 from meterkit.stripe_api import transport
 
@@ -48,6 +48,8 @@ def main(options):
     # A host that is slow, beside many others, waits.
     database.PATIENCE = database.STATEMENT_SECONDS = transport.LONGEST_SECONDS = options["guard"]
     transport.TIMEOUT = httpx.Timeout(options["guard"])
+    if options["jetstream"]:
+        options["kit"]["jetstream"] = JetStream(options["jetstream"])
     kit = MeterKit(meters=[Meter("calls")], customer_ids=True, flush_interval=0.01, **options["kit"])
     stopping = threading.Event()
     reporting = threading.Thread(target=lambda: report_until(kit, stopping))

@@ -104,14 +104,15 @@ class Hosts:
         for host in self.all:
             host.kill()
 
-    def add(self, ledger: str, companies: list[str], *, stripe=None, chance: random.Random) -> Host:
-        """One more; with a Stripe account, it reports there without a pause."""
+    def add(self, ledger: str, companies: list[str], *, stripe=None, jetstream=(), chance: random.Random) -> Host:
+        """One more; with a Stripe account, it reports there without a pause; with JetStream, it publishes."""
         data_dir = self._directory / f"process-{len(self.all)}"
         kit = {"data_dir": str(data_dir), "ledger": ledger}
         if stripe is not None:
             kit |= {"stripe_key": stripe.api_key, "stripe_base": stripe.url}
         seed = chance.getrandbits(32)
         options = {"kit": kit, "companies": companies, "seed": seed, "reports": stripe is not None, "guard": GUARD}
+        options["jetstream"] = list(jetstream)
         host = Host(self._news, data_dir, options)
         self.all.append(host)
         host.start()
