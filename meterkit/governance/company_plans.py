@@ -177,6 +177,13 @@ class CompanyPlans:
             self._news.settle(news)
         self._note_unknown(found)
 
+    def read_some(self, connection: Connection, companies: Iterable[str]) -> dict[str, str]:
+        """Return the name of the plan of each of *companies* that is on one. Unlike `refresh`, it reads no others."""
+        found = self._read_names(connection, companies)
+        if not self._is_read:  # without the lock, which `refresh` may hold for seconds
+            self.names.update(found)
+        return found
+
     def take_changed(self) -> set[str]:
         """Return the companies whose plan may have changed since the last call."""
         with self._lock:

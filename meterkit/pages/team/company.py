@@ -52,6 +52,7 @@ def company_page(sources: Sources, query: Mapping[str, str]) -> TeamPage | None:
     with sources.database().snapshot() as connection:
         if not _is_known(connection, company):
             return None
+        plans = sources.plans_of(connection, [company])  # first, because the quotas follow from them
         customer = payer_of(connection, company)
         name = connection.scalar(sa.select(schema.customers.c.name).filter_by(id=customer or "")) or ""
         subscriptions = _subscriptions(connection, sources, customer)
@@ -59,7 +60,6 @@ def company_page(sources: Sources, query: Mapping[str, str]) -> TeamPage | None:
         blocked = _blocked(connection, company, sources.now)
         notices = _notices(connection, company)
         spending, factor = _spending(connection, sources, company)
-    plans = sources.plan_names()  # first, because the quotas follow from them
     statement = sources.statements.of(company)
     period = statement["period"]
     figures: list[tuple[str, Cell]] = [

@@ -16,6 +16,7 @@ from meterkit.core.usage_key import NOBODY
 from meterkit.ledger import schema
 from meterkit.ledger.payers import CUSTOMER_IDS, customer_of
 from meterkit.pages.team.kept import Kept
+from meterkit.pages.team.operations import notes_of
 from meterkit.pages.team.sources import Sources
 from meterkit.pages.team.survey import Survey
 from meterkit.pages.team.tables import Cell, Field, Link, Money, Table, TeamPage, page_number
@@ -48,25 +49,30 @@ class Choice(NamedTuple):
     skipped: int
 
 
-def companies_page(sources: Sources, surveyed: Kept[Survey], query: Mapping[str, str]) -> TeamPage:
+def companies_page(
+    sources: Sources, surveyed: Kept[Survey], plans: Kept[Mapping[str, str]], query: Mapping[str, str]
+) -> TeamPage:
     """
     Return a page of the list of companies.
 
     Args:
         sources: What it reads.
         surveyed: What was found about all companies.
+        plans: Plans of all companies that are on one.
         query: ``q``, ``sort`` (a meter), ``standing``, ``plan``, and ``after`` or ``page``.
 
     Raises:
         LedgerError: The ledger cannot be read.
     """
     choice = _choice(sources, query)
-    overdue: Mapping[str, list[OverdueInvoice]] = {}
-    if choice.standing == "overdue":
-        found = surveyed.get().value
-        overdue = {} if found is None else found.overdue
+    found = surveyed.get() if choice.standing == "overdue" else None
+    named = plans.get() if choice.plan else None
+    waited = [each for each in (found, named) if each is not None]
+    overdue = found.value.overdue if found is not None and found.value is not None else {}
+    names = named.value if named is not None and named.value is not None else {}
+    is_known = all(each.value is not None for each in waited)
     with sources.database().snapshot() as connection:
-        companies = _companies(connection, sources, choice, overdue)
+        companies = _companies(connection, sources, choice, overdue, names) if is_known else []
         page, has_more = companies[:PAGE], len(companies) > PAGE
         table = _table(connection, sources, page)
     following: dict[str, str] = {}
@@ -90,6 +96,7 @@ def companies_page(sources: Sources, surveyed: Kept[Survey], query: Mapping[str,
             ),
         ],
         following=Link("Next page", "companies", {**kept, **following}) if following else None,
+        notes=[note for each in waited for note in notes_of(each)],
     )
 
 
@@ -105,14 +112,18 @@ def _choice(sources: Sources, query: Mapping[str, str]) -> Choice:
 
 
 def _companies(
-    connection: sa.Connection, sources: Sources, choice: Choice, overdue: Mapping[str, list[OverdueInvoice]]
+    connection: sa.Connection,
+    sources: Sources,
+    choice: Choice,
+    overdue: Mapping[str, list[OverdueInvoice]],
+    names: Mapping[str, str],
 ) -> list[str]:
     """Return the companies of the page, and one more if there are more."""
     if not choice.standing and not choice.plan:
         if choice.order:
             return _most(connection, sources, choice)
         return list(connection.scalars(_known(connection, choice.text, choice.after, limit=PAGE + 1)))
-    names, default = (sources.plan_names(), sources.default_plan) if choice.plan else ({}, "")
+    default = sources.default_plan if choice.plan else ""
     if choice.standing == "overdue":
         chosen = set(overdue)
     elif choice.standing == "unlinked":
@@ -223,7 +234,7 @@ def _table(connection: sa.Connection, sources: Sources, companies: list[str]) ->
     query = sa.select(table.c.company, table.c.meter, table.c.quantity)
     query = query.where(table.c.month == month, table.c.meter.in_(meters), table.c.company.in_(companies))
     used = {(company, meter): quantity for company, meter, quantity in connection.execute(query)}
-    plans = sources.plan_names() if companies else {}
+    plans = sources.plans_of(connection, companies)
     rows: list[list[Cell]] = []
     for company in companies:
         customer = payers[company]

@@ -32,6 +32,7 @@ class TeamViews:
 
         self._sources = sources
         self._surveyed = Kept(lambda: survey(sources), clock=sources.clock)
+        self._plans = Kept(sources.plan_names, clock=sources.clock)
         self._of_plans = KeptByKey(partial(usage_of_plans, sources), clock=sources.clock)
         self._waiting = Kept(lambda: look_for_waiting(sources), clock=sources.clock)
         self._health = Kept(sources.health, clock=sources.clock)
@@ -62,12 +63,12 @@ class TeamViews:
     def _usage(self, query: Mapping[str, str]) -> TeamPage:
         from meterkit.pages.team.usage import usage_page
 
-        return usage_page(self._sources, self._of_plans, query)
+        return usage_page(self._sources, self._plans, self._of_plans, query)
 
     def _companies(self, query: Mapping[str, str]) -> TeamPage:
         from meterkit.pages.team.company_list import companies_page
 
-        return companies_page(self._sources, self._surveyed, query)
+        return companies_page(self._sources, self._surveyed, self._plans, query)
 
     def _company(self, query: Mapping[str, str]) -> TeamPage | None:
         from meterkit.pages.team.company import company_page

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ from meterkit.pricing.price import Price
 from meterkit.snapshot.reader import SnapshotSource
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from meterkit.accounts.period_usage import UsageByPeriod
     from meterkit.ledger.database import Database
 
@@ -67,9 +69,13 @@ class Sources:
         """Current time, Unix seconds."""
         return int(self.clock())
 
+    def plans_of(self, connection: Connection, companies: Iterable[str]) -> Mapping[str, str]:
+        """Return the plan of each of *companies* that is on one by a subscription."""
+        return {} if self.plans is None else self.plans.read_some(connection, companies)
+
     def plan_names(self) -> Mapping[str, str]:
         """
-        Return the plan of each company that is on one by a subscription.
+        Return the plan of each company that is on one by a subscription. The first call reads all of them.
 
         Raises:
             LedgerError: The ledger cannot be read.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import NamedTuple
 
 import sqlalchemy as sa
@@ -11,7 +12,7 @@ from meterkit.core.periods import DAY, Period, month_of, parse_month
 from meterkit.errors import UsageError
 from meterkit.ledger import schema
 from meterkit.ledger.schema.quantities import loaded
-from meterkit.pages.team.kept import KeptByKey
+from meterkit.pages.team.kept import Answer, Kept, KeptByKey
 from meterkit.pages.team.operations import notes_of
 from meterkit.pages.team.sources import Sources
 from meterkit.pages.team.tables import Cell, Day, Field, Link, Table, TeamPage
@@ -42,13 +43,17 @@ class PlanQuery(NamedTuple):
 
 
 def usage_page(
-    sources: Sources, of_plans: KeptByKey[PlanQuery, dict[str, dict[int, int]]], query: Mapping[str, str]
+    sources: Sources,
+    names: Kept[Mapping[str, str]],
+    of_plans: KeptByKey[PlanQuery, dict[str, dict[int, int]]],
+    query: Mapping[str, str],
 ) -> TeamPage:
     """
     Return the page of usage over time.
 
     Args:
         sources: What it reads.
+        names: Plans of all companies that are on one.
         of_plans: Usage of plans by month, as `usage_of_plans` adds it up.
         query: ``months`` (1, 3 or 12) until ``month`` (2026-03), ``meter``, ``company``, ``plan``, and ``by``: meter,
             company or plan.
@@ -82,7 +87,10 @@ def usage_page(
         series = answer.value or {}
         notes += ["Each company counts for the plan that it is on now.", *notes_of(answer)]
     elif by == "company":
-        series = _by_company(sources, meter, span, until, plan)
+        named: Answer[Mapping[str, str]] = names.get() if plan else Answer({}, 0, is_old=False)
+        companies = [] if named.value is None else _most(sources, meter, until, plan, named.value)
+        series = _by_company(sources, meter, span, companies)
+        notes += notes_of(named)
         notes.append(f"The {SHOWN} companies that have used most {meter} in {Day(until.start, is_month=True)}.")
     else:
         series = _by_meter(sources, span, company)
@@ -158,25 +166,27 @@ def _by_meter(sources: Sources, span: Period, company: str) -> dict[str, dict[in
     return {meter: of for meter, of in found.items() if of or meter in sources.meters}
 
 
-def _by_company(sources: Sources, meter: str, span: Period, ranked: Period, plan: str) -> dict[str, dict[int, int]]:
-    """Return the quantities by company and day, of those that have used most in the month *ranked*."""
+def _most(sources: Sources, meter: str, month: Period, plan: str, names: Mapping[str, str]) -> list[str]:
+    """Return the companies that have used most of *meter* in a *month*, of those on *plan* if that is not empty."""
     table = schema.month_totals
-    most = sa.select(table.c.company, table.c.quantity).where(table.c.month == ranked.start, table.c.meter == meter)
-    most = most.order_by(table.c.quantity.desc(), table.c.company)
-    totals = schema.totals
+    query = sa.select(table.c.company).where(table.c.month == month.start, table.c.meter == meter)
+    query = query.order_by(table.c.quantity.desc(), table.c.company)
     with sources.database().snapshot() as connection:
-        names = sources.plan_names() if plan else {}
-        found: dict[str, dict[int, int]] = {}
-        for row in connection.execute(most if plan else most.limit(SHOWN)):
-            if not plan or names.get(row.company, sources.default_plan) == plan:
-                found[row.company] = {}
-            if len(found) == SHOWN:
-                break
-        query = sa.select(totals.c.company, totals.c.day, totals.c.quantity)
-        query = query.where(totals.c.company.in_(found), totals.c.meter == meter)
-        for company, day, quantity in connection.execute(
-            query.where(totals.c.day >= span.start, totals.c.day < span.end)
-        ):
+        if not plan:
+            return list(connection.scalars(query.limit(SHOWN)))
+        chosen = (each for each in connection.scalars(query) if names.get(each, sources.default_plan) == plan)
+        return list(islice(chosen, SHOWN))
+
+
+def _by_company(sources: Sources, meter: str, span: Period, companies: list[str]) -> dict[str, dict[int, int]]:
+    """Return the quantities by company and day, in the order of *companies*."""
+    totals = schema.totals
+    query = sa.select(totals.c.company, totals.c.day, totals.c.quantity)
+    query = query.where(totals.c.company.in_(companies), totals.c.meter == meter)
+    query = query.where(totals.c.day >= span.start, totals.c.day < span.end)
+    found: dict[str, dict[int, int]] = {company: {} for company in companies}
+    with sources.database().snapshot() as connection:
+        for company, day, quantity in connection.execute(query):
             found[company][day] = quantity
     return found
 
