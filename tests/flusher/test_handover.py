@@ -9,13 +9,14 @@ from guard import GUARD, tries
 from plain_exchange import PlainExchange
 
 from meterkit import Governance, LedgerError, Meter, Quota
+from meterkit.flusher import handover
+from meterkit.flusher.handover import flushes_as, next_moment
 from meterkit.flusher.lock import FlusherLock
 from meterkit.journal import generation, recovery
 from meterkit.ledger import schema
 from meterkit.ledger.ledger import Ledger
 from meterkit.publication import follower
-from meterkit.runtime import handover, process
-from meterkit.runtime.handover import flushes_as, next_moment
+from meterkit.runtime import process
 
 CALLS = Meter("calls", path="/calls")
 
