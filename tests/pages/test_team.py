@@ -278,7 +278,7 @@ def test_figures_that_take_long(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert [Answer(None, 0, is_old=True)] * 2 == [first, second]
     assert 1 == len(calls)
-    assert (Decimal(1), 7) == (figures.get().value, figures.get().at)
+    assert Answer(Decimal(1), 7, is_old=True) == figures.wait(None, 0)
 
 
 def test_figures_of_many_choices() -> None:
