@@ -46,6 +46,19 @@ def lock() -> threading.Lock:
     return made
 
 
+def barrier() -> None:
+    """
+    Have all that this thread has stored or read before seen before all that follows.
+
+    On ARM, other processes may otherwise see it in any order. It is the release of a lock, and its acquisition after
+    that; the lock is a new one, because another thread may hold a shared one while the process forks.
+    """
+    fence = lock()
+    fence.acquire()
+    fence.release()
+    fence.acquire()
+
+
 def rlock() -> threading.RLock:
     """Return a lock that its thread can acquire again, for example in a signal handler or a finaliser."""
     made: threading.RLock = original("_thread", "RLock")()

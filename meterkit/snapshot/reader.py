@@ -86,7 +86,6 @@ class SnapshotFile:
         self.state = self.words[STATE]
         self.places: dict[str, int] = {}
         self._absent: dict[str, int] = {}
-        self._fence = threads.lock()
 
     def at(self, company: str) -> int:
         """Return the position of the record of *company*; that of the default one if it has none."""
@@ -121,7 +120,7 @@ class SnapshotFile:
                 break
             with suppress(ValueError):
                 return {company: tuple(found) for company, found in json.loads(bytes_at(self.words, at)).items()}
-            self._barrier()
+            threads.barrier()
         return {}
 
     @property
@@ -138,7 +137,7 @@ class SnapshotFile:
     def rounds(self) -> tuple[int, int]:
         """Numbers of rounds of its writer that are done and begun: in each, it reads the ledger and writes figures."""
         done = self.words[DONE]
-        self._barrier()
+        threads.barrier()
         return done, self.words[BEGUN]
 
     @property
@@ -164,12 +163,12 @@ class SnapshotFile:
         """
         words = self.words
         now = words[FOLDED]
-        self._barrier()
+        threads.barrier()
         found = set()
         for each in range(max(number, now - RING_IDS), now):
             at = RING + 2 * (each % RING_IDS)
             found.add(f"{words[at]:016x}{words[at + 1]:016x}")
-        self._barrier()
+        threads.barrier()
         return None if words[FOLDED] - number > RING_IDS else found
 
     def _detail_of(self, at: int) -> tuple[int, dict[str, Any], dict[str, int]]:
@@ -178,12 +177,12 @@ class SnapshotFile:
             info = self.words[at]
             with suppress(ValueError):
                 return (info, *detail_of(self.words, info))
-            self._barrier()  # on ARM, its bytes may be seen later than its position
+            threads.barrier()  # on ARM, its bytes may be seen later than its position
         return info, {}, {}
 
     def _find(self, company: str) -> int:
         absent, state = self._absent, self.words[STATE]
-        self._barrier()  # whatever is new in this state is seen now
+        threads.barrier()  # whatever is new in this state is seen now
         record, _ = find(self.words, self._slots, self._values, company)
         if not record and state != self.state:
             return self._default  # not remembered: the next state is not looked at yet
@@ -200,10 +199,6 @@ class SnapshotFile:
             self._superseded()
         else:
             self.state = state
-
-    def _barrier(self) -> None:
-        self._fence.acquire()
-        self._fence.release()
 
 
 class SnapshotSource:

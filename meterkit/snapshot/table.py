@@ -72,8 +72,6 @@ class Table:
         whole = memoryview(buffer)
         self.words, self.seconds = whole.cast("Q"), whole.cast("d")
         self.records = 0
-        self._fence = threads.lock()
-        self._fence.acquire()
         head = header(fingerprint, size=len(self.words), slots=slots, values=self._values)
         self._buffer[: len(head)] = head
         self._tip = FIRST_SLOT + slots
@@ -99,7 +97,7 @@ class Table:
         made = record or self._append_record(key)
         info = flags << FLAGS_AT | plan << 32 | self._place_of(self.words[made] & MASK, text)
         if self.words[made] != info:
-            self.barrier()  # what it points to is there before it points to it
+            threads.barrier()  # what it points to is there before it points to it
             self.words[made] = info
         self._set_values(made, words)
         if not record:
@@ -117,14 +115,14 @@ class Table:
         self._check_room(1 + words_of(len(text)))
         at = self._place_of(self.words[EDGES], text)
         if at != self.words[EDGES]:
-            self.barrier()
+            threads.barrier()
             self.words[EDGES] = at
 
     def put_folded(self, generation: str) -> None:
         """Note that the figures contain what was counted in *generation*."""
         at = RING + 2 * (self.words[FOLDED] % RING_IDS)
         self.words[at], self.words[at + 1] = int(generation[:16], 16), int(generation[16:], 16)
-        self.barrier()
+        threads.barrier()
         self.words[FOLDED] += 1
 
     def take_over(self, other: Table) -> None:
@@ -161,17 +159,12 @@ class Table:
             used += per_record + words_of(len(key)) + words_of(len(text))
         return used
 
-    def barrier(self) -> None:
-        """Have all stores before this seen before all that follow: on ARM, others may see them in any order."""
-        self._fence.release()
-        self._fence.acquire()
-
     def _check_room(self, words: int) -> None:
         if self._tip + words > len(self.words) or 2 * (self.records + 1) > self._slots:
             raise FullError
 
     def _enter(self, slot: int, company: str, record: int) -> None:
-        self.barrier()
+        threads.barrier()
         self.words[slot] = hash_of(company) >> 32 << 32 | record
         self.records += 1
 

@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from meterkit.core import threads
 from meterkit.core.filesystem import PRIVATE_FILE, make_private_directory
 from meterkit.snapshot.file_format import BEGUN, DONE, FIRST_SLOT, PUBLISHED, RECORD_WORDS, STATE, SUPERSEDED
 from meterkit.snapshot.reader import SnapshotFile
@@ -59,7 +60,7 @@ class SnapshotWriter:
     def begin(self) -> None:
         """Note that a round begins: what is in the ledger by now will be in the figures when it is published."""
         self._table.words[BEGUN] += 1
-        self._table.barrier()
+        threads.barrier()
 
     def put(
         self,
@@ -112,12 +113,12 @@ class SnapshotWriter:
             self._table.put_edges(found)
         if self._is_shown and not self._is_in_place():
             self._grow(0)  # the file was deleted, or another process writes as well: the lock does not work here
-        self._table.barrier()  # the figures before the mark that they are complete
+        threads.barrier()  # the figures before the mark that they are complete
         for generation in folded:
             self._table.put_folded(generation)
         if self._has_new:
             self._has_new = False
-            self._table.barrier()
+            threads.barrier()
             self._table.words[STATE] += 1
         self._table.words[DONE] = self._table.words[BEGUN]
         self._table.seconds[PUBLISHED] = time.time()
