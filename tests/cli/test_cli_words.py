@@ -122,7 +122,8 @@ def test_every_word_is_documented(verb):
     """Each command has its heading, and each of its options stands below that."""
     page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
     (section,) = re.findall(rf"^## `meterkit {verb}`$(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
-    options = {word for action in verbs()[verb]._actions for word in action.option_strings} - {"-h", "--help"}
+    shown = [action for action in verbs()[verb]._actions if action.help != argparse.SUPPRESS]
+    options = {word for action in shown for word in action.option_strings} - {"-h", "--help"}
 
     assert [] == [option for option in options if f"| `{option}" not in section]
     assert options == set(re.findall(r"^\| `(--[\w-]+)", section, re.MULTILINE))

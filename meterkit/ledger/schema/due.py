@@ -35,15 +35,22 @@ def not_due(usage: sa.FromClause) -> sa.ColumnElement[bool]:
     return _NotDue(usage.c.quantity, usage.c.reported)
 
 
-class _Due(FunctionElement[bool]):
-    name = "due"
+class _Condition(FunctionElement[bool]):
     type = sa.Boolean()
     inherit_cache = True
 
+    def self_group(self, against: Any = None) -> Any:  # noqa: ARG002 - of the base class
+        """Return this as it is: SQLite's ``quantity <> reported = 1`` would find no index."""
+        return self
 
-class _NotDue(FunctionElement[bool]):
+
+class _Due(_Condition):
+    name = "due"
+    inherit_cache = True
+
+
+class _NotDue(_Condition):
     name = "not_due"
-    type = sa.Boolean()
     inherit_cache = True
 
 
