@@ -17,7 +17,7 @@ import pytest
 from guard import tries
 from served_billing import Billing
 from served_server import GUNICORN, HYPERCORN, UVICORN, UWSGI, Server
-from thorough import first
+from thorough import first, some
 
 from meterkit.flusher.lock import FlusherLock
 
@@ -124,6 +124,13 @@ def wait_for_end(pid):
 
 USUAL = ["gunicorn sync", "uvicorn"]
 
+KINDS = [*USUAL[:1], "uvicorn", "uwsgi prefork"]
+"""One of each kind: nox -s reliability tries all."""
+
+GUNICORNS = [each for each in SERVERS if "gunicorn" in each]
+
+RELOADED = ["gunicorn gthread", "gunicorn preload"]
+
 
 @pytest.mark.parametrize("name", first(USUAL, among=SERVERS))
 def test_a_stop_loses_and_doubles_nothing(name, serve, billing):
@@ -141,7 +148,7 @@ def test_a_stop_loses_and_doubles_nothing(name, serve, billing):
         assert ("pre" in name) == billing.billed(billing.early)  # by the import of the process that forks
 
 
-@pytest.mark.parametrize("name", first(USUAL[:1], among=SERVERS))
+@pytest.mark.parametrize("name", first(USUAL[:1], among=some(KINDS, among=SERVERS)))
 def test_a_flusher_that_is_killed_is_started_again(name, serve, billing):
     """In mid-traffic, twice; nothing is lost or doubled, and no zombie stays."""
     killed = []
@@ -159,7 +166,7 @@ def test_a_flusher_that_is_killed_is_started_again(name, serve, billing):
     assert server.sent == server.complete == billing.settle()
 
 
-@pytest.mark.parametrize("name", first(USUAL[:1], among=RESTART_WORKERS))
+@pytest.mark.parametrize("name", first(USUAL[:1], among=some(KINDS, among=RESTART_WORKERS)))
 def test_a_flusher_ends_with_its_worker_and_another_follows(name, serve, billing):
     """A worker is killed in mid-traffic: its child ends, and that of the next one goes on."""
     with serve(name) as server:
@@ -174,7 +181,7 @@ def test_a_flusher_ends_with_its_worker_and_another_follows(name, serve, billing
     assert server.complete <= billing.settle() <= server.sent
 
 
-@pytest.mark.parametrize("name", first(["gunicorn gthread"], among=[each for each in SERVERS if "gunicorn" in each]))
+@pytest.mark.parametrize("name", first(["gunicorn gthread"], among=some(RELOADED, among=GUNICORNS)))
 def test_a_reload_loses_and_doubles_nothing(name, serve, billing):
     """SIGHUP replaces the workers; the flusher of the former ones ends, and those that follow have another."""
     with serve(name) as server:
