@@ -372,6 +372,7 @@ class MeterKit:
         Move usage from the journal to the ledger, including that of dead processes. Runs by itself every few seconds.
 
         When it returns, the ledger has all that this process has counted, whichever process flushes otherwise.
+        With ``jetstream=``, JetStream has it, and the ledger when a collector has come to it.
 
         Raises:
             LedgerError: The ledger failed, or another process takes too long to move what this one has handed over to
