@@ -25,10 +25,12 @@ OLDEST = [
     "djangorestframework==3.15.0",
     "fastapi==0.140.0",
     "flask==2.3.0",
+    "genai-prices==0.1.13",
     "gunicorn==23.0.0",
     "httpx==0.27.0",
     "jinja2==3.1.2",
-    "opentelemetry-sdk==1.24.0",
+    "mcp==2.3.0",
+    "opentelemetry-sdk==1.28.0",
     "prometheus-client==0.20.0",
     "psycopg[binary]==3.2.2",
     "pyuwsgi==2.0.26",  # the last that has no threads unless told
@@ -37,7 +39,8 @@ OLDEST = [
     "starlette==1.7.0",
     "stripe==13.0.0",
     "tenacity==9.0.0",
-    "uvicorn==0.30.0",
+    "uvicorn==0.46.0",
+    "websockets==15.0.1",
     "werkzeug==2.3.3",
 ]
 """The floors of pyproject.toml, together."""
@@ -89,16 +92,40 @@ def tests(session: nox.Session) -> None:
     session.run("pytest", "-m", "", *session.posargs)
 
 
+MANY_VARIANTS = [
+    f"tests/{of}"
+    for of in (
+        *("access_logs", "adapters", "cli", "demo", "django_app", "events", "flusher", "holds", "jetstream", "kit"),
+        *("llm", "mcp", "pages", "proxy", "sandbox", "service"),
+    )
+]
+"""What is usual there is not long."""
+
+MANY_CASES = [
+    *(f"tests/faults/test_faults_{of}.py" for of in ("disk", "journal", "stripe", "wire")),
+    "tests/postgres",
+    *(
+        f"tests/servers/test_servers_{of}.py"
+        for of in ("flusher", "gevent", "gunicorn", "trouble", "underway", "uwsgi")
+    ),
+    "tests/governance/test_plans.py",
+    "tests/journal/test_cardinality.py",
+    "tests/ledger/test_quantities.py",
+    "tests/outbox/test_unbilled.py",
+    "tests/rating",
+    "tests/reporting/test_credits.py",
+]
+"""The long tests of both are nox -s reliability's alone: CI is to take less than 20 minutes."""
+
+
 @nox.session
 def long(session: nox.Session) -> None:
-    """What the README's command leaves out: what is marked as long, and longer runs of what that runs shortly."""
+    """What the README's command leaves out: what is marked as long."""
     if session.virtualenv.is_sandboxed:  # .ci/run has installed everything, and says --no-venv
         session.install("-e", ".[test]")
-    more = ["tests/model/test_model.py", "tests/servers/test_kills_of_reporters.py"]
-    elsewhere = [*more, "tests/browser"]  # nox -s browser
+    # nox -s reliability, nox -s browser, nox -s gateways
+    elsewhere = ["tests/model", *KILLS, *MANY_VARIANTS, *MANY_CASES, "tests/browser", *GATEWAYS]
     session.run("pytest", "-m", "long and not thorough", *(f"--ignore={each}" for each in elsewhere), *session.posargs)
-    longer = {"METERKIT_TEST_EXAMPLES": "6", "METERKIT_TEST_KILLS": "15"}
-    session.run("pytest", "-m", "", *more, env=longer)
 
 
 @nox.session
@@ -108,6 +135,30 @@ def browser(session: nox.Session) -> None:
         session.install("-e", ".[browser]")
     required = {"METERKIT_BROWSER": "required"}
     session.run("pytest", "-m", "", "tests/browser", *session.posargs, env=required)
+
+
+@nox.session
+def guides(session: nox.Session) -> None:
+    """The guides that lead from other billers, with the packages of these; Debian: apt-get install redis-server."""
+    session.install("-e", ".[test]", "moesifasgi>=1.1.8", "moesifwsgi>=1.10.5", "redis>=5", "usagerail>=0.1.1")
+    session.run("pytest", "-m", "", "-n", "0", "tests/move", *session.posargs, env={"METERKIT_GUIDES": "required"})
+
+
+GATEWAYS = ["tests/service/test_gateways.py", "tests/access_logs/test_logs_of_gateways.py"]
+"""Tests before which real gateways stand."""
+
+
+@nox.session
+def gateways(session: nox.Session) -> None:
+    """
+    Real nginx, Caddy, HAProxy and Apache before apps, as the docs say; and -- -m "" for what takes longer.
+
+    The machine must have them: apt-get install nginx-light haproxy caddy apache2 lua-socket.
+    """
+    if session.virtualenv.is_sandboxed:  # as above
+        session.install("-e", ".[test]")
+    required = {"METERKIT_GATEWAYS": "required"}
+    session.run("pytest", "-m", "not thorough", "-n", "0", *GATEWAYS, *session.posargs, env=required)
 
 
 @nox.session(python=PYTHONS[0])
@@ -136,6 +187,19 @@ def oldest(session: nox.Session) -> None:
         "notices",
         "pricing",
         "runtime",
+        "access_logs",
+        "events",
+        "llm",
+        "core",
+        "flusher",
+        "shadow",
+        "slices",
+        "wallets",
+        "holds",
+        "rating",
+        "margin",
+        "forecast",
+        "move",
         "browser",
         "cli",
         "demo",
@@ -143,12 +207,15 @@ def oldest(session: nox.Session) -> None:
         *many_hosts,
     ]
     # Nor the pages, whose examples are written for the newest, and what looks at our own code only.
-    ours = [f"test_{each}.py" for each in ("docs", "benchmarks", "public_surface", "architecture", "typing")]
-    elsewhere = [] if session.posargs else [f"--ignore-glob=tests/{each}" for each in [*longest, *ours]]
+    ours = ["docs", "docs_site", "tutorial", "benchmarks", "public_surface", "architecture", "typing"]
+    ignored = [*longest, *(f"test_{each}.py" for each in ours)]
+    elsewhere = [] if session.posargs else [f"--ignore-glob=tests/{each}" for each in ignored]
     session.run("pytest", *elsewhere, *session.posargs, env={"TMPDIR": tempfile.gettempdir()})  # on the disk
 
 
-KILLS = [f"tests/servers/test_kills{of}.py" for of in ("", "_of_reporters", "_of_workers")]
+KILLS = [f"tests/servers/test_kills{of}.py" for of in ("", "_of_events", "_of_hosts", "_of_reporters", "_of_workers")]
+KILLS += ["tests/proxy/test_kills_of_proxies.py", "tests/access_logs/test_kills_of_tails.py"]
+KILLS.append("tests/holds/test_hold_kills.py")
 
 
 @nox.session
@@ -166,27 +233,25 @@ def hostile(session: nox.Session) -> None:
     tests = ["hostile", "adapters/test_other_frameworks.py", "adapters/test_servers.py"]
     tests += ["webhooks/test_verification.py", "journal/test_damaged_files.py"]
     tests += [f"servers/test_servers_{each}.py" for each in ("streams", "removed_disk")]
+    tests.append("proxy/test_hostile_through_proxy.py")
     thorough = {"METERKIT_TEST_THOROUGH": "1"}
     session.run("pytest", "-m", "", *(f"tests/{each}" for each in tests), *session.posargs, env=thorough)
 
 
 @nox.session
 def reliability(session: nox.Session) -> None:
-    """The long run: 1,000 kills, hundreds of stories, a million companies; writes docs/reliability.md."""
+    """The long run: more than 1,000 kills, hundreds of stories, a million companies; writes docs/reliability.md."""
     session.install("-e", ".[test]")
     figures = Path(session.create_tmp()).absolute() / "figures.jsonl"
     figures.unlink(missing_ok=True)
     long = {"METERKIT_TEST_KILLS": "334", "METERKIT_TEST_EXAMPLES": "300", "METERKIT_TEST_COMPANIES": "1000000"}
-    env = {**long, "METERKIT_TEST_THOROUGH": "1", "METERKIT_TEST_FIGURES": str(figures)}
+    env = {**long, "METERKIT_TEST_SEEDS": "5", "METERKIT_TEST_THOROUGH": "1", "METERKIT_TEST_FIGURES": str(figures)}
     session.run("pytest", "-m", "", "-n", "0", "-s", *KILLS, env=env)
-    many_cases = [f"tests/{each}" for each in ("faults", "postgres")]
-    many_cases += [f"tests/kit/test_kit_{each}.py" for each in ("reentry", "reentry_logging")]
-    many_cases += [
-        "tests/sandbox/test_sandbox_histories.py",
-        "tests/ledger/test_quantities.py",
-        "tests/demo/test_demo.py",
-    ]
-    session.run("pytest", "-m", "", "-n", "2", "tests/model", "tests/journal/test_cardinality.py", *many_cases, env=env)
+    servers = "tests/servers/"  # those follow, alone
+    many_cases = ["tests/model", "tests/faults"]
+    many_cases += [each for each in MANY_CASES if not each.startswith((servers, "tests/faults/"))]
+    session.run("pytest", "-m", "", "-n", "2", *many_cases, env=env)
+    session.run("pytest", "-m", "long and not thorough", "-n", "2", *MANY_VARIANTS)
     # Alone, so that an exit does not wait for the other's.
     session.run("pytest", "-m", "", "-n", "0", "tests/servers", *(f"--ignore={path}" for path in KILLS), env=env)
     session.run("python", "tests/figures.py", str(figures), "docs/reliability.md")
@@ -202,6 +267,15 @@ def sbom(session: nox.Session) -> None:
     Path("dist").mkdir(exist_ok=True)
     about = ["--pyproject", "pyproject.toml", "--mc-type", "library", "--output-reproducible"]
     session.run("cyclonedx-py", "environment", *about, "-o", "dist/sbom.json", str(installed))
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The site, in dist/docs/VERSION: nox -s docs -- --version dev. A broken link or any other warning fails it."""
+    if session.virtualenv.is_sandboxed:  # as above
+        adapters = ["djangorestframework>=3.15", "django-ninja>=1.5"]  # whose docstrings the API pages show
+        session.install("-e", ".[docs,demo,jetstream,notices,opentelemetry,pages,postgres,prometheus]", *adapters)
+    session.run("python", "docs/site/build.py", *session.posargs)
 
 
 PEERS = [

@@ -7,10 +7,6 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 
-from meterkit import MeterKit
-
-kit: MeterKit | None = None
-
 count: Callable[[str, str, int], None] = lambda _company, _path, _status: None  # noqa: E731 - a variable
 
 

@@ -3,7 +3,7 @@ Latency, throughput and memory under real servers: one worker on one core, clien
 
 The saturated runs begin with the worker's first request, and again after its first flush. The paced run sends 500
 requests a second, whether or not the previous one has been answered. In meterkit's runs, its flusher and reporter are
-running, against a sandbox.
+running, against a sandbox: in a process of its own on the worker's core, as a kit has it that sets nothing.
 """
 
 from __future__ import annotations
@@ -103,6 +103,7 @@ def _serving(server: str, variant: str, sandbox: Sandbox) -> Iterator[Address]:
         environment = {
             **os.environ,
             "BENCHMARK_VARIANT": variant,
+            "METERKIT_DATA_DIR": stack.enter_context(tempfile.TemporaryDirectory(prefix="meterkit-benchmark-")),
             "METERKIT_STRIPE_BASE": sandbox.url,
             "STRIPE_SECRET_KEY": sandbox.api_key,
             "XDG_RUNTIME_DIR": stack.enter_context(tempfile.TemporaryDirectory()),  # gunicorn's control socket

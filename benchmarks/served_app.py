@@ -7,15 +7,14 @@ The app that real servers serve for `benchmarks.served`: ``BENCHMARK_VARIANT`` a
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from benchmarks.budgets import resident
+from benchmarks.served_kit import wrap
 from benchmarks.stacks import BODY, PATH
-from benchmarks.variants import VARIANTS
 
 PIECES = 5
 PAUSE_SECONDS = 0.02
@@ -54,9 +53,8 @@ def make_asgi() -> Any:
     app = Starlette(
         routes=[Route(PATH, score, methods=["POST"]), Route("/stream", stream), Route("/worker", itself)],
     )
-    wrap = VARIANTS[os.environ["BENCHMARK_VARIANT"]]().asgi
-    assert wrap is not None
-    return wrap(app)
+    assert wrap.asgi is not None
+    return wrap.asgi(app)
 
 
 def make_wsgi() -> Any:
@@ -82,7 +80,6 @@ def make_wsgi() -> Any:
     def itself() -> Response:
         return Response(worker(), content_type="application/json")
 
-    wrap = VARIANTS[os.environ["BENCHMARK_VARIANT"]]()
     if wrap.flask is not None:
         wrap.flask(app)
     elif wrap.wsgi is not None:

@@ -35,6 +35,8 @@ class Wrap:
         django: The dotted path of a middleware class.
         starlette: Changes a Starlette app; by default *asgi* as its middleware.
         fastapi: The same for a FastAPI app.
+        kit: The kit that counts, if one does.
+        count: What `benchmarks.django_middleware.Recorder` calls, if that counts.
     """
 
     wsgi: Callable[[App], App] | None = None
@@ -43,6 +45,8 @@ class Wrap:
     django: str | None = None
     starlette: Callable[[App], None] | None = None
     fastapi: Callable[[App], None] | None = None
+    kit: Any = None
+    count: Callable[[str, str, int], None] | None = None
 
 
 def wsgi_null(wrap: Wrap, companies: int) -> Drive | None:
@@ -89,7 +93,7 @@ def django_wsgi(wrap: Wrap, companies: int) -> Drive | None:
     """Django's WSGI handler, with one view and no other middleware."""
     if wrap.django is None:
         return None
-    _set_up_django(wrap.django, is_async=False)
+    _set_up_django(wrap, is_async=False)
     from django.core.handlers.wsgi import WSGIHandler
 
     return _drive_wsgi(WSGIHandler(), companies)
@@ -99,7 +103,7 @@ def django_asgi(wrap: Wrap, companies: int) -> Drive | None:
     """Django's ASGI handler, with one async view and no other middleware."""
     if wrap.django is None:
         return None
-    _set_up_django(wrap.django, is_async=True)
+    _set_up_django(wrap, is_async=True)
     from django.core.handlers.asgi import ASGIHandler
 
     return _drive_asgi(ASGIHandler(), companies)
@@ -154,7 +158,7 @@ def _Wrapped(app: App, wrap: Callable[[App], App]) -> App:  # noqa: N802 - frame
     return wrap(app)
 
 
-def _set_up_django(middleware: str, *, is_async: bool) -> None:
+def _set_up_django(wrap: Wrap, *, is_async: bool) -> None:
     import django
     from django.conf import settings
     from django.http import HttpRequest, HttpResponse
@@ -169,13 +173,15 @@ def _set_up_django(middleware: str, *, is_async: bool) -> None:
     class Urls:
         urlpatterns = [path(PATH[1:], score_async if is_async else score)]  # noqa: RUF012 - Django's own way
 
-    from benchmarks import django_middleware
+    if wrap.count is not None:
+        from benchmarks import django_middleware
 
+        django_middleware.count = wrap.count
     settings.configure(
         ALLOWED_HOSTS=["*"],
         DEBUG=False,
-        METERKIT=django_middleware.kit,
-        MIDDLEWARE=[middleware] if middleware else [],
+        METERKIT=wrap.kit,
+        MIDDLEWARE=[wrap.django] if wrap.django else [],
         ROOT_URLCONF=Urls,
     )
     django.setup()

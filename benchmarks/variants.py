@@ -6,6 +6,7 @@ Each variant runs in a process of its own. The peers are in `benchmarks.peers`.
 
 from __future__ import annotations
 
+import os
 import tempfile
 import threading
 from collections.abc import Callable
@@ -60,10 +61,7 @@ def around(count: Callable[[str, str, int], None]) -> Wrap:
 
         return counted
 
-    from benchmarks import django_middleware
-
-    django_middleware.count = count
-    return Wrap(wsgi=wsgi, asgi=asgi, django="benchmarks.django_middleware.Recorder")
+    return Wrap(wsgi=wsgi, asgi=asgi, django="benchmarks.django_middleware.Recorder", count=count)
 
 
 def counter() -> Wrap:
@@ -92,11 +90,11 @@ def prometheus() -> Wrap:
 
 
 def meterkit(meters: int = 1, *, governed: bool = False) -> Wrap:
-    """The middleware as it is installed. If there are several meters, one matches, as for most endpoints."""
-    import meterkit.asgi
-    import meterkit.django
-    import meterkit.flask
-    import meterkit.wsgi
+    """
+    The middleware as it is installed. If there are several meters, one matches, as for most endpoints.
+
+    What it imports is what one stack needs: a worker's memory is measured.
+    """
     from meterkit import Governance, Meter, MeterKit, Quota
 
     calls = Meter("credit_score", path=PATH, method="POST", status=200)
@@ -105,21 +103,25 @@ def meterkit(meters: int = 1, *, governed: bool = False) -> Wrap:
         meters=[calls, *others],
         identify=lambda exchange: exchange.headers.get("x-company"),
         governance=Governance(overdue_days=7, quotas=[Quota(calls, 10**12)]) if governed else None,
-        data_dir=tempfile.mkdtemp(prefix="meterkit-benchmark-"),
+        data_dir=os.environ.get("METERKIT_DATA_DIR") or tempfile.mkdtemp(prefix="meterkit-benchmark-"),
     )
+
+    def wsgi(app: App) -> App:
+        from meterkit.wsgi import MeterMiddleware
+
+        return MeterMiddleware(app, kit)
+
+    def asgi(app: App) -> App:
+        from meterkit.asgi import MeterMiddleware
+
+        return MeterMiddleware(app, kit)
 
     def install(app: App) -> None:
-        meterkit.flask.init_app(app, kit)
+        from meterkit.flask import init_app
 
-    from benchmarks import django_middleware
+        init_app(app, kit)
 
-    django_middleware.kit = kit
-    return Wrap(
-        wsgi=lambda app: meterkit.wsgi.MeterMiddleware(app, kit),
-        asgi=lambda app: meterkit.asgi.MeterMiddleware(app, kit),
-        flask=install,
-        django="meterkit.django.MeterMiddleware",
-    )
+    return Wrap(wsgi=wsgi, asgi=asgi, flask=install, django="meterkit.django.MeterMiddleware", kit=kit)
 
 
 VARIANTS: dict[str, Callable[[], Wrap]] = {

@@ -18,6 +18,7 @@ from meterkit.adapters.starlette_routes import Templates
 from meterkit.core.responses import Response
 from meterkit.core.threads import in_thread
 from meterkit.core.usage_key import both_of
+from meterkit.holds.refusal import response_to
 from meterkit.metering.delivered_bytes import size_of_file
 from meterkit.metering.exchange import UNREAD, Exchange, Identity
 from meterkit.metering.recorder import CLIENT_LEFT, MARK, Recorder, recorder_of
@@ -25,6 +26,7 @@ from meterkit.webhooks.config import LARGEST_BYTES
 from meterkit.webhooks.endpoint import WebhookEndpoint
 
 if TYPE_CHECKING:
+    from meterkit.governance.governor import Governor
     from meterkit.kit import MeterKit
 
 __all__ = ["ASGIExchange", "MeterMiddleware"]
@@ -196,14 +198,15 @@ class MeterMiddleware:
         self._endpoint = kit.endpoint
         self._governor = kit.governor
         self._page = kit.page
-        self._checks_first = self._governor is not None or self._page is not None
+        self._page_prefix = None if self._page is None else self._page.prefix
         self._reads_requests = self.recorder.reads_requests
         self._asks = self.recorder.identity.asks
+        self._check_waits = self._asks is not None or (self._governor is not None and self._governor.is_exact)
         self._makes_exchange = ASGIExchange if self._asks is None else AskingExchange
         self.templates = Templates()
         self._lifespans = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: C901, PLR0912 - calls cost time
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: C901, PLR0912, PLR0915 - calls cost time
         """Serve one connection."""
         if scope["type"] != "http":
             await self._serve_other(scope, receive, send)
@@ -214,6 +217,7 @@ class MeterMiddleware:
         if self._endpoint is not None and scope["path"] == self._endpoint.path:
             await _serve_webhook(self._endpoint, scope, receive, send)
             return
+        governor = self._governor
         exchange = self._makes_exchange()
         headers = RawHeaders()
         headers.pairs = scope.get("headers", ())
@@ -227,12 +231,17 @@ class MeterMiddleware:
                 exchange.keep_route()
             return
         scope[MARK] = exchange
-        if self._checks_first:
-            response, send = await self._check(exchange, send)
-            if response is not None:
-                self.recorder.refuse(exchange)
-                await _send_response(response, send, scope["method"])
-                return
+        response = None
+        if self._page_prefix is not None and (prefix or exchange.path.startswith(self._page_prefix)):
+            response = await self._show_page(exchange)
+        if governor is not None and response is None:
+            response = await self._check(governor, exchange) if self._check_waits else governor.check(exchange)
+            if exchange.added_headers and response is None:
+                send = _adding(send, exchange.added_headers)
+        if response is not None:
+            self.recorder.refuse(exchange)
+            await _send_response(response, send, scope["method"])
+            return
         exchange.server_receives = receive
         exchange.server_sends = send
         receives = exchange.receive
@@ -241,8 +250,11 @@ class MeterMiddleware:
         try:
             await self.app(scope, receives, exchange.send)
         except BaseException as error:
-            await _ended(exchange, self.recorder, error)
-            raise
+            response = None if exchange.status else self.refusal_of(error, exchange)
+            if response is None:
+                await _ended(exchange, self.recorder, error)
+                raise
+            await _send_response(response, send, scope["method"])
         else:
             if not exchange.closed:
                 await _ended(exchange, self.recorder, None)
@@ -275,27 +287,22 @@ class MeterMiddleware:
             self.recorder.close_counted_at_once(exchange)
             exchange.retract()
 
-    async def _check(self, exchange: ASGIExchange, send: Send) -> tuple[Response | None, Send]:
-        """Return a response to send instead of the app's, or None; and the ``send`` to use."""
-        page, governor = self._page, self._governor
-        if (
-            page is not None
-            and (exchange.path.startswith(page.prefix) or type(exchange.target) is tuple)
-            and page.serves(exchange)
-        ):
-            if self._asks is not None:
-                await self._asks.ask(exchange)
-            query = exchange.native.get("query_string", b"").decode("latin-1")
-            return await in_thread(lambda: page.respond(exchange, query)), send
-        if governor is None:
-            return None, send
+    async def _show_page(self, exchange: ASGIExchange) -> Response | None:
+        """Return the page that *exchange* asks for; None if it is the app's."""
+        page = self._page
+        if page is None or not page.serves(exchange):
+            return None
+        if self._asks is not None:
+            await self._asks.ask(exchange)
+        query = exchange.native.get("query_string", b"").decode("latin-1")
+        return await in_thread(lambda: page.respond(exchange, query))
+
+    async def _check(self, governor: Governor, exchange: ASGIExchange) -> Response | None:
+        """Return the response to a blocked request; None allows *exchange*. Its company or a unit may be waited for."""
         if self._asks is not None and not governor.exempts(exchange):
             await self._asks.ask(exchange)
         waits = governor.waits_for(exchange)
-        response = await in_thread(lambda: governor.check(exchange)) if waits else governor.check(exchange)
-        if response is None and exchange.added_headers:
-            send = _adding(send, exchange.added_headers)
-        return response, send
+        return await in_thread(lambda: governor.check(exchange)) if waits else governor.check(exchange)
 
     async def asked(self, exchange: ASGIExchange) -> Identity | None:
         """Return whom the app or ``identify=`` names, for a view that has not asked governance; None if nobody."""
@@ -331,6 +338,10 @@ class MeterMiddleware:
         elif len(exchange.added_headers) > before and exchange.native["type"] == "http":
             exchange.server_sends = _adding(exchange.server_sends, exchange.added_headers[before:])
         return response
+
+    def refusal_of(self, error: BaseException, exchange: ASGIExchange | None) -> Response | None:
+        """Return the response to a request in which too little was left to hold, as *error* says; otherwise None."""
+        return response_to(error, exchange, recorder=self.recorder, governor=self._governor)
 
     def _closing(self, send: Send) -> Send:
         self._lifespans += 1

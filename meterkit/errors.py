@@ -2,11 +2,12 @@
 The exceptions that meterkit raises.
 
 * MeterKitError
-  x ConfigurationError   the kit is configured wrongly; the message says how to fix it
-  x UsageError           a call such as ``record()`` has an invalid argument
-  x LedgerError          the ledger cannot be opened, read or written now
-  x WebhookError         the request is not a valid webhook event from Stripe
-  x StripeFailedError    Stripe did not respond to a command, or refused it
+  x ConfigurationError        the kit is configured wrongly; the message says how to fix it
+  x UsageError                a call such as ``record()`` has an invalid argument
+  x InsufficientBalanceError  a quota or a wallet has fewer units left than are to be held; in `governance.refusal`
+  x LedgerError               the ledger cannot be opened, read or written now
+  x WebhookError              the request is not a valid webhook event from Stripe
+  x StripeFailedError         Stripe did not respond to a command, or refused it
 """
 
 from __future__ import annotations

@@ -6,29 +6,33 @@ FastAPI: dependencies that identify the company, ask governance, require a featu
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeAlias
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response, WebSocketException
 from fastapi.requests import HTTPConnection
 
-from meterkit import asgi
+from meterkit import asgi, starlette
 from meterkit.asgi import ASGIExchange, MeterMiddleware
 from meterkit.core import responses
 from meterkit.core.threads import in_thread
 from meterkit.core.validation import SubjectId, checked_quantity
 from meterkit.errors import ConfigurationError, UsageError
 from meterkit.governance.policy import Governance
-from meterkit.governance.refusal import TITLES, Block, Reason, Refusal
+from meterkit.governance.refusal import TITLES, Block, InsufficientBalanceError, Reason, Refusal
+from meterkit.holds.hold import Hold
 from meterkit.kit import MeterKit
 from meterkit.metering.context import ExchangeUsage
 from meterkit.metering.exchange import Identity
+from meterkit.metering.meter import Meter
 from meterkit.metering.recorder import MARK, recorder_of
 from meterkit.starlette import response_of
+from meterkit.wallets.amounts import Amount
+from meterkit.wallets.wallet import Wallet
 
 __all__ = ["ASGIExchange", "Billing", "MeterMiddleware", "Refused", "send_refusal"]
 
-Dependency: TypeAlias = "Callable[..., Awaitable[Any]]"
+Dependency: TypeAlias = "Callable[..., Awaitable[Any] | AsyncIterator[Any]]"
 
 VIOLATION = 1008
 """WebSocket close code for what violates a policy."""
@@ -176,6 +180,58 @@ class Billing:
 
         return charge
 
+    def hold(
+        self,
+        meter: Meter | str | None = None,
+        estimate: Amount | Callable[..., Any] | None = None,
+        *,
+        wallet: Wallet | str | None = None,
+    ) -> Dependency:
+        """
+        Return a dependency that does what `govern` does, and then holds units for the request: see docs/holds.md.
+
+        It returns the `Hold`, which ends with the last byte of the response: what was neither settled nor counted is
+        given back then. It responds with 402 or 429 if the company has less left.
+
+        Args:
+            meter: Meter that an exact quota or a wallet limits, or its name; by default the only one.
+            estimate: Units of the meter, or an amount of the wallet; or a dependency that returns that, such as one
+                that takes the body; by default, what the company's requests have usually taken.
+            wallet: Wallet of which to hold an amount, or its name, instead of a meter.
+
+        Raises:
+            ConfigurationError: Nothing limits the meter, or *estimate* is neither an amount nor a dependency.
+        """
+        try:
+            self._kit.hold_terms("any", None if callable(estimate) else estimate, meter=meter, wallet=wallet)
+        except UsageError as error:
+            raise ConfigurationError(f"hold(): {error}") from error
+        given = estimate
+
+        def fixed() -> Any:
+            return given
+
+        governed, units = Depends(self.govern), Depends(estimate if callable(estimate) else fixed)
+
+        async def hold(
+            connection: HTTPConnection, who: Identity = governed, amount: Any = units
+        ) -> AsyncIterator[Hold]:
+            exchange = self._exchange_of(connection)
+            user = None if wallet is not None else who.user
+            terms = self._kit.hold_terms(who.company, amount, meter=meter, wallet=wallet, user=user)
+            made = Hold(terms, exchange=exchange)
+            try:
+                await made.__aenter__()
+            except InsufficientBalanceError as error:
+                raise _as_raised(connection, self._refused(connection, error.block)) from error
+            try:
+                yield made
+            finally:
+                if exchange is None:  # FastAPI may get here before the response is sent
+                    made.release()
+
+        return hold
+
     def install(self, app: FastAPI) -> None:
         """
         Meter *app*: add the middleware, and an exception handler that answers `Refused` as the kit's `Refusal` says.
@@ -195,6 +251,7 @@ class Billing:
         if (MeterMiddleware, self._kit) not in installed:
             app.add_middleware(MeterMiddleware, kit=self._kit)
         app.exception_handlers.setdefault(Refused, send_refusal)
+        app.exception_handlers.setdefault(InsufficientBalanceError, starlette.send_refusal)
 
     @property
     def responses(self) -> dict[int | str, dict[str, Any]]:

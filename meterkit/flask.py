@@ -20,6 +20,7 @@ from meterkit.core.problems import shown
 from meterkit.core.responses import Response
 from meterkit.core.validation import SubjectId
 from meterkit.errors import ConfigurationError, MeterKitError
+from meterkit.governance.refusal import InsufficientBalanceError
 from meterkit.metering.exchange import Identity
 from meterkit.metering.recorder import MARK, recorder_of
 from meterkit.project_settings import KEYS, settings_of_app
@@ -69,9 +70,21 @@ def init_app(app: Flask, kit: MeterKit | None = None) -> None:
     if installed is None:
         app.wsgi_app = _FlaskMiddleware(app, kit)  # type: ignore[method-assign]  # as Flask's docs say
         app.extensions[_EXTENSION] = kit
+        # A handler of the app's own, registered before or later, takes precedence.
+        app.error_handler_spec[None][None].setdefault(InsufficientBalanceError, _refuse)
         _add_commands(app, kit)
     elif installed is not kit:
         raise ConfigurationError("this Flask app already has another kit: use a single kit with the meters of both")
+
+
+def _refuse(error: InsufficientBalanceError) -> FlaskResponse:
+    """Error handler: respond as to a blocked request."""
+    exchange = request.environ.get(MARK)
+    if not isinstance(exchange, WSGIExchange) or exchange.closed:
+        raise error
+    response = exchange.owner.refusal_of(error, exchange)
+    assert response is not None
+    return current_app.response_class(response.body, response.status, response.headers)
 
 
 def govern(company: SubjectId | None = None, user: SubjectId | None = None) -> FlaskResponse | None:

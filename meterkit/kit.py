@@ -9,26 +9,36 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from meterkit.core.periods import DAY
 from meterkit.core.problems import Problems
-from meterkit.core.validation import SubjectId, checked_by, checked_customer, checked_subject_id, is_customer_id
+from meterkit.core.validation import (
+    SubjectId,
+    checked_by,
+    checked_customer,
+    checked_id,
+    checked_subject_id,
+    is_customer_id,
+)
 from meterkit.core.windows import Windows
-from meterkit.errors import UsageError
-from meterkit.flusher.importable import Importable
+from meterkit.errors import ConfigurationError, UsageError
+from meterkit.flusher.default_shape import functions_called
+from meterkit.flusher.importable import Importable, names_of
 from meterkit.jetstream.config import JetStream
+from meterkit.metering.dimensions.declaration import dimensions_named
 from meterkit.metering.identification import Identify
 from meterkit.metering.matching import MeterMatcher
 from meterkit.metering.meter import Meter
 from meterkit.metering.recorder import Recorder
-from meterkit.pages.config import Pages, checked_pages
 from meterkit.pricing.plan import Plan, checked_plans
 from meterkit.pricing.price import Price
+from meterkit.pricing.rates.of_kit import rates_of, read_once, with_amounts
 from meterkit.runtime.assembly import Assembly
 from meterkit.runtime.settings import (
     FindCustomer,
@@ -39,30 +49,48 @@ from meterkit.runtime.settings import (
     settings_of,
 )
 from meterkit.runtime.supervisor import Supervisor
+from meterkit.wallets.wallet import Wallet, checked_number, checked_wallets, pack_named, wallet_named
 from meterkit.webhooks.config import Webhook, check_webhook_url, checked_webhook
 
 if TYPE_CHECKING:  # imported by the kits and the calls that need them
     from meterkit.accounts.inbox import WebhookEvent
     from meterkit.accounts.overview import AccountOverview, UnlinkedCustomer
+    from meterkit.events.counter import EventCounter
+    from meterkit.forecast.forecast import Forecast
     from meterkit.governance.blocked_requests import BlockedRequests
     from meterkit.governance.policy import Governance
+    from meterkit.holds.decorator import Estimate
+    from meterkit.holds.hold import Hold
+    from meterkit.holds.source import HoldSource
+    from meterkit.holds.terms import Terms
     from meterkit.ledger.actions import Action
+    from meterkit.ledger.dimensions.reading import UsageByValues
     from meterkit.ledger.ledger import Usage
+    from meterkit.ledger.rating.reading import RatedUsage
+    from meterkit.margin.cost import Cost
+    from meterkit.margin.report import MarginReport
     from meterkit.notices.rules import Notify
     from meterkit.notices.store import NoticeDelivery
     from meterkit.outbox.corrections import Correction
     from meterkit.outbox.credits import Credit
     from meterkit.outbox.outbox import Summary
+    from meterkit.pages.config import Pages
     from meterkit.pages.site import Site
     from meterkit.pricing.preview import Preview
     from meterkit.pricing.simulation import SimulatedBill
     from meterkit.provisioning.move import Move
     from meterkit.provisioning.steps import ProvisioningPlan, Step
     from meterkit.provisioning.subscription import SubscriptionResult
+    from meterkit.rating.rerate import Rerated
     from meterkit.reporting.explanation import Explanation
     from meterkit.reporting.reconciliation import Reconciliation
     from meterkit.runtime.backfill import BackfillResult
     from meterkit.runtime.process import ProcessRuntime
+    from meterkit.shadow.comparison import Comparison
+    from meterkit.wallets.amounts import Amount
+    from meterkit.wallets.grants import Grant
+    from meterkit.wallets.pack import Pack
+    from meterkit.wallets.statement import Balance, Entry
     from meterkit.webhooks.account_sync import SyncResult
 
 
@@ -75,6 +103,8 @@ class MeterKit:
         prices: Prices of the meters, for a kit that sells one thing; otherwise, see *plans*.
         plans: Plans that companies subscribe to, instead of *prices*.
         default_plan: Name of the plan of companies without a subscription; None if they have none, and owe nothing.
+        wallets: Prepaid balances of companies, and the meters whose usage spends them.
+        costs: What units of the meters cost you, for `margin` and the team's page of it; shown to nobody else.
         identify: Function ``Exchange -> str | Identity | None``, plain or async, that returns the company that pays,
             and optionally its user. Called once for each exchange that counts, unless the view called
             ``meterkit.identify()``. Required with *governance* and *customer_page*, which call it before the app runs,
@@ -94,7 +124,8 @@ class MeterKit:
         report_interval: Seconds between two reports to Stripe.
         flusher: Where the usage of this host is flushed and reported: ``process`` starts one for it that ends with the
             worker that started it, and all workers only count; ``thread`` is a thread of one of the workers. By
-            default ``METERKIT_FLUSHER``, or ``thread``. Neither does anything as long as ``meterkit run`` does it.
+            default ``METERKIT_FLUSHER``, or ``process`` where that is certain to do the same as a thread, which
+            docs/flusher.md says. Neither does anything as long as ``meterkit run`` does it.
         report_via: ``v1`` sends a request for each meter event; ``stream`` sends a hundred at once to Stripe's meter
             event stream.
         report_on_close: Whether `close` also reports the open hour, for at most five seconds; for containers whose disk
@@ -116,6 +147,9 @@ class MeterKit:
         customer_page: Path, such as ``/billing/usage``, at which the middleware shows each company its own usage,
             tiers, next invoice and standing, as JSON.
         pages: Pages that the middleware shows to customers and the team.
+        shadow: Whether another program bills, and meterkit only counts, prices and compares beside it: nothing is
+            written to Stripe, nobody is blocked or notified, and what is counted is never billed. A time instead, a
+            whole hour with a time zone, is the one from which meterkit bills.
         clock: Function that returns Unix seconds.
 
     Attributes:
@@ -123,6 +157,8 @@ class MeterKit:
         prices: Prices in the order given; empty with *plans*.
         plans: Plans by name.
         default_plan: Plan of companies without a subscription, or None.
+        wallets: Wallets by name.
+        costs: Costs in the order given.
         recorder: Recorder that the middleware calls.
         clock: Function that returns Unix seconds.
         webhook: Endpoint configuration, or None.
@@ -142,6 +178,8 @@ class MeterKit:
         prices: Iterable[Price] = (),
         plans: Iterable[Plan] = (),
         default_plan: str | None = None,
+        wallets: Iterable[Wallet] = (),
+        costs: Iterable[Cost] = (),
         identify: Identify | Literal["view"] | None = None,
         stripe_key: str | None = None,
         stripe_base: str | None = None,
@@ -164,14 +202,27 @@ class MeterKit:
         notify: Iterable[Notify] = (),
         customer_page: str | None = None,
         pages: Pages | None = None,
+        shadow: bool | datetime = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.meters = checked_meters(meters)
+        prices, plans = read_once(prices), read_once(plans)
+        declared = checked_meters(meters)
+        rates = rates_of(prices, plans, declared)
+        self.meters = with_amounts(declared, rates)
         self.prices = checked_prices(prices, self.meters)
         self.plans = checked_plans(plans, default_plan, meters=self.meters, prices=self.prices)
         self.default_plan = None if default_plan is None else self.plans[default_plan]
+        self.wallets = checked_wallets(
+            wallets,
+            self.meters,
+            rated={name for each in rates.values() for name in (each.meter.name, each.amounts.name)},
+        )
+        self.costs = self._checked_costs(costs)
         has_limits = any(plan.limits for plan in self.plans.values())
-        check_identify(identify, governance=governance, limits=has_limits, customer_page=customer_page)
+        is_spent = any(self.meters[name].http for wallet in self.wallets.values() for name in wallet.rates)
+        check_identify(
+            identify, governance=governance, limits=has_limits, wallets=is_spent, customer_page=customer_page
+        )
         self.webhook = checked_webhook(webhook)
         self.clock = checked_clock(clock)
         self._settings = settings_of(
@@ -192,16 +243,17 @@ class MeterKit:
             find_customer=find_customer,
             customer_ids=customer_ids,
             flusher=flusher,
+            shadow=shadow,
             meters=self.meters.values(),
             is_free=self._is_free if self.plans else None,
             jetstream=jetstream,
+            wallets=self.wallets,
+            rates=rates,
         )
         self._problems = Problems()
-        windows = Windows()
+        windows = Windows(self._settings.shadow_until)
         self._supervisor = Supervisor(self._settings, self._problems, windows)
         self._supervisor.meters = self.meters
-        if self._settings.flusher == "process":
-            self._supervisor.importable = Importable(self, names=[*self.meters, *self.plans])
         self.recorder = Recorder(
             matcher=MeterMatcher(self.meters.values()),
             identify=None if identify == "view" else identify,
@@ -222,16 +274,23 @@ class MeterKit:
             problems=self._problems,
             health=self.health,
             clock=clock,
+            costs=self.costs,
             in_view=identify == "view",
             is_published=jetstream is not None,
         )
         self._assembly = assembly
         self._company_plans = assembly.company_plans()
+        self._hold_source: HoldSource | None = None
         self.governor = assembly.governor()
         self.notify = assembly.notify(notify)
-        self._pages = checked_pages(pages)
+        self._pages = assembly.checked_pages(pages)
         self.page = assembly.pages(self._pages, customer_page=customer_page, webhook=self.webhook)
         self.endpoint = assembly.webhook_endpoint(self.webhook, receive=self.receive)
+        if self._settings.flusher == "process":
+            quotas = [*(() if governance is None else governance.quotas)]
+            quotas += [limit for plan in self.plans.values() for limit in plan.limits]
+            functions = functions_called(find_customer, quotas=quotas, notify=self.notify)
+            self._supervisor.importable = Importable(self, names=names_of(self), functions=functions)
 
     def __repr__(self) -> str:
         key = self._settings.stripe_key
@@ -248,6 +307,7 @@ class MeterKit:
         value: str | None = None,
         at: datetime | None = None,
         key: str | None = None,
+        dimensions: Mapping[str, str | int | None] | None = None,
     ) -> None:
         """
         Count work that is not an HTTP exchange: a job, a message, a night's storage.
@@ -263,11 +323,81 @@ class MeterKit:
             key: Name of this piece of work, such as the id of a task, at most 255 characters. For 35 days, the same key
                 counts once per meter and company, in whichever process; the first quantity counts. Not for meters with
                 ``unique(...)`` or ``maximum(...)``.
+            dimensions: Values of the dimensions in the meter's ``by=``, by their names; a missing one is unknown.
 
         Raises:
             UsageError: An argument cannot be counted; nothing was.
         """
-        self.recorder.evaluator.record(self._meter(meter), company, quantity, user=user, value=value, at=at, key=key)
+        found = self._meter(meter)
+        about: Any = {"user": user, "value": value, "at": at, "key": key, "dimensions": dimensions}
+        self.recorder.evaluator.record(found, company, quantity, **about)
+        if self._hold_source is not None and key is None:
+            from meterkit.holds.scope import cover
+
+            cover(self.recorder.evaluator, checked_subject_id(company, "company"), found.name, quantity)
+
+    def hold(
+        self,
+        company: SubjectId,
+        estimate: Amount | None = None,
+        *,
+        meter: Meter | str | None = None,
+        wallet: Wallet | str | None = None,
+        user: SubjectId | None = None,
+    ) -> Hold:
+        """
+        Return a hold: ``with kit.hold(company, 2_000) as hold:`` sets units aside for work that takes them.
+
+        The block may wait for the ledger when it begins; ``async with`` does so in a thread. See docs/holds.md.
+
+        Args:
+            company: Id of the company that pays.
+            estimate: Units of the meter to hold, 0 to 999,999,999,999,999; or an amount of the wallet, not a float. By
+                default, what the company's work has usually taken in this process.
+            meter: Meter that an exact quota or a wallet limits, or its name; by default the only one.
+            wallet: Wallet of which to hold an amount for all its meters, or its name, instead of a meter.
+            user: Id of the user within the company, for what `Hold.settle` counts; not with *wallet*.
+
+        Raises:
+            UsageError: An argument is wrong, or nothing limits the meter.
+            InsufficientBalanceError: In the block's beginning: the company has less left.
+        """
+        from meterkit.holds.hold import Hold
+
+        return Hold(self.hold_terms(company, estimate, meter=meter, wallet=wallet, user=user))
+
+    def held(
+        self,
+        *,
+        company: str = "company",
+        estimate: Estimate = None,
+        meter: Meter | str | None = None,
+        wallet: Wallet | str | None = None,
+    ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        """
+        Return a decorator that runs each call under a hold, which the function gets as its argument ``hold``.
+
+        For plain and async functions, and for generators of either kind, which hold until they end.
+
+        Args:
+            company: Name of the function's argument with the company's id.
+            estimate: What to hold, as `hold` takes it; or a function that takes the same arguments, without ``hold``,
+                and returns that. By default, what the company's work has usually taken in this process.
+            meter: Meter that an exact quota or a wallet limits, or its name; by default the only one.
+            wallet: Wallet of which to hold an amount, or its name, instead of a meter.
+
+        Raises:
+            UsageError: Nothing limits the meter, or there is no such wallet.
+            ConfigurationError: The function has no argument ``hold``, or none of the name *company*.
+        """
+        from meterkit.holds.decorator import held
+
+        self.hold_terms("any", 0, meter=meter, wallet=wallet)
+
+        def make(payer: SubjectId, units: Amount | None) -> Hold:
+            return self.hold(payer, units, meter=meter, wallet=wallet)
+
+        return lambda function: held(function, make, company=company, estimate=estimate)
 
     def link(self, company: SubjectId, customer: str, *, by: str | None = None) -> None:
         """
@@ -320,7 +450,7 @@ class MeterKit:
         Return whether the plan of *company* has *feature*; for views. Never waits for Stripe.
 
         Follows what webhooks or `sync()` have told, with each flush. The first call in a process reads the ledger, the
-        others memory. If the ledger cannot be read, the answer is True.
+        others memory. If the ledger cannot be read, and in shadow mode, the answer is True.
 
         Args:
             company: Company id, as ``identify=`` returns it.
@@ -331,7 +461,8 @@ class MeterKit:
         """
         if self._company_plans is None:
             raise UsageError("this kit has no plans=, so it has no features; add a Plan", reason="feature_unknown")
-        return self._company_plans.can(checked_subject_id(company, "company"), feature)
+        can = self._company_plans.can(checked_subject_id(company, "company"), feature)
+        return can or self._settings.is_shadow()
 
     def plan_of(self, company: SubjectId) -> Plan | None:
         """
@@ -366,6 +497,147 @@ class MeterKit:
 
         ask_again(self.process().database(), checked_subject_id(company, "company"), int(self.clock()))
         self.process().wake()
+
+    def grant(
+        self,
+        company: SubjectId,
+        wallet: Wallet | str,
+        amount: Amount,
+        *,
+        key: str | None = None,
+        priority: int = 50,
+        expires: datetime | None = None,
+        source: str = "manual",
+        by: str | None = None,
+    ) -> Grant:
+        """
+        Grant an amount to a company ahead of its usage: what it has paid for, or a gift.
+
+        Takes effect at once. Writes to the ledger: not for async views.
+
+        Args:
+            company: Company id, as the application knows it.
+            wallet: Wallet, or its name.
+            amount: More than 0, in the wallet's unit or in whole currency, as a str, `Decimal` or int.
+            key: Name of this grant, such as the id of a payment, at most 255 characters. The same key grants once per
+                company and wallet, however often it is called. Without one, each call grants.
+            priority: From 0 to 100; the lowest is spent first. Among equals, what expires sooner, then what is older.
+            expires: Time at which the rest expires, with a time zone; None if it never does.
+            source: Where it comes from; shown with the grant.
+            by: Who grants it; kept for `actions`.
+
+        Raises:
+            UsageError: An argument is wrong; or the key has granted another amount (reason ``grant_conflict``). Nothing
+                was granted.
+            LedgerError: The ledger failed. With a key, call again; without one, look at `balance` before.
+        """
+        from meterkit.wallets.amounts import millionths
+        from meterkit.wallets.grants import checked_expiry, checked_key, checked_priority
+
+        found = wallet_named(wallet, self.wallets)
+        company = checked_subject_id(company, "company")
+        return (
+            self.process()
+            .grants()
+            .grant(
+                company,
+                found,
+                millionths(amount, "amount"),
+                key=checked_key(key),
+                priority=checked_priority(priority),
+                expires_at=checked_expiry(expires),
+                source=checked_id(source, "source"),
+                by=checked_by(by),
+            )
+        )
+
+    def revoke(
+        self,
+        company: SubjectId,
+        wallet: Wallet | str,
+        grant: str,
+        *,
+        amount: Amount | None = None,
+        key: str | None = None,
+        by: str | None = None,
+    ) -> Decimal:
+        """
+        Take back what is left of a grant, such as after a refund, and return how much that was.
+
+        What usage has spent is not taken back, nor what processes hold ahead for requests.
+
+        Args:
+            company: Company id, as the application knows it.
+            wallet: Wallet, or its name.
+            grant: Id of the grant, or the key under which it was granted.
+            amount: How much to take back, in the wallet's unit or in whole currency; None for all that is left of it.
+            key: Name of this revocation, such as the id of a refund. The same key takes back once per company and
+                wallet.
+            by: Who takes it back; kept for `actions`.
+
+        Raises:
+            UsageError: An argument is wrong; there is no such grant; less is left of it than *amount*; or the key has
+                taken back another amount. Nothing was taken back.
+            LedgerError: The ledger failed. With a key, call again; without one, look at `balance` before.
+        """
+        from meterkit.wallets.amounts import amount as whole
+        from meterkit.wallets.amounts import millionths
+        from meterkit.wallets.grants import checked_key
+
+        found = wallet_named(wallet, self.wallets)
+        company = checked_subject_id(company, "company")
+        micros = None if amount is None else millionths(amount, "amount")
+        about: Any = {"micros": micros, "key": checked_key(key), "by": checked_by(by)}
+        return whole(self.process().grants().revoke(company, found, checked_id(grant, "grant"), **about))
+
+    def balance(self, company: SubjectId, wallet: Wallet | str) -> Balance:
+        """
+        Return what a company has in a wallet, as the ledger has it: a few seconds of usage may be in the journal.
+
+        Args:
+            company: Company id, as the application knows it.
+            wallet: Wallet, or its name.
+
+        Raises:
+            UsageError: An argument is wrong.
+            LedgerError: The ledger cannot be read.
+        """
+        from meterkit.wallets.statement import balance_of
+
+        found, company = wallet_named(wallet, self.wallets), checked_subject_id(company, "company")
+        return balance_of(self.process().database(), company, found, now=int(self.clock()))
+
+    def wallet_entries(self, company: SubjectId, wallet: Wallet | str, *, limit: int = 100) -> list[Entry]:
+        """
+        Return the latest movements of a company's balance, newest first; usage is summed up by meter and day.
+
+        Args:
+            company: Company id, as the application knows it.
+            wallet: Wallet, or its name.
+            limit: Number of movements at most.
+
+        Raises:
+            UsageError: An argument is wrong.
+            LedgerError: The ledger cannot be read.
+        """
+        from meterkit.wallets.statement import entries_of
+
+        found, company = wallet_named(wallet, self.wallets), checked_subject_id(company, "company")
+        return entries_of(self.process().database(), company, found, limit=limit)
+
+    def audit_wallets(self) -> list[str]:
+        """
+        Return a sentence about each thing that is wrong in the books of wallets; none unless meterkit has a fault.
+
+        Each movement's entries must add up to 0, those of each grant to what remains of it, and what was spent must be
+        for the usage that was counted. Reads all entries, so it takes some seconds where there are many.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        from meterkit.wallets.audit import mistakes
+
+        return mistakes(self.process().database())
 
     def flush(self) -> None:
         """
@@ -422,6 +694,7 @@ class MeterKit:
         """
         return self.process().stripe_jobs.sync()
 
+    @overload
     def usage(
         self,
         *,
@@ -429,21 +702,72 @@ class MeterKit:
         meter: Meter | str | None = None,
         since: int | None = None,
         until: int | None = None,
-    ) -> list[Usage]:
+    ) -> list[Usage]: ...
+
+    @overload
+    def usage(
+        self,
+        *,
+        company: str | None = None,
+        meter: Meter | str | None = None,
+        since: int | None = None,
+        until: int | None = None,
+        by: str | Iterable[str],
+    ) -> list[UsageByValues]: ...
+
+    def usage(
+        self,
+        *,
+        company: str | None = None,
+        meter: Meter | str | None = None,
+        since: int | None = None,
+        until: int | None = None,
+        by: str | Iterable[str] | None = None,
+    ) -> list[Usage] | list[UsageByValues]:
         """
-        Return the usage in the ledger, by meter, company, user and window.
+        Return the usage in the ledger, by meter, company, user and window; or by the values of dimensions.
 
         Args:
             company: Only this company.
             meter: Only this meter.
             since: Only windows that start at this Unix second or later.
             until: Only windows that start before this Unix second.
+            by: Name of a dimension of the meters' ``by=``, or several: the usage of each combination of their values,
+                of all users together. Values that nobody told are empty texts, so the sums are those of the meters.
 
         Raises:
+            UsageError: *by* names no dimension of the kit's meters.
             LedgerError: The ledger cannot be read.
         """
         name = meter.name if isinstance(meter, Meter) else meter
-        return self.process().ledger().usage(company=company, meter=name, since=since, until=until)
+        if by is None:
+            return self.process().ledger().usage(company=company, meter=name, since=since, until=until)
+        names = dimensions_named(by, self.meters.values())
+        span: Any = {"since": since, "until": until, "company": company, "meter": name}
+        return self.process().ledger().usage_by(names, **span)
+
+    def rated(
+        self, *, month: str | None = None, company: str | None = None, meter: Meter | str | None = None
+    ) -> list[RatedUsage]:
+        """
+        Return a month's usage that has a price by its values (``Price.by``), with the rates that it was rated at.
+
+        Args:
+            month: Month in UTC, such as ``2026-03``; by default this month.
+            company: Only this company.
+            meter: Only this meter.
+
+        Raises:
+            UsageError: *month* is not a month.
+            LedgerError: The ledger failed.
+        """
+        from meterkit.core.periods import parse_month
+        from meterkit.ledger.rating.reading import rated_usage
+
+        start, end = parse_month(month, self.clock())
+        self.flush()
+        name = meter.name if isinstance(meter, Meter) else meter
+        return rated_usage(self.process().database(), since=start, until=end, company=company, meter=name)
 
     def preview(self, company: str) -> list[Preview]:
         """
@@ -483,6 +807,32 @@ class MeterKit:
         about: Any = {"former": former, "prices_of": self._sold_to if self.plans else None}
         return simulate(database, start=start, end=end, meters=self.meters, prices=self.prices, **about)
 
+    def margin(
+        self, *, month: str | None = None, company: SubjectId | None = None, by: str | None = None
+    ) -> MarginReport:
+        """
+        Return what is left of what a month's usage brings in when its cost is paid, the worst first.
+
+        Costs are applied now, so a corrected cost corrects the past, too; usage whose cost is not known is named.
+        For you alone: never show it to customers. Takes two seconds for ten thousand companies: not for views.
+
+        Args:
+            month: Month in UTC, such as ``2026-03``; by default this month.
+            company: Only this company.
+            by: What the rows are about: ``company``, ``meter``, or the name of a dimension, such as ``model``; by
+                default ``company``, and of one company, ``meter``.
+
+        Raises:
+            UsageError: *month* is not a month, *company* not a company id, or *by* nothing to show by.
+            ConfigurationError: The kit has no ``costs=``, or their file cannot be read.
+            LedgerError: The ledger failed.
+        """
+        if not self.costs:
+            raise ConfigurationError("this kit has no costs=, so it has no margin; add a Cost for what units cost you")
+        chosen = None if company is None else checked_subject_id(company, "company")
+        self.flush()
+        return self._assembly.margin(month, by=by or ("company" if chosen is None else "meter"), company=chosen)
+
     def statement(self, company: SubjectId) -> dict[str, Any]:
         """
         Return what *company* may see of its account, as the customer page shows it: for templates of your own.
@@ -498,6 +848,34 @@ class MeterKit:
             LedgerError: The ledger cannot be read.
         """
         return self._assembly.statements(self._company_plans).of(checked_subject_id(company, "company"))
+
+    def forecast(self, company: SubjectId) -> Forecast:
+        """
+        Return what *company* will have used, and owe, when its period ends, if usage goes on as in the last weeks.
+
+        Each with a range, and when its quotas and the spending cap are reached at this pace; ``docs/forecast.md`` says
+        how far off it may be. As of the last flush. Reads the ledger: in an async view, call it in a thread.
+
+        Args:
+            company: Company id, as ``identify=`` returns it.
+
+        Raises:
+            UsageError: It is not such an id.
+            LedgerError: The ledger cannot be read.
+        """
+        return self._assembly.statements(self._company_plans).forecast(checked_subject_id(company, "company"))
+
+    def forecasts(self) -> Iterator[Forecast]:
+        """
+        Yield the forecasts of all companies with usage in their billing period, by id.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        usage = self.process().usage()["period"]
+        usage.refresh(int(self.clock()))
+        companies = sorted({company for company, _ in usage.pairs()})
+        yield from self._assembly.statements(self._company_plans).forecasts(companies)
 
     def customers(self) -> list[AccountOverview]:
         """
@@ -554,6 +932,8 @@ class MeterKit:
         """
         Return how many requests were blocked in the last *days*, by company, reason and day.
 
+        The reason begins with ``shadow:`` for those that only shadow mode has allowed.
+
         Raises:
             LedgerError: The ledger cannot be read.
         """
@@ -579,7 +959,7 @@ class MeterKit:
         """
         from meterkit.runtime.health import health
 
-        stopped = {} if self.governor is None else dict(self.governor.total)
+        stopped = {} if self.governor is None else dict(self.governor.blocked.total)
         unmatched = self.recorder.evaluator.unmatched.as_dict()
         found = health(self.process(), self._supervisor.settings, self._problems)
         return {**found, "unmatched": unmatched, "stopped": stopped}
@@ -593,6 +973,7 @@ class MeterKit:
         at: datetime,
         reason: str = "",
         by: str | None = None,
+        dimensions: Mapping[str, str | int | None] | None = None,
     ) -> Correction:
         """
         Reverse usage that was counted by mistake. Units that Stripe already has are canceled or offset there.
@@ -606,6 +987,8 @@ class MeterKit:
             at: A time in the hour of the usage, with a time zone, up to 35 days ago.
             reason: Why; kept in the ledger.
             by: Who corrects it; kept for `actions`.
+            dimensions: Values of the usage, by the names of the dimensions in the meter's ``by=``. They may be left out
+                only if no value of that hour is known, or all of it is reversed.
 
         Raises:
             UsageError: An argument is wrong, or less than *quantity* was used in that hour; nothing was reversed.
@@ -614,7 +997,54 @@ class MeterKit:
         """
         found = self._meter(meter)
         self.flush()
-        return self.process().commands().correct(found, company, quantity, at=at, reason=reason, by=checked_by(by))
+        return (
+            self.process()
+            .commands()
+            .correct(found, company, quantity, at=at, reason=reason, by=checked_by(by), dimensions=dimensions)
+        )
+
+    def rerate(
+        self,
+        *,
+        month: str | None = None,
+        tables: Mapping[str, str | os.PathLike[str]] | None = None,
+        apply: bool = False,
+        by: str | None = None,
+    ) -> list[Rerated]:
+        """
+        Rate a month's usage again at the prices (``Price.by``) that hold now, and return what that changes.
+
+        With ``apply=True``, the differences become usage of the meters of amounts: the next report tells Stripe, or,
+        with ``bill="lines"``, they become lines. What the table lacks keeps its rate. Calling it again changes nothing.
+
+        Args:
+            month: Month in UTC, such as ``2026-03``; by default this month.
+            tables: Files with the prices to use for this, instead of the kit's, by the name of the meter.
+            apply: Whether to bill the differences; by default, nothing is changed.
+            by: Who does it; kept for `actions`.
+
+        Raises:
+            UsageError: *month* is not a month, or *tables* names a meter without a ``Price.by``.
+            ConfigurationError: A file cannot be read, or an entry of it is wrong.
+            LedgerError: The ledger failed; call again for what is left.
+        """
+        rerating = self.process().commands().rerating(month, tables or {})
+        self.flush()
+        return rerating.apply(by=checked_by(by)) if apply else rerating.differences()
+
+    def undo_rerate(self, *, month: str | None = None, by: str | None = None) -> list[Rerated]:
+        """
+        Take back the latest `rerate` of a month that was applied, and return what that changes.
+
+        Args:
+            month: Month in UTC, such as ``2026-03``; by default this month.
+            by: Who does it; kept for `actions`.
+
+        Raises:
+            UsageError: *month* is not a month, or nothing of it was rated again.
+            LedgerError: The ledger failed; call again for what is left.
+        """
+        return self.process().commands().rerating(month, {}).undo(by=checked_by(by))
 
     def corrections(self) -> list[Correction]:
         """
@@ -745,6 +1175,57 @@ class MeterKit:
         """
         return self.process().commands().reconcile(month)
 
+    def compare(
+        self,
+        *,
+        month: str | None = None,
+        csv: str | os.PathLike[str] | None = None,
+        by: Literal["hour", "day", "month"] = "hour",
+        event_names: Mapping[str, str] | None = None,
+    ) -> list[Comparison]:
+        """
+        Compare what was counted in a month with what another program has billed, by customer; for shadow mode.
+
+        Only hours that have ended are compared. The costs of both quantities are those of a month at the prices of the
+        kit, or of the company's plan; where the kit has none, of the company's subscriptions.
+
+        Args:
+            month: Month in UTC, such as ``2026-03``; by default this month.
+            csv: File in UTF-8 with the columns ``company`` (or ``customer``), ``meter``, ``start`` and ``quantity``, in
+                which the other program's figures are; by default, they are Stripe's own sums.
+            by: Interval over which usage is added up before it is compared, in UTC.
+            event_names: Event names in Stripe, by the name of the meter, that the other program reports under, where
+                they are not the meter's own.
+
+        Returns:
+            One for each customer and meter, those first that differ by most money.
+
+        Raises:
+            UsageError: *month* is not a month, or has not begun; *by* is no interval; *event_names* names no meter; or
+                the file cannot be compared.
+            OSError: The file cannot be read.
+            LedgerError: The ledger failed.
+            ConfigurationError: There is no Stripe key, and no *csv*.
+        """
+        if by not in ("hour", "day", "month"):
+            raise UsageError(f"by= must be 'hour', 'day' or 'month', not {by!r:.50}", reason="interval_wrong")
+        names = {name: meter.event_name for name, meter in self.meters.items() if meter.billable}
+        for name, event_name in (event_names or {}).items():
+            names[self._meter(name).name] = event_name
+        self.flush()
+        return (
+            self.process()
+            .commands()
+            .compare(
+                self.meters,
+                month=month,
+                path=None if csv is None else Path(csv),
+                by=by,
+                event_names=names,
+                prices_of=self._sold_to if self.plans else lambda _: self.prices,
+            )
+        )
+
     def explain(self, company: str, meter: Meter | str, *, month: str | None = None) -> list[Explanation]:
         """
         Trace a company's invoice lines to meter events, and those to usage, for each billing period of a month.
@@ -759,7 +1240,9 @@ class MeterKit:
             LedgerError: The ledger failed.
         """
         self.flush()
-        return self.process().commands().explain(company, meter.name if isinstance(meter, Meter) else meter, month)
+        name = meter.name if isinstance(meter, Meter) else meter
+        known = self.meters.get(name)
+        return self.process().commands().explain(company, name, month, () if known is None else known.dimensions)
 
     def provision(
         self,
@@ -846,13 +1329,15 @@ class MeterKit:
         plan: str | None = None,
         prices: Iterable[str] = (),
         currency: str | None = None,
+        pack: Pack | str | None = None,
+        quantity: int = 1,
         email: str | None = None,
     ) -> str:
         """
-        Return the URL of a page of Stripe's, Checkout, on which a company subscribes and enters how it pays.
+        Return the URL of a page of Stripe's, Checkout, on which a company subscribes, or buys a pack of a wallet.
 
-        The same call returns the same page until the company has subscribed, or a day has passed. The webhook links
-        the company when it has paid; see `webhook`. Asks Stripe, so it takes as long as Stripe does.
+        The same call returns the same page until the company has subscribed or paid, or a day has passed. The webhook
+        links the company when it has paid; see `webhook`. Asks Stripe, so it takes as long as Stripe does.
 
         Args:
             company: Company id.
@@ -862,6 +1347,9 @@ class MeterKit:
             prices: Lookup keys of the prices, instead of a plan; by default all prices of the kit, which must be of
                 different meters.
             currency: Currency of the plan; by default the one that the customer is billed in, or the plan's own.
+            pack: Pack of a wallet, or its name, to buy once instead of a subscription. The invoice that Stripe makes
+                of it becomes a grant, when the webhook tells of it.
+            quantity: How many of the pack, 1 to 1,000.
             email: E-mail address that a new customer finds filled in.
 
         Raises:
@@ -874,8 +1362,13 @@ class MeterKit:
         from meterkit.provisioning.offer import offer_of
 
         company = checked_subject_id(company, "company")
-        offer = offer_of(self.prices, self.plans, plan=plan, keys=prices, currency=currency)
         about: Any = {"email": email, "success_url": success_url, "cancel_url": cancel_url}
+        if pack is not None:
+            if plan is not None or prices or currency is not None:
+                raise UsageError("choose a pack, or a plan or prices, not both", reason="offer_wrong")
+            key = pack_named(pack, self.wallets)
+            return self.process().commands().pack_url(company, key, quantity=checked_number(quantity), **about)
+        offer = offer_of(self.prices, self.plans, plan=plan, keys=prices, currency=currency)
         return self.process().commands().checkout_url(company, offer, **about)
 
     def portal_url(self, company: SubjectId, *, return_url: str | None = None) -> str:
@@ -1003,11 +1496,50 @@ class MeterKit:
             now=self.clock(),
             track=track,
             already_reported=already_reported,
+            shadow_until=self._settings.shadow_until,
         )
 
-    def process(self) -> ProcessRuntime:
-        """Return the runtime of this process; for meterkit's own parts."""
-        return self._supervisor.runtime()
+    def process(self, *, counting: bool = False) -> ProcessRuntime:
+        """Return the runtime of this process, started if *counting*; for meterkit's own parts."""
+        return self._supervisor.runtime(counting=counting)
+
+    def event_counter(self) -> EventCounter:
+        """Return what counts usage events; for meterkit's own parts."""
+        return self._assembly.event_counter()
+
+    def hold_terms(
+        self,
+        company: SubjectId,
+        estimate: Amount | None,
+        *,
+        meter: Meter | str | None = None,
+        wallet: Wallet | str | None = None,
+        user: SubjectId | None = None,
+    ) -> Terms:
+        """Return the terms of a hold, as `hold` takes them; for meterkit's own parts."""
+        from meterkit.holds.source import HoldSource
+        from meterkit.holds.terms import terms_of
+
+        if self._hold_source is None:
+            self._hold_source = HoldSource(
+                self.governor,
+                self.recorder.evaluator,
+                meters=self.meters.values(),
+                wallets=self.wallets,
+                problems=self._problems,
+            )
+        return terms_of(
+            self._hold_source,
+            company,
+            estimate,
+            meter=None if meter is None else self._meter(meter),
+            wallet=None if wallet is None else wallet_named(wallet, self.wallets),
+            user=user,
+        )
+
+    def known_plan(self, company: str) -> Plan | None:
+        """Return the plan of *company* as far as it is in memory; for meterkit's own parts."""
+        return None if self._company_plans is None else self._company_plans.of(company)
 
     def team_site(self, pages: Pages) -> Site:
         """Return what serves the team's pages alone, as *pages* says; for meterkit's own parts."""
@@ -1016,6 +1548,13 @@ class MeterKit:
     def close(self) -> None:
         """Flush and stop. Never raises, and takes some seconds at worst. A later count starts the kit again."""
         self._supervisor.close()
+
+    def _checked_costs(self, costs: Any) -> tuple[Cost, ...]:
+        if costs == ():
+            return ()
+        from meterkit.margin.cost import checked_costs
+
+        return checked_costs(costs, self.meters)
 
     def _sold_to(self, company: str) -> list[Price]:
         """Return the prices of the plan of *company* in all currencies; none without a plan."""

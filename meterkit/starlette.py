@@ -13,9 +13,10 @@ from meterkit import asgi
 from meterkit.asgi import ASGIExchange, MeterMiddleware
 from meterkit.core import responses
 from meterkit.core.validation import SubjectId
+from meterkit.governance.refusal import InsufficientBalanceError
 from meterkit.metering.exchange import Identity
 
-__all__ = ["ASGIExchange", "MeterMiddleware", "govern"]
+__all__ = ["ASGIExchange", "MeterMiddleware", "govern", "send_refusal"]
 
 
 async def govern(
@@ -45,6 +46,28 @@ async def govern(
             who = exchange.identity = Identity(company, user)
     blocked = await exchange.owner.decide_again(exchange, who)
     return None if blocked is None else response_of(blocked)
+
+
+async def send_refusal(connection: HTTPConnection, error: InsufficientBalanceError) -> Response:
+    """
+    Exception handler: respond as to a blocked request where too little was left to hold.
+
+    For ``app.add_exception_handler(InsufficientBalanceError, send_refusal)``, which an app needs if the middleware is
+    around it, and not added to it.
+
+    Args:
+        connection: Request in which it was raised.
+        error: What was raised.
+
+    Raises:
+        InsufficientBalanceError: *error* itself, if no middleware of meterkit meters the request.
+    """
+    exchange = asgi.exchange_of(connection.scope)
+    if exchange is None:
+        raise error
+    response = exchange.owner.refusal_of(error, exchange)
+    assert response is not None
+    return response_of(response)
 
 
 def response_of(response: responses.Response) -> Response:

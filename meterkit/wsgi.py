@@ -15,6 +15,7 @@ from meterkit.adapters.wsgi_exchange import WSGIExchange
 from meterkit.adapters.wsgi_headers import EnvironHeaders, decoded
 from meterkit.adapters.wsgi_input import CountedInput, longest_body, read_input
 from meterkit.core.responses import Response
+from meterkit.holds.refusal import response_to
 from meterkit.metering.exchange import Identity
 from meterkit.metering.paths import Target
 from meterkit.metering.recorder import MARK, recorder_of
@@ -47,7 +48,7 @@ class MeterMiddleware:
         self._endpoint = kit.endpoint
         self._governor = kit.governor
         self._page = kit.page
-        self._checks_first = self._governor is not None or self._page is not None
+        self._page_prefix = None if self._page is None else self._page.prefix
         self._reads_requests = self.recorder.reads_requests
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:  # noqa: C901, PLR0912 - calls cost time
@@ -72,11 +73,16 @@ class MeterMiddleware:
         if exchange.outer is not None and crosses_bridge(exchange, environ):
             return self.app(environ, exchange.publishing_route(start_response))
         environ[MARK] = exchange
-        if self._checks_first:
-            response, start_response = self._check(exchange, start_response)
-            if response is not None:
-                self.recorder.refuse(exchange)
-                return self._respond(response, environ, start_response)
+        response = None
+        if self._page_prefix is not None and (prefix or path.startswith(self._page_prefix)):
+            response = self._show_page(exchange)
+        if self._governor is not None and response is None:
+            response = self._governor.check(exchange)
+            if exchange.added_headers and response is None:
+                start_response = _adding(start_response, exchange.added_headers)
+        if response is not None:
+            self.recorder.refuse(exchange)
+            return self._respond(response, environ, start_response)
         if self._reads_requests and environ.get("wsgi.input") is not None:
             environ["wsgi.input"] = CountedInput(environ["wsgi.input"], exchange, longest_body(environ))
         exchange.server_starts = start_response
@@ -86,10 +92,14 @@ class MeterMiddleware:
                 body = app(environ, exchange.start_response)
             else:
                 body, files = _tracking_files(app, environ, exchange.start_response, files)
-        except BaseException:
-            self.recorder.broke(exchange)
+        except BaseException as error:
+            response = None if exchange.status else self.refusal_of(error, exchange)
+            if response is None:
+                self.recorder.broke(exchange)
+                exchange.over()
+                raise
             exchange.over()
-            raise
+            return self._respond(response, environ, start_response)
         piece = body[0] if type(body) is list and len(body) == 1 else only_piece(body)
         if piece is None or exchange.begun or not exchange.status:
             return counted(body, exchange, self.recorder, is_file=files is not None and isinstance(body, files))
@@ -103,17 +113,12 @@ class MeterMiddleware:
         """Send *response* in place of the app's."""
         return _send_response(response, environ, start_response)
 
-    def _check(self, exchange: WSGIExchange, start_response: StartResponse) -> tuple[Response | None, StartResponse]:
-        """Return a response to send instead of the app's, or None; and the ``start_response`` to use."""
-        if (
-            self._page is not None
-            and (exchange.path.startswith(self._page.prefix) or type(exchange.target) is tuple)
-            and self._page.serves(exchange)
-        ):
-            return self._page.respond(exchange, exchange.native.get("QUERY_STRING", "")), start_response
-        response = None if self._governor is None else self._governor.check(exchange)
-        added = exchange.added_headers
-        return response, _adding(start_response, added) if added and response is None else start_response
+    def _show_page(self, exchange: WSGIExchange) -> Response | None:
+        """Return the page that *exchange* asks for; None if it is the app's."""
+        page = self._page
+        if page is None or not page.serves(exchange):
+            return None
+        return page.respond(exchange, exchange.native.get("QUERY_STRING", ""))
 
     def decide_again(self, exchange: WSGIExchange, who: Identity | None) -> Response | None:
         """
@@ -133,6 +138,10 @@ class MeterMiddleware:
         elif len(exchange.added_headers) > before:
             exchange.server_starts = _adding(exchange.server_starts, exchange.added_headers[before:])
         return response
+
+    def refusal_of(self, error: BaseException, exchange: WSGIExchange) -> Response | None:
+        """Return the response to a request in which too little was left to hold, as *error* says; otherwise None."""
+        return response_to(error, exchange, recorder=self.recorder, governor=self._governor)
 
 
 def _adding(start_response: Any, added: tuple[tuple[str, str], ...]) -> StartResponse:

@@ -25,7 +25,7 @@ from meterkit.core import filesystem
 from meterkit.flusher import handover
 from meterkit.governance import governor
 from meterkit.ledger import database, schema
-from meterkit.metering import context
+from meterkit.metering import context, exchange
 from meterkit.metrics import ledger_figures
 from meterkit.notices import dispatcher
 from meterkit.pages.team import kept
@@ -58,7 +58,7 @@ def one_authority(tmp_path_factory):
 
 
 FLUSHER = os.environ.get("METERKIT_TEST_FLUSHER")
-"""``process`` to have the programs under test flush in one of their own; tests themselves flush in their threads."""
+"""``thread`` or ``process`` to have the programs under test flush there; tests themselves flush in their threads."""
 
 
 @pytest.fixture(autouse=True)
@@ -80,8 +80,11 @@ def _files_that_stay(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _nothing_said_outside():
-    """No test hears of what others called outside an exchange."""
+    """No test hears of what others called outside an exchange, or is inside one that another has left open."""
     context.outside.after_fork()
+    left = exchange.current.get()
+    if left is not None:
+        left.closed = True
 
 
 @pytest.fixture(autouse=True)

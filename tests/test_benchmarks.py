@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from statistics import median
+
 import pytest
 
-from benchmarks import pages, scale
+from benchmarks import events, forecasts, pages, scale
 from benchmarks.clients import Load
+from benchmarks.customers import customers
 from benchmarks.rounds import Cost, compare
 from benchmarks.served import Served
 
@@ -23,6 +27,16 @@ def test_variants_are_measured_in_turns_and_shown():
     assert pages.plot(costs).count("<rect") == 4
 
 
+@pytest.mark.long
+def test_events_are_measured_beside_a_bare_app():
+    """In batches and one by one, and the table has both."""
+    found = {batch: events.rates(batch, 2, 1) for batch in (1, 10)}
+    text = events.table(10, found[10], found[1], {"new keys": 1.25})
+
+    assert all(rate > 0 for each in found.values() for rate in each.values())
+    assert ["in batches of 10", "one by one", "new keys"] == re.findall(r"^\| ([a-z][a-z0-9 ]+) \|", text, re.MULTILINE)
+
+
 def test_a_skewed_month_is_as_predicted():
     """As many meter events as customers' hours with usage, each customer's sum exact."""
     found = scale.month(customers=60, hours=6, per_hour=400, seed=7)
@@ -30,6 +44,41 @@ def test_a_skewed_month_is_as_predicted():
     assert (2400, 2400, 0) == (found["counted"], found["billed"], found["customers_wrong"])
     assert found["rows"] == found["events"]
     assert abs(found["events"] / found["events_predicted"] - 1) < 0.1
+
+
+def test_forecasts_are_as_good_as_the_page_says():
+    """
+    Better than a straight line, and the range and the warnings hold what docs/forecast.md claims.
+
+    Of customers that the method was not tuned on.
+    """
+    assert forecasts.HELD_OUT != forecasts.TUNED_ON
+    found = forecasts.backtest(200, seed=forecasts.HELD_OUT)
+    middle, late = found.by_day[16], found.by_day[24]
+    errors = list(found.by_day.values())
+
+    def median_of(day, whose):
+        return median(getattr(found.by_day[day], whose))
+
+    assert [] == [day for day in forecasts.SHOWN_DAYS if median_of(day, "ours") > median_of(day, "straight")]
+    assert median(middle.ours) < 0.12
+    assert median(late.ours) < 0.06
+    assert sorted(middle.ours)[int(len(middle.ours) * 0.9)] < 0.45
+    assert 0.75 < sum(each.held for each in errors) / sum(len(each.ours) for each in errors) < 0.9
+    assert found.natural.missed < 0.1 * found.natural.reached
+    assert found.natural.wrong < 0.15 * (found.natural.wrong + found.natural.quiet)
+    assert found.by_limit[1.5].wrong < 0.1 * found.by_limit[1.5].quiet
+    assert 7 <= median(found.by_limit[0.8].ahead)
+    assert len(forecasts.errors_table(found).splitlines()) == 2 + len(forecasts.SHOWN_DAYS)
+    assert len(forecasts.warnings_table(found).splitlines()) == 3 + len(forecasts.LIMITS)
+
+
+def test_customers_are_skewed_as_in_production():
+    """The top tenth makes about 90 % of the usage, and the same seed makes the same customers."""
+    sums = sorted((sum(each.days) for each in customers(1000, seed=1)), reverse=True)
+
+    assert 0.85 < sum(sums[:100]) / sum(sums) < 0.95
+    assert customers(3, seed=5) == customers(3, seed=5) != customers(3, seed=6)
 
 
 def _cost(median, low):

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
+import shlex
+import subprocess
 import sys
+from configparser import ConfigParser
+from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
 
@@ -15,10 +20,13 @@ from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
 
 import meterkit
 from meterkit import Meter, MeterKit, Price, Tier
+from meterkit.cli import parser
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md"])
+TUTORIAL = DOCS / "tutorial.md"  # test_tutorial.py does what it says, in files and a shell
+EXAMPLES = [path for path in PAGES if path != TUTORIAL]
 PACKAGE = Path(meterkit.__file__).parent
 ENGINE = [
     path for path in PACKAGE.rglob("*.py") if path.relative_to(PACKAGE).parts[0] not in ("cli", "demo", "sandbox")
@@ -36,7 +44,7 @@ def by_name(paths):
     return [str(path.relative_to(ROOT)) for path in paths]
 
 
-@pytest.mark.parametrize("path", PAGES, ids=by_name(PAGES))
+@pytest.mark.parametrize("path", EXAMPLES, ids=by_name(EXAMPLES))
 def test_the_examples_run(path, tmp_path, monkeypatch):
     """Every Python block of a page runs as it stands, one after the other, in an empty directory."""
     monkeypatch.chdir(tmp_path)
@@ -55,6 +63,72 @@ def test_the_examples_run(path, tmp_path, monkeypatch):
         for kit in document.namespace.values():
             if isinstance(kit, MeterKit):
                 kit.close()
+
+
+NOT_RUN = {
+    "docs/configuration.md": (1, "needs Alembic's env.py: tests/ledger/test_alembic.py runs one"),
+    "docs/frameworks/django.md": (9, "need a project: tests/django_app follows the guide in one"),
+    "docs/frameworks/others.md": (2, "need Bottle and Litestar: tests/adapters/test_other_frameworks.py"),
+    "docs/jobs.md": (2, "need Celery and a Django project: tests/servers and tests/django_app"),
+    "docs/sandbox.md": (1, "has no body"),
+    "docs/testing.md": (5, "are tests: the test below runs those of pytest; tests/django_app has some of Django"),
+}
+"""How many blocks of Python of a page are not run, and why."""
+
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def is_python(text):
+    """Whether it can be compiled."""
+    try:
+        return bool(ast.parse(text).body)
+    except SyntaxError:
+        return False
+
+
+@pytest.mark.parametrize("path", PAGES, ids=by_name(PAGES))
+def test_what_is_not_run_has_a_reason(path):
+    """Each block of Python is run, but for those listed above; none is left out by accident."""
+    text = path.read_text()
+    disguised = [block for language, block in BLOCK.findall(text) if not language and is_python(block)]
+    listed, _ = NOT_RUN.get(path.relative_to(ROOT).as_posix(), (0, ""))
+
+    assert listed == len(disguised) + len(re.findall(r"<!--+ skip: next(?! if)", text))
+
+
+@pytest.mark.long
+def test_the_tests_of_the_page_about_tests_pass(tmp_path):
+    """Whoever saves the files of docs/testing.md under the names that they begin with has tests that pass."""
+    for name, text in re.findall(r"^```python\n# (\w+\.py)\n(.*?)^```$", page("testing.md"), re.MULTILINE | re.DOTALL):
+        (tmp_path / name).write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:django"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert {"billing.py", "conftest.py", "test_billing.py", "test_month.py"} <= {
+        each.name for each in tmp_path.iterdir()
+    }
+    assert "2 passed" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("path", PAGES, ids=by_name(PAGES))
+def test_commands_and_files_are_well_formed(path):
+    """The command line takes each command of ours; JSON and INI files can be read."""
+    for language, text in BLOCK.findall(path.read_text()):
+        if language == "json":
+            json.loads(text)
+        elif language == "ini":
+            ConfigParser(interpolation=None, strict=False).read_string(text)
+        elif language == "console":
+            prompt = r"\$ " if "$ " in text else ""  # then, what has none is output
+            for command in re.findall(rf"^{prompt}meterkit (.+)$", text, re.MULTILINE):
+                words = list(takewhile(lambda word: word not in ("|", ">"), shlex.split(command, comments=True)))
+                if not {"--help", "--version"} & set(words):
+                    parser().parse_args(words)
 
 
 def test_examples_are_found():
@@ -86,7 +160,7 @@ def test_the_reference_is_complete(name):
     assert f"`meterkit.{name}" in page("reference.md")
 
 
-OWN_USE = {"process", "team_site"}
+OWN_USE = {"event_counter", "hold_terms", "known_plan", "process", "team_site"}
 """Methods of the kit that its own parts call."""
 
 
@@ -180,3 +254,15 @@ def test_the_list_of_reliability_names_tests_that_there_are():
 
     assert set() == named - there
     assert [str(number) for number in range(1, 41)] == re.findall(r"^\| (\d+) \|", text, re.MULTILINE)
+
+
+def test_the_readmes_kills_are_those_of_the_figures():
+    """The README's number is the sum of the table, in which what was billed lies within its bounds."""
+    kills = re.findall(
+        r"^\| \w+ \| (\d+) \| \d+ \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|$", page("reliability.md"), re.MULTILINE
+    )
+
+    assert f"{sum(int(number) for number, *_ in kills):,} `kill -9`" in (ROOT / "README.md").read_text()
+    for _, *bounds in kills:
+        lower, billed, upper = (int(each.replace(",", "")) for each in bounds)
+        assert lower <= billed <= upper

@@ -28,7 +28,7 @@ from meterkit.core.windows import HOUR, hour_of
 from meterkit.ledger import actions, schema
 from meterkit.ledger.database import Database, insert_into, put, wrote
 from meterkit.ledger.payers import companies_of, companies_paid_by, is_customer, payer_of
-from meterkit.ledger.schema.due import due
+from meterkit.ledger.schema.due import due, was_shadowed
 from meterkit.pricing.subscription_terms import moments
 
 Source: TypeAlias = Literal["link", "resolver", "metadata", "checkout"]
@@ -237,8 +237,13 @@ class Accounts:
         with self._database.snapshot() as connection:
             return list(connection.scalars(sa.select(schema.accounts.c.company).limit(limit)))
 
-    def unlinked(self) -> dict[str, int]:
-        """Return unlinked companies with unreported usage, each with the oldest window of that usage, Unix seconds."""
+    def unlinked(self, *, shadowed: bool = False) -> dict[str, int]:
+        """
+        Return unlinked companies with unreported usage, each with the oldest window of that usage, Unix seconds.
+
+        Args:
+            shadowed: Whether to include what was counted in shadow mode, which is not waited for.
+        """
         usage, accounts = schema.usage, schema.accounts
         query = (
             sa.select(usage.c.company, sa.func.min(usage.c.window).label("oldest"))
@@ -247,6 +252,8 @@ class Accounts:
             .group_by(usage.c.company)
             .order_by(usage.c.company)
         )
+        if not shadowed:
+            query = query.where(~was_shadowed(usage))
         with self._database.snapshot() as connection:
             found = query.where(~is_customer(connection, usage.c.company))
             return {row.company: row.oldest for row in connection.execute(found)}

@@ -16,6 +16,7 @@ from meterkit.core.periods import Period, day_of, month_of
 from meterkit.errors import ConfigurationError
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
+from meterkit.ledger.dimensions.reading import grouped, highest, told_values
 from meterkit.ledger.payers import companies_paid_by, payer_of
 from meterkit.metering.meter import Meter
 from meterkit.pricing.cost import CostCalculator
@@ -23,6 +24,9 @@ from meterkit.pricing.preview import previews
 from meterkit.pricing.price import Price, decimals_of, digits
 
 MONTHS = 12
+
+MOST_VALUES = 100
+"""Most combinations of values that a statement lists for each meter: those that are used most."""
 
 MOST_INVOICES = 24
 """Most invoices that a statement lists: two years of monthly ones."""
@@ -71,6 +75,11 @@ def statement(
         periods.refresh(connection, now, only=company)
         period = periods.of(company, now)
         used = {meter: quantity for (_, meter), quantity in used_in(connection, periods, [company], now).items()}
+        values = {
+            name: _by_values(connection, company, meter, periods.of(company, now, name).start, used.get(name, 0))
+            for name, meter in meters.items()
+            if meter.by
+        }
         billed_by = CostCalculator(prices, meters).prices_of(connection, [company])[company]
         quotas = [
             _quota(connection, company, limit, _period(periods, company, limit, now), used.get(limit.meter, 0))
@@ -93,7 +102,7 @@ def statement(
             "currency": overdue.currency,
             "url": overdue.url,
         },
-        "meters": [_meter(name, used.get(name, 0), billed_by, quotas) for name in meters],
+        "meters": [{**_meter(name, used.get(name, 0), billed_by, quotas), **values.get(name, {})} for name in meters],
         "invoices": _invoices(database, company, now, {meter.event_name: name for name, meter in meters.items()}),
         "billed": billed,
         "months": months,
@@ -122,6 +131,25 @@ def _meter(name: str, used: int, prices: Iterable[Price], limits: Iterable[Mappi
         {key: value for key, value in limit.items() if key != "meter"} for limit in limits if limit["meter"] == name
     ]
     return {"meter": name, "used": used, "price": None if price is None else _price(price, used), "quotas": quotas}
+
+
+def _by_values(connection: sa.Connection, company: str, meter: Meter, since: int, used: int) -> dict[str, Any]:
+    """Return how much of what is *used* is of which values; what is not known of is of unknown ones."""
+    names = meter.dimensions
+    found = told_values(connection, since=since, company=company, meter=meter.name)
+    sums = {values: quantity for *_, values, quantity in grouped(found, names)}
+    rest = used - sum(sums.values())
+    if rest:
+        unknown = ("",) * len(names)
+        sums[unknown] = sums.get(unknown, 0) + rest
+    shown, (number, quantity) = highest(sums.items(), MOST_VALUES)
+    return {
+        "by": {
+            "dimensions": list(names),
+            "used": [{"values": list(values), "used": each} for values, each in shown],
+            "more": {"combinations": number, "used": quantity},
+        }
+    }
 
 
 def _price(price: Price, used: int) -> dict[str, Any]:

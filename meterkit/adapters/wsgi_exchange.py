@@ -21,6 +21,9 @@ class WSGIMiddleware(Protocol):
     def decide_again(self, exchange: WSGIExchange, who: Identity | None) -> Response | None:
         """Return a response to send instead of the view's; None if the request is allowed."""
 
+    def refusal_of(self, error: BaseException, exchange: WSGIExchange) -> Response | None:
+        """Return the response to a request in which too little was left to hold, as *error* says; otherwise None."""
+
 
 class WSGIExchange(Exchange):
     """

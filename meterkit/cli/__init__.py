@@ -45,6 +45,17 @@ WRONG_ARGUMENTS = (
     "offer_wrong",
     "move_wrong",
     "webhook_wrong",
+    "interval_wrong",
+    "dimension_unknown",
+    "dimension_invalid",
+    "wallet_unknown",
+    "amount_float",
+    "amount_wrong",
+    "amount_negative",
+    "amount_zero",
+    "amount_too_fine",
+    "amount_too_large",
+    "priority_wrong",
 )
 """Reasons of a `UsageError` that are mistakes in the command itself."""
 

@@ -8,6 +8,7 @@ import io
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from meterkit.cli.arguments import Commands, add_by, add_command, add_json, add_
 from meterkit.cli.kit_loader import CommandError, load_kit
 from meterkit.cli.output import instant, print_json, say, tables_for
 from meterkit.kit import MeterKit
+from meterkit.wallets import command as wallets
 
 LINK_COLUMNS = ("company", "customer")
 """Columns of a file of links; others are ignored."""
@@ -58,6 +60,9 @@ def add_parsers(commands: Commands) -> None:
     add_kit(command)
     add_limit(command)
     add_json(command)
+
+    command = add_command(commands, "wallet", wallet, "grant prepaid amounts, take them back, and show balances")
+    wallets.add_arguments(command, kit=add_kit, by=add_by, limit=add_limit, as_json=add_json)
 
 
 def sync(arguments: argparse.Namespace) -> bool:
@@ -123,6 +128,11 @@ def _unlinked(kit: MeterKit, tables: Any) -> bool:
     else:
         tables.show_unlinked(found)
     return True
+
+
+def wallet(arguments: argparse.Namespace) -> bool:
+    """Grant prepaid amounts, take them back, and show balances and their movements."""
+    return wallets.run(partial(load_kit, arguments.kit), arguments, say)
 
 
 def _named(subscriptions: Iterable[tuple[str, str, int]]) -> list[dict[str, str]]:

@@ -6,6 +6,7 @@ import argparse
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import asdict
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from meterkit.cli.arguments import (
 )
 from meterkit.cli.kit_loader import CommandError, load_kit
 from meterkit.cli.output import instant, print_json, say, tables_for
+from meterkit.rating import command as rating
 
 TIMES = frozenset(
     (
@@ -51,6 +53,8 @@ def add_parsers(commands: Commands) -> None:
     add_month(command)
     add_json(command)
 
+    _add_rerate(commands)
+
     command = add_command(commands, "explain", explain, "show the usage behind the lines of an invoice")
     add_kit(command)
     add_company_and_meter(command)
@@ -65,6 +69,14 @@ def add_parsers(commands: Commands) -> None:
         "--at", required=True, metavar="TIME", help="when they were used, with a time zone: 2026-03-01T12:00Z"
     )
     command.add_argument("--reason", required=True, metavar="TEXT", help="why; kept in the ledger")
+    command.add_argument(
+        "--dimension",
+        action="append",
+        default=[],
+        type=_dimension,
+        metavar="NAME=VALUE",
+        help="a value of the usage, of a meter with by=; repeat it for each dimension",
+    )
     add_by(command)
     add_json(command)
 
@@ -104,6 +116,15 @@ def add_parsers(commands: Commands) -> None:
     command = add_command(commands, "actions", actions, "show who linked, corrected, retried, decided and forgot what")
     add_kit(command)
     add_limit(command)
+    add_json(command)
+
+
+def _add_rerate(commands: Commands) -> None:
+    command = add_command(commands, "rerate", rerate, "rate a month's usage again, and bill the difference")
+    add_kit(command)
+    add_month(command)
+    rating.add_arguments(command)
+    add_by(command)
     add_json(command)
 
 
@@ -151,6 +172,7 @@ def correct(arguments: argparse.Namespace) -> bool:
             at=at,
             reason=arguments.reason,
             by=arguments.by,
+            dimensions=dict(arguments.dimension) or None,
         )
     if arguments.json:
         print_json(asdict(found))
@@ -161,6 +183,13 @@ def correct(arguments: argparse.Namespace) -> bool:
     else:
         say(f"{found.quantity:,} reversed. Units already reported to Stripe will be offset in the next report.")
     return found.state == "done"
+
+
+def _dimension(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not (name and sign):
+        raise argparse.ArgumentTypeError(f"must be a dimension and its value, such as model=small, not {text!r:.60}")
+    return name, value
 
 
 def corrections(arguments: argparse.Namespace) -> bool:
@@ -266,6 +295,11 @@ def reconcile(arguments: argparse.Namespace) -> bool:
     else:
         tables.show_reconciled(rows)
     return all(each.agree for each in found)
+
+
+def rerate(arguments: argparse.Namespace) -> bool:
+    """Rate a month's usage again."""
+    return rating.rerate(partial(load_kit, arguments.kit), arguments, say)
 
 
 def explain(arguments: argparse.Namespace) -> bool:

@@ -1,15 +1,17 @@
-"""Commands about notices, and the simulation of prices. Each returns False if something needs attention."""
+"""Commands about notices, forecasts, and the simulation of prices. Each returns False if something needs attention."""
 
 from __future__ import annotations
 
 import argparse
 from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from typing import Any, get_args
 
 from meterkit.cli.arguments import Commands, add_command, add_json, add_kit, add_limit, add_month
 from meterkit.cli.kit_loader import CommandError, load_kit
 from meterkit.cli.output import instant, print_json, say, tables_for
+from meterkit.forecast import command as forecasts
 
 
 def add_parsers(commands: Commands) -> None:
@@ -24,6 +26,12 @@ def add_parsers(commands: Commands) -> None:
     add_kit(command)
     command.add_argument("--test", action="store_true", required=True, help="send one test notice of each kind")
     add_json(command)
+
+    command = add_command(
+        commands, "forecast", forecast, "show what companies will use and owe, and when a limit is reached"
+    )
+    add_kit(command)
+    forecasts.add_arguments(command)
 
     command = add_command(commands, "simulate", simulate, "price a month's usage with other prices")
     add_kit(command)
@@ -86,6 +94,13 @@ def notify_test(arguments: argparse.Namespace) -> bool:
         for each in results:
             say(f"{each['kind']} by {each['channel']}: {each['error'] or 'delivered'}")
     return not any(each["error"] for each in results)
+
+
+def forecast(arguments: argparse.Namespace) -> bool:
+    """Show what companies will use and owe."""
+    tables = tables_for(arguments, "meterkit.cli.tables.forecast")
+    show = print_json if tables is None else tables.show_forecasts
+    return forecasts.forecast(partial(load_kit, arguments.kit), arguments, show)
 
 
 def simulate(arguments: argparse.Namespace) -> bool:

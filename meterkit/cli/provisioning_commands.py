@@ -94,7 +94,7 @@ def import_code(arguments: argparse.Namespace) -> bool:  # noqa: ARG001 - every 
     key = os.environ.get("STRIPE_SECRET_KEY")
     if not key:
         raise CommandError("no Stripe key: set STRIPE_SECRET_KEY to a key of the account to import")
-    client, http = connect(key, os.environ.get("METERKIT_STRIPE_BASE") or None)
+    client, http = connect(key, os.environ.get("METERKIT_STRIPE_BASE") or None, reads_only=lambda: True)
     try:
         print(code_of(client), end="")
     finally:

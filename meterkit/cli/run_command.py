@@ -1,4 +1,9 @@
-"""The command `run`: flush, report, follow and notify for all processes of this host that share the kit's directory."""
+"""
+The commands that run until they are told to stop.
+
+`run` flushes, reports, follows and notifies for all processes of this host that share the kit's directory; `serve` is
+the service over HTTP; `tail` counts access logs; `proxy` passes requests on to an app and meters them.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +13,27 @@ import signal
 import sys
 import time
 from contextlib import closing
+from functools import partial
 from types import FrameType
+from typing import Any
 
+from meterkit.access_logs import command as access_logs
 from meterkit.cli.arguments import Commands, add_command, add_kit
 from meterkit.cli.kit_loader import CommandError, load_kit
+from meterkit.cli.output import say
 from meterkit.core.filesystem import make_private_directory, network_type
 from meterkit.core.problems import log_event
 from meterkit.errors import LedgerError, MeterKitError
 from meterkit.flusher import role
+from meterkit.flusher.importable import names_of
 from meterkit.flusher.launch import difference, identity
-from meterkit.flusher.parent import Parent
+from meterkit.flusher.parent import Parent, running
 from meterkit.flusher.role import importing_for_flusher
 from meterkit.project_settings import settings_of_app
+from meterkit.proxy import options
 from meterkit.runtime.process import ProcessRuntime
 from meterkit.runtime.settings import Settings
+from meterkit.service import uvicorn
 
 POLL_SECONDS = 0.1
 """How often a process that waits for the lock tries to take it."""
@@ -30,12 +42,24 @@ LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def add_parsers(commands: Commands) -> None:
-    """Add the command of this module."""
+    """Add the commands of this module."""
     command = add_command(
         commands, "run", run, "flush and report the usage of all processes of this host until SIGTERM or Ctrl-C"
     )
     add_kit(command)
     command.add_argument("--lock", type=int, help=argparse.SUPPRESS)  # of a worker, which starts this process
+    command = add_command(commands, "serve", serve, "take usage events and answer gateways over HTTP until SIGTERM")
+    add_kit(command)
+    uvicorn.add_arguments(command)
+    command = add_command(commands, "tail", tail, "count the access logs of a gateway until SIGTERM or Ctrl-C")
+    add_kit(command)
+    access_logs.add_arguments(command)
+
+    command = add_command(
+        commands, "proxy", proxy, "meter and govern an app that cannot be changed, as a reverse proxy"
+    )
+    add_kit(command)
+    options.add_arguments(command)
 
 
 def run(arguments: argparse.Namespace) -> bool:
@@ -56,19 +80,75 @@ def run(arguments: argparse.Namespace) -> bool:
     return is_well
 
 
+def serve(arguments: argparse.Namespace) -> bool:
+    """Serve until SIGTERM or SIGINT."""
+    uvicorn.serve(partial(load_kit, arguments.kit), arguments)
+    return True
+
+
+def tail(arguments: argparse.Namespace) -> bool:
+    """Count access logs until SIGTERM or SIGINT, or to their end."""
+    _log_to_stderr()
+    return access_logs.tail(partial(load_kit, arguments.kit), arguments, say)
+
+
+def proxy(arguments: argparse.Namespace) -> bool:
+    """Pass requests on to an app and meter them, until SIGTERM or SIGINT."""
+    role.is_command = False  # what is counted is flushed, as in any server
+    try:
+        from meterkit.proxy import uvicorn as server
+    except ImportError as error:
+        raise CommandError(f"the proxy needs {error.name}: pip install 'meterkit[proxy]'") from None
+    kit = load_kit(arguments.kit)
+    given = options.Options.of(arguments)
+    served = server.app(kit, given)
+    if arguments.workers < 1:
+        raise CommandError(f"--workers must be a positive number, not {arguments.workers}")
+    if arguments.workers == 1:
+        server.serve(served, arguments)
+        return True
+    if not isinstance(arguments.kit, str):
+        raise CommandError(
+            "workers import the kit by its path: run meterkit proxy module:kit, with DJANGO_SETTINGS_MODULE set in a "
+            "Django project"
+        )
+    given.hand_over()
+    server.serve(f"{__name__}:proxy_app", arguments)
+    return True
+
+
+def proxy_app() -> Any:
+    """Return what a worker of the proxy serves."""
+    from meterkit.proxy import uvicorn as server
+
+    given = options.Options.of_worker()
+    return server.app(load_kit(given.kit), given)
+
+
 def _run_for_worker(arguments: argparse.Namespace) -> bool:
+    role.is_child = True
     parent = Parent()
     try:
         launch = parent.read()
+        parent.watch()
+        before = running()  # a tracer has started them, which is in each process of the application
         with settings_of_app(launch.settings), importing_for_flusher():
             kit = load_kit(arguments.kit, search_here=False)
         runtime = kit.process()
-        differs = difference(launch.identity, identity(runtime.settings, names=[*kit.meters, *kit.plans]))
+        differs = difference(launch.identity, identity(runtime.settings, names=names_of(kit)))
         if differs is not None:
             raise CommandError(
                 f"{arguments.kit}, imported anew, has another {differs}= than in the process that serves. Build it the "
                 "same in both, or start meterkit run beside the server"
             )
+        started = running() - before if launch.is_default else set()
+        if started:
+            names = ", ".join(sorted(each.name for each in started))
+            raise CommandError(
+                f"importing {arguments.kit} starts threads or processes ({names}), which would run twice. "
+                "Build the kit in a module of its own; or set flusher='process' if they may run twice"
+            )
+        parent.tell(imported=True)
     except EOFError:
         return True  # the worker has ended already, and leaves its usage to the next
     except MeterKitError as error:

@@ -68,6 +68,7 @@ def _quoted(text: str) -> str:
 
 REASONS = {
     200: "OK",
+    202: "Accepted",
     303: "See Other",
     400: "Bad Request",
     401: "Unauthorized",
@@ -78,6 +79,8 @@ REASONS = {
     409: "Conflict",
     411: "Length Required",
     413: "Content Too Large",
+    415: "Unsupported Media Type",
+    422: "Unprocessable Content",
     429: "Too Many Requests",
     500: "Internal Server Error",
     503: "Service Unavailable",

@@ -215,6 +215,30 @@ class DaemonThread:
             self._ended.set()
 
 
+def without_greenlets(call: Callable[[], T]) -> T:
+    """
+    Return the result of *call*, during which no other greenlet of this thread runs, which its locks would not stop.
+
+    Where gevent has patched Python, that takes a thread, which the whole worker waits for.
+    """
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None or not (monkey.is_module_patched("socket") or monkey.is_module_patched("threading")):
+        return call()
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            results.append(call())
+        except BaseException as error:
+            errors.append(error)
+
+    DaemonThread(work, name="meterkit-call").join(-1)
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
 async def in_thread(call: Callable[[], T]) -> T:
     """Run *call* in a thread without blocking the event loop, asyncio's or trio's, and return its result."""
     from anyio import to_thread  # installed with httpx; only async apps get here

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from meterkit.core.usage_key import shadowed
+
 HOUR = 3600
 
 WINDOW_SECONDS = HOUR
@@ -19,15 +21,20 @@ class Windows:
     """
     Finds the window that a moment belongs to.
 
+    Args:
+        shadow_until: Unix second, of a whole hour, until which what is used is counted in shadow mode.
+
     Attributes:
+        shadow_until: The same.
         boundaries: By company, the Unix seconds at which a billing period ends and the next begins, in ascending order;
             only those of the current and the next hours. Replaced as a whole, by the thread that flushes.
         past: By company, the boundaries of the last 35 days, Unix seconds, for past usage; updated every hour.
     """
 
-    __slots__ = ("boundaries", "past")
+    __slots__ = ("boundaries", "past", "shadow_until")
 
-    def __init__(self) -> None:
+    def __init__(self, shadow_until: float = 0.0) -> None:
+        self.shadow_until = shadow_until
         self.boundaries: Mapping[str, tuple[int, ...]] = {}
         self.past: Mapping[str, tuple[int, ...]] = {}
 
@@ -39,6 +46,10 @@ class Windows:
                 if begin < boundary <= moment:
                     begin = boundary
         return begin
+
+    def event_name(self, event_name: str, window: int) -> str:
+        """Return the event name under which usage of a meter's *event_name* is kept that is counted in *window*."""
+        return shadowed(event_name) if window < self.shadow_until else event_name
 
     def of_the_past(self, moment: int, company: str) -> int:
         """Return the start of *company*'s window that contains *moment*, which may be up to 35 days ago."""

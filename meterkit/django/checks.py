@@ -105,7 +105,7 @@ def _broken(error: Exception) -> CheckMessage:
 def _of_middleware(kit: MeterKit) -> Iterator[CheckMessage]:
     places = [place for place, path in enumerate(settings.MIDDLEWARE) if _is(path, OURS)]
     if not places:
-        if any(meter.http for meter in kit.meters.values()):
+        if any(meter.http and meter.tool is None for meter in kit.meters.values()):
             yield Warn(
                 "MeterMiddleware is not in MIDDLEWARE, so no request is counted or blocked.",
                 hint='Add "meterkit.django.MeterMiddleware", last; or make the meters http=False, if only '

@@ -26,7 +26,7 @@ class UsageThrottle(BaseThrottle):
     Asks the kit's ``governance=`` about each request that a view of Django REST framework has authenticated.
 
     It runs after the view's authentication and permissions, and before its handler. If the company was known before the
-    view, the middleware has decided, and no second unit of a quota is reserved. A blocked request raises the
+    view, the middleware has decided, and no second unit of a quota is taken. A blocked request raises the
     framework's own exceptions, for its exception handler to respond to: ``Throttled`` for a 429, with ``Retry-After``,
     and otherwise an ``APIException`` with the status, such as 402. The code of its ``detail`` is the reason, such as
     ``overdue``. The ``body=`` of a `Refusal` is not used.

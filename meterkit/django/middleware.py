@@ -23,6 +23,7 @@ from meterkit.core.threads import in_thread
 from meterkit.core.validation import SubjectId
 from meterkit.django.configuration import kit_of_settings
 from meterkit.errors import WebhookError
+from meterkit.holds.refusal import response_to
 from meterkit.metering.exchange import UNREAD, Exchange, Identity
 from meterkit.metering.identification import IdentifyInThread
 from meterkit.metering.recorder import CLIENT_LEFT, MARK, recorder_of
@@ -154,6 +155,14 @@ class MeterMiddleware:
             response = await _deferring(governor.check, exchange)
         return self._blocked(response, request, exchange)
 
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        """Return the response to a request in which too little was left to hold; None for any other error."""
+        exchange = _exchange_of(request)
+        if exchange is None or exchange.closed:
+            return None
+        response = response_to(error, exchange, recorder=self.recorder, governor=self._governor)
+        return None if response is None else _response(response, request)
+
     def decide_for(self, who: Identity | None, request: HttpRequest, exchange: DjangoExchange) -> HttpResponse | None:
         """
         Return a response that blocks *who*; None if it is allowed, or if it was allowed before the view.
@@ -205,6 +214,8 @@ class MeterMiddleware:
         except IdentifyInThread:
             await self._respond_in_thread(response, request, exchange)
         exchange.may_defer = False
+        if exchange.holds and exchange.closed:
+            exchange.end_holds()
         return response  # type: ignore[no-any-return]
 
     async def _respond_in_thread(self, response: Any, request: HttpRequest, exchange: DjangoExchange) -> None:

@@ -44,7 +44,7 @@ class GovernedAuth:
 
     For ``auth=`` of an API, a router or an operation; a list of several takes one for each. The kit's ``identify=``
     names the company, by ``exchange.native.auth``, which is what *auth* returned. If the company was known before the
-    view, the middleware has decided, and no second unit of a quota is reserved.
+    view, the middleware has decided, and no second unit of a quota is taken.
 
     Args:
         auth: What ninja would take: an ``APIKeyHeader``, ``HttpBearer``, or a plain or async function of the request.

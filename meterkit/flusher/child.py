@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from meterkit.core import threads
 from meterkit.core.problems import Problems, log_event, shown
-from meterkit.flusher.launch import Launch, python, reason_against
+from meterkit.flusher import role
+from meterkit.flusher.launch import Launch, is_test_run, python, reason_against
 
 if TYPE_CHECKING:
     from meterkit.flusher.lock import FlusherLock
@@ -38,6 +39,9 @@ SOON_SECONDS = 60.0
 MOST_STARTS = 5
 """So many children that end before they have flushed once are enough: then, this process flushes."""
 
+IMPORT_SECONDS = 120.0
+"""How long a child may take to import the kit: a module may serve or consume when it is imported, and never return."""
+
 STARTS_WRONG = 2
 """Exit code of a child that cannot work, and never will: the kit cannot be imported, or is another."""
 
@@ -51,6 +55,8 @@ class FlusherChild:
         launch: Function that returns what the child has to know.
         lock: Lock of the `data_dir`, which is passed on to the child.
         problems: Where problems are reported.
+        stays: Function that returns why a thread is to flush though a process could be started, as the end of a
+            sentence, or None; itself None if the kit asks for a process.
 
     Attributes:
         why_none: Why this process flushes itself instead, as a sentence; None as long as it does not.
@@ -64,8 +70,10 @@ class FlusherChild:
         *,
         lock: FlusherLock,
         problems: Problems,
+        stays: Callable[[], str | None] | None = None,
     ) -> None:
         self._path, self._launch = path, launch
+        self._stays = stays
         self._lock = lock
         self._problems = problems
         self._process: subprocess.Popen[bytes] | None = None
@@ -75,7 +83,7 @@ class FlusherChild:
         self._wait = FIRST_WAIT_SECONDS
         self._unready = 0  # children in a row that ended before they had flushed
         self.why_none: str | None = None
-        self.is_ready = False
+        self._is_imported = self.is_ready = False
 
     @property
     def pid(self) -> int | None:
@@ -90,6 +98,14 @@ class FlusherChild:
             return False
         ended = process.poll() is not None
         self._listen(process)
+        if not ended and not self._is_imported and time.monotonic() - self._started_at > IMPORT_SECONDS:
+            process.kill()  # which also releases the lock
+            process.wait()
+            self._discard(process)
+            return self._give_up(
+                f"the flusher's process has not imported the kit within {IMPORT_SECONDS:.0f} seconds, so this process "
+                "flushes itself. Build the kit in a module of its own, whose import starts nothing"
+            )
         if ended:
             self._note_end(process)
         return not ended
@@ -112,7 +128,12 @@ class FlusherChild:
             )
         against = reason_against()
         if against is not None:
-            return self._give_up(f"flusher='process' starts none here, because {against}; this process flushes itself")
+            # Who has not asked for a process expects none there.
+            expected = self._stays is not None and (role.is_command or is_test_run())
+            return self._give_up(f"a thread of this process flushes, because {against}", says=not expected)
+        stays = None if self._stays is None else self._stays()
+        if stays is not None:
+            return self._give_up(f"a thread of this process flushes, because {stays}")
         path, executable = self._path(), python()
         if path is None:
             return self._give_up(
@@ -186,7 +207,7 @@ class FlusherChild:
             self._lock.adopt(descriptor)
             raise
         os.close(descriptor)
-        self._said, self.is_ready = b"", False
+        self._said, self._is_imported, self.is_ready = b"", False, False
         assert process.stdin is not None
         assert process.stdout is not None
         os.set_blocking(process.stdout.fileno(), False)
@@ -202,14 +223,14 @@ class FlusherChild:
         with suppress(OSError, ValueError):  # nothing yet, or closed
             while chunk := os.read(process.stdout.fileno(), 4096):
                 self._said += chunk
+        self._is_imported = self._is_imported or b'"imported"' in self._said
         if not self.is_ready and b'"ready"' in self._said:
             self.is_ready, self._unready = True, 0
             self._problems.clear("flusher_ended")
 
     def _note_end(self, process: subprocess.Popen[bytes]) -> None:
-        was_ready, self.is_ready, self._process = self.is_ready, False, None
-        _close(process.stdin)
-        _close(process.stdout)
+        was_ready = self.is_ready
+        self._discard(process)
         now = time.monotonic()
         if was_ready and now - self._started_at >= SOON_SECONDS:
             self._wait = FIRST_WAIT_SECONDS
@@ -227,10 +248,16 @@ class FlusherChild:
                 level=logging.ERROR,
             )
 
-    def _give_up(self, why: str) -> bool:
-        """Say once why this process flushes itself; return False."""
+    def _discard(self, process: subprocess.Popen[bytes]) -> None:
+        self.is_ready, self._process = False, None
+        _close(process.stdin)
+        _close(process.stdout)
+
+    def _give_up(self, why: str, *, says: bool = True) -> bool:
+        """Keep why this process flushes itself, and say it once; return False."""
         self.why_none = why
-        log_event("flusher_in_thread", why, level=logging.INFO)
+        if says:
+            log_event("flusher_in_thread", why, level=logging.INFO)
         return False
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
@@ -22,11 +22,14 @@ from meterkit.journal import recovery
 from meterkit.journal.journal import Journal
 
 if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a call that needs them
+    from sqlalchemy import Connection
+
     from meterkit.accounts.period_edges import PeriodEdges
-    from meterkit.governance.reservations import Reservations
     from meterkit.jetstream.publisher import JetStreamPublisher
+    from meterkit.ledger.daily_totals import UsageRow
     from meterkit.ledger.database import Database
     from meterkit.notices.dispatcher import Dispatcher
+    from meterkit.wallets.balances import Balances
 
 CHORES_SECONDS = 3600.0
 """Interval at which old records are deleted."""
@@ -48,12 +51,12 @@ class Flusher:
         problems: Where problems are reported.
         database: Function that opens and returns the ledger's database.
         edges: Function that returns the edges of billing periods, which decide on windows.
-        reservations: Function that returns the units that this process has reserved, or None.
         jobs: Jobs that talk to Stripe.
         dispatcher: Dispatcher of notices, or None.
         clock: Function that returns Unix seconds.
         interval: Seconds between two evaluations of the rules of notices.
         stop: Event that is set when the process ends.
+        balances: Function that returns the balances of the kit's wallets, which usage spends.
         publisher: Function that returns what publishes to JetStream; None to fold into the ledger.
     """
 
@@ -64,12 +67,12 @@ class Flusher:
         *,
         database: Callable[[], Database],
         edges: Callable[[], PeriodEdges],
-        reservations: Callable[[], Reservations | None],
         jobs: Jobs,
         dispatcher: Dispatcher | None,
         clock: Callable[[], float],
         interval: float,
         stop: Event,
+        balances: Callable[[], Balances],
         publisher: Callable[[], JetStreamPublisher] | None = None,
     ) -> None:
         self._journal = journal
@@ -79,9 +82,9 @@ class Flusher:
             problems,
             database=database,
             edges=edges,
-            reservations=reservations,
             publisher=publisher,
             clock=clock,
+            spend=self._spend,
         )
         self._needs_ledger = publisher is None
         self._database = database
@@ -90,6 +93,7 @@ class Flusher:
         self._dispatcher = dispatcher
         self._clock = clock
         self._stop = stop
+        self._balances = balances
         self._notifying = PeriodicTask(self._notify_in_background, "meterkit-notices", interval)
         self._next_chores = time.monotonic()
 
@@ -148,6 +152,13 @@ class Flusher:
             self._edges().read(self._database())
             self._problems.clear("ledger_failed")
 
+    def _spend(self, connection: Connection, rows: Iterable[UsageRow], held: Mapping[tuple[str, str], int]) -> None:
+        """Spend what usage is worth; see `meterkit.flusher.fold.Folder`."""
+        balances = self._balances()
+        balances.spend(connection, rows, held)
+        for message in balances.unknown(held):
+            self._problems.note("wallet_not_spent", message, level=logging.ERROR)
+
     def _do_chores(self) -> None:
         from meterkit.accounts.inbox import Inbox
 
@@ -156,6 +167,10 @@ class Flusher:
         with self.ledger_noted():
             Inbox(self._database(), clock=self._clock).forget()
             self._folder.forget_folded()
+            balances = self._balances()
+            if balances.wallets:
+                with self._database().transaction() as connection:
+                    balances.expire_due(connection)
 
     @contextmanager
     def ledger_noted(self) -> Iterator[None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -17,14 +17,19 @@ from meterkit.journal.file_format import ForeignFileError, intact
 from meterkit.journal.journal import LONGEST_WAY_SECONDS, Journal
 
 if TYPE_CHECKING:  # SQLAlchemy is imported by a thread, or by a call that needs it
+    from typing import TypeAlias
+
+    from sqlalchemy import Connection
+
     from meterkit.accounts.period_edges import PeriodEdges
-    from meterkit.governance.reservations import Reservations
     from meterkit.jetstream.publisher import JetStreamPublisher
     from meterkit.journal.generation import Generation
+    from meterkit.ledger.daily_totals import UsageRow
     from meterkit.ledger.database import Database
     from meterkit.ledger.ledger import Ledger
     from meterkit.ledger.record_keys import Conflict
 
+    Spend: TypeAlias = Callable[[Connection, Iterable[UsageRow], Mapping[tuple[str, str], int]], object]
 
 MOST_ORPHANS = 50
 """Generations of other processes that are folded in one transaction, at most."""
@@ -42,8 +47,8 @@ class Folder:
         problems: Where problems are reported.
         database: Function that opens and returns the ledger's database.
         edges: Function that returns the edges of billing periods, which decide on windows.
-        reservations: Function that returns the units that this process has reserved, or None.
         publisher: Function that returns what publishes to JetStream; None to fold into the ledger.
+        spend: Function that spends what usage is worth, in the transaction that folds it; None without wallets.
         clock: Function that returns Unix seconds.
     """
 
@@ -54,17 +59,17 @@ class Folder:
         *,
         database: Callable[[], Database],
         edges: Callable[[], PeriodEdges],
-        reservations: Callable[[], Reservations | None],
         publisher: Callable[[], JetStreamPublisher] | None,
         clock: Callable[[], float],
+        spend: Spend | None = None,
     ) -> None:
         self._journal = journal
         self._problems = problems
         self._database = database
         self._edges = edges
-        self._reservations = reservations
         self._publisher = publisher
         self._clock = clock
+        self._spend = spend
         self._folded: list[str] = []  # generations whose files are removed
         self._unpublished: list[str] = []
         self._on_their_way: dict[str, float] = {}  # published to JetStream, and when, ``time.monotonic()`` seconds
@@ -79,14 +84,13 @@ class Folder:
         from meterkit.ledger.database import UnstorableError
 
         for generation in self._journal.retired():
-            reservations = self._reservations()
             try:
                 is_published = self._publish(generation, intact(generation.cells()))
                 if not is_published:
                     self._ledger().fold(
                         generation.id,
                         self._edges().placed(intact(generation.cells()), since=generation.begun),
-                        folded=None if reservations is None else reservations.move,
+                        settle=self._settle,
                         conflict=self._note_conflict,
                     )
             except (UnstorableError, ForeignFileError) as error:
@@ -118,6 +122,7 @@ class Folder:
                 failed = failed or error
         if failed is not None:
             raise failed
+        self._give_back_of_ended()
 
     def take_folded(self) -> list[str]:
         """
@@ -147,6 +152,24 @@ class Folder:
             forgotten = folded if self._publisher is None else self._publisher().forgettable(folded)
             del self._folded[: len(folded)]
             self._ledger().forget(forgotten)
+
+    def _settle(self, connection: Connection, counts: Mapping[str, Iterable[UsageRow]], rows: list[UsageRow]) -> None:
+        """Settle what was drawn ahead for *counts*, which is usage by generation, and spend what *rows* are worth."""
+        from meterkit.slices.rows import settle, wallets_in
+
+        covered = settle(connection, counts)
+        if self._spend is not None:
+            self._spend(connection, rows, wallets_in(covered))
+
+    def _give_back_of_ended(self) -> None:
+        """Give back what processes have drawn of quotas and wallets that have ended, once all is folded."""
+        for lineage in self._journal.ended():
+            if lineage.is_folded:
+                from meterkit.slices import rows
+
+                with self._database().transaction() as connection:
+                    rows.give_back(connection, lineage.id)
+                lineage.remove()
 
     def _publish(self, generation: Generation | recovery.Orphan, cells: Iterable[Counted]) -> bool:
         """
@@ -202,7 +225,7 @@ class Folder:
         for orphan in orphans:
             by_id.setdefault(orphan.id, self._placed(orphan))
         try:
-            self._ledger().fold_many(by_id, conflict=self._note_conflict)
+            self._ledger().fold_many(by_id, settle=self._settle, conflict=self._note_conflict)
             self._unpublished += by_id
         except UnstorableError:
             return False
@@ -219,7 +242,7 @@ class Folder:
             if self._publish(orphan, orphan.cells):
                 self._note_on_its_way(orphan.id)
             else:
-                self._ledger().fold(orphan.id, self._placed(orphan), conflict=self._note_conflict)
+                self._ledger().fold(orphan.id, self._placed(orphan), settle=self._settle, conflict=self._note_conflict)
                 self._unpublished.append(orphan.id)
         except UnstorableError as error:
             orphan.keep_refused(str(error), self._problems)

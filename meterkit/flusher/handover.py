@@ -19,7 +19,6 @@ from meterkit.journal.file_format import VERSION
 from meterkit.journal.journal import Journal
 
 if TYPE_CHECKING:
-    from meterkit.governance.reservations import Reservations
     from meterkit.runtime.settings import Settings
 
 MOST_WAITING = 2
@@ -37,7 +36,6 @@ class HandOver:
         journal: Journal of this process.
         lock: Lock of the `data_dir`, whose holder flushes.
         problems: Where problems are reported.
-        reservations: Function that returns the units that this process has reserved, or None.
         fold: Function that folds what this process has retired, if nobody else can.
         clock: Function that returns Unix seconds.
     """
@@ -48,14 +46,12 @@ class HandOver:
         lock: FlusherLock,
         problems: Problems,
         *,
-        reservations: Callable[[], Reservations | None],
         fold: Callable[[], None],
         clock: Callable[[], float],
     ) -> None:
         self._journal = journal
         self._lock = lock
         self._problems = problems
-        self._reservations = reservations
         self._fold = fold
         self._clock = clock
 
@@ -70,8 +66,7 @@ class HandOver:
             Whether the process that flushes keeps up. If not, nothing was handed over: this one had better flush, too.
 
         Raises:
-            LedgerError: Units of exact quotas could not be moved to the next generation, and nothing was handed over;
-                or something has no file, and could not be folded.
+            LedgerError: Something has no file, and could not be folded.
         """
         waiting = self._journal.waiting()
         if waiting and time.monotonic() - waiting[0].since > LATE_SECONDS:
@@ -98,10 +93,6 @@ class HandOver:
     def _retire_and_hand_over(self) -> None:
         self._journal.rotate(now=self._clock())
         retired = self._journal.retired_ids()
-        reservations = self._reservations()
-        if retired and reservations is not None:
-            reservations.leave(retired)
-        # Not what is retired since: requests in flight have units reserved under it.
         if self._journal.hand_over(retired):
             self._lock.ask()
         if set(retired) & set(self._journal.retired_ids()):
@@ -133,10 +124,12 @@ def flushes_as(settings: Settings, *, notifies: bool) -> str:
     """
     Return what a process that may flush for this one has in common with it, as a short word.
 
-    These are the ledger, the Stripe account, the format of the journal, and whether there are functions to call.
+    These are the ledger, the Stripe account, the format of the journal, whether there are functions to call, and until
+    when another program bills.
     """
     account = (settings.stripe_key, settings.stripe_base, settings.stripe_account, settings.webhook is not None)
-    text = repr((VERSION, ledger_name(settings), *account, settings.find_customer is not None, notifies))
+    shadow = (settings.shadow_until,) if settings.shadow_until else ()  # it reports nothing for those that bill
+    text = repr((VERSION, ledger_name(settings), *account, settings.find_customer is not None, notifies, *shadow))
     return _digest(text, size=8)
 
 

@@ -41,12 +41,15 @@ class Launch:
         settings: Settings of the worker's kit, by the keys of `meterkit.project_settings`, for a kit that takes them
             from its project or from the environment.
         identity: See `identity`.
+        is_default: Whether nobody asked for a process, so that it leaves a module to the worker whose import starts
+            threads.
     """
 
     sys_path: list[str]
     environment: dict[str, str | None]
     settings: dict[str, Any]
     identity: dict[str, str]
+    is_default: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return all fields, ready for ``json.dumps``."""
@@ -59,7 +62,7 @@ def launch(settings: Settings, *, names: Iterable[str]) -> Launch:
 
     Args:
         settings: Settings of the kit.
-        names: Names of its meters and plans.
+        names: Names of its meters, plans and wallets.
     """
     given = {
         "DATA_DIR": str(settings.data_dir),
@@ -73,6 +76,7 @@ def launch(settings: Settings, *, names: Iterable[str]) -> Launch:
         environment={name: os.environ.get(name) for name in ENVIRONMENT},
         settings={key: value for key, value in given.items() if value},
         identity=identity(settings, names=names),
+        is_default=settings.flusher_is_default,
     )
 
 
@@ -82,7 +86,7 @@ def identity(settings: Settings, *, names: Iterable[str]) -> dict[str, str]:
 
     Args:
         settings: Settings of the kit.
-        names: Names of its meters and plans.
+        names: Names of its meters, plans and wallets.
     """
     arguments = {
         "data_dir": str(settings.data_dir),
@@ -97,7 +101,8 @@ def identity(settings: Settings, *, names: Iterable[str]) -> dict[str, str]:
         "metadata_key": settings.metadata_key,
         "webhook": settings.webhook is not None,
         "find_customer": settings.find_customer is not None,
-        "meters or plans": sorted(names),
+        "shadow": settings.shadow_until,
+        "meters, plans or wallets": sorted(names),
     }
     return {name: hashlib.sha256(repr(value).encode()).hexdigest() for name, value in arguments.items()}
 
@@ -123,13 +128,20 @@ def reason_against() -> str | None:
     """Return why this process should start no other, as the end of a sentence; None if it may."""
     if role.is_command:
         return "this is a command of meterkit"
-    if live_key.test_runs > 0 or live_key.is_django_test_run():
+    if is_test_run():
         return "this is a test run"
     if _reloads():
         return "this server starts again after each change of the code"
     if hasattr(sys, "ps1") or sys.flags.interactive or hasattr(builtins, "get_ipython") or "ipykernel" in sys.modules:
         return "this is an interactive session"
     return None
+
+
+def is_test_run() -> bool:
+    """Return whether pytest, unittest, Django's test runner or `meterkit.testing.isolated` runs this process."""
+    program = getattr(sys.modules.get("__main__"), "__spec__", None)
+    is_unittest = getattr(program, "name", None) == "unittest.__main__"
+    return live_key.test_runs > 0 or live_key.is_django_test_run() or is_unittest
 
 
 def _reloads() -> bool:

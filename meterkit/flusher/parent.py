@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import select
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
-from meterkit.core.threads import DaemonThread
+from meterkit.core import threads
 from meterkit.flusher.launch import Launch
 
 LOOK_SECONDS = 1.0
@@ -34,6 +36,9 @@ class Parent:
 
     def __init__(self) -> None:
         self._id = os.getppid()
+        self._select = select.select  # the application may have gevent patch it
+        self._at_end: Callable[[], object] = lambda: os._exit(0)
+        self._is_over = False
         self._status = fcntl.fcntl(_STDOUT, fcntl.F_DUPFD_CLOEXEC, _STDERR + 1)
         try:
             os.dup2(_STDERR, _STDOUT)  # what the application prints goes where its server's does
@@ -67,20 +72,60 @@ class Parent:
         return launch
 
     def tell(self, **event: Any) -> None:
-        """Tell the worker of an event, such as ``ready=True`` or ``error="..."``."""
+        """Tell the worker of an event: ``imported=True``, ``ready=True`` or ``error="..."``."""
         with suppress(OSError):  # it has ended
             os.write(self._status, json.dumps(event).encode() + b"\n")
 
-    def when_it_ends(self, stop: Callable[[], None]) -> None:
-        """Call *stop* when the worker ends, in another thread."""
+    def watch(self) -> None:
+        """
+        Look from now on, in another thread, whether the worker has ended. Until `when_it_ends`, that ends this process.
+
+        It is importing the application then, which may never end, and would keep the lock.
+        """
 
         def watch() -> None:
             while not self._has_ended():
                 pass
+            self._is_over = True
+            self._at_end()
+
+        threads.original("_thread", "start_new_thread")(watch, ())  # none that the application could see or wait for
+
+    def when_it_ends(self, stop: Callable[[], None]) -> None:
+        """Call *stop* when the worker ends, in another thread, and perhaps in this one, too."""
+        self._at_end = stop
+        if self._is_over:
             stop()
 
-        DaemonThread(watch, name="meterkit-parent")
-
     def _has_ended(self) -> bool:
-        readable, _, _ = select.select([_STDIN], [], [], LOOK_SECONDS)
+        readable, _, _ = self._select([_STDIN], [], [], LOOK_SECONDS)
         return os.getppid() != self._id or (bool(readable) and not os.read(_STDIN, 1 << 16))
+
+
+def running() -> set[Any]:
+    """Return the threads and processes of the application that run in this process, besides the main thread."""
+    multiprocessing = sys.modules.get("multiprocessing")
+    found: set[Any] = set() if multiprocessing is None else set(multiprocessing.active_children())
+    found.update(each for each in threading.enumerate() if each is not threading.main_thread())
+    return {each for each in found if not each.name.startswith("meterkit")}
+
+
+def leave(code: int) -> NoReturn:
+    """
+    End this process at once, as a process that the application forks would.
+
+    A thread that the application's import has started could keep it for ever, and exit functions that it has registered
+    could tidy away what the worker still uses.
+
+    Args:
+        code: Exit code.
+    """
+    with suppress(Exception):
+        for each in sys.modules["multiprocessing"].active_children():
+            each.terminate()
+    with suppress(Exception):
+        logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):
+            stream.flush()
+    os._exit(code)

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 is_command = False
 """Whether this process runs a command of meterkit, the flusher included."""
 
+is_child = False
+"""Whether this process is a worker's child that flushes for it."""
+
 drops_counts = False
 """Whether what is counted is dropped, because the flusher is importing a kit that it does not serve with."""
 

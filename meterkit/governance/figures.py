@@ -17,6 +17,7 @@ from meterkit.snapshot.past_edges import PAST
 if TYPE_CHECKING:  # a kit without governance has figures, too
     from meterkit.governance.policy import Quota
     from meterkit.governance.refusal import Block
+    from meterkit.snapshot.reader import SnapshotSource
 
 BLOCKED_BIT = BLOCKED << FLAGS_AT
 
@@ -40,6 +41,12 @@ class CompanyFigures:
     def __init__(self, record: Record, company: str) -> None:
         self._record = record
         self._company = company
+
+    @classmethod
+    def of(cls, source: SnapshotSource, company: str) -> CompanyFigures | None:
+        """Return what the current snapshot of *source* says of *company*, or None before there is one."""
+        file = source.current
+        return None if file is None else cls(file.record(company), company)
 
     @property
     def is_known(self) -> bool:
@@ -79,6 +86,29 @@ class CompanyFigures:
         detail = self._record.detail
         cycle = detail.get(_METERS, {}).get(quota.meter.event_name, detail.get(_CYCLE))
         return month_of(now) if cycle is None else BillingCycle(Period(*cycle[:2]), *cycle[2:]).at(now)
+
+    def used_up(self, quota: Quota, *, limit: int, used: int, now: int) -> Block:
+        """
+        Return that *quota* is used up.
+
+        Args:
+            quota: Quota.
+            limit: Its limit, in its meter's unit.
+            used: What is used of it, in its meter's unit.
+            now: Current time, Unix seconds.
+        """
+        from meterkit.governance.refusal import Block
+
+        per = {"period": "this billing period", "month": "this month", "day": "today"}[quota.per]
+        return Block(
+            "quota",
+            self._company,
+            f"The quota of {limit} {quota.meter.name} for {per} is used up.",
+            meter=quota.meter.name,
+            used=used,
+            limit=limit,
+            retry_after=max(1, self.period(quota, now).end - now),
+        )
 
 
 def flags_of(*, is_known: bool, is_overdue: bool, is_blocked: bool, is_warned: bool) -> int:

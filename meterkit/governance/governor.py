@@ -2,41 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, TypeAlias
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any
 
-from meterkit.core import threads
 from meterkit.core.problems import Problems
 from meterkit.core.responses import WARNING, RateLimit, Response, rate_limit_headers
-from meterkit.core.text_templates import fill
 from meterkit.core.threads import Event
-from meterkit.core.usage_key import NOBODY, both_of
-from meterkit.errors import LedgerError
+from meterkit.core.usage_key import WALLET, both_of
+from meterkit.governance.blocked_responses import BlockedResponses, Leave
 from meterkit.governance.figures import BLOCKED_BIT, FIRST_QUOTA, CompanyFigures
-from meterkit.governance.limits import LimitCache
+from meterkit.governance.limits.exact_limits import ExactLimits
+from meterkit.governance.limits.limit_cache import LimitCache
 from meterkit.governance.matching import RequestScope, ScopeMatcher
 from meterkit.governance.policy import Governance, Known, Quota
-from meterkit.governance.refusal import Block, Refusal
+from meterkit.governance.refusal import Block
 from meterkit.metering.exchange import Exchange, Identity
+from meterkit.metering.identification import IdentifyInThread
 from meterkit.metering.recorder import Recorder
 from meterkit.snapshot.file_format import RECORD_WORDS, STATE
-from meterkit.snapshot.reader import SnapshotSource
+from meterkit.snapshot.reader import SnapshotFile, SnapshotSource
 
 if TYPE_CHECKING:
-    from meterkit.governance.reservations import Reservations
     from meterkit.journal.handed_over import HandedOver
     from meterkit.journal.journal import Journal
     from meterkit.ledger.database import Database
-
-Leave: TypeAlias = "Callable[[Mapping[tuple[str, str], int]], object]"
+    from meterkit.slices.slices import Slices
+    from meterkit.slices.taken import ShortageError
 
 READY_SECONDS = 5.0
 """How long the first requests under an exact quota wait for the first snapshot."""
-
-MAX_COMPANIES = 10_000
-"""Companies whose blocked requests are counted one by one between two flushes; clients may invent company ids."""
 
 
 class Governor:
@@ -47,19 +42,22 @@ class Governor:
         governance: Rules to apply.
         source: Snapshot that requests are checked against.
         recorder: Recorder of the kit, which identifies the company of an exchange.
-        limits: Limit caches, in the order of the governance's quotas, for exact ones.
+        exact: Exact quotas and wallets of the kit.
+        limits: Limit caches, in the order of the governance's quotas.
         begin: Function that starts the first flush of this process, and returns its journal.
         problems: Where problems are reported.
         clock: Function that returns Unix seconds.
         in_view: Whether the app's views decide, with `check_again`: nothing is blocked before they run.
+        is_shadow: Function that returns whether the kit is in shadow mode: then every request is allowed, as it was
+            without governance, and what would have been blocked is only counted.
 
     Attributes:
         governance: Rules to apply.
         watched: Names of the meters that have a quota.
-        reservations: Units that this process has reserved; None before the first snapshot, or without an exact quota.
+        exact: Exact quotas and wallets of the kit.
+        is_exact: Whether there are any, so that `check` may wait for the ledger.
+        blocked: The responses to blocked requests, and how many there were.
         ready: Set once there is a snapshot.
-        total: Number of requests that this process blocked, by reason; the reason begins with ``warn:`` for those that
-            were only warned about.
     """
 
     def __init__(
@@ -68,12 +66,15 @@ class Governor:
         *,
         source: SnapshotSource,
         recorder: Recorder,
+        exact: ExactLimits,
         limits: Iterable[LimitCache],
         begin: Callable[[], Journal],
         problems: Problems,
         clock: Callable[[], float],
         in_view: bool = False,
+        is_shadow: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._is_shadow = is_shadow
         self.governance = governance
         self._in_view = in_view
         self._source = source
@@ -83,39 +84,50 @@ class Governor:
         self._begin = begin
         self._problems = problems
         self._clock = clock
-        self.watched = frozenset(quota.meter.name for quota in governance.quotas)
-        self._scopes = ScopeMatcher(governance, problems)
-        self._is_exact = any(quota.exact for quota in governance.quotas)
+        self.watched = frozenset([*(quota.meter.name for quota in governance.quotas), *exact.meters])
+        self._scopes = ScopeMatcher(governance, problems, wallets=exact.spending)
+        self.exact, self.is_exact = exact, bool(exact)
         self._has_more = governance.check is not None or governance.unknown == "block" or governance.rate_limit_headers
-        self._lock = threads.rlock()
-        self._blocked: dict[tuple[str, str], int] = {}
-        self.total: dict[str, int] = {}
+        self.blocked = BlockedResponses(governance, problems)
         self.ready = Event()
-        self.reservations: Reservations | None = None
+        if exact.estimates.meters:
+            recorder.evaluator.learns = exact.estimates.note
         self._journal: Journal | None = None
         self._catch_up: Callable[[], None] = _nothing
 
+    @property
+    def is_informed(self) -> bool:
+        """Whether the figures of the companies have been read, so that it is known whom to block."""
+        return self._source.current is not None
+
     def begin(self) -> None:
         """Start the first flush of this process, which builds the snapshot."""
-        if self._journal is None:
+        if self._journal is None or not self._journal.is_open:  # kit.flush() does not open it
             self._journal = self._begin()
 
-    def check(self, exchange: Exchange, *, again: bool = False) -> Response | None:
+    def check(self, exchange: Exchange, *, again: bool = False, scope: RequestScope | None = None) -> Response | None:
         """
         Return the response to a blocked request; None allows *exchange*, perhaps with a warning. Never raises.
 
         Args:
             exchange: Exchange to decide about.
             again: Whether its view asks.
+            scope: Rules to apply instead of those for its method and path.
         """
         try:
-            scope = self._scopes.of(exchange)
+            scope = self._scopes.of(exchange) if scope is None else scope
             if scope.exempt or (scope.is_options and self._recorder.identity.early(exchange, quiet=True) is None):
                 return None
-            if self._is_clearly_allowed(exchange, scope):
+            file = self._source.current
+            company = self._recorder.identity.early(exchange, valid=() if file is None else file.places)
+            if company is not None and file is not None and self._is_clearly_allowed(exchange, company, file, scope):
                 return None
-            block, is_hard = self._decide(exchange, scope, again=again)
+            block, is_hard = self._decide(exchange, company, scope, again=again)
             is_hard = is_hard and self.governance.mode == "enforce"
+            if self._is_shadow():
+                if block is not None:
+                    self.blocked.count(block, is_hard=is_hard, is_shadow=True)
+                return None
             if self.governance.rate_limit_headers:
                 limits = self._rate_limits(exchange, scope, is_served=not is_hard)
                 exchange.added_headers += tuple(rate_limit_headers(limits))
@@ -123,18 +135,45 @@ class Governor:
                 return None
             if is_hard:
                 return self.refuse(exchange, block)
-            self._count(block, is_hard=False)
+            self.blocked.count(block, is_hard=False)
             exchange.warning = block.reason
             exchange.added_headers += ((WARNING, block.reason),)
         except Exception as error:
             self._recorder.problems.internal(error)
         return None
 
+    def check_ahead(
+        self, exchange: Exchange, *, meters: Collection[str] | None = None, has_path: bool = True
+    ) -> Response | None:
+        """
+        Decide as `check` does about a request that another server serves; never waits for the ledger.
+
+        Nothing is taken of an exact quota or a wallet, so what is allowed at the same time can exceed it, as with other
+        quotas. Whether a wallet has anything left is found out in the background, when it is first asked for.
+
+        Args:
+            exchange: Exchange to decide about.
+            meters: Names of the meters whose quotas apply; None for those that its method and path may count for, and
+                those of meters for which no request counts.
+            has_path: Whether its path is known; if not, all quotas apply.
+        """
+        known = self._scopes.of(exchange) if has_path else _ANYWHERE
+        if meters is not None:
+            found = [number for number, quota in self._quotas if quota.meter.name in meters]
+        else:
+            found = [number for number, quota in self._quotas if not has_path or not quota.meter.http]
+            found += known.quotas
+        spent = tuple((name, of_name) for name, of_name in known.wants if name[:1] == WALLET)
+        if meters is not None or not has_path:
+            spent = self.exact.spent_by(meters)
+        scope = replace(known, quotas=tuple(sorted({*found})), exact=False, wants=spent, is_ahead=True)
+        return self.check(exchange, scope=scope)
+
     def check_again(self, exchange: Exchange, who: Identity | None) -> Response | None:
         """
         Decide as `check` does, now that the view has authenticated *who*; if None, ``identify=`` says who it is.
 
-        A decision that was made for the same company stands, with the unit of an exact quota that it reserved.
+        A decision that was made for the same company stands, with what it has taken of exact quotas.
         """
         known, identity = exchange.identified, self._recorder.identity
         company = identity.early(exchange) if who is None else identity.know(exchange, who)
@@ -144,12 +183,7 @@ class Governor:
 
     def refuse(self, exchange: Exchange, block: Block) -> Response:
         """Return the response that blocks *exchange* because of *block*, and count it."""
-        block = self._with_link(block)
-        self._count(block, is_hard=True)
-        exchange.blocked = self._refusal_of(block).worded(block)
-        response = self._respond(block)
-        response.headers.extend(exchange.added_headers)
-        return response
+        return self.blocked.refuse(exchange, block)
 
     def exempts(self, exchange: Exchange) -> bool:
         """Return whether *exchange* is always allowed, so that it does not matter whose it is."""
@@ -157,45 +191,66 @@ class Governor:
 
     def waits_for(self, exchange: Exchange) -> bool:
         """Return whether `check` may wait for the ledger, which must not happen in an event loop."""
-        return self._is_exact and self._scopes.of(exchange).exact
-
-    def _is_clearly_allowed(self, exchange: Exchange, scope: RequestScope) -> bool:
-        """Return True if *exchange* is certainly allowed, as most are. False decides nothing: `_decide` does."""
-        file, journal = self._source.current, self._journal
-        if file is None or journal is None or self._has_more or scope.exact:
+        if not self.is_exact:
             return False
-        company = self._recorder.identity.early(exchange)
-        if company is None:
+        scope = self._scopes.of(exchange)
+        if not scope.exact or scope.exempt:
+            return False
+        try:
+            company = self._recorder.identity.early(exchange, quiet=True)
+        except IdentifyInThread:
+            return True
+        slices = self.exact.slices
+        return slices is None or company is None or not slices.has(company, scope.wants)
+
+    def _is_clearly_allowed(self, exchange: Exchange, company: str, file: SnapshotFile, scope: RequestScope) -> bool:
+        """Return True if *company* is certainly allowed, as most are. False decides nothing: `_decide` does."""
+        journal = self._journal
+        if journal is None or self._has_more:
             return False
         words = file.words
         at = file.places.get(company) if words[STATE] == file.state else 0  # inlined from `SnapshotFile.at`
         if not at:
             at = file.at(company)
-        if words[at + RECORD_WORDS] > journal.most:  # whatever it counts for, and the largest number without limits
+        if scope.wants:
+            return not scope.is_ahead and self._has_taken(exchange, company, scope, words, at)
+        most = journal.most
+        if words[at + RECORD_WORDS] > most:  # whatever it counts for, and the largest number without limits
             return True
         if words[at] & BLOCKED_BIT:
             return False
         for number in scope.quotas:
             value = at + RECORD_WORDS + FIRST_QUOTA + 2 * number  # what is used, and then the limit
-            if words[value] + journal.most >= words[value + 1]:
+            if words[value] + most >= words[value + 1]:
                 return False
         return True
 
-    def _decide(self, exchange: Exchange, scope: RequestScope, *, again: bool) -> tuple[Block | None, bool]:
+    def _has_taken(self, exchange: Exchange, company: str, scope: RequestScope, words: Any, at: int) -> bool:
+        """Take what *exchange* may count of exact quotas, if it is clearly allowed and the slices have as much."""
+        slices, journal = self.exact.slices, self._journal
+        if slices is None or journal is None or words[at] & BLOCKED_BIT:
+            return False
+        for number in scope.quotas:
+            value = at + RECORD_WORDS + FIRST_QUOTA + 2 * number
+            if not self._quotas[number][1].exact and words[value] + journal.most >= words[value + 1]:
+                return False
+        return slices.try_take(exchange, company, scope.wants)
+
+    def _decide(
+        self, exchange: Exchange, company: str | None, scope: RequestScope, *, again: bool
+    ) -> tuple[Block | None, bool]:
         """Return why *exchange* is to be blocked, or None, and whether to block it or only to warn."""
         self.begin()
-        company = self._recorder.identity.early(exchange)
         if company is None:
             exchange.passed_unidentified = exchange.touched = True  # so that whose it was in the end is looked at
             if self._in_view and not again:
                 return None, False
         if not self.ready.is_set() and scope.exact:
-            self.ready.wait(READY_SECONDS)  # without a snapshot, no unit could be reserved
+            self.ready.wait(READY_SECONDS)  # without a snapshot, nothing can be taken
         self._catch_up()
-        file = self._source.current
-        known = None if company is None or file is None else CompanyFigures(file.record(company), company)
+        known = None if company is None else CompanyFigures.of(self._source, company)
         if self.governance.unknown == "block" and (known is None or not known.is_known):
-            return _unknown(company, is_ready=file is not None), True
+            return _unknown(company, is_ready=self.is_informed), True
         if company is None or known is None:
             return None, False
         of_company = known.block
@@ -205,7 +260,9 @@ class Governor:
         over = [(quota, block) for number, quota in quotas if (block := self._over(number, quota, company, known))]
         hard = next((block for quota, block in over if quota.hard), None)
         block = (
-            hard or self._ask_application(exchange, company, known) or self._reserve(exchange, company, known, quotas)
+            hard
+            or self._ask_application(exchange, company, known)
+            or (self._take(exchange, company, known, scope) if scope.wants else None)
         )
         if block is not None:
             return block, True
@@ -218,7 +275,9 @@ class Governor:
         used = known.used(number)
         if self._journal is not None and not quota.exact:
             used += self._journal.lately(company, quota.meter.name)
-        return None if used < limit else self._used_up(quota, company, known, limit, used)
+        if used < limit:
+            return None
+        return known.used_up(quota, limit=limit, used=used, now=int(self._clock()))
 
     def _rate_limits(self, exchange: Exchange, scope: RequestScope, *, is_served: bool) -> Iterator[RateLimit]:
         """
@@ -229,11 +288,11 @@ class Governor:
             scope: Rules that apply to it.
             is_served: Whether the app serves it, so that it will count, too.
         """
-        file, company = self._source.current, None if exchange.identified is None else both_of(exchange.identified)[0]
-        if file is None or not company or self._journal is None:
+        company = None if exchange.identified is None else both_of(exchange.identified)[0]
+        known = CompanyFigures.of(self._source, company) if company else None
+        if known is None or company is None or self._journal is None:
             return
         now = int(self._clock())
-        known = CompanyFigures(file.record(company), company)
         for number, quota in scope.of(self._quotas):
             limit = known.limit(number)
             if limit is not None:
@@ -244,48 +303,38 @@ class Governor:
                 left, reset = max(0, limit - units), max(1, period.end - now)
                 yield RateLimit(name, limit, period.end - period.start, left, reset)
 
-    def _reserve(
-        self, exchange: Exchange, company: str, known: CompanyFigures, quotas: Iterable[tuple[int, Quota]]
-    ) -> Block | None:
-        """Reserve the unit that *exchange* needs of each exact quota; return which is used up, or None."""
-        exact = [(number, quota) for number, quota in quotas if quota.exact]
-        if not exact or self.reservations is None:
-            return None
-        from meterkit.governance.reservations import ReservationRequest
+    def _take(self, exchange: Exchange, company: str, known: CompanyFigures, scope: RequestScope) -> Block | None:
+        shortage = self.exact.take(exchange, company, scope)
+        return None if shortage is None else self.exact.block_of(shortage, company, known)
 
-        now = int(self._clock())
-        needed = {}
-        for number, quota in exact:
-            limit = self._limits[number].get(company)
-            if limit is not None:
-                since = known.period(quota, now).start
-                needed[ReservationRequest(quota.meter.name, limit, since)] = quota
-        try:
-            failed = self.reservations.take(exchange, company, needed) if needed else None
-        except LedgerError as error:
-            self._problems.note(
-                "quota_not_exact",
-                f"a request was allowed without a reserved unit of an exact quota: {error}",
-                company=company,
-            )
-            return None
-        if failed is None:
-            return None
-        request, used = failed
-        return self._used_up(needed[request], company, known, request.limit, used)
+    def wait_for_slices(self) -> Slices | None:
+        """Return the slices of this process, once the ledger has been read; None if it cannot be."""
+        self.begin()
+        if not self.ready.is_set():
+            self.ready.wait(READY_SECONDS)
+        self._catch_up()
+        return self.exact.slices
 
-    def _used_up(self, quota: Quota, company: str, known: CompanyFigures, limit: int, used: int) -> Block:
-        now, meter = int(self._clock()), quota.meter.name
-        per = {"period": "this billing period", "month": "this month", "day": "today"}[quota.per]
-        return Block(
-            "quota",
-            company,
-            f"The quota of {limit} {meter} for {per} is used up.",
-            meter=meter,
-            used=used,
-            limit=limit,
-            retry_after=max(1, known.period(quota, now).end - now),
-        )
+    def block_of(self, shortage: ShortageError, company: str, *, counts: bool) -> Block | None:
+        """
+        Return why *company* can hold nothing; None where nobody is blocked, which is only counted.
+
+        Args:
+            shortage: What was too little.
+            company: Company id.
+            counts: Whether to count it; the response to a request does so itself.
+        """
+        known = CompanyFigures.of(self._source, company)
+        assert known is not None  # without figures, nothing limits anybody
+        block = self.blocked.linked(self.exact.block_of(shortage, company, known))
+        if counts or not self.blocks:
+            self.blocked.count(block, is_hard=self.governance.mode == "enforce", is_shadow=self._is_shadow())
+        return block if self.blocks else None
+
+    @property
+    def blocks(self) -> bool:
+        """Whether anybody is blocked: governance does not only warn, and the kit is not in shadow mode."""
+        return self.governance.mode == "enforce" and not self._is_shadow()
 
     def _ask_application(self, exchange: Exchange, company: str, known: CompanyFigures) -> Block | None:
         if self.governance.check is None:
@@ -298,33 +347,6 @@ class Governor:
             self._problems.note("check_raised", message, error=error, company=company)
             return None
         return None if detail is None else Block("check", company, str(detail))
-
-    def _with_link(self, block: Block) -> Block:
-        url = self.governance.settle_url
-        if block.settle_url is not None or url is None:
-            return block
-        values = {name: getattr(block, name) for name in block.__dataclass_fields__}
-        return replace(block, settle_url=fill(url, values, escape=lambda text: quote(text, safe="", errors="replace")))
-
-    def _respond(self, block: Block) -> Response:
-        try:
-            return self._refusal_of(block).respond(block)
-        except Exception as error:
-            message = f"the Refusal of {block.reason!r} raised {error!r:.200}"
-            self._problems.note("refusal_raised", message, error=error, company=block.company)
-            return Refusal().respond(block)
-
-    def _refusal_of(self, block: Block) -> Refusal:
-        return self.governance.refusals.get(block.reason) or Refusal()
-
-    def _count(self, block: Block, *, is_hard: bool) -> None:
-        reason = block.reason if is_hard else f"warn:{block.reason}"
-        with self._lock:
-            self.total[reason] = self.total.get(reason, 0) + 1
-            if is_hard:
-                company = block.company or NOBODY
-                key = (company if len(self._blocked) < MAX_COMPANIES else NOBODY, reason)
-                self._blocked[key] = self._blocked.get(key, 0) + 1
 
     def renew(self, journal: Journal, folded: Collection[HandedOver]) -> None:
         """
@@ -351,7 +373,7 @@ class Governor:
 
     def write(self, database: Callable[[], Database], journal: Journal, *, leave: Leave | None = None) -> None:
         """
-        Write what this process has counted of blocked requests, and reserved of exact quotas. Called after `renew`.
+        Write what this process has counted of blocked requests, and give back unused slices. Called after `renew`.
 
         Args:
             database: Function that opens and returns the ledger's database.
@@ -362,40 +384,16 @@ class Governor:
             LedgerError: The ledger failed; all of it is written with the next flush.
             OSError: The counts could not be left; they are with the next flush.
         """
-        if self._is_exact:
-            if self.reservations is None:
-                from meterkit.governance.reservations import Reservations
-
-                self.reservations = Reservations(database(), journal, clock=self._clock)
-            self.reservations.release_unused()
+        self.exact.renew(database, journal)
         self.ready.set()
-        with self._lock:
-            blocked, self._blocked = self._blocked, {}
-        if blocked:
-            try:
-                if leave is not None:
-                    leave(blocked)
-                else:
-                    from meterkit.governance.blocked_requests import add_blocked
-
-                    add_blocked(database(), blocked, int(self._clock()))
-            except BaseException:
-                self.add_blocked(blocked)
-                raise
-
-    def add_blocked(self, counts: Mapping[tuple[str, str], int]) -> None:
-        """Add *counts* of blocked requests, by company and reason, to those that are to be written."""
-        with self._lock:
-            for key, count in counts.items():
-                self._blocked[key] = self._blocked.get(key, 0) + count
+        self.blocked.write(database, int(self._clock()), leave=leave)
 
     def reset(self) -> None:
         """Drop everything that belongs to the parent process or a closed runtime; the last snapshot stays."""
-        self._lock = threads.rlock()
-        self._journal = self.reservations = None
+        self._journal = self.exact.slices = None
         self._catch_up = _nothing
-        self.ready = Event() if self._is_exact else self.ready
-        self._blocked, self.total = {}, {}
+        self.ready = Event() if self.is_exact else self.ready
+        self.blocked.reset()
 
     def forget(self) -> None:
         """Forget all limits too: another ledger follows."""
@@ -403,6 +401,10 @@ class Governor:
         self.ready = Event()
         for limit in self._limits:
             limit.forget()
+
+
+_ANYWHERE = RequestScope(exempt=False, is_options=False, quotas=(), exact=False, has_other=False)
+"""Rules for a request of which the path is not known."""
 
 
 def _nothing() -> None:

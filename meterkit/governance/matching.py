@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from meterkit.core.problems import Problems
-from meterkit.governance.policy import Governance, Quota
+from meterkit.core.usage_key import WALLET
+from meterkit.governance.policy import Governance
 from meterkit.governance.route_patterns import may_lead_to
 from meterkit.metering.exchange import Exchange
 from meterkit.metering.matching import MAX_REMEMBERED, may_match
+from meterkit.metering.meter import Meter
 from meterkit.metering.paths import Target, forms, is_unusual, path_filter, routed
 
 T = TypeVar("T")
@@ -28,8 +30,11 @@ class RequestScope:
         exempt: Whether the requests are always allowed.
         is_options: Whether the requests are allowed unless they name a company: browsers send OPTIONS on their own.
         quotas: Indexes of the quotas that the requests may count for.
-        exact: Whether one of those quotas is exact.
+        exact: Whether something is taken before the requests are allowed.
         has_other: Whether there are more quotas for the same path with another method.
+        wants: What that is, by name: of the meter of an exact quota, or of a wallet behind `WALLET`; and the meters
+            that the requests may count for.
+        is_ahead: Whether another server serves the requests, so that nothing is taken.
     """
 
     exempt: bool
@@ -37,11 +42,14 @@ class RequestScope:
     quotas: tuple[int, ...]
     exact: bool
     has_other: bool
+    wants: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    is_ahead: bool = False
 
     def joined(self, other: RequestScope) -> RequestScope:
         """Return this scope with the quotas of *other*."""
         quotas = tuple(sorted({*self.quotas, *other.quotas}))
-        return replace(self, quotas=quotas, exact=self.exact or other.exact)
+        wants = _joined((*self.wants, *other.wants))
+        return replace(self, quotas=quotas, exact=self.exact or other.exact, wants=wants)
 
     def of(self, limits: Sequence[T]) -> list[T]:
         """Return those of *limits*, which are in the order of the quotas, that apply."""
@@ -54,14 +62,22 @@ class ScopeMatcher:
 
     Args:
         governance: Rules of the kit.
+        wallets: Name and meters of each wallet of the kit.
         problems: Where paths that are exempt only with their prefix are reported.
     """
 
-    def __init__(self, governance: Governance, problems: Problems) -> None:
+    def __init__(
+        self, governance: Governance, problems: Problems, *, wallets: Iterable[tuple[str, Iterable[Meter]]] = ()
+    ) -> None:
         self._problems = problems
         self._exempt = [path_filter(path) for path in governance.exempt]
-        self._quotas = [_QuotaFilter(quota) for quota in governance.quotas]
-        self._by_route = any(quota.meter.route is not None for quota in governance.quotas)
+        self._quotas = [
+            _MeterFilter(quota.meter, quota.meter.name if quota.exact else "") for quota in governance.quotas
+        ]
+        self._spending = [
+            _MeterFilter(meter, f"{WALLET}{name}") for name, meters in wallets for meter in meters if meter.http
+        ]
+        self._by_route = any(each.route is not None for each in (*self._quotas, *self._spending))
         self._remembered: dict[tuple[str, Target, str | None], RequestScope] = {}
 
     def of(self, exchange: Exchange) -> RequestScope:
@@ -82,12 +98,17 @@ class ScopeMatcher:
     def _match(self, method: str, target: Target, route: str | None) -> RequestScope:
         paths, verb = forms(target), method.upper()
         found = [number for number, each in enumerate(self._quotas) if each.applies_to(verb, paths, route)]
+        applying = [self._quotas[number] for number in found]
+        applying += [each for each in self._spending if each.applies_to(verb, paths, route)]
+        wants = _joined((each.taken, (each.meter,)) for each in applying if each.taken)
+        anyway = sum(each.applies_to(None, paths, route) for each in (*self._quotas, *self._spending))
         scope = RequestScope(
             exempt=self._is_exempt(target),
             is_options=verb == "OPTIONS",
             quotas=tuple(found),
-            exact=any(self._quotas[number].is_exact for number in found),
-            has_other=sum(each.applies_to(None, paths, route) for each in self._quotas) > len(found),
+            exact=bool(wants),
+            wants=wants,
+            has_other=anyway > len(applying),
         )
         if len(self._remembered) >= MAX_REMEMBERED:
             self._remembered = {}  # a new dict: another thread may be reading the old one
@@ -110,18 +131,31 @@ class ScopeMatcher:
         return False
 
 
-class _QuotaFilter:
-    """Which requests may count for the meter of a quota."""
+def _joined(wants: Iterable[tuple[str, tuple[str, ...]]]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return *wants* with the meters of each name together."""
+    by_name: dict[str, set[str]] = {}
+    for name, meters in wants:
+        by_name.setdefault(name, set()).update(meters)
+    return tuple((name, tuple(sorted(by_name[name]))) for name in sorted(by_name))
 
-    def __init__(self, quota: Quota) -> None:
-        self.is_exact = quota.exact
-        self._may_match = may_match(quota.meter)
-        self._route = quota.meter.route
-        self._may_lead_there = None if self._route is None else may_lead_to(self._route)
+
+def _never(_method: str | None, _paths: tuple[str, ...]) -> bool:
+    """Match nothing: no request counts for the meter, so only holds take from its quotas."""
+    return False
+
+
+class _MeterFilter:
+    """Which requests may count for a meter; *taken* is the name of what they take first, or empty."""
+
+    def __init__(self, meter: Meter, taken: str) -> None:
+        self.meter, self.taken = meter.name, taken
+        self._may_match = may_match(meter) if meter.http or meter.event_type is not None else _never
+        self.route = meter.route
+        self._may_lead_there = None if self.route is None else may_lead_to(self.route)
 
     def applies_to(self, method: str | None, paths: tuple[str, ...], route: str | None) -> bool:
         if not self._may_match(method, paths):
             return False
         if self._may_lead_there is None:
             return True
-        return any(map(self._may_lead_there, paths)) if route is None else route == self._route
+        return any(map(self._may_lead_there, paths)) if route is None else route == self.route

@@ -58,9 +58,9 @@ class Quota:
             ``month``, or ``day``, both in UTC.
         hard: Whether requests are blocked; a soft quota adds a header to the response, and counts. Unless *exact*, a
             quota can be exceeded by requests in flight, and by what other processes have not flushed yet.
-        exact: Whether each unit is reserved in the ledger before the request is allowed, in a transaction that all
-            processes wait for: it takes milliseconds per request, and only what a single request counts beyond one unit
-            can exceed the quota. While the ledger fails, the quota is not exact.
+        exact: Whether a request takes its units before it is allowed, from those that its process has drawn of the
+            ledger: only what a single request counts beyond what the company's recent ones did can exceed the quota.
+            While the ledger fails, the quota is not exact.
 
     Raises:
         ConfigurationError: An argument is wrong; the message says how to correct it.
@@ -116,8 +116,8 @@ class Governance:
             ``RateLimit-Policy``.
         settle_url: URL at which to pay, unless an open invoice has a page of its own; with fields such as
             ``{company}``.
-        refusals: Responses by reason: ``overdue``, ``no_subscription``, ``quota``, ``spending_cap``, ``check``,
-            ``unknown``, ``feature``.
+        refusals: Responses by reason: ``overdue``, ``no_subscription``, ``quota``, ``balance``, ``spending_cap``,
+            ``check``, ``unknown``, ``feature``.
 
     Raises:
         ConfigurationError: An argument is wrong; the message says how to correct it.
@@ -159,45 +159,60 @@ class Governance:
             given = self.rate_limit_headers
             raise ConfigurationError(f"Governance(rate_limit_headers=...) must be True or False, not {given!r:.200}")
         _check_refusals(self.refusals, self.settle_url)
-        rules = (self.quotas, self.spending_cap, self.check, self.subscription, self.unknown == "block")
-        if days is None and not any(rules):
-            raise ConfigurationError(
-                "Governance() has no rule, so it would allow everything: add overdue_days=, subscription=True, "
-                "quotas=, spending_cap=, check= or unknown='block'"
-            )
 
 
-def check_governance(governance: Any, meters: Mapping[str, Meter]) -> None:
+def check_governance(governance: Any, meters: Mapping[str, Meter], *, has_wallets: bool = False) -> None:
     """
-    Check that *governance* is a `Governance` whose quotas are for the kit's *meters*.
+    Check that *governance* is a `Governance` with a rule, whose quotas are for the kit's *meters*.
+
+    Args:
+        governance: What to check.
+        meters: Meters of the kit, by name.
+        has_wallets: Whether the kit has wallets, so that a governance without rules says how these block requests.
 
     Raises:
         ConfigurationError: It is not; the message says how to correct it.
     """
     if not isinstance(governance, Governance):
         raise ConfigurationError(f"governance= must be a Governance, not {governance!r:.200}")
+    about = (governance.quotas, governance.spending_cap, governance.check, governance.subscription)
+    if governance.overdue_days is None and governance.unknown == "pass" and not any(about) and not has_wallets:
+        raise ConfigurationError(
+            "Governance() has no rule, so it would allow everything: add overdue_days=, subscription=True, "
+            "quotas=, spending_cap=, check= or unknown='block'"
+        )
     for quota in governance.quotas:
         if meters.get(quota.meter.name) != quota.meter:
             raise ConfigurationError(f"there is a Quota for {quota.meter}, which is not in meters=; add it there")
-        if not quota.meter.http:
+        if not quota.meter.http and quota.meter.event_type is None and not quota.exact:  # which holds take from
             raise ConfigurationError(
                 f"there is a Quota for {quota.meter}, for which no request counts, so it would block none: remove the "
-                "quota, and use check= to block requests by what was recorded"
+                "quota, and use check= to block requests by what was recorded; or make it exact=True, and take from it "
+                "with kit.hold()"
             )
 
 
-def check_published(governance: Governance) -> None:
+def check_published(governance: Governance, *, has_wallets: bool = False) -> None:
     """
     Check that *governance* can be used while usage is on its way through JetStream.
 
+    Args:
+        governance: What to check.
+        has_wallets: Whether the kit has wallets.
+
     Raises:
-        ConfigurationError: A quota is exact.
+        ConfigurationError: A quota is exact, or there are wallets.
     """
+    if has_wallets:
+        raise ConfigurationError(
+            "with jetstream= usage is on its way between the journal and the ledger, which balances are drawn from: "
+            "remove wallets=, or jetstream="
+        )
     for quota in governance.quotas:
         if quota.exact:
             raise ConfigurationError(
                 f"{quota} is exact, and with jetstream= usage is on its way between the journal and the ledger, which "
-                "reserves its units: remove exact=True, or jetstream="
+                "its units are drawn from: remove exact=True, or jetstream="
             )
 
 

@@ -16,9 +16,11 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from meterkit.core.responses import Response, response
 from meterkit.core.text_templates import checked_template, fill, is_text
-from meterkit.errors import ConfigurationError
+from meterkit.errors import ConfigurationError, MeterKitError
 
-Reason: TypeAlias = Literal["overdue", "no_subscription", "quota", "spending_cap", "check", "unknown", "feature"]
+Reason: TypeAlias = Literal[
+    "overdue", "no_subscription", "quota", "balance", "spending_cap", "check", "unknown", "feature"
+]
 
 REASONS: tuple[str, ...] = get_args(Reason)
 
@@ -31,6 +33,7 @@ TITLES = {
     "overdue": "An invoice is overdue",
     "no_subscription": "No active subscription",
     "quota": "The quota is used up",
+    "balance": "The balance is used up",
     "spending_cap": "The spending cap has been reached",
     "check": "This request is not allowed",
     "unknown": "No billing account",
@@ -44,18 +47,20 @@ class Block:
     Why a request is blocked. All but the first three attributes are None if they do not apply.
 
     Attributes:
-        reason: ``overdue``, ``no_subscription``, ``quota``, ``spending_cap``, ``check``, ``unknown`` or ``feature``.
+        reason: ``overdue``, ``no_subscription``, ``quota``, ``balance``, ``spending_cap``, ``check``, ``unknown`` or
+            ``feature``.
         company: Company id, or None if no company was identified.
         detail: Sentence for the client that sent the request.
         settle_url: URL at which the cause can be settled.
         meter: Name of the meter whose quota is used up.
         used: Units used of the quota.
         limit: Units that the quota allows.
-        amount: Amount owed or spent, in whole currency.
+        amount: Amount owed or spent, in whole currency; or what is left in the wallet, in its unit.
         currency: Three-letter code of the currency of *amount*, lower case.
         invoice: Number of the overdue invoice.
         retry_after: Seconds after which the request may be allowed.
         feature: Name of the feature that the company's plan lacks.
+        wallet: Name of the wallet whose balance is used up.
     """
 
     reason: Reason
@@ -70,6 +75,22 @@ class Block:
     invoice: str | None = None
     retry_after: int | None = None
     feature: str | None = None
+    wallet: str | None = None
+
+
+class InsufficientBalanceError(MeterKitError):
+    """
+    A quota or a wallet has fewer units left than were to be held; nothing was.
+
+    In a request, where the app does not catch it, the client gets the response that a blocked request gets.
+
+    Attributes:
+        block: Why, as for a blocked request: a `Block`.
+    """
+
+    def __init__(self, block: Block) -> None:
+        super().__init__(block.detail)
+        self.block = block
 
 
 FIELDS = (*Block.__dataclass_fields__, "title", "status")
@@ -122,8 +143,9 @@ class Refusal:
         Return a refusal in the shape that OpenAI's clients, and those of compatible APIs, show.
 
         Its ``error`` has a ``message``, with the URL at which to pay; a ``type`` and a ``code``, which are
-        ``insufficient_quota`` for a quota and a spending cap, and otherwise ``billing_error`` or ``permission_error``
-        and the reason; and a ``param``, which is null. ``x-should-retry`` keeps clients from trying again in vain.
+        ``insufficient_quota`` for a quota, a balance and a spending cap, and otherwise ``billing_error`` or
+        ``permission_error`` and the reason; and a ``param``, which is null. ``x-should-retry`` keeps clients from
+        trying again in vain.
 
         Args:
             status: HTTP status, as for any `Refusal`.
@@ -193,7 +215,7 @@ WORTH_WAITING = 60
 def _as_openai(block: Block) -> dict[str, object]:
     message = block.detail if block.settle_url is None else f"{block.detail} See {block.settle_url}"
     kind, code = ("permission_error" if STATUSES.get(block.reason) == 403 else "billing_error"), str(block.reason)
-    if block.reason in ("quota", "spending_cap"):
+    if block.reason in ("quota", "balance", "spending_cap"):
         kind = code = "insufficient_quota"
     return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 

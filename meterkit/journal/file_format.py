@@ -27,7 +27,7 @@ from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 from meterkit.core.threads import yielding
-from meterkit.core.usage_key import Counted, MeterWindow, is_highest, is_observation, usage_key_of
+from meterkit.core.usage_key import KEYED, Counted, MeterWindow, is_highest, is_observation, usage_key_of
 from meterkit.core.validation import MAX_ID_BYTES, MAX_QUANTITY
 
 _MAGIC = b"meterkit"
@@ -59,6 +59,8 @@ MAX_BYTES = 64 << 20
 _LATEST_WINDOW = 253_402_300_799  # the last second of the year 9999, which is as far as dates go
 
 _MAX_TEXT_BYTES = MAX_ID_BYTES + 1  # of an id after the mark of an observation; names are shorter
+
+_MAX_KEYED_BYTES = 4 * MAX_ID_BYTES + 64  # of quantity, user and key as JSON, where a quotation mark takes two
 
 
 class ForeignFileError(Exception):
@@ -231,7 +233,7 @@ def _is_text(*values: object) -> bool:
         if type(value) is not str or "\0" in value:
             return False
         try:
-            if len(value.encode()) > _MAX_TEXT_BYTES:
+            if len(value.encode()) > (_MAX_KEYED_BYTES if value[:1] == KEYED else _MAX_TEXT_BYTES):
                 return False
         except UnicodeEncodeError:  # half of a surrogate pair
             return False

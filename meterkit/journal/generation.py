@@ -19,7 +19,16 @@ from zlib import crc32
 
 from meterkit.core.filesystem import PRIVATE_DIRECTORY, PRIVATE_FILE, make_private_directory
 from meterkit.core.threads import yielding
-from meterkit.core.usage_key import Counted, MeterWindow, Subject, UsageKey, both_of, is_observation, usage_key_of
+from meterkit.core.usage_key import (
+    KEYED,
+    Counted,
+    MeterWindow,
+    Subject,
+    UsageKey,
+    both_of,
+    is_observation,
+    usage_key_of,
+)
 from meterkit.journal.file_format import (
     BEGUN,
     CELL_WORDS,
@@ -88,18 +97,23 @@ class Generation:
         self._copied = 0
 
     @classmethod
-    def create(cls, directory: Path, size: int = GENERATION_BYTES) -> Generation:
+    def create(cls, directory: Path, size: int = GENERATION_BYTES, lineage: str = "") -> Generation:
         """
         Create a generation with a file in *directory*, which is created in the directory of the kit if necessary.
 
         The file gets its final name only once it is locked and complete, so no process adopts it before.
+
+        Args:
+            directory: Directory of the file.
+            size: Size of the file, bytes.
+            lineage: Beginning of its id, hexadecimal; see `meterkit.journal.lineage`.
 
         Raises:
             OSError: The file cannot be created; the disk may be full or read-only.
         """
         make_private_directory(directory.parent)
         directory.mkdir(mode=PRIVATE_DIRECTORY, exist_ok=True)
-        generation_id = os.urandom(ID_BYTES)
+        generation_id = _new_id(lineage)
         path = directory / f"{generation_id.hex()}{SUFFIX}"
         unfinished = path.with_suffix(UNFINISHED)
         fd = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
@@ -116,9 +130,9 @@ class Generation:
         return cls(buffer, generation_id.hex(), path=path, fd=fd)
 
     @classmethod
-    def in_memory(cls, size: int = GENERATION_BYTES) -> Generation:
+    def in_memory(cls, size: int = GENERATION_BYTES, lineage: str = "") -> Generation:
         """Create a generation without a file, if no file can be created. Its counts do not survive a kill."""
-        return cls(bytearray(size), os.urandom(ID_BYTES).hex(), path=None, fd=None)
+        return cls(bytearray(size), _new_id(lineage).hex(), path=None, fd=None)
 
     @property
     def begun(self) -> float:
@@ -319,6 +333,8 @@ class Generation:
             self.is_full = True
             return 0
         index.tip = (end, cells + 1)
+        if not isinstance(who, str) and who[1][:1] == KEYED:
+            index.keyed += 1
         if place[0] in self.watched:
             company, user = both_of(who)
             if not is_observation(user):
@@ -345,6 +361,11 @@ class Generation:
             self.words[self._keys_at + end] = 0  # an interrupted call may have left a longer key here
         self.words[begin] = crc32(key) << 32 | length
         return end
+
+
+def _new_id(lineage: str) -> bytes:
+    begin = bytes.fromhex(lineage)
+    return begin + os.urandom(ID_BYTES - len(begin))
 
 
 def _allocate(fd: int, size: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,18 +42,38 @@ class HandedOver:
     @property
     def is_waiting(self) -> bool:
         """Whether its counts may not be in the ledger yet."""
-        try:
-            fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        except OSError:
-            return True
-        try:
-            return not is_cleared(fd)
-        except OSError:
-            return True
-        finally:
-            os.close(fd)
+        return is_waiting(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """
+    What is known of a company and a watched meter when `Journal.follow` begins.
+
+    Attributes:
+        before: What `Journal.counted` includes that is certainly in the ledger.
+        generations: What it includes that may be in the ledger: quantity, and path of the file of what was handed over,
+            by id of the generation.
+    """
+
+    before: int
+    generations: Mapping[str, tuple[int, Path | None]]
+
+
+def is_waiting(path: Path) -> bool:
+    """Return whether the counts in the file at *path* may not be in the ledger yet."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    try:
+        return not is_cleared(fd)
+    except OSError:
+        return True
+    finally:
+        os.close(fd)
 
 
 class HandedOverGenerations:

@@ -28,17 +28,21 @@ class Index:
         places: Subjects and their cells, by place.
         tip: Size of the keys in words, and number of cells. A tuple, so that both change in one step, whatever a signal
             handler raises.
+        keyed: Number of cells of keyed records, each of which is used once.
         watched_at: Positions of the cells, in words, by company and watched meter.
     """
 
     def __init__(self) -> None:
         self.places: dict[MeterWindow, Shared] = {}
         self.tip = (0, 0)
+        self.keyed = 0
         self.watched_at: dict[tuple[str, str], list[int]] = {}
 
     @property
     def is_stale(self) -> bool:
-        """Whether most of the cells belong to hours before the latest one, so that they will not be used again."""
+        """Whether most of the cells will not be used again: of hours before the latest one, or of keyed records."""
+        if 2 * self.keyed > self.tip[1]:
+            return True
         hours: dict[int, int] = {}
         for (_, _, window), (slots, _, _) in list(self.places.items()):
             hour = window // HOUR

@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from meterkit.core import threads
 from meterkit.core.problems import Problems
-from meterkit.core.usage_key import ClosedJournalError, MeterWindow, Subject, UsageKey
+from meterkit.core.usage_key import ClosedJournalError, Counted, MeterWindow, Subject, UsageKey
 from meterkit.journal import generation, recovery
 from meterkit.journal.cardinality import CardinalityLimit
 from meterkit.journal.file_format import by_meter
 from meterkit.journal.generation import FullError, Generation
-from meterkit.journal.handed_over import HandedOver, HandedOverGenerations
+from meterkit.journal.handed_over import Followed, HandedOver, HandedOverGenerations, Pair
+from meterkit.journal.lineage import EndedLineage, Lineage, ended
 from meterkit.journal.pool import GenerationPool
 
 LONGEST_WAY_SECONDS = 3600.0
@@ -37,7 +38,7 @@ class Journal:
         problems: Collector of problems.
         wake: Function that requests an early flush; called from any thread.
         size: Size of a generation, bytes.
-        watched: Names of the meters that `lately` and `unfolded` report.
+        watched: Names of the meters that `lately` and `counted` report.
         ledger: Name of the ledger into which this process flushes, a short word: what is handed over is for that one.
         adopts_all: Function that returns whether to adopt also what was handed over for another ledger, long ago.
         publishes: Whether generations are published, so that the ledger has them only when they have `arrived`.
@@ -47,6 +48,7 @@ class Journal:
         pool: Pool of spare generations.
         cardinality: Cardinality limit.
         counts: Whether counting is allowed: something will flush what is counted.
+        lineage: What all generations of this process have in common.
         fork_marker: Object whose item 0 is true only in the process that the journal belongs to.
     """
 
@@ -76,7 +78,9 @@ class Journal:
         self._is_counting = self._full = False
         self._waiting: deque[tuple[list[tuple[UsageKey, int]], float]] = deque()
         self._current: Generation | None = None
-        self.pool = GenerationPool(directory, size=size, problems=problems)
+        self.lineage = Lineage(directory, ledger=ledger)
+        self._followed: dict[Pair, int] = {}  # what generations counted that are gone by now, since `follow`
+        self.pool = GenerationPool(directory, size=size, problems=problems, lineage=self.lineage.id)
         self._retired: list[Generation] = []
         self._handed_over = HandedOverGenerations()
         self.cardinality = CardinalityLimit()
@@ -125,6 +129,33 @@ class Journal:
                 self.pool.report_full()
             if self.cardinality.is_active:
                 self.cardinality.report(self._problems)
+
+    def store(self, counts: list[Counted]) -> int:
+        """
+        Add as many of *counts* as have room in files, in their order; return how many. A kill does not take those.
+
+        Unlike `count`, this never counts in memory: the caller still has what is left, and tries again.
+
+        Raises:
+            ClosedJournalError: Nothing was added, because it would not be flushed, or because this is a forked child.
+        """
+        if not self.counts or not self.fork_marker[0]:
+            raise ClosedJournalError
+        with self._lock:
+            if self._is_counting:
+                return 0  # called by a signal handler during a count
+            if self._current is None:
+                raise ClosedJournalError
+            self._is_counting = True
+            try:
+                stored = self._store_in_files(counts)
+            finally:
+                self._is_counting = False
+            self._store_waiting()
+            full, self._full = self._full or stored < len(counts), False
+        if full:
+            self._wake()
+        return stored
 
     def count_one(self, place: MeterWindow, who: Subject, now: float) -> bool:
         """
@@ -212,6 +243,7 @@ class Journal:
         used = retired.used()
         with self._lock:
             self._retired.remove(retired)
+            self._keep_followed(used)
             if used and published:
                 self._handed_over.add(
                     retired, retired.path or self.directory / f"{retired.id}{generation.SUFFIX}", used
@@ -244,6 +276,7 @@ class Journal:
                 path = each.leave(self._ledger)
                 self._handed_over.add(each, path, used)
                 self._retired.remove(each)
+                self._keep_followed(used)
             self._after(each)
         return len(self._retired) < len(before)
 
@@ -306,6 +339,7 @@ class Journal:
         """
         with self._lock:
             self._retired.remove(retired)
+            self._keep_followed({pair: retired.used_by(pair) for pair in self._followed})
             has_file = retired.path is not None and not retired.is_deleted
             lost = {} if has_file else by_meter(retired.cells())
             retired.abandon()
@@ -325,16 +359,36 @@ class Journal:
         return self._current is not None and self._current.path is None
 
     @property
-    def current_id(self) -> str | None:
-        """Id of the current generation; None if there is none."""
-        return None if self._current is None else self._current.id
+    def is_open(self) -> bool:
+        """Whether it has a generation to count in: it has been opened, and not closed."""
+        return self._current is not None
 
-    def unfolded(self, pair: tuple[str, str]) -> dict[str, int]:
-        """Return what has been counted for *pair*, a company and a watched meter, by generation of this process."""
+    def follow(self, pair: Pair) -> Followed:
+        """Begin to add up what is counted for *pair*, a company and a watched meter, for `counted`."""
         with self._lock:
             handed_over = self._handed_over.all()
-            own = {each.id: each.used_by(pair) for each in (*self._retired, self._current) if each is not None}
-        return {**{each.id: each.used.get(pair, 0) for each in handed_over if each.is_waiting}, **own}
+            known = sum([each.used.get(pair, 0) for each in handed_over])
+            before = self._followed.setdefault(pair, known) - known
+            found: dict[str, tuple[int, Path | None]] = {each.id: (each.used_by(pair), None) for each in self._retired}
+            return Followed(before, {**found, **{each.id: (each.used.get(pair, 0), each.path) for each in handed_over}})
+
+    def counted(self, pair: Pair) -> int:
+        """Return what has been counted for *pair* since the first `follow`, whether or not it is in the ledger."""
+        with self._lock:
+            own = [each.used_by(pair) for each in (*self._retired, self._current) if each is not None]
+            return sum(own) + self._followed.get(pair, 0)
+
+    def unfollow(self, pair: Pair) -> None:
+        """Stop adding up what is counted for *pair*."""
+        with self._lock:
+            self._followed.pop(pair, None)
+
+    def _keep_followed(self, used: Mapping[Pair, int]) -> None:
+        """Keep what is *used* in a generation that is about to be gone. The caller holds the lock."""
+        if self._followed:
+            for pair, quantity in used.items():
+                if pair in self._followed:
+                    self._followed[pair] += quantity
 
     def handed_over(self) -> tuple[HandedOver, ...]:
         """Return what this process has handed over, and `seen` does not cover yet."""
@@ -370,6 +424,10 @@ class Journal:
             adopts_all=self._adopts_all,
         )
 
+    def ended(self) -> Iterator[EndedLineage]:
+        """Yield the lineages of processes that have ended, with slices that were drawn from this process's ledger."""
+        return ended(self.directory, ledger=self._ledger)
+
     def totals(self) -> dict[str, dict[str, int]]:
         """Return what is in the journals of all live and dead processes: ``{generation id: {meter: quantity}}``."""
         with self._lock:
@@ -383,13 +441,11 @@ class Journal:
                 read.add(each.path)
         return {**recovery.totals_in(self.directory, skip=read), **totals}
 
-    def close(self, *, flushing: bool = False, reserved: bool = False) -> None:
+    def close(self, *, flushing: bool = False) -> None:
         """
         Close all generations. What is not folded yet is adopted by the next process that flushes.
 
         Args:
-            reserved: Whether the ledger has reservations for the current generation, which are deleted only when it is
-                folded, even if it is empty.
             flushing: Whether a flush is still running and will not be waited for. Its generations stay locked until it
                 or the process ends; otherwise, another process would fold them again.
         """
@@ -398,16 +454,17 @@ class Journal:
             if self._is_counting:
                 return  # called by a signal handler during a count: the file lock is released when the process ends
             own, kept = self._own(), self._retired if flushing else []
-            reserving = self._current if reserved else None
             self._current, self._retired = None, kept  # first, because `count_one` does not take the lock
             in_files = [each for each in own if each.path is not None and not each.is_deleted]
             lost = [by_meter(each.cells()) for each in own if each not in in_files and not each.empty]
             for each in own:
-                if each.empty and each is not reserving:
+                if each.empty:
                     each.discard()
                 elif each not in kept:
                     each.abandon()
             self.pool.ready.clear()
+            if not kept:  # otherwise, it is released when the process ends
+                self.lineage.abandon()
         if lost:
             self.pool.report_lost(lost)
 
@@ -415,6 +472,7 @@ class Journal:
         """In a forked child, drop the inherited generations, which the parent counts in, flushes and removes."""
         for each in self._own():  # without the lock, which another thread may have held at the fork
             each.abandon()
+        self.lineage.abandon()
 
     def _store_waiting(self) -> None:
         """Store the counts that came during other counts. The caller holds the lock."""
@@ -436,6 +494,23 @@ class Journal:
                 current.count(cell, quantity, now)
             except FullError:
                 self._next_generation(current).count(cell, quantity, now)
+
+    def _store_in_files(self, counts: list[Counted]) -> int:
+        assert self._current is not None
+        if self._current.is_deleted or self.cardinality.is_active:
+            return 0
+        for at, (key, quantity, moment) in enumerate(counts):
+            current = self._current
+            if current.path is None:
+                return at
+            current.total += quantity
+            try:
+                current.count(key, quantity, moment)
+            except FullError:
+                if not self.pool.has_file():
+                    return at
+                self._next_generation(current).count(key, quantity, moment)
+        return len(counts)
 
     def _next_generation(self, full: Generation) -> Generation:
         """Replace *full* with a spare generation, without disk access."""

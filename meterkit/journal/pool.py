@@ -26,14 +26,16 @@ class GenerationPool:
         directory: Directory of the files; created with the first one.
         size: Initial size of a generation, and the size of one in memory, bytes.
         problems: Collector of problems.
+        lineage: Beginning of the ids of all generations, hexadecimal.
 
     Attributes:
         ready: Spare generations, each with a file.
         upcoming: Next generation while it is being prepared; otherwise None.
     """
 
-    def __init__(self, directory: Path, *, size: int, problems: Problems) -> None:
+    def __init__(self, directory: Path, *, size: int, problems: Problems, lineage: str = "") -> None:
         self._directory = directory
+        self._lineage = lineage
         self._size = self._smallest = size
         self._problems = problems
         self._target = 1
@@ -46,12 +48,12 @@ class GenerationPool:
         network = network_type(self._directory)
         if network is not None:
             self._no_file = f"it is on a network file system, {network}, whose locks do not work between hosts"
-            return Generation.in_memory(self._smallest)
+            return Generation.in_memory(self._smallest, self._lineage)
         try:
-            made = Generation.create(self._directory, self._size)
+            made = Generation.create(self._directory, self._size, self._lineage)
         except OSError as error:
             self._no_file = str(error)
-            return Generation.in_memory(self._smallest)
+            return Generation.in_memory(self._smallest, self._lineage)
         self._no_file = ""
         return made
 
@@ -61,7 +63,14 @@ class GenerationPool:
             return self.ready.pop()
         except IndexError:
             self._target = min(2 * self._target, MOST)
-            return Generation.in_memory(self._smallest)
+            return Generation.in_memory(self._smallest, self._lineage)
+
+    def has_file(self) -> bool:
+        """Return whether `take` would return a generation with a file; if not, `fill` makes more from now on."""
+        if self.ready and not self.ready[-1].is_deleted:
+            return True
+        self._target = min(2 * self._target, MOST)
+        return False
 
     def follow(self, current: Generation, coming: Generation) -> bool:
         """Prepare *coming* to take over the index of *current*, which is still in use; return whether it should."""

@@ -10,7 +10,9 @@ import sqlalchemy as sa
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
 
-Kind: TypeAlias = "Literal['link', 'correct', 'retry', 'decide', 'forget_user', 'forget_mode']"
+Kind: TypeAlias = (
+    "Literal['link', 'correct', 'rerate', 'retry', 'decide', 'forget_user', 'forget_mode', 'grant', 'revoke']"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +22,9 @@ class Action:
 
     Attributes:
         at: Unix second.
-        action: ``link``, ``correct``, ``retry``, ``decide``, ``forget_user`` or ``forget_mode``.
-        subject: Company id, identifier of a meter event, or mode.
+        action: ``link``, ``correct``, ``rerate``, ``retry``, ``decide``, ``forget_user``, ``forget_mode``, ``grant`` or
+            ``revoke``.
+        subject: Company id, identifier of a meter event, month, or mode.
         detail: What was done to it.
         by: Who did it, as given by ``by=``; None if that was not given.
     """

@@ -8,7 +8,7 @@ so that two processes never deadlock.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -44,6 +44,39 @@ def overwrite(table: sa.Table, connection: sa.Connection, rows: Iterable[tuple[A
 def insert(table: sa.Table, connection: sa.Connection, names: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> None:
     """Insert *rows*, which have values for the columns *names* only, in the order of the table's columns."""
     _write(connection, _inserting(table, connection.dialect.name, tuple(names)), rows)
+
+
+def select_by_key(
+    table: sa.Table, connection: sa.Connection, names: Sequence[str], keys: Sequence[tuple[str, ...]]
+) -> Iterator[sa.Row[Any]]:
+    """
+    Yield the rows of *table* with one of *keys*, which are different texts for the columns *names*.
+
+    A condition for each would take SQLAlchemy longer than the database.
+    """
+    if connection.dialect.name == "postgresql":
+        arrays = {name: [key[at] for key in yielding(keys)] for at, name in enumerate(names)}
+        yield from connection.execute(_with_keys(table, tuple(names)), arrays)
+        return
+    for start in range(0, len(keys), _KEYS):
+        portion = keys[start : start + _KEYS]
+        row = f"({', '.join('?' * len(names))})"
+        same = " AND ".join(f"{table.name}.{name} = column{at + 1}" for at, name in enumerate(names))
+        # CROSS JOIN: SQLite then looks up each key in the index, and does not read the table
+        values = ", ".join([row] * len(portion))
+        text = f"SELECT {table.name}.* FROM (VALUES {values}) CROSS JOIN {table.name} ON {same}"  # noqa: S608 - names
+        yield from connection.exec_driver_sql(text, tuple(value for key in portion for value in key))
+
+
+_KEYS = 300
+"""Keys per statement: three values of each are fewer than the 999 parameters that an old SQLite allows."""
+
+
+@cache
+def _with_keys(table: sa.Table, names: tuple[str, ...]) -> Any:
+    arrays = [sa.cast(sa.bindparam(name, type_=sa.ARRAY(sa.Text())), sa.ARRAY(sa.Text())) for name in names]
+    given = sa.func.unnest(*arrays).table_valued(*names).render_derived()
+    return sa.select(table).join(given, sa.and_(*(table.c[name] == given.c[name] for name in names)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -24,6 +24,9 @@ from meterkit.ledger.schema import VERSION
 from meterkit.ledger.schema.migrations import prepare, script, version_of
 from meterkit.ledger.schema.quantities import register
 from meterkit.ledger.schema.stripe_mode import ACCOUNT, LIVE
+
+if TYPE_CHECKING:  # it uses what uses this
+    from meterkit.ledger.rating.rows import Raters
 
 PATIENCE = 5.0
 """Seconds to wait for a connection, and for a lock on rows or on the SQLite file."""
@@ -58,18 +61,27 @@ class Database:
         customer_ids: Whether a company id that is a Stripe customer id pays for itself; see `meterkit.ledger.payers`.
         live: Whether the Stripe key is live, None if that is unknown; see `meterkit.ledger.schema.stripe_mode`.
         account: Connected account that the kit bills for; None for the key's own.
+        raters: Tables of the kit's ``Price.by(...)``: whoever writes usage rates it; see `meterkit.ledger.rating`.
 
     Attributes:
         patience: Seconds to wait for a connection, and for a lock.
+        raters: The same.
 
     Raises:
         LedgerError: *url* is not a database URL.
     """
 
     def __init__(
-        self, url: str, *, customer_ids: bool = False, live: bool | None = None, account: str | None = None
+        self,
+        url: str,
+        *,
+        customer_ids: bool = False,
+        live: bool | None = None,
+        account: str | None = None,
+        raters: Raters | None = None,
     ) -> None:
         self._url = _parsed(url)
+        self.raters: Raters = raters or {}
         self._options = {CUSTOMER_IDS: customer_ids, LIVE: live, ACCOUNT: account}
         self._lock = threads.rlock()
         self._engine: sa.Engine | None = None

@@ -6,8 +6,10 @@ Fold journal generations into usage rows, exactly once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import TypeAlias
 
 import sqlalchemy as sa
 
@@ -18,8 +20,11 @@ from meterkit.ledger.aggregates import increments, prune_peaks
 from meterkit.ledger.bulk import BATCH, add_to
 from meterkit.ledger.daily_totals import UsageRow, add_totals, reported_row
 from meterkit.ledger.database import Database, insert_new
+from meterkit.ledger.dimensions import rows as dimensions
+from meterkit.ledger.dimensions.reading import UsageByValues, by_windows
 from meterkit.ledger.lease import wait_for_holders
 from meterkit.ledger.payers import customer_of
+from meterkit.ledger.rating.rows import rate
 from meterkit.ledger.record_keys import Conflict
 
 FOLDS_KEPT_SECONDS = 40 * 24 * 3600
@@ -27,6 +32,10 @@ FOLDS_KEPT_SECONDS = 40 * 24 * 3600
 Seconds for which a folded generation is remembered if its process never confirmed that the file was deleted.
 If a host comes back later than that with the file, its usage is too old for Stripe: 35 days.
 """
+
+
+Settle: TypeAlias = Callable[[sa.Connection, Mapping[str, Iterable[UsageRow]], list[UsageRow]], object]
+"""Function that settles what was drawn ahead: of the rows of each generation, and of all that are added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +88,15 @@ class _Counts:
                 self.rows.append((meter, event_name, company, user, window, quantity, settled, last_used))
 
 
+def _rows_of(connection: sa.Connection, added: Sequence[_Counts], now: int) -> tuple[list[UsageRow], list[Conflict]]:
+    """Return the usage of generations that are *added*, and the keys that were recorded with another quantity."""
+    rows = added[0].rows if len(added) == 1 else _merged(added)
+    rows += increments(connection, [each for of in added for each in of.observations])
+    recorded, conflicts = record_keys.once(connection, [each for of in added for each in of.keyed], now=now)
+    rows += recorded
+    return rows, conflicts
+
+
 def _merged(counts: Iterable[_Counts]) -> list[UsageRow]:
     """Return the rows of all *counts*, with one row for each key: most companies are in several generations."""
     sums: dict[UsageKey, tuple[int, int, int]] = {}
@@ -109,6 +127,7 @@ class Ledger:
         counts: Iterable[Counted],
         *,
         folded: Callable[[sa.Connection, str], None] | None = None,
+        settle: Settle | None = None,
         conflict: Callable[[Conflict], object] = lambda _: None,
         already_reported: Callable[[sa.Connection, list[UsageRow]], None] | None = None,
     ) -> bool:
@@ -119,6 +138,8 @@ class Ledger:
             generation: Id of the generation.
             counts: Counts of the generation.
             folded: Function called in the transaction, after the counts are added, with the connection and the id.
+            settle: Function called in the transaction that settles what processes had drawn ahead for this usage; None
+                if they had not, and no wallet pays for it.
             conflict: Function called after it for each key that was recorded again with another quantity.
             already_reported: Function that stores the reports of the usage, which others have sent to Stripe: called in
                 the transaction, while nothing else is written to the outbox. None if the usage is still to be reported.
@@ -130,7 +151,13 @@ class Ledger:
             LedgerError: Nothing was added, or the outcome of the commit is unknown; fold again.
         """
         return bool(
-            self.fold_many({generation: counts}, folded=folded, conflict=conflict, already_reported=already_reported)
+            self.fold_many(
+                {generation: counts},
+                folded=folded,
+                settle=settle,
+                conflict=conflict,
+                already_reported=already_reported,
+            )
         )
 
     def fold_many(
@@ -138,6 +165,7 @@ class Ledger:
         generations: Mapping[str, Iterable[Counted]],
         *,
         folded: Callable[[sa.Connection, str], None] | None = None,
+        settle: Settle | None = None,
         conflict: Callable[[Conflict], object] = lambda _: None,
         already_reported: Callable[[sa.Connection, list[UsageRow]], None] | None = None,
     ) -> set[str]:
@@ -147,6 +175,8 @@ class Ledger:
         Args:
             generations: Counts by the id of their generation.
             folded: Function called at the end of the transaction for each new one, with the connection and the id.
+            settle: Function called in the transaction that settles what processes had drawn ahead for this usage; None
+                if they had not, and no wallet pays for it.
             conflict: Function called after it for each key that was recorded again with another quantity.
             already_reported: Function that stores the reports of the usage, which others have sent to Stripe: called in
                 the transaction, while nothing else is written to the outbox. None if the usage is still to be reported.
@@ -166,23 +196,24 @@ class Ledger:
                 return set()
             if already_reported is not None:
                 wait_for_holders(connection)
-            rows = added[0].rows if len(added) == 1 else _merged(added)
-            rows += increments(connection, [each for of in added for each in of.observations])
-            recorded, conflicts = record_keys.once(connection, [each for of in added for each in of.keyed], now=now)
-            rows += recorded
-            if already_reported is not None:
-                rows = [reported_row(row) for row in rows]
+            lengths = {each: len(counts[each].rows) for each in new}  # without what is added to them now
+            rows, conflicts = _rows_of(connection, added, now)
+            is_new = already_reported is None  # so nobody has priced it yet
+            rows, of_values = dimensions.split(rate(connection, rows, self._database.raters) if is_new else rows)
+            rows = rows if is_new else [reported_row(row) for row in rows]
             if rows:
                 add_to(schema.usage, connection, rows, add=("quantity", "reported"), latest="last_used")
+                dimensions.add(connection, of_values)
                 counted = add_totals(connection, rows)
                 add_to(schema.counted, connection, counted.items(), add="quantity")
+                if settle is not None:  # under the lock that the totals have taken
+                    own = {each: islice(counts[each].rows, lengths[each]) for each in sorted(new)}
+                    settle(connection, own, rows)
             if already_reported is not None:
                 already_reported(connection, rows)
             if folded is not None:
                 for each in sorted(new):
                     folded(connection, each)
-            # Last, under the lock that `folded` takes: what was reserved for the generation until then is deleted, too.
-            release_reservations(connection, new)
         free_gradually(rows)
         for each_conflict in conflicts:
             conflict(each_conflict)
@@ -212,7 +243,8 @@ class Ledger:
                 connection.execute(sa.delete(schema.folds).where(mine), deleted)
             prune_peaks(connection, int(self._clock()))
             record_keys.prune(connection, int(self._clock()))
-            prune_reservations(connection, int(self._clock()) - FOLDS_KEPT_SECONDS)
+            old_slices = schema.slices.c.drawn_at < int(self._clock()) - FOLDS_KEPT_SECONDS
+            connection.execute(sa.delete(schema.slices).where(old_slices))  # their journals were never folded
             # Skip rows that another host is deleting: two hosts must not deadlock.
             old = sa.select(schema.folds.c.generation).where(outdated).with_for_update(skip_locked=True)
             connection.execute(sa.delete(schema.folds).where(schema.folds.c.generation.in_(old)))
@@ -264,12 +296,20 @@ class Ledger:
                 for row in connection.execute(query)
             ]
 
+    def usage_by(
+        self,
+        names: Iterable[str],
+        *,
+        company: str | None = None,
+        meter: str | None = None,
+        since: int | None = None,
+        until: int | None = None,
+    ) -> list[UsageByValues]:
+        """
+        Return usage by meter, company, window and the values of the dimensions *names*; see `by_windows`.
 
-def release_reservations(connection: sa.Connection, generations: Collection[str]) -> None:
-    """Release the reservations of *generations*, whose usage is now in the ledger."""
-    connection.execute(sa.delete(schema.holds).where(schema.holds.c.generation.in_(generations)))
-
-
-def prune_reservations(connection: sa.Connection, before: int) -> None:
-    """Delete reservations from before the Unix second *before*, whose journal was never folded."""
-    connection.execute(sa.delete(schema.holds).where(schema.holds.c.held_at < before))
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        with self._database.snapshot() as connection:
+            return by_windows(connection, names, since=since, until=until, company=company, meter=meter)

@@ -1,5 +1,5 @@
 """
-Count each ``kit.record(key=)`` once per meter and company.
+Count each ``kit.record(key=)`` once per meter and company, and each usage event once per meter.
 
 In the journal, a keyed record has a usage key like any other usage: in place of the user it has quantity, user and key.
 The ledger counts it in the transaction in which it stores the key, so a second record of the key adds nothing, from
@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 import sqlalchemy as sa
 
-from meterkit.core.usage_key import Counted, keyed_of
+from meterkit.core.threads import yielding
+from meterkit.core.usage_key import NOBODY, Counted, UsageKey, event_of, is_event_key, keyed_of
 from meterkit.ledger import schema
-from meterkit.ledger.bulk import BATCH, insert
-from meterkit.ledger.daily_totals import UsageRow
+from meterkit.ledger.bulk import insert, select_by_key
+from meterkit.ledger.daily_totals import UsageRow, usage_row
 
 KEPT_SECONDS = 35 * 24 * 3600
 """Seconds for which a key is remembered: as long as Stripe accepts usage of that time."""
@@ -45,6 +46,11 @@ class Conflict(NamedTuple):
     @property
     def message(self) -> str:
         """What happened, and the cure."""
+        if is_event_key(self.key):
+            return (
+                f"the event {event_of(self.key)} counted {self.counted:,} for {self.meter}, and was sent again with "
+                f"{self.ignored:,} for {self.company!r:.100}, which does not count: give each event its own id"
+            )
         return (
             f"record(key={self.key!r:.100}) of {self.meter} for {self.company!r:.100} counted {self.counted:,}, and "
             f"was called again with {self.ignored:,}, which does not count: give each piece of work its own key"
@@ -60,45 +66,45 @@ def once(connection: sa.Connection, records: Iterable[Counted], *, now: int) -> 
         records: Keyed records, as the journal has them.
         now: Time from which the keys are remembered, Unix seconds.
     """
-    ordered = sorted(records, key=lambda each: (each[2], each[0][4]))  # the earliest of a key counts
+    # The earliest of a key counts; of one second, the first in the journal.
+    ordered = [(each, *keyed_of(each[0][3])) for each in sorted(records, key=_moment)]
     if not ordered:
         return [], []
     if connection.dialect.name == "postgresql":  # SQLite has one writer at a time anyway
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
-    known = _known(connection, ordered)
-    rows: list[UsageRow] = []
+    found = {_scope(usage_key, key): -1 for (usage_key, _, _), _, _, key in yielding(ordered)}
+    table = schema.record_keys
+    for row in select_by_key(table, connection, table.columns.keys()[:3], list(found)):
+        found[row.meter, row.company, row.key] = row.quantity
+    sums: dict[UsageKey, tuple[int, int]] = {}
     conflicts: list[Conflict] = []
     new: list[tuple[str, str, str, int, int]] = []
-    for (meter, event_name, company, record, window), _, last_used in ordered:
-        quantity, user, key = keyed_of(record)
-        counted = known.setdefault((meter, company), {})
-        if key not in counted:
-            counted[key] = quantity
-            new.append((meter, company, key, quantity, now))
-            rows.append((meter, event_name, company, user, window, quantity, 0, last_used))
-        elif counted[key] != quantity:
-            conflicts.append(Conflict(meter, company, key, counted[key], quantity))
+    for (usage_key, _, last_used), quantity, user, key in yielding(ordered):
+        scope = _scope(usage_key, key)
+        counted = found[scope]
+        meter, event_name, company, _, window = usage_key
+        if counted < 0:
+            found[scope] = quantity
+            new.append((*scope, quantity, now))
+            row_key = (meter, event_name, company, user, window)
+            before, latest = sums.get(row_key, (0, 0))
+            sums[row_key] = (before + quantity, max(latest, last_used))
+        elif counted != quantity:
+            conflicts.append(Conflict(meter, company, key, counted, quantity))
     if new:
-        insert(schema.record_keys, connection, schema.record_keys.columns.keys(), new)
-    return rows, conflicts
+        insert(table, connection, table.columns.keys(), new)
+    return [usage_row(key, quantity, last_used) for key, (quantity, last_used) in sums.items()], conflicts
+
+
+def _moment(record: Counted) -> int:
+    return record[2]
+
+
+def _scope(usage_key: UsageKey, key: str) -> tuple[str, str, str]:
+    """Return within what *key* counts once: one of an event in all companies, so that it cannot move to another."""
+    return (usage_key[0], NOBODY if is_event_key(key) else usage_key[2], key)
 
 
 def prune(connection: sa.Connection, now: int) -> None:
     """Forget the keys that are older than `KEPT_SECONDS`."""
     connection.execute(sa.delete(schema.record_keys).where(schema.record_keys.c.counted_at < now - KEPT_SECONDS))
-
-
-def _known(connection: sa.Connection, records: Iterable[Counted]) -> dict[tuple[str, str], dict[str, int]]:
-    """Return the quantity that each key of *records* has counted, by meter and company."""
-    table = schema.record_keys
-    asked: dict[tuple[str, str], set[str]] = {}
-    for (meter, _, company, record, _), _, _ in records:
-        asked.setdefault((meter, company), set()).add(keyed_of(record)[2])
-    found: dict[tuple[str, str], dict[str, int]] = {}
-    for (meter, company), keys in asked.items():
-        ids = sorted(keys)
-        for start in range(0, len(ids), BATCH):
-            query = sa.select(table.c.key, table.c.quantity).filter_by(meter=meter, company=company)
-            for row in connection.execute(query.where(table.c.key.in_(ids[start : start + BATCH]))):
-                found.setdefault((meter, company), {})[row.key] = row.quantity
-    return found

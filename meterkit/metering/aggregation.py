@@ -18,10 +18,11 @@ from meterkit.core.validation import checked_id, checked_quantity
 from meterkit.errors import ConfigurationError, UsageError
 
 if TYPE_CHECKING:
+    from meterkit.events.event import Event
     from meterkit.metering.exchange import Exchange
 
 
-Of: TypeAlias = "str | Callable[[Exchange], Any]"
+Of: TypeAlias = "str | Callable[[Exchange], Any] | Callable[[Event], Any]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class Aggregation:
 
     Attributes:
         mark: `UNIQUE` or `HIGHEST`.
-        of: ``user``, a name that views pass to ``add_value`` or ``add_usage``, or a function of the exchange.
+        of: ``user``, a name that views pass to ``add_value`` or ``add_usage``, a path into an event's data, or a
+            function of the exchange or event.
     """
 
     mark: str
@@ -74,11 +76,12 @@ class Aggregation:
         Raises:
             Exception: The user's function raised it.
         """
-        if callable(self.of):
-            return self.of(exchange)
+        of: Any = self.of  # that of a meter of exchanges, which takes one
+        if callable(of):
+            return of(exchange)
         if self.mark == HIGHEST:
-            return exchange.highest(self.of)
-        return user if self.of == "user" else exchange.values.get(self.of)
+            return exchange.highest(of)
+        return user if of == "user" else exchange.values.get(of)
 
 
 def unique(of: Of) -> Aggregation:
@@ -88,6 +91,8 @@ def unique(of: Of) -> Aggregation:
     Args:
         of: ``"user"`` for the user that ``identify=`` returns or ``identify()`` sets; another name for the value that
             the view passes to ``add_value(name, ...)``; or a function of the `Exchange` that returns a str or None.
+            For a meter with ``event_type=``, a path into the event's data such as ``"$.device"``, or a function of
+            the `Event`.
 
     Raises:
         ConfigurationError: *of* is neither a name nor a plain function.
@@ -101,7 +106,8 @@ def maximum(of: Of) -> Aggregation:
 
     Args:
         of: Name under which the view passes quantities to ``add_usage(name, ...)``; or a function of the `Exchange`
-            that returns an int or None.
+            that returns an int or None. For a meter with ``event_type=``, a path into the event's data such as
+            ``"$.gb"``, or a function of the `Event`.
 
     Raises:
         ConfigurationError: *of* is neither a name nor a plain function.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ from meterkit.core.problems import Problems
 from meterkit.core.usage_key import Subject
 from meterkit.core.validation import SubjectId, checked_id, checked_quantity
 from meterkit.errors import UsageError
+from meterkit.metering.dimensions.quantities import Told, told_of, with_parts, with_values
 from meterkit.metering.exchange import Exchange, Identity, current
 
 outside = Problems(logger="meterkit.exchange")
@@ -60,7 +61,7 @@ class ExchangeUsage:
         self._subject = exchange.owner.recorder.check_subject(Identity(company, user))
         return None
 
-    def add(self, name: str, quantity: int) -> None:
+    def add(self, name: str, quantity: int, **dimensions: str | int | None) -> None:
         """
         Add usage for the meters with ``value=name``; several calls add up.
 
@@ -69,12 +70,21 @@ class ExchangeUsage:
         Args:
             name: The ``value=`` of a meter.
             quantity: Units used, 0 to 999,999,999,999,999, in the meter's own unit.
+            dimensions: Values of the dimensions in the meter's ``by=``, such as ``model="small"``.
         """
         exchange = self._exchange
         if exchange is None:
             return _note_outside("add_usage()", quantity)
-        checked = _checked_usage(exchange, name, quantity)
+        checked = _checked_usage(exchange, name, quantity, dimensions)
         return None if checked is None else self._say(exchange, name, checked)
+
+    def add_parts(self, name: str, quantity: int, parts: dict[Told, int]) -> None:
+        """Add *quantity* at once, which consists of *parts*, for ``meterkit.llm``. Never raises."""
+        exchange = self._exchange
+        if exchange is None:
+            return _note_outside("add_usage()", quantity)
+        checked = _checked_usage(exchange, name, quantity)
+        return None if checked is None else self._say(exchange, name, with_parts(checked, parts))
 
     def add_value(self, name: str, value: str) -> None:
         """
@@ -147,7 +157,7 @@ def identify(company: SubjectId, user: SubjectId | None = None) -> None:
             ExchangeUsage(exchange).identify(company, user)
 
 
-def add_usage(name: str, quantity: int) -> None:
+def add_usage(name: str, quantity: int, **dimensions: str | int | None) -> None:
     """
     Add usage to this exchange for the meters with ``value=name``; several calls add up.
 
@@ -156,10 +166,11 @@ def add_usage(name: str, quantity: int) -> None:
     Args:
         name: The ``value=`` of a meter.
         quantity: Units used, 0 to 999,999,999,999,999, in the meter's own unit.
+        dimensions: Values of the dimensions in the meter's ``by=``, such as ``model="small"``.
     """
     exchange = _current("add_usage()", quantity)
     if exchange is not None:
-        checked = _checked_usage(exchange, name, quantity)
+        checked = _checked_usage(exchange, name, quantity, dimensions)
         if checked is not None:
             _say(exchange, "add_usage()", name, checked)
 
@@ -196,11 +207,14 @@ def _say(exchange: Exchange, call: str, name: str, said: int | str) -> None:
         exchange.owner.recorder.add_late(exchange, name, said, subject=None)
 
 
-def _checked_usage(exchange: Exchange, name: Any, quantity: Any) -> int | None:
+def _checked_usage(
+    exchange: Exchange, name: Any, quantity: Any, dimensions: Mapping[str, Any] | None = None
+) -> int | None:
     """Return *quantity* as a valid one; None, and note a problem, if it or *name* is invalid."""
     if isinstance(name, str):
         try:
-            return checked_quantity(quantity)
+            checked = checked_quantity(quantity)
+            return with_values(checked, told_of(dimensions, exchange.note)) if dimensions else checked
         except UsageError as error:
             exchange.note(error.reason, f"add_usage({name!r:.100}): {error}; it was not counted")
     else:
@@ -227,7 +241,7 @@ def _current(call: str, quantity: Any = 0) -> Exchange | None:
     exchange = current.get()
     if exchange is None:
         _note_outside(call, quantity)
-    elif _is_collected() or (exchange.is_asgi and _is_finalised()):
+    elif is_collected() or (exchange.is_asgi and _is_finalised()):
         exchange.note(
             "finalised",
             f"meterkit.{call} was called while a generator or an object was being finalised, perhaps in another "
@@ -276,7 +290,7 @@ _collecting: int | None = None
 """Id of the thread in which the garbage collector runs now."""
 
 
-def _is_collected() -> bool:
+def is_collected() -> bool:
     """Return whether the garbage collector has called: it runs in whatever context happens to allocate memory."""
     return _collecting is not None and _collecting == threads.thread_id()
 

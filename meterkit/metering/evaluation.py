@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from meterkit.core.problems import Problems, shown
-from meterkit.core.usage_key import NOBODY, Sink, Subject, both_of, keyed
+from meterkit.core.usage_key import NOBODY, Sink, Subject, both_of, keyed, shadowed
 from meterkit.core.validation import SubjectId, checked_id, checked_moment, checked_quantity, checked_subject_id
 from meterkit.core.windows import Windows
 from meterkit.errors import UsageError
 from meterkit.metering.aggregation import Aggregation
-from meterkit.metering.exchange import Exchange
+from meterkit.metering.dimensions.capture import Capture, Part, checked_values, quantities, split
+from meterkit.metering.dimensions.limit import CombinationLimit
+from meterkit.metering.dimensions.quantities import Total, parts_of
+from meterkit.metering.exchange import Exchange, ExchangeHold
 from meterkit.metering.identification import IdentityResolver, checked_user
 from meterkit.metering.matching import Match, MeterMatcher
 from meterkit.metering.meter import Meter
@@ -28,10 +31,13 @@ class Settled:
     Attributes:
         subject: Company, or company and user, that pays.
         meters: Matching meters that count what views add.
+        values: Values that their functions have found for their dimensions, by the meter's name; None if no meter has
+            dimensions.
     """
 
     subject: Subject
     meters: tuple[Meter, ...]
+    values: Mapping[str, Mapping[str, str]] | None = None
 
 
 class Evaluator:
@@ -48,6 +54,7 @@ class Evaluator:
 
     Attributes:
         unmatched: Counter of the successes that no meter matched.
+        learns: Function that is told what an exchange has counted: company, name of the meter, and quantity; or None.
     """
 
     def __init__(
@@ -61,12 +68,15 @@ class Evaluator:
         windows: Windows,
     ) -> None:
         self.unmatched = Unmatched(matcher, problems)
+        self.learns: Callable[[str, str, int], None] | None = None
         self._matcher = matcher
         self._identity = identity
         self._sink = sink
         self._problems = problems
         self._clock = clock
         self._windows = windows
+        self._capture = Capture(problems)
+        self._limit = CombinationLimit(problems)
 
     def measure(self, exchange: Exchange, match: Match) -> None:
         """Count *exchange* for all meters of *match*, and remember who pays for what the view adds later."""
@@ -85,34 +95,77 @@ class Evaluator:
             self._check_name(name)
         adding = [meter for meter in match.meters if self._when_holds(meter, exchange)]
         observing = [meter for meter in match.observing if self._when_holds(meter, exchange)]
-        counted = [(meter, quantity) for meter in adding if (quantity := self._quantity(meter, exchange))]
+        parts: Sequence[Part] = ()
+        if match.has_dimensions:
+            self._check_dimensions(exchange)
+            parts = [part for meter in adding if meter.by for part in self._parts(meter, exchange)]
+            counted = [(each, found) for each in adding if not each.by and (found := self._quantity(each, exchange))]
+        else:
+            counted = [(meter, quantity) for meter in adding if (quantity := self._quantity(meter, exchange))]
         later = [meter for meter in (*adding, *observing) if meter.added_name is not None] if exchange.touched else []
         subject: Subject = NOBODY
-        if counted or observing or later:
-            subject = self._identity.subject(exchange, quiet=not (counted or observing))
+        if counted or parts or observing or later:
+            subject = self._identity.subject(exchange, quiet=not (counted or parts or observing))
             company, user = both_of(subject)
-            if counted:
-                self._put(counted, company, user)
+            if counted or parts:
+                self._put(counted, company, user, parts=parts)
+                if exchange.holds or self.learns is not None:
+                    self._tell(exchange, company, quantities(counted, parts))
             for meter in observing:
                 self._observe(meter, exchange, company, user)
         if exchange.touched:
-            exchange.settled = Settled(subject, tuple(later))
+            values = self._found(later, exchange) if match.has_dimensions else None
+            exchange.settled = Settled(subject, tuple(later), values)
+
+    def _tell(self, exchange: Exchange, company: str, counted: dict[str, int]) -> None:
+        """Tell holds and estimates what *exchange* has *counted* for *company*, by meter."""
+        if exchange.holds:
+            exchange.counted = company, counted
+        if self.learns is not None:
+            for meter, quantity in counted.items():
+                self.learns(company, meter, quantity)
 
     def settle(self, exchange: Exchange, match: Match) -> Settled:
         """Return who pays for what the view adds to *exchange*, and the meters of *match* that count it."""
         meters = (*match.meters, *match.observing)
         later = tuple(meter for meter in meters if meter.added_name is not None and self._when_holds(meter, exchange))
-        return Settled(self._identity.subject(exchange) if later else NOBODY, later)
+        subject = self._identity.subject(exchange) if later else NOBODY
+        return Settled(subject, later, self._found(later, exchange) if match.has_dimensions else None)
 
-    def add_late(self, meters: Iterable[Meter], subject: Subject, name: str, said: int | str) -> None:
-        """Count for *meters* what a view adds under *name* to an exchange that has been counted already."""
+    def add_late(
+        self,
+        meters: Iterable[Meter],
+        subject: Subject,
+        name: str,
+        said: int | str,
+        values: Mapping[str, Mapping[str, str]] | None,
+        *,
+        holds: Iterable[ExchangeHold],
+    ) -> None:
+        """
+        Count what a view adds to an exchange that has been counted already.
+
+        Args:
+            meters: Meters that count what views add.
+            subject: Company, or company and user, that pays.
+            name: Name under which the view adds.
+            said: Quantity or value.
+            values: Values of dimensions that are known of the exchange, by the meter's name; None for none.
+            holds: Holds of the exchange.
+        """
         company, user = both_of(subject)
         meters = [meter for meter in meters if meter.added_name == name]
         if isinstance(said, int):
             self._check_name(name)
-            counted = [(meter, said) for meter in meters if said and not isinstance(meter.value, Aggregation)]
-            if counted:
-                self._put(counted, company, user)
+            adding = [meter for meter in meters if said and not isinstance(meter.value, Aggregation)]
+            counted = [(meter, int(said)) for meter in adding if not meter.by]
+            divided = [split(meter, parts_of(said), (values or {}).get(meter.name, {})) for meter in adding if meter.by]
+            if adding:
+                parts = [part for each in divided for part in each]
+                self._put(counted, company, user, parts=parts)
+                covered = quantities(counted, parts)
+                for hold in holds:
+                    hold.cover(company, covered)
         for meter in meters:
             if isinstance(meter.value, Aggregation) and meter.value.takes(said):
                 self._put_observation(meter, said, company)
@@ -121,6 +174,16 @@ class Evaluator:
         if name not in self._matcher.usage_names:
             message = f"add_usage({name!r:.100}): no meter has this value=; not counted"
             self._problems.note("usage_name_unknown", message)
+
+    def _check_dimensions(self, exchange: Exchange) -> None:
+        """Note which dimensions the view has told that no meter has: a misspelt one would be unknown for ever."""
+        for name, said in exchange.said:
+            if isinstance(said, Total) and said.parts is not None:
+                told = {dimension for pairs in said.parts for dimension, _ in pairs}
+                unknown = sorted(told - self._matcher.dimensions)
+                if unknown:
+                    message = f"add_usage({name!r:.100}, {unknown[0]}=...): no meter has this dimension in by="
+                    self._problems.note("dimension_unknown", message)
 
     def record(
         self,
@@ -132,6 +195,7 @@ class Evaluator:
         value: str | None = None,
         at: datetime | None = None,
         key: str | None = None,
+        dimensions: Mapping[str, str | int | None] | None = None,
     ) -> None:
         """
         Count usage outside HTTP, now or *at* a time in the last 35 days.
@@ -143,6 +207,7 @@ class Evaluator:
         moment = None if at is None else checked_moment(at, self._clock())
         if key is not None:
             key = checked_id(key, "key")
+        values = checked_values(meter, dimensions) if meter.by or dimensions is not None else ()
         if isinstance(meter.value, Aggregation):
             if key is not None:
                 raise UsageError(
@@ -153,14 +218,18 @@ class Evaluator:
             self._put([(meter, 1)], payer, observation, moment)
         elif value is not None:
             raise UsageError(f"{meter} does not count values: value= needs a unique() meter", reason="value_unwanted")
-        elif quantity and key is not None:
-            self._put([(meter, 1)], payer, keyed(quantity, who, key), moment)
         elif quantity:
-            self._put([(meter, quantity)], payer, who, moment)
+            if key is not None:
+                quantity, who = 1, keyed(quantity, who, key)
+            if meter.by:
+                self._put([], payer, who, moment, parts=[(meter, values, quantity)])
+            else:
+                self._put([(meter, quantity)], payer, who, moment)
 
     def _when_holds(self, meter: Meter, exchange: Exchange) -> bool:
+        when: Any = meter.when  # that of a meter of exchanges, which takes one
         try:
-            return meter.when is None or bool(meter.when(exchange))
+            return when is None or bool(when(exchange))
         except Exception as error:
             message = f"{meter}: when= raised {shown(error)}; nothing was counted"
             self._problems.note("when_raised", message, error=error, meter=meter.name)
@@ -195,13 +264,39 @@ class Evaluator:
             self._problems.internal(error)  # concerns this meter only; the others still count
         return 0
 
-    def _put(self, counted: list[tuple[Meter, int]], company: str, user: str, at: int | None = None) -> None:
+    def _parts(self, meter: Meter, exchange: Exchange) -> list[Part]:
+        """Return how much *exchange* counts for *meter*, which has dimensions, by their values."""
+        try:
+            return self._capture.parts(meter, exchange)
+        except UsageError as error:
+            self._problems.note(error.reason, f"{meter}: {error}; nothing was counted", meter=meter.name)
+        except Exception as error:
+            self._problems.internal(error)
+        return []
+
+    def _found(self, meters: Iterable[Meter], exchange: Exchange) -> dict[str, Mapping[str, str]]:
+        """Return the values of dimensions that functions find in *exchange*, by the meter's name."""
+        return {meter.name: self._capture.found(meter, exchange) for meter in meters if meter.by}
+
+    def _put(
+        self,
+        counted: list[tuple[Meter, int]],
+        company: str,
+        user: str,
+        at: int | None = None,
+        *,
+        parts: Iterable[Part] = (),
+    ) -> None:
         if at is None:
             now = int(self._clock())
             window = self._windows.at(now, company)
         else:
             now, window = at, self._windows.of_the_past(at, company)
-        self._sink.count(
-            [((meter.name, meter.event_name, company, user, window), quantity) for meter, quantity in counted],
-            now,
-        )
+        cells = [((meter.name, meter.event_name, company, user, window), quantity) for meter, quantity in counted]
+        if window < self._windows.shadow_until:
+            cells = [((key[0], shadowed(key[1]), *key[2:]), quantity) for key, quantity in cells]
+        for meter, values, quantity in parts:
+            event_name = self._windows.event_name(meter.event_name, window)
+            event_name += self._limit.suffix(meter, values, company, self._clock())
+            cells.append(((meter.name, event_name, company, user, window), quantity))
+        self._sink.count(cells, now)

@@ -22,6 +22,7 @@ from meterkit.core.threads import run_async
 from meterkit.core.usage_key import Subject
 from meterkit.core.validation import SubjectId, content_length
 from meterkit.errors import UsageError
+from meterkit.metering.dimensions.quantities import Total, totalled
 from meterkit.metering.paths import Target
 
 T = TypeVar("T")
@@ -51,15 +52,18 @@ MAX_SAID = 1000
 """Entries that a view's calls may add up to in memory before they are totalled."""
 
 
-class Total(int):
-    """
-    Quantities of one name, added up.
+class ExchangeHold(Protocol):
+    """The part of a hold that the exchange in which it was made uses."""
 
-    Attributes:
-        highest: The highest of them.
-    """
+    @property
+    def kept(self) -> Mapping[str, int]:
+        """Units by meter that the exchange has still to count for this hold, after its block."""
 
-    highest: int
+    def cover(self, company: str, counted: dict[str, int]) -> None:
+        """Take off *counted*, quantities by meter that were counted for *company*, what the hold covers."""
+
+    def exchange_ended(self, company: str, counted: dict[str, int]) -> None:
+        """Note that the exchange is over, and has *counted* this for *company*."""
 
 
 class ExchangeRecorder(Protocol):
@@ -119,6 +123,7 @@ class Exchange:
         closed: Whether the exchange has been counted, or found not to need counting.
         body: Response body so far, kept only if a meter reads it (``value=response_json(...)``); otherwise None.
         body_cap: Longest response body that the meters read, bytes.
+        readers: What reads the response body while its bytes pass, by the class of the meters' values; None if nothing.
         length: Length of the complete response body, bytes; None if only the end of the stream shows it.
         inner_route: Function that returns the route on the other side of a bridge between ASGI and WSGI; None if the
             request crossed none.
@@ -128,6 +133,8 @@ class Exchange:
         settled: Who pays for usage that arrives after the exchange was counted, a `Settled`; None if that is not known.
         counts_at_once: Whether what the view adds is counted at once, as for a WebSocket, which may stay open for days.
         is_asgi: Whether the app runs in an event loop, where a finaliser may run in another exchange's context.
+        holds: Holds that were made for it, the innermost first.
+        counted: For its holds: the company, and the quantities by meter that were counted for it.
     """
 
     __slots__ = (
@@ -161,9 +168,12 @@ class Exchange:
     said: list[tuple[str, int | str]] | tuple[()] = ()
     settled: Any = None
     is_asgi: bool = False
+    holds: tuple[ExchangeHold, ...] = ()
+    counted: tuple[str, dict[str, int]] | None = None
     counts_at_once: bool = False
     body: bytearray | None = None
     body_cap: int = 0
+    readers: dict[Any, Any] | None = None
     length: int | None = None
     response_bytes: int = 0
     is_length_unknown: bool = False
@@ -195,6 +205,14 @@ class Exchange:
     def end(self) -> None:
         """Drop the request: whatever holds this exchange may outlive the request, which must not stay in memory."""
         self.native, self.headers, self.body = None, NO_HEADERS, None
+        if self.holds and not self.may_defer:
+            self.end_holds()
+
+    def end_holds(self) -> None:
+        """Tell the holds what was counted; adapters call this if they did not have to count again in a thread."""
+        company, counted = self.counted or ("", {})
+        for hold in self.holds:
+            hold.exchange_ended(company, counted)
 
     @property
     def method(self) -> str:
@@ -258,8 +276,8 @@ class Exchange:
         Bytes of the request body that the app has read so far.
 
         They are counted only if a meter can ask for them: with ``value="request_bytes"``, ``when=``, or a function in
-        `unique` or `maximum`. Otherwise, and until the response starts, this is the Content-Length, which is only the
-        client's word; 0 if it is missing or invalid.
+        ``by=``, `unique` or `maximum`. Otherwise, and until the response starts, this is the Content-Length, which is
+        only the client's word; 0 if it is missing or invalid.
         """
         if self.read_bytes is not None and self.status:
             return self.read_bytes
@@ -277,8 +295,8 @@ class Exchange:
             return perf_counter() - self._started
         except AttributeError:
             raise UsageError(
-                "durations are measured only if a meter has when=, value='duration_ms', or a function in unique() or "
-                "maximum(), and none of this kit's has: measure it yourself, or give a meter a when=",
+                "durations are measured only if a meter has when=, value='duration_ms', or a function in by=, unique() "
+                "or maximum(), and none of this kit's has: measure it yourself, or give a meter a when=",
                 reason="duration_untaken",
             ) from None
 
@@ -326,18 +344,9 @@ class Exchange:
     def _total(self) -> None:
         """Replace what was said by its totals: a stream may add a million times."""
         entries, self.said = self.said, []
-        totals: dict[str, Total] = {}
-        values: dict[str, str] = {}
-        for name, said in entries:
-            if isinstance(said, str):
-                values[name] = said
-            else:
-                before = totals.get(name)
-                total = totals[name] = Total(said + (before or 0))
-                highest = said.highest if isinstance(said, Total) else said
-                total.highest = highest if before is None else max(before.highest, highest)
+        totals = totalled(entries)
         # A finaliser may have added something meanwhile, in this thread.
-        self.said[:0] = [*values.items(), *totals.items()]
+        self.said[:0] = totals
 
     def known_routes(self) -> Iterable[str] | None:
         """Return all templates that `route` can have in this app; None if the app does not publish them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -94,20 +94,25 @@ class IdentityResolver:
 
     Attributes:
         asks: The kit's ``identify=`` if it is async; None if it is not.
+        is_set: Whether there is an ``identify=``.
     """
 
     def __init__(self, identify: Identify | None, problems: Problems) -> None:
+        self.is_set = identify is not None
         self._identify: Callable[[Exchange], Any] = _unidentified if identify is None else identify
         self.asks = AsyncIdentify(self._identify) if is_async(self._identify) else None
         if self.asks is not None:
             self._identify = self.asks
         self._problems = problems
 
-    def early(self, exchange: Exchange, *, quiet: bool = False) -> str | None:
+    def early(self, exchange: Exchange, *, quiet: bool = False, valid: Container[str] = ()) -> str | None:
         """
         Return the company as known before the view runs; None if it is not yet, so ``identify=`` is called again.
 
-        If *quiet*, an ``identify=`` that raises is no problem: a browser's preflight lacks what it reads.
+        Args:
+            exchange: Exchange to identify.
+            quiet: Whether an ``identify=`` that raises is no problem: a browser's preflight lacks what it reads.
+            valid: Companies whose ids are known to be valid.
         """
         if exchange.identified is not None:
             return both_of(exchange.identified)[0] or None
@@ -127,6 +132,9 @@ class IdentityResolver:
                     error=error,
                 )
             return None
+        if type(who) is str and who in valid and not exchange.passed_unidentified:
+            exchange.identified = who
+            return who
         if (who.company if isinstance(who, Identity) else who) is None:
             return None
         return self.know(exchange, who)

@@ -13,8 +13,12 @@ from typing import TypeAlias
 
 from meterkit.core.usage_key import HIGHEST
 from meterkit.metering.aggregation import Aggregation
-from meterkit.metering.meter import MEASURED, Meter, ResponseJson, StatusFilter
-from meterkit.metering.paths import Target, forms, path_filter
+from meterkit.metering.dimensions.declaration import TOLD_BY_MODELS
+from meterkit.metering.meter import MEASURED, Meter, ResponseJson, StatusFilter, StreamedValue
+from meterkit.metering.paths import Target, forms, glob, path_filter
+
+TOOL = "TOOL CALL"
+"""Method of an exchange that is a call of a tool, whose name is the target. No client can send it: it has a space."""
 
 MAX_REMEMBERED = 4096
 """Distinct combinations in the cache. Clients choose paths, so the cache must be bounded."""
@@ -31,7 +35,9 @@ class Match:
     Attributes:
         meters: Matching meters that add up quantities.
         observing: Matching meters with `unique` or `maximum`.
-        body_bytes: Longest response body that these meters read, bytes.
+        has_dimensions: Whether one of `meters` has ``by=``.
+        body_bytes: Longest response body that these meters keep and read, bytes.
+        streamed: Values that are read from the response body while its bytes pass, one of each class.
         has_body: Whether the server sends the body that the app returns; it does not for HEAD, 204 and 304.
         anonymous: What matches if no company is known, where that is less: of an OPTIONS, which browsers send on their
             own, meters without ``method=`` count only one that names a company. Otherwise None.
@@ -43,7 +49,9 @@ class Match:
 
     meters: tuple[Meter, ...]
     observing: tuple[Meter, ...]
+    has_dimensions: bool
     body_bytes: int
+    streamed: tuple[StreamedValue, ...]
     has_body: bool
     anonymous: Match | None
     one: tuple[str, str] | None
@@ -60,6 +68,7 @@ class MeterMatcher:
         remembered: Cache of `match`, for callers that want to save the call.
         unseen: Names of the meters that have matched nothing so far.
         usage_names: Names that views may pass to ``add_usage``.
+        dimensions: Names of the dimensions that views may pass to ``add_usage``.
         is_timed: Whether a meter may need the duration of an exchange.
     """
 
@@ -69,6 +78,7 @@ class MeterMatcher:
         self.remembered: dict[Shape, Match] = {}
         self.unseen = {meter.name for meter in self.meters}
         self.usage_names = {meter.value for meter in self.meters if isinstance(meter.value, str)} - MEASURED.keys()
+        self.dimensions = {name for meter in self.meters for name in meter.dimensions} | set(TOLD_BY_MODELS)
         self.is_timed = any(_may_need_duration(meter) for meter in self.meters)
         aggregations = [meter.value for meter in self.meters if isinstance(meter.value, Aggregation)]
         self.usage_names |= {each.of for each in aggregations if isinstance(each.of, str) and each.mark == HIGHEST}
@@ -95,21 +105,25 @@ class MeterMatcher:
 
 
 def _match(meters: list[Meter], anonymous: Match | None, *, has_body: bool) -> Match:
-    caps = [meter.value.max_bytes for meter in meters if isinstance(meter.value, ResponseJson)]
+    values = [meter.value for meter in meters]
+    read = [*values, *(each.source for meter in meters for each in meter.sources)]
+    caps = [value.max_bytes for value in read if isinstance(value, ResponseJson)]
     plain = len(meters) == 1 and meters[0].value is None and meters[0].when is None and anonymous is None
+    has_dimensions = any(meter.by for meter in meters)
     return Match(
         meters=tuple(meter for meter in meters if not isinstance(meter.value, Aggregation)),
         observing=tuple(meter for meter in meters if isinstance(meter.value, Aggregation)),
+        has_dimensions=has_dimensions,
         body_bytes=max(caps, default=0),
+        streamed=tuple({type(value): value for value in values if isinstance(value, StreamedValue)}.values()),
         has_body=has_body,
         anonymous=anonymous,
-        one=(meters[0].name, meters[0].event_name) if plain else None,
+        one=(meters[0].name, meters[0].event_name) if plain and not has_dimensions else None,
     )
 
 
 def _may_need_duration(meter: Meter) -> bool:
-    is_function = isinstance(meter.value, Aggregation) and callable(meter.value.of)
-    return meter.value == "duration_ms" or meter.when is not None or is_function
+    return meter.value == "duration_ms" or meter.calls_functions
 
 
 def rule_of(meter: Meter) -> Callable[[str, tuple[str, ...], str | None, int], bool]:
@@ -117,10 +131,18 @@ def rule_of(meter: Meter) -> Callable[[str, tuple[str, ...], str | None, int], b
     methods = _methods_of(meter)
     fits = None if meter.path is None else path_filter(meter.path)
     statuses = _all_codes(meter.status)
+    if meter.tool is not None:
+        is_call = _calls_of(meter)
+
+        def matches_call(method: str, paths: tuple[str, ...], _route: str | None, status: int) -> bool:
+            return status in statuses and is_call(method, paths)
+
+        return matches_call
 
     def matches(method: str, paths: tuple[str, ...], route: str | None, status: int) -> bool:
         return (
             status in statuses
+            and method != TOOL
             and (methods is None or method in methods)
             and (meter.route is None or meter.route == route)
             and (fits is None or any(map(fits, paths)))
@@ -135,13 +157,22 @@ def may_match(meter: Meter) -> Callable[[str | None, tuple[str, ...]], bool]:
 
     The method is in upper case; None stands for any. The route is not compared: it may be known only later.
     """
+    if meter.tool is not None:
+        return _calls_of(meter)
     methods = _methods_of(meter)
     fits = None if meter.path is None else path_filter(meter.path)
 
     def matches(method: str | None, paths: tuple[str, ...]) -> bool:
-        return (methods is None or method is None or method in methods) and (fits is None or any(map(fits, paths)))
+        is_served = method != TOOL and (methods is None or method is None or method in methods)
+        return is_served and (fits is None or any(map(fits, paths)))
 
     return matches
+
+
+def _calls_of(meter: Meter) -> Callable[[str | None, tuple[str, ...]], bool]:
+    """Return a function of a method and a target's `forms`: whether they are a call that ``tool=`` names."""
+    names = [glob(name) for name in meter.tool or ()]
+    return lambda method, paths: method == TOOL and any(fits(paths[-1]) for fits in names)
 
 
 def _methods_of(meter: Meter) -> frozenset[str] | None:

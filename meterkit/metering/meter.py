@@ -9,16 +9,23 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import KW_ONLY, dataclass
-from typing import Any, TypeAlias
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 from meterkit.core.usage_key import UNIQUE
 from meterkit.core.validation import MAX_EVENT_NAME_LENGTH, checked_quantity
 from meterkit.errors import ConfigurationError, UsageError
 from meterkit.metering.aggregation import Aggregation
 from meterkit.metering.delivered_bytes import delivered_bytes
+from meterkit.metering.dimensions.declaration import DEFAULT_LIMIT, Dimension, checked_limit, dimensions_of
+from meterkit.metering.dimensions.quantities import NOTHING, Told
+from meterkit.metering.dimensions.sources import EVENT_PATH, checked_sources
 from meterkit.metering.exchange import Exchange
+
+if TYPE_CHECKING:
+    from meterkit.events.event import Event
 
 MEASURED: dict[str, Callable[[Exchange], int]] = {
     "request_bytes": lambda exchange: exchange.request_bytes,
@@ -67,6 +74,15 @@ class ResponseJson:
         Raises:
             UsageError: The body is too long, compressed, not JSON, or has no countable number at `path`.
         """
+        return checked_quantity(self.find(body, encoding))
+
+    def find(self, body: bytes | bytearray, encoding: str) -> Any:
+        """
+        Return what is at `path` in *body*.
+
+        Raises:
+            UsageError: The body is too long, compressed, not JSON, or has nothing at `path`.
+        """
         if encoding not in ("", "identity"):
             raise UsageError(
                 f"the response body is {encoding}-encoded: install this middleware inside the one that compresses",
@@ -86,7 +102,7 @@ class ResponseJson:
                 value = value[int(key)] if isinstance(value, list) else value[key]
             except (LookupError, TypeError, ValueError):
                 raise UsageError(f"the response body has nothing at {self.path!r}", reason="body_no_value") from None
-        return checked_quantity(value)
+        return value
 
 
 def response_json(path: str, *, max_bytes: int = 1_000_000) -> ResponseJson:
@@ -108,10 +124,52 @@ def response_json(path: str, *, max_bytes: int = 1_000_000) -> ResponseJson:
     return ResponseJson(path, max_bytes)
 
 
+class BodyReader(Protocol):
+    """Reads a response's body while its bytes pass, and keeps only what it finds."""
+
+    def feed(self, chunk: bytes, /) -> None:
+        """Take the next bytes. Must not raise."""
+
+
+class StreamedValue(ABC):
+    """
+    A quantity that is read from a response's body while its bytes pass. Values of one class share a reader.
+
+    Attributes:
+        told: Names of the dimensions that the body tells.
+    """
+
+    told: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def reader(self, encoding: str) -> BodyReader:
+        """Return a new reader of a body with the Content-Encoding *encoding*; empty if there is none."""
+        raise NotImplementedError
+
+    @abstractmethod
+    def read(self, reader: Any) -> int:
+        """
+        Return the quantity that *reader*, which `reader` has made for a value of this class, has found.
+
+        Raises:
+            UsageError: It has found none.
+        """
+        raise NotImplementedError
+
+    def parts(self, reader: Any) -> Iterable[tuple[Told, int]]:
+        """
+        Return the quantities that *reader* has found, each with what the body tells of its dimensions.
+
+        Raises:
+            UsageError: It has found none.
+        """
+        return [(NOTHING, self.read(reader))]
+
+
 @dataclass(frozen=True)
 class Meter:
     """
-    Which exchanges count, and for how much. Every meter that matches counts.
+    Which exchanges or usage events count, and for how much. Every meter that matches counts.
 
     Attributes:
         name: Name of the meter, unique in the kit, at most 100 characters.
@@ -121,14 +179,29 @@ class Meter:
             ``"items/<int:id>/"`` (Django); a leading slash makes no difference.
         method: One method or several; ``"GET"`` includes HEAD. By default every method, but of OPTIONS, which browsers
             send on their own, only requests that name a company.
+        tool: Name of a tool of an MCP server, with ``*`` for any characters, or several: the meter counts calls of such
+            tools, which ``meterkit.mcp`` meters, and no HTTP exchanges. A result that is an error has status 500.
         status: A code, a class such as ``"2xx"``, ``"*"``, or several. By default ``"2xx"``: failures are free.
-        value: What is added up. None counts 1 per exchange; ``"request_bytes"``, ``"response_bytes"`` and
-            ``"duration_ms"`` add up that measurement, `response_json` a field of the body, and any other name the
-            quantities that the view passes to ``add_usage`` under that name. `unique` counts each value once per
-            billing period; `maximum` counts the highest value.
-        when: Further condition, ``Exchange -> bool``, for what the other filters cannot express.
+        event_type: Type of the usage events that count, such as ``"prompt"``, or several; ``*`` matches any characters.
+            Such a meter counts what is posted to ``/v1/events``, and no exchange.
+        value: What is added up. None counts 1 per exchange or event; ``"request_bytes"``, ``"response_bytes"`` and
+            ``"duration_ms"`` add up that measurement, `response_json` a field of the body, ``meterkit.llm.tokens`` the
+            tokens that a language model's response tells, and any other name the quantities that the view passes to
+            ``add_usage`` under that name. With *event_type*, ``"$.tokens"`` adds up a number in the event's data; keys
+            and list indexes are joined with dots. `unique` counts each value once per billing period; `maximum` counts
+            the highest value.
+        by: Dimensions that usage is told apart by, such as ``("model", "kind")``: names whose values the view passes to
+            ``add_usage``, or a mapping of names to functions of the exchange or to `response_json`. With *event_type*,
+            names of fields of the event's data, or a mapping to paths such as ``"$.model"``. Values are texts of at
+            most 100 bytes; one that is missing is shown as unknown. The meter's sum, quotas and notices do not change.
+            In the attribute, `Dimension` objects; None becomes an empty tuple.
+        by_limit: New combinations of values that one company may use in an hour and process; all companies together may
+            use ten times as many. Further usage is counted as ``other``, and ``kit.health()`` names the meter.
+        when: Further condition, ``Exchange -> bool``, or with *event_type* ``Event -> bool``, for what the other
+            filters cannot express.
         event_name: The Stripe meter's ``event_name``; by default the meter's name; empty if it is not billable.
-        http: Whether exchanges count. False for a meter that counts only what ``kit.record()`` and imports give it.
+        http: Whether exchanges count. False for a meter that counts only what ``kit.record()`` and imports give it;
+            always false with *event_type*.
         customer_key: Key of the customer's id in meter events: the meter's ``customer_mapping.event_payload_key`` in
             Stripe, if it was made with another than ``stripe_customer_id``.
         value_key: Key of the quantity in meter events: the meter's ``value_settings.event_payload_key`` in Stripe, if
@@ -136,6 +209,8 @@ class Meter:
         billable: Whether usage is reported to Stripe. If False, it stays in the ledger, for ``kit.usage()`` and quotas,
             and is not on the customer page: for costs of your own, or to try a meter out.
         aggregation: Only ``"sum"``: usage from many processes and hours must merge into one figure.
+        dimensions: Names of the dimensions in `by`, in their order.
+        asked: Those of them whose values a function or a path tells.
 
     Raises:
         ConfigurationError: An attribute is invalid; the message says how to fix it.
@@ -146,15 +221,21 @@ class Meter:
     path: str | None = None
     route: str | None = None
     method: str | Iterable[str] | None = None
+    tool: str | Iterable[str] | None = None
     status: StatusFilter | Iterable[StatusFilter] = "2xx"
-    value: str | ResponseJson | Aggregation | None = None
-    when: Callable[[Exchange], bool] | None = None
+    value: str | ResponseJson | StreamedValue | Aggregation | None = None
+    by: str | Iterable[str | Dimension] | Mapping[str, Any] | None = None
+    by_limit: int = DEFAULT_LIMIT
+    when: Callable[[Exchange], bool] | Callable[[Event], bool] | None = None
+    event_type: str | Iterable[str] | None = None
     event_name: str = ""
     customer_key: str = CUSTOMER_KEY
     value_key: str = VALUE_KEY
     http: bool = True
     billable: bool = True
     aggregation: str = "sum"
+    dimensions: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    asked: tuple[Dimension, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         _check_name(self.name, "name")
@@ -171,19 +252,49 @@ class Meter:
             object.__setattr__(self, "route", _normal_route(self.route, self))
         object.__setattr__(self, "method", _methods(self.method, self))
         object.__setattr__(self, "status", _statuses(self.status, self))
-        _check_value(self.value, self)
+        object.__setattr__(self, "tool", _tools(self.tool, self))
+        object.__setattr__(self, "by", dimensions_of(self.by, self))
+        checked_limit(self.by_limit, self)
+        if self.event_type is None:
+            _check_value(self.value, self)
+        else:
+            object.__setattr__(self, "event_type", _event_types(self.event_type, self))
+            _check_event_meter(self)
+            object.__setattr__(self, "http", False)
         if self.when is not None and (not callable(self.when) or inspect.iscoroutinefunction(self.when)):
-            raise ConfigurationError(f"{self}: when= must be a plain function of an Exchange, not {self.when!r}")
+            raise ConfigurationError(f"{self}: when= must be a plain function of an {self._counted}, not {self.when!r}")
         _check_aggregation(self.aggregation, self)
-        if not self.http:
+        object.__setattr__(self, "by", checked_sources(self, body_field=ResponseJson))
+        # Once, because requests read them.
+        object.__setattr__(self, "dimensions", tuple([each.name for each in self.sources]))
+        object.__setattr__(self, "asked", tuple([each for each in self.sources if each.source is not None]))
+        if not self.http and self.event_type is None:
             _check_recorded(self)
 
     def __str__(self) -> str:
         return f"Meter({self.name!r})"
 
     @property
+    def sources(self) -> tuple[Dimension, ...]:
+        """The dimensions in `by`."""
+        assert isinstance(self.by, tuple)
+        return self.by
+
+    @property
+    def calls_functions(self) -> bool:
+        """Whether functions of the application are asked about each exchange or event."""
+        of = self.value.of if isinstance(self.value, Aggregation) else None
+        return self.when is not None or callable(of) or any(callable(each.source) for each in self.asked)
+
+    @property
+    def _counted(self) -> str:
+        return "Exchange" if self.event_type is None else "Event"
+
+    @property
     def added_name(self) -> str | None:
         """Name under which views add what this meter counts; None if it counts something else."""
+        if self.event_type is not None:
+            return None
         if isinstance(self.value, Aggregation):
             of = self.value.of
             return of if isinstance(of, str) and not (self.value.mark == UNIQUE and of == "user") else None
@@ -202,6 +313,9 @@ class Meter:
         if isinstance(self.value, ResponseJson):
             encoding = exchange.response_headers.get("content-encoding", "")
             return self.value.read(exchange.body or b"", encoding)
+        if isinstance(self.value, StreamedValue):
+            reader = (exchange.readers or {}).get(type(self.value))
+            return self.value.read(self.value.reader("") if reader is None else reader)
         measure = MEASURED.get(self.value)
         return checked_quantity(exchange.usage.get(self.value, 0) if measure is None else measure(exchange))
 
@@ -280,14 +394,90 @@ def _statuses(status: Any, meter: Meter) -> tuple[StatusFilter, ...]:
     return tuple(statuses)
 
 
+def _tools(tool: Any, meter: Meter) -> tuple[str, ...] | None:
+    if tool is None:
+        return None
+    tools = [tool] if isinstance(tool, str) else tool
+    if not isinstance(tools, Iterable) or not (tools := list(tools)):
+        raise ConfigurationError(
+            f"{meter}: tool= must be the name of a tool, such as 'search', or several, not {tool!r}"
+        )
+    for each in tools:
+        if not isinstance(each, str) or not each.strip():
+            raise ConfigurationError(f"{meter}: tool= must be the name of a tool, such as 'search', not {each!r:.100}")
+    found = [name for name in ("path", "route", "method") if getattr(meter, name) is not None]
+    found += [] if meter.http else ["http"]
+    if isinstance(meter.value, ResponseJson | StreamedValue) or meter.value in ("request_bytes", "response_bytes"):
+        found.append("value")
+    if found:
+        names = ", ".join(f"{name}=" for name in found)
+        raise ConfigurationError(
+            f"{meter}: with tool= it counts calls of tools, which are no HTTP exchanges, so {names} would do nothing; "
+            "remove that, or let the tool say how much it counts, with value= and meterkit.add_usage()"
+        )
+    return tuple(tools)
+
+
+def _event_types(types: Any, meter: Meter) -> tuple[str, ...]:
+    given = [types] if isinstance(types, str) else types
+    if not isinstance(given, Iterable) or not (given := list(given)):
+        raise ConfigurationError(
+            f"{meter}: event_type= must be a type such as 'prompt', or several, not {types!r:.200}"
+        )
+    for each in given:
+        if not isinstance(each, str) or not each.strip() or not each.isprintable():
+            raise ConfigurationError(
+                f"{meter}: event_type= must be the type of an event, such as 'prompt', not {each!r:.200}"
+            )
+    return tuple(given)
+
+
+def _check_event_meter(meter: Meter) -> None:
+    """Refuse what is of exchanges for a meter of events."""
+    found = [name for name in ("path", "route", "method", "tool") if getattr(meter, name) is not None]
+    found += ["status"] if meter.status != ("2xx",) else []
+    if found:
+        raise ConfigurationError(
+            f"{meter}: event_type= counts usage events, which have no {', '.join(found)}; leave out "
+            f"{', '.join(f'{name}=' for name in found)}, use when= for a condition on the event, or declare a second "
+            "meter for exchanges"
+        )
+    value = meter.value
+    if isinstance(value, Aggregation):
+        _check_observed(value, meter)
+    elif value is not None and not (isinstance(value, str) and EVENT_PATH.fullmatch(value)):
+        raise ConfigurationError(
+            f"{meter}: with event_type=, value= must be a path into the event's data, such as '$.tokens' or "
+            f"'$.items.0.count', or unique(...) or maximum(...) of one, not {value!r:.200}; to count events, leave "
+            "value= out"
+        )
+
+
+def _check_observed(aggregation: Aggregation, meter: Meter) -> None:
+    of = aggregation.of
+    is_user = aggregation.mark == UNIQUE and of == "user"
+    if isinstance(of, str) and not is_user and not EVENT_PATH.fullmatch(of):
+        name = "unique" if aggregation.mark == UNIQUE else "maximum"
+        raise ConfigurationError(
+            f"{meter}: with event_type=, {name}() needs a path into the event's data, such as {name}('$.{of:.50}'), or "
+            f"a function of the Event, not {of!r:.200}"
+        )
+
+
 def _check_value(value: Any, meter: Meter) -> None:
-    if value is None or isinstance(value, ResponseJson | Aggregation):
+    path = value.of if isinstance(value, Aggregation) else value
+    if isinstance(path, str) and path.startswith("$."):
+        raise ConfigurationError(
+            f"{meter}: {path!r:.200} is a path into the data of usage events: add event_type=, or use "
+            f"response_json({path[2:]!r:.200}) for the body of responses"
+        )
+    if value is None or isinstance(value, ResponseJson | StreamedValue | Aggregation):
         return
     known = ", ".join(repr(name) for name in MEASURED)
     if not isinstance(value, str) or not value.strip():
         raise ConfigurationError(
-            f"{meter}: value= must be {known}, response_json(...), unique(...), maximum(...) or a name that views pass "
-            f"to add_usage(), not {value!r}"
+            f"{meter}: value= must be {known}, response_json(...), llm.tokens(...), unique(...), maximum(...) or a "
+            f"name that views pass to add_usage(), not {value!r}"
         )
     if value == "count":
         raise ConfigurationError(f"{meter}: to count exchanges, leave value= out")
@@ -301,7 +491,7 @@ def _check_value(value: Any, meter: Meter) -> None:
 def _check_recorded(meter: Meter) -> None:
     found = [name for name in ("path", "route", "method", "when") if getattr(meter, name) is not None]
     found += ["status"] if meter.status != ("2xx",) else []
-    found += ["value"] if isinstance(meter.value, str | ResponseJson) else []
+    found += ["value"] if isinstance(meter.value, str | ResponseJson | StreamedValue) else []
     if found:
         names = ", ".join(f"{name}=" for name in found)
         raise ConfigurationError(

@@ -14,7 +14,6 @@ from meterkit.core.problems import Problems
 from meterkit.core.usage_key import MeterWindow, Sink, Subject, both_of, usage_key_of
 from meterkit.core.windows import HOUR, Windows
 from meterkit.errors import ConfigurationError
-from meterkit.metering.aggregation import Aggregation
 from meterkit.metering.evaluation import Evaluator, Settled
 from meterkit.metering.exchange import NO_HEADERS, Exchange, Identity
 from meterkit.metering.identification import Identify, IdentityResolver
@@ -77,6 +76,11 @@ class Recorder:
         self._routes = RouteCheck(matcher.meters, problems)
         self._remembered = {} if self._by_route else matcher.remembered
 
+    @property
+    def shadow_until(self) -> float:
+        """Unix second, of a whole hour, until which usage is counted in shadow mode."""
+        return self._windows.shadow_until
+
     def counts_already(self, mark: Any) -> bool:
         """
         Return whether *mark*, found under `MARK`, is an exchange that a middleware further out counts.
@@ -116,13 +120,11 @@ class Recorder:
                     self.whole(exchange, data)
                     return
                 exchange.begun, exchange.length = True, length
-                body_bytes = self._match(exchange).body_bytes
-                if body_bytes:
-                    exchange.body, exchange.body_cap = bytearray(), body_bytes
+                _prepare_body(exchange, self._match(exchange))
             if exchange.length != 0:  # the server does not send the body of a HEAD, 204 or 304
                 exchange.response_bytes += len(data)
-                if exchange.body is not None:
-                    exchange.body += data[: max(0, exchange.body_cap + 1 - len(exchange.body))]
+                if exchange.body is not None or exchange.readers is not None:
+                    _read_body(exchange, data)
         except Exception as error:
             self.problems.internal(error)
         if last or (exchange.length is not None and exchange.response_bytes >= exchange.length):
@@ -154,6 +156,8 @@ class Recorder:
                     self._sink.count([(usage_key_of(place, self.identity.checked_subject(who)), 1)], now)
             elif not exchange.skipped:
                 self._count_whole(exchange, match, body)
+            else:
+                exchange.end()
         except Exception as error:
             self.problems.internal(error)
         exchange.native = None  # inlined from `end`
@@ -223,6 +227,19 @@ class Recorder:
             self.problems.internal(error)
         exchange.end()
 
+    def close_call(self, exchange: Exchange) -> None:
+        """Count *exchange*, which is a call of a tool and whose status is known. Never raises."""
+        if exchange.closed:
+            return
+        exchange.closed = True
+        try:
+            match = self._match(exchange)
+            if not exchange.skipped and (match.meters or match.observing):
+                self.evaluator.measure(exchange, match)
+        except Exception as error:
+            self.problems.internal(error)
+        exchange.end()
+
     def broke(self, exchange: Exchange) -> None:
         """Count *exchange* as a 500: the app raised, or returned without completing its response."""
         if not exchange.closed:
@@ -254,7 +271,8 @@ class Recorder:
                 meters = settled.meters
                 subject = settled.subject if subject is None else subject
             assert subject is not None
-            self.evaluator.add_late(meters, subject, name, said)
+            values = None if settled is None else settled.values
+            self.evaluator.add_late(meters, subject, name, said, values, holds=exchange.holds)
         except Exception as error:
             self.problems.internal(error)
         return True
@@ -298,6 +316,7 @@ class Recorder:
         assert match.one is not None
         name, event_name = match.one
         window, hour = self._windows.at(now, company), now - now % HOUR
+        event_name = self._windows.event_name(event_name, window)
         if window != hour:
             return (name, event_name, window)
         begin, _, place = match.hour
@@ -309,18 +328,35 @@ class Recorder:
     def _count_whole(self, exchange: Exchange, match: Match, body: bytes) -> None:
         if match.has_body:
             exchange.response_bytes = len(body)
-            if match.body_bytes:
-                # One byte over the cap is enough to see that the body is too long.
-                exchange.body = bytearray(body[: match.body_bytes + 1])
+            if match.body_bytes or match.streamed:
+                _prepare_body(exchange, match)
+                _read_body(exchange, body)
         try:
             self.evaluator.measure(exchange, match)
         finally:
             exchange.end()
 
 
+def _prepare_body(exchange: Exchange, match: Match) -> None:
+    """Get ready for the body of *exchange*, as far as the meters of *match* read it."""
+    if match.body_bytes:
+        exchange.body, exchange.body_cap = bytearray(), match.body_bytes
+    if match.streamed:
+        encoding = exchange.response_headers.get("content-encoding", "")
+        exchange.readers = {type(value): value.reader(encoding) for value in match.streamed}
+
+
+def _read_body(exchange: Exchange, data: bytes) -> None:
+    if exchange.body is not None:
+        # One byte over the cap is enough to see that the body is too long.
+        exchange.body += data[: max(0, exchange.body_cap + 1 - len(exchange.body))]
+    if exchange.readers is not None:
+        for reader in exchange.readers.values():
+            reader.feed(data)
+
+
 def _may_need_request_bytes(meter: Meter) -> bool:
-    is_function = isinstance(meter.value, Aggregation) and callable(meter.value.of)
-    return meter.value == "request_bytes" or meter.when is not None or is_function
+    return meter.value == "request_bytes" or meter.calls_functions
 
 
 def recorder_of(kit: Any) -> Recorder:

@@ -63,7 +63,7 @@ def _problems(kit: MeterKit) -> dict[str, tuple[int, int]]:
 
 
 def _blocked(kit: MeterKit, *, only_warned: bool) -> Iterator[Sample]:
-    for reason, number in ({} if kit.governor is None else dict(kit.governor.total)).items():
+    for reason, number in ({} if kit.governor is None else dict(kit.governor.blocked.total)).items():
         if reason.startswith("warn:") is only_warned:
             yield (reason.removeprefix("warn:"),), number
 

@@ -18,7 +18,7 @@ from meterkit.core.periods import DAY
 from meterkit.core.problems import Problems
 from meterkit.core.threads import DaemonThread, Event
 from meterkit.errors import LedgerError
-from meterkit.governance.limits import LimitCache
+from meterkit.governance.limits.limit_cache import LimitCache
 from meterkit.metering.meter import Meter
 from meterkit.notices.notice import Channel, Notice
 from meterkit.notices.rules import Notify
@@ -26,6 +26,7 @@ from meterkit.pricing.price import Price
 
 if TYPE_CHECKING:
     from meterkit.accounts.period_usage import UsageByPeriod
+    from meterkit.forecast.forecast import Cap
     from meterkit.ledger.database import Database
     from meterkit.notices.evaluator import RuleEvaluator
     from meterkit.notices.store import NoticeStore
@@ -62,6 +63,8 @@ class Dispatcher:
         clock: Function that returns Unix seconds.
         stop: Event that is set when the process ends.
         is_free: Function that returns whether a company's usage is free by a rule of the kit; None if nobody's is.
+        is_shadow: Function that returns whether the kit is in shadow mode: then nobody is notified.
+        cap: Spending cap that rules may be about, or None.
     """
 
     def __init__(
@@ -77,7 +80,11 @@ class Dispatcher:
         clock: Callable[[], float],
         stop: Event,
         is_free: Callable[[str], bool] | None = None,
+        is_shadow: Callable[[], bool] = lambda: False,
+        cap: Cap | None = None,
     ) -> None:
+        self._cap = cap
+        self._is_shadow = is_shadow
         self._rules = tuple(rules)
         self._meters = meters
         self._prices = tuple(prices)
@@ -126,6 +133,8 @@ class Dispatcher:
         Raises:
             LedgerError: The ledger failed; evaluate again.
         """
+        if self._is_shadow():
+            return 0
         with self._evaluating:
             evaluator = self._rule_evaluator()
             found = list(self._trouble())
@@ -142,7 +151,7 @@ class Dispatcher:
         """Deliver everything that is due through the channel *name*, one notice after the other."""
         channel = self._channels[name]
         try:
-            while not self._stop.is_set():
+            while not self._stop.is_set() and not self._is_shadow():
                 delivery = self._notices().claim(name)
                 if delivery is None:
                     return
@@ -229,5 +238,6 @@ class Dispatcher:
                 prices=self._prices,
                 notices=self._notices(),
                 is_free=self._is_free,
+                cap=self._cap,
             )
         return self._evaluator

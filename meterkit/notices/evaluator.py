@@ -12,7 +12,8 @@ from typing import TypeAlias
 
 from meterkit.accounts.period_usage import Pair, PeriodUsage, UsageByPeriod, used_by
 from meterkit.core.periods import DAY
-from meterkit.governance.limits import LimitCache
+from meterkit.forecast.forecast import Cap
+from meterkit.governance.limits.limit_cache import LimitCache
 from meterkit.ledger.database import Database
 from meterkit.metering.meter import Meter
 from meterkit.notices.account_notices import (
@@ -25,9 +26,11 @@ from meterkit.notices.account_notices import (
     waiting,
 )
 from meterkit.notices.notice import Notice
+from meterkit.notices.pace_notices import PaceNotices
 from meterkit.notices.rules import Notify
 from meterkit.notices.store import NoticeStore
 from meterkit.notices.usage_notices import MAX_CALLS, CompanyUsage, calls, crossed, over_quota
+from meterkit.notices.wallet_notices import expiring_grants, low_balances
 from meterkit.pricing.cost import CostCalculator
 from meterkit.pricing.price import Price, digits
 
@@ -53,6 +56,7 @@ class RuleEvaluator:
         prices: Prices of the kit, for companies without a known subscription.
         notices: Store of written notices.
         is_free: Function that returns whether a company's usage is free by a rule of the kit; None if nobody's is.
+        cap: Spending cap that rules may be about, or None.
     """
 
     def __init__(
@@ -66,19 +70,25 @@ class RuleEvaluator:
         prices: Iterable[Price],
         notices: NoticeStore,
         is_free: Callable[[str], bool] | None = None,
+        cap: Cap | None = None,
     ) -> None:
         self._database = database
         self._rules = tuple(rules)
         self._quota_rules = [rule for rule in self._rules if "quota_near" in rule.kinds]
-        self._limits = tuple(limits) if self._quota_rules else ()
+        all_limits = tuple(limits)
+        self._limits = all_limits if self._quota_rules else ()
         self._spending = CostCalculator(prices, meters, used_since=used_by)
-        self._currencies = sorted({rule.currency for rule in self._rules if rule.amount is not None})
+        amounts = [rule for rule in self._rules if "threshold" in rule.kinds and rule.amount is not None]
+        self._currencies = sorted({rule.currency for rule in amounts})
         self._notices = notices
         self._is_free = is_free
         self._billed = usage["period"]
         kinds: set[str] = {"period", *(each.quota.per for each in self._limits)}
         self._usage = {kind: usage[kind] for kind in sorted(kinds)}
         self._changes = {kind: each.changes() for kind, each in self._usage.items()}
+        self._pace = PaceNotices(
+            database, self._rules, usage=usage, limits=all_limits, meters=meters, calculator=self._spending, cap=cap
+        )
         self._evaluated: dict[str, dict[Pair, int]] = {}
         self._next_accounts = self._evaluated_next_accounts = 0
         self._next_unbilled = self._evaluated_next_unbilled = 0
@@ -110,6 +120,7 @@ class RuleEvaluator:
                     found += self._over(limits, company, usage, now)
         if is_due:
             found += self._of_accounts(now)
+        found += self._pace.find(now)
         is_due_unbilled = is_due and not self._next_unbilled - UNBILLED_SECONDS <= now < self._next_unbilled
         if is_due_unbilled:
             found += self._of_unbilled(now)
@@ -124,6 +135,7 @@ class RuleEvaluator:
         for kind, done in self._evaluated.items():
             self._changes[kind].settle(done)
         self._evaluated = {}
+        self._pace.settle()
         self._next_accounts = self._evaluated_next_accounts
         self._next_unbilled = self._evaluated_next_unbilled
 
@@ -155,6 +167,8 @@ class RuleEvaluator:
             "rejected": lambda _: rejected(self._database, now=now),
             "waiting": lambda rule: waiting(self._database, now=now, days=rule.days),
             "invoice_upcoming": lambda rule: self._upcoming(rule, now),
+            "balance_low": lambda rule: low_balances(self._database, rule, now=now),
+            "grant_expiring": lambda rule: expiring_grants(self._database, now=now, days=rule.days),
         }
         for rule in self._rules:
             find = kinds.get(rule.kinds[0])

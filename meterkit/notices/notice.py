@@ -17,6 +17,7 @@ Kind: TypeAlias = Literal[
     "quota_reached",
     "overdue",
     "recovered",
+    "pace",
     "invoice_upcoming",
     "invoice_paid",
     "calls",
@@ -26,6 +27,9 @@ Kind: TypeAlias = Literal[
     "waiting",
     "too_old",
     "trouble",
+    "balance_low",
+    "balance_empty",
+    "grant_expiring",
 ]
 
 Value: TypeAlias = "str | int | None"
@@ -36,18 +40,23 @@ FIELDS = (
     "currency",
     "customer",
     "due_at",
+    "expected",
     "invoice",
+    "left",
     "limit",
     "meter",
     "name",
     "period_end",
     "period_start",
+    "reached_at",
     "reason",
     "since",
     "tier",
+    "unit",
     "unit_price",
     "url",
     "used",
+    "wallet",
 )
 """Names that a notice's `fields` may contain, over all kinds."""
 

@@ -12,11 +12,14 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, TypeAlias
 
 from meterkit.core.validation import MAX_QUANTITY
-from meterkit.errors import ConfigurationError
+from meterkit.errors import ConfigurationError, UsageError
 from meterkit.governance.policy import Governance
 from meterkit.metering.meter import Meter
 from meterkit.notices.notice import Channel, Kind, Notice, channel_of
 from meterkit.pricing.price import Price, money
+from meterkit.wallets.amounts import Amount, millionths
+from meterkit.wallets.amounts import amount as in_whole
+from meterkit.wallets.wallet import Wallet
 
 To: TypeAlias = "Channel | Callable[[Notice], object] | Iterable[Channel | Callable[[Notice], object]]"
 
@@ -26,7 +29,7 @@ class Notify:
     """
     A rule for notices. Build it with one of the class methods; each says when its notices are due.
 
-    A notice about usage is sent once for each company, billing period and tier, threshold or quota.
+    A notice about usage is sent once for each company, billing period and tier, threshold, quota or budget.
 
     Attributes:
         kinds: Kinds of notices that the rule creates.
@@ -38,7 +41,9 @@ class Notify:
         currency: Three-letter code of the currency of *amount*, lower case.
         tier: Number of the tier that the rule is limited to, from 2, or None for all.
         every: Number of units from one notice to the next.
-        days: Number of days before the period ends, or before usage is too old.
+        days: Number of days before the period ends, before usage is too old, or before a grant expires.
+        wallet: Name of the wallet that the rule is about, or None.
+        low: Balance under which it is low, in the wallet's unit or in whole currency, or None.
     """
 
     kinds: tuple[Kind, ...]
@@ -52,6 +57,8 @@ class Notify:
     tier: int | None = None
     every: int = 1
     days: int = 0
+    wallet: str | None = None
+    low: Decimal | None = None
 
     @classmethod
     def tier_near(
@@ -148,6 +155,49 @@ class Notify:
         return cls(("quota_near", "quota_reached"), _channels(to), meter=_meter(meter), share=part)
 
     @classmethod
+    def pace(
+        cls,
+        *,
+        to: To,
+        meter: Meter | None = None,
+        units: int | None = None,
+        amount: str | Decimal | None = None,
+        currency: str = "usd",
+    ) -> Notify:
+        """
+        Notify when a limit will be reached before its period ends, if usage goes on as in the last weeks.
+
+        By default of each quota per month or billing period, and of the spending cap of ``governance=``; with *units*
+        or *amount*, of that budget of each company. Once for each limit and period, however the pace changes; from a
+        tenth of the limit on, and not before a company has used the meter for a week.
+
+        Args:
+            to: Channel or channels.
+            meter: Only quotas of this meter; or the meter of *units*.
+            units: Number of units that should last for a billing period.
+            amount: Cost of the usage of all meters, in whole currency, that a billing period should not exceed.
+            currency: Three-letter code of the currency of *amount*.
+
+        Raises:
+            ConfigurationError: An argument is wrong; the message says how to correct it.
+        """
+        if amount is not None and (units is not None or meter is not None):
+            raise ConfigurationError("Notify.pace(amount=...) is for all meters: remove meter= and units=")
+        if units is not None and meter is None:
+            raise ConfigurationError("Notify.pace(units=...) needs the meter= whose units they are")
+        budget = None if amount is None else money(amount, "Notify.pace(amount=...)")
+        if budget == 0:
+            raise ConfigurationError("Notify.pace(amount=...) must be more than 0")
+        return cls(
+            ("pace",),
+            _channels(to),
+            meter=_meter(meter),
+            units=None if units is None else _positive(units, "Notify.pace(units=...)"),
+            amount=budget,
+            currency=currency.lower(),
+        )
+
+    @classmethod
     def overdue(cls, *, to: To) -> Notify:
         """Notify when a company is overdue, and again when it no longer is. Needs webhooks or `MeterKit.sync`."""
         return cls(("overdue", "recovered"), _channels(to))
@@ -186,10 +236,7 @@ class Notify:
         """
         if not isinstance(meter, Meter):
             raise ConfigurationError(f"Notify.calls(meter) must be a Meter, not {meter!r:.200}")
-        number = _count(every, "Notify.calls(every=...)")
-        if number == 0:
-            raise ConfigurationError("Notify.calls(every=...) must be 1 or more")
-        return cls(("calls",), _channels(to), meter=meter, every=number)
+        return cls(("calls",), _channels(to), meter=meter, every=_positive(every, "Notify.calls(every=...)"))
 
     @classmethod
     def rejected(cls, *, to: To) -> Notify:
@@ -217,6 +264,40 @@ class Notify:
         return cls(("waiting", "too_old"), _channels(to), days=_count(days, "Notify.waiting(days=...)"))
 
     @classmethod
+    def balance(cls, wallet: Wallet | str, *, low: Amount, to: To) -> Notify:
+        """
+        Notify when a company's balance is under *low*, and again when it is used up; anew after each grant.
+
+        Args:
+            wallet: Wallet, or its name.
+            low: Balance under which it is low, more than 0, in the wallet's unit or in whole currency.
+            to: Channel or channels.
+
+        Raises:
+            ConfigurationError: An argument is wrong; the message says how to correct it.
+        """
+        name = wallet.name if isinstance(wallet, Wallet) else wallet
+        if not isinstance(name, str):
+            raise ConfigurationError(f"Notify.balance(wallet) must be a Wallet or its name, not {wallet!r:.200}")
+        try:
+            under = millionths(low, "Notify.balance(low=...)")
+        except UsageError as error:
+            raise ConfigurationError(str(error)) from None
+        if not under:
+            raise ConfigurationError("Notify.balance(low=...) must be more than 0")
+        return cls(("balance_low", "balance_empty"), _channels(to), wallet=name, low=in_whole(under))
+
+    @classmethod
+    def grant_expiring(cls, *, to: To, days: int = 7) -> Notify:
+        """
+        Notify when something of a grant expires within *days* days; once for each grant.
+
+        Raises:
+            ConfigurationError: An argument is wrong; the message says how to correct it.
+        """
+        return cls(("grant_expiring",), _channels(to), days=_count(days, "Notify.grant_expiring(days=...)"))
+
+    @classmethod
     def trouble(cls, *, to: To) -> Notify:
         """
         Notify when the journal, the ledger, reporting or syncing fails; once a day for each kind of trouble.
@@ -227,7 +308,12 @@ class Notify:
 
 
 def checked_notify(
-    given: Any, meters: Mapping[str, Meter], prices: Iterable[Price], governance: Governance | None
+    given: Any,
+    meters: Mapping[str, Meter],
+    prices: Iterable[Price],
+    governance: Governance | None,
+    *,
+    wallets: Mapping[str, Wallet],
 ) -> tuple[Notify, ...]:
     """
     Return the rules of ``notify=``, checked against the kit.
@@ -247,6 +333,7 @@ def checked_notify(
     for rule in rules:
         if not isinstance(rule, Notify):
             raise ConfigurationError(f"notify= must be a list of Notify; {rule!r:.200} is not a Notify")
+        _check_wallet(rule, wallets)
         if rule.meter is not None and meters.get(rule.meter.name) != rule.meter:
             raise ConfigurationError(f"there is a Notify for {rule.meter}, which is not in meters=; add it there")
         if rule.tier is not None:
@@ -255,8 +342,7 @@ def checked_notify(
                 raise ConfigurationError(
                     f"there is a Notify for tier {rule.tier}, but the last tier of prices= is {most}"
                 )
-        if "quota_near" in rule.kinds and not _has_quota(rule, governance):
-            raise ConfigurationError("Notify.quota() needs a quota, but governance= has none: add Quota(meter, limit)")
+        _check_limits(rule, governance)
         for channel in rule.to:
             if by_name.setdefault(channel.name, channel) is not channel and by_name[channel.name] != channel:
                 raise ConfigurationError(
@@ -266,9 +352,42 @@ def checked_notify(
     return rules
 
 
+def _check_limits(rule: Notify, governance: Governance | None) -> None:
+    """
+    Check that there is a limit that *rule* can be about.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    if "quota_near" in rule.kinds and not _has_quota(rule, governance):
+        raise ConfigurationError("Notify.quota() needs a quota, but governance= has none: add Quota(meter, limit)")
+    if "pace" in rule.kinds and not _has_limit(rule, governance):
+        raise ConfigurationError(
+            "Notify.pace() needs a quota per month or billing period, or a spending cap, and governance= has none: add "
+            "one, or give it meter= and units=, or amount="
+        )
+
+
 def _has_quota(rule: Notify, governance: Governance | None) -> bool:
     quotas = () if governance is None else governance.quotas
     return any(rule.meter in (None, quota.meter) for quota in quotas)
+
+
+def _check_wallet(rule: Notify, wallets: Mapping[str, Wallet]) -> None:
+    if rule.wallet is not None and rule.wallet not in wallets:
+        raise ConfigurationError(
+            f"there is a Notify for the wallet {rule.wallet!r}, which is not in wallets=; add it there"
+        )
+
+
+def _has_limit(rule: Notify, governance: Governance | None) -> bool:
+    """Return whether there is anything that *rule*, about the pace, can be about."""
+    if rule.units is not None or rule.amount is not None:
+        return True
+    if governance is None:
+        return False
+    quotas = [quota for quota in governance.quotas if quota.per != "day" and rule.meter in (None, quota.meter)]
+    return bool(quotas) or (rule.meter is None and governance.spending_cap is not None)
 
 
 def _channels(to: Any) -> tuple[Channel, ...]:
@@ -294,6 +413,12 @@ def _count(number: Any, what: str) -> int:
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= MAX_QUANTITY:
         raise ConfigurationError(f"{what} must be a whole number, 0 or more, not {number!r:.200}")
     return number
+
+
+def _positive(number: Any, what: str) -> int:
+    if _count(number, what) == 0:
+        raise ConfigurationError(f"{what} must be 1 or more")
+    return int(number)
 
 
 def _share(share: Any, what: str) -> Decimal:

@@ -37,10 +37,14 @@ class CompanyUsage:
     prices: Iterable[Price]
     costs: Mapping[str, Decimal | None] = field(default_factory=dict)
 
+    def key(self, kind: Kind, subject: str) -> str:
+        """Return the key of the notice of that *kind* and *subject* in this period."""
+        return f"{kind}:{self.company}:{self.period.start}:{subject}"
+
     def notice(self, kind: Kind, subject: str, title: str, text: str, *, now: int, **fields: Value) -> Notice:
         """Return a notice that is written once in this period for its *kind* and *subject*."""
         return Notice(
-            key=f"{kind}:{self.company}:{self.period.start}:{subject}",
+            key=self.key(kind, subject),
             kind=kind,
             company=self.company,
             title=title,

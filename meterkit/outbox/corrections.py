@@ -21,9 +21,13 @@ from meterkit.errors import UsageError
 from meterkit.ledger import actions, schema
 from meterkit.ledger.daily_totals import add_totals
 from meterkit.ledger.database import Database
+from meterkit.ledger.dimensions import reversal
 from meterkit.ledger.lease import Lease, hold
+from meterkit.ledger.rating import changes as rating
+from meterkit.ledger.rating.reading import was_rated
 from meterkit.ledger.schema.quantities import literal, subtracted, sum_of
 from meterkit.outbox.reports import Report
+from meterkit.wallets.reversal import give_back
 
 
 class _Noted(TypedDict):
@@ -55,6 +59,8 @@ class Correction:
         report: Identifier of the meter event that is cancelled as a whole; None if a negative event follows.
         state: ``done``, or ``canceling`` while it is unknown whether Stripe has cancelled the event.
         error: Why that is unknown; empty if it is not.
+        dimensions: Values of the usage by the names of the dimensions, as JSON; empty for usage without values, or for
+            all of a window.
     """
 
     id: str
@@ -68,6 +74,7 @@ class Correction:
     report: str | None
     state: str
     error: str
+    dimensions: str = ""
 
 
 class Corrections:
@@ -157,18 +164,39 @@ class Corrections:
         Subtract the quantity of *correction* from the usage of its window.
 
         Raises:
-            UsageError: The window has less usage than that.
+            UsageError: The window has less usage than that, or the kit has no price for what it was rated at.
             LeaseLostError: Another process holds the lease now.
         """
         with self._database.transaction() as connection:
             hold(lease, connection, clock=self._clock)
+            if not correction.event_name:  # what is rated is not reported itself
+                self._reverse_amounts(connection, correction)
             _subtract(connection, correction, correction.quantity, "quantity")
             _insert(connection, correction, by=by)
 
+    def _reverse_amounts(self, connection: sa.Connection, correction: Correction) -> None:
+        """Take away what the usage of *correction* has cost, at the rates that it had."""
+        place: Any = {"company": correction.company, "meter": correction.meter}
+        if was_rated(connection, **place, start=correction.window, end=correction.window + 1):
+            place |= {"window": correction.window, "dimensions": correction.dimensions}
+            rating.reverse(connection, self._database.raters, **place, quantity=correction.quantity)
+
+    def is_rated(self, company: str, meter: str, hour: int) -> bool:
+        """Return whether usage of *meter* in the hour that begins at *hour* has a price by its values."""
+        with self._database.snapshot() as connection:
+            return was_rated(connection, company, meter, hour, hour + HOUR)
+
     def plan_cancellation(self, lease: Lease, correction: Correction, *, by: str) -> None:
-        """Record, before Stripe is called, that the meter event of *correction* is to be cancelled."""
+        """
+        Record, before Stripe is called, that the meter event of *correction* is to be cancelled.
+
+        Raises:
+            UsageError: It is not clear of which values the usage is.
+            LeaseLostError: Another process holds the lease now.
+        """
         with self._database.transaction() as connection:
             hold(lease, connection, clock=self._clock)
+            reversal.check(connection, _place(correction), correction.quantity, correction.dimensions)
             _insert(connection, correction, by=by)
 
     def canceled(self, lease: Lease, correction: Correction, report: Report) -> None:
@@ -193,8 +221,15 @@ class Corrections:
             hold(lease, connection, clock=self._clock)
             connection.execute(sa.update(schema.corrections).filter_by(id=correction.id).values(error=error))
 
-    def used(self, company: str, meter: str, hour: int) -> dict[int, int]:
-        """Return the quantity that *company* has used of *meter*, by window of the hour that begins at *hour*."""
+    def used(self, company: str, meter: str, hour: int, dimensions: str = "") -> dict[int, int]:
+        """
+        Return the quantity that *company* has used of *meter*, by window of the hour that begins at *hour*.
+
+        With *dimensions*, values as text, only what was used of these.
+        """
+        if dimensions:
+            with self._database.snapshot() as connection:
+                return reversal.used_of(connection, company, meter, hour, dimensions)
         table = schema.usage
         query = (
             sa.select(table.c.window, sum_of(table.c.quantity).label("quantity"))
@@ -253,15 +288,23 @@ def _subtract(connection: sa.Connection, place: Report | Correction, by: int, co
     if left:
         raise UsageError(f"only {by - left:,} of {by:,} units can be reversed", reason="correction_too_large")
     if column == "quantity":
+        assert isinstance(place, Correction)
+        reversal.subtract(connection, _place(place), by, place.dimensions)
         add_totals(connection, [(place.meter, place.event_name, place.company, NOBODY, place.window, -by, 0, 0)])
+        give_back(connection, place.company, place.meter, place.window, by)
         counted = schema.counted
         connection.execute(
             sa.update(counted).filter_by(meter=place.meter).values(quantity=subtracted(counted.c.quantity, literal(by)))
         )
 
 
+def _place(correction: Correction) -> reversal.Place:
+    return reversal.Place(correction.meter, correction.event_name, correction.company, correction.window)
+
+
 def _insert(connection: sa.Connection, correction: Correction, *, by: str) -> None:
     row = {field.name: getattr(correction, field.name) for field in fields(correction)}
     connection.execute(sa.insert(schema.corrections).values(row))
-    detail = f"{correction.quantity} of {correction.meter} in the window {correction.window}: {correction.reason}"
+    what = f"{correction.meter} {correction.dimensions}" if correction.dimensions else correction.meter
+    detail = f"{correction.quantity} of {what} in the window {correction.window}: {correction.reason}"
     actions.note(connection, "correct", correction.company, detail, by=by, at=correction.created_at)

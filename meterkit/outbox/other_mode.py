@@ -12,6 +12,7 @@ from meterkit.ledger import actions, schema
 from meterkit.ledger.database import Database, insert_once
 from meterkit.ledger.lease import held, hold
 from meterkit.ledger.schema import stripe_mode
+from meterkit.wallets.reversal import revoke_paid
 
 
 def check_mode(database: Database) -> None:
@@ -117,5 +118,6 @@ def forget_mode(database: Database, *, by: str, clock: Callable[[], float]) -> s
         known = stripe_mode.mode_of(connection)
         if known is not None:
             stripe_mode.forget(connection)
+            revoke_paid(connection, int(clock()))
             actions.note(connection, "forget_mode", known, "", by=by, at=int(clock()))
     return known

@@ -36,6 +36,7 @@ class Summary:
         sealed: Number of meter events written into the outbox.
         sent: Number of events that Stripe has confirmed.
         invoiced: Number of events that were too late for their invoice, and are items of the next one.
+        lines: Number of invoice items for usage that has a price by its values, with ``bill="lines"``.
         rejected: Number of events that Stripe refuses for good; kept, and shown by ``kit.health()``.
         uncertain: Number of events that became or stayed uncertain: it is unknown whether Stripe has them.
         postponed: Number of events left for the next pass.
@@ -46,6 +47,7 @@ class Summary:
     sealed: int = 0
     sent: int = 0
     invoiced: int = 0
+    lines: int = 0
     rejected: int = 0
     uncertain: int = 0
     postponed: int = 0

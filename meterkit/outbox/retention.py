@@ -16,12 +16,16 @@ import sqlalchemy as sa
 
 from meterkit.core.periods import DAY
 from meterkit.core.threads import Event
+from meterkit.core.usage_key import billed_as, is_shadowed
 from meterkit.ledger import schema
 from meterkit.ledger.bulk import BATCH
 from meterkit.ledger.database import Database
+from meterkit.ledger.dimensions import rows as dimensions
 from meterkit.ledger.lease import Lease, hold
+from meterkit.ledger.rating import rows as rating
 from meterkit.ledger.schema.due import due, not_due
 from meterkit.ledger.schema.quantities import literal, subtracted, sum_of
+from meterkit.outbox.seal import reported_in_shadow
 
 PAUSE_SECONDS = 0.05
 """Seconds between two transactions."""
@@ -58,17 +62,20 @@ def _prune_batch(connection: sa.Connection, before: int) -> bool:
     """Delete one batch, and return whether there was anything to delete."""
     where = attrgetter("meter", "event_name", "window")
     rows = sorted(connection.execute(_old(connection, before)), key=where)
+    if rows:  # first, as a fold does, so that the two do not deadlock
+        table = schema.usage
+        same = sa.and_(*(key == sa.bindparam(f"old_{key.name}") for key in table.primary_key))
+        deleted = [{f"old_{key.name}": getattr(row, key.name) for key in table.primary_key} for row in rows]
+        connection.execute(sa.delete(table).where(same), deleted)
+        keys = [(row.meter, row.event_name, row.company, row.window) for row in rows]
+        dimensions.prune(connection, keys)
+        rating.prune(connection, keys)
     for (meter, event_name, window), those in groupby(rows, key=where):
         mine = list(those)
         if event_name:
             _delete_reports(connection, meter, event_name, window, {row.company for row in mine})
         else:  # not billable: there are no reports
             _uncount(connection, meter, sum(row.quantity for row in mine))
-    if rows:
-        table = schema.usage
-        same = sa.and_(*(key == sa.bindparam(f"old_{key.name}") for key in table.primary_key))
-        deleted = [{f"old_{key.name}": getattr(row, key.name) for key in table.primary_key} for row in rows]
-        connection.execute(sa.delete(table).where(same), deleted)
     return bool(rows)
 
 
@@ -91,8 +98,9 @@ def _delete_reports(
     connection: sa.Connection, meter: str, event_name: str, window: int, companies: Collection[str]
 ) -> None:
     table = schema.reports
-    mine = [table.c.meter == meter, table.c.event_name == event_name, table.c.window == window]
+    mine = [table.c.meter == meter, table.c.event_name == billed_as(event_name), table.c.window == window]
     mine.append(table.c.company.in_(companies))
+    mine.append(reported_in_shadow() if is_shadowed(event_name) else ~reported_in_shadow())
     known = sa.select(sum_of(table.c.quantity)).where(*mine, table.c.state.in_(AT_STRIPE))
     quantity = connection.scalar(known) or 0
     connection.execute(sa.delete(table).where(*mine))

@@ -16,7 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from meterkit.core.usage_key import NOBODY
+from meterkit.core.usage_key import NOBODY, billed_as, is_shadowed
 from meterkit.core.validation import MAX_QUANTITY
 from meterkit.core.windows import HOUR, hour_of
 from meterkit.errors import UsageError
@@ -24,27 +24,41 @@ from meterkit.ledger import bulk, schema
 from meterkit.ledger.bulk import BATCH
 from meterkit.ledger.daily_totals import UsageRow
 from meterkit.ledger.database import Database
-from meterkit.ledger.lease import Lease, hold
+from meterkit.ledger.lease import Lease, hold, wait_for_holders
 from meterkit.ledger.payers import customer_of, is_customer, payer_of
-from meterkit.ledger.schema.due import due
+from meterkit.ledger.schema.due import due, was_shadowed
+from meterkit.pricing.opening_balances import subtract
 from meterkit.pricing.subscription_terms import moments
+
+SHADOWED_REPORT = "shadow_"
+"""Beginning of the identifiers of reports of what was counted in shadow mode; they are never sent."""
 
 ReportKey = tuple[str, str, str]
 """Meter, event name and company: usage that is reported together within a window."""
 
 
-def seal(database: Database, lease: Lease, *, clock: Callable[[], float], include_open: bool = False) -> int:
+def seal(
+    database: Database,
+    lease: Lease,
+    *,
+    clock: Callable[[], float],
+    include_open: bool = False,
+    only_shadowed: bool = False,
+) -> int:
     """
     Write reports for the usage of closed windows whose company has a Stripe customer.
+
+    What was counted in shadow mode is written as sent: another program has.
 
     Args:
         database: Database of the ledger.
         lease: Lease of the reporter.
         clock: Function that returns Unix seconds.
         include_open: Whether to seal the open window too; its later usage becomes a further report.
+        only_shadowed: Whether to leave out all but what was counted in shadow mode.
 
     Returns:
-        Number of reports written.
+        Number of reports written that are to be sent.
 
     Raises:
         LeaseLostError: Another process holds the lease now.
@@ -52,9 +66,13 @@ def seal(database: Database, lease: Lease, *, clock: Callable[[], float], includ
     now = int(clock())
     newest = now if include_open else hour_of(now) - 1
     written = 0
-    for window in _windows(database, newest, now):
-        for keys in _due(database, window, newest, now):
+    usage = schema.usage
+    due_now = sa.and_(due(usage), was_shadowed(usage)) if only_shadowed else due(usage)
+    for window in _windows(database, due_now, newest, now):
+        for keys in _due(database, due_now, window, newest, now):
             with database.transaction() as connection:
+                if any(is_shadowed(event_name) for _, event_name, _ in keys):
+                    wait_for_holders(connection)  # whoever reads an opening balance would miss what is taken out of it
                 hold(lease, connection, clock=clock)
                 written += _seal(connection, window, keys, now)
     return written
@@ -94,11 +112,20 @@ def write_sent(connection: sa.Connection, rows: Iterable[UsageRow], *, now: int)
             reports += _reports_of(
                 ledger_id, former, key, customer, window=window, rows=of_key, sequence=sequence, now=now
             )
+    _insert_sent(connection, reports)
+    return reports
+
+
+def _insert_sent(connection: sa.Connection, reports: list[dict[str, Any]]) -> None:
+    """Insert *reports* as sent by others, in time for the invoice of their period."""
     for report in reports:
-        report["state"], report["settled_at"] = "sent", report["timestamp"]  # in time for the invoice of its period
+        report["state"], report["settled_at"] = "sent", report["timestamp"]
+    _insert(connection, reports)
+
+
+def _insert(connection: sa.Connection, reports: list[dict[str, Any]]) -> None:
     if reports:
         bulk.insert(schema.reports, connection, list(reports[0]), map(itemgetter(*reports[0]), reports))
-    return reports
 
 
 def not_linked(companies: Sequence[str]) -> UsageError:
@@ -111,13 +138,18 @@ def not_linked(companies: Sequence[str]) -> UsageError:
     )
 
 
-def _windows(database: Database, newest: int, now: int) -> list[int]:
-    """Return the closed windows that have unreported usage, oldest first."""
+def reported_in_shadow() -> sa.ColumnElement[bool]:
+    """Return the condition for reports of what was counted in shadow mode, and billed by another program."""
+    return schema.reports.c.identifier.startswith(SHADOWED_REPORT, autoescape=True)
+
+
+def _windows(database: Database, due_now: sa.ColumnElement[bool], newest: int, now: int) -> list[int]:
+    """Return the closed windows that have usage which is due, oldest first."""
     usage, accounts = schema.usage, schema.accounts
     query = (
         sa.select(usage.c.window)
         .join_from(usage, accounts, usage.c.company == accounts.c.company, isouter=True)
-        .where(due(usage))
+        .where(due_now)
         .distinct()
         .order_by(usage.c.window)
     )
@@ -125,13 +157,15 @@ def _windows(database: Database, newest: int, now: int) -> list[int]:
         return list(connection.scalars(query.where(_has_closed(connection, newest, now))))
 
 
-def _due(database: Database, window: int, newest: int, now: int) -> Iterator[list[ReportKey]]:
+def _due(
+    database: Database, due_now: sa.ColumnElement[bool], window: int, newest: int, now: int
+) -> Iterator[list[ReportKey]]:
     """Yield the keys of *window* with usage to report, in batches."""
     usage, accounts = schema.usage, schema.accounts
     query = (
         sa.select(usage.c.meter, usage.c.event_name, usage.c.company)
         .join_from(usage, accounts, usage.c.company == accounts.c.company, isouter=True)
-        .where(usage.c.window == window, due(usage), usage.c.company != NOBODY)
+        .where(usage.c.window == window, due_now, usage.c.company != NOBODY)
         .distinct()
     )
     with database.snapshot() as connection:
@@ -157,24 +191,35 @@ def _has_closed(connection: sa.Connection, newest: int, now: int) -> sa.ColumnEl
 
 def _seal(connection: sa.Connection, window: int, keys: list[ReportKey], now: int) -> int:
     deltas = _deltas(connection, window, keys)
-    sequences = _next_sequences(connection, window, keys)
+    sequences = _next_sequences(connection, window, sorted({_billed(key) for key in keys}))
     ledger_id = _ledger_id(connection)
     inherited = _inherited(connection, window, deltas)
     reports: list[dict[str, Any]] = []
+    shadowed: list[dict[str, Any]] = []
     for key, rows in deltas.items():
         customer = customer_of(connection, key[2], rows[0]["customer"])
-        former = inherited.get(key, (ledger_id, 0))
-        sequence = sequences.get(key, 0)
-        reports += _reports_of(ledger_id, former, key, customer, window=window, rows=rows, sequence=sequence, now=now)
-    if reports:
-        rows_of = itemgetter(*reports[0])
-        bulk.insert(schema.reports, connection, list(reports[0]), map(rows_of, reports))
+        billed, former = _billed(key), inherited.get(key, (ledger_id, 0))
+        about: Any = {"window": window, "rows": rows, "sequence": sequences.get(billed, 0), "now": now}
+        made = _reports_of(ledger_id, former, billed, customer, **about)
+        sequences[billed] = about["sequence"] + len(made)
+        (shadowed if is_shadowed(key[1]) else reports).extend(made)
+    _insert(connection, reports)
+    for report in shadowed:
+        report["identifier"] = report["identifier"].replace("mk_", SHADOWED_REPORT, 1)
+    _insert_sent(connection, shadowed)
+    subtract(connection, shadowed)
     if deltas:  # even if they cancel each other out after a correction
         # Mark the quantity that was read: more may have been folded in the meantime.
         marked = itemgetter(*["quantity" if each.name == "reported" else each.name for each in schema.usage.columns])
         marks = [marked(row) for rows in deltas.values() for row in rows]
         bulk.overwrite(schema.usage, connection, marks, column="reported")
     return len(reports)
+
+
+def _billed(key: ReportKey) -> ReportKey:
+    """Return *key* with the meter's own event name."""
+    meter, event_name, company = key
+    return meter, billed_as(event_name), company
 
 
 def _deltas(connection: sa.Connection, window: int, keys: list[ReportKey]) -> dict[ReportKey, list[dict[str, Any]]]:

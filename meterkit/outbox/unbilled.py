@@ -19,11 +19,13 @@ from typing import Any, TypeAlias
 import sqlalchemy as sa
 
 from meterkit.core.periods import instant
+from meterkit.core.usage_key import billed_as
 from meterkit.core.windows import HOUR
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
 from meterkit.ledger.schema.quantities import sum_of
 from meterkit.ledger.schema.stripe_mode import foreign_mode
+from meterkit.outbox.seal import reported_in_shadow
 
 RECENT_SECONDS = 40 * 24 * HOUR
 """Age of the usage that is looked at: a backdated subscription can still bill that of the last 35 days."""
@@ -155,9 +157,10 @@ def _event_names(connection: sa.Connection) -> Iterator[str]:
     seen: set[str] = {""}  # of what is never reported
     row = connection.execute(query).one_or_none()
     while row is not None:
-        if row.event_name not in seen:
-            seen.add(row.event_name)
-            yield row.event_name
+        event_name = billed_as(row.event_name)
+        if event_name not in seen:
+            seen.add(event_name)
+            yield event_name
         # Not a comparison of both columns at once: SQLite reads all rows of the meter for that.
         others = query.where(table.c.meter == row.meter, table.c.event_name > row.event_name)
         following = query.where(table.c.meter > row.meter)
@@ -278,6 +281,7 @@ def _query(size: int) -> sa.Select[Any]:
         )
         .join_from(span, schema.reports, at_place)
         .where(reports.state == "sent", reports.timestamp >= start, reports.timestamp < until)
+        .where(~reported_in_shadow())  # the other program may bill it without this meter
         .group_by(reports.company, reports.meter, reports.event_name, reports.customer)
     )
 

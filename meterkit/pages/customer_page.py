@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from meterkit.core.responses import Response, json_response, response
 from meterkit.errors import ConfigurationError, LedgerError
 from meterkit.governance.company_plans import CompanyPlans
-from meterkit.governance.limits import LimitCache
+from meterkit.governance.limits.limit_cache import LimitCache
 from meterkit.metering.exchange import Exchange
 from meterkit.metering.meter import Meter
 from meterkit.metering.recorder import Recorder
 from meterkit.pricing.price import Price
+from meterkit.wallets.wallet import Wallet
 
 if TYPE_CHECKING:
+    from meterkit.accounts.statement import Limit
+    from meterkit.forecast.forecast import Cap, Forecast
     from meterkit.ledger.database import Database
 
 
@@ -25,10 +28,12 @@ class CustomerStatements:
     Args:
         database: Function that opens the ledger.
         prices: Prices of the kit, for companies without a known subscription.
-        meters: Meters to show, by name.
+        meters: Meters of the kit, by name; a statement shows those that are billable.
         limits: Limit caches of the quotas to show.
         plans: Plans of the companies; None for a kit without plans.
         clock: Function that returns Unix seconds.
+        wallets: Wallets of the kit, by name.
+        cap: Spending cap of the kit, or None.
     """
 
     def __init__(
@@ -40,10 +45,15 @@ class CustomerStatements:
         limits: Iterable[LimitCache],
         plans: CompanyPlans | None,
         clock: Callable[[], float],
+        wallets: Mapping[str, Wallet],
+        cap: Cap | None = None,
     ) -> None:
         self._database = database
+        self._wallets = wallets
         self._prices = tuple(prices)
         self._meters = meters
+        self._shown = {name: meter for name, meter in meters.items() if meter.billable}
+        self._cap = cap
         self._limits = tuple(limits)
         self._plans = plans
         self._clock = clock
@@ -55,25 +65,78 @@ class CustomerStatements:
         Raises:
             LedgerError: The ledger cannot be read.
         """
-        from meterkit.accounts.statement import Limit, statement
+        from meterkit.accounts.statement import statement
 
-        limits = [
-            Limit(each.quota.meter.name, each.quota.per, each.get(company))
-            for each in self._limits
-            if each.applies_to(company)
-        ]
         found = statement(
             self._database(),
             company,
-            meters=self._meters,
+            meters=self._shown,
             prices=self._prices,
-            limits=limits,
+            limits=self._limits_of(company),
             now=int(self._clock()),
         )
+        if self._wallets:
+            from meterkit.wallets.statement import shown_to_customer
+
+            found["wallets"] = [
+                shown_to_customer(self._database(), company, wallet, now=int(self._clock()))
+                for wallet in self._wallets.values()
+            ]
+        found["forecast"] = self._shown_forecast(company)
         if self._plans is not None:
             plan = self._plans.looked_up(company)
             found["plan"] = None if plan is None else plan.name
         return found
+
+    def forecast(self, company: str) -> Forecast:
+        """
+        Return the forecast of *company*.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        from meterkit.forecast.forecaster import Forecaster
+
+        forecaster = Forecaster(self._meters, self._prices, cap=self._cap)
+        with self._database().snapshot() as connection:
+            return forecaster.of(connection, company, limits=self._limits_of(company), now=int(self._clock()))
+
+    def forecasts(self, companies: Iterable[str]) -> Iterator[Forecast]:
+        """
+        Yield the forecasts of many companies.
+
+        Raises:
+            LedgerError: The ledger cannot be read.
+        """
+        from meterkit.forecast.forecaster import Forecaster
+        from meterkit.ledger.bulk import BATCH
+
+        forecaster, ids = Forecaster(self._meters, self._prices, cap=self._cap), list(companies)
+        for start in range(0, len(ids), BATCH):
+            with self._database().snapshot() as connection:
+                found = forecaster.of_all(
+                    connection, ids[start : start + BATCH], limits_of=self._limits_of, now=int(self._clock())
+                )
+            yield from found
+
+    def _limits_of(self, company: str) -> list[Limit]:
+        from meterkit.accounts.statement import Limit
+
+        return [
+            Limit(each.quota.meter.name, each.quota.per, each.get(company))
+            for each in self._limits
+            if each.applies_to(company)
+        ]
+
+    def _shown_forecast(self, company: str) -> dict[str, Any]:
+        from meterkit.forecast.forecast import as_json
+
+        found = as_json(self.forecast(company))
+        return {
+            "usage": [each for each in found["usage"] if each["meter"] in self._shown],
+            "cost": found["cost"],
+            "limits": [each for each in found["limits"] if each["meter"] is None or each["meter"] in self._shown],
+        }
 
 
 class CustomerPage:

@@ -86,34 +86,6 @@ class OpeningBalances:
         ]
         return begun, [each for each in new if each not in begun]
 
-    def subtract(self, connection: sa.Connection, reports: Iterable[Mapping[str, Any]]) -> None:
-        """
-        Subtract *reports* of what others had reported, which are in the ledger now, from the balances that have them.
-
-        Args:
-            connection: Connection in a transaction.
-            reports: Rows of the outbox, which this transaction has written.
-        """
-        table = schema.opening_balances
-        sums: dict[tuple[str, str, int], int] = {}
-        for each in reports:
-            key = (each["customer"], each["event_name"], each["timestamp"])
-            sums[key] = sums.get(key, 0) + each["quantity"]
-        changed = False
-        for (customer, event_name, timestamp), quantity in sums.items():
-            has_it = sa.and_(table.c.since <= timestamp, table.c.until > timestamp, table.c.quantity != 0)
-            mine = sa.select(table).filter_by(customer=customer, event_name=event_name).where(has_it)
-            for row in connection.execute(mine.with_for_update()).all():
-                left = sa.update(table).filter_by(customer=customer, event_name=event_name, since=row.since)
-                connection.execute(left.values(quantity=max(0, int(row.quantity) - quantity)))
-                changed = True
-        if changed:
-            connection.execute(
-                insert_into(schema.meta, connection).values(key=CHANGES, value="0").on_conflict_do_nothing()
-            )
-            value = sa.cast(sa.cast(schema.meta.c.value, sa.BigInteger) + 1, sa.Text)
-            connection.execute(sa.update(schema.meta).filter_by(key=CHANGES).values(value=value))
-
     def put(self, connection: sa.Connection, opening: Opening, reported: int) -> None:
         """
         Store an opening balance, once.
@@ -153,6 +125,33 @@ class OpeningBalances:
             customer = payers[row.company]
             found[customer] = min(row.day, found.get(customer, row.day))
         return found
+
+
+def subtract(connection: sa.Connection, reports: Iterable[Mapping[str, Any]]) -> None:
+    """
+    Subtract *reports* of what others had reported, which are in the ledger now, from the balances that have them.
+
+    Args:
+        connection: Connection in a transaction.
+        reports: Rows of the outbox, which this transaction has written.
+    """
+    table = schema.opening_balances
+    sums: dict[tuple[str, str, int], int] = {}
+    for each in reports:
+        key = (each["customer"], each["event_name"], each["timestamp"])
+        sums[key] = sums.get(key, 0) + each["quantity"]
+    changed = False
+    for (customer, event_name, timestamp), quantity in sums.items():
+        has_it = sa.and_(table.c.since <= timestamp, table.c.until > timestamp, table.c.quantity != 0)
+        mine = sa.select(table).filter_by(customer=customer, event_name=event_name).where(has_it)
+        for row in connection.execute(mine.with_for_update()).all():
+            left = sa.update(table).filter_by(customer=customer, event_name=event_name, since=row.since)
+            connection.execute(left.values(quantity=max(0, int(row.quantity) - quantity)))
+            changed = True
+    if changed:
+        connection.execute(insert_into(schema.meta, connection).values(key=CHANGES, value="0").on_conflict_do_nothing())
+        value = sa.cast(sa.cast(schema.meta.c.value, sa.BigInteger) + 1, sa.Text)
+        connection.execute(sa.update(schema.meta).filter_by(key=CHANGES).values(value=value))
 
 
 def is_imported() -> sa.ColumnElement[bool]:

@@ -9,14 +9,17 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from meterkit.core.usage_key import shadowed
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
 from meterkit.ledger.payers import payer_of
+from meterkit.ledger.rating.rows import Raters
 from meterkit.ledger.schema.due import due
 from meterkit.ledger.schema.quantities import subtracted, sum_of
 from meterkit.pricing.bill import PreviewLine
 from meterkit.pricing.invoice_calculator import next_invoice
 from meterkit.pricing.opening_balances import opening_balance
+from meterkit.pricing.rates.amounts import add_lines
 from meterkit.pricing.subscription_terms import SubscriptionTerms, read_terms
 
 BILLED = ("pending", "sent", "uncertain")
@@ -77,16 +80,23 @@ def previews(database: Database, company: str, *, clock: Callable[[], float]) ->
         if customer is None:
             return []
         return [
-            _preview(connection, company, customer, terms, now=clock())
+            _preview(connection, company, customer, terms, raters=database.raters, now=clock())
             for terms in read_terms(connection, [customer], with_invoices=True).get(customer, ())
             if terms.items
         ]
 
 
 def _preview(
-    connection: sa.Connection, company: str, customer: str, terms: SubscriptionTerms, *, now: float
+    connection: sa.Connection,
+    company: str,
+    customer: str,
+    terms: SubscriptionTerms,
+    *,
+    raters: Raters,
+    now: float,
 ) -> Preview:
     bill = next_invoice(terms, CustomerUsage(connection, customer))
+    add_lines(connection, bill, terms, raters)
     assumed = [*ASSUMED, *bill.assumed]
     if bill.period.end <= now:
         assumed.append("the period has ended, and the next one is not known yet: run meterkit sync")
@@ -125,7 +135,7 @@ class CustomerUsage:
         pays_for = sa.select(accounts.c.company).filter_by(customer=self._customer)
         waiting = (
             sa.select(sum_of(subtracted(usage.c.quantity, usage.c.reported)))
-            .where(due(usage), usage.c.event_name == event_name)
+            .where(due(usage), usage.c.event_name.in_((event_name, shadowed(event_name))))
             .where(sa.or_(usage.c.company == self._customer, usage.c.company.in_(pays_for)))
             .where(usage.c.last_used >= start, usage.c.last_used < end)
         )

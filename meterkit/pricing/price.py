@@ -7,15 +7,19 @@ word is not used here.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from decimal import ROUND_HALF_UP, Context, Decimal, InvalidOperation, localcontext
 from functools import lru_cache
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from meterkit.core.validation import MAX_SUM, checked_quantity
 from meterkit.errors import ConfigurationError
 from meterkit.metering.meter import Meter
+
+if TYPE_CHECKING:
+    from meterkit.pricing.rates.table import RateTable
 
 Money: TypeAlias = "str | Decimal | int"
 
@@ -24,6 +28,9 @@ MAX_DECIMALS = 12
 
 MAX_PRICE = Decimal(10**12)
 """Exclusive upper bound of amounts in whole currency: far more than Stripe accepts, and exact within `EXACT`."""
+
+MILLIONTH = Decimal("0.000001")
+"""What one unit of a meter of amounts costs, in whole currency; 15 digits of them are a thousand million."""
 
 EXACT = Context(prec=80)
 """Decimal context of all price arithmetic, because the application may have changed that of its thread."""
@@ -90,10 +97,10 @@ class Price:
     """
     What the usage of one meter costs in a billing interval.
 
-    Create it with `Price.per_unit`, `Price.graduated`, `Price.volume` or `Price.package`.
+    Create it with `Price.per_unit`, `Price.graduated`, `Price.volume`, `Price.package` or `Price.by`.
 
     Attributes:
-        meter: Meter whose usage is priced.
+        meter: Meter whose usage is priced; with `rates`, that of the amounts, in millionths of the currency.
         scheme: Pricing scheme: ``per_unit``, ``graduated``, ``volume`` or ``package``.
         tiers: Tiers in ascending order of `up_to`; exactly one for ``per_unit`` and ``package``.
         size: Units per package; 1 for the other schemes.
@@ -102,6 +109,7 @@ class Price:
         interval: Billing interval: ``day``, ``week``, ``month`` or ``year``.
         lookup_key: Lookup key by which ``meterkit provision`` finds the price in Stripe, 1 to 200 characters; None
             derives it from meter, currency and interval, which is enough unless two prices share these.
+        rates: Rates by the values of dimensions, which turn usage into amounts; None for most prices.
     """
 
     meter: Meter
@@ -113,6 +121,7 @@ class Price:
     currency: str = "usd"
     interval: str = "month"
     lookup_key: str | None = None
+    rates: RateTable | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.meter, Meter):
@@ -210,6 +219,57 @@ class Price:
             interval=interval,
             lookup_key=lookup_key,
         )
+
+    @classmethod
+    def by(
+        cls,
+        meter: Meter,
+        by: str | Iterable[str],
+        prices: Mapping[Any, Any] | None = None,
+        *,
+        table: str | os.PathLike[str] | None = None,
+        per: int = 1,
+        default: Money | None = None,
+        bill: Literal["amount", "lines"] = "amount",
+        currency: str = "usd",
+        interval: str = "month",
+        lookup_key: str | None = None,
+    ) -> Price:
+        """
+        Return a price at which a unit costs what the values of its dimensions say, such as the model.
+
+        Usage is rated when it reaches the ledger, and keeps its rate when the table changes. In Stripe, the price is
+        one of a millionth of the currency for each unit of a meter of amounts, which is the `meter` of the result.
+
+        Args:
+            meter: Meter whose usage is priced; it has dimensions (``by=``).
+            by: Name of a dimension, or several.
+            prices: Price of *per* units by value or pattern, such as ``{"small": "0.10", "gpt-5*": "1.25"}``; with
+                several dimensions, by tuples of them, or nested. The most specific entry holds: exact values before
+                patterns, then the most characters that are not wildcards, then the first.
+            table: File with the prices instead: ``.csv``, ``.toml`` or ``.json``, with a field for each dimension,
+                ``price``, and optionally ``from``, the UTC day from which it holds.
+            per: Number of units that cost such a price.
+            default: Price of *per* units of values that no entry matches; None leaves them without a price: they are
+                counted and named in ``kit.health()``, and billed once ``meterkit rerate`` finds a price.
+            bill: ``amount`` sends the amounts as meter events, so the invoice has one line; ``lines`` adds a line for
+                each combination of values to the draft of the invoice.
+            currency: Three-letter currency code.
+            interval: Billing interval: ``day``, ``week``, ``month`` or ``year``.
+            lookup_key: Lookup key of the price in Stripe; see the attribute.
+
+        Raises:
+            ConfigurationError: An argument is wrong, or the file cannot be read; the message says how to correct it.
+        """
+        from meterkit.pricing.rates.declaration import rate_table
+
+        if not isinstance(currency, str) or len(currency) != 3 or not currency.isalpha():
+            raise ConfigurationError(f"Price.by: currency= must be three letters such as 'usd', not {currency!r:.100}")
+        about: Any = {"table": table, "per": per, "default": default, "bill": bill, "amount": money}
+        rates = rate_table(meter, by, prices, currency=currency.lower(), **about)
+        tiers = (Tier(unit_price=MILLIONTH),)
+        terms: Any = {"currency": currency, "interval": interval, "lookup_key": lookup_key}
+        return cls(rates.amounts, "per_unit", tiers, rates=rates, **terms)
 
     def lines(self, quantity: int) -> list[Line]:
         """

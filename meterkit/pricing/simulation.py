@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 
 import sqlalchemy as sa
 
 from meterkit.ledger import schema
 from meterkit.ledger.database import Database
+from meterkit.ledger.dimensions.reading import OfValues, month_by_values
+from meterkit.ledger.rating.rows import TRILLIONTHS
 from meterkit.ledger.schema.quantities import sum_of
 from meterkit.metering.meter import Meter
 from meterkit.pricing.cost import CostCalculator, cost_of
@@ -27,6 +29,7 @@ class SimulatedBill:
         currency: Three-letter currency code of both amounts.
         old: Cost at the company's present prices, in whole currency; None if these are not known.
         new: Cost at the new prices, in whole currency.
+        unpriced: Units that the new prices have no entry for, and that cost nothing in `new`, by meter name.
     """
 
     company: str
@@ -34,6 +37,7 @@ class SimulatedBill:
     currency: str
     old: Decimal | None
     new: Decimal
+    unpriced: dict[str, int] = field(default_factory=dict)
 
     @property
     def change(self) -> Decimal | None:
@@ -70,6 +74,7 @@ def simulate(
         LedgerError: The ledger cannot be read.
     """
     for_all = list(prices)
+    former = None if former is None else list(former)
     table = schema.totals
     query = (
         sa.select(table.c.company, table.c.meter, sum_of(table.c.quantity).label("quantity"))
@@ -80,12 +85,39 @@ def simulate(
     with database.snapshot() as connection:
         for row in connection.execute(query):
             used.setdefault(row.company, {})[row.meter] = int(row.quantity)
+        may_rate = prices_of is not None or any(price.rates is not None for price in (*for_all, *(former or ())))
+        values = month_by_values(connection, start) if may_rate else []
         known = CostCalculator(former or (), meters).prices_of(connection, used) if former is None else {}
+    by_company: dict[str, list[OfValues]] = {}
+    for each in values:
+        by_company.setdefault(each.company, []).append(each)
     found = []
     for company in sorted(used):
         old = known[company] if former is None else list(former)
         new = for_all if prices_of is None else list(prices_of(company))
         currency = next((price.currency for price in (*old, *new)), "usd")
-        cost = cost_of(old, used[company], currency) if old else None
-        found.append(SimulatedBill(company, used[company], currency, cost, cost_of(new, used[company], currency)))
+        mine = by_company.get(company, [])
+        cost = cost_of(old, _rated(used[company], mine, old, end)[0], currency) if old else None
+        rated, unpriced = _rated(used[company], mine, new, end)
+        found.append(SimulatedBill(company, used[company], currency, cost, cost_of(new, rated, currency), unpriced))
     return found
+
+
+def _rated(
+    used: dict[str, int], values: Iterable[OfValues], prices: Iterable[Price], end: int
+) -> tuple[dict[str, int], dict[str, int]]:
+    """
+    Return *used* with what its values cost at each ``Price.by(...)`` of *prices*, in millionths; and what has no price.
+
+    The rates are those at the end of the month, because sums of months have no days.
+    """
+    tables = {price.rates.meter.name: price.rates for price in prices if price.rates is not None}
+    sums: dict[str, int] = {table.name: 0 for table in tables.values()}
+    unpriced: dict[str, int] = {}
+    for meter, _, dimensions, quantity in values:
+        if meter in tables:
+            rate = tables[meter].rate(dimensions, end - 1)
+            if rate is None:
+                unpriced[meter] = unpriced.get(meter, 0) + quantity
+            sums[tables[meter].name] += quantity * (rate or 0)
+    return used | {name: exact // TRILLIONTHS for name, exact in sums.items()}, unpriced

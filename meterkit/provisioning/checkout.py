@@ -110,6 +110,65 @@ def checkout_session(
         return CheckoutSession(session.url or "", session.id)
 
 
+def pack_session(
+    client: stripe.StripeClient,
+    key: str,
+    *,
+    quantity: int,
+    company: str,
+    customer: str | None,
+    metadata_key: str,
+    email: str | None,
+    success_url: str,
+    cancel_url: str | None,
+) -> str:
+    """
+    Return the URL of a Checkout session in which *company* buys a pack; the same for a repeated call, until it is paid.
+
+    Args:
+        client: Client of stripe-python.
+        key: Lookup key of the pack's price.
+        quantity: How many of it.
+        company: Company id, as the application knows it.
+        customer: Stripe customer of the company; None lets Checkout make one.
+        metadata_key: Key under which the metadata name the company.
+        email: E-mail address that a new customer finds filled in, or None.
+        success_url: Page to which Stripe sends the customer afterwards.
+        cancel_url: Page to which the customer can go back, or None.
+
+    Raises:
+        ConfigurationError: The price does not exist in Stripe yet.
+        StripeFailedError: Stripe failed or refused.
+    """
+    with naming_failures(f"checkout of {company}", retries_refused=False):
+        (price,) = prices_of(client, [key])
+        names = {metadata_key: company}
+        params: dict[str, Any] = {
+            "mode": "payment",
+            "line_items": [{"price": price.id, "quantity": quantity}],
+            "metadata": names,
+            # The paid invoice becomes the grant, and says of which company.
+            "invoice_creation": {"enabled": True, "invoice_data": {"metadata": names}},
+            "payment_intent_data": {"metadata": names, "setup_future_usage": "off_session"},
+            "success_url": success_url,
+        }
+        if len(company) <= LONGEST_REFERENCE:
+            params["client_reference_id"] = company
+        if cancel_url is not None:
+            params["cancel_url"] = cancel_url
+        if customer is not None:
+            params["customer"] = customer
+        elif email is not None:
+            params["customer_email"] = email
+
+        def still_open(made: Any) -> Any:
+            found = None if made is None else client.v1.checkout.sessions.retrieve(made.id)
+            return found if found is not None and found.status == "open" else None
+
+        session = create_once("checkout", client.v1.checkout.sessions.create, params, look=still_open)
+        return str(session.url)
+
+
 def names_company(session: stripe.checkout.Session, company: str, metadata_key: str) -> bool:
     """Return whether the metadata of a Checkout session name *company*."""
     metadata: Any = session.metadata or {}

@@ -26,6 +26,7 @@ from meterkit.provisioning.webhook_endpoint import webhook_step
 from meterkit.provisioning.writer import CatalogWriter, lookup_key_of
 from meterkit.stripe_api.outcomes import naming_failures
 from meterkit.stripe_api.transport import PAGE_SIZE
+from meterkit.wallets.pack import Pack
 
 REQUIRED = {"formula": "sum", "event_time_window": None}
 """
@@ -49,7 +50,13 @@ class Provisioner:
         self._writes = CatalogWriter(client)
 
     def plan(
-        self, meters: Iterable[Meter], prices: Iterable[Price], *, fees: Iterable[Fee] = (), webhook: str | None = None
+        self,
+        meters: Iterable[Meter],
+        prices: Iterable[Price],
+        *,
+        fees: Iterable[Fee] = (),
+        packs: Iterable[tuple[str, Pack]] = (),
+        webhook: str | None = None,
     ) -> ProvisioningPlan:
         """
         Return what would be done, without doing it.
@@ -58,6 +65,7 @@ class Provisioner:
             meters: Meters to provision.
             prices: Metered prices to provision.
             fees: Fees of plans to provision.
+            packs: Packs of wallets to provision, each with the name of its wallet.
             webhook: URL of the webhook endpoint to provision; None for none.
 
         Raises:
@@ -77,10 +85,12 @@ class Provisioner:
                 own = [price for price in prices if price.meter.name == meter.name]
                 steps += self._plan(meter, own, existing.get(meter.event_name, []), planner)
             steps += FeePlanner(self._client, self._writes).steps(fees)
+            packs = list(packs)
+            steps += FeePlanner(self._client, self._writes).packs(packs)
             plan = ProvisioningPlan(self._livemode, steps)
             if webhook is not None:
                 remember = partial(setattr, plan, "webhook_secret")
-                steps.append(webhook_step(self._client, webhook, remember))
+                steps.append(webhook_step(self._client, webhook, remember, reversals=bool(packs)))
             return plan
 
     def apply(self, plan: ProvisioningPlan, *, done: Callable[[Step], object] | None = None) -> None:

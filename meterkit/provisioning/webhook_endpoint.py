@@ -44,7 +44,21 @@ ALL = "*"
 """Stripe: an endpoint for all types of events."""
 
 
-def webhook_step(client: stripe.StripeClient, url: str, remember: Callable[[str], None]) -> Step:
+REVERSALS = (
+    "charge.dispute.closed",
+    "charge.dispute.created",
+    "charge.dispute.funds_reinstated",
+    "charge.dispute.funds_withdrawn",
+    "charge.dispute.updated",
+    "refund.created",
+    "refund.updated",
+)
+"""Types of events that take back what was paid for a wallet."""
+
+
+def webhook_step(
+    client: stripe.StripeClient, url: str, remember: Callable[[str], None], *, reversals: bool = False
+) -> Step:
     """
     Return the step for the endpoint with the address *url*.
 
@@ -52,18 +66,20 @@ def webhook_step(client: stripe.StripeClient, url: str, remember: Callable[[str]
         client: Client of stripe-python.
         url: Address of the endpoint.
         remember: Function that takes the secret of an endpoint that was created; Stripe never shows it again.
+        reversals: Whether it is to get those of refunds and disputes, too.
 
     Raises:
         stripe.StripeError: Stripe failed or refused.
     """
     endpoints = client.v1.webhook_endpoints
+    events = (*EVENTS, *REVERSALS) if reversals else EVENTS
 
     def find(_: Any = None) -> Any | None:
         listed = endpoints.list({"limit": PAGE_SIZE}).auto_paging_iter()
         return next((each for each in listed if each.url == url and not getattr(each, "application", None)), None)
 
     def create() -> None:
-        params: Any = {"url": url, "enabled_events": list(EVENTS), "description": "meterkit"}
+        params: Any = {"url": url, "enabled_events": list(events), "description": "meterkit"}
         made = create_once("webhook-endpoint", endpoints.create, params, look=find)
         secret = getattr(made, "secret", None)
         if secret:
@@ -72,11 +88,11 @@ def webhook_step(client: stripe.StripeClient, url: str, remember: Callable[[str]
     there = find()
     if there is None:
         return Step("create", "webhook endpoint", url, act=create)
-    missing = [] if ALL in there.enabled_events else sorted(set(EVENTS) - set(there.enabled_events))
+    missing = [] if ALL in there.enabled_events else sorted(set(events) - set(there.enabled_events))
     changes: Any = {}
     why = []
     if missing:
-        changes["enabled_events"] = sorted({*there.enabled_events, *EVENTS})
+        changes["enabled_events"] = sorted({*there.enabled_events, *events})
         why.append(f"it does not get {', '.join(missing)}")
     if there.status != "enabled":
         changes["disabled"] = False

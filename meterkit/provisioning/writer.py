@@ -19,6 +19,7 @@ from meterkit.pricing.price import Price
 from meterkit.pricing.stripe_price import costs_the_same, minor, params_of
 from meterkit.stripe_api.idempotency import create_once
 from meterkit.stripe_api.transport import plain
+from meterkit.wallets.pack import Pack, key_of, promised_in
 
 REPLACES = "meterkit_replaces"
 """Metadata key of a price: the ids of the prices that it replaces, latest first."""
@@ -85,6 +86,23 @@ class CatalogWriter:
             "lookup_key": fee.lookup_key,
         }
         create_once("price", self._v1.prices.create, params, look=lambda _: self._with_key(fee.lookup_key))
+
+    def create_named(self, identity: str, name: str) -> None:
+        """Create a product."""
+        params: Any = {"id": identity, "name": name}
+        create_once("product", self._v1.products.create, params, look=lambda _: self.product(identity))
+
+    def create_pack(self, wallet: str, pack: Pack) -> None:
+        """Create the price of a wallet's pack, whose product exists; its metadata are what it promises."""
+        key = key_of(wallet, pack)
+        params: Any = {
+            "currency": pack.currency,
+            "unit_amount_decimal": minor(pack.price, pack.currency),
+            "product": product_of_pack(key),
+            "lookup_key": key,
+            "metadata": promised_in(wallet, pack),
+        }
+        create_once("price", self._v1.prices.create, params, look=lambda _: self._with_key(key))
 
     def _with_key(self, key: str) -> Any | None:
         return next(iter(self._v1.prices.list({"lookup_keys": [key], "active": True}).data), None)
@@ -168,3 +186,8 @@ def product_id_of(meter: Meter) -> str:
 def product_of_plan(plan: str) -> str:
     """Return the id of the product of the plan named *plan*."""
     return f"meterkit_plan_{plan}"
+
+
+def product_of_pack(key: str) -> str:
+    """Return the id of the product of the pack whose price has the lookup key *key*."""
+    return f"meterkit_pack_{hashlib.sha256(key.encode()).hexdigest()[:20]}"

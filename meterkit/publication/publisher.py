@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # a kit without governance needs most of these not
     from meterkit.accounts.period_usage import UsageByPeriod
     from meterkit.core.periods import BillingCycle
     from meterkit.governance.company_plans import CompanyPlans
-    from meterkit.governance.limits import LimitCache
+    from meterkit.governance.limits.limit_cache import LimitCache
     from meterkit.governance.policy import Governance
     from meterkit.governance.refusal import Block
     from meterkit.ledger.database import Database

@@ -12,7 +12,7 @@ from meterkit.snapshot.file_format import fingerprint_of
 if TYPE_CHECKING:
     from meterkit.accounts.period_usage import UsageByPeriod
     from meterkit.governance.company_plans import CompanyPlans
-    from meterkit.governance.limits import LimitCache
+    from meterkit.governance.limits.limit_cache import LimitCache
     from meterkit.governance.policy import Governance, Quota
     from meterkit.ledger.database import Database
     from meterkit.metering.meter import Meter

@@ -12,7 +12,7 @@ from meterkit.accounts.news import NewsReader
 from meterkit.accounts.period_usage import Pair, UsageByPeriod, used_by
 from meterkit.accounts.standing import Standings, standings
 from meterkit.core.periods import DAY, Period
-from meterkit.governance.limits import LimitCache
+from meterkit.governance.limits.limit_cache import LimitCache
 from meterkit.governance.policy import Governance, Quota
 from meterkit.governance.refusal import Block
 from meterkit.ledger.database import Database

@@ -56,16 +56,21 @@ class Corrector:
         quantity: int,
         reason: str,
         by: str = "",
+        dimensions: str = "",
     ) -> Correction:
         """
         Reverse *quantity* of what *company* used of *meter* in the hour of the Unix second *at*.
+
+        Of usage that is told apart by values, only what is of those in the text *dimensions*.
 
         Raises:
             UsageError: The hour has less usage than that.
             stripe.StripeError: Stripe's clock could not be read; nothing was changed.
             LeaseLostError: Another process holds the lease now.
         """
-        used = self._corrections.used(company, meter, hour_of(at))
+        if self._corrections.is_rated(company, meter, hour_of(at)):
+            event_name = ""  # Stripe has what it cost, and not the units
+        used = self._corrections.used(company, meter, hour_of(at), dimensions)
         window = max((each for each, available in used.items() if available >= quantity), default=hour_of(at))
         found = self._cancelable(company, event_name, window, quantity)
         correction = Correction(
@@ -80,6 +85,7 @@ class Corrector:
             report=None if found is None else found.identifier,
             state="done" if found is None else "canceling",
             error="",
+            dimensions=dimensions,
         )
         if found is None:
             self._corrections.reverse(lease, correction, by=by)

@@ -6,6 +6,7 @@ The lines come from Stripe; the events and the usage come from the ledger.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ from meterkit.accounts.accounts import Accounts
 from meterkit.accounts.models import Invoice
 from meterkit.core.windows import HOUR
 from meterkit.ledger.database import Database
+from meterkit.ledger.dimensions.reading import UsageByValues
 from meterkit.ledger.ledger import Ledger, Usage
 from meterkit.outbox.corrections import Correction, Corrections
 from meterkit.outbox.reports import Report, Reports
@@ -31,10 +33,12 @@ class Event:
     Attributes:
         report: Report of the event.
         usage: Usage in its window, by user; several events may share a window.
+        by: The same usage by the values of the meter's dimensions; empty for a meter without.
     """
 
     report: Report
     usage: tuple[Usage, ...]
+    by: tuple[UsageByValues, ...] = ()
 
 
 @dataclass(slots=True)
@@ -60,7 +64,14 @@ class Explanation:
 
 
 def explain(
-    database: Database, client: stripe.StripeClient | None, *, company: str, meter: str, start: int, end: int
+    database: Database,
+    client: stripe.StripeClient | None,
+    *,
+    company: str,
+    meter: str,
+    start: int,
+    end: int,
+    dimensions: Sequence[str] = (),
 ) -> list[Explanation]:
     """
     Return the billing periods between *start* and *end*, oldest first, and last what is on no invoice yet.
@@ -74,6 +85,7 @@ def explain(
         meter: Name of the meter.
         start: Unix second at which the range begins.
         end: Unix second at which the range ends, excluded.
+        dimensions: Names of the meter's dimensions.
 
     Raises:
         LedgerError: The ledger cannot be read.
@@ -92,8 +104,14 @@ def explain(
     usage: dict[int, list[Usage]] = {}
     for row in Ledger(database, clock=lambda: end).usage(company=company, meter=meter, since=first - HOUR, until=last):
         usage.setdefault(row.window, []).append(row)
+    by: dict[int, list[UsageByValues]] = {}
+    if dimensions:
+        about: Any = {"company": company, "meter": meter, "since": first - HOUR, "until": last}
+        for part in Ledger(database, clock=lambda: end).usage_by(dimensions, **about):
+            by.setdefault(part.window, []).append(part)
     for report in Reports(database).of(company, meter, first, last):
-        at(report.timestamp).events.append(Event(report, tuple(usage.get(report.window, ()))))
+        parts = tuple(by.get(report.window, ()))
+        at(report.timestamp).events.append(Event(report, tuple(usage.get(report.window, ())), parts))
     for window, rows in usage.items():
         at(window).unreported.extend(row for row in rows if row.quantity != row.reported)
     for correction in Corrections(database, clock=lambda: end).corrections():

@@ -106,7 +106,7 @@ def _create_invoice_item(client: stripe.StripeClient, late: Late, report: Report
         return
     if report.attempts > 1:  # Stripe may have it, and remembers the Idempotency-Key for a day only
         items = client.v1.invoice_items.list({"customer": report.customer, "limit": 100})
-        if any(_billed_identifier(each) == report.identifier for each in items.auto_paging_iter()):
+        if any(billed_identifier(each) == report.identifier for each in items.auto_paging_iter()):
             return
     params: Any = {
         "customer": report.customer,
@@ -121,6 +121,7 @@ def _create_invoice_item(client: stripe.StripeClient, late: Late, report: Report
     client.v1.invoice_items.create(params, options={"idempotency_key": key})
 
 
-def _billed_identifier(item: stripe.InvoiceItem) -> str | None:
+def billed_identifier(item: stripe.InvoiceItem) -> str | None:
+    """Return the identifier of the report or the line that *item* bills; None if meterkit has not made it."""
     metadata: Any = item.metadata
     return metadata[REPORT_KEY] if metadata and REPORT_KEY in metadata else None

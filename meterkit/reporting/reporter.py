@@ -25,8 +25,11 @@ from meterkit.outbox.outbox import Outbox, Summary, UncertainReports
 from meterkit.outbox.reports import Report
 from meterkit.outbox.retention import prune
 from meterkit.outbox.seal import seal
+from meterkit.rating.lines import InvoiceLines
+from meterkit.rating.rerate import Tables
 from meterkit.reporting.corrections import Corrector
 from meterkit.reporting.delivery import ReportDelivery
+from meterkit.reporting.invoice_lines import LineSender
 from meterkit.reporting.meter_event_stream import StreamSender
 from meterkit.reporting.meter_events import EventSender, PayloadKeys
 from meterkit.reporting.uncertain import SETTLING_SECONDS, Finding, UncertaintyResolver
@@ -55,6 +58,8 @@ class Reporter:
         late: Treatment of usage whose invoice is final: ``report`` or ``next_invoice``.
         keep_days: Days for which settled usage is kept; None to keep it for ever.
         find_payers: Function called before sealing, to link companies that have no customer.
+        is_shadow: Function that returns whether the kit is in shadow mode: then nothing is sent or written to Stripe.
+        rates: Tables of the kit's ``Price.by(...)``, by the name of the meter whose usage they rate.
     """
 
     def __init__(
@@ -71,7 +76,10 @@ class Reporter:
         late: str,
         keep_days: int | None,
         find_payers: Callable[[], None],
+        is_shadow: Callable[[], bool],
+        rates: Tables,
     ) -> None:
+        self._is_shadow = is_shadow
         self._database = database
         self._outbox = Outbox(database, clock=clock)
         self._clock = clock
@@ -80,7 +88,7 @@ class Reporter:
         self._find_payers = find_payers
         self._holder = f"{os.getpid()}-{uuid.uuid4().hex}"
         self._pass = threads.rlock()  # a signal handler may report
-        self._pool = WorkerPool(api_key, base, account)
+        self._pool = WorkerPool(api_key, base, account, reads_only=is_shadow)
         self._stripe_clock = StripeClock(self._pool.client, clock=clock)
         self._event_sender = EventSender(keys=keys, bills_late=late == "next_invoice")
         self._stream_sender = StreamSender(keys) if via == "stream" else None
@@ -89,6 +97,8 @@ class Reporter:
             self._outbox, pool=self._pool, now=self._stripe_clock.now, read_clock=self._read_clock, stop=stop
         )
         self._corrector = Corrector(database, client=self._pool.client, stripe_clock=self._stripe_clock, clock=clock)
+        self._lines = InvoiceLines(database, rates, clock=clock)
+        self._line_sender = LineSender(self._lines, lambda: self._pool.client, stop)
 
     def run(self, *, include_open: bool = False) -> Summary:
         """
@@ -104,10 +114,15 @@ class Reporter:
         try:
             with self._lease() as lease:
                 self._find_payers()
-                self._corrector.resume(lease)
-                summary.sealed = seal(self._database, lease, clock=self._clock, include_open=include_open)
-                if not self._outbox.idle():
+                is_shadow = self._is_shadow()  # once: the hour may end during the pass
+                if not is_shadow:
+                    self._corrector.resume(lease)
+                which: Any = {"include_open": include_open, "only_shadowed": is_shadow}
+                summary.sealed = seal(self._database, lease, clock=self._clock, **which)
+                if not is_shadow and not self._outbox.idle():
                     self._work(lease, summary)
+                if not is_shadow:
+                    self._send_lines(lease, summary)
                 if self._keep_days is not None:
                     prune(self._database, lease, days=self._keep_days, clock=self._clock, stop=self._stop)
         except LeaseLostError as error:
@@ -115,7 +130,16 @@ class Reporter:
         return summary
 
     def correct(
-        self, *, company: str, meter: str, event_name: str, at: int, quantity: int, reason: str, by: str = ""
+        self,
+        *,
+        company: str,
+        meter: str,
+        event_name: str,
+        at: int,
+        quantity: int,
+        reason: str,
+        by: str = "",
+        dimensions: str = "",
     ) -> Correction:
         """
         Reverse usage; see `Corrector.correct`.
@@ -127,7 +151,7 @@ class Reporter:
         usage = {"company": company, "meter": meter, "event_name": event_name, "reason": reason, "by": by}
         try:
             with self._lease() as lease:
-                return self._corrector.correct(lease, **usage, at=at, quantity=quantity)
+                return self._corrector.correct(lease, **usage, at=at, quantity=quantity, dimensions=dimensions)
         except stripe.StripeError as error:
             raise LedgerError(
                 f"nothing was changed, because a request to Stripe failed: {classify(error).error}"
@@ -200,6 +224,12 @@ class Reporter:
             summary.error = failure.error
             self._outbox.note_failure(lease, failure.error)
         summary.postponed = self._outbox.waiting()
+
+    def _send_lines(self, lease: Lease, summary: Summary) -> None:
+        self._lines.make(lease)
+        summary.lines, error = self._line_sender.send(lease)
+        summary.postponed += len(self._lines.pending())
+        summary.error = error or summary.error
 
     def _read_clock(self) -> Outcome | None:
         """Read Stripe's clock. Return the outcome if that failed, else None."""

@@ -41,14 +41,18 @@ class WorkerPool:
         api_key: Secret key of the Stripe account.
         base: Base URL of Stripe's API; None for the real one.
         account: Connected account in which the calls act; None for the key's own.
+        reads_only: Function that returns whether everything but reading is refused now.
 
     Attributes:
         client: Client of the calling thread, which is the first worker; also for calls outside the pool.
     """
 
-    def __init__(self, api_key: str, base: str | None, account: str | None = None) -> None:
+    def __init__(
+        self, api_key: str, base: str | None, account: str | None = None, *, reads_only: Callable[[], bool]
+    ) -> None:
         # One TLS context for all: reading the certificates takes longer than everything else.
-        self._connect = partial(connect, api_key, base, account=account, tls=httpx.create_ssl_context())
+        tls = httpx.create_ssl_context()
+        self._connect = partial(connect, api_key, base, reads_only=reads_only, account=account, tls=tls)
         self.client, self._http = self._connect()
         self._free: list[_Worker] = []
         self._busy: list[_Worker] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,15 @@ from meterkit.webhooks.config import Webhook
 if TYPE_CHECKING:  # imported by the kits that have such a part
     from sqlalchemy import Connection
 
+    from meterkit.events.counter import EventCounter
+    from meterkit.forecast.forecast import Cap
     from meterkit.governance.company_plans import CompanyPlans
     from meterkit.governance.governor import Governor
-    from meterkit.governance.limits import LimitCache
+    from meterkit.governance.limits.limit_cache import LimitCache
     from meterkit.governance.policy import Governance
+    from meterkit.margin.cost import Cost
+    from meterkit.margin.page import MarginPage
+    from meterkit.margin.report import MarginReport
     from meterkit.notices.rules import Notify
     from meterkit.pages.config import Pages
     from meterkit.pages.customer_page import CustomerStatements
@@ -47,6 +53,7 @@ class Assembly:
         problems: Where problems are reported.
         health: Function that returns what `MeterKit.health` does.
         clock: Function that returns Unix seconds.
+        costs: Costs of the kit.
         in_view: Whether the app's views identify the company and ask governance.
         is_published: Whether usage goes through JetStream.
     """
@@ -64,12 +71,14 @@ class Assembly:
         problems: Problems,
         health: Callable[[], dict[str, Any]],
         clock: Callable[[], float],
+        costs: tuple[Cost, ...],
         in_view: bool,
         is_published: bool,
     ) -> None:
         self._is_published = is_published
         self._health = health
         self._in_view = in_view
+        self._costs = costs
         self._supervisor = supervisor
         self._recorder = recorder
         self._meters = meters
@@ -80,6 +89,19 @@ class Assembly:
         self._problems = problems
         self._clock = clock
         self._limits: tuple[LimitCache, ...] = ()
+
+    def event_counter(self) -> EventCounter:
+        """Build what counts usage events."""
+        from meterkit.events.counter import EventCounter
+        from meterkit.events.matching import EventMatcher
+
+        return EventCounter(
+            matcher=EventMatcher(self._meters.values(), self._problems),
+            sink=self._supervisor,
+            problems=self._problems,
+            clock=self._clock,
+            windows=self._supervisor.windows,
+        )
 
     def governor(self) -> Governor | None:
         """
@@ -104,38 +126,55 @@ class Assembly:
         return governor
 
     def _governor(self, plans: CompanyPlans | None) -> Governor | None:
-        if self._governance is None and plans is None:
+        wallets = self._supervisor.settings.wallets
+        if self._governance is None and plans is None and not wallets:
             return None
         from meterkit.governance.governor import Governor
-        from meterkit.governance.limits import LimitCache
-        from meterkit.governance.policy import check_governance, check_published
+        from meterkit.governance.limits.exact_limits import ExactLimits
+        from meterkit.governance.limits.limit_cache import LimitCache
+        from meterkit.governance.policy import Governance, check_governance, check_published
 
         about: Any = {"clock": self._clock, "problems": self._problems}
+        if self._governance is None and wallets:
+            self._governance = Governance()
         if self._governance is not None:
-            check_governance(self._governance, self._meters)
+            check_governance(self._governance, self._meters, has_wallets=bool(wallets))
             self._limits = tuple(LimitCache(quota, **about) for quota in self._governance.quotas)
         if plans is not None:
-            from meterkit.governance.plan_limits import with_plans
+            from meterkit.governance.limits.plan_limits import with_plans
 
             combined = with_plans(self._governance, self._plans.values(), plans, **about)
             if combined is None:
                 return None
             self._governance, limits = combined
             self._limits = tuple(limits)
-            check_governance(self._governance, self._meters)
+            check_governance(self._governance, self._meters, has_wallets=bool(wallets))
         assert self._governance is not None
         if self._is_published:
-            check_published(self._governance)
+            check_published(self._governance, has_wallets=bool(wallets))
+        exact = ExactLimits(
+            self._governance.quotas,
+            self._limits,
+            wallets=wallets.values(),
+            meters=self._meters,
+            balance=self._balance if wallets else None,
+            source=self._supervisor.source,
+            **about,
+        )
         return Governor(
             self._governance,
             source=self._supervisor.source,
             recorder=self._recorder,
+            exact=exact,
             limits=self._limits,
             begin=lambda: self._supervisor.runtime(counting=True).begin(),
-            problems=self._problems,
-            clock=self._clock,
+            **about,
             in_view=self._in_view,
+            is_shadow=self._supervisor.settings.is_shadow,
         )
+
+    def _balance(self, connection: Connection, company: str, wallet: str) -> int:
+        return self._supervisor.runtime().balances().left(connection, company, wallet)
 
     def company_plans(self) -> CompanyPlans | None:
         """Build what knows each company's plan, once; None for a kit without plans."""
@@ -166,7 +205,7 @@ class Assembly:
         from meterkit.notices.rules import checked_notify
 
         sold = [*self._prices, *(price for plan in self._plans.values() for price in plan.prices_in())]
-        checked = checked_notify(rules, self._meters, sold, self._governance)
+        checked = checked_notify(rules, self._meters, sold, self._governance, wallets=self._supervisor.settings.wallets)
         if checked:
             from meterkit.notices.dispatcher import Dispatcher
 
@@ -179,6 +218,8 @@ class Assembly:
                 problems=self._problems,
                 clock=self._clock,
                 is_free=self._supervisor.settings.is_free,
+                is_shadow=self._supervisor.settings.is_shadow,
+                cap=self._cap(),
             )
         return checked
 
@@ -194,11 +235,29 @@ class Assembly:
         return CustomerStatements(
             database=lambda: self._supervisor.runtime().database(),
             prices=self._prices,
-            meters={name: meter for name, meter in self._meters.items() if meter.billable},
+            meters=self._meters,
             limits=self._limits,
             plans=plans,
             clock=self._clock,
+            wallets=self._supervisor.settings.wallets,
+            cap=self._cap(),
         )
+
+    def _cap(self) -> Cap | None:
+        """Return the spending cap of the kit."""
+        if self._governance is None or self._governance.spending_cap is None:
+            return None
+        from meterkit.forecast.forecast import Cap
+
+        return Cap(Decimal(self._governance.spending_cap), self._governance.currency)
+
+    def checked_pages(self, pages: Any) -> Pages | None:
+        """Check that *pages* are `Pages`, or None, for which nothing is imported."""
+        if pages is None:
+            return None
+        from meterkit.pages.config import checked_pages
+
+        return checked_pages(pages)
 
     def pages(self, pages: Pages | None, *, customer_page: str | None, webhook: Webhook | None) -> ServedPage | None:
         """
@@ -234,7 +293,7 @@ class Assembly:
 
         settings = self._supervisor.settings
         sign_up = SignUp(
-            has_key=settings.stripe_key is not None,
+            has_key=settings.stripe_key is not None and not settings.is_shadow(),
             commands=lambda: self._supervisor.runtime().commands(),
             prices=self._prices if not self._plans else (),
             plans=[self._plans[name] for name in pages.plans_on_offer],
@@ -282,7 +341,41 @@ class Assembly:
             account=settings.stripe_account,
             clock=self._clock,
         )
-        return TeamViews(sources).routes()
+        return TeamViews(sources, margin=self._margin_page() if self._costs else None).routes()
+
+    def _margin_page(self) -> MarginPage:
+        """Return the page of margins."""
+        from meterkit.margin.page import Choice, MarginPage
+
+        def compute(choice: Choice) -> MarginReport:
+            return self.margin(choice.month, by=choice.by, company=choice.company)
+
+        return MarginPage(compute, self._meters, clock=self._clock)
+
+    def margin(self, month: str | None, *, by: str, company: str | None) -> MarginReport:
+        """
+        Return the margin of a month; see `meterkit.MeterKit.margin`.
+
+        Raises:
+            UsageError: *month* is not a month, or *by* is nothing to show by.
+            ConfigurationError: A file of costs cannot be read.
+            LedgerError: The ledger cannot be read.
+        """
+        from meterkit.core.periods import parse_month
+        from meterkit.margin.calculation import margin_report
+
+        now = self._clock()
+        return margin_report(
+            self._supervisor.runtime().database(),
+            month=parse_month(month, now),
+            now=int(now),
+            meters=self._meters,
+            costs=self._costs,
+            prices=self._prices,
+            rates=self._supervisor.settings.rates,
+            by=by,
+            company=company,
+        )
 
     def webhook_endpoint(
         self, webhook: Webhook | None, *, receive: Callable[[bytes, str | None], bool]

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
-from meterkit.core.usage_key import NOBODY, Counted
+from meterkit.core.usage_key import NOBODY, VALUES, Counted, encoded_values, split_values
 from meterkit.core.validation import MAX_QUANTITY, OLDEST_SECONDS, checked_id, checked_moment, checked_quantity
 from meterkit.core.windows import Windows
 from meterkit.errors import UsageError
@@ -26,10 +26,12 @@ from meterkit.ledger.daily_totals import UsageRow
 from meterkit.ledger.database import Database
 from meterkit.ledger.payers import payer_of
 from meterkit.metering.aggregation import Aggregation
+from meterkit.metering.dimensions.capture import checked_values
 from meterkit.metering.meter import Meter
 from meterkit.outbox.seal import not_linked, write_sent
-from meterkit.pricing.opening_balances import OpeningBalances
+from meterkit.pricing.opening_balances import subtract
 from meterkit.runtime.process import ProcessRuntime
+from meterkit.wallets.wallet import Wallet
 
 T = TypeVar("T")
 
@@ -40,7 +42,7 @@ SHOWN = 10
 """Number of wrong lines that the error lists."""
 
 COLUMNS = ("meter", "company", "quantity", "at", "user")
-"""Columns of the file; the last may be missing, or empty."""
+"""Columns of the file; the last may be missing, or empty. Further ones are those of the meters' dimensions."""
 
 Track = Callable[[Iterable[T], int], Iterable[T]]
 """Function that wraps an iterable and its length, to show progress."""
@@ -70,9 +72,10 @@ def backfill(
     now: float,
     track: Track[int],
     already_reported: bool = False,
+    shadow_until: float = 0.0,
 ) -> BackfillResult:
     """
-    Count the rows of a CSV file with the columns ``meter,company,quantity,at`` and optionally ``user``.
+    Count the rows of a CSV file with the columns ``meter,company,quantity,at`` and optionally ``user`` and dimensions.
 
     Args:
         runtime: Runtime whose ledger receives the usage.
@@ -81,6 +84,7 @@ def backfill(
         now: Current time, Unix seconds.
         track: Wraps the portions and their number, to show progress.
         already_reported: Whether others have reported the usage to Stripe, so that it is never sent.
+        shadow_until: Unix second until which usage is counted in shadow mode.
 
     Raises:
         UsageError: Something in the file cannot be counted, or a company of usage that others have reported is not
@@ -88,7 +92,7 @@ def backfill(
         LedgerError: The ledger failed; import again.
     """
     data = path.read_bytes()
-    windows = Windows()
+    windows = Windows(0.0 if already_reported else shadow_until)
     windows.past = runtime.accounts().boundaries(since=int(now) - OLDEST_SECONDS)
     counts = _counts(data, meters, windows, now)
     digest = hashlib.sha256(data).hexdigest()
@@ -97,12 +101,14 @@ def backfill(
     if already_reported:
         database = runtime.database()
         _check_linked(database, counts)
-        reported = _Reported(database, int(now)).put
+        reported = _Reported(int(now)).put
+        _check_not_prepaid(counts, runtime.settings.wallets)
     counted = 0
     for start in track(range(0, len(counts), PORTION), -(-len(counts) // PORTION)):
         portion = counts[start : start + PORTION]
         name = hashlib.sha256(f"backfill {digest} {start}".encode()).hexdigest()[:32]
-        if ledger.fold(name, _merged(portion), already_reported=reported):
+        settle = None if already_reported else runtime.balances().settle
+        if ledger.fold(name, _merged(portion), settle=settle, already_reported=reported):
             counted += len(portion)
     return BackfillResult(len(counts), counted, len(counts) - counted)
 
@@ -110,30 +116,41 @@ def backfill(
 class _Reported:
     """Stores what others have reported: as sent, and no more in opening balances, which had it so far."""
 
-    def __init__(self, database: Database, now: int) -> None:
-        self._openings = OpeningBalances(database)
+    def __init__(self, now: int) -> None:
         self._now = now
 
     def put(self, connection: sa.Connection, rows: list[UsageRow]) -> None:
-        self._openings.subtract(connection, write_sent(connection, rows, now=self._now))
+        subtract(connection, write_sent(connection, rows, now=self._now))
 
 
 def _check_linked(database: Database, counts: Iterable[Counted]) -> None:
-    companies = sorted({key[2] for key, _, _ in counts if key[1]})
+    companies = sorted({key[2] for key, _, _ in counts if split_values(key[1])[0]})
     with database.snapshot() as connection:
         unlinked = [company for company in companies if payer_of(connection, company) is None]
     if unlinked:
         raise not_linked(unlinked)
 
 
+def _check_not_prepaid(counts: Iterable[Counted], wallets: Mapping[str, Wallet]) -> None:
+    used = {key[0] for key, _, _ in counts}
+    prepaid = sorted(used & {name for wallet in wallets.values() for name in wallet.rates})
+    if prepaid:
+        raise UsageError(
+            f"{prepaid[0]} is spent from a wallet and never reported to Stripe: import it without --already-reported "
+            "(in code, already_reported=), or remove it from the file",
+            reason="file_wrong",
+        )
+
+
 def _counts(data: bytes, meters: Mapping[str, Meter], windows: Windows, now: float) -> list[Counted]:
     try:
         rows = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
         missing = [name for name in COLUMNS[:-1] if name not in (rows.fieldnames or ())]
-        unknown = [name for name in rows.fieldnames or () if name not in COLUMNS]
+        dimensions = {name for meter in meters.values() for name in meter.dimensions}
+        unknown = [name for name in rows.fieldnames or () if name not in COLUMNS and name not in dimensions]
         if missing or unknown:
             raise UsageError(
-                f"the first line must name the columns meter,company,quantity,at and optionally user; "
+                f"the first line must name the columns meter,company,quantity,at and optionally user and dimensions; "
                 f"missing: {', '.join(missing) or 'none'}, unknown: {', '.join(unknown) or 'none'}",
                 reason="file_wrong",
             )
@@ -163,7 +180,13 @@ def _count(row: Mapping[str, str | None], meters: Mapping[str, Meter], windows: 
     quantity = checked_quantity(_number(row["quantity"] or ""))
     if isinstance(meter.value, Aggregation):
         quantity, user = 1, meter.value.recorded(quantity, user, user or None)
-    return (meter.name, meter.event_name, company, user, windows.of_the_past(moment, company)), quantity, moment
+    window = windows.of_the_past(moment, company)
+    event_name = windows.event_name(meter.event_name, window)
+    given = {name: value for name, value in row.items() if name not in COLUMNS and value}
+    if meter.by or given:
+        values = checked_values(meter, given)
+        event_name += VALUES + encoded_values(dict(zip(meter.dimensions, values, strict=True)))
+    return (meter.name, event_name, company, user, window), quantity, moment
 
 
 def _number(text: str) -> int:

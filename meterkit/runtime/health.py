@@ -6,6 +6,7 @@ import time
 from dataclasses import asdict
 from typing import Any
 
+from meterkit.access_logs.positions import health_of_logs
 from meterkit.accounts.overview import repeated_meters, unlike_metadata
 from meterkit.core.filesystem import exposure
 from meterkit.core.problems import Problems
@@ -16,6 +17,7 @@ from meterkit.journal import recovery
 from meterkit.ledger.books import Books
 from meterkit.ledger.books import books as read_books
 from meterkit.ledger.database import Database
+from meterkit.ledger.rating.reading import Unpriced, unpriced
 from meterkit.ledger.schema.migrations import COPIED, copied_at
 from meterkit.metering.context import outside
 from meterkit.outbox.corrections import Corrections
@@ -25,9 +27,12 @@ from meterkit.outbox.late_usage import late_reports, once_each
 from meterkit.outbox.other_mode import trouble_of
 from meterkit.outbox.outbox import Outbox, Stuck
 from meterkit.outbox.unbilled import Unbilled, unbilled
+from meterkit.rating.lines import InvoiceLines
 from meterkit.runtime.process import ProcessRuntime
 from meterkit.runtime.settings import Settings
 from meterkit.runtime.stripe_jobs import NO_KEY
+from meterkit.shadow.conflicts import conflicts
+from meterkit.wallets.audit import out_of_reach, uncovered
 
 SHOWN = 20
 """Number of rejected and uncertain reports, and of companies with unbilled usage, that are listed."""
@@ -45,6 +50,7 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
     books: dict[str, Books] | None = None
     refused: list[dict[str, Any]] = []
     free: list[str] = []
+    logs: list[dict[str, Any]] = []
     try:
         # The journal first: counts that are folded meanwhile are in the ledger, which knows their generation.
         database, clock = runtime.database(), settings.clock
@@ -52,6 +58,9 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
         books = read_books(database, runtime.journal.totals())
         outbox = Outbox(database, clock=clock)
         attention += _waiting(runtime.accounts().unlinked(), settings.clock())
+        if settings.is_shadow() and settings.stripe_key is not None:
+            attention += _unlinked_in_shadow(runtime.accounts().unlinked(shadowed=True))
+        attention += conflicts(database, now=int(clock()), is_shadow=settings.is_shadow())
         attention += _stuck(outbox.stuck(before=int(clock() - 2 * settings.report_interval)), clock())
         attention += [
             f"it is not known whether Stripe has canceled {each.report}; this will be checked again: {each.error}"
@@ -69,6 +78,13 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
         attention += [str(each) for each in repeated_meters(database)[:SHOWN]]
         attention += unlike_metadata(database)[:SHOWN]
         attention += _unbilled(unbilled(database, now=int(clock()), is_free=settings.is_free))
+        if settings.wallets:
+            attention += uncovered(database, since=recent)
+        attention += out_of_reach(database, settings.wallets.values(), now=int(clock()))
+        attention += _unpriced(unpriced(database))
+        attention += _lines(InvoiceLines(database, settings.rates, clock=clock), since=recent)
+        logs, of_logs = health_of_logs(database, int(clock()))
+        attention += of_logs
         free = [str(late) for late in late_usage if late.free]
         refused = [
             {
@@ -93,7 +109,7 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
     exposed = exposure(settings.data_dir)
     if exposed is not None:
         attention.append(exposed)
-    if settings.stripe_key is None:
+    if settings.stripe_key is None and not settings.is_shadow():
         attention.append(NO_KEY)
     found = outside.as_dict() | problems.as_dict()
     attention += [str(problem["message"]) for reason, problem in found.items() if reason != "no_stripe_key"]
@@ -113,7 +129,9 @@ def health(runtime: ProcessRuntime, settings: Settings, problems: Problems) -> d
             "child": None if runtime.child is None else runtime.child.pid,
             "in_thread": None if runtime.child is None else runtime.child.why_none,
         },
+        **({"access_logs": logs} if logs else {}),
         **({} if settings.jetstream is None else {"jetstream": published}),
+        **({"shadow": True} if settings.is_shadow() else {}),
         "webhook": {"received": runtime.stripe_jobs.received_webhooks, "refused": runtime.stripe_jobs.refused_webhooks},
         "last_report": None if runtime.stripe_jobs.last_report is None else asdict(runtime.stripe_jobs.last_report),
     }
@@ -186,6 +204,19 @@ def _waiting(unlinked: dict[str, int], now: float) -> list[str]:
     ]
 
 
+def _unlinked_in_shadow(unlinked: dict[str, int]) -> list[str]:
+    """Return a sentence about companies that could not be billed if shadow mode ended; none if there are none."""
+    if not unlinked:
+        return []
+    return [
+        (
+            f"{len(unlinked):,} of the companies that were counted in shadow mode, such as {min(unlinked)!r:.100}, are "
+            "not linked to a Stripe customer: use kit.link(company, customer), or meterkit could neither compare them "
+            "with Stripe nor bill them"
+        )
+    ]
+
+
 def _stuck(found: Stuck | None, now: float) -> list[str]:
     """Return a sentence about reports that could not be sent for long, and the days left; none if there are none."""
     if found is None:
@@ -207,6 +238,25 @@ def _unbilled(found: list[Unbilled]) -> list[str]:
     attention = [f"{each}. {each.cure}" for each in found[:SHOWN]]
     if len(found) > SHOWN:
         attention.append(f"usage of {len(found) - SHOWN:,} more is on no invoice, see meterkit customers")
+    return attention
+
+
+def _lines(lines: InvoiceLines, *, since: int) -> list[str]:
+    """Return a sentence about lines that Stripe has refused, that came too late, and that cannot be made."""
+    refused = [f"{each}, is on no invoice: {each.error}" for each in lines.rejected()[:SHOWN]]
+    late = [
+        f"{each}, came when its invoice was final, and goes on the next one" for each in lines.late(since=since)[:SHOWN]
+    ]
+    return [*refused, *late, *lines.stranded()]
+
+
+def _unpriced(found: list[Unpriced]) -> list[str]:
+    """Return a sentence about each combination of values that has no price, and one about those left out."""
+    attention = [str(each) for each in found[:SHOWN]]
+    if len(found) > SHOWN:
+        rest = found[SHOWN:]
+        units = sum(each.quantity for each in rest)
+        attention.append(f"{units:,} more units, of {len(rest):,} further combinations of values, have no price either")
     return attention
 
 

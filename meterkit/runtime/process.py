@@ -31,7 +31,6 @@ from meterkit.publication import blocked_counts
 from meterkit.publication.follower import Follower
 from meterkit.runtime.resources import Resources
 from meterkit.runtime.settings import Settings, is_live
-from meterkit.runtime.stripe_commands import StripeCommands
 from meterkit.runtime.stripe_jobs import NO_KEY, StripeJobs
 from meterkit.snapshot.writer import FILE
 
@@ -42,11 +41,11 @@ if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a cal
     from meterkit.flusher.launch import Launch
     from meterkit.governance.company_plans import CompanyPlans
     from meterkit.governance.governor import Governor
-    from meterkit.governance.reservations import Reservations
     from meterkit.metering.meter import Meter
     from meterkit.notices.dispatcher import MakeDispatcher
     from meterkit.publication.publisher import Publisher
     from meterkit.publication.rules import SnapshotRules
+    from meterkit.runtime.stripe_commands import StripeCommands
     from meterkit.snapshot.reader import SnapshotSource
 
 STOP_SECONDS = 1.5
@@ -146,19 +145,18 @@ class ProcessRuntime(Resources):
             problems,
             database=self.database,
             edges=self._edges,
-            reservations=self._reservations,
             jobs=self.stripe_jobs,
             dispatcher=self.dispatcher,
             clock=settings.clock,
             interval=settings.flush_interval,
             stop=self._stop,
+            balances=self.balances,
             publisher=None if settings.jetstream is None else self.jetstream,
         )
         self._hand_over = HandOver(
             self.journal,
             self.lock,
             problems,
-            reservations=self._reservations,
             fold=self.flusher.fold_retired,
             clock=settings.clock,
         )
@@ -190,11 +188,18 @@ class ProcessRuntime(Resources):
         """Whether the journal is open and the flushing thread is running."""
         return self.journal.counts
 
+    @property
+    def is_shadow(self) -> bool:
+        """Whether the kit is in shadow mode now."""
+        return self._settings.is_shadow()
+
     def report_trouble(self) -> None:
         """Report the problems that `start` found; logging must not happen under its caller's lock."""
         self.journal.pool.report_trouble()
-        if self._settings.stripe_key is None:
+        if self._settings.stripe_key is None and not self._settings.is_shadow():
             self._problems.note("no_stripe_key", NO_KEY)
+        if self._settings.is_shadow():
+            log_event("shadow_mode", _SHADOW)  # in each process: what it counts is never billed
         if self._settings.has_default_ledger:
             lost_with = ephemeral(self._settings.data_dir)
             if lost_with is not None:
@@ -314,9 +319,8 @@ class ProcessRuntime(Resources):
         self.stripe_jobs.close()
         if self.dispatcher is not None:
             self.dispatcher.close()
-        reservations = self._reservations()
-        reserved = reservations is not None and reservations.has_reserved
-        self.journal.close(flushing=self._flushing_thread is not None, reserved=reserved)
+        self._give_back()
+        self.journal.close(flushing=self._flushing_thread is not None)
         if self._jetstream is not None and self._flushing_thread is None:
             self._jetstream.close()
 
@@ -338,6 +342,8 @@ class ProcessRuntime(Resources):
 
     def commands(self) -> StripeCommands:
         """Return the operations on Stripe that run on demand."""
+        from meterkit.runtime.stripe_commands import StripeCommands
+
         return StripeCommands(self._settings, database=self.database, stripe_jobs=self.stripe_jobs)
 
     @contextmanager
@@ -414,7 +420,18 @@ class ProcessRuntime(Resources):
         def described() -> Launch:
             return launch(self._settings, names=importable.names)
 
-        return FlusherChild(importable.path, described, lock=self.lock, problems=self._problems)
+        def stays() -> str | None:
+            from meterkit.flusher.default_shape import reason_to_stay
+
+            return reason_to_stay(self._settings, functions=importable.functions)
+
+        return FlusherChild(
+            importable.path,
+            described,
+            lock=self.lock,
+            problems=self._problems,
+            stays=stays if self._settings.flusher_is_default else None,
+        )
 
     def _flushes(self, *, is_last: bool) -> bool:
         """Return whether this process is to flush and has the lock; start the child that is to do it instead."""
@@ -425,8 +442,12 @@ class ProcessRuntime(Resources):
             return False
         return self.lock.try_acquire() and (is_last or not child.start())
 
-    def _reservations(self) -> Reservations | None:
-        return None if self._governor is None else self._governor.reservations
+    def _give_back(self) -> None:
+        """Give back what this process has drawn and not used; what it cannot, whoever finds it ended does."""
+        slices = None if self._governor is None else self._governor.exact.slices
+        if slices is not None:
+            with suppress(LedgerError):
+                slices.close()
 
     def _refresh_governor(self) -> None:
         """Read the ledger, and publish what requests are checked against."""
@@ -452,7 +473,7 @@ class ProcessRuntime(Resources):
         self._source.use(figures)
         if self._governor is not None:
             self._governor.renew(self.journal, folded)
-            self._governor.add_blocked(blocked_counts.collect(self._blocked) if self._leads else {})
+            self._governor.blocked.add(blocked_counts.collect(self._blocked) if self._leads else {})
             self._governor.write(self.database, self.journal)
 
     def _follow(self) -> bool:
@@ -502,7 +523,10 @@ class ProcessRuntime(Resources):
             while not is_last:
                 self._wait()
                 is_last = self._stop.is_set()  # read before the flush: one during which it is set may miss counts
-                self._tick(is_last=is_last)
+                try:
+                    self._tick(is_last=is_last)
+                except Exception as error:  # a thread that ended would not flush again before something is counted
+                    self._problems.internal(error)
             self._resign()
             self._flushed.set()
             if self._settings.report_on_close:  # in this thread: at the exit of an interpreter, no other can be started
@@ -564,6 +588,8 @@ class ProcessRuntime(Resources):
             level=logging.ERROR,
         )
 
+
+_SHADOW = "shadow mode (shadow=): another program bills, and what this process counts is never billed by meterkit"
 
 _EPHEMERAL = (
     "the ledger is in {directory}, {lost_with}: what Stripe does not have by then is lost, which is all usage of the "

@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # SQLAlchemy is imported by a thread, or by a call that needs
     from meterkit.ledger.database import Database
     from meterkit.ledger.ledger import Ledger
     from meterkit.metering.meter import Meter
+    from meterkit.wallets.balances import Balances
+    from meterkit.wallets.grants import Grants
 
 
 class Resources:
@@ -42,6 +44,7 @@ class Resources:
         self._opening = threads.rlock()  # re-entrant, because a signal handler may flush or close
         self._database: Database | None = None
         self._usage: UsageByPeriod | None = None
+        self._balances: Balances | None = None
         self._jetstream: JetStreamPublisher | None = None
 
     def ledger(self) -> Ledger:
@@ -62,6 +65,22 @@ class Resources:
 
         return Inbox(self.database(), clock=self._settings.clock)
 
+    def balances(self) -> Balances:
+        """Return what reads and spends the balances of wallets, in transactions of the ledger."""
+        from meterkit.wallets.balances import Balances
+
+        with self._opening:
+            if self._balances is None:
+                settings = self._settings
+                self._balances = Balances(settings.wallets, clock=settings.clock, shadow_until=settings.shadow_until)
+            return self._balances
+
+    def grants(self) -> Grants:
+        """Return what writes the grants of wallets; its database is opened when it is first used."""
+        from meterkit.wallets.grants import Grants
+
+        return Grants(self.database(), self.balances(), clock=self._settings.clock)
+
     def database(self) -> Database:
         """Return the ledger's database; it is opened when it is first used."""
         from meterkit.ledger.database import Database
@@ -74,6 +93,7 @@ class Resources:
                     customer_ids=settings.customer_ids,
                     live=is_live(settings.stripe_key),
                     account=settings.stripe_account,
+                    raters=settings.rates,
                 )
             return self._database
 

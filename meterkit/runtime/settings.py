@@ -8,10 +8,12 @@ it.
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,11 +21,14 @@ from urllib.parse import urlsplit
 
 from meterkit.core import live_key
 from meterkit.core.problems import log_event
+from meterkit.core.windows import HOUR
 from meterkit.errors import ConfigurationError
 from meterkit.jetstream.config import JetStream, checked_jetstream
 from meterkit.metering.meter import CUSTOMER_KEY, VALUE_KEY, Meter
 from meterkit.pricing.price import Price
+from meterkit.pricing.rates.table import RateTable
 from meterkit.project_settings import project_setting
+from meterkit.wallets.wallet import Wallet
 from meterkit.webhooks.config import Webhook, secrets_of
 
 FindCustomer: TypeAlias = "Callable[[str], str | None]"
@@ -63,6 +68,10 @@ class Settings:
         jetstream: Where hosts publish what they have counted, or None if they fold it into the ledger themselves.
         is_relative: Whether `data_dir` was given as a path that depends on the working directory.
         flusher: Where this host's usage is flushed: ``process``, in one of its own, or ``thread``, in one of a worker.
+        flusher_is_default: Whether nobody chose that, so that it is a thread where a process may be wrong.
+        shadow_until: Unix second until which another program bills: 0.0 if none does, infinity if one does for now.
+        wallets: Wallets by name.
+        rates: Tables of the kit's ``Price.by(...)``, by the name of the meter whose usage they rate.
     """
 
     data_dir: Path
@@ -85,7 +94,15 @@ class Settings:
     is_free: Callable[[str], bool] | None = None
     jetstream: JetStream | None = None
     is_relative: bool = False
-    flusher: str = "thread"
+    flusher: str = "process"
+    flusher_is_default: bool = True
+    shadow_until: float = 0.0
+    wallets: Mapping[str, Wallet] = field(default_factory=dict)
+    rates: Mapping[str, RateTable] = field(default_factory=dict)
+
+    def is_shadow(self) -> bool:
+        """Return whether the kit is in shadow mode now: nothing is written to Stripe, and nobody is blocked or told."""
+        return self.shadow_until > 0 and self.clock() < self.shadow_until
 
     @property
     def has_default_ledger(self) -> bool:
@@ -137,9 +154,12 @@ def settings_of(
     find_customer: Any,
     customer_ids: Any,
     flusher: Any,
+    shadow: Any,
     meters: Iterable[Meter],
     is_free: Callable[[str], bool] | None,
     jetstream: Any,
+    wallets: Mapping[str, Wallet],
+    rates: Mapping[str, RateTable],
 ) -> Settings:
     """
     Return the checked settings.
@@ -153,6 +173,7 @@ def settings_of(
     key = checked_key(stripe_key or project_setting("STRIPE_KEY") or os.environ.get("STRIPE_SECRET_KEY") or None)
     given = data_dir or project_setting("DATA_DIR") or os.environ.get("METERKIT_DATA_DIR") or ".meterkit"
     directory = checked_directory(given)
+    flusher = flusher or os.environ.get("METERKIT_FLUSHER")
     url = ledger or project_setting("LEDGER") or os.environ.get("METERKIT_LEDGER") or _default_ledger(directory)
     base = stripe_base or project_setting("STRIPE_BASE") or os.environ.get("METERKIT_STRIPE_BASE") or None
     return Settings(
@@ -180,9 +201,11 @@ def settings_of(
         is_free=is_free,
         jetstream=checked_jetstream(jetstream),
         is_relative=not Path(given).is_absolute(),
-        flusher=checked_word(
-            flusher or os.environ.get("METERKIT_FLUSHER") or "thread", "flusher", ("process", "thread")
-        ),
+        flusher=checked_word(flusher or "process", "flusher", ("process", "thread")),
+        flusher_is_default=not flusher,
+        shadow_until=checked_shadow(shadow),
+        wallets=wallets,
+        rates=rates,
     )
 
 
@@ -251,7 +274,7 @@ def unfiltered_of(meters: Iterable[Meter]) -> list[Meter]:
     filtered: list[Meter] = []
     for meter in meters:
         if meter.http:
-            filters = (meter.path, meter.route, meter.method, meter.when, meter.value)
+            filters = (meter.path, meter.route, meter.method, meter.tool, meter.when, meter.value)
             (unfiltered if all(each is None for each in filters) else filtered).append(meter)
     return unfiltered if filtered else []
 
@@ -275,7 +298,14 @@ def checked_prices(prices: Any, meters: dict[str, Meter]) -> tuple[Price, ...]:
     return tuple(found)
 
 
-def check_identify(identify: Any, *, governance: Any = None, limits: bool = False, customer_page: Any = None) -> None:
+def check_identify(
+    identify: Any,
+    *,
+    governance: Any = None,
+    limits: bool = False,
+    wallets: bool = False,
+    customer_page: Any = None,
+) -> None:
     """Check that *identify* is a function, plain or async; or is None, if nothing needs it before the app runs."""
     if identify == "view":
         if customer_page is not None:
@@ -285,14 +315,20 @@ def check_identify(identify: Any, *, governance: Any = None, limits: bool = Fals
             )
         return
     if identify is None:
-        needs = {"governance=": governance is not None, "Plan(limits=...)": limits, "customer_page=": customer_page}
+        needs = {
+            "governance=": governance is not None,
+            "Plan(limits=...)": limits,
+            "wallets=": wallets,
+            "customer_page=": customer_page,
+        }
         early = next((name for name, given in needs.items() if given not in (None, False)), "")
         if early:
             raise ConfigurationError(
                 f"{early} needs identify=, a function that returns the company before the app runs, such as "
                 "lambda exchange: COMPANIES.get(exchange.headers.get('x-api-key')): meterkit.identify() in a view "
                 "comes too late, so nothing would be blocked or shown. Where views ask governance themselves, as "
-                "with meterkit.fastapi.Billing or meterkit.flask.govern(), pass identify='view'. A kit that only "
+                "with meterkit.fastapi.Billing or meterkit.flask.govern(), or where the middleware of meterkit.mcp has "
+                "company= or an identify= of its own, pass identify='view'. A kit that only "
                 "calls record() may pass lambda exchange: None"
             )
         return
@@ -383,6 +419,18 @@ def checked_flag(flag: Any, what: str) -> bool:
     if not isinstance(flag, bool):
         raise ConfigurationError(f"{what}= must be True or False, not {flag!r:.100}")
     return flag
+
+
+def checked_shadow(shadow: Any) -> float:
+    """Return *shadow*, True, False or a whole hour with a time zone, as the Unix second until which others bill."""
+    if isinstance(shadow, bool):
+        return math.inf if shadow else 0.0
+    if not isinstance(shadow, datetime) or shadow.utcoffset() is None or shadow.timestamp() % HOUR:
+        raise ConfigurationError(
+            "shadow= must be True, False, or the whole hour from which meterkit bills, with a time zone, such as "
+            f"datetime(2026, 12, 1, tzinfo=timezone.utc), not {shadow!r:.100}"
+        )
+    return shadow.timestamp()
 
 
 def checked_days(days: Any) -> int | None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meterkit.core.periods import Period, parse_month
+from meterkit.core.usage_key import encoded_values
 from meterkit.core.validation import checked_moment
 from meterkit.core.windows import HOUR, hour_of
-from meterkit.errors import StripeFailedError, UsageError
+from meterkit.errors import ConfigurationError, StripeFailedError, UsageError
+from meterkit.metering.dimensions.capture import checked_values
 from meterkit.metering.meter import Meter
 from meterkit.pricing.plan import Plan
-from meterkit.pricing.price import Price
+from meterkit.pricing.price import Price, money
 from meterkit.runtime.settings import Settings, is_live, key_of
 from meterkit.runtime.stripe_jobs import StripeJobs
 
@@ -25,8 +29,10 @@ if TYPE_CHECKING:
     from meterkit.provisioning.offer import Offer
     from meterkit.provisioning.steps import ProvisioningPlan, Step
     from meterkit.provisioning.subscription import SubscriptionResult
+    from meterkit.rating.rerate import Rerating
     from meterkit.reporting.explanation import Explanation
     from meterkit.reporting.reconciliation import Reconciliation
+    from meterkit.shadow.comparison import Comparison, Interval
     from meterkit.stripe_api.transport import StripeClient
 
 
@@ -45,12 +51,30 @@ class StripeCommands:
         self._database = database
         self._stripe_jobs = stripe_jobs
 
-    def correct(self, meter: Meter, company: str, quantity: int, *, at: datetime, reason: str, by: str) -> Correction:
+    def correct(
+        self,
+        meter: Meter,
+        company: str,
+        quantity: int,
+        *,
+        at: datetime,
+        reason: str,
+        by: str,
+        dimensions: Mapping[str, str | int | None] | None = None,
+    ) -> Correction:
         """See `meterkit.MeterKit.correct`."""
         if isinstance(quantity, bool) or not isinstance(quantity, int) or quantity < 1:
             raise UsageError(
                 f"quantity must be 1 or more units to reverse, not {quantity!r:.50}", reason="quantity_not_positive"
             )
+        if self._settings.is_shadow():
+            raise ConfigurationError(
+                "in shadow mode (shadow=), nothing is reversed: what is counted is not billed by meterkit; what was "
+                "billed before is reversed by a kit without shadow="
+            )
+        values = ""
+        if dimensions is not None:
+            values = encoded_values(dict(zip(meter.dimensions, checked_values(meter, dimensions), strict=True)))
         return self._stripe_jobs.reporter().correct(
             company=company,
             meter=meter.name,
@@ -59,7 +83,22 @@ class StripeCommands:
             quantity=quantity,
             reason=reason,
             by=by,
+            dimensions=values,
         )
+
+    def rerating(self, month: str | None, files: Mapping[str, str | os.PathLike[str]]) -> Rerating:
+        """See `meterkit.MeterKit.rerate`."""
+        from meterkit.pricing.rates.declaration import with_file
+        from meterkit.rating.rerate import Rerating
+
+        tables = dict(self._settings.rates)
+        for meter, path in files.items():
+            if meter not in tables:
+                known = f"only {', '.join(tables)}" if tables else "none has"
+                raise UsageError(f"no Price.by rates {meter!r:.120}, {known}", reason="meter_unknown")
+            tables[meter] = with_file(tables[meter], path, money)
+        clock = self._settings.clock
+        return Rerating(self._database(), tables, parse_month(month, clock()), clock=clock)
 
     def reconcile(self, month: str | None) -> list[Reconciliation]:
         """See `meterkit.MeterKit.reconcile`."""
@@ -70,12 +109,59 @@ class StripeCommands:
         with self._client() as client:
             return reconcile(Reports(self._own_database()), client, start=start, end=end)
 
-    def explain(self, company: str, meter: str, month: str | None) -> list[Explanation]:
+    def compare(
+        self,
+        meters: Mapping[str, Meter],
+        *,
+        month: str | None,
+        path: Path | None,
+        by: Interval,
+        event_names: Mapping[str, str],
+        prices_of: Callable[[str], Iterable[Price]],
+    ) -> list[Comparison]:
+        """See `meterkit.MeterKit.compare`."""
+        from meterkit.shadow.comparison import compared, step_of
+        from meterkit.shadow.counted import counted, known_prices, payers_of
+        from meterkit.shadow.csv_file import csv_sums, names_customers
+        from meterkit.shadow.stripe_sums import stripe_sums
+
+        now = int(self._settings.clock())
+        span = parse_month(month, now)
+        if span.start > now:
+            raise UsageError(f"the month {month} has not begun yet", reason="month_wrong")
+        start, end, step = span.start, min(span.end, hour_of(now)), step_of(by)
+        if path is None and self._settings.stripe_key is None:
+            raise ConfigurationError(
+                "no Stripe key: set STRIPE_SECRET_KEY or pass stripe_key= to compare with Stripe's sums; or compare "
+                "with a file (--csv or csv=)"
+            )
+        database = self._database() if path is not None else self._own_database()
+        payers = payers_of(database)
+        by_customer = path is None or names_customers(path)
+        ours = counted(database, payers, start=start, end=end, step=step, by_customer=by_customer)
+        errors: dict[tuple[str, str], str] = {}
+        if path is not None:
+            theirs = csv_sums(path, meters, month=span, end=end, step=step)
+        else:
+            about: Any = {"customers": payers.companies, "event_names": event_names}
+            with self._client() as client:
+                theirs, errors = stripe_sums(client, ours, **about, start=start, end=end, by=by)
+        companies = {payer for payer, _ in ours} | set(payers.customers)
+        known = known_prices(database, meters, companies)
+        return compared(
+            ours,
+            theirs,
+            payers=payers.named(),
+            prices_of=lambda company: (*prices_of(company), *known.get(company, ())),
+            errors=errors,
+        )
+
+    def explain(self, company: str, meter: str, month: str | None, dimensions: Sequence[str] = ()) -> list[Explanation]:
         """See `meterkit.MeterKit.explain`; without a key, from the ledger alone."""
         from meterkit.reporting.explanation import explain
 
         start, end = self._so_far(month)
-        about: Any = {"company": company, "meter": meter, "start": start, "end": end}
+        about: Any = {"company": company, "meter": meter, "start": start, "end": end, "dimensions": dimensions}
         if self._settings.stripe_key is None:
             return explain(self._database(), None, **about)
         with self._client() as client:
@@ -94,13 +180,16 @@ class StripeCommands:
     ) -> ProvisioningPlan:
         """See `meterkit.MeterKit.provision`."""
         from meterkit.provisioning.provisioner import Provisioner
+        from meterkit.wallets.wallet import packs_of
 
         with self._client() as client:
             provisioner = Provisioner(client, livemode=bool(is_live(self._settings.stripe_key)))
             sold = [(plan, currency) for plan in plans for currency in plan.sold_in]
             of_plans = [price for plan, currency in sold for price in plan.prices_in(currency)]
             fees = [fee for plan, currency in sold if (fee := plan.fee_in(currency)) is not None]
-            plan = provisioner.plan(meters.values(), [*prices, *of_plans], fees=fees, webhook=webhook)
+            packs = packs_of(self._settings.wallets).values()
+            reported = [meter for name, meter in meters.items() if name not in self._settings.rates]
+            plan = provisioner.plan(reported, [*prices, *of_plans], fees=fees, packs=packs, webhook=webhook)
             if on_plan is not None:
                 on_plan(plan)
             if not dry_run:
@@ -149,6 +238,32 @@ class StripeCommands:
         # It is paid, and the webhook is on its way.
         self.settle_checkout(company, session.id)
         raise has_subscription(company)
+
+    def pack_url(
+        self,
+        company: str,
+        key: str,
+        *,
+        quantity: int,
+        email: str | None,
+        success_url: str,
+        cancel_url: str | None,
+    ) -> str:
+        """See `meterkit.MeterKit.checkout_url`; *key* is the lookup key of a pack's price."""
+        from meterkit.provisioning.checkout import pack_session
+
+        with self._client() as client:
+            return pack_session(
+                client,
+                key,
+                quantity=quantity,
+                company=company,
+                customer=self._accounts().customer_of(company),
+                metadata_key=self._settings.metadata_key,
+                email=email,
+                success_url=success_url,
+                cancel_url=cancel_url,
+            )
 
     def settle_checkout(self, company: str, session: str) -> None:
         """
@@ -312,7 +427,8 @@ class StripeCommands:
         from meterkit.stripe_api.transport import connect
 
         settings = self._settings
-        client, http = connect(key_of(settings), settings.stripe_base, account=settings.stripe_account)
+        about: Any = {"account": settings.stripe_account, "reads_only": settings.is_shadow}
+        client, http = connect(key_of(settings), settings.stripe_base, **about)
         try:
             yield client
         finally:

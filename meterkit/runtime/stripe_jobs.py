@@ -96,7 +96,7 @@ class StripeJobs:
         from meterkit.outbox.outbox import Summary
 
         if self._settings.stripe_key is None:
-            return Summary(error=NO_KEY)
+            return Summary(error="" if self._settings.is_shadow() else NO_KEY)
         self._lookup_error = ""
         self.last_report = self.reporter().run(include_open=include_open)
         self.last_report.error = self.last_report.error or self._lookup_error
@@ -260,6 +260,8 @@ class StripeJobs:
             late=settings.late,
             keep_days=settings.keep_days,
             find_payers=self._find_payers,
+            is_shadow=settings.is_shadow,
+            rates=settings.rates,
         )
 
     def account_sync(self) -> AccountSync:
@@ -286,6 +288,7 @@ class StripeJobs:
                     account=settings.stripe_account,
                     metadata_key=settings.metadata_key,
                     stop=self._stop,
+                    wallets=settings.wallets,
                 )
             return self._account_sync
 
@@ -297,7 +300,7 @@ class StripeJobs:
         if find_customer is None:
             return
         accounts = Accounts(self._database(), clock=self._settings.clock)
-        for company in accounts.unlinked():
+        for company in accounts.unlinked(shadowed=True):
             if self._stop.is_set():
                 return
             try:

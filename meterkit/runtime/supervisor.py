@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from meterkit.core import threads
 from meterkit.core.problems import Problems
-from meterkit.core.usage_key import ClosedJournalError, MeterWindow, Subject, UsageKey
+from meterkit.core.usage_key import ClosedJournalError, Counted, MeterWindow, Subject, UsageKey
 from meterkit.core.windows import Windows
 from meterkit.flusher import role
 from meterkit.journal.journal import Journal
@@ -47,6 +47,7 @@ class Supervisor:
         windows: Billing period boundaries, which the runtime keeps up to date.
 
     Attributes:
+        windows: Billing period boundaries, which the runtime keeps up to date.
         journal: Journal of this process; before the first count, a stand-in that refuses counts.
         source: Snapshot that requests are checked against.
         rules: What it follows from.
@@ -61,7 +62,7 @@ class Supervisor:
     def __init__(self, settings: Settings, problems: Problems, windows: Windows) -> None:
         self._settings = settings
         self._problems = problems
-        self._windows = windows
+        self.windows = windows
         self._runtime: ProcessRuntime | None = None
         self._exit_hooks = ExitHooks(self.close)
         self.journal: Journal | _NoJournal = _NoJournal()
@@ -110,7 +111,7 @@ class Supervisor:
         """Flush and stop, and forget what this process learned: another journal and ledger follow, in a test run."""
         self.close()
         self._problems.after_fork()
-        self._windows.boundaries = self._windows.past = {}
+        self.windows.boundaries = self.windows.past = {}
         self.source.forget()
         if self.governor is not None:
             self.governor.forget()
@@ -123,6 +124,15 @@ class Supervisor:
             self.journal.count(cells, now)
         except ClosedJournalError:
             self._start_and_count(cells, now)
+
+    def store(self, counts: list[Counted]) -> int:
+        """Add as many of *counts* as have room in files to the journal of this process; return how many."""
+        while not role.drops_counts and self._starter != threads.thread_id():
+            try:
+                return self.journal.store(counts)
+            except ClosedJournalError:
+                self.journal = self.runtime(counting=True).journal
+        return 0
 
     def _start_and_count(self, cells: list[tuple[UsageKey, int]], now: float) -> None:
         if role.drops_counts:
@@ -151,7 +161,7 @@ class Supervisor:
                     runtime = self._runtime = ProcessRuntime(
                         self.settings,
                         self._problems,
-                        self._windows,
+                        self.windows,
                         meters=self.meters,
                         source=self.source,
                         rules=self.rules,
@@ -200,6 +210,9 @@ class _NoJournal:
     """Stand-in for the journal before the first count."""
 
     def count(self, _cells: list[tuple[UsageKey, int]], _now: float) -> None:
+        raise ClosedJournalError
+
+    def store(self, _counts: list[Counted]) -> int:
         raise ClosedJournalError
 
     def count_one(self, _place: MeterWindow, _who: Subject, _now: float) -> bool:

@@ -1,5 +1,5 @@
 """
-A local Stripe double: real HTTP on the loopback interface, with state, a clock to advance, and faults on demand.
+A local Stripe double: real HTTP on the loopback interface, with state, a clock to advance, and faults on demand::
 
     with Sandbox() as stripe:
         client = StripeClient(stripe.api_key, base_addresses={"api": stripe.url, "meter_events": stripe.url})
@@ -7,7 +7,7 @@ A local Stripe double: real HTTP on the loopback interface, with state, a clock 
 It supports customers, products, prices, coupons, billing meters, meter events of v1 and v2, alerts, subscriptions and
 their schedules, invoices, payments, credit, Checkout, the customer portal, webhooks, connected accounts, test clocks,
 and responds with 404 or 400 to anything else. It imports nothing from the rest of meterkit: a double that shares code
-with what it tests confirms its bugs.
+with what it tests confirms its bugs::
 
     server ─▶ gateway    checks the request (`protocol`: keys, parameters, idempotency, rate limits), applies `faults`
                  ▼

@@ -52,6 +52,9 @@ class Controlled(Protocol):
     def discount(self, customer: str, coupon: str) -> None:
         """See `meterkit.sandbox.Sandbox.discount`."""
 
+    def dispute(self, payment_intent: str, *, amount: int | None = None, inquiry: bool = False) -> str:
+        """See `meterkit.sandbox.Sandbox.dispute`."""
+
 
 class Control:
     """Serves `/_sandbox/…`. No key is needed; requests that are not addressed to the loopback are refused."""
@@ -70,6 +73,7 @@ class Control:
             ("GET", "deliveries"): self._deliveries,
             ("POST", "payments"): self._payments,
             ("POST", "discounts"): self._discount,
+            ("POST", "disputes"): self._dispute,
         }
 
     def respond(self, request: Request) -> Reply:
@@ -137,6 +141,9 @@ class Control:
     def _discount(self, body: dict[str, Any]) -> Any:
         self._sandbox.discount(body["customer"], body["coupon"])
         return {"planned": body}
+
+    def _dispute(self, body: dict[str, Any]) -> Any:
+        return {"id": self._sandbox.dispute(**{"payment_intent": body["payment_intent"], **body})}
 
 
 def _object(body: bytes) -> dict[str, Any]:

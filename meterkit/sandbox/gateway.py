@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any
 from meterkit.sandbox import cycle
 from meterkit.sandbox.billing import customers, invoice_previews, item_changes, subscription_items, subscriptions
 from meterkit.sandbox.catalog import coupons, prices, products, promotion_codes
-from meterkit.sandbox.charging import invoice_payments, payment_intents, payment_methods, setup_intents
+from meterkit.sandbox.charging import (
+    disputes,
+    invoice_payments,
+    payment_intents,
+    payment_methods,
+    refunds,
+    setup_intents,
+)
 from meterkit.sandbox.faults import Fault, Faults
 from meterkit.sandbox.hosted import checkout_sessions, portal_configurations, portal_sessions
 from meterkit.sandbox.invoicing import balances, credit_grants, discounts, invoice_items, invoices, payments
@@ -70,6 +77,8 @@ ROUTES = [
     *payment_methods.ROUTES,
     *payment_intents.ROUTES,
     *invoice_payments.ROUTES,
+    *refunds.ROUTES,
+    *disputes.ROUTES,
     *setup_intents.ROUTES,
     *checkout_sessions.ROUTES,
     *portal_configurations.ROUTES,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from meterkit.sandbox import cycle
 from meterkit.sandbox.browser import PAGES, Browser
+from meterkit.sandbox.charging import disputes
 from meterkit.sandbox.charging.payment_methods import OUTCOMES
 from meterkit.sandbox.control import PREFIX, Control
 from meterkit.sandbox.faults import Fault, Kind, Reason
@@ -154,7 +155,7 @@ class Sandbox:
     @property
     def url(self) -> str:
         """
-        Base address for Stripe's libraries, `http://127.0.0.1:PORT`.
+        Base address for Stripe's libraries: ``http://127.0.0.1:PORT``.
 
         Raises:
             RuntimeError: The sandbox is not running.
@@ -277,6 +278,28 @@ class Sandbox:
         with self._account.lock:
             try:
                 give(self._account, self._account.get("customer", customer), coupon)
+            except ApiError as error:
+                raise ValueError(error.message) from None
+
+    def dispute(self, payment_intent: str, *, amount: int | None = None, inquiry: bool = False) -> str:
+        """
+        Dispute a payment, as its bank does, and return the id of the dispute.
+
+        It is decided by evidence whose `uncategorized_text` is ``winning_evidence`` or ``losing_evidence``, as in
+        Stripe's test mode, or lost when it is closed by the API.
+
+        Args:
+            payment_intent: Id of the payment intent that has taken the money.
+            amount: Disputed amount in the currency's minor unit; None for all of it.
+            inquiry: Whether the bank only asks, and takes no money yet.
+
+        Raises:
+            ValueError: There is no such payment, it has not succeeded or is disputed already, or the amount is wrong.
+
+        """
+        with self._account.lock:
+            try:
+                return str(disputes.open_one(self._account, payment_intent, amount=amount, inquiry=inquiry)["id"])
             except ApiError as error:
                 raise ValueError(error.message) from None
 

@@ -7,10 +7,11 @@ Stripe's API does not list meter events; these sums are all that it returns.
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import stripe
 
+from meterkit.core.windows import HOUR
 from meterkit.stripe_api.transport import PAGE_SIZE
 
 
@@ -35,24 +36,40 @@ class Summaries:
         Raises:
             stripe.StripeError: Stripe did not respond, or does not know the customer.
         """
-        return sum(self.by_hour(event_name, customer, start, end, one=True).values(), Decimal(0))
+        # Group a single hour too: without grouping, an old version of the API refuses ranges of whole hours.
+        sums = self._sums(event_name, customer, start, end, "hour" if end - start == HOUR else None)
+        return sum(sums.values(), Decimal(0))
 
-    def by_hour(self, event_name: str, customer: str, start: int, end: int, *, one: bool = False) -> dict[int, Decimal]:
+    def by_hour(self, event_name: str, customer: str, start: int, end: int) -> dict[int, Decimal]:
         """
         Return the customer's usage between two whole hours, by the Unix second at which each hour begins.
 
-        One request for each 100 hours; with *one*, a single sum for the whole time instead.
+        One request for each 100 hours.
 
         Raises:
             stripe.StripeError: Stripe did not respond, or does not know the customer.
         """
+        return self._sums(event_name, customer, start, end, "hour")
+
+    def by_day(self, event_name: str, customer: str, start: int, end: int) -> dict[int, Decimal]:
+        """
+        Return the customer's usage between two midnights in UTC, by the Unix second at which each day begins.
+
+        One request for each 100 days.
+
+        Raises:
+            stripe.StripeError: Stripe did not respond, or does not know the customer.
+        """
+        return self._sums(event_name, customer, start, end, "day")
+
+    def _sums(
+        self, event_name: str, customer: str, start: int, end: int, grouping: Literal["hour", "day"] | None
+    ) -> dict[int, Decimal]:
         found: dict[int, Decimal] = {}
         for meter in self._meters_of(event_name):
-            # Group a single hour too: without grouping, an old version of the API refuses ranges of whole hours.
-            grouped = not one or end - start == 3600
             params: Any = {"customer": customer, "start_time": start, "end_time": end, "limit": PAGE_SIZE}
-            if grouped:
-                params["value_grouping_window"] = "hour"
+            if grouping is not None:
+                params["value_grouping_window"] = grouping
             summaries = self._client.v1.billing.meters.event_summaries.list(meter, params)
             for summary in summaries.auto_paging_iter():
                 begin = summary.start_time

@@ -10,17 +10,19 @@ from __future__ import annotations
 import json
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from time import monotonic
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import stripe
 from stripe import StripeClient
 
 from meterkit.core.http_logging import Unlogged
+from meterkit.errors import ConfigurationError
 
 __all__ = ["HTTPXClient", "StripeClient", "connect", "may_have_arrived", "plain"]
 
@@ -43,8 +45,21 @@ NOT_SENT = frozenset({"x-stripe-client-telemetry", "x-stripe-client-user-agent"}
 """stripe-python's telemetry headers: an id of the machine, its platform, durations. Stripe works without them."""
 
 
+SHADOW = (
+    "this kit is in shadow mode (shadow=), in which another program bills and nothing is written to Stripe: {request} "
+    "was not sent. Do it from a kit without shadow=, such as a module of its own with another data_dir=; or leave "
+    "shadow mode, see docs/shadow.md"
+)
+"""Why a request was not sent, and the cure."""
+
+
 def connect(
-    api_key: str, base: str | None, *, account: str | None = None, tls: ssl.SSLContext | None = None
+    api_key: str,
+    base: str | None,
+    *,
+    reads_only: Callable[[], bool],
+    account: str | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> tuple[StripeClient, HTTPXClient]:
     """
     Return a client for Stripe's API, and its HTTP client, which the caller must close.
@@ -52,10 +67,11 @@ def connect(
     Args:
         api_key: Secret key of the Stripe account.
         base: Base URL of Stripe's API; None for the real one.
+        reads_only: Function that returns whether everything but reading is refused now, with a `ConfigurationError`.
         account: Connected account in which the requests act, ``acct_...``; None for the key's own.
         tls: TLS context to share with other connections; None to create one.
     """
-    http = HTTPXClient(tls, account=account)
+    http = HTTPXClient(tls, account=account, reads_only=reads_only)
     addresses: Any = {"api": base.rstrip("/"), "meter_events": base.rstrip("/")} if base else None
     # No retries by the SDK: it does not record which responses leave the outcome unknown.
     return StripeClient(api_key, http_client=http, max_network_retries=0, base_addresses=addresses), http
@@ -80,8 +96,15 @@ class HTTPXClient(stripe.HTTPClient):
 
     name = "httpx"
 
-    def __init__(self, tls: ssl.SSLContext | None = None, *, account: str | None = None) -> None:
+    def __init__(
+        self,
+        tls: ssl.SSLContext | None = None,
+        *,
+        account: str | None = None,
+        reads_only: Callable[[], bool] = lambda: False,
+    ) -> None:
         super().__init__()
+        self._reads_only = reads_only
         self._account = account
         self._client = _Client(verify=True if tls is None else tls)
         self._socket: socket.socket | None = None
@@ -95,7 +118,10 @@ class HTTPXClient(stripe.HTTPClient):
 
         Raises:
             stripe.APIConnectionError: There was no complete response; its ``__cause__`` is httpx's error.
+            ConfigurationError: The request writes, and the kit is in shadow mode; it was not sent.
         """
+        if method.upper() != "GET" and self._reads_only():
+            raise ConfigurationError(SHADOW.format(request=f"{method.upper()} {urlsplit(url).path}"))
         sent = {name: value for name, value in (headers or {}).items() if name.lower() not in NOT_SENT}
         request = httpx.Request(  # not client.build_request, which merges settings that are not used here
             method,

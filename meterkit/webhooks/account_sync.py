@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -24,6 +24,7 @@ from meterkit.core import threads
 from meterkit.core.threads import Event
 from meterkit.ledger.database import Database
 from meterkit.ledger.lease import Lease, LeaseLostError, held, hold
+from meterkit.ledger.payers import companies_paid_by
 from meterkit.outbox.corrections import Corrections
 from meterkit.outbox.other_mode import check_account
 from meterkit.pricing.opening_balances import Opening, OpeningBalances
@@ -31,17 +32,28 @@ from meterkit.stripe_api.catalog import Catalog
 from meterkit.stripe_api.event_summaries import Summaries
 from meterkit.stripe_api.outcomes import classify
 from meterkit.stripe_api.transport import PAGE_SIZE, connect, plain
+from meterkit.wallets.balances import Balances
+from meterkit.wallets.grants import Grants
+from meterkit.wallets.purchases import Purchases
+from meterkit.wallets.wallet import Wallet, packs_of
 from meterkit.webhooks.mapping import checkout_of, customer_of, invoice_of, meter_of, subscription_of
+from meterkit.webhooks.purchases import Bought, Disputed, PurchaseReader, Refunded
 from meterkit.webhooks.subscription_events import past_of, prorations_of
 
 METER_ERRORS = "v2.core.event"
 """Object type of thin events about meter errors: the event itself, because its details must be requested."""
+
+REVERSALS = ("refund", "dispute")
+"""Types of objects that take back what was paid."""
 
 CLOSING = ("draft", "subscription_cycle")
 """Status and billing reason of an invoice that can still include the last usage of its period."""
 
 RECENT_SECONDS = 40 * 24 * 3600
 """Age of invoices that are synced: usage can be reported for 35 days, and may belong to an invoice of that time."""
+
+DISPUTED_SECONDS = 180 * 24 * 3600
+"""Age of disputes that are synced: banks take months to decide."""
 
 
 @dataclass(slots=True)
@@ -80,6 +92,7 @@ class AccountSync:
         account: Connected account to read; None for the key's own.
         metadata_key: Key of a customer's metadata that contains the company id.
         stop: Event that ends the sync before the next object.
+        wallets: Wallets of the kit, by name: paid invoices with their packs become grants.
     """
 
     def __init__(
@@ -92,6 +105,7 @@ class AccountSync:
         account: str | None,
         metadata_key: str,
         stop: Event,
+        wallets: Mapping[str, Wallet],
     ) -> None:
         self._database = database
         self._clock = clock
@@ -103,8 +117,12 @@ class AccountSync:
         self._openings = OpeningBalances(database)
         self._holder = f"{os.getpid()}-{uuid.uuid4().hex}"
         self._pass = threads.rlock()
-        self._stripe, self._http = connect(api_key, base, account=account)
+        self._stripe, self._http = connect(api_key, base, reads_only=lambda: True, account=account)
         self._catalog = Catalog(self._stripe)
+        balances = Balances(wallets, clock=clock)
+        self._purchases = Purchases(Grants(database, balances, clock=clock), wallets) if wallets else None
+        self._reader = PurchaseReader(self._stripe, packs_of(wallets), metadata_key=metadata_key)
+        self._bought: dict[str, Bought] = {}  # of invoices that are read and not stored yet
 
     def follow(self) -> SyncResult:
         """
@@ -132,7 +150,8 @@ class AccountSync:
 
     def sync(self) -> SyncResult:
         """
-        Read all customers, all subscriptions, and the invoices that are open or of the last 40 days.
+        Read all customers, all subscriptions, and the invoices that are open or of the last 40 days; with wallets, also
+        the refunds of these days and the disputes of the last 180.
 
         Raises:
             LedgerError: The ledger failed.
@@ -180,6 +199,9 @@ class AccountSync:
                 if kind == METER_ERRORS:
                     self._reject_dropped(identity, events)
                     continue
+                if kind in REVERSALS:
+                    self._take_back(lease, kind, identity, events)
+                    continue
                 current = self._retrieve(kind, identity)
                 if isinstance(current, Customer) and not current.deleted:
                     self._complete(lease, current, found)
@@ -187,9 +209,9 @@ class AccountSync:
                 outcome = classify(error)
                 self._inbox.postpone(events, outcome.error)
                 found.error = outcome.error
-                if outcome.affects_all:
+                if outcome.affects_all and not (kind in REVERSALS and isinstance(error, stripe.PermissionError)):
                     return
-                continue
+                continue  # a restricted key may read all that other events are about
             self._store_one(lease, identity, current, found, events=events)
 
     def _complete(self, lease: Lease, customer: Customer, found: SyncResult) -> None:
@@ -237,11 +259,70 @@ class AccountSync:
                 return meter_of(v1.billing.meters.retrieve(identity))
             if kind == "checkout.session":
                 return checkout_of(v1.checkout.sessions.retrieve(identity), self._metadata_key)
-            return invoice_of(v1.invoices.retrieve(identity), now) if kind == "invoice" else None
+            return self._invoice(v1.invoices.retrieve(identity), now) if kind == "invoice" else None
         except stripe.InvalidRequestError as error:
             if error.http_status == 404:
                 return None
             raise
+
+    def _invoice(self, invoice: stripe.Invoice, now: int) -> Invoice:
+        """Return *invoice*, and remember what it grants until it is stored."""
+        bought = None if self._purchases is None else self._reader.bought(invoice)
+        if bought is not None:
+            self._bought[str(invoice.id)] = bought
+        return invoice_of(invoice, now)
+
+    def _grant(self, connection: Any, invoice: Invoice) -> str:
+        """
+        Grant what a paid invoice has bought, in this transaction.
+
+        Returns:
+            Why nothing can be granted yet; empty if it was, or if there is nothing to grant.
+        """
+        bought = self._bought.pop(invoice.id, None)
+        if bought is None or self._purchases is None:
+            return ""
+        company = bought.company
+        if company is None:
+            companies = companies_paid_by(connection, bought.customer)
+            if len(companies) != 1:
+                payer = f"{bought.customer} pays for {', '.join(sorted(companies)) or 'none'}"
+                return (
+                    f"invoice {invoice.number or invoice.id} is for a wallet, and it is not known of which company "
+                    f"({payer}): use kit.link(), or name it under {self._metadata_key!r} in the metadata of the invoice"
+                )
+            (company,) = companies
+        unknown = {each.promise.wallet for each in bought.purchases if not self._purchases.knows(each)}
+        for purchase in bought.purchases:
+            if self._purchases.knows(purchase):
+                self._purchases.grant(connection, company, purchase)
+        return _not_in_code(f"invoice {invoice.number or invoice.id} has paid for", unknown)
+
+    def _take_back(self, lease: Lease, kind: str, identity: str, events: list[str]) -> None:
+        """Take back what was granted for a payment that is refunded or disputed; give it back if the dispute is won."""
+        found: Refunded | Disputed | None = None
+        if self._purchases is not None:
+            found = self._reader.refunded(identity) if kind == "refund" else self._reader.disputed(identity)
+        with self._database.transaction() as connection:
+            hold(lease, connection, clock=self._clock)
+            waits = ""
+            if found is not None and self._purchases is not None:
+                share = (found.amount, found.total)
+                unknown = {each.promise.wallet for each in found.bought.purchases if not self._purchases.knows(each)}
+                waits = _not_in_code(f"{identity} {kind}s what was paid for", unknown)
+                for purchase in found.bought.purchases:
+                    if isinstance(found, Refunded):
+                        done = self._purchases.take_back(connection, purchase, share, refund=identity)
+                    else:
+                        done = self._purchases.withhold(
+                            connection, purchase, share, dispute=identity, is_withheld=found.is_withheld
+                        )
+                    if not done:
+                        waits = f"what {identity} {kind}s is not granted yet"
+            if not waits:
+                self._inbox.settle(connection, events)
+        if waits:
+            self._inbox.postpone(events, waits)
 
     def _sync(self, lease: Lease, found: SyncResult) -> None:
         refusals: list[stripe.PermissionError] = []
@@ -250,6 +331,8 @@ class AccountSync:
             lambda: self._sync_customers(lease, found),
             lambda: self._read_subscriptions(lease, found, begun),
             lambda: self._sync_invoices(lease, found),
+            lambda: self._sync_refunds(lease),
+            lambda: self._sync_disputes(lease),
         )
         for read in reads:
             try:
@@ -273,6 +356,9 @@ class AccountSync:
             "Billing meters": v1.billing.meters.list,
             "Invoices": v1.invoices.list,
         }
+        if self._purchases is not None:
+            kinds["Charges and Refunds"] = v1.refunds.list
+            kinds["Disputes"] = v1.disputes.list
         found = []
         for kind, read in kinds.items():
             try:
@@ -292,10 +378,27 @@ class AccountSync:
         unpaid = v1.invoices.list({"limit": PAGE_SIZE, "status": "open"})
         recent = v1.invoices.list({"limit": PAGE_SIZE, "created": {"gte": now - RECENT_SECONDS}})
         for invoices in _pages(chain(unpaid.auto_paging_iter(), recent.auto_paging_iter())):
-            self._store(lease, [invoice_of(each, now) for each in invoices], found)
+            self._store(lease, [self._invoice(each, now) for each in invoices], found)
         # Invoices that are unsettled in the ledger only: the webhook events that settled them were missed.
         for identity in self._accounts.unsettled_invoices(checked_before=now):
             self._store_one(lease, identity, self._retrieve("invoice", identity), found)
+
+    def _sync_refunds(self, lease: Lease) -> None:
+        """Take back what recent refunds take back, of which the endpoint may not have been told; each does so once."""
+        if self._purchases is None:
+            return
+        since = int(self._clock()) - RECENT_SECONDS
+        for refund in self._stripe.v1.refunds.list({"limit": PAGE_SIZE, "created": {"gte": since}}).auto_paging_iter():
+            self._take_back(lease, "refund", refund.id, [])
+
+    def _sync_disputes(self, lease: Lease) -> None:
+        """Withhold or give back what disputes of late say, of which the endpoint may not have been told."""
+        if self._purchases is None:
+            return
+        since = int(self._clock()) - DISPUTED_SECONDS
+        listed = self._stripe.v1.disputes.list({"limit": PAGE_SIZE, "created": {"gte": since}})
+        for dispute in listed.auto_paging_iter():
+            self._take_back(lease, "dispute", dispute.id, [])
 
     def _store_one(
         self,
@@ -341,8 +444,13 @@ class AccountSync:
                 self._openings.put(connection, opening, reported)
             if deleted:
                 self._accounts.remove_invoice(connection, deleted)
-            if events:
+            waits = " ".join(filter(None, [self._grant(connection, each) for each in _invoices(objects)]))
+            if events and not waits:
                 self._inbox.settle(connection, events)
+        if waits:
+            found.error = waits
+            if events:
+                self._inbox.postpone(events, waits)
         _count(objects, found)
 
     def _past(
@@ -377,6 +485,17 @@ class AccountSync:
                 continue  # a deleted customer, or a restricted key: it is looked at again with the next change
             found.append((opening, int(reported)))
         return found
+
+
+def _not_in_code(what: str, wallets: Collection[str]) -> str:
+    """Return that *what* is of *wallets* that the code does not have; empty if there are none."""
+    if not wallets:
+        return ""
+    names = ", ".join(repr(name) for name in sorted(wallets))
+    return (
+        f"{what} {names}, and no wallet of this kit has that name: add it to wallets= again, and it is applied. A "
+        "wallet must keep its name"
+    )
 
 
 def _count(objects: Iterable[StripeObject], found: SyncResult) -> None:

@@ -18,8 +18,8 @@ from meterkit.webhooks.config import LARGEST_BYTES, Webhook
 from meterkit.webhooks.signature import parse_signature
 from meterkit.webhooks.subscription_events import told_by
 
-SYNCED = ("customer", "subscription", "invoice", "checkout.session", "billing.meter")
-"""Types of objects whose state the ledger keeps, or which name a company."""
+SYNCED = ("customer", "subscription", "invoice", "checkout.session", "billing.meter", "refund", "dispute")
+"""Types of objects whose state the ledger keeps, which name a company, or which take back what was paid."""
 
 METER_ERROR_EVENTS = ("v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found")
 """Types of thin events about meter events that Stripe dropped after accepting them."""

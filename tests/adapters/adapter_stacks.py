@@ -63,7 +63,7 @@ async def async_chunks(log: list[Any], *, breaks: bool = False, waits: bool = Fa
 
 def say_who() -> None:
     meterkit.identify("globex", user="ann")
-    meterkit.add_usage("tokens", 40)
+    meterkit.add_usage("tokens", 40, model="small")
     meterkit.add_usage("tokens", 2)
 
 

@@ -84,6 +84,16 @@ def test_a_quota(serve: Callable[..., Api]) -> None:
     assert ["/v1/chat/completions"] == api.requests
 
 
+def test_a_balance_that_is_used_up() -> None:
+    """It has OpenAI's own code, too, and says where to buy more."""
+    block = Block("balance", "acme", "The balance of credits is used up.", settle_url="https://shop.example/credits")
+    response = Refusal.openai().respond(block)
+    error = json.loads(response.body)["error"]
+
+    assert (402, "insufficient_quota") == (response.status, error["code"])
+    assert "The balance of credits is used up. See https://shop.example/credits" == error["message"]
+
+
 @pytest.mark.parametrize(
     ("rules", "status", "type_", "code"),
     [

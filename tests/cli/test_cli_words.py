@@ -117,12 +117,22 @@ def verbs():
     return action.choices
 
 
+def actions_of(command):
+    """What a command takes, and, if it has words of its own, what these take."""
+    for action in command._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for word in action.choices.values():
+                yield from actions_of(word)
+        else:
+            yield action
+
+
 @pytest.mark.parametrize("verb", verbs())
 def test_every_word_is_documented(verb):
     """Each command has its heading, and each of its options stands below that."""
     page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
     (section,) = re.findall(rf"^## `meterkit {verb}`$(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
-    shown = [action for action in verbs()[verb]._actions if action.help != argparse.SUPPRESS]
+    shown = [action for action in actions_of(verbs()[verb]) if action.help != argparse.SUPPRESS]
     options = {word for action in shown for word in action.option_strings} - {"-h", "--help"}
 
     assert [] == [option for option in options if f"| `{option}" not in section]

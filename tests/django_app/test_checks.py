@@ -111,9 +111,10 @@ def test_a_key_without_effect(ids, make):
 
 
 def test_the_middleware_is_missing(ids, make):
-    """A kit that only records does without."""
+    """A kit that only records, or only meters tools, does without."""
     assert ["W001"] == ids(make(), MIDDLEWARE=[f"{__name__}.Ours", "nothing.of.the.kind"])
     assert [] == ids(make(Meter("jobs", http=False)), MIDDLEWARE=[])
+    assert [] == ids(make(Meter("searches", tool="search")), MIDDLEWARE=[])
 
 
 def test_the_middleware_stands_there_twice(ids, make):

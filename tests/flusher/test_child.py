@@ -21,7 +21,21 @@ ROOT = Path(meterkit.__file__).parents[1]
 
 BILLING = """
 from meterkit import Meter, MeterKit
-kit = MeterKit(meters=[Meter("calls")], customer_ids=True, flusher="process", flush_interval=0.05)
+kit = MeterKit(meters=[Meter("calls")], customer_ids=True, flush_interval=0.05)
+"""
+
+EVERYTHING = """
+from meterkit import Governance, Meter, MeterKit, Plan, Price, Quota, Wallet
+calls, tokens = Meter("calls"), Meter("tokens", http=False, billable=False)
+kit = MeterKit(
+    meters=[calls, tokens],
+    plans=[Plan("pro", prices=[Price.per_unit(calls, "1")], limits=[Quota(calls, 1_000_000)])],
+    wallets=[Wallet("credits", unit="credits", spends={tokens: 2})],
+    governance=Governance(overdue_days=7),
+    identify=lambda _: None,
+    customer_ids=True,
+    flush_interval=0.05,
+)
 """
 
 WORKER = (
@@ -164,6 +178,25 @@ def test_the_worker_imports_no_stripe_and_the_child_flushes(start, directory):
     assert 0 == worker.end()
 
 
+def test_a_kit_that_declares_everything_has_a_child(start, directory):
+    """Which finds the same kit when it imports it, and spends what was paid for ahead."""
+    (directory / "billing.py").write_text(EVERYTHING)
+    worker = start()
+    worker.flusher()
+    worker.tell("kit.grant('cus_1', 'credits', 1_000_000)", "kit.record('tokens', 'cus_1', 7)")
+    log = worker.end(), worker.log.read_text()
+    balance = subprocess.run(
+        [sys.executable, "-c", "from billing import kit; kit.flush(); print(kit.balance('cus_1', 'credits').spent)"],
+        cwd=directory,
+        env={**os.environ, "METERKIT_DATA_DIR": str(directory / "data"), "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert (0, "14") == (log[0], balance.stdout.strip()), log
+
+
 def test_it_is_started_by_a_count_and_by_nothing_before(start, directory):
     """Not at import, nor by a look at the health."""
     worker = start()
@@ -270,16 +303,30 @@ def refuse(*_, **__):
 subprocess.Popen = refuse
 """
 
+STARTS = """
+import threading, time
+threading.Thread(target=time.sleep, args=[3600], name="scheduler").start()
+"""
+NEVER_ENDS = """
+import sys, time
+while "--lock" in sys.argv:
+    time.sleep(60)
+"""
+FUNCTION = BILLING.replace("customer_ids=True", "find_customer=lambda company: company")
+
 THREAD = {
     "hidden": (HIDDEN, "a kit that another process can import"),
     "another": (ANOTHER, "another keep_days="),
     "broken": (BROKEN + BILLING, "only once"),
     "embedded": (EMBEDDED + BILLING, "no Python interpreter"),
     "refused": (REFUSED + BILLING, "Operation not permitted"),
+    "starts a thread": (STARTS.replace("]", "], daemon=True") + BILLING, "starts threads or processes (scheduler)"),
+    "never ends": (NEVER_ENDS + BILLING, "has not imported the kit within 0 seconds"),
+    "calls a function": (FUNCTION, "(find_customer=)"),
 }
 
 
-@pytest.mark.parametrize("case", first(["another"], among=THREAD))
+@pytest.mark.parametrize("case", first(["another", "starts a thread"], among=THREAD))
 def test_where_no_child_can_work_a_thread_flushes(start, usage, directory, case):
     """As without the setting, and why is said once, as information."""
     code, why = THREAD[case]
@@ -287,6 +334,8 @@ def test_where_no_child_can_work_a_thread_flushes(start, usage, directory, case)
     if case == "hidden":
         program = WORKER.replace("from billing import kit", "import billing; kit = billing.Settings.kit")
         (directory / "worker.py").write_text(program)
+    if case == "never ends":
+        (directory / "worker.py").write_text(WORKER.replace("child.FIRST", "child.IMPORT_SECONDS = child.FIRST"))
     worker = start()
     worker.tell("import logging; logging.basicConfig(level=logging.INFO)", "kit.record('calls', 'cus_2', 5)")
     worker.tell("until(lambda: kit.process().child.why_none)", "until(lambda: kit.usage(company='cus_2'))")
@@ -297,6 +346,60 @@ def test_where_no_child_can_work_a_thread_flushes(start, usage, directory, case)
     assert 0 == worker.end()
     assert 1 == worker.log.read_text().count("(flusher_in_thread)")
     assert 5 < usage()
+
+
+@pytest.mark.long
+def test_who_asks_for_a_process_has_one_though_its_import_starts_threads(start, directory):
+    """They run twice then. The child ends all the same: neither they nor what the import wants at the exit keep it."""
+    at_exit = "import atexit, pathlib; atexit.register(lambda: pathlib.Path('tidied').touch())\n"
+    (directory / "billing.py").write_text(STARTS + at_exit + BILLING)
+    worker = start(METERKIT_FLUSHER="process")
+    flusher = worker.flusher()
+
+    worker.process.kill()
+    wait_for_end(flusher)
+
+    assert not (directory / "tidied").exists()
+
+
+@pytest.mark.long
+def test_what_the_interpreter_starts_is_no_reason_against_a_child(start, directory):
+    """As a tracer does in each process of an application, before that is imported."""
+    tracer = directory / "tracer"
+    tracer.mkdir()
+    (tracer / "sitecustomize.py").write_text(STARTS.replace("]", "], daemon=True"))
+    worker = start(PYTHONPATH=os.pathsep.join([str(tracer), str(ROOT)]))
+
+    assert worker.flusher()
+
+
+@pytest.mark.long
+def test_a_child_whose_import_never_ends_ends_with_its_worker(start, directory):
+    """It would keep the lock for ever."""
+    (directory / "billing.py").write_text(NEVER_ENDS + BILLING)
+    worker = start()
+    worker.tell("until(lambda: kit.health()['flusher']['child'])")
+    child = worker.health()["child"]
+
+    worker.process.kill()
+
+    wait_for_end(child)
+
+
+@pytest.mark.long
+def test_a_program_that_only_counts_and_ends_starts_none(directory, usage):
+    """As a command of manage.py does: a child is started with the first flush, and this ends before."""
+    program = """
+from billing import kit
+kit.record("calls", "cus_1", 7)
+kit.close()
+assert kit.process().child.pid is None
+"""
+    (directory / "billing.py").write_text(BILLING.replace("flush_interval=0.05", "flush_interval=3600.0"))
+    environment = {**os.environ, "METERKIT_DATA_DIR": str(directory / "data"), "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", UNHURRIED + program], cwd=directory, env=environment, check=True)
+
+    assert 7 == usage()
 
 
 def test_what_the_app_prints_does_not_reach_the_pipe(start, directory):

@@ -17,6 +17,7 @@ from meterkit.ledger import schema
 from meterkit.ledger.ledger import Ledger
 from meterkit.publication import follower
 from meterkit.runtime import process
+from meterkit.slices import rows
 
 CALLS = Meter("calls", path="/calls")
 
@@ -120,11 +121,11 @@ def held_fold(monkeypatch):
     amidst, goes_on = threading.Event(), threading.Event()
     fold = Ledger.fold
 
-    def held(self, generation, counts, *, folded=None, conflict=None):
+    def held(self, generation, counts, **options):
         if not amidst.is_set():
             amidst.set()
             goes_on.wait(GUARD)
-        return fold(self, generation, counts, folded=folded, conflict=conflict)
+        return fold(self, generation, counts, **options)
 
     yield lambda: monkeypatch.setattr(Ledger, "fold", held), amidst, goes_on
     goes_on.set()
@@ -172,12 +173,12 @@ def test_a_flush_takes_what_another_could_not_fold(make_kit, flusher, monkeypatc
     amidst, waits = threading.Event(), threading.Event()
     fold, await_handed_over = Ledger.fold, process.ProcessRuntime._await_handed_over
 
-    def failing(self, generation, counts, *, folded=None, conflict=None):
+    def failing(self, generation, counts, **options):
         if not amidst.is_set():
             amidst.set()
             waits.wait(GUARD)
             raise LedgerError("away")
-        return fold(self, generation, counts, folded=folded, conflict=conflict)
+        return fold(self, generation, counts, **options)
 
     def waiting(self):
         if self is worker.process():
@@ -462,30 +463,32 @@ def test_what_is_folded_while_the_ledger_is_read_still_counts(govern, idle, make
     assert (2, 3, 0) == (first, passed(kit, 3), passed(kit, 3))
 
 
-def holds(kit):
-    """What is reserved, by generation."""
+def held(kit):
+    """What is drawn of exact quotas and not in the ledger, by lineage."""
     with kit.process().database().snapshot() as connection:
-        return {row.generation: row.quantity for row in connection.execute(schema.holds.select())}
+        rows = connection.execute(schema.slices.select()).all()
+    return {row.lineage: row.drawn - row.folded for row in rows}
+
+
+def lineage(kit):
+    """The key of what this kit holds."""
+    return kit.process().journal.lineage.id
 
 
 def test_an_exact_quota_holds_what_is_under_way_over_a_hand_over(govern, idle, make_kit):
-    """Whoever folds the generation deletes what is reserved for it; so what is under way is under the next one."""
+    """Whoever folds the generation settles what it has counted; what is under way stays held."""
     kit, other = govern(Quota(CALLS, 4, exact=True)), govern(Quota(CALLS, 4, exact=True))
     under_way = [begin(kit), begin(kit)]
     assert 1 == passed(kit, 1)
-    generation = kit.process().journal.current_id
     tick(kit)
-    handed_over = holds(kit)
+    handed_over = held(kit)
     at_once = begin(other)
     refused = begin(other)
     make_kit().flush()
-    after = holds(kit)
 
-    assert 1 == handed_over[generation]
-    assert 3 == sum(handed_over.values())
+    assert {lineage(kit): 3} == handed_over
     assert (True, None) == (at_once is not None, refused)
-    assert generation not in after
-    assert 3 == sum(after.values())
+    assert {lineage(kit): 2, lineage(other): 1} == held(kit)
     assert (0, 0) == (passed(kit, 1), passed(other, 1))
     end(kit, under_way[0])
     end(kit, under_way[1], status=500)  # counts nothing, and is given back
@@ -499,92 +502,76 @@ def test_an_exact_quota_holds_what_is_under_way_over_a_hand_over(govern, idle, m
     for each in (kit, other):
         each.flush()
         each.flush()
-    assert ({}, {"acme": 4}) == (holds(kit), counted(kit))
+    assert ({}, {"acme": 4}) == (held(kit), counted(kit))
 
 
-def test_without_the_ledger_nothing_that_is_held_is_handed_over(govern, idle, monkeypatch):
-    """What is under way could not be moved, and would be forgotten with the generation."""
+def test_a_hand_over_needs_no_ledger_for_what_is_held(govern, idle, make_kit, monkeypatch):
+    """It belongs to the process, and not to what it hands over."""
     kit = govern(Quota(CALLS, 4, exact=True))
     under_way = begin(kit)
     assert 1 == passed(kit, 1)
-    reservations = kit.governor.reservations
 
     def unreachable():
         raise LedgerError("away")
 
-    monkeypatch.setattr(reservations._database, "transaction", unreachable)
-    tick(kit)
-    waiting = kit.process().journal.waiting()
-    monkeypatch.undo()
-    tick(kit)
-
-    assert [] == waiting
+    with monkeypatch.context() as patch:
+        patch.setattr(kit.process().database(), "transaction", unreachable)
+        tick(kit)
     assert 1 == len(kit.process().journal.waiting())
-    assert 2 == sum(holds(kit).values())
-    end(kit, under_way)
-    kit.flush()
-    assert {"acme": 2} == counted(kit)
-
-
-def test_a_unit_that_is_taken_amidst_a_hand_over_is_held(govern, idle, make_kit, monkeypatch):
-    """The generation is retired while the transaction that reserves the unit is open."""
-    kit = govern(Quota(CALLS, 4, exact=True))
-    assert 1 == passed(kit, 1)
-    kit.flush()
-    assert 1 == passed(kit, 1)
-    add = type(kit.governor.reservations)._add
-
-    def retired_meanwhile(self, *what):
-        added = add(self, *what)
-        kit.process().journal.rotate(now=kit.clock())
-        return added
-
-    monkeypatch.setattr(type(kit.governor.reservations), "_add", retired_meanwhile)
-    under_way = begin(kit)
-    monkeypatch.undo()
-    before = sum(holds(kit).values())
-    tick(kit)
     make_kit().flush()
 
-    assert 2 == before
-    assert 1 == sum(holds(kit).values())
+    assert {lineage(kit): 1} == held(kit)
     end(kit, under_way)
     kit.flush()
     kit.flush()
-    assert ({}, {"acme": 3}) == (holds(kit), counted(kit))
+    assert ({}, {"acme": 2}) == (held(kit), counted(kit))
 
 
-def test_a_first_unit_that_is_being_taken_is_held_over_a_hand_over(govern, idle, make_kit, monkeypatch):
-    """The thread that hands over waits for the transaction, though nothing seems to be reserved yet."""
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_unit_that_is_taken_amidst_a_hand_over_is_held(govern, idle, make_kit, monkeypatch, is_first):
+    """The generation is retired and handed over while the transaction that draws the unit is open."""
     kit = govern(Quota(CALLS, 4, exact=True))
-    kit.record(CALLS, "bird")
-    reservations = kit.governor.reservations
-    add, transaction = type(reservations)._add, reservations._database.transaction
-    done = threading.Event()
-    handing_over = threading.Thread(target=lambda: (tick(kit), done.set()))
+    kit.record(CALLS, "acme")
+    if not is_first:
+        assert 1 == passed(kit, 1)
+    write = rows.write
 
-    def waited_for():
-        if threading.current_thread() is handing_over:
-            done.set()
-        return transaction()
+    def handed_over_meanwhile(*what, **more):
+        kit.process()._hand_over.run()
+        return write(*what, **more)
 
-    def hands_over_meanwhile(self, *what):
-        handing_over.start()
-        assert done.wait(GUARD)
-        return add(self, *what)
-
-    monkeypatch.setattr(reservations._database, "transaction", waited_for)
-    monkeypatch.setattr(type(reservations), "_add", hands_over_meanwhile)
+    monkeypatch.setattr(rows, "write", handed_over_meanwhile)
     under_way = begin(kit)
-    handing_over.join(GUARD)
     monkeypatch.undo()
     make_kit().flush()
 
-    assert 1 == sum(holds(kit).values())
+    assert {lineage(kit): 1} == held(kit)
     end(kit, under_way)
+    kit.flush()
+    kit.flush()
+    assert ({}, {"acme": 3 - is_first}) == (held(kit), counted(kit))
+    assert 1 + is_first == passed(kit, 5)
 
 
-def test_what_is_held_at_the_end_is_given_back(govern, make_kit):
+def test_a_unit_is_counted_once_if_the_first_is_drawn_after_a_hand_over(govern, idle, make_kit):
+    """What was handed over before is in the ledger, or on its way there, when the process begins to draw."""
+    kit, other = govern(Quota(CALLS, 6, exact=True)), govern(Quota(CALLS, 6, exact=True))
+    kit.record(CALLS, "acme", 2)
+    tick(kit)  # on its way
+    assert 1 == passed(kit, 1)
+    waiting = held(kit)
+    make_kit().flush()
+    kit.record(CALLS, "acme")
+    assert 2 == passed(kit, 2)
+    kit.flush()
+    kit.flush()
+
+    assert {lineage(kit): 3} == waiting
+    assert ({}, {"acme": 6}) == (held(kit), counted(kit))
+    assert (0, 0) == (passed(kit, 1), passed(other, 1))
+
+
+def test_what_is_held_at_the_end_is_given_back(govern, make_kit, tmp_path):
     """A request that is under way when the kit is closed holds its unit until the next who flushes."""
     kit = govern(Quota(CALLS, 4, exact=True))
     assert 1 == passed(kit, 1)
@@ -593,7 +580,8 @@ def test_what_is_held_at_the_end_is_given_back(govern, make_kit):
     heir = make_kit()
     heir.flush()
 
-    assert ({}, {"acme": 1}) == (holds(heir), counted(heir))
+    assert ({}, {"acme": 1}) == (held(heir), counted(heir))
+    assert [] == list((tmp_path / "meterkit" / "journal").glob("*.lineage"))
 
 
 def test_orphans_that_have_nothing_are_removed(make_kit, idle, tmp_path):

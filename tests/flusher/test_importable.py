@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.util
 import sys
@@ -111,3 +112,33 @@ def test_a_kit_that_is_gone_has_none():
     importable = Importable(Kit(), names=[])
 
     assert importable.path() is None
+
+
+def test_a_module_that_is_still_being_imported_has_none(imported):
+    """Its import may never end, because it serves or consumes; another process would do the same when it imports it."""
+    module = imported(billing_9=KIT + "during = kit._supervisor.importable.path()\n")
+
+    assert module.during is None
+    assert "billing_9:kit" == path_of(module.kit)
+
+
+def test_modules_that_change_while_it_is_looked_for(monkeypatch):
+    """A garbage collection runs whatever finalisers do, and other threads meanwhile import modules."""
+    module = ModuleType("growing")
+    module.__spec__ = importlib.util.spec_from_loader("growing", None)
+    vars(module).update({f"name_{number}": None for number in range(2_000)})
+    module.kit = kit = ModuleType("kit")  # whatever has weak references
+    monkeypatch.setitem(sys.modules, "growing", module)
+    importable = Importable(kit, names=[])
+
+    def grow(*_):
+        setattr(module, f"more_{len(vars(module))}", None)
+
+    threshold = gc.get_threshold()
+    gc.callbacks.append(grow)
+    gc.set_threshold(1)
+    try:
+        assert "growing:kit" == importable.path()
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(grow)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import builtins
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -65,6 +67,16 @@ def test_nor_an_interactive_session(monkeypatch):
 
 def test_nor_a_test_run():
     """Which this is."""
+    assert "a test run" in launch.reason_against()
+
+
+@pytest.mark.usefixtures("serving")
+def test_nor_one_of_unittest(monkeypatch):
+    """As ``python -m unittest`` starts it."""
+    program = ModuleType("__main__")
+    program.__spec__ = ModuleSpec("unittest.__main__", None)
+    monkeypatch.setitem(sys.modules, "__main__", program)
+
     assert "a test run" in launch.reason_against()
 
 
@@ -138,4 +150,4 @@ def test_other_meters_are_another_kit(make_kit):
     """An old process and a new one, in the middle of a deployment."""
     one, other = make_kit(Meter("calls")), make_kit(Meter("calls"), Meter("egress"))
 
-    assert "meters or plans" == launch.difference(describe(one).identity, describe(other).identity)
+    assert "meters, plans or wallets" == launch.difference(describe(one).identity, describe(other).identity)

@@ -16,6 +16,7 @@ from meterkit import (
     Governance,
     LedgerError,
     Meter,
+    MeterKit,
     Price,
     Quota,
     Refusal,
@@ -295,17 +296,17 @@ def test_an_exact_quota_while_a_request_ends(govern, monkeypatch, when):
     first.publish(kit)
     assert kit.governor.check(first) is None
     assert statuses(kit, 1) == [200]
-    journal = kit.governor.reservations._journal
-    unfolded = journal.unfolded
+    journal = kit.process().journal
+    counted = journal.counted
 
     def ends_meanwhile(pair):
-        found = unfolded(pair) if when == "after" else None
+        found = counted(pair) if when == "after" else None
         if not first.closed:
             first.status = 200
             kit.recorder.close(first)
-        return unfolded(pair) if found is None else found
+        return counted(pair) if found is None else found
 
-    monkeypatch.setattr(journal, "unfolded", ends_meanwhile)
+    monkeypatch.setattr(journal, "counted", ends_meanwhile)
     found = statuses(kit, 3)
     kit.flush()
 
@@ -528,7 +529,7 @@ def test_an_unreachable_ledger_changes_nothing(govern, monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("make", "cure"),
     [
-        (Governance, "has no rule"),
+        (lambda: MeterKit(meters=[CALLS], identify=whose, governance=Governance()), "has no rule"),
         (lambda: Governance(overdue_days=-1), "0 to 365 days"),
         (lambda: Governance(quotas=[CALLS]), "list of Quota"),
         (lambda: Governance(quotas=Quota(CALLS, 1)), "list of Quota"),

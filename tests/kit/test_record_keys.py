@@ -7,6 +7,7 @@ import sys
 from datetime import datetime, timezone
 
 import pytest
+import sqlalchemy as sa
 from guard import UNHURRIED
 
 from meterkit import Meter, UsageError, maximum, unique
@@ -115,6 +116,57 @@ def test_longest_key(make_kit):
         kit.close()
 
     assert [("acme", 'ü"' * 100, 999)] == used(kit)
+
+
+KILLED = """
+import os, signal, sys
+from meterkit import Meter, MeterKit
+
+kit = MeterKit(meters=[Meter("calls")], data_dir=sys.argv[1], flush_interval=3600)
+kit.record("calls", "acme", 999, user='ü"' * 100, key="ключ\u201d" * 51)
+kit.record("calls", "acme", 1)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_longest_key_and_a_kill(make_kit, tmp_path):
+    """What another process reads from the file of one that was killed is whole, however long user and key are."""
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "meterkit")], check=False)
+    assert -9 == killed.returncode
+    kit = make_kit()
+
+    assert [("acme", None, 1), ("acme", 'ü"' * 100, 999)] == used(kit)
+    assert {"no_stripe_key"} >= set(kit.health()["problems"])
+
+
+def test_what_is_not_billable_is_settled(make_kit):
+    """Nothing of it waits for a report."""
+    kit = make_kit(Meter("calls", billable=False))
+    kit.record("calls", "acme", 7, key="job-17")
+    kit.flush()
+
+    with kit.process().database().snapshot() as connection:
+        rows = connection.exec_driver_sql("SELECT quantity, reported FROM meterkit_usage").fetchall()
+    assert [(7, 7)] == [tuple(row) for row in rows]
+
+
+def test_many_keys_are_looked_up_together(make_kit, request):
+    """A statement for each would take longer than a flush should: thousands of companies have one key each."""
+    kit = make_kit()
+    statements = []
+
+    def listen(*given):
+        statements.append(given[2])
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", listen)
+    request.addfinalizer(lambda: sa.event.remove(sa.Engine, "before_cursor_execute", listen))
+    for _ in range(2):
+        for number in range(3000):
+            kit.record("calls", f"company-{number}", 1, key="job-17")
+        kit.flush()
+
+    assert 3000 == sum(row.quantity for row in kit.usage())
+    assert 20 == sum("record_keys" in each and each.startswith("SELECT") for each in statements)
 
 
 def test_stripe_is_sent_one(make_kit, stripe, customer, clock):

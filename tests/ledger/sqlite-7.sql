@@ -49,10 +49,6 @@ CREATE TABLE meterkit_former_items (
     quantity BIGINT, price TEXT NOT NULL, period_start BIGINT NOT NULL DEFAULT 0, period_end BIGINT NOT NULL DEFAULT 0,
     prorated BOOLEAN, PRIMARY KEY (id, since)
 );
-CREATE TABLE meterkit_holds (
-    generation VARCHAR(32) NOT NULL, company TEXT NOT NULL, meter TEXT NOT NULL, quantity BIGINT NOT NULL,
-    held_at BIGINT NOT NULL, PRIMARY KEY (generation, company, meter)
-);
 CREATE TABLE meterkit_inherited (
 	meter TEXT NOT NULL, 
 	event_name TEXT NOT NULL, 
@@ -154,6 +150,10 @@ INSERT INTO "meterkit_reports" VALUES(1,'mk_7f7cb375e23a26870ebab92a55fc5e224549
 INSERT INTO "meterkit_reports" VALUES(2,'mk_c18460e14b024b5cc5dc39a83bc54b393c58b2fa46fd2838','calls','calls','cus_gone','cus_gone',1772366400,0,3,1772367000,1772370600,'rejected',1,0,0,1772370600,NULL,NULL,'400: No such customer: ''cus_gone'' [req_RKPCivjPQucADT]',1772370600);
 INSERT INTO "meterkit_reports" VALUES(3,'mk_e5f6b2f68b1a3cc024caa1921fda25bc1a43b72910b026cc','egress','egress_bytes','acme','cus_ZSvFmiay5FrC2l',1772366400,0,700,1772367000,1772370600,'pending',2,2,0,1772460600,NULL,NULL,'400: No active meter found for event name "egress_bytes". [req_F6gmhCDqNIZeYp] Create the meter, and it will be sent',NULL);
 INSERT INTO "meterkit_reports" VALUES(4,'mk_442cd44376f900b4c19aeb5cb2d9e2771403f921d126e70d','calls','calls','acme','cus_ZSvFmiay5FrC2l',1772370000,0,17,1772370600,1772374200,'sent',4,0,0,1772374200,NULL,NULL,'',1772460600);
+CREATE TABLE meterkit_slices (
+    lineage VARCHAR(16) NOT NULL, company TEXT NOT NULL, name TEXT NOT NULL, drawn BIGINT NOT NULL,
+    folded BIGINT NOT NULL, rates TEXT NOT NULL, drawn_at BIGINT NOT NULL, PRIMARY KEY (lineage, company, name)
+);
 CREATE TABLE meterkit_stripe_meters (
     id VARCHAR(255) NOT NULL PRIMARY KEY, event_name TEXT NOT NULL, deactivated_at BIGINT
 );
@@ -222,7 +222,7 @@ CREATE INDEX meterkit_totals_change ON meterkit_totals ("change");
 CREATE INDEX meterkit_peaks_window ON meterkit_peaks ("window");
 CREATE INDEX meterkit_notices_created_at ON meterkit_notices (created_at);
 CREATE INDEX meterkit_deliveries_waiting ON meterkit_deliveries (next_attempt_at) WHERE state = 'waiting';
-CREATE INDEX meterkit_holds_place ON meterkit_holds (company, meter)
+CREATE INDEX meterkit_slices_place ON meterkit_slices (company, name)
 ;
 CREATE INDEX meterkit_usage_reported ON meterkit_usage ("window") WHERE quantity = reported;
 CREATE INDEX meterkit_record_keys_counted_at ON meterkit_record_keys (counted_at);
@@ -233,4 +233,80 @@ CREATE INDEX meterkit_accounts_customer ON meterkit_accounts (customer);
 CREATE INDEX meterkit_blocked_day ON meterkit_blocked (day);
 CREATE INDEX meterkit_deliveries_given_up ON meterkit_deliveries (notice) WHERE state = 'given_up';
 CREATE INDEX meterkit_notices_company ON meterkit_notices (company, created_at);
+CREATE TABLE meterkit_access_logs (
+    id VARCHAR(32) NOT NULL PRIMARY KEY, source TEXT NOT NULL, family TEXT NOT NULL, path TEXT NOT NULL,
+    inode VARCHAR(60) NOT NULL, head_bytes INTEGER NOT NULL, head VARCHAR(64) NOT NULL, tail_bytes INTEGER NOT NULL,
+    tail VARCHAR(64) NOT NULL, read_bytes BIGINT NOT NULL, since BIGINT NOT NULL, lines BIGINT NOT NULL,
+    unreadable BIGINT NOT NULL, outdated BIGINT NOT NULL, error TEXT NOT NULL, error_at BIGINT NOT NULL,
+    created_at BIGINT NOT NULL, seen_at BIGINT NOT NULL, finished VARCHAR(60) NOT NULL
+);
+CREATE TABLE meterkit_grants (
+    id VARCHAR(32) NOT NULL PRIMARY KEY, company TEXT NOT NULL, wallet TEXT NOT NULL, key TEXT NOT NULL,
+    unit TEXT NOT NULL, amount BIGINT NOT NULL, remaining BIGINT NOT NULL, priority INTEGER NOT NULL,
+    expires_at BIGINT, source TEXT NOT NULL, created_at BIGINT NOT NULL, "by" TEXT NOT NULL,
+    paid BIGINT, currency VARCHAR(3),
+    UNIQUE (company, wallet, key)
+);
+CREATE INDEX meterkit_grants_left ON meterkit_grants (company, wallet) WHERE remaining > 0;
+CREATE INDEX meterkit_grants_expiring ON meterkit_grants (expires_at) WHERE remaining > 0 AND expires_at IS NOT NULL;
+CREATE TABLE meterkit_entries (
+    company TEXT NOT NULL, wallet TEXT NOT NULL, unit TEXT NOT NULL, movement TEXT NOT NULL,
+    account VARCHAR(20) NOT NULL, grant_id VARCHAR(32) NOT NULL, amount BIGINT NOT NULL,
+    quantity BIGINT NOT NULL, cause VARCHAR(20) NOT NULL, meter TEXT NOT NULL, key TEXT NOT NULL,
+    "by" TEXT NOT NULL, at BIGINT NOT NULL, PRIMARY KEY (company, wallet, unit, movement, account, grant_id)
+);
+CREATE INDEX meterkit_entries_at ON meterkit_entries (company, wallet, at);
+CREATE INDEX meterkit_entries_settled ON meterkit_entries (company, wallet)
+    WHERE account NOT IN ('used', 'available');
+CREATE TABLE meterkit_wallet_usage (
+    company TEXT NOT NULL, meter TEXT NOT NULL, before BIGINT NOT NULL, quantity BIGINT NOT NULL,
+    PRIMARY KEY (company, meter)
+);
+CREATE INDEX meterkit_access_logs_source ON meterkit_access_logs (source);
+CREATE INDEX meterkit_access_logs_seen_at ON meterkit_access_logs (seen_at);
+CREATE TABLE meterkit_usage_values (
+    company TEXT NOT NULL, meter TEXT NOT NULL, "window" BIGINT NOT NULL, dimensions TEXT NOT NULL,
+    event_name TEXT NOT NULL, quantity BIGINT NOT NULL,
+    PRIMARY KEY (company, meter, "window", dimensions, event_name)
+) WITHOUT ROWID;
+CREATE INDEX meterkit_usage_values_meter ON meterkit_usage_values (meter, "window");
+CREATE TABLE meterkit_month_values (
+    month BIGINT NOT NULL, meter TEXT NOT NULL, company TEXT NOT NULL, dimensions TEXT NOT NULL,
+    quantity BIGINT NOT NULL, PRIMARY KEY (month, meter, company, dimensions)
+) WITHOUT ROWID;
+CREATE INDEX meterkit_month_values_company ON meterkit_month_values (company, month);
+ALTER TABLE meterkit_corrections ADD COLUMN dimensions TEXT NOT NULL DEFAULT '';
+CREATE TABLE meterkit_rated (
+    company TEXT NOT NULL, meter TEXT NOT NULL, "window" BIGINT NOT NULL, dimensions TEXT NOT NULL,
+    amounts TEXT NOT NULL, rate BIGINT NOT NULL, quantity BIGINT NOT NULL, billed BIGINT NOT NULL,
+    PRIMARY KEY (company, meter, "window", dimensions, amounts, rate)
+) WITHOUT ROWID;
+CREATE INDEX meterkit_rated_meter ON meterkit_rated (meter, "window");
+CREATE INDEX meterkit_rated_unpriced ON meterkit_rated (meter) WHERE rate < 0;
+CREATE INDEX meterkit_rated_unbilled ON meterkit_rated (company, "window") WHERE quantity <> billed;
+CREATE TABLE meterkit_rated_sums (
+    company TEXT NOT NULL, amounts TEXT NOT NULL, amount BIGINT NOT NULL, PRIMARY KEY (company, amounts)
+) WITHOUT ROWID;
+CREATE TABLE meterkit_rerates (
+    id INTEGER NOT NULL PRIMARY KEY, month BIGINT NOT NULL, at BIGINT NOT NULL, "by" TEXT NOT NULL,
+    state VARCHAR(10) NOT NULL
+);
+CREATE INDEX meterkit_rerates_month ON meterkit_rerates (month);
+CREATE TABLE meterkit_rerated (
+    rerate BIGINT NOT NULL, company TEXT NOT NULL, meter TEXT NOT NULL, "window" BIGINT NOT NULL,
+    dimensions TEXT NOT NULL, amounts TEXT NOT NULL, old BIGINT NOT NULL, new BIGINT NOT NULL,
+    quantity BIGINT NOT NULL,
+    PRIMARY KEY (rerate, company, meter, "window", dimensions, amounts, old, new)
+) WITHOUT ROWID;
+CREATE TABLE meterkit_rated_lines (
+    id INTEGER NOT NULL PRIMARY KEY, identifier VARCHAR(100) NOT NULL UNIQUE, customer VARCHAR(255) NOT NULL,
+    subscription VARCHAR(255) NOT NULL, invoice VARCHAR(255) NOT NULL, is_late BOOLEAN NOT NULL, meter TEXT NOT NULL,
+    amounts TEXT NOT NULL, dimensions TEXT NOT NULL, period_start BIGINT NOT NULL, period_end BIGINT NOT NULL,
+    quantity BIGINT NOT NULL, exact BIGINT NOT NULL, amount BIGINT NOT NULL,
+    currency VARCHAR(3) NOT NULL, description TEXT NOT NULL,
+    created_at BIGINT NOT NULL, state VARCHAR(10) NOT NULL, attempts INTEGER NOT NULL, refusals INTEGER NOT NULL,
+    error TEXT NOT NULL, settled_at BIGINT
+);
+CREATE INDEX meterkit_rated_lines_state ON meterkit_rated_lines (state);
+CREATE INDEX meterkit_rated_lines_place ON meterkit_rated_lines (invoice, amounts);
 COMMIT;

@@ -63,6 +63,22 @@ def test_what_was_counted_before_is_there_after(make_kit, path, clock, version):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+def test_what_was_counted_before_has_no_values(make_kit, path, clock, version):
+    """A meter that gets dimensions tells apart what is counted from then on; the sums are those of the meter."""
+    restore(version, path)
+    clock.advance(28 * 3600)
+    kit = make_kit(Meter("calls", http=False, by="model"), Meter("egress", event_name="egress_bytes", http=False))
+    before = sum(row.quantity for row in kit.usage(meter="calls"))
+    kit.record("calls", "acme", 100, dimensions={"model": "small"})
+    kit.flush()
+
+    found = kit.usage(meter="calls", by="model")
+    assert before == sum(row.quantity for row in found if not row.values["model"])
+    assert 100 == sum(row.quantity for row in found if row.values["model"] == "small")
+    assert kit.health()["books"]["calls"]["balanced"]
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 def test_an_upgraded_ledger_is_like_a_new_one(path, tmp_path, version):
     """The same columns and indexes."""
     restore(version, path)

@@ -1,6 +1,7 @@
 """
 The model: processes that count, flush, report, fork, are held and are killed, while Stripe and the clocks go wrong.
 
+Some companies pay ahead, for work that holds what it may use.
 Whatever happens, the books balance and nobody is billed more than was counted; and when all has come to rest,
 everything that was counted is billed, or listed with its reason.
 """
@@ -13,6 +14,7 @@ from hypothesis import note
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from model_clocks import DAY, HOUR
+from model_prepaid import COMPANIES as PAYING_AHEAD
 from model_process import METERS, STEPS
 from model_stripe import GONE, KINDS, LOST, UNVERIFIED
 from model_tally import Settlement
@@ -35,6 +37,9 @@ holds = st.tuples(st.just("hold"), held_at, times)
 interruptions = st.one_of(st.just(NO_PLAN), crashes, crashes, holds)
 faults = st.tuples(st.sampled_from(KINDS), st.sampled_from([1, 2, 4, 8]), st.integers(0, 3), st.booleans())
 
+prepaying = st.sampled_from(PAYING_AHEAD)
+units = st.integers(1, 40)
+
 Plan = tuple[str, str, int]
 Count = tuple[str, "str | None", int]
 
@@ -50,18 +55,23 @@ class Model(RuleBasedStateMachine):
     def __init__(self, world: World) -> None:
         super().__init__()
         self.world = world
-        self._asked = 0
+        self._asked = self._number = 0
 
     @initialize(
         switches=st.fixed_dictionaries({name: st.sampled_from(of) for name, of in UNVERIFIED.items()}),
         what=st.lists(counts, min_size=1, max_size=5),
     )
     def begin(self, switches: dict[str, Any], what: list[Count]) -> None:
-        """Stripe may behave in any of the ways that nobody outside knows; some companies are linked and have counts."""
+        """
+        Stripe may behave in any of the ways that nobody outside knows.
+
+        Some companies are linked and have counts, and one has paid.
+        """
         self.world.open(switches)
         for company in ("acme", "mover", "invented"):
             self.world.do(0, "link", company=company, customer=self.world.customers[company][0])
         self.count(0, what)
+        self.world.grant(0, PAYING_AHEAD[0], 10, plan=NO_PLAN, lasts=None, priority=1)
 
     @rule(who=processes, what=st.lists(counts, min_size=1, max_size=3))
     def count(self, who: int, what: list[Count]) -> None:
@@ -119,6 +129,51 @@ class Model(RuleBasedStateMachine):
             self.world.stripe.fail(kind, times=1 if slow else times, after=after, path=path)
         self.world.do_alone(who, "report", plan=plan, include_open=False)
 
+    @rule(
+        who=processes,
+        company=prepaying,
+        amount=st.integers(1, 30),
+        lasts=st.sampled_from([None, None, HOUR, 2 * DAY]),
+        priority=st.integers(0, 2),
+        plan=st.one_of(st.just(NO_PLAN), crashes),
+    )
+    def grant(self, who: int, company: str, amount: int, lasts: int | None, priority: int, plan: Plan) -> None:
+        """Somebody pays ahead."""
+        self.world.grant(who, company, amount, plan=plan, lasts=lasts, priority=priority)
+
+    @precondition(lambda self: self.world.prepaid.grants)
+    @rule(who=processes, which=st.integers(0, 9), plan=st.one_of(st.just(NO_PLAN), crashes))
+    def revoke(self, who: int, which: int, plan: Plan) -> None:
+        """What is left of a grant is taken back."""
+        self.world.revoke(who, which, plan=plan)
+
+    @rule(
+        who=processes,
+        company=prepaying,
+        what=st.lists(units, min_size=1, max_size=PROCESSES),
+        plan=st.one_of(st.just(NO_PLAN), crashes),
+    )
+    def hold(self, who: int, company: str, what: list[int], plan: Plan) -> None:
+        """Work begins of which the usage is known at its end, in one process or in several."""
+        for number, quantity in enumerate(what):
+            self._number += 1
+            self.world.hold((who + number) % PROCESSES, self._number, company, quantity, plan=plan)
+
+    @precondition(lambda self: self.world.prepaid.holds())
+    @rule(which=st.integers(0, 9), quantity=units, plan=st.one_of(st.just(NO_PLAN), crashes))
+    def more(self, which: int, quantity: int, plan: Plan) -> None:
+        """It takes more."""
+        holds = self.world.prepaid.holds()
+        self.world.more(holds[which % len(holds)], quantity, plan=plan)
+
+    @precondition(lambda self: self.world.prepaid.holds())
+    @rule(which=st.integers(0, 9), part=st.sampled_from([None, 0, 50, 100, 100]))
+    def settle(self, which: int, part: int | None) -> None:
+        """It ends, and has used some percent of what it holds; or fails, and counts nothing."""
+        holds = self.world.prepaid.holds()
+        held = holds[which % len(holds)]
+        self.world.settle(held, None if part is None else held.quantity * part // 100, plan=NO_PLAN)
+
     @precondition(lambda self: self.world.held())
     @rule(which=processes)
     def go_on(self, which: int) -> None:
@@ -130,7 +185,7 @@ class Model(RuleBasedStateMachine):
     def end(self, who: int, orderly: bool) -> None:
         """The end of a process: by its exit hooks, or without a word."""
         if orderly:
-            self.world.do_alone(who, "close", plan=NO_PLAN)
+            self.world.close_process(who)
         else:
             self.world.kill(who)
 
@@ -169,6 +224,7 @@ class Model(RuleBasedStateMachine):
 
     def _look_at_the_books(self, health: dict[str, Any]) -> None:
         self._check(health["books"] is not None, f"the ledger cannot be read: {health}")
+        self._check(not health["mistakes"], f"the wallets' books: {health['mistakes']}")
         for meter, books in health["books"].items():
             least, most = self.world.tally.of_meter(meter)
             self._check(books["balanced"], f"{meter} does not balance: {books}")
@@ -203,6 +259,12 @@ class Model(RuleBasedStateMachine):
         wrong = [each for each in books["reports"] if each["state"] == "rejected" and each["identifier"] in known]
         self._check(not wrong, f"rejected, and Stripe has it: {wrong}")
         self._look_at_what_is_shown(books)
+        self._look_at_wallets(self.world.do(0, "prepaid", companies=list(PAYING_AHEAD)).value)
+
+    def _look_at_wallets(self, found: dict[str, Any]) -> None:
+        differences = self.world.prepaid.differences(found["balances"])
+        differences += self.world.tally.differences_by_region(found["by_region"])
+        self._check(not differences, "\n".join(differences))
 
     def _look_at_what_is_shown(self, books: dict[str, Any]) -> None:
         health = self.world.living()[0].ask("health")

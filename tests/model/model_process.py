@@ -16,6 +16,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
@@ -26,9 +27,11 @@ from held import time_out_when_held
 from model_clocks import Clocks
 from sqlalchemy.engine.default import DefaultDialect
 
-from meterkit import Meter, MeterKit
+from meterkit import Hold, InsufficientBalanceError, Meter, MeterKit, Wallet
 from meterkit.core import threads
 from meterkit.errors import LedgerError
+from meterkit.flusher import flusher
+from meterkit.governance import governor
 from meterkit.ledger import database
 from meterkit.outbox.outbox import Outbox
 from meterkit.reporting import worker_pool
@@ -37,6 +40,11 @@ from meterkit.stripe_api import retry, transport
 from meterkit.wsgi import MeterMiddleware
 
 METERS = ("calls", "egress", "later")
+BY_REGION = "egress"
+"""The meter that has a dimension."""
+BY = {"by": {"region": lambda _: None}}
+PREPAID = "prompts"
+"""The meter that a wallet pays for."""
 STEPS = [f"{when} {what}" for what in ("commit", "request", "removal", "rename") for when in ("before", "after")]
 """Where an operation can be interrupted: around all that other processes, or Stripe, can see."""
 
@@ -72,10 +80,16 @@ class Served:
         self._connection = connection
         self._outcomes: SimpleQueue[tuple[str, object]] = SimpleQueue()
         self._goes_on: SimpleQueue[None] = SimpleQueue()
+        self._holds: dict[int, Hold] = {}
         clocks = Clocks(pathlib.Path(str(setting.pop("clocks"))))
         self.kit = MeterKit(
             customer_ids=True,
-            meters=[Meter(name, path=f"/{name}") for name in METERS],
+            meters=[
+                *(Meter(name, path=f"/{name}", **(BY if name == BY_REGION else {})) for name in METERS),
+                Meter(PREPAID, http=False, billable=False),
+            ],
+            wallets=[Wallet("credits", unit="credits", spends={PREPAID: "0.5"})],
+            identify=lambda _: None,
             clock=clocks.asked_on(int(str(setting.pop("host")))),
             flush_interval=NEVER,
             **setting,  # type: ignore[arg-type]
@@ -104,9 +118,52 @@ class Served:
         self._outcomes.put(("held", step))
         self._goes_on.get()
 
-    def record(self, meter: str, company: str, quantity: int, user: str | None = None) -> None:
+    def record(
+        self, meter: str, company: str, quantity: int, user: str | None = None, region: str | None = None
+    ) -> None:
         """Count."""
-        self.kit.record(meter, company, quantity, user=user)
+        self.kit.record(meter, company, quantity, user=user, dimensions=None if region is None else {"region": region})
+
+    def grant(self, company: str, amount: int, key: str, *, lasts: int | None, priority: int) -> None:
+        """Grant, once for each key."""
+        expires = None if lasts is None else datetime.fromtimestamp(self.kit.clock() + lasts, timezone.utc)
+        self.kit.grant(company, "credits", amount, key=key, expires=expires, priority=priority)
+
+    def revoke(self, company: str, grant: str, key: str) -> str:
+        """Take back what is left of a grant."""
+        return str(self.kit.revoke(company, "credits", grant, key=key))
+
+    def hold_units(self, number: int, company: str, quantity: int) -> bool:
+        """Hold units of the wallet's meter, if there are so many."""
+        if self.kit.governor.exact.slices is None:
+            self.flush()  # otherwise, the background thread does
+        hold = self.kit.hold(company, quantity, meter=PREPAID)
+        try:
+            hold.__enter__()
+        except InsufficientBalanceError:
+            return False
+        self._holds[number] = hold
+        return True
+
+    def more(self, number: int, quantity: int) -> bool:
+        """Hold more."""
+        return self._holds[number].more(quantity)
+
+    def settle(self, number: int, quantity: int) -> None:
+        """Count what was used."""
+        hold = self._holds.pop(number)
+        hold.settle(quantity)
+        hold.__exit__(None, None, None)
+
+    def release(self, number: int) -> None:
+        """Count nothing."""
+        self._holds.pop(number).__exit__(None, None, None)
+
+    def give_back(self) -> None:
+        """What the background thread does with what is not needed, if it is not used from one flush to the next."""
+        if self.kit.governor.exact.slices is not None:
+            for _ in range(2):
+                self.kit.governor.exact.slices.give_back()
 
     def serve_nobody(self, meter: str) -> None:
         """Serve a request of which nobody says who pays."""
@@ -127,9 +184,7 @@ class Served:
 
     def tick(self) -> None:
         """What the background thread does every few seconds: flush for all, or hand over to the one that does."""
-        runtime = self.kit.process()
-        runtime.flusher.start_jobs = lambda: None  # type: ignore[method-assign] # it is the model that reports
-        runtime._tick(is_last=False)
+        self.kit.process()._tick(is_last=False)
 
     def report(self, *, include_open: bool) -> dict[str, object]:
         """To Stripe."""
@@ -142,11 +197,23 @@ class Served:
 
     def close(self) -> None:
         """End as a process ends that is asked to; a later count begins anew."""
+        for number in list(self._holds):
+            self.release(number)
         self.kit.close()
 
     def health(self) -> dict[str, object]:
         """What the user sees."""
-        return self.kit.health()
+        return {**self.kit.health(), "mistakes": self.kit.audit_wallets()}
+
+    def prepaid(self, companies: list[str]) -> dict[str, object]:
+        """The balances, and usage by region."""
+        names = ("granted", "spent", "expired", "revoked", "held", "left", "uncovered")
+        balances = {company: self.kit.balance(company, "credits") for company in companies}
+        by_region: dict[str, int] = {}
+        for row in self.kit.usage(meter=BY_REGION, by="region"):
+            by_region[row.values["region"]] = by_region.get(row.values["region"], 0) + row.quantity
+        found = {company: {name: str(getattr(each, name)) for name in names} for company, each in balances.items()}
+        return {"balances": found, "by_region": by_region}
 
     def books(self) -> dict[str, list[dict[str, object]]]:
         """All rows of usage and all reports."""
@@ -229,7 +296,8 @@ def main(control: Connection, held: pathlib.Path) -> None:
     worker_pool.MOST_COMPUTING = 1e9  # as with a Stripe that is far away: many requests at a time
     # The same tries as ever, with shorter waits between them; an answer that is held never comes, any other does.
     retry.MAX_WAIT, transport.TIMEOUT = 0.001, httpx.Timeout(GUARD)
-    database.PATIENCE = GUARD
+    database.PATIENCE = governor.READY_SECONDS = GUARD
+    flusher.Flusher.start_jobs = lambda _: None  # type: ignore[method-assign] # it is the model that reports
     process.HANDED_OVER_SECONDS = 0.01  # who folds it may be held
     time_out_when_held(held)
     logging.disable()  # what is wrong is asked for

@@ -20,16 +20,33 @@ class Tally:
     Attributes:
         least: What was certainly counted.
         most: What can have been counted.
+        by_region: Both, by the value of the dimension.
     """
 
     def __init__(self) -> None:
         self.least: Counter[Key] = Counter()
         self.most: Counter[Key] = Counter()
+        self.by_region: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
 
-    def count(self, meter: str, payer: str | None, window: int, quantity: int, *, certain: bool) -> None:
-        """One count."""
+    def count(
+        self, meter: str, payer: str | None, window: int, quantity: int, *, certain: bool, region: str | None = None
+    ) -> None:
+        """One count; *region* is None if the meter does not tell them apart."""
         self.least[meter, payer, window] += quantity if certain else 0
         self.most[meter, payer, window] += quantity
+        if region is not None:
+            least, most = self.by_region
+            least[region] += quantity if certain else 0
+            most[region] += quantity
+
+    def differences_by_region(self, found: dict[str, int]) -> list[str]:
+        """Where usage by region, at rest, is not what was counted."""
+        least, most = self.by_region
+        return [
+            f"{region!r}: counted {least[region]} to {most[region]}, and there is {found.get(region, 0)}"
+            for region in sorted({*most, *found})
+            if not least[region] <= found.get(region, 0) <= most[region]
+        ]
 
     def of_meter(self, meter: str) -> tuple[int, int]:
         """The least and the most that was counted by *meter*."""

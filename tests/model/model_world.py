@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from model_clocks import DAY, HOUR, Clocks
-from model_process import METERS
+from model_prepaid import Held, Prepaid
+from model_process import BY_REGION, METERS, PREPAID
 from model_stripe import GONE, Stripe
 from model_tally import Tally
 from model_zygote import NO_PLAN, Outcome, Process, Zygote
@@ -27,6 +29,9 @@ one that nobody links, one whose id is a Stripe customer's, and nobody.
 PAYERS = {"acme": "acme", "daughter": "acme", "mover": "mover", "invented": "invented", "cus": "cus"}
 """Whose usage is billed together. The two customers of the one that moves count as one payer."""
 
+REGIONS = ("", "eu", "us")
+"""Values of the dimension."""
+
 
 class World:
     """
@@ -40,6 +45,7 @@ class World:
     Attributes:
         hosts: How many there are. Each has a clock, and a journal; the processes are spread over them.
         tally: What was counted.
+        prepaid: What was granted and held.
         sound: Nothing has failed so far.
     """
 
@@ -50,6 +56,7 @@ class World:
         self.directory = Path(tempfile.mkdtemp(prefix="meterkit-model-"))
         self.clocks = Clocks(self.directory / "clocks", self.hosts)
         self.tally = Tally()
+        self.prepaid = Prepaid()
         self.sound = True
         self._slots: list[Process | None] = [None] * PROCESSES
         self._held_since: dict[int, float] = {}
@@ -119,11 +126,66 @@ class World:
         """Let a process count, and count for ourselves; who is killed amidst it may have counted or not."""
         company = self.cus if company == "cus" else company
         now = int(self.clocks.of_host(who % self.hosts))
-        arguments = {"meter": meter, "company": company, "quantity": quantity}
+        arguments: dict[str, Any] = {"meter": meter, "company": company, "quantity": quantity}
+        region = "" if meter == BY_REGION else None
         if company is None:
             command, arguments, quantity = "serve_nobody", {"meter": meter}, 1
+        elif command == "record" and region is not None:
+            region = REGIONS[quantity % 3]
+            arguments["region"] = region or None
         outcome = self.do(who, command, **arguments, **more)
-        self.tally.count(meter, self.payer(company), now - now % HOUR, quantity, certain=outcome.end == "done")
+        is_certain = outcome.end == "done"
+        self.tally.count(meter, self.payer(company), now - now % HOUR, quantity, certain=is_certain, region=region)
+
+    def grant(self, who: int, company: str, amount: int, *, plan: tuple[str, str, int], **about: Any) -> None:
+        """Let a process grant, and again if it was killed."""
+        key = f"grant-{len(self.prepaid.grants)}"
+        self._again(who, "grant", plan=plan, company=company, amount=amount, key=key, **about)
+        self.prepaid.granted[company] += amount
+        self.prepaid.grants[key] = company
+
+    def revoke(self, who: int, which: int, *, plan: tuple[str, str, int]) -> None:
+        """Let a process take back what is left of a grant, and again if it was killed."""
+        grant, company = list(self.prepaid.grants.items())[which % len(self.prepaid.grants)]
+        key = f"revocation-{len(self.prepaid.revoked)}"
+        amount = self._again(who, "revoke", plan=plan, company=company, grant=grant, key=key).value
+        self.prepaid.revoked[key] = company, Decimal(amount)
+
+    def hold(self, who: int, number: int, company: str, quantity: int, *, plan: tuple[str, str, int]) -> None:
+        """Let a process hold units, if it can."""
+        outcome = self.do_alone(who, "hold_units", plan=plan, number=number, company=company, quantity=quantity)
+        process = self._slots[who]
+        if outcome.end == "done" and outcome.value and process is not None:
+            self.prepaid.hold(Held(number, process, who, company, quantity))
+
+    def more(self, held: Held, quantity: int, *, plan: tuple[str, str, int]) -> None:
+        """Let it hold more, if it can."""
+        outcome = self.do_alone(held.who, "more", plan=plan, number=held.id, quantity=quantity)
+        if outcome.end == "done" and outcome.value:
+            held.quantity += quantity
+
+    def settle(self, held: Held, quantity: int | None, *, plan: tuple[str, str, int]) -> None:
+        """Let it count what was used of a hold; nothing if None."""
+        if quantity is None:
+            self.do_alone(held.who, "release", plan=plan, number=held.id)
+        else:
+            now = int(self.clocks.of_host(held.who % self.hosts))
+            outcome = self.do_alone(held.who, "settle", plan=plan, number=held.id, quantity=quantity)
+            is_certain = outcome.end == "done"
+            self.tally.count(PREPAID, self.payer(held.company), now - now % HOUR, quantity, certain=is_certain)
+            self.prepaid.count(held.company, quantity, certain=is_certain)
+        if held in self.prepaid.holds():
+            self.prepaid.end(held)
+
+    def _again(self, who: int, command: str, *, plan: tuple[str, str, int], **arguments: Any) -> Outcome:
+        outcome = self.do_alone(who, command, plan=plan, **arguments)
+        return outcome if outcome.end == "done" else self.do(who, command, **arguments)
+
+    def close_process(self, who: int) -> None:
+        """End a process as one ends that is asked to."""
+        for held in self.prepaid.holds(who):
+            self.prepaid.end(held)
+        self.do_alone(who, "close", plan=NO_PLAN)
 
     def go_on(self, who: int) -> None:
         """Let a held process go on, if it is."""
@@ -147,12 +209,22 @@ class World:
             for host in range(self.hosts):
                 self.go_on(host)
                 self.do(host, "flush")
+        if seconds > DAY:
+            self._give_back()
         for who, since in list(self._held_since.items()):
             if self.clocks.true() + seconds - since > MAX_HELD:
                 self.go_on(who)
         self.clocks.pass_by(seconds)
         if seconds > 60:
             self.end_leases()
+
+    def _give_back(self) -> None:
+        """End all holds: what is drawn is forgotten after 40 days, and no process keeps units for so long."""
+        for held in self.prepaid.holds():
+            self.settle(held, None, plan=NO_PLAN)
+        for who, process in enumerate(self._slots):
+            if process is not None and process.alive:
+                self.do_alone(who, "give_back", plan=NO_PLAN)
 
     def come_to_rest(self) -> dict[str, Any]:
         """

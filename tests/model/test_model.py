@@ -76,6 +76,28 @@ def test_the_model_kills_and_holds_where_it_is_told_to(world):
     assert (["died", "held"], [0, 0], 1) == (ends, sent, len(world.stripe.meter_events))
 
 
+def test_the_model_follows_what_is_paid_ahead(world):
+    """What a killed process has held comes back, and what another one settles is spent."""
+    machine = Model(world)
+    world.grant(0, "acme", 10, plan=("crash", "after commit", 1), lasts=None, priority=0)
+    world.hold(0, 1, "acme", 8, plan=NO_PLAN)
+    world.hold(1, 2, "acme", 12, plan=NO_PLAN)
+    world.hold(2, 3, "acme", 1, plan=NO_PLAN)
+    first, second = world.prepaid.holds()
+    world.count(1, "egress", "cus", 4)
+    world.settle(second, 12, plan=NO_PLAN)
+    world.kill(0)
+    world.revoke(2, 0, plan=("crash", "before commit", 1))
+    machine.the_books_balance()
+    found = world.come_to_rest() and world.do(0, "prepaid", companies=["acme", "mover"]).value
+
+    assert (8, 12, {"eu": 4}) == (first.quantity, second.quantity, found["by_region"])
+    assert {"granted": "10", "spent": "6", "revoked": "0", "left": "4"} == {
+        name: found["balances"]["acme"][name] for name in ("granted", "spent", "revoked", "left")
+    }
+    machine._look_at_wallets(found)
+
+
 @pytest.mark.parametrize("fault", ["reset_after", "502_after"])
 def test_a_refusal_that_is_lost_on_the_way_is_not_taken_for_a_delivery(make_world, fault):
     """Stripe has no such meter yet; the refusal may use the identifier up, and to send it again is then a duplicate."""

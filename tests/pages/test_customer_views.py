@@ -104,6 +104,30 @@ def test_the_page_says_what_the_kit_says(shop: MeterKit, open_page: Callable[...
     assert "777" not in page.text
 
 
+def test_what_is_expected(make_kit: Callable[..., MeterKit], open_page: Callable[..., Browser], clock: Clock) -> None:
+    """Usage, cost, and the day on which a limit is reached; in the JSON, too, which keeps to its schema."""
+    kit = make_kit(
+        CALLS,
+        prices=[Price.per_unit(CALLS, "0.10")],
+        governance=Governance(quotas=[Quota(CALLS, 2000), Quota(CALLS, 101, per="day")], spending_cap="200"),
+        customer_page="/usage",
+    )
+    for _ in range(14):
+        kit.record(CALLS, "acme", 100)
+        clock.advance(DAY)
+    kit.flush()
+    browser = open_page(kit)
+    found, words = json_of(browser), browser.get("/billing").words
+
+    assert "At this pace, about 3,049 by the end of the period" in words
+    assert "At this pace, this limit is reached on 21 March 2026" in words
+    assert "At this pace, the usage of this period costs about 304.90 USD" in words
+    assert "At this pace, the spending cap of 200.00 USD is reached on 21 March 2026" in words
+    assert 1 == words.count("this limit is reached")
+    assert [] == [*Draft202012Validator(SCHEMA).iter_errors(found)]
+    assert ["quota", "spending_cap"] == [each["kind"] for each in found["forecast"]["limits"]]
+
+
 @pytest.mark.long
 def test_invoices_have_links(billed: MeterKit, open_page: Callable[..., Browser], api: Any) -> None:
     """To Stripe's page of each; drafts are not shown, and the total is Stripe's."""

@@ -81,12 +81,38 @@ def test_parameters_that_are_none(browser: Browser, query: dict[str, str]) -> No
 
 
 def test_what_is_owed(browser: Browser) -> None:
-    """So far, and in a straight line until the period of 31 days ends, of which the first counts as whole."""
+    """So far; who has used it for less than a week is expected to use no more, which the page says."""
     words = of_team(browser).words
     so_far = 9 * 5 + 4 * 5 + 10 * 5 + 10 * 3
 
     assert f"Cost of usage so far {so_far}.00 USD" in words
-    assert f"Expected when the periods end {so_far * 31:,}.00 USD" in words
+    assert f"Expected when the periods end {so_far}.00 USD" in words
+    assert "For 3 companies with less than a week of usage" in words
+
+
+def test_what_is_expected(make_kit: Callable[..., MeterKit], open_page: Callable[..., Browser], clock: Any) -> None:
+    """Of all companies, and of one: what it costs, how much is used, and when a quota is reached."""
+    quotas = [Quota(CALLS, 2000), Quota(CALLS, 500, per="day")]
+    kit = make_kit(CALLS, prices=[Price.per_unit(CALLS, "0.10")], governance=Governance(quotas=quotas))
+    for _ in range(14):
+        kit.record("calls", "acme", 100)
+        kit.record("calls", "globex", 10)
+        clock.advance(DAY)
+    kit.record("calls", "initech", 5)
+    kit.flush()
+    browser = open_page(kit)
+    everybody, acme = of_team(browser).words, of_team(browser, "company", id="acme").words
+    (usage,) = rows_of(browser, "company", "forecast", id="acme")
+
+    assert "Expected when the periods end 335.90 USD" in everybody
+    assert "For 1 companies with less than a week of usage" in everybody
+    assert "Cost so far 140.00 USD Expected for the period 304.90 USD" in acme
+    assert ("calls", "1400", "3049") == tuple(usage[name] for name in ("meter", "used so far", "expected"))
+    assert int(usage["at least"]) < 3049 < int(usage["at most"])
+    assert ["2026-03-21", ""] == [
+        row["reached at this pace"][:10] for row in rows_of(browser, "company", "quotas", id="acme")
+    ]
+    assert "Expected for the period unknown" in of_team(browser, "company", id="initech").words
 
 
 def test_who_is_near_a_limit(browser: Browser) -> None:

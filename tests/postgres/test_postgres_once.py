@@ -10,6 +10,8 @@ from test_forget_user import test_stripe_gets_the_same, test_who_comes_back_does
 from test_record_keys import test_a_key_is_of_one_meter_and_company, test_the_first_quantity_counts
 
 from meterkit import Meter, unique
+from meterkit.events.counter import Sender
+from meterkit.events.event import Attributes
 
 pytestmark = pytest.mark.long
 
@@ -45,3 +47,18 @@ def test_hosts_that_flush_at_once(make_kit):
 
     assert 120 == sum(row.quantity for row in kits[0].usage())
     assert kits[0].health()["books"]["calls"]["balanced"]
+
+
+def test_an_event_on_two_hosts(make_kit):
+    """Sent again to another host, for another company, with ids up to the longest: it counts once."""
+    ids = ["e-1", "ü" * 195, "😀" * 16_000]
+    for company in ("acme", "globex"):
+        kit = make_kit(Meter("calls", event_type="call"))
+        batch = kit.event_counter().batch(Sender("shop"), strict=False)
+        batch.add(Attributes({"id": each, "type": "call", "subject": company}, None) for each in ids)
+        batch.check()
+        assert batch.store()
+        kit.flush()
+
+    assert [("acme", 3)] == [(row.company, row.quantity) for row in kit.usage()]
+    assert kit.health()["books"]["calls"]["balanced"]

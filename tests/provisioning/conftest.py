@@ -26,7 +26,7 @@ def api(stripe):
 @pytest.fixture
 def client(stripe):
     """A client as meterkit makes it."""
-    client, http = connect(stripe.api_key, stripe.url)
+    client, http = connect(stripe.api_key, stripe.url, reads_only=lambda: False)
     yield client
     http.close()
 

@@ -159,7 +159,7 @@ def test_the_team_sees_who_is_near_a_limit_that_another_process_knows(pair, monk
     tick(worker)
     made = []
     views = SimpleNamespace(routes=list)
-    monkeypatch.setattr("meterkit.pages.team.routes.TeamViews", lambda sources: made.append(sources) or views)
+    monkeypatch.setattr("meterkit.pages.team.routes.TeamViews", lambda sources, margin: made.append(sources) or views)
     worker._assembly._team_routes()
     (sources,) = made
 

@@ -7,6 +7,8 @@ import stripe
 from sandbox_shop import APRIL, HOUR, Shop, refused
 from webhook_receiver import Receiver
 
+pytestmark = pytest.mark.long
+
 
 class ShopOf(Shop):
     """A shop whose every call acts in a connected account."""

@@ -6,6 +6,8 @@ import pytest
 import stripe
 from sandbox_shop import DAY, START, refused, streamed
 
+pytestmark = pytest.mark.long
+
 TRIGGERED = "billing.alert.triggered"
 
 

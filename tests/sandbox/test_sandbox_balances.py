@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from sandbox_shop import APRIL, DAY, HOUR, START, day, refused
 
+pytestmark = pytest.mark.long
+
 MAY = day(5, 1)
 
 

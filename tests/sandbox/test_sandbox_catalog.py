@@ -8,6 +8,8 @@ import pytest
 import stripe
 from sandbox_shop import refused
 
+pytestmark = pytest.mark.long
+
 TIERS = [{"up_to": 10, "unit_amount": 5}, {"up_to": "inf", "unit_amount_decimal": "0.5", "flat_amount": 100}]
 
 

@@ -403,8 +403,72 @@ def test_a_metered_item_has_no_quantity(shop):
     )
 
 
+def once(shop, **about):
+    """A price that is paid once."""
+    return shop.v1.prices.create({"currency": "usd", "product_data": {"name": "1,000 credits"}, **about})
+
+
+def sell(shop, price, quantity=1, **params):
+    creation = {"enabled": True, "invoice_data": {"metadata": {"company": "acme"}}}
+    lines = [{"price": price.id, "quantity": quantity}]
+    return begin(shop, line_items=lines, mode="payment", invoice_creation=creation, **params)
+
+
+def test_what_is_bought_once(shop, browser):
+    """It has a paid invoice of its own, with the price, the metadata and the payment; and no subscription."""
+    price = once(shop, unit_amount=1000)
+    session = sell(shop, price, 3, metadata={"order": "7"})
+    browser.open(session.url)
+    text = browser.text
+    browser.press("Pay", **ZOE, card_number=VISA)
+    paid = shop.v1.checkout.sessions.retrieve(session.id, {"expand": ["invoice", "customer"]})
+    (line,) = paid.invoice.lines.data
+
+    assert (3000, "usd", "unpaid") == (session.amount_total, session.currency, session.payment_status)
+    assert "$30.00" in text
+    assert ("complete", "paid", None) == (paid.status, paid.payment_status, paid.subscription)
+    assert ("paid", 3000, 3000, None) == (
+        *(paid.invoice.status, paid.invoice.total, paid.invoice.amount_paid),
+        paid.invoice.parent,
+    )
+    assert (price.id, 3, 3000) == (line.pricing.price_details.price, line.quantity, line.amount)
+    assert {"company": "acme"} == paid.invoice.metadata.to_dict()
+    intent = shop.v1.payment_intents.retrieve(paid.payment_intent)
+    assert ("succeeded", 3000) == (intent.status, intent.amount_received)
+    assert "zoe@acme.example" == paid.customer.email
+    assert [] == shop.v1.subscriptions.list().data
+    kinds = ["customer.created", "invoice.created", "invoice.paid", "checkout.session.completed"]
+    assert kinds == shop.events(*kinds)
+
+
+@pytest.mark.parametrize(("future", "saved"), [({}, 0), ({"setup_future_usage": "off_session"}, 1)])
+def test_a_card_that_is_kept_after_a_payment(shop, browser, future, saved):
+    """Only if the shop asks for that."""
+    session = sell(shop, once(shop, unit_amount=1000), payment_intent_data=future)
+    browser.open(session.url).press("Pay", **ZOE, card_number=VISA)
+    customer = shop.v1.checkout.sessions.retrieve(session.id).customer
+
+    assert saved == len(shop.v1.payment_methods.list({"customer": customer}).data)
+
+
+def test_a_card_that_is_declined_buys_nothing(shop, browser):
+    """The page stays."""
+    session = sell(shop, once(shop, unit_amount=1000))
+    browser.open(session.url).press("Pay", **ZOE, card_number=DECLINED)
+
+    assert ("open", []) == (shop.v1.checkout.sessions.retrieve(session.id).status, shop.v1.invoices.list().data)
+
+
+def test_a_recurring_price_cannot_be_paid_once(shop):
+    """In Stripe's words."""
+    assert "passed a recurring price" in refused(sell, shop, shop.price(unit_amount=900)).user_message
+
+
 REFUSED = [
-    ({"mode": "payment"}, "mode"),
+    ({"mode": "donation"}, "mode"),
+    ({"mode": "payment"}, "invoice_creation[enabled]"),
+    ({"mode": "payment", "subscription_data": {"description": "Ours"}}, "subscription_data"),
+    ({"invoice_creation": {"enabled": True}}, "invoice_creation"),
     ({"line_items": []}, "line_items"),
     ({"success_url": "nowhere"}, "success_url"),
     ({"cancel_url": "javascript:alert(1)"}, "cancel_url"),

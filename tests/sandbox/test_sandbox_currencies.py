@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from sandbox_shop import APRIL, CLASSICAL, HOUR, bill, lines, refused, tiered
 
+pytestmark = pytest.mark.long
+
 EURO_TIERS = [
     {"up_to": 100, "unit_amount": 400},
     {"up_to": 1000, "unit_amount": 250},

@@ -14,6 +14,8 @@ from sandbox_shop import (
     refused,
 )
 
+pytestmark = pytest.mark.long
+
 
 def test_line_41_the_periods_end_drafts_an_invoice_and_an_hour_later_it_is_final(shop, sandbox):
     """Created as a draft, finalised after the grace period, paid at once; with the events of each."""

@@ -8,6 +8,8 @@ import stripe
 from guard import GUARD
 from sandbox_shop import APRIL, DAY, HOUR, START, day, refused
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def coupon(shop):

@@ -7,6 +7,8 @@ import pytest
 import stripe
 from guard import GUARD
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer"}, {"Authorization": "Digest sk_test_sandbox"}])
 def test_line_01_a_request_without_a_key_is_refused(sandbox, headers):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from sandbox_shop import APRIL, HOUR, START, day, refused
 
+pytestmark = pytest.mark.long
+
 YEAR = day(3, 1, 2027)
 
 

@@ -240,3 +240,28 @@ def test_a_draft_keeps_the_ids_of_its_lines(shop, sandbox):
     after = shop.invoices(customer)[0].lines.data[0]
 
     assert (after.id, before.amount, after.amount) == (before.id, 1, 2)
+
+
+def test_items_of_a_draft(shop, sandbox):
+    """They are lines of it; a final invoice takes none, nor does that of somebody else, in another currency or full."""
+    customer, other = shop.customer(), shop.customer()
+    shop.subscribe(customer, shop.price(shop.meter(), unit_amount=1))
+    shop.send(customer, 1)
+    sandbox.advance(to=APRIL)
+    (draft,) = shop.invoices(customer)
+    params = {"customer": customer.id, "invoice": draft.id, "amount": 2, "currency": "usd"}
+    create = shop.v1.invoice_items.create
+    create({**params, "description": "300 tokens"})
+    whose = refused(create, {**params, "customer": other.id})
+    currency = refused(create, {**params, "currency": "eur"})
+    for _ in range(249):
+        create(params)
+    full = refused(create, params)
+    sandbox.advance(to=APRIL + HOUR)
+    (final,) = shop.invoices(customer)
+    late = refused(create, params)
+
+    assert ("300 tokens", 2) in [(line.description, line.amount) for line in final.lines.data]
+    assert 1 + 250 * 2 == final.total
+    assert ["invoice", "currency", "invoice", "invoice"] == [each.param for each in (whose, currency, full, late)]
+    assert "invoice_not_editable" == late.code

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from sandbox_shop import APRIL, DAY, HOUR, START, day, lines, refused
 
+pytestmark = pytest.mark.long
+
 MIDDLE = START + 31 * DAY // 2
 
 

@@ -7,6 +7,8 @@ import pytest
 import stripe
 from guard import GUARD
 
+pytestmark = pytest.mark.long
+
 EVENTS = "/v1/billing/meter_events"
 
 

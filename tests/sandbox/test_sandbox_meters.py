@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import stripe
 
+pytestmark = pytest.mark.long
+
 
 def test_line_13_a_meter_has_stripes_defaults(shop):
     """The payload keys `stripe_customer_id` and `value`, every event counts, active."""

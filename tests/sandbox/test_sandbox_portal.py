@@ -6,6 +6,8 @@ import pytest
 from hosted_browser import Browser
 from sandbox_shop import APRIL, HOUR, refused
 
+pytestmark = pytest.mark.long
+
 VISA, DECLINED = "4242424242424242", "4000000000000002"
 HOME = "https://shop.example/account"
 

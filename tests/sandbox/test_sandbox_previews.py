@@ -12,6 +12,8 @@ from sandbox_shop import (
     tiered,
 )
 
+pytestmark = pytest.mark.long
+
 
 def test_line_45_a_preview_follows_the_usage(shop, sandbox):
     """By customer or by subscription; it is not kept."""

@@ -10,6 +10,8 @@ from sandbox_shop import DAY, START, streamed
 
 from meterkit.sandbox.metering.thin_events import body_of
 
+pytestmark = pytest.mark.long
+
 REPORT, NO_METER = "v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found"
 
 

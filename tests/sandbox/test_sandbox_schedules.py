@@ -7,6 +7,8 @@ import stripe
 from sandbox_shop import APRIL, DAY, HOUR, START, day, refused
 from shapes import differences
 
+pytestmark = pytest.mark.long
+
 MAY, JUNE = day(5, 1), day(6, 1)
 
 

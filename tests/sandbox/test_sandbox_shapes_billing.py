@@ -7,6 +7,8 @@ import stripe
 from sandbox_shop import APRIL, DAY, HOUR, START
 from shapes import differences
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def objects(shop):

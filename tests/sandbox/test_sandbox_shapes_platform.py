@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hosted_browser import Browser
 from sandbox_shop import APRIL, HOUR
 from shapes import differences, named, parts
+
+pytestmark = pytest.mark.long
 
 BEGINNINGS = {
     "webhook_endpoint": "we_1",
@@ -14,6 +17,9 @@ BEGINNINGS = {
     "payment_method": "pm_1",
     "payment_intent": "pi_3",
     "invoice_payment": "inpay_1",
+    "refund": "re_3",
+    "dispute": "du_1",
+    "balance_transaction": "txn_1",
     "setup_intent": "seti_1",
     "checkout.session": "cs_test_a1",
     "item": "li_1",
@@ -67,9 +73,22 @@ def test_payments(shop):
     shop.sandbox.payments(method.id, "fail")
     shop.subscribe(customer, shop.price(unit_amount=500), default_payment_method=method.id)
     payments = shop.v1.invoice_payments.list({"expand": ["data.payment.payment_intent"]}).data
+    refund = shop.v1.refunds.create({"payment_intent": payments[1].payment.payment_intent.id})
 
-    check(method, *payments)
+    check(method, refund, *payments)
     assert ["open", "paid"] == [each.status for each in payments]
+
+
+def test_disputes(shop):
+    """One whose money was withdrawn, and one that has come back."""
+    customer = shop.customer(payment_method="pm_card_visa")
+    (method,) = shop.v1.payment_methods.list({"customer": customer.id}).data
+    shop.subscribe(customer, shop.price(unit_amount=500), default_payment_method=method.id)
+    dispute = shop.sandbox.dispute(shop.v1.invoice_payments.list().data[0].payment.payment_intent)
+    before = shop.v1.disputes.retrieve(dispute)
+    won = shop.v1.disputes.update(dispute, {"evidence": {"uncategorized_text": "winning_evidence"}})
+
+    check(before, won)
 
 
 def test_hosted_pages(shop):
@@ -83,8 +102,20 @@ def test_hosted_pages(shop):
     line = {"price": shop.price(unit_amount=5).id, "quantity": 1}
     buying = {"mode": "subscription", "line_items": [line], "success_url": "https://shop.example/"}
     bought = shop.v1.checkout.sessions.create({**buying, "expand": ["line_items"]})
+    price = shop.v1.prices.create({"currency": "usd", "product_data": {"name": "Credits"}, "unit_amount": 5})
+    once = {
+        "mode": "payment",
+        "line_items": [{"price": price.id, "quantity": 1}],
+        "invoice_creation": {"enabled": True},
+    }
+    paid = shop.v1.checkout.sessions.create({**once, "success_url": "https://shop.example/"})
+    with Browser() as browser:
+        browser.open(paid.url).press("Pay", email="a@b.example", card_number="4242424242424242")
+    paid = shop.v1.checkout.sessions.retrieve(paid.id, {"expand": ["invoice", "line_items"]})
 
-    check(portal, bought, shop.v1.checkout.sessions.retrieve(session.id, {"expand": ["setup_intent"]}))
+    check(
+        portal, bought, paid, paid.invoice, shop.v1.checkout.sessions.retrieve(session.id, {"expand": ["setup_intent"]})
+    )
 
 
 def test_clocks(shop):

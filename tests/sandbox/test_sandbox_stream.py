@@ -6,6 +6,8 @@ import pytest
 import stripe
 from sandbox_shop import MINUTE, refused, streamed
 
+pytestmark = pytest.mark.long
+
 STREAM = "/v2/billing/meter_event_stream"
 
 

@@ -11,6 +11,8 @@ from sandbox_shop import (
     START,
 )
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def meter(shop):

@@ -8,6 +8,8 @@ from hosted_browser import Browser
 from sandbox_shop import APRIL, DAY, HOUR, START, refused
 from webhook_receiver import Receiver
 
+pytestmark = pytest.mark.long
+
 JUNE = 1_780_272_000  # 2026-06-01
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from sandbox_shop import APRIL, DAY, HOUR, START, day, lines, refused, tiered
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def calls(shop):

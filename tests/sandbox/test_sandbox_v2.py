@@ -11,6 +11,8 @@ import stripe
 from guard import GUARD
 from sandbox_shop import DAY, MINUTE, START, refused
 
+pytestmark = pytest.mark.long
+
 EVENTS = "/v2/billing/meter_events"
 
 

@@ -2,8 +2,8 @@
 Forks workers, as fast as they can be killed: each serves requests under an exact quota without a pause.
 
 Answers each line that it reads with the pid of the one that it forked. The workers share a directory, so one of them
-flushes, and the others hand over to it. They write ``.`` for each response that is complete and ``x`` for each that is
-refused to the descriptor that is the last argument.
+flushes, or has a child that does, and the others hand over to it. They write ``.`` for each response that is complete
+and ``x`` for each that is refused to the descriptor that is the last argument.
 """
 
 from __future__ import annotations
@@ -12,26 +12,13 @@ import os
 import signal
 import sys
 
-from guard import GUARD
+from killed_kit import kit
 from plain_exchange import PlainExchange
 
-from meterkit import Governance, Meter, MeterKit, Quota
-from meterkit.governance import governor
-from meterkit.ledger import database
-
-data_dir, quota, told = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-database.PATIENCE = governor.READY_SECONDS = GUARD  # or who is slow lets requests pass that it has not looked at
+told = int(sys.argv[1])
 
 
 def serve_for_ever() -> None:
-    calls = Meter("calls")
-    kit = MeterKit(
-        meters=[calls],
-        data_dir=data_dir,
-        identify=lambda _: "acme",
-        flush_interval=0.02,
-        governance=Governance(quotas=[Quota(calls, quota, exact=True)]),
-    )
     while True:
         exchange = PlainExchange("GET", "/")
         exchange.publish(kit)

@@ -8,6 +8,7 @@ leaves. ``/late`` adds usage from a thread, once ``/other`` has been asked, whos
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import os
 import socket
@@ -95,6 +96,7 @@ def respond(where, company, count):
     """What the view at *where* returns: a stream, or a text."""
     if where == "other":
         other_asked.set()
+        gc.collect()  # streams that were left may be in cycles: they end here, in another company's request
         return "ok"
     usage = meterkit.usage()
     if where == "late":

@@ -1,7 +1,8 @@
 """
 Real servers whose first worker starts a process that flushes: clients are billed for what they received.
 
-Whatever is killed: that process, its worker, or all. Nothing of it is left when the server has ended.
+Whatever is killed: that process, its worker, or all. Nothing of it is left when the server has ended. It is what a kit
+does that says nothing; a few have a thread of a worker instead.
 """
 
 from __future__ import annotations
@@ -61,20 +62,22 @@ def serve(billing, tmp_path):
         if name == "waitress":
             pytest.importorskip("waitress")
         early = {"SERVED_AT_IMPORT": billing.early} if master_counts and "pre" in name else {}
-        environment = {"METERKIT_FLUSHER": "process", **early, **environment}
+        environment = {**early, **environment}
         return Server(SERVERS[name], billing, tmp_path, **environment)
 
     return serve
 
 
-def flusher_of(server, billing, *, but=()):
+def flusher_of(server, billing, *, but=(), is_worker=False):
     """The process that holds the lock, once one does that is none of those to ignore, and that is ready."""
     lock = FlusherLock(billing.data_dir)
     for _ in tries(lambda: server.log):
         server.ask()
         found = re.match(r"process (\d+)", lock.holder() or "")
         pid = int(found[1]) if found else None
-        if pid is not None and pid not in but and billing.ledger.exists() and b"--lock" in command_line(pid):
+        if pid is None or pid in but or not billing.ledger.exists():
+            continue
+        if (b"--lock" not in command_line(pid)) == is_worker:
             return pid
     raise AssertionError
 
@@ -206,3 +209,17 @@ def test_ctrl_c_reaches_the_flusher_too(serve, billing, tmp_path):
 
         wait_for_end(flusher)
         assert server.sent == server.complete == billing.settle()
+
+
+@pytest.mark.parametrize("name", first(USUAL[:1], among=some(KINDS, among=RESTART_WORKERS)))
+def test_with_a_thread_a_killed_flusher_is_followed_by_another(name, serve, billing):
+    """One of the workers flushes, and then the next."""
+    with serve(name, METERKIT_FLUSHER="thread") as server:
+        with server.load():
+            flusher = flusher_of(server, billing, is_worker=True)
+            os.kill(flusher, signal.SIGKILL)
+            assert flusher != flusher_of(server, billing, but=[flusher], is_worker=True)
+        server.ask_times(REQUESTS)
+        server.stop(figure=f"{name} after a kill of the worker that flushes")
+
+    assert server.complete <= billing.settle() <= server.sent

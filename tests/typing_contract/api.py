@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import httpx
 from flask import Flask
 from typing_extensions import assert_type
 
@@ -29,6 +30,7 @@ from meterkit import (
     Tier,
     add_usage,
     identify,
+    llm,
     response_json,
     skip,
 )
@@ -54,9 +56,14 @@ calls = Meter(
     "calls", path="/v1/*", method=["GET", "POST"], status=("2xx", 304), when=lambda exchange: exchange.status < 300
 )
 rows = Meter("rows", route="/query", value=response_json("meta.rows", max_bytes=1000))
+searches = Meter("searches", tool=["search", "find_*"])
+tokens = Meter("tokens", route="/v1/chat", value=llm.tokens("input", *llm.OUTPUT))
+llm.tokens("inputs")  # type: ignore[arg-type]
+assert_type(llm.watch(httpx.Client()), httpx.Client)
+assert_type(llm.usage_of(b"{}").total, int)
 Meter("calls", "/v1/*")  # type: ignore[call-arg]
 Meter("calls", status=2.5)  # type: ignore[arg-type]
-Meter("calls", when=lambda exchange: exchange.unknown)  # type: ignore[attr-defined]
+Meter("calls", when=str.isdigit)  # type: ignore[arg-type]
 
 price = Price.graduated(calls, Tier(up_to=100, unit_price="5.00"), Tier(unit_price=Decimal(3), flat_price=1))
 Price.package(rows, "4.00", size=60, round="up", currency="eur", interval="year")

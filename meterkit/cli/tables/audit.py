@@ -44,8 +44,9 @@ def show_corrections(corrections: list[dict[str, Any]], due: list[dict[str, Any]
     columns = dict.fromkeys(("at", "company", "meter", "window"), "left")
     grid = table("Reversed", **columns, quantity="right", reason="left", state="left")
     for each in corrections:
-        cells = (each[name] for name in ("created_at", "company", "meter", "window"))
-        add(grid, *cells, f"{each['quantity']:,}", each["reason"], each["state"])
+        meter = " ".join(filter(None, (each["meter"], each["dimensions"])))
+        place = (each["created_at"], each["company"], meter, each["window"])
+        add(grid, *place, f"{each['quantity']:,}", each["reason"], each["state"])
     places = dict.fromkeys(("company", "customer", "meter"), "left")
     to_credit = table(
         "To credit in Stripe, unless you have", **places, quantity="right", invoice="left", amount="right"
@@ -77,6 +78,9 @@ def show_explained(periods: list[dict[str, Any]]) -> None:
             for number, usage in enumerate(event["usage"] or [{"user": None, "quantity": 0}]):
                 first = (report["identifier"], report["quantity"], report["state"]) if number == 0 else ("", "", "")
                 add(grid, report["window"], usage["user"] or "", usage["quantity"], *first)
+            for part in event["by"]:
+                told = " ".join(f"{name}={value or 'unknown'}" for name, value in part["values"].items())
+                add(grid, "", f"  {told}", part["quantity"], "", "", "")
         for usage in period["unreported"]:
             unreported = usage["quantity"] - usage["reported"]
             add(grid, usage["window"], usage["user"] or "", usage["quantity"], "not reported yet", unreported, "")

@@ -90,6 +90,21 @@ def show_usage(rows: list[dict[str, Any]], totals: dict[str, dict[str, int]]) ->
     show(grid)
 
 
+def show_usage_by(names: list[str], rows: list[dict[str, Any]], totals: list[tuple[tuple[str, ...], int]]) -> None:
+    """Show usage by meter, company, hour and the values of dimensions, and the total of each combination."""
+    if not rows:
+        show("No usage.")
+        return
+    grid = table("", meter="left", company="left", **dict.fromkeys(names, "left"), hour="left", quantity="right")
+    for row in rows:
+        values = [value or "(unknown)" for value in row["values"].values()]
+        add(grid, row["meter"], row["company"] or "(nobody)", *values, row["window"], row["quantity"])
+    grid.add_section()
+    for (meter, *told), quantity in totals:
+        add(grid, meter, "total", *(value or "(unknown)" for value in told), "", quantity)
+    show(grid)
+
+
 def show_report(summary: dict[str, Any]) -> None:
     """Show how many meter events have which outcome."""
     grid = table("Meter events", written="right", sent="right", rejected="right", uncertain="right", postponed="right")

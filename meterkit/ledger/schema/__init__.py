@@ -35,10 +35,16 @@ For tools that compare a database with what it should contain; not to read or wr
 """
 
 _UNKNOWN = text("unknown_since IS NOT NULL")
+_UNBILLED = text("quantity <> billed")
+_UNPRICED = text("rate < 0")
 _RECEIVED = text("state = 'received'")
 _OPEN = text("status = 'open'")
 _WAITING = text("state = 'waiting'")
 _GIVEN_UP = text("state = 'given_up'")
+_LEFT = text("remaining > 0")
+_EXPIRING = text("remaining > 0 AND expires_at IS NOT NULL")
+SETTLED = text("account NOT IN ('used', 'available')")
+"""Entries of which a company has few, so that a balance is told without reading all its usage."""
 
 meta = Table(
     f"{PREFIX}meta",
@@ -66,6 +72,123 @@ usage = Table(
     # Rows that may be pruned. Flushes do not touch this index, because they write unreported rows.
     Index(f"{PREFIX}usage_reported", "window", sqlite_where=text("quantity = reported")).ddl_if("sqlite"),
     Index(f"{PREFIX}usage_company", "company", "window"),
+)
+
+usage_values = Table(
+    f"{PREFIX}usage_values",
+    metadata,
+    # Of `usage` of meters with dimensions, how much is of which values, written with it; of all users together. What
+    # was counted without values is in `usage` alone.
+    Column("company", Text, primary_key=True),  # "" if unattributed
+    Column("meter", Text, primary_key=True),
+    Column("window", BigInteger, primary_key=True),
+    Column("dimensions", Text, primary_key=True),  # as JSON: see `meterkit.core.usage_key.encoded_values`
+    Column("event_name", Text, primary_key=True),  # as in `usage`
+    Column("quantity", Quantity, nullable=False),
+    Index(f"{PREFIX}usage_values_meter", "meter", "window"),
+    sqlite_with_rowid=False,
+)
+
+month_values = Table(
+    f"{PREFIX}month_values",
+    metadata,
+    # Sums of `usage_values` by calendar month, also of what has no company. They stay when usage is deleted.
+    Column("month", BigInteger, primary_key=True),  # the Unix second at which the UTC month begins
+    Column("meter", Text, primary_key=True),
+    Column("company", Text, primary_key=True),
+    Column("dimensions", Text, primary_key=True),
+    Column("quantity", Quantity, nullable=False),
+    Index(f"{PREFIX}month_values_company", "company", "month"),
+    sqlite_with_rowid=False,
+)
+
+rated = Table(
+    f"{PREFIX}rated",
+    metadata,
+    # Usage that has a price by values, and at which rate it was rated: so a later price changes nothing of it. Written
+    # with `usage`, which has the units without an event name, and the amounts as usage of the meter `amounts`.
+    Column("company", Text, primary_key=True),  # "" if unattributed
+    Column("meter", Text, primary_key=True),
+    Column("window", BigInteger, primary_key=True),
+    Column("dimensions", Text, primary_key=True),  # as in `usage_values`
+    Column("amounts", Text, primary_key=True),  # name of the meter of the amounts
+    Column("rate", BigInteger, primary_key=True),  # trillionths of the currency for a unit; -1 if it has no price
+    Column("quantity", Quantity, nullable=False),
+    # The part of the quantity whose amount is in `usage` to be reported, or on lines of invoices.
+    Column("billed", Quantity, nullable=False),
+    Index(f"{PREFIX}rated_meter", "meter", "window"),
+    Index(f"{PREFIX}rated_unpriced", "meter", sqlite_where=_UNPRICED, postgresql_where=_UNPRICED),
+    Index(f"{PREFIX}rated_unbilled", "company", "window", sqlite_where=_UNBILLED, postgresql_where=_UNBILLED),
+    sqlite_with_rowid=False,
+)
+
+rated_sums = Table(
+    f"{PREFIX}rated_sums",
+    metadata,
+    # Sums of the exact amounts. The usage of the meter `amounts` is their millionths, rounded down.
+    Column("company", Text, primary_key=True),
+    Column("amounts", Text, primary_key=True),
+    Column("amount", Quantity, nullable=False),  # trillionths of the currency
+    sqlite_with_rowid=False,
+)
+
+rated_lines = Table(
+    f"{PREFIX}rated_lines",
+    metadata,
+    # One row is one invoice item. Columns above the line are written before the first attempt, and never change.
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("identifier", String(100), nullable=False, unique=True),
+    Column("customer", String(255), nullable=False),
+    Column("subscription", String(255), nullable=False),
+    Column("invoice", String(255), nullable=False),  # of the period
+    Column("is_late", Boolean, nullable=False),  # whether it goes on the next invoice, because that one is final
+    Column("meter", Text, nullable=False),
+    Column("amounts", Text, nullable=False),
+    Column("dimensions", Text, nullable=False),
+    Column("period_start", BigInteger, nullable=False),
+    Column("period_end", BigInteger, nullable=False),
+    Column("quantity", Quantity, nullable=False),
+    Column("exact", Quantity, nullable=False),  # amount in trillionths of the currency
+    Column("amount", BigInteger, nullable=False),  # in the currency's minor unit
+    Column("currency", String(3), nullable=False),
+    Column("description", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    # ---
+    Column("state", String(10), nullable=False),  # pending, sent, rejected, replaced
+    Column("attempts", Integer, nullable=False),
+    Column("refusals", Integer, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("settled_at", BigInteger),
+    Index(f"{PREFIX}rated_lines_state", "state"),
+    Index(f"{PREFIX}rated_lines_place", "invoice", "amounts"),
+)
+
+rerates = Table(
+    f"{PREFIX}rerates",
+    metadata,
+    # Months that were rated again.
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("month", BigInteger, nullable=False),  # the Unix second at which the UTC month begins
+    Column("at", BigInteger, nullable=False),
+    Column("by", Text, nullable=False),  # "" if not said
+    Column("state", String(10), nullable=False),  # begun, done, undoing, undone
+    Index(f"{PREFIX}rerates_month", "month"),
+)
+
+rerated = Table(
+    f"{PREFIX}rerated",
+    metadata,
+    # What was moved from one rate to another; deleted when it is moved back.
+    Column("rerate", BigInteger, primary_key=True),
+    Column("company", Text, primary_key=True),
+    Column("meter", Text, primary_key=True),
+    Column("window", BigInteger, primary_key=True),
+    Column("dimensions", Text, primary_key=True),
+    Column("amounts", Text, primary_key=True),
+    Column("old", BigInteger, primary_key=True),  # rates, as in `rated`
+    Column("new", BigInteger, primary_key=True),
+    Column("quantity", Quantity, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 totals = Table(
@@ -130,8 +253,8 @@ actions = Table(
     # What operators did, and who; written in the transaction that does it.
     Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     Column("at", BigInteger, nullable=False),
-    Column("action", String(20), nullable=False),  # link, correct, retry, decide, forget_user, forget_mode
-    Column("subject", Text, nullable=False),  # company id, identifier of a meter event, or mode
+    Column("action", String(20), nullable=False),  # see `meterkit.ledger.actions.Kind`
+    Column("subject", Text, nullable=False),  # company id, identifier of a meter event, month, or mode
     Column("detail", Text, nullable=False),
     Column("by", Text, nullable=False),  # "" if not said
     Index(f"{PREFIX}actions_at", "at"),
@@ -151,6 +274,33 @@ folds = Table(
     Column("generation", String(32), primary_key=True),  # of the journal; written in the transaction that folds it
     Column("folded_at", BigInteger, nullable=False),
     Index(f"{PREFIX}folds_folded_at", "folded_at"),
+)
+
+access_logs = Table(
+    f"{PREFIX}access_logs",
+    metadata,
+    # How far each log file has been counted; written in the transaction with the counts. See `meterkit.access_logs`.
+    Column("id", String(32), primary_key=True),
+    Column("source", Text, nullable=False),
+    Column("family", Text, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("inode", String(60), nullable=False),
+    Column("head_bytes", Integer, nullable=False),
+    Column("head", String(64), nullable=False),
+    Column("tail_bytes", Integer, nullable=False),
+    Column("tail", String(64), nullable=False),
+    Column("read_bytes", BigInteger, nullable=False),
+    Column("since", BigInteger, nullable=False),
+    Column("lines", BigInteger, nullable=False),
+    Column("unreadable", BigInteger, nullable=False),
+    Column("outdated", BigInteger, nullable=False),
+    Column("error", Text, nullable=False),
+    Column("error_at", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
+    Column("finished", String(60), nullable=False),
+    Index(f"{PREFIX}access_logs_source", "source"),
+    Index(f"{PREFIX}access_logs_seen_at", "seen_at"),
 )
 
 accounts = Table(
@@ -369,6 +519,7 @@ corrections = Table(
     Column("reason", Text, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("report", String(100)),  # identifier of the meter event to cancel in Stripe
+    Column("dimensions", Text, nullable=False, server_default=""),  # values of the usage, as JSON; "" if it has none
     Column("state", String(10), nullable=False),  # canceling, done
     Column("error", Text, nullable=False),
     Index(f"{PREFIX}corrections_place", "company", "meter", "window"),
@@ -429,16 +580,73 @@ blocked = Table(
     Index(f"{PREFIX}blocked_day", "day"),
 )
 
-holds = Table(
-    f"{PREFIX}holds",
+slices = Table(
+    f"{PREFIX}slices",
     metadata,
-    # Reservations of exact quotas: units allowed, but not flushed yet. Deleted when their generation is folded.
-    Column("generation", String(32), primary_key=True),
+    # Units of quotas and wallets that processes use without asking. What may still be used is `drawn` less `folded`.
+    Column("lineage", String(16), primary_key=True),  # of the journals of one process
+    Column("company", Text, primary_key=True),
+    Column("name", Text, primary_key=True),  # of the meter of a quota, or of a wallet; see `meterkit.slices`
+    Column("drawn", Quantity, nullable=False),  # written by the process: all that it was allowed since the row exists
+    Column("folded", Quantity, nullable=False),  # written by whoever folds: what is in the ledger of that
+    Column("rates", Text, nullable=False),  # as JSON: what a unit of each meter takes; "" for a quota
+    Column("drawn_at", BigInteger, nullable=False),
+    Index(f"{PREFIX}slices_place", "company", "name"),
+)
+
+grants = Table(
+    f"{PREFIX}grants",
+    metadata,
+    # Prepaid amounts of wallets, in millionths of the wallet's unit, as are all amounts of wallets.
+    Column("id", String(32), primary_key=True),
+    Column("company", Text, nullable=False),
+    Column("wallet", Text, nullable=False),
+    Column("key", Text, nullable=False),  # granted once
+    Column("unit", Text, nullable=False),  # the unit or currency that the wallet had
+    Column("amount", Quantity, nullable=False),
+    Column("remaining", Quantity, nullable=False),  # the sum of the grant's entries: what can still be spent or held
+    Column("priority", Integer, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("source", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("by", Text, nullable=False),  # "" if not said
+    Column("paid", BigInteger),  # in the minor unit of the currency, before tax; NULL if no payment is known
+    Column("currency", String(3)),  # of what was paid
+    UniqueConstraint("company", "wallet", "key"),
+    Index(f"{PREFIX}grants_left", "company", "wallet", sqlite_where=_LEFT, postgresql_where=_LEFT),
+    Index(f"{PREFIX}grants_expiring", "expires_at", sqlite_where=_EXPIRING, postgresql_where=_EXPIRING),
+)
+
+entries = Table(
+    f"{PREFIX}entries",
+    metadata,
+    # Double entry: the rows of a movement add up to 0. What flushes spend is summed up by day and meter, so that a
+    # company has a few rows a day, however often it is flushed.
+    Column("company", Text, primary_key=True),
+    Column("wallet", Text, primary_key=True),
+    Column("unit", Text, primary_key=True),
+    Column("movement", Text, primary_key=True),  # see `meterkit.wallets.entries`
+    Column("account", String(20), primary_key=True),  # granted, available, used, uncovered, expired, revoked
+    Column("grant_id", String(32), primary_key=True),  # "" for what is of no single grant
+    Column("amount", Quantity, nullable=False),
+    Column("quantity", Quantity, nullable=False),  # usage in the meter's unit, of the account "used"
+    Column("cause", String(20), nullable=False),  # grant, usage, expiry, revocation, reinstatement
+    Column("meter", Text, nullable=False),  # "" if it is not usage
+    Column("key", Text, nullable=False),
+    Column("by", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),  # of the latest part
+    Index(f"{PREFIX}entries_at", "company", "wallet", "at"),
+    Index(f"{PREFIX}entries_settled", "company", "wallet", sqlite_where=SETTLED, postgresql_where=SETTLED),
+)
+
+wallet_usage = Table(
+    f"{PREFIX}wallet_usage",
+    metadata,
+    # The other side of the entries: how much of each meter has been spent from a wallet, by the daily totals.
     Column("company", Text, primary_key=True),
     Column("meter", Text, primary_key=True),
+    Column("before", Quantity, nullable=False),  # what no wallet has paid for: it was counted before, or in between
     Column("quantity", Quantity, nullable=False),
-    Column("held_at", BigInteger, nullable=False),
-    Index(f"{PREFIX}holds_place", "company", "meter"),
 )
 
 lease = Table(

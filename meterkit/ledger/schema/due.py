@@ -15,6 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
+from meterkit.core.usage_key import SHADOWED
+
 COLUMN = """
 ALTER TABLE meterkit_usage ADD COLUMN due BOOLEAN NOT NULL GENERATED ALWAYS AS (quantity <> reported) STORED;
 CREATE INDEX meterkit_usage_unreported ON meterkit_usage ("window") WHERE due;
@@ -33,6 +35,11 @@ def due(usage: sa.FromClause) -> sa.ColumnElement[bool]:
 def not_due(usage: sa.FromClause) -> sa.ColumnElement[bool]:
     """Return the condition for rows of *usage*, the table or an alias, of which all is reported."""
     return _NotDue(usage.c.quantity, usage.c.reported)
+
+
+def was_shadowed(usage: sa.FromClause) -> sa.ColumnElement[bool]:
+    """Return the condition for rows of *usage*, the table or an alias, that were counted in shadow mode."""
+    return sa.func.substr(usage.c.event_name, 1, 1) == SHADOWED
 
 
 class _Condition(FunctionElement[bool]):

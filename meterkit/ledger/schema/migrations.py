@@ -348,6 +348,15 @@ CREATE INDEX meterkit_accounts_customer ON meterkit_accounts (customer);
 CREATE INDEX meterkit_blocked_day ON meterkit_blocked (day);
 CREATE INDEX meterkit_deliveries_given_up ON meterkit_deliveries (notice) WHERE state = 'given_up';
 CREATE INDEX meterkit_notices_company ON meterkit_notices (company, created_at);
+CREATE TABLE meterkit_access_logs (
+    id VARCHAR(32) NOT NULL PRIMARY KEY, source TEXT NOT NULL, family TEXT NOT NULL, path TEXT NOT NULL,
+    inode VARCHAR(60) NOT NULL, head_bytes INTEGER NOT NULL, head VARCHAR(64) NOT NULL, tail_bytes INTEGER NOT NULL,
+    tail VARCHAR(64) NOT NULL, read_bytes BIGINT NOT NULL, since BIGINT NOT NULL, lines BIGINT NOT NULL,
+    unreadable BIGINT NOT NULL, outdated BIGINT NOT NULL, error TEXT NOT NULL, error_at BIGINT NOT NULL,
+    created_at BIGINT NOT NULL, seen_at BIGINT NOT NULL, finished VARCHAR(60) NOT NULL
+);
+CREATE INDEX meterkit_access_logs_source ON meterkit_access_logs (source);
+CREATE INDEX meterkit_access_logs_seen_at ON meterkit_access_logs (seen_at);
 CREATE TABLE meterkit_meter_totals (
     meter TEXT NOT NULL, day BIGINT NOT NULL, quantity {quantity} NOT NULL, PRIMARY KEY (meter, day)
 );
@@ -356,6 +365,51 @@ INSERT INTO meterkit_meter_totals
         SELECT meter, day, quantity FROM meterkit_totals
         UNION ALL SELECT meter, "window" / 86400 * 86400, quantity FROM meterkit_usage WHERE company = ''
     ) AS used GROUP BY meter, day;
+CREATE TABLE meterkit_usage_values (
+    company TEXT NOT NULL, meter TEXT NOT NULL, "window" BIGINT NOT NULL, dimensions TEXT NOT NULL,
+    event_name TEXT NOT NULL, quantity {quantity} NOT NULL,
+    PRIMARY KEY (company, meter, "window", dimensions, event_name)
+){without_rowid};
+CREATE INDEX meterkit_usage_values_meter ON meterkit_usage_values (meter, "window");
+CREATE TABLE meterkit_month_values (
+    month BIGINT NOT NULL, meter TEXT NOT NULL, company TEXT NOT NULL, dimensions TEXT NOT NULL,
+    quantity {quantity} NOT NULL, PRIMARY KEY (month, meter, company, dimensions)
+){without_rowid};
+CREATE INDEX meterkit_month_values_company ON meterkit_month_values (company, month);
+ALTER TABLE meterkit_corrections ADD COLUMN dimensions TEXT NOT NULL DEFAULT '';
+CREATE TABLE meterkit_rated (
+    company TEXT NOT NULL, meter TEXT NOT NULL, "window" BIGINT NOT NULL, dimensions TEXT NOT NULL,
+    amounts TEXT NOT NULL, rate BIGINT NOT NULL, quantity {quantity} NOT NULL, billed {quantity} NOT NULL,
+    PRIMARY KEY (company, meter, "window", dimensions, amounts, rate)
+){without_rowid};
+CREATE INDEX meterkit_rated_meter ON meterkit_rated (meter, "window");
+CREATE INDEX meterkit_rated_unpriced ON meterkit_rated (meter) WHERE rate < 0;
+CREATE INDEX meterkit_rated_unbilled ON meterkit_rated (company, "window") WHERE quantity <> billed;
+CREATE TABLE meterkit_rated_sums (
+    company TEXT NOT NULL, amounts TEXT NOT NULL, amount {quantity} NOT NULL, PRIMARY KEY (company, amounts)
+){without_rowid};
+CREATE TABLE meterkit_rerates (
+    id {serial} NOT NULL PRIMARY KEY, month BIGINT NOT NULL, at BIGINT NOT NULL, "by" TEXT NOT NULL,
+    state VARCHAR(10) NOT NULL
+);
+CREATE INDEX meterkit_rerates_month ON meterkit_rerates (month);
+CREATE TABLE meterkit_rerated (
+    rerate BIGINT NOT NULL, company TEXT NOT NULL, meter TEXT NOT NULL, "window" BIGINT NOT NULL,
+    dimensions TEXT NOT NULL, amounts TEXT NOT NULL, old BIGINT NOT NULL, new BIGINT NOT NULL,
+    quantity {quantity} NOT NULL,
+    PRIMARY KEY (rerate, company, meter, "window", dimensions, amounts, old, new)
+){without_rowid};
+CREATE TABLE meterkit_rated_lines (
+    id {serial} NOT NULL PRIMARY KEY, identifier VARCHAR(100) NOT NULL UNIQUE, customer VARCHAR(255) NOT NULL,
+    subscription VARCHAR(255) NOT NULL, invoice VARCHAR(255) NOT NULL, is_late BOOLEAN NOT NULL, meter TEXT NOT NULL,
+    amounts TEXT NOT NULL, dimensions TEXT NOT NULL, period_start BIGINT NOT NULL, period_end BIGINT NOT NULL,
+    quantity {quantity} NOT NULL, exact {quantity} NOT NULL, amount BIGINT NOT NULL,
+    currency VARCHAR(3) NOT NULL, description TEXT NOT NULL,
+    created_at BIGINT NOT NULL, state VARCHAR(10) NOT NULL, attempts INTEGER NOT NULL, refusals INTEGER NOT NULL,
+    error TEXT NOT NULL, settled_at BIGINT
+);
+CREATE INDEX meterkit_rated_lines_state ON meterkit_rated_lines (state);
+CREATE INDEX meterkit_rated_lines_place ON meterkit_rated_lines (invoice, amounts);
 CREATE TABLE meterkit_month_totals (
     month BIGINT NOT NULL, meter TEXT NOT NULL, company TEXT NOT NULL, quantity {quantity} NOT NULL,
     PRIMARY KEY (month, meter, company)
@@ -363,7 +417,35 @@ CREATE TABLE meterkit_month_totals (
 INSERT INTO meterkit_month_totals
     SELECT month, meter, company, {sum} FROM (
         SELECT {month} AS month, meter, company, quantity FROM meterkit_totals
-    ) AS used GROUP BY month, meter, company
+    ) AS used GROUP BY month, meter, company;
+CREATE TABLE meterkit_grants (
+    id VARCHAR(32) NOT NULL PRIMARY KEY, company TEXT NOT NULL, wallet TEXT NOT NULL, key TEXT NOT NULL,
+    unit TEXT NOT NULL, amount {quantity} NOT NULL, remaining {quantity} NOT NULL, priority INTEGER NOT NULL,
+    expires_at BIGINT, source TEXT NOT NULL, created_at BIGINT NOT NULL, "by" TEXT NOT NULL,
+    paid BIGINT, currency VARCHAR(3),
+    UNIQUE (company, wallet, key)
+);
+CREATE INDEX meterkit_grants_left ON meterkit_grants (company, wallet) WHERE remaining > 0;
+CREATE INDEX meterkit_grants_expiring ON meterkit_grants (expires_at) WHERE remaining > 0 AND expires_at IS NOT NULL;
+CREATE TABLE meterkit_entries (
+    company TEXT NOT NULL, wallet TEXT NOT NULL, unit TEXT NOT NULL, movement TEXT NOT NULL,
+    account VARCHAR(20) NOT NULL, grant_id VARCHAR(32) NOT NULL, amount {quantity} NOT NULL,
+    quantity {quantity} NOT NULL, cause VARCHAR(20) NOT NULL, meter TEXT NOT NULL, key TEXT NOT NULL,
+    "by" TEXT NOT NULL, at BIGINT NOT NULL, PRIMARY KEY (company, wallet, unit, movement, account, grant_id)
+);
+CREATE INDEX meterkit_entries_at ON meterkit_entries (company, wallet, at);
+CREATE INDEX meterkit_entries_settled ON meterkit_entries (company, wallet)
+    WHERE account NOT IN ('used', 'available');
+CREATE TABLE meterkit_wallet_usage (
+    company TEXT NOT NULL, meter TEXT NOT NULL, before {quantity} NOT NULL, quantity {quantity} NOT NULL,
+    PRIMARY KEY (company, meter)
+);
+DROP TABLE meterkit_holds;
+CREATE TABLE meterkit_slices (
+    lineage VARCHAR(16) NOT NULL, company TEXT NOT NULL, name TEXT NOT NULL, drawn {quantity} NOT NULL,
+    folded {quantity} NOT NULL, rates TEXT NOT NULL, drawn_at BIGINT NOT NULL, PRIMARY KEY (lineage, company, name)
+);
+CREATE INDEX meterkit_slices_place ON meterkit_slices (company, name)
 """
 
 _STEPS = {

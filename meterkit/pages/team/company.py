@@ -8,18 +8,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from meterkit.accounts.billing_periods import Periods
-from meterkit.accounts.period_usage import used_by, used_in
 from meterkit.core.periods import DAY
 from meterkit.core.usage_key import NOBODY
+from meterkit.forecast.forecast import ExpectedCost, Forecast
 from meterkit.ledger import schema
 from meterkit.ledger.payers import payer_of
 from meterkit.pages.team.sources import Sources
-from meterkit.pages.team.survey import expected_factor
 from meterkit.pages.team.tables import Cell, External, Link, Moment, Money, Share, Table, TeamPage
 from meterkit.pages.team.usage import daily, link_to_usage
-from meterkit.pricing.cost import CostCalculator, Spending
-from meterkit.pricing.price import decimals_of
+from meterkit.pricing.price import decimals_of, rounded
 
 DAYS = 30
 """Days of usage that are shown."""
@@ -32,8 +29,8 @@ SHOWN = 20
 
 
 NOTE = (
-    "What the usage costs is without fees, discounts and tax; the expected cost goes on from it in a straight line, by "
-    "the time that has passed."
+    "What the usage costs is without fees, discounts and tax. What is expected goes on from it at the pace of the last "
+    "weeks; in four of five cases, the range holds it."
 )
 
 
@@ -59,15 +56,17 @@ def company_page(sources: Sources, query: Mapping[str, str]) -> TeamPage | None:
         invoices = _invoices(connection, sources, company, customer)
         blocked = _blocked(connection, company, sources.now)
         notices = _notices(connection, company)
-        spending, factor = _spending(connection, sources, company)
+    forecast = sources.statements.forecast(company)
     statement = sources.statements.of(company)
+    wallets = statement.get("wallets", [])
     period = statement["period"]
     figures: list[tuple[str, Cell]] = [
         ("Customer", sources.in_stripe("customers", customer)),
         *([("Plan", plans.get(company, sources.default_plan) or "none")] if sources.kit_plans else []),
         ("Standing", statement["standing"]),
         ("Billing period", f"{period['start'][:10]} to {period['end'][:10]}"),
-        *_owed(spending, factor),
+        *_owed(forecast.cost),
+        *((f"Balance of {each['wallet']}", f"{each['balance']} {each['unit']}") for each in wallets),
         ("Usage", link_to_usage(company)),
         ("Hours", Link("not on an invoice yet", "hours", {"id": company})),
     ]
@@ -77,8 +76,15 @@ def company_page(sources: Sources, query: Mapping[str, str]) -> TeamPage | None:
         figures=figures,
         tables=[
             _meters(statement),
-            *([_quotas(statement)] if any(meter["quotas"] for meter in statement["meters"]) else []),
+            *(values_table(meter["meter"], meter["by"]) for meter in statement["meters"] if "by" in meter),
+            _expected(forecast),
+            *([_quotas(statement, forecast)] if any(meter["quotas"] for meter in statement["meters"]) else []),
             *(_preview(number, invoice) for number, invoice in enumerate(statement["invoices"], 1)),
+            *(
+                table
+                for number, each in enumerate(wallets, 1)
+                for table in (_grants(number, each), _movements(number, each))
+            ),
             daily(sources, company, DAYS),
             _months(statement),
             subscriptions,
@@ -95,7 +101,7 @@ def _is_known(connection: sa.Connection, company: str) -> bool:
         return False
     queries = [
         sa.select(table.c.company).where(table.c.company == company).limit(1)
-        for table in (schema.accounts, schema.totals, schema.blocked, schema.notices)
+        for table in (schema.accounts, schema.totals, schema.blocked, schema.notices, schema.grants)
     ]
     return any(connection.execute(query).first() is not None for query in queries) or (
         payer_of(connection, company) == company
@@ -103,26 +109,28 @@ def _is_known(connection: sa.Connection, company: str) -> bool:
     )
 
 
-def _spending(connection: sa.Connection, sources: Sources, company: str) -> tuple[Spending, Decimal]:
-    """Return what the usage in the running period costs, and what that is multiplied by to tell the whole."""
-    now = sources.now
-    periods = Periods({name: meter.event_name for name, meter in sources.meters.items()})
-    periods.refresh(connection, now, only=company)
-    used = {meter: quantity for (_, meter), quantity in used_in(connection, periods, [company], now).items()}
-    calculator = CostCalculator(sources.prices, sources.meters, used_since=used_by)
-    spent = calculator.spending(
-        connection, {company: used}, "", now=now, period_of=lambda each, meter: periods.of(each, now, meter)
-    )
-    return spent[company], expected_factor(*periods.of(company, now), now)
-
-
-def _owed(spending: Spending, factor: Decimal) -> list[tuple[str, Cell]]:
-    currency = next((price.currency for price in spending.prices), None)
-    if currency is None:
+def _owed(cost: ExpectedCost | None) -> list[tuple[str, Cell]]:
+    if cost is None:
         return []
-    amount = spending.amount
-    whole = None if amount is None else round(amount * factor, decimals_of(currency))
-    return [("Cost so far", Money(amount, currency)), ("Expected for the period", Money(whole, currency))]
+    figures: list[tuple[str, Cell]] = [("Cost so far", Money(cost.so_far, cost.currency))]
+    if cost.expected is None or cost.low is None or cost.high is None:
+        return [*figures, ("Expected for the period", "unknown")]
+    for name, amount in (("Expected for the period", cost.expected), ("at least", cost.low), ("at most", cost.high)):
+        figures.append((name, Money(rounded(amount, cost.currency), cost.currency)))
+    return figures
+
+
+def _expected(forecast: Forecast) -> Table:
+    rows: list[list[Cell]] = [
+        [each.meter, each.used, each.expected, each.low, each.high, each.unknown] for each in forecast.usage
+    ]
+    return Table(
+        "forecast",
+        "When the billing period ends",
+        ["meter", "used so far", "expected", "at least", "at most", "note"],
+        rows,
+        empty="Nothing was used in the period.",
+    )
 
 
 def _meters(statement: Mapping[str, Any]) -> Table:
@@ -139,17 +147,29 @@ def _meters(statement: Mapping[str, Any]) -> Table:
     return Table("meters", "This billing period", ["meter", "used", "price", "tier", "left in the tier"], rows)
 
 
-def _quotas(statement: Mapping[str, Any]) -> Table:
+def values_table(meter: str, by: Mapping[str, Any]) -> Table:
+    """Return the usage of *meter* by values, as a statement has it."""
+    names = by["dimensions"]
+    rows: list[list[Cell]] = [[*(value or "unknown" for value in each["values"]), each["used"]] for each in by["used"]]
+    more = by["more"]
+    if more["combinations"]:
+        rows.append([f"{more['combinations']:,} more", *[None] * (len(names) - 1), more["used"]])
+    return Table(f"values-{meter}", f"{meter} by {' and '.join(names)}", [*names, "used"], rows)
+
+
+def _quotas(statement: Mapping[str, Any], forecast: Forecast) -> Table:
+    reached = {(each.meter, each.per, each.limit): each.reached_at for each in forecast.limits}
     rows: list[list[Cell]] = []
     for meter in statement["meters"]:
         for quota in meter["quotas"]:
             limit = quota["limit"]
             share = None if limit is None else Share(Decimal(quota["used"]), Decimal(limit))
             shown = "no limit" if limit is None else limit
-            rows.append(
-                [meter["meter"], quota["per"], quota["used"], shown, share, quota["until"][:16].replace("T", " ")]
-            )
-    return Table("quotas", "Quotas", ["meter", "per", "used", "limit", "share", "until"], rows)
+            at = reached.get((meter["meter"], quota["per"], limit))
+            until, pace = quota["until"][:16].replace("T", " "), None if at is None else Moment(at)
+            rows.append([meter["meter"], quota["per"], quota["used"], shown, share, until, pace])
+    columns = ["meter", "per", "used", "limit", "share", "until", "reached at this pace"]
+    return Table("quotas", "Quotas", columns, rows)
 
 
 def _preview(number: int, invoice: Mapping[str, Any]) -> Table:
@@ -179,6 +199,26 @@ def _preview(number: int, invoice: Mapping[str, Any]) -> Table:
         f"{'; that '.join(invoice['assumed'])}.",
         empty=f"The total cannot be told: {why}." if why else "Nothing.",
     )
+
+
+def _grants(number: int, wallet: Mapping[str, Any]) -> Table:
+    rows: list[list[Cell]] = [
+        [each["granted_at"][:10], each["amount"], each["remaining"], (each["expires_at"] or "never")[:16]]
+        for each in wallet["grants"]
+    ]
+    columns = ["granted", "amount", "left", "expires"]
+    name = wallet["wallet"]
+    return Table(f"grants-{number}", f"Grants of {name}, in {wallet['unit']}", columns, rows, empty="Nothing is left.")
+
+
+def _movements(number: int, wallet: Mapping[str, Any]) -> Table:
+    rows: list[list[Cell]] = [
+        [each["at"][:16].replace("T", " "), each["cause"], each["meter"], each["quantity"] or None, each["amount"]]
+        for each in wallet["movements"]
+    ]
+    columns = ["at", "cause", "meter", "quantity", "amount"]
+    name = wallet["wallet"]
+    return Table(f"movements-{number}", f"Movements of {name}, in {wallet['unit']}", columns, rows, empty="None.")
 
 
 def _months(statement: Mapping[str, Any]) -> Table:

@@ -13,6 +13,7 @@ from meterkit.accounts.billing_periods import Periods
 from meterkit.core.periods import Period
 from meterkit.core.windows import HOUR
 from meterkit.ledger import schema
+from meterkit.ledger.dimensions.reading import by_windows
 from meterkit.ledger.payers import payer_of
 from meterkit.ledger.schema.due import due
 from meterkit.ledger.schema.quantities import subtracted, sum_of
@@ -171,6 +172,7 @@ def hour_page(sources: Sources, query: Mapping[str, str]) -> TeamPage | None:
     rows_of = rows_of.where(table.c.company == company, table.c.window == int(text), table.c.meter == meter)
     with sources.database().snapshot() as connection:
         found = connection.execute(rows_of.order_by(table.c.user).limit(PAGE)).all()
+        values = _values(connection, sources, company, meter, int(text))
     rows: list[list[Cell]] = [
         [row.user or "(not identified)", row.quantity, row.reported, Moment(row.last_used)] for row in found
     ]
@@ -187,9 +189,23 @@ def hour_page(sources: Sources, query: Mapping[str, str]) -> TeamPage | None:
                 rows,
                 note=note,
                 empty="There is no such usage, or it was deleted because of keep_days=.",
-            )
+            ),
+            *values,
         ],
     )
+
+
+def _values(connection: sa.Connection, sources: Sources, company: str, meter: str, window: int) -> list[Table]:
+    """Return the table of the usage of one window by the values of the meter's dimensions; none if it has none."""
+    names = sources.meters[meter].dimensions if meter in sources.meters else ()
+    if not names:
+        return []
+    parts = by_windows(connection, names, since=window, until=window + 1, company=company, meter=meter)
+    rows: list[list[Cell]] = [
+        [*(value or "unknown" for value in part.values.values()), part.quantity] for part in parts[:PAGE]
+    ]
+    note = f"The first {PAGE} of {len(parts):,}." if len(parts) > PAGE else ""
+    return [Table("values", f"By {' and '.join(names)}", [*names, "quantity"], rows, note=note)]
 
 
 def _invoice(connection: sa.Connection, company: str, identity: str) -> Any:

@@ -44,9 +44,14 @@ def overview_page(
         tables += _tables(found, with_plans=bool(sources.kit_plans))
         if found.unknown:
             notes.append(f"Without {found.unknown:,} companies whose amount cannot be told.")
+        if found.unforeseen:
+            notes.append(
+                f"For {found.unforeseen:,} companies with less than a week of usage, and others that there is no "
+                "forecast for, what is expected is what their usage costs so far."
+            )
         notes.append(
             "What usage costs is added up over the billing periods that are running now, without fees, discounts and "
-            "tax. What is expected goes on from it in a straight line, by the time that has passed."
+            "tax. What is expected goes on from it at the pace of the last weeks."
         )
     return TeamPage(title="Overview", tables=tables, figures=figures, notes=notes)
 

@@ -23,14 +23,16 @@ class TeamViews:
 
     Args:
         sources: What they read.
+        margin: Makes the page of margins; None for a kit without costs.
     """
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: Sources, *, margin: Made | None = None) -> None:
         from meterkit.pages.team.operations import look_for_waiting
         from meterkit.pages.team.survey import survey
         from meterkit.pages.team.usage import usage_of_plans
 
         self._sources = sources
+        self._margin = margin
         self._surveyed = Kept(lambda: survey(sources), clock=sources.clock)
         self._plans = Kept(sources.plan_names, clock=sources.clock)
         self._of_plans = KeptByKey(partial(usage_of_plans, sources), clock=sources.clock)
@@ -51,6 +53,10 @@ class TeamViews:
             ("team/notices", "Notices", self._notices),
             ("team/health", "Health", self._health_page),
         ]
+        if self._margin is not None:
+            pages.insert(
+                pages.index(("team/waiting", "Waiting", self._waiting_page)), ("team/margin", "Margin", self._margin)
+            )
         return [Route(path, partial(_respond, make), "team", title) for path, title, make in pages]
 
     # Each page is imported when it is first asked for: it needs SQLAlchemy.

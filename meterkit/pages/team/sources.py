@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from meterkit.governance.company_plans import CompanyPlans
 from meterkit.governance.figures import CompanyFigures
-from meterkit.governance.limits import LimitCache
+from meterkit.governance.limits.limit_cache import LimitCache
 from meterkit.governance.policy import Governance
 from meterkit.metering.meter import Meter
 from meterkit.pages.customer_page import CustomerStatements

@@ -13,6 +13,8 @@ from meterkit.accounts.period_usage import used_by
 from meterkit.accounts.standing import OverdueInvoice, standings
 from meterkit.core import threads
 from meterkit.core.periods import DAY
+from meterkit.forecast.costs import CostForecasts
+from meterkit.forecast.paces import Paces
 from meterkit.governance.blocked_requests import BlockedRequests, stopped
 from meterkit.ledger.bulk import BATCH
 from meterkit.pages.team.sources import Sources
@@ -75,6 +77,7 @@ class Survey:
         companies: Number of companies with usage in their current billing period.
         so_far: What they owe for it, by currency.
         expected: What they will owe when their periods end if they go on like this, by currency.
+        unforeseen: Number of companies for which there is no forecast: what they owe so far is all that is expected.
         unknown: Number of companies whose amount cannot be told.
         by_plan: Number of companies and what they owe so far, by plan and currency.
         most: Those who owe most, at most `SHOWN`.
@@ -87,6 +90,7 @@ class Survey:
     companies: int = 0
     so_far: dict[str, Decimal] = field(default_factory=dict)
     expected: dict[str, Decimal] = field(default_factory=dict)
+    unforeseen: int = 0
     unknown: int = 0
     by_plan: dict[tuple[str, str], tuple[int, Decimal]] = field(default_factory=dict)
     most: list[Owed] = field(default_factory=list)
@@ -119,9 +123,9 @@ def survey(sources: Sources) -> Survey:
         for batch in _batches(by_company):
             used = {company: by_company[company] for company in batch}
             spent = _spent(sources, calculator, billed.periods, used, currency="", now=now)
+            later = _later(sources, calculator, billed.periods, used, spent, now=now)
             for company, spending in spent.items():
-                period = billed.periods.of(company, now)
-                _add_money(found, company, spending, plans.get(company, sources.default_plan), _factor(period, now))
+                _add_money(found, company, spending, plans.get(company, sources.default_plan), later[company])
                 near += _near_tiers(company, spending.prices, used[company])
             near += _near_cap(sources, calculator, billed.periods, used, now)
             pause(PAUSE_SECONDS)
@@ -141,19 +145,6 @@ def survey(sources: Sources) -> Survey:
         found.overdue = standings(connection, now=now).overdue
     found.blocked = _blocked(stopped(sources.database(), since=now - now % DAY - (BLOCKED_DAYS - 1) * DAY))
     return found
-
-
-def expected_factor(start: int, end: int, now: int) -> Decimal:
-    """
-    Return what the usage of a running period is multiplied by to tell that of the whole, in a straight line.
-
-    Of less than a day, nothing can be told: it counts as a day.
-    """
-    return max(Decimal(1), Decimal(end - start) / max(now - start, min(DAY, end - start)))
-
-
-def _factor(period: tuple[int, int], now: int) -> Decimal:
-    return expected_factor(*period, now)
 
 
 def _batches(companies: Iterable[str]) -> Iterable[list[str]]:
@@ -177,7 +168,23 @@ def _spent(
         )
 
 
-def _add_money(found: Survey, company: str, spending: Spending, plan: str, factor: Decimal) -> None:
+def _later(
+    sources: Sources,
+    calculator: CostCalculator,
+    periods: Periods | Calendar,
+    used: Mapping[str, Mapping[str, int]],
+    spent: Mapping[str, Spending],
+    *,
+    now: int,
+) -> dict[str, Decimal | None]:
+    """Return what each company will owe when its period ends; None if that is unknown."""
+    with sources.database().snapshot() as connection:
+        paces = Paces(connection, used, sources.meters, now=now)
+        costs = CostForecasts(connection, calculator, paces, used, periods=periods, currency="", now=now, so_far=spent)
+        return {company: None if costs.unknown(company) else costs.later(company).amount for company in used}
+
+
+def _add_money(found: Survey, company: str, spending: Spending, plan: str, later: Decimal | None) -> None:
     currency = next((price.currency for price in spending.prices), None)
     if currency is None:
         return
@@ -186,7 +193,8 @@ def _add_money(found: Survey, company: str, spending: Spending, plan: str, facto
         return
     amount = spending.amount
     found.so_far[currency] = found.so_far.get(currency, Decimal(0)) + amount
-    found.expected[currency] = found.expected.get(currency, Decimal(0)) + amount * factor
+    found.expected[currency] = found.expected.get(currency, Decimal(0)) + (amount if later is None else later)
+    found.unforeseen += later is None
     number, sum_ = found.by_plan.get((plan, currency), (0, Decimal(0)))
     found.by_plan[plan, currency] = number + 1, sum_ + amount
     if amount:

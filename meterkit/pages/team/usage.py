@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from meterkit.core.periods import DAY, Period, month_of, parse_month
 from meterkit.errors import UsageError
 from meterkit.ledger import schema
+from meterkit.ledger.dimensions.reading import OfValues, grouped, highest, month_by_values, of_all
 from meterkit.ledger.schema.quantities import loaded
 from meterkit.pages.team.kept import Answer, Kept, KeptByKey
 from meterkit.pages.team.operations import notes_of
@@ -22,6 +23,9 @@ MONTHS = ("1", "3", "12")
 
 LONGEST_BY_DAY = 3
 """Most months that are shown by day."""
+
+MOST_VALUES = 1000
+"""Combinations of values that are shown: those that are used most."""
 
 SHOWN = 10
 """Companies that have a column of their own."""
@@ -100,7 +104,8 @@ def usage_page(
     return TeamPage(
         title="Usage",
         tables=[
-            _table(series, periods if is_by_month else _days(span, sources.now), span, is_by_month=is_by_month, by=by)
+            _table(series, periods if is_by_month else _days(span, sources.now), span, is_by_month=is_by_month, by=by),
+            *([_values(sources, meter, periods, company)] if with_meter and sources.meters[meter].by else []),
         ],
         fields=[
             Field("by", "Show by", by, _choices(("meter", "company", "plan") if plans else ("meter", "company"))),
@@ -147,6 +152,31 @@ def _table(
         rows=rows,
         empty="There is no such usage.",
         has_chart=True,
+    )
+
+
+def _values(sources: Sources, meter: str, months: Sequence[Period], company: str) -> Table:
+    """Return the usage of *meter* in *months* by the values of its dimensions; of one company, or of all and nobody."""
+    names = sources.meters[meter].dimensions
+    with sources.database().snapshot() as connection:
+        if company:
+            found = [
+                each
+                for month in months
+                for each in month_by_values(connection, month.start, meter=meter, company=company)
+            ]
+        else:
+            sums = of_all(connection, meter, months)
+            found = [OfValues(meter, "", dimensions, quantity) for dimensions, quantity in sums.items()]
+    shown, (number, rest) = highest(((values, quantity) for *_, values, quantity in grouped(found, names)), MOST_VALUES)
+    rows: list[list[Cell]] = [[*(value or "unknown" for value in values), quantity] for values, quantity in shown]
+    return Table(
+        id="values",
+        title=f"{meter} by {' and '.join(names)}, {Day(months[0].start)} to {Day(months[-1].end - DAY)}",
+        columns=[*names, "used"],
+        rows=rows,
+        note=f"{number:,} more combinations have used {rest:,}." if number else "",
+        empty="There is no such usage.",
     )
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from meterkit.sandbox.billing import customers, subscriptions
 from meterkit.sandbox.catalog import prices
+from meterkit.sandbox.invoicing import one_off
 from meterkit.sandbox.protocol.errors import ApiError, invalid
 from meterkit.sandbox.protocol.params import METADATA, Array, Choice, Integer, Number, Object, Rule, Text, merged
 from meterkit.sandbox.protocol.routes import Call
@@ -103,6 +104,31 @@ def price_up(account: Account, session: Record, params: dict[str, Any], customer
             "amount_tax": 0,
             "breakdown": None,
         },
+    )
+
+
+def add_up(session: Record) -> None:
+    """Write what is to be paid once into a session and its line items."""
+    items = session["line_items"]["data"]
+    for place, item in enumerate(items):
+        price = item["price"]
+        if price["recurring"] is not None:
+            raise invalid(
+                "You specified `payment` mode but passed a recurring price. Either switch to `subscription` mode or "
+                "use only one-time prices.",
+                param=f"line_items[{place}][price]",
+            )
+        amount = one_off.amount_of(price, item["quantity"])
+        item.update(amount_subtotal=amount, amount_total=amount)
+    if len({item["currency"] for item in items}) > 1:
+        raise invalid("All prices on a Checkout Session must have the same currency.", param="line_items")
+    total = sum(item["amount_total"] for item in items)
+    session.update(
+        amount_subtotal=total,
+        amount_total=total,
+        currency=items[0]["currency"],
+        payment_status="unpaid" if total else "no_payment_required",
+        total_details={"amount_discount": 0, "amount_shipping": 0, "amount_tax": 0, "breakdown": None},
     )
 
 

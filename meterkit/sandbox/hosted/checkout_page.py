@@ -6,10 +6,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from meterkit.sandbox.billing import customers, subscriptions
-from meterkit.sandbox.charging import payment_methods, setup_intents
+from meterkit.sandbox.charging import invoice_payments, payment_methods, setup_intents
 from meterkit.sandbox.hosted import checkout_items, checkout_sessions
 from meterkit.sandbox.hosted.checkout_sessions import KIND, PLACEHOLDER
 from meterkit.sandbox.hosted.html import Safe, error, fill, joined, page, redirect
+from meterkit.sandbox.invoicing import one_off
 from meterkit.sandbox.protocol.errors import ApiError
 from meterkit.sandbox.protocol.routes import Call
 from meterkit.sandbox.state.money import shown
@@ -78,12 +79,14 @@ def _complete(account: Account, session: Record, form: Mapping[str, str]) -> Non
     if session["amount_total"]:
         _check_funds(account, customer, method)
     customer = _customer(account, session, customer, details)
-    if method is not None and customer is not None:
+    if method is not None and customer is not None and session.get("_saves_card", True):
         payment_methods.attach(account, Call("", method["id"], {"customer": customer["id"]}))
     if session["mode"] == "setup":
         intent = account.tables[setup_intents.KIND][session["setup_intent"]]
         if method is not None:
             setup_intents.succeed(account, intent, method, None if customer is None else customer["id"])
+    elif customer is not None and session["mode"] == "payment":
+        _buy(account, session, customer, method)
     elif customer is not None:
         _subscribe(account, session, customer, method)
     checkout_sessions.complete(account, session, customer=customer, method=method)
@@ -141,6 +144,19 @@ def _subscribe(account: Account, session: Record, customer: Record, method: Reco
         session["payment_status"] = "paid" if invoice["status"] == "paid" else "unpaid"
 
 
+def _buy(account: Account, session: Record, customer: Record, method: Record | None) -> None:
+    bought = [(each["price"], each["quantity"], each["description"]) for each in session["line_items"]["data"]]
+    metadata = session["invoice_creation"]["invoice_data"]["metadata"]
+    about = {"currency": session["currency"], "method": method, "metadata": metadata}
+    invoice = one_off.issue(account, customer, bought, **about)
+    intent = invoice_payments.intent_of(account, invoice)
+    session.update(
+        invoice=invoice["id"],
+        payment_intent=None if intent is None else intent["id"],
+        payment_status="paid" if invoice["status"] == "paid" else "unpaid",
+    )
+
+
 def _check_funds(account: Account, customer: Record | None, method: Record | None) -> None:
     """Raise if the first payment would be declined: Stripe then creates nothing, and the page stays."""
     outcome = payment_methods.outcome_of_customer(account, None if customer is None else customer["id"], method)
@@ -171,7 +187,7 @@ def _form(account: Account, session: Record, form: Mapping[str, str], problem: s
         button=_button(session),
         back=fill(_BACK, url=session["cancel_url"]) if session["cancel_url"] else Safe(""),
     )
-    title = "Save a card" if session["mode"] == "setup" else "Subscribe"
+    title = {"setup": "Save a card", "payment": "Pay"}.get(session["mode"], "Subscribe")
     return page(title, body, status=200 if problem is None else 400)
 
 
@@ -193,6 +209,8 @@ def _items(session: Record) -> Safe:
 def _button(session: Record) -> str:
     if session["mode"] == "setup":
         return "Save card"
+    if session["mode"] == "payment":
+        return "Pay"
     return "Pay and subscribe" if session["amount_total"] else "Subscribe"
 
 

@@ -1,4 +1,4 @@
-"""Checkout sessions: a page on which a customer subscribes, or saves a card."""
+"""Checkout sessions: a page on which a customer subscribes, buys something once, or saves a card."""
 
 from __future__ import annotations
 
@@ -49,10 +49,19 @@ CREATE: dict[str, Rule] = {
     "customer_email": Text(512),
     "discounts": Array(Object({"coupon": Text(), "promotion_code": Text()}), longest=1),
     "expires_at": Integer(),
+    "invoice_creation": Object(
+        {
+            "enabled": Boolean(required=True),
+            "invoice_data": Object({"description": Text(1500), "metadata": METADATA}),
+        }
+    ),
     "line_items": checkout_items.LINE_ITEMS,
     "locale": Text(10),
     "metadata": METADATA,
-    "mode": Choice(("setup", "subscription"), required=True),  # this sandbox has no one-off payments
+    "mode": Choice(("payment", "setup", "subscription"), required=True),
+    "payment_intent_data": Object(
+        {"description": Text(1000), "metadata": METADATA, "setup_future_usage": Choice(("off_session", "on_session"))}
+    ),
     "payment_method_collection": Choice(("always", "if_required")),
     "setup_intent_data": Object({"description": Text(1000), "metadata": METADATA}),
     "submit_type": Choice(("auto", "book", "donate", "pay", "subscribe")),
@@ -68,14 +77,16 @@ LIST: dict[str, Rule] = {
     "status": Choice(("complete", "expired", "open")),
     "subscription": Text(),
 }
-_ONLY = {  # parameter -> the mode that it is for
-    "allow_promotion_codes": "subscription",
-    "discounts": "subscription",
-    "line_items": "subscription",
-    "payment_method_collection": "subscription",
-    "subscription_data": "subscription",
-    "customer_creation": "setup",
-    "setup_intent_data": "setup",
+_ONLY = {  # parameter -> the modes that it is for; this sandbox takes no promotion codes for one-off payments
+    "allow_promotion_codes": ("subscription",),
+    "discounts": ("subscription",),
+    "line_items": ("subscription", "payment"),
+    "payment_method_collection": ("subscription",),
+    "subscription_data": ("subscription",),
+    "customer_creation": ("setup", "payment"),
+    "invoice_creation": ("payment",),
+    "payment_intent_data": ("payment",),
+    "setup_intent_data": ("setup",),
 }
 
 
@@ -88,6 +99,21 @@ def create(account: Account, call: Call) -> Record:
     if params["mode"] == "setup":
         intent = setup_intents.build(account, params.get("customer"), params.get("setup_intent_data", {}))
         record["setup_intent"] = intent["id"]
+    elif params["mode"] == "payment":
+        items = checkout_items.build(account, params["line_items"])
+        record["line_items"] = listing(f"/v1/checkout/sessions/{record['id']}/line_items", items)
+        record["invoice_creation"] = {
+            "enabled": True,
+            "invoice_data": {
+                **dict.fromkeys(
+                    ("account_tax_ids", "custom_fields", "description", "footer", "issuer", "rendering_options")
+                ),
+                "metadata": {},
+                **params["invoice_creation"].get("invoice_data", {}),
+            },
+        }
+        record["_saves_card"] = "setup_future_usage" in params.get("payment_intent_data", {})
+        checkout_items.add_up(record)
     else:
         items = checkout_items.build(account, params["line_items"])
         record["line_items"] = listing(f"/v1/checkout/sessions/{record['id']}/line_items", items)
@@ -152,10 +178,12 @@ def list_all(account: Account, call: Call) -> Record:
 def _check(account: Account, params: dict[str, Any]) -> None:
     mode = params["mode"]
     for name, only in _ONLY.items():
-        if name in params and mode != only:
-            raise invalid(f"You can only use `{name}` in `{only}` mode.", param=name)
-    if mode == "subscription" and not params.get("line_items"):
+        if name in params and mode not in only:
+            raise invalid(f"You can only use `{name}` in `{'` or `'.join(only)}` mode.", param=name)
+    if mode != "setup" and not params.get("line_items"):
         raise missing_parameter("line_items")
+    if mode == "payment" and not params.get("invoice_creation", {}).get("enabled"):
+        raise invalid("This sandbox takes one-off payments only with an invoice.", param="invoice_creation[enabled]")
     if mode == "setup" and "currency" not in params:
         raise missing_parameter("currency")
     if "customer" in params and "customer_email" in params:
@@ -193,7 +221,7 @@ def _blank(account: Account, params: dict[str, Any]) -> Record:
         "customer_creation", "customer_email", "locale", "mode", "submit_type", "success_url",
     )  # fmt: skip
     identity = account.new_id(KIND)
-    creation = "always" if params["mode"] == "subscription" else "if_required"
+    creation = "if_required" if params["mode"] == "setup" else "always"  # an invoice needs a customer
     return {
         **nothing,
         **{name: params.get(name) for name in sent},

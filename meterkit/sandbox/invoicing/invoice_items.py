@@ -14,12 +14,16 @@ from meterkit.sandbox.state.money import smallest
 if TYPE_CHECKING:
     from meterkit.sandbox.state.account import Account, Record
 
+MOST_ITEMS = 250
+"""Items of an invoice at most."""
+
 CREATE: dict[str, Rule] = {
     "amount": Integer(required=True),
     "currency": Text(3, required=True),
     "customer": Text(required=True),
     "description": Text(500, nullable=True),
     "discountable": Boolean(),
+    "invoice": Text(),
     "metadata": METADATA,
     "period": Object({"start": Integer(required=True), "end": Integer(required=True)}),
     "subscription": Text(),
@@ -34,6 +38,8 @@ def create(account: Account, call: Call) -> Record:
         subscription = account.get("subscription", params["subscription"], param="subscription")
         if subscription["status"] == "canceled":
             raise invalid("You cannot add an invoice item to a canceled subscription.", param="subscription")
+    if "invoice" in params:
+        _check_draft(account, params)
     currency = params["currency"].lower()
     if params["amount"] % smallest(currency) and account.switches.last_digit != "kept":
         raise invalid(f"Amounts in `{currency}` must be evenly divisible by {smallest(currency)}.", param="amount")
@@ -45,12 +51,30 @@ def create(account: Account, call: Call) -> Record:
         description=params.get("description"),
         metadata=merged({}, params.get("metadata")),
         discountable=params.get("discountable", params["amount"] >= 0),
+        invoice=params.get("invoice"),
         _subscription=params.get("subscription"),
     )
     if "period" in params:
         record["period"] = {"end": params["period"]["end"], "start": params["period"]["start"]}
     account.announce("invoiceitem.created", account.add(record))
     return record
+
+
+def _check_draft(account: Account, params: dict[str, Any]) -> None:
+    """Refuse an invoice that takes no further items."""
+    invoice = account.get("invoice", params["invoice"], param="invoice")
+    if invoice["customer"] != params["customer"]:
+        raise invalid("The invoice belongs to another customer.", param="invoice")
+    if invoice["status"] != "draft":
+        raise invalid(
+            "This invoice is no longer editable. You can only add items to draft invoices.",
+            code="invoice_not_editable",
+            param="invoice",
+        )
+    if params["currency"].lower() != invoice["currency"]:
+        raise invalid("The currency of the item must be that of the invoice.", param="currency")
+    if sum(item["invoice"] == invoice["id"] for item in account.all("invoiceitem")) >= MOST_ITEMS:
+        raise invalid(f"An invoice can have at most {MOST_ITEMS} items.", param="invoice")
 
 
 def pending(account: Account, customer: str, amount: int, currency: str, **fields: Any) -> Record:

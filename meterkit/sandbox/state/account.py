@@ -47,6 +47,8 @@ KINDS: dict[str, tuple[str, int, str]] = {
     "invoice_payment": ("inpay_1", 23, "invoice_payment"),
     "payment_intent": ("pi_3", 23, "payment_intent"),
     "payment_method": ("pm_1", 23, "PaymentMethod"),
+    "refund": ("re_3", 23, "refund"),
+    "dispute": ("du_1", 23, "dispute"),
     "setup_intent": ("seti_1", 23, "setupintent"),
     "event": ("evt_1", 23, "event"),
     "v2.billing.meter_event_adjustment": ("mtr_event_adj_test_61", 30, "meter event adjustment"),

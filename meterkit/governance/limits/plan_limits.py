@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeAlias
 from meterkit.core.problems import Problems
 from meterkit.errors import ConfigurationError
 from meterkit.governance.company_plans import CompanyPlans
-from meterkit.governance.limits import LimitCache
+from meterkit.governance.limits.limit_cache import LimitCache
 from meterkit.governance.policy import Governance, Quota
 from meterkit.pricing.plan import Plan
 
