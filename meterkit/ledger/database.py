@@ -213,11 +213,10 @@ class Database:
         make_private_file(path)
         engine = sa.create_engine(self._url, poolclass=sa.NullPool)
 
-        def before_connect(_dialect: object, _record: object, _arguments: object, options: dict[str, Any]) -> None:
-            options["timeout"] = self.patience
-            if self._has_vanished():
-                # Connecting would create an empty ledger, which does not know what has been reported.
-                raise FileNotFoundError(f"{path}{_VANISHED}")
+        def before_connect(_dialect: object, _record: object, arguments: list[Any], options: dict[str, Any]) -> None:
+            # Connecting must not create a file where one was deleted: it would not know what has been reported.
+            arguments[0] = f"{path.absolute().as_uri()}?mode=rw"
+            options.update(timeout=self.patience, uri=True)
 
         sa.event.listen(engine, "do_connect", before_connect)
         sa.event.listen(engine, "connect", _configure_sqlite)
@@ -234,7 +233,7 @@ class Database:
             return False
 
     def _cure(self, error: Exception) -> str:
-        # SQLite says "readonly" if the file disappears during a write.
+        # SQLite says "readonly" if the file disappears during a write, and "unable to open" if it was gone before.
         text = str(error) + (_VANISHED if self._has_vanished() else "")
         return next((f". {cure}; usage stays in the journal meanwhile" for sign, cure in _CURES if sign in text), "")
 
@@ -246,7 +245,7 @@ _MORE_CONNECTIONS = (
 )
 
 _CURES = (
-    (_VANISHED, f"Restore it from a backup, or {_START_OVER}"),
+    (_VANISHED, f"The file no longer exists: restore it from a backup, or {_START_OVER}"),
     ("no such table", f"Its tables are missing: restore it from a backup, or remove it and {_START_OVER}"),
     ("malformed", f"The file is damaged: restore it from a backup, or move it away and {_START_OVER}"),
     (

@@ -174,7 +174,10 @@ def _copied(runtime: ProcessRuntime) -> list[str]:
 
 def _unflushed(runtime: ProcessRuntime, settings: Settings) -> list[str]:
     """Return a sentence about usage that waits in the journal for longer than any flush takes; none if none does."""
-    since = min(recovery.waiting(settings.data_dir / "journal"), default=None)
+    try:
+        since = min(recovery.waiting(settings.data_dir / "journal"), default=None)
+    except OSError:  # nobody may search it, which the flush has said
+        return []
     seconds = 0.0 if since is None else time.time() - since
     if seconds <= max(WAITS_SECONDS, 3 * settings.flush_interval):
         return []

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import sqlalchemy as sa
 from guard import UNHURRIED
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -247,3 +248,17 @@ def test_an_error_of_the_database_is_a_ledger_error_without_its_password():
         pass
 
     assert "secret" not in str(Database("postgresql+psycopg://meter:secret@db/ledger"))
+
+
+def test_a_file_that_is_deleted_while_it_is_being_opened(kit):
+    """No empty one takes its place: it would not know what has been reported."""
+    kit.record("calls", "acme", 1)
+    kit.flush()
+    file = kit._settings.data_dir / "ledger.sqlite"
+    sa.event.listen(kit.process().database()._open_engine(), "do_connect", lambda *_: file.unlink(missing_ok=True))
+
+    kit.record("calls", "acme", 2)
+    with pytest.raises(LedgerError, match="restore it from a backup"):
+        kit.flush()
+
+    assert not file.exists()
