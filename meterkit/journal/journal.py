@@ -65,7 +65,7 @@ class Journal:
         publishes: bool = False,
     ) -> None:
         self._ledger, self._adopts_all = ledger, adopts_all
-        self._publishes, self._arrived = publishes, frozenset[str]()
+        self.publishes, self._arrived = publishes, frozenset[str]()
         self.counts, self._older = False, 0
         self.fork_marker = threads.fork_marker()
         self._watched = watched
@@ -300,7 +300,7 @@ class Journal:
     def folded(self) -> list[HandedOver]:
         """Return what this process has handed over that is in the ledger by now, to give to `seen`."""
         gone, arrived = self._handed_over.folded(), self._arrived
-        if not self._publishes:
+        if not self.publishes:
             return gone
         oldest = time.monotonic() - LONGEST_WAY_SECONDS
         return [each for each in gone if each.id in arrived or each.since < oldest]

@@ -1,6 +1,6 @@
 """
 What belongs to a process: settings, threads, forks, schedules, health. It connects the stages.
 
-In reading order: `settings`, `assembly`, `supervisor`, `process`, `handover`, `stripe_jobs`, `health`; `backfill` and
+In reading order: `settings`, `assembly`, `supervisor`, `process`, `stripe_jobs`, `health`; `backfill` and
 `stripe_commands` implement commands of the command line.
 """

@@ -27,12 +27,10 @@ from meterkit.flusher.handover import HandOver, flushes_as, ledger_name, next_mo
 from meterkit.flusher.lock import FlusherLock
 from meterkit.journal.cardinality import MOST_KNOWN
 from meterkit.journal.journal import Journal
-from meterkit.publication import blocked_counts
-from meterkit.publication.follower import Follower
+from meterkit.publication.request_figures import RequestFigures
 from meterkit.runtime.resources import Resources
 from meterkit.runtime.settings import Settings, is_live
 from meterkit.runtime.stripe_jobs import NO_KEY, StripeJobs
-from meterkit.snapshot.writer import FILE
 
 if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a call that needs them
     from meterkit.accounts.period_edges import PeriodEdges
@@ -43,7 +41,6 @@ if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a cal
     from meterkit.governance.governor import Governor
     from meterkit.metering.meter import Meter
     from meterkit.notices.dispatcher import MakeDispatcher
-    from meterkit.publication.publisher import Publisher
     from meterkit.publication.rules import SnapshotRules
     from meterkit.runtime.stripe_commands import StripeCommands
     from meterkit.snapshot.reader import SnapshotSource
@@ -92,6 +89,7 @@ class ProcessRuntime(Resources):
         journal: Journal of this process.
         lock: Lock of the `data_dir`; its holder flushes.
         flusher: What the holder does.
+        figures: What requests are checked against.
         child: The process that this one starts to be the holder, or None if it starts none.
         stripe_jobs: Background jobs that talk to Stripe.
         dispatcher: Dispatcher of notices, or None.
@@ -114,10 +112,7 @@ class ProcessRuntime(Resources):
         super().__init__(settings, problems, meters=meters)
         self._windows = windows
         self._wake = WakeUp()
-        self._source, self._rules = source, rules
-        self._publisher: Publisher | None = None
         self._governor = governor
-        self._plans = plans
         self.journal = Journal(
             settings.data_dir / "journal",
             problems=problems,
@@ -163,18 +158,20 @@ class ProcessRuntime(Resources):
         self._next_learning = time.monotonic()
         self._is_leader = self._awaits = False
         self._next_refresh = time.monotonic()
-        self._blocked = settings.data_dir / blocked_counts.DIRECTORY
         about = (ledger_name(settings), is_live(settings.stripe_key), settings.stripe_account, settings.customer_ids)
-        self._fingerprint = rules.fingerprint(about)
-        self._follower = Follower(
+        self.figures = RequestFigures(
+            self,
             source,
-            settings.data_dir / FILE,
-            self._fingerprint,
+            rules,
+            rules.fingerprint(about),
+            data_dir=settings.data_dir,
+            clock=settings.clock,
             interval=settings.flush_interval,
             journal=self.journal,
             windows=windows,
             governor=governor,
             plans=plans,
+            folded=self.flusher.take_folded,
         )
 
     def start(self) -> None:
@@ -235,13 +232,13 @@ class ProcessRuntime(Resources):
             except Exception:
                 if not self._stop.is_set():  # what requests are checked against must not grow old because of it
                     with suppress(LedgerError):
-                        self._refresh_governor()
+                        self._refresh_figures()
                 raise
             finally:
                 if not was_held:  # it belongs to a process with a thread
                     self.lock.release()
             with self.flusher.ledger_noted():
-                self._refresh_governor()
+                self._refresh_figures()
         self._problems.clear("flush_failed")
 
     def try_flush(self) -> None:
@@ -395,11 +392,11 @@ class ProcessRuntime(Resources):
                     self.flusher.flush()
                     self._hand_over.note_late()
             finally:
-                if not self._stop.is_set() and not self._follow() and not self._follower.is_patient:
+                if not self._stop.is_set() and not self._follow() and not self.figures.follower.is_patient:
                     with self.flusher.ledger_noted():
                         self._edges().read(self.database())
                         self._learn()
-                        self._refresh_governor()
+                        self._refresh_figures()
         if not self._stop.is_set():  # at the end it has to arrive, too
             self._problems.clear("flush_failed")
 
@@ -449,53 +446,16 @@ class ProcessRuntime(Resources):
             with suppress(LedgerError):
                 slices.close()
 
-    def _refresh_governor(self) -> None:
-        """Read the ledger, and publish what requests are checked against."""
-        if self._settings.jetstream is not None and self._governor is not None:
-            self.journal.arrived(self.ledger().folded(self.journal.published()))
-        folded = self.journal.folded()  # first: what is folded while the ledger is read may not be in what was read
-        publisher = self._publisher_of_ledger()
-        self._follower.stop()
-        try:
-            if self._plans is not None:
-                self._plans.refresh(self.database())  # limits depend on them
-                self._plans.follows = False  # only now: until then, requests went by what was published
-            figures = publisher.publish(
-                self._settings.data_dir / FILE if self._leads else None,
-                int(self._settings.clock()),
-                edges=self._windows.boundaries,
-                past=self._windows.past,
-                folded=self.flusher.take_folded,
-            )
-        except LedgerError:
-            publisher.beat()
-            raise
-        self._source.use(figures)
-        if self._governor is not None:
-            self._governor.renew(self.journal, folded)
-            self._governor.blocked.add(blocked_counts.collect(self._blocked) if self._leads else {})
-            self._governor.write(self.database, self.journal)
+    def _refresh_figures(self) -> None:
+        self.figures.refresh(leads=self._leads)
 
     def _follow(self) -> bool:
         """Go on with what the process that flushes publishes; return whether there is anything."""
-        if not self._follower.follow():
+        if not self.figures.follow():
             return False
-        if self._publisher is not None:
-            self._publisher.close()
-            self._publisher = None
-        if self._governor is not None:
-            with suppress(OSError):  # the counts are left with the next flush
-                self._governor.write(
-                    self.database, self.journal, leave=lambda counts: blocked_counts.leave(self._blocked, counts)
-                )
         self._awaits = False
         self._next_learning = time.monotonic()  # what the other has learned is not known here
         return True
-
-    def _publisher_of_ledger(self) -> Publisher:
-        if self._publisher is None:
-            self._publisher = self._rules.publisher(self.database(), self.usage(), self._fingerprint)
-        return self._publisher
 
     @property
     def _leads(self) -> bool:
@@ -538,8 +498,8 @@ class ProcessRuntime(Resources):
 
     def _resign(self) -> None:
         """Let another process flush from now on. Those that start until it does have no figures."""
-        if self._publisher is not None and self._is_leader:
-            self._publisher.close()
+        if self._is_leader:
+            self.figures.withdraw()
         self._is_leader = False
         self.lock.release()
 
@@ -562,7 +522,7 @@ class ProcessRuntime(Resources):
             self.flusher.fold_orphans()
             if time.monotonic() >= self._next_refresh:  # the others' requests are to be checked against that soon
                 begun = time.monotonic()
-                self._refresh_governor()
+                self._refresh_figures()
                 self._next_refresh = time.monotonic() + REST * (time.monotonic() - begun)
 
     def _tick(self, *, is_last: bool) -> None:

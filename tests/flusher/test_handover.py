@@ -449,14 +449,14 @@ def test_what_is_folded_while_the_ledger_is_read_still_counts(govern, idle, make
     kit = govern(Quota(CALLS, 5))
     first = passed(kit, 2)
     tick(kit)
-    build = type(kit.process()._publisher.builder).build
+    build = type(kit.process().figures.publisher.builder).build
 
     def folded_after(self, now):
         found = build(self, now)
         make_kit().flush()
         return found
 
-    monkeypatch.setattr(type(kit.process()._publisher.builder), "build", folded_after)
+    monkeypatch.setattr(type(kit.process().figures.publisher.builder), "build", folded_after)
     tick(kit)
     monkeypatch.undo()
 

@@ -44,7 +44,7 @@ def tick(kit):
 
 def follows(kit):
     """Whether it has needed no ledger."""
-    return kit.process()._database is None and kit.process()._source.current is not None
+    return kit.process()._database is None and kit.process().figures.source.current is not None
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def test_two_configurations_side_by_side_each_go_by_their_own(pair, make_kit):
 
     assert [None, None, 429] == [ask(older) for _ in range(3)]
     assert not follows(older)
-    assert leader.process()._source.current is not older.process()._source.current
+    assert leader.process().figures.source.current is not older.process().figures.source.current
 
 
 def test_what_was_published_for_the_former_rules_comes_to_an_end(pair, make_kit):
@@ -255,16 +255,16 @@ def test_a_process_whose_figures_nobody_looks_after_reads_the_ledger(pair, monke
     """The one that flushes hangs; and when it goes on, it is followed again."""
     leader, worker = pair(governance=Governance(quotas=[Quota(CALLS, 4)]))
     monkeypatch.setattr(follower, "PATIENCE_SECONDS", 0.0)
-    mine = worker.process()._follower
+    mine = worker.process().figures.follower
     with monkeypatch.context() as patch:
         patch.setattr(mine, "_within", -1.0)
         tick(worker)
-    alone = (worker.process()._publisher is not None, [ask(worker) for _ in range(2)])
+    alone = (worker.process().figures.publisher is not None, [ask(worker) for _ in range(2)])
     tick(worker)
     leader.flush()
 
     assert (True, [None, None]) == alone
-    assert worker.process()._publisher is None
+    assert worker.process().figures.publisher is None
     assert [None, None, 429] == [ask(worker) for _ in range(3)]
 
 
@@ -338,12 +338,12 @@ def test_a_worker_that_serves_imports_no_database_and_no_stripe(tmp_path):
         "    found.add(billing.serve(wrapped, f'company_{number}'))\n"
         "if kit is not None:\n"
         f"    end = time.monotonic() + {GUARD}\n"
-        "    while time.monotonic() < end and not kit.process()._source.current: time.sleep(0.01)\n"
+        "    while time.monotonic() < end and not kit.process().figures.source.current: time.sleep(0.01)\n"
         "    for number in range(10):\n"
         "        found.add(billing.serve(wrapped, 'company_0'))\n"
         "    waiting = kit.process().journal\n"
         "    while time.monotonic() < end and (waiting.waiting() or waiting._current.total): time.sleep(0.01)\n"
-        "    print(sorted(found), kit.process()._source.current is not None, kit.can('acme', 'export'))\n"
+        "    print(sorted(found), kit.process().figures.source.current is not None, kit.can('acme', 'export'))\n"
         "    print(sorted({'sqlalchemy', 'stripe', 'httpx'} & sys.modules.keys()))\n"
         "print(int(open('/proc/self/statm').read().split()[1]) * 4, 'KiB')\n"
     )

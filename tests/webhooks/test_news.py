@@ -74,7 +74,7 @@ def test_news_that_could_not_be_read_is_still_news(govern, api, tell, events, mo
     limits["acme"] = None
     api.customers.create({"metadata": {"company": "acme"}})
     tell(kit, *events())
-    builder = kit.process()._publisher.builder
+    builder = kit.process().figures.publisher.builder
     monkeypatch.setattr(builder, "_changes", None)
     with pytest.raises(AttributeError):
         kit.flush()
