@@ -24,7 +24,15 @@ from meterkit.sandbox.charging import (
 )
 from meterkit.sandbox.faults import Fault, Faults
 from meterkit.sandbox.hosted import checkout_sessions, portal_configurations, portal_sessions
-from meterkit.sandbox.invoicing import balances, credit_grants, discounts, invoice_items, invoices, payments
+from meterkit.sandbox.invoicing import (
+    balances,
+    credit_grants,
+    discounts,
+    invoice_items,
+    invoices,
+    one_off,
+    payments,
+)
 from meterkit.sandbox.metering import (
     alerts,
     event_log,
@@ -69,6 +77,7 @@ ROUTES = [
     *item_changes.ROUTES,
     *schedules.ROUTES,
     *invoices.ROUTES,
+    *one_off.ROUTES,
     *invoice_items.ROUTES,
     *discounts.ROUTES,
     *balances.ROUTES,

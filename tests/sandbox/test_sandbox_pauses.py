@@ -59,7 +59,7 @@ def test_invoices_of_a_pause_stay_drafts(shop, sandbox, customer, subscription):
 
     (invoice,) = shop.invoices(customer)
     assert (invoice.status, invoice.auto_advance, invoice.automatically_finalizes_at) == ("draft", False, None)
-    assert shop.v1.invoices.finalize_invoice(invoice.id).status == "paid"
+    assert shop.v1.invoices.finalize_invoice(invoice.id, {"auto_advance": True}).status == "paid"
 
 
 def test_an_invoice_that_is_made_at_once_stays_a_draft_too(shop, sandbox, customer, subscription):

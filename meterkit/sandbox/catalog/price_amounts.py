@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from meterkit.sandbox.protocol.errors import ApiError, invalid
@@ -65,6 +66,11 @@ def options(given: dict[str, Any], scheme: str, own: list[Record] | None) -> Rec
             )
         made[currency.lower()] = _option(each, found)
     return made
+
+
+def amount_of(price: Record, quantity: int) -> int:
+    """Return what so many of a one-time price cost, in the currency's minor unit."""
+    return int((Decimal(price["unit_amount_decimal"]) * quantity).to_integral_value())
 
 
 def in_currency(price: Record, currency: str) -> Record:

@@ -28,6 +28,9 @@ _OUTCOMES = {"winning_evidence": "won", "losing_evidence": "lost"}
 
 _OPEN = ("needs_response", "warning_needs_response")
 _FEE = 1500
+_NETWORK_RULES = ("mastercard_compliance", "visa_compelling_evidence_3", "visa_compliance")
+"""Rules of card networks that a dispute may fall under; ours fall under none."""
+
 _DAYS_TO_RESPOND = 9
 UPDATE: dict[str, Rule] = {
     "evidence": Object(dict.fromkeys((name for name in _EVIDENCE if name != "appeal"), Text(150_000))),
@@ -60,10 +63,10 @@ def open_one(account: Account, payment_intent: str, *, amount: int | None, inqui
             "created": account.now,
             "currency": intent["currency"],
             "enhanced_eligibility_types": [],
-            "evidence": {**dict.fromkeys(_EVIDENCE), "enhanced_evidence": {}},
+            "evidence": {**dict.fromkeys(_EVIDENCE), "enhanced_evidence": dict.fromkeys(_NETWORK_RULES)},
             "evidence_details": {
                 "due_by": account.now + _DAYS_TO_RESPOND * 24 * 3600,
-                "enhanced_eligibility": {},
+                "enhanced_eligibility": dict.fromkeys(_NETWORK_RULES),
                 "has_evidence": False,
                 "past_due": False,
                 "submission_count": 0,

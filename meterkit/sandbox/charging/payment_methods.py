@@ -22,6 +22,7 @@ OUTCOMES = (SUCCEED, FAIL, PROCESS, MISSING)
 
 DECLINED = ("4000000000000002", "4000000000009995")
 _FAILING = ("4000000000000341",)  # can be attached, and fails when it is charged
+_AUTHENTICATED = "4000002760003184"  # fails whenever the customer is not there to authenticate the payment
 _BRANDS = {"3": "amex", "4": "visa", "5": "mastercard", "6": "discover"}
 
 # Stripe's test objects, each of which becomes a new payment method when it is used.
@@ -29,6 +30,7 @@ _CARDS = {
     "visa": "4242424242424242",
     "mastercard": "5555555555554444",
     "amex": "378282246310005",
+    "authenticationRequired": "4000002760003184",
     "chargeCustomerFail": "4000000000000341",
     "chargeDeclined": "4000000000000002",
 }
@@ -218,6 +220,20 @@ def outcome_of_customer(account: Account, customer: str | None, method: Record |
     return SUCCEED if method is None else str(method["_outcome"])
 
 
+def decline(account: Account, invoice: Record, method: Record | None) -> ApiError:
+    """Return the error for a payment of an invoice that has failed."""
+    method = method or charged(account, invoice)
+    if outcome_of(account, invoice, method) == MISSING:
+        return invalid(
+            "This customer has no attached payment source or default payment method. Please consider adding a default "
+            "payment method."
+        )
+    if method is not None and method.get("card", {}).get("last4") == _AUTHENTICATED[-4:]:
+        message = "Your card was declined. This transaction requires authentication."
+        return ApiError(402, message, type="card_error", code="authentication_required")
+    return ApiError(402, "Your card was declined.", type="card_error", code="card_declined")
+
+
 def _listed(account: Account, call: Call, customer: str | None) -> Record:
     records = [
         method
@@ -255,7 +271,7 @@ def _card(params: dict[str, Any]) -> tuple[Record, str]:
         "three_d_secure_usage": {"supported": True},
         "wallet": None,
     }
-    return shown, FAIL if number in _FAILING else SUCCEED
+    return shown, FAIL if number in (*_FAILING, _AUTHENTICATED) else SUCCEED
 
 
 def _sepa(params: dict[str, Any]) -> tuple[Record, str]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from meterkit.sandbox.billing import customers, subscriptions
 from meterkit.sandbox.catalog import prices
-from meterkit.sandbox.invoicing import one_off
+from meterkit.sandbox.catalog.price_amounts import amount_of
 from meterkit.sandbox.protocol.errors import ApiError, invalid
 from meterkit.sandbox.protocol.params import METADATA, Array, Choice, Integer, Number, Object, Rule, Text, merged
 from meterkit.sandbox.protocol.routes import Call
@@ -118,7 +118,7 @@ def add_up(session: Record) -> None:
                 "use only one-time prices.",
                 param=f"line_items[{place}][price]",
             )
-        amount = one_off.amount_of(price, item["quantity"])
+        amount = amount_of(price, item["quantity"])
         item.update(amount_subtotal=amount, amount_total=amount)
     if len({item["currency"] for item in items}) > 1:
         raise invalid("All prices on a Checkout Session must have the same currency.", param="line_items")

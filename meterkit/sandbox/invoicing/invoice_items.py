@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from meterkit.sandbox.protocol.errors import invalid
+from meterkit.sandbox.catalog.price_amounts import amount_of
+from meterkit.sandbox.protocol.errors import invalid, missing_parameter
 from meterkit.sandbox.protocol.lists import page
 from meterkit.sandbox.protocol.params import METADATA, PAGE, Boolean, Integer, Object, Rule, Text, merged
 from meterkit.sandbox.protocol.routes import Call, Route
@@ -18,14 +19,16 @@ MOST_ITEMS = 250
 """Items of an invoice at most."""
 
 CREATE: dict[str, Rule] = {
-    "amount": Integer(required=True),
-    "currency": Text(3, required=True),
+    "amount": Integer(),
+    "currency": Text(3),
     "customer": Text(required=True),
     "description": Text(500, nullable=True),
     "discountable": Boolean(),
     "invoice": Text(),
     "metadata": METADATA,
     "period": Object({"start": Integer(required=True), "end": Integer(required=True)}),
+    "pricing": Object({"price": Text(required=True)}),
+    "quantity": Integer(0),
     "subscription": Text(),
 }
 
@@ -38,21 +41,20 @@ def create(account: Account, call: Call) -> Record:
         subscription = account.get("subscription", params["subscription"], param="subscription")
         if subscription["status"] == "canceled":
             raise invalid("You cannot add an invoice item to a canceled subscription.", param="subscription")
+    amount, currency, description, pricing = _charged(account, params)
     if "invoice" in params:
-        _check_draft(account, params)
-    currency = params["currency"].lower()
-    if params["amount"] % smallest(currency) and account.switches.last_digit != "kept":
-        raise invalid(f"Amounts in `{currency}` must be evenly divisible by {smallest(currency)}.", param="amount")
+        _check_draft(account, params, currency)
     record = pending(
         account,
         params["customer"],
-        params["amount"],
+        amount,
         currency,
-        description=params.get("description"),
+        description=params.get("description", description),
         metadata=merged({}, params.get("metadata")),
-        discountable=params.get("discountable", params["amount"] >= 0),
+        discountable=params.get("discountable", amount >= 0),
         invoice=params.get("invoice"),
         _subscription=params.get("subscription"),
+        **pricing,
     )
     if "period" in params:
         record["period"] = {"end": params["period"]["end"], "start": params["period"]["start"]}
@@ -60,7 +62,41 @@ def create(account: Account, call: Call) -> Record:
     return record
 
 
-def _check_draft(account: Account, params: dict[str, Any]) -> None:
+def _charged(account: Account, params: dict[str, Any]) -> tuple[int, str, str | None, Record]:
+    """Return the amount, the currency, the description and the pricing of an item that was asked for."""
+    if "pricing" in params:
+        if "amount" in params:
+            raise invalid("You may only specify one of these parameters: amount, pricing.", param="amount")
+        price = account.get("price", params["pricing"]["price"], param="pricing[price]")
+        quantity = params.get("quantity", 1)
+        if price["recurring"] is not None or not price["active"]:
+            kind = "is not active" if not price["active"] else "has `type=recurring`"
+            raise invalid(f"The price specified {kind}. This field only accepts active prices with `type=one_time`.")
+        name = account.tables["product"][price["product"]]["name"]
+        return amount_of(price, quantity), price["currency"], name, priced(price, quantity)
+    for name in ("amount", "currency"):
+        if name not in params:
+            raise missing_parameter(name)
+    currency = params["currency"].lower()
+    if params["amount"] % smallest(currency) and account.switches.last_digit != "kept":
+        raise invalid(f"Amounts in `{currency}` must be evenly divisible by {smallest(currency)}.", param="amount")
+    return params["amount"], currency, None, {}
+
+
+def priced(price: Record, quantity: int) -> Record:
+    """Return the fields of an item that is so many of a price."""
+    return {
+        "pricing": {
+            "price_details": {"price": price["id"], "product": price["product"]},
+            "type": "price_details",
+            "unit_amount_decimal": price["unit_amount_decimal"],
+        },
+        "quantity": quantity,
+        "quantity_decimal": str(quantity),
+    }
+
+
+def _check_draft(account: Account, params: dict[str, Any], currency: str) -> None:
     """Refuse an invoice that takes no further items."""
     invoice = account.get("invoice", params["invoice"], param="invoice")
     if invoice["customer"] != params["customer"]:
@@ -71,7 +107,7 @@ def _check_draft(account: Account, params: dict[str, Any]) -> None:
             code="invoice_not_editable",
             param="invoice",
         )
-    if params["currency"].lower() != invoice["currency"]:
+    if currency != invoice["currency"]:
         raise invalid("The currency of the item must be that of the invoice.", param="currency")
     if sum(item["invoice"] == invoice["id"] for item in account.all("invoiceitem")) >= MOST_ITEMS:
         raise invalid(f"An invoice can have at most {MOST_ITEMS} items.", param="invoice")

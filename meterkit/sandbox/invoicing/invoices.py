@@ -121,8 +121,15 @@ def finalize(account: Account, invoice: Record) -> None:
     account.announce("invoice.finalized", invoice)
     if invoice["_pause"] in ("void", "mark_uncollectible") and invoice["amount_due"] > 0:
         close(account, invoice, invoice["_pause"])
-    elif invoice["collection_method"] == "charge_automatically" or invoice["amount_due"] == 0:
+    elif (invoice["collection_method"] == "charge_automatically" and invoice["auto_advance"]) or not invoice[
+        "amount_due"
+    ]:
         collect(account, invoice)
+
+
+def _advances(invoice: Record) -> bool:
+    is_charged = invoice["collection_method"] == "charge_automatically" and invoice["auto_advance"]
+    return bool(is_charged or invoice["amount_due"] == 0)
 
 
 def retrieve(account: Account, call: Call) -> Record:
@@ -154,6 +161,7 @@ def finalize_now(account: Account, call: Call) -> Record:
     invoice = account.get("invoice", call.id)
     if invoice["status"] != "draft":
         raise invalid("This invoice is already finalized, you can't re-finalize a non-draft invoice.")
+    invoice["auto_advance"] = call.params.get("auto_advance", invoice["auto_advance"])
     finalize(account, invoice)
     return invoice
 
@@ -257,5 +265,5 @@ ROUTES = [
     Route("GET", "/v1/invoices/{id}", retrieve),
     Route("POST", "/v1/invoices/{id}", update, UPDATE),
     Route("GET", "/v1/invoices/{id}/lines", list_lines, PAGE),
-    Route("POST", "/v1/invoices/{id}/finalize", finalize_now),
+    Route("POST", "/v1/invoices/{id}/finalize", finalize_now, {"auto_advance": Boolean()}),
 ]

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from meterkit.sandbox.catalog.price_amounts import amount_of
 from meterkit.sandbox.invoicing import invoice_items, invoices
-from meterkit.sandbox.protocol.params import merged
+from meterkit.sandbox.protocol.errors import invalid
+from meterkit.sandbox.protocol.params import METADATA, Boolean, Choice, Rule, Text, merged
+from meterkit.sandbox.protocol.routes import Call, Route
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from meterkit.sandbox.state.account import Account, Record
 
-
-def amount_of(price: Record, quantity: int) -> int:
-    """Return what so many of a price cost, in the currency's minor unit."""
-    return int((Decimal(price["unit_amount_decimal"]) * quantity).to_integral_value())
+CREATE: dict[str, Rule] = {
+    "auto_advance": Boolean(),
+    "collection_method": Choice(("charge_automatically",)),
+    "currency": Text(3),
+    "customer": Text(required=True),
+    "description": Text(1500),
+    "metadata": METADATA,
+    "pending_invoice_items_behavior": Choice(("exclude", "include")),
+}
 
 
 def issue(
@@ -40,6 +47,51 @@ def issue(
         metadata: Metadata of the invoice.
 
     """
+    invoice = _draft(account, customer, currency=currency, metadata=metadata)
+    invoice["default_payment_method"] = None if method is None else method["id"]
+    for price, quantity, description in bought:
+        amount = amount_of(price, quantity)
+        about = {"description": description, "invoice": invoice["id"], **invoice_items.priced(price, quantity)}
+        account.add(invoice_items.pending(account, customer["id"], amount, currency, **about))
+    account.add(invoice)
+    invoices.refresh(account, invoice)
+    account.announce("invoice.created", invoice)
+    invoices.finalize(account, invoice)
+    return invoice
+
+
+def create(account: Account, call: Call) -> Record:
+    """Create a draft. Unless it is to advance by itself, it stays one until it is finalised."""
+    params = call.params
+    customer = account.get("customer", params["customer"], param="customer")
+    currency = str(params.get("currency") or customer["currency"] or "usd").lower()
+    invoice = _draft(account, customer, currency=currency, metadata=params.get("metadata"))
+    invoice.update(auto_advance=params.get("auto_advance", False), description=params.get("description"))
+    if invoice["auto_advance"]:
+        invoice["automatically_finalizes_at"] = account.now + account.switches.invoice_grace
+    account.add(invoice)
+    if params.get("pending_invoice_items_behavior") == "include":
+        invoice_items.take_pending(account, invoice)
+    invoices.refresh(account, invoice)
+    account.announce("invoice.created", invoice)
+    return invoice
+
+
+def delete(account: Account, call: Call) -> Record:
+    """Delete a draft that belongs to no subscription."""
+    invoice = account.get("invoice", call.id)
+    if invoice["status"] != "draft" or invoice["_subscription"]:
+        raise invalid("You can only delete draft invoices that are not created by a subscription.")
+    for item in account.all("invoiceitem"):
+        if item["invoice"] == invoice["id"]:
+            del account.tables["invoiceitem"][item["id"]]
+    account.announce("invoice.deleted", invoice)
+    del account.tables["invoice"][invoice["id"]]
+    return {"id": invoice["id"], "object": "invoice", "deleted": True}
+
+
+def _draft(account: Account, customer: Record, *, currency: str, metadata: dict[str, Any] | None) -> Record:
+    """Return the record of a draft without lines, without storing it."""
     nobody = {
         "id": "",
         "billing_mode": {"type": "classic"},
@@ -55,26 +107,10 @@ def issue(
     }
     invoice = invoices.draft(account, nobody, (), reason="manual", period=(account.now, account.now))
     invoice.update(metadata=merged({}, metadata), parent=None, automatically_finalizes_at=None)
-    invoice["default_payment_method"] = None if method is None else method["id"]
-    for price, quantity, description in bought:
-        item = invoice_items.pending(
-            account,
-            customer["id"],
-            amount_of(price, quantity),
-            currency,
-            description=description,
-            invoice=invoice["id"],
-            pricing={
-                "price_details": {"price": price["id"], "product": price["product"]},
-                "type": "price_details",
-                "unit_amount_decimal": price["unit_amount_decimal"],
-            },
-            quantity=quantity,
-            quantity_decimal=str(quantity),
-        )
-        account.add(item)
-    account.add(invoice)
-    invoices.refresh(account, invoice)
-    account.announce("invoice.created", invoice)
-    invoices.finalize(account, invoice)
     return invoice
+
+
+ROUTES = [
+    Route("POST", "/v1/invoices", create, CREATE),
+    Route("DELETE", "/v1/invoices/{id}", delete),
+]

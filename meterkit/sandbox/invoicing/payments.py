@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from meterkit.sandbox.charging import invoice_payments, payment_intents, payment_methods
 from meterkit.sandbox.charging.payment_methods import PROCESS, SUCCEED, outcome_of
 from meterkit.sandbox.invoicing import balances, credit_balance
-from meterkit.sandbox.protocol.errors import ApiError, invalid
+from meterkit.sandbox.protocol.errors import invalid
 from meterkit.sandbox.protocol.params import Boolean, Text
 from meterkit.sandbox.protocol.routes import Call, Route
 
@@ -22,6 +22,8 @@ RETRIES = (3 * DAY, 5 * DAY, 7 * DAY)
 BEHIND = ("past_due", "unpaid")
 _VOID = ("void", "voided_at", "invoice.voided")
 _UNCOLLECTIBLE = ("uncollectible", "marked_uncollectible_at", "invoice.marked_uncollectible")
+
+PAY = {"off_session": Boolean(), "paid_out_of_band": Boolean(), "payment_method": Text()}
 
 
 def has_method(account: Account, subscription: Record) -> bool:
@@ -120,7 +122,7 @@ def pay(account: Account, call: Call) -> Record:
         method = payment_methods.named(account, call.params["payment_method"], customer=invoice["customer"])
     collect(account, invoice, method)
     if invoice["status"] != "paid" and not invoice_payments.is_processing(account, invoice):
-        raise ApiError(402, "Your card was declined.", type="card_error", code="card_declined")
+        raise payment_methods.decline(account, invoice, method)
     return invoice
 
 
@@ -191,7 +193,7 @@ def _is_behind(invoice: Record) -> bool:
 
 
 ROUTES = [
-    Route("POST", "/v1/invoices/{id}/pay", pay, {"paid_out_of_band": Boolean(), "payment_method": Text()}),
+    Route("POST", "/v1/invoices/{id}/pay", pay, PAY),
     Route("POST", "/v1/invoices/{id}/void", void),
     Route("POST", "/v1/invoices/{id}/mark_uncollectible", write_off),
 ]
