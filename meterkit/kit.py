@@ -87,6 +87,7 @@ if TYPE_CHECKING:  # imported by the kits and the calls that need them
     from meterkit.runtime.backfill import BackfillResult
     from meterkit.runtime.process import ProcessRuntime
     from meterkit.shadow.comparison import Comparison
+    from meterkit.top_ups.agreements import TopUp
     from meterkit.wallets.amounts import Amount
     from meterkit.wallets.grants import Grant
     from meterkit.wallets.pack import Pack
@@ -624,6 +625,73 @@ class MeterKit:
 
         found, company = wallet_named(wallet, self.wallets), checked_subject_id(company, "company")
         return entries_of(self.process().database(), company, found, limit=limit)
+
+    def set_top_up(
+        self,
+        company: SubjectId,
+        wallet: Wallet | str,
+        pack: Pack | str,
+        *,
+        below: Amount,
+        most_per_month: int = 10,
+        by: str | None = None,
+    ) -> TopUp:
+        """
+        Buy a pack for a company whenever its balance is low, as it has agreed: an automatic top-up.
+
+        The process that flushes charges the company's card in Stripe, and the paid invoice becomes a grant. Replaces
+        what the company agreed to before. Writes to the ledger: not for async views.
+
+        Args:
+            company: Company id, as the application knows it.
+            wallet: Wallet, or its name.
+            pack: Pack of the wallet, or its name. It must hold more than *below*.
+            below: Balance below which it is bought, in the wallet's unit or in whole currency.
+            most_per_month: How often it is bought in a calendar month (UTC), at most, from 1 to 1,000.
+            by: Who has agreed; kept for `actions`.
+
+        Raises:
+            UsageError: An argument is wrong; or no Stripe customer pays for the company yet (reason ``no_customer``).
+            LedgerError: The ledger failed.
+        """
+        from meterkit.top_ups.terms import checked_terms
+
+        found, company = wallet_named(wallet, self.wallets), checked_subject_id(company, "company")
+        terms = checked_terms(found, pack, below, most_per_month)
+        return self.process().top_ups().set(company, found, terms, by=checked_by(by))
+
+    def cancel_top_up(self, company: SubjectId, wallet: Wallet | str, *, by: str | None = None) -> bool:
+        """
+        End the automatic top-up of a company; return False if there was none.
+
+        What was not charged yet is not charged any more.
+
+        Args:
+            company: Company id, as the application knows it.
+            wallet: Wallet, or its name.
+            by: Who wants it; kept for `actions`.
+
+        Raises:
+            UsageError: An argument is wrong.
+            LedgerError: The ledger failed.
+        """
+        found, company = wallet_named(wallet, self.wallets), checked_subject_id(company, "company")
+        return self.process().top_ups().cancel(company, found, by=checked_by(by))
+
+    def top_up(self, company: SubjectId, wallet: Wallet | str) -> TopUp | None:
+        """
+        Return what a company has agreed to with `set_top_up`, and whether it is in force; None if it never has.
+
+        Args:
+            company: Company id, as the application knows it.
+            wallet: Wallet, or its name.
+
+        Raises:
+            UsageError: An argument is wrong.
+            LedgerError: The ledger cannot be read.
+        """
+        found, company = wallet_named(wallet, self.wallets), checked_subject_id(company, "company")
+        return self.process().top_ups().of(company, found)
 
     def audit_wallets(self) -> list[str]:
         """

@@ -11,7 +11,7 @@ from meterkit.ledger import schema
 from meterkit.ledger.database import Database
 
 Kind: TypeAlias = (
-    "Literal['link', 'correct', 'rerate', 'retry', 'decide', 'forget_user', 'forget_mode', 'grant', 'revoke']"
+    "Literal['link', 'correct', 'rerate', 'retry', 'decide', 'forget_user', 'forget_mode', 'grant', 'revoke', 'top_up']"
 )
 
 
@@ -22,8 +22,8 @@ class Action:
 
     Attributes:
         at: Unix second.
-        action: ``link``, ``correct``, ``rerate``, ``retry``, ``decide``, ``forget_user``, ``forget_mode``, ``grant`` or
-            ``revoke``.
+        action: ``link``, ``correct``, ``rerate``, ``retry``, ``decide``, ``forget_user``, ``forget_mode``, ``grant``,
+            ``revoke`` or ``top_up``.
         subject: Company id, identifier of a meter event, month, or mode.
         detail: What was done to it.
         by: Who did it, as given by ``by=``; None if that was not given.

@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # SQLAlchemy is imported by a thread, or by a call that needs
     from meterkit.ledger.database import Database
     from meterkit.ledger.ledger import Ledger
     from meterkit.metering.meter import Meter
+    from meterkit.top_ups.agreements import TopUps
     from meterkit.wallets.balances import Balances
     from meterkit.wallets.grants import Grants
 
@@ -80,6 +81,12 @@ class Resources:
         from meterkit.wallets.grants import Grants
 
         return Grants(self.database(), self.balances(), clock=self._settings.clock)
+
+    def top_ups(self) -> TopUps:
+        """Return the agreements on automatic top-ups; their database is opened when it is first used."""
+        from meterkit.top_ups.agreements import TopUps
+
+        return TopUps(self.database(), clock=self._settings.clock)
 
     def database(self) -> Database:
         """Return the ledger's database; it is opened when it is first used."""

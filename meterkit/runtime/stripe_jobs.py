@@ -1,5 +1,5 @@
 """
-Background jobs that talk to Stripe: report, and sync accounts.
+Background jobs that talk to Stripe: report, sync accounts, and top up balances.
 
 Each runs in a thread of its own, so that flushes are not delayed if Stripe does not respond, and webhook events are not
 delayed by a long report.
@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # SQLAlchemy and stripe are imported by a thread, or by a cal
     from meterkit.ledger.database import Database
     from meterkit.outbox.outbox import Summary
     from meterkit.reporting.reporter import Reporter
+    from meterkit.reporting.top_up_invoices import TopUpInvoices
     from meterkit.webhooks.account_sync import AccountSync, SyncResult
 
 NO_KEY = (
@@ -33,6 +34,8 @@ NO_KEY = (
 STOP_SECONDS = 0.3
 """How long an exit waits for running jobs. A meter event that was cut off is sent again with the same identifier."""
 
+TOP_UP_SECONDS = 10.0
+"""Interval at which balances are looked at for automatic top-ups."""
 
 _BUSY_SECONDS = 0.05
 """How long the last report waits while another process is reporting."""
@@ -76,7 +79,9 @@ class StripeJobs:
         self._lookup_error = ""  # of find_customer=, in the latest report
         self._account_sync: AccountSync | None = None
         self._reporting = PeriodicTask(self._report_in_background, "meterkit-report", settings.report_interval)
+        self._top_ups: TopUpInvoices | None = None
         self._following = PeriodicTask(self._follow_in_background, "meterkit-follow", settings.report_interval)
+        self._topping_up = PeriodicTask(self._top_up_in_background, "meterkit-top-up", settings.report_interval)
         self.last_report: Summary | None = None
         self.reported_at: float | None = None
         self.received_webhooks = 0
@@ -166,6 +171,19 @@ class StripeJobs:
         """
         return self._report_ambiguous(self.account_sync().sync())
 
+    def top_up(self) -> str:
+        """
+        Charge the automatic top-ups that are due.
+
+        Returns:
+            Why some have to wait for Stripe; empty if none has to.
+
+        Raises:
+            LedgerError: The ledger failed.
+            ConfigurationError: There is no Stripe key; or the ledger belongs to the other mode.
+        """
+        return self._top_up_invoices().run()
+
     def tick(self, *, starts: bool = True) -> None:
         """
         Start the jobs that are due, and abort calls that take too long. Called by the background thread.
@@ -173,7 +191,7 @@ class StripeJobs:
         Args:
             starts: Whether this process is the one that starts them.
         """
-        for each in (self._reporter, self._account_sync):
+        for each in (self._reporter, self._account_sync, self._top_ups):
             if each is not None:
                 each.hang_up()
         if self._stop.is_set() or not starts:
@@ -184,10 +202,16 @@ class StripeJobs:
         self._reporting.start_if_due()
         if self._settings.webhook is not None and self._settings.stripe_key is not None:
             self._following.start_if_due()
+        if self._settings.wallets and self._settings.stripe_key is not None and not self._settings.is_shadow():
+            self._topping_up.start_if_due()
 
     def close(self) -> None:
         """Wait a moment for running jobs, and close the connections to Stripe."""
-        for task, worker in ((self._reporting, self._reporter), (self._following, self._account_sync)):
+        for task, worker in (
+            (self._reporting, self._reporter),
+            (self._following, self._account_sync),
+            (self._topping_up, self._top_ups),
+        ):
             if task.join(STOP_SECONDS) and worker is not None:
                 worker.close()
 
@@ -292,6 +316,28 @@ class StripeJobs:
                 )
             return self._account_sync
 
+    def _top_up_invoices(self) -> TopUpInvoices:
+        from meterkit.outbox.other_mode import check_mode
+        from meterkit.reporting.top_up_invoices import TopUpInvoices
+        from meterkit.top_ups.attempts import Attempts
+
+        key, settings, database = key_of(self._settings), self._settings, self._database()
+        check_mode(database)
+        with self._opening:
+            if self._top_ups is None:
+                self._top_ups = TopUpInvoices(
+                    Attempts(database, settings.wallets, clock=settings.clock),
+                    api_key=key,
+                    base=settings.stripe_base,
+                    account=settings.stripe_account,
+                    clock=settings.clock,
+                    metadata_key=settings.metadata_key,
+                    is_shadow=settings.is_shadow,
+                    read=lambda invoice: self.account_sync().refresh([("invoice", invoice)]).error,
+                    stop=self._stop,
+                )
+            return self._top_ups
+
     def _find_payers(self) -> None:
         """Call ``find_customer=`` for unlinked companies with usage, and link those that it finds."""
         from meterkit.accounts.accounts import Accounts
@@ -354,3 +400,15 @@ class StripeJobs:
         if found.customers or found.subscriptions or found.invoices:
             self._changed()
         return time.monotonic()
+
+    def _top_up_in_background(self) -> float:
+        try:
+            trouble = self.top_up()
+        except Exception as error:
+            trouble = str(error) or repr(error)
+        if trouble:
+            self._problems.note("top_up_failed", f"a balance could not be topped up: {trouble}", level=logging.ERROR)
+            return self._topping_up.after_failure()
+        self._problems.clear("top_up_failed")
+        self._topping_up.succeeded()
+        return time.monotonic() + TOP_UP_SECONDS

@@ -11,6 +11,8 @@ from datetime import datetime, timezone
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from meterkit.errors import UsageError
+
 if TYPE_CHECKING:  # SQLAlchemy is imported by the command alone
     from meterkit.kit import MeterKit
     from meterkit.wallets.grants import Grant
@@ -21,7 +23,7 @@ Add = Callable[[argparse.ArgumentParser], None]
 
 _AUDIT = "check the books of all wallets"
 
-_TIMES = ("at", "created_at", "expires_at")
+_TIMES = ("at", "created_at", "expires_at", "next_at")
 
 
 def add_arguments(command: argparse.ArgumentParser, *, kit: Add, by: Add, limit: Add, as_json: Add) -> None:
@@ -67,6 +69,16 @@ def add_arguments(command: argparse.ArgumentParser, *, kit: Add, by: Add, limit:
     by(revoke)
     as_json(revoke)
 
+    top_up = word("top-up", "show, agree to or end the automatic top-up of a company")
+    top_up.add_argument("--pack", metavar="NAME", help="pack that is bought when the balance is low")
+    top_up.add_argument("--below", metavar="AMOUNT", help="balance below which it is bought")
+    top_up.add_argument(
+        "--most-per-month", type=int, default=10, metavar="N", help="how often in a month, at most (default: 10)"
+    )
+    top_up.add_argument("--off", action="store_true", help="end the top-up instead")
+    by(top_up)
+    as_json(top_up)
+
     audit = words.add_parser("audit", help=_AUDIT, description=f"{_AUDIT[0].upper()}{_AUDIT[1:]}.")
     audit.set_defaults(word="audit")
     kit(audit)
@@ -99,6 +111,7 @@ def run(load: Callable[[], MeterKit], arguments: argparse.Namespace, says: Calla
         "revoke": _revoke,
         "entries": _entries,
         "audit": _audit,
+        "top-up": _top_up,
     }
     with closing(load()) as kit:
         data, lines = words[arguments.word](kit, arguments)
@@ -145,6 +158,26 @@ def _entries(kit: MeterKit, arguments: argparse.Namespace) -> tuple[Any, list[st
 def _audit(kit: MeterKit, _arguments: argparse.Namespace) -> tuple[Any, list[str]]:
     found = kit.audit_wallets()
     return found, found or ["The books of all wallets are right."]
+
+
+def _top_up(kit: MeterKit, arguments: argparse.Namespace) -> tuple[Any, list[str]]:
+    company, wallet = arguments.company, arguments.wallet
+    if arguments.off:
+        kit.cancel_top_up(company, wallet, by=arguments.by)
+    elif arguments.pack is not None or arguments.below is not None:
+        if arguments.pack is None or arguments.below is None:
+            raise UsageError("--pack and --below belong together: say both", reason="offer_wrong")
+        about: dict[str, Any] = {name: getattr(arguments, name) for name in ("below", "most_per_month", "by")}
+        kit.set_top_up(company, wallet, arguments.pack, **about)
+    found = kit.top_up(company, wallet)
+    if found is None:
+        return None, [f"{company} has never agreed to an automatic top-up of {wallet}."]
+    unit = kit.wallets[wallet].of
+    state = "in force" if found.enabled else "not in force"
+    error = "" if found.error is None else f"; {found.failures} failed, at last: {found.error}"
+    again = "" if found.next_at is None else f"; nothing is bought before {_instant(found.next_at)}"
+    terms = f"{found.pack} below {_number(found.below)} {unit}, at most {found.most_per_month} a month"
+    return _readable(asdict(found)), [f"Automatic top-up, {state}: {terms}{error}{again}"]
 
 
 def _of_grant(grant: Grant) -> str:

@@ -20,6 +20,7 @@ from meterkit.ledger.database import Database, insert_once
 from meterkit.wallets.amounts import amount, shown
 from meterkit.wallets.balances import Balances, held_of, remaining_of
 from meterkit.wallets.entries import PAID, Account, Movement, Place, apply, moved, sums_of_grant
+from meterkit.wallets.reversal import end_top_up
 from meterkit.wallets.wallet import Wallet
 
 DEFAULT_PRIORITY = 50
@@ -176,6 +177,7 @@ class Grants:
         changes = _taken_back(connection, place, row, micros)
         if changes:
             apply(connection, [Movement(place, movement, "revocation", int(self._clock()), changes, key=key)])
+            end_top_up(connection, row.company, row.wallet, why=f"{key} has taken back what was paid")
         return True
 
     def withhold_paid(
@@ -207,6 +209,7 @@ class Grants:
             changes = _taken_back(connection, place, row, micros)
             if changes:
                 apply(connection, [Movement(place, taken, "revocation", now, changes, key=key)])
+                end_top_up(connection, row.company, row.wallet, why=f"{key} has withheld what was paid")
         elif not is_withheld and micros_taken:
             changes = _given_back(connection, place, identity, micros_taken, by={taken, returned})
             apply(connection, [Movement(place, returned, "reinstatement", now, changes, key=key)])

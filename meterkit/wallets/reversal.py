@@ -89,3 +89,17 @@ def revoke_paid(connection: sa.Connection, now: int) -> None:
             Movement(place, f"revocation/forget_mode:{row.id}", "revocation", now, changes, key="forget_mode")
         )
     apply(connection, movements)
+
+
+def end_top_up(connection: sa.Connection, company: str, wallet: str, *, why: str) -> bool:
+    """
+    Set the agreement on automatic top-up out of force, in this transaction; return whether it was in force.
+
+    Args:
+        connection: Connection of the transaction.
+        company: Company id.
+        wallet: Name of the wallet.
+        why: Why, for people; "" if the company wants it.
+    """
+    own = sa.update(schema.top_ups).filter_by(company=company, wallet=wallet, enabled=True)
+    return connection.execute(own.values(enabled=False, error=why)).rowcount > 0

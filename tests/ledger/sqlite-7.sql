@@ -262,6 +262,19 @@ CREATE TABLE meterkit_wallet_usage (
     company TEXT NOT NULL, meter TEXT NOT NULL, before BIGINT NOT NULL, quantity BIGINT NOT NULL,
     PRIMARY KEY (company, meter)
 );
+CREATE TABLE meterkit_top_ups (
+    company TEXT NOT NULL, wallet TEXT NOT NULL, unit TEXT NOT NULL, pack TEXT NOT NULL, pack_name TEXT NOT NULL,
+    below BIGINT NOT NULL, most_per_month INTEGER NOT NULL, enabled BOOLEAN NOT NULL, failures INTEGER NOT NULL,
+    error TEXT NOT NULL, next_at BIGINT NOT NULL, PRIMARY KEY (company, wallet)
+);
+CREATE TABLE meterkit_top_up_attempts (
+    id VARCHAR(32) NOT NULL PRIMARY KEY, company TEXT NOT NULL, wallet TEXT NOT NULL, pack TEXT NOT NULL,
+    pack_name TEXT NOT NULL, customer VARCHAR(255) NOT NULL, invoice VARCHAR(255) NOT NULL, state VARCHAR(20) NOT NULL,
+    error TEXT NOT NULL, refusals INTEGER NOT NULL, is_tried BOOLEAN NOT NULL, created_at BIGINT NOT NULL,
+    look_at BIGINT NOT NULL, ended_at BIGINT
+);
+CREATE UNIQUE INDEX meterkit_top_up_attempts_open ON meterkit_top_up_attempts (company, wallet) WHERE state = 'open';
+CREATE INDEX meterkit_top_up_attempts_ended ON meterkit_top_up_attempts (company, wallet, ended_at);
 CREATE INDEX meterkit_access_logs_source ON meterkit_access_logs (source);
 CREATE INDEX meterkit_access_logs_seen_at ON meterkit_access_logs (seen_at);
 CREATE TABLE meterkit_usage_values (

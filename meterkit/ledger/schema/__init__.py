@@ -42,6 +42,7 @@ _OPEN = text("status = 'open'")
 _WAITING = text("state = 'waiting'")
 _GIVEN_UP = text("state = 'given_up'")
 _LEFT = text("remaining > 0")
+_UNDER_WAY = text("state = 'open'")
 _EXPIRING = text("remaining > 0 AND expires_at IS NOT NULL")
 SETTLED = text("account NOT IN ('used', 'available')")
 """Entries of which a company has few, so that a balance is told without reading all its usage."""
@@ -647,6 +648,51 @@ wallet_usage = Table(
     Column("meter", Text, primary_key=True),
     Column("before", Quantity, nullable=False),  # what no wallet has paid for: it was counted before, or in between
     Column("quantity", Quantity, nullable=False),
+)
+
+top_ups = Table(
+    f"{PREFIX}top_ups",
+    metadata,
+    # What companies have agreed to: the pack that is bought for them when their balance is low.
+    Column("company", Text, primary_key=True),
+    Column("wallet", Text, primary_key=True),
+    Column("unit", Text, nullable=False),  # the unit or currency that the wallet had
+    Column("pack", Text, nullable=False),  # lookup key of its price in Stripe
+    Column("pack_name", Text, nullable=False),
+    Column("below", BigInteger, nullable=False),  # in millionths
+    Column("most_per_month", Integer, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("failures", Integer, nullable=False),  # since the last success
+    Column("error", Text, nullable=False),  # of the last failure, or why it is not enabled; "" if there is none
+    Column("next_at", BigInteger, nullable=False),  # nothing is bought before
+)
+
+top_up_attempts = Table(
+    f"{PREFIX}top_up_attempts",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("company", Text, nullable=False),
+    Column("wallet", Text, nullable=False),
+    Column("pack", Text, nullable=False),
+    Column("pack_name", Text, nullable=False),
+    Column("customer", String(255), nullable=False),
+    Column("invoice", String(255), nullable=False),  # "" until Stripe's answer is known
+    Column("state", String(20), nullable=False),  # open, paid, failed, canceled
+    Column("error", Text, nullable=False),
+    Column("refusals", Integer, nullable=False),  # responses that used up the Idempotency-Keys
+    Column("is_tried", Boolean, nullable=False),  # whether Stripe was asked to charge it, and has not refused
+    Column("created_at", BigInteger, nullable=False),
+    Column("look_at", BigInteger, nullable=False),  # when it goes on, if no process has it until then
+    Column("ended_at", BigInteger),
+    Index(
+        f"{PREFIX}top_up_attempts_open",
+        "company",
+        "wallet",
+        unique=True,
+        sqlite_where=_UNDER_WAY,
+        postgresql_where=_UNDER_WAY,
+    ),
+    Index(f"{PREFIX}top_up_attempts_ended", "company", "wallet", "ended_at"),
 )
 
 lease = Table(

@@ -22,6 +22,8 @@ from meterkit.ledger.schema import (
     stripe_meters,
     subscription_states,
     subscriptions,
+    top_up_attempts,
+    top_ups,
     webhook_events,
 )
 
@@ -76,7 +78,8 @@ def forget(connection: sa.Connection) -> None:
     is_read = accounts.c.customer.in_(sa.select(customers.c.id))
     connection.execute(sa.delete(accounts).where(sa.or_(~by_application, is_read)))
     of_subscriptions = (subscriptions, subscription_states, items, former_items, opening_balances)
-    for table in (customers, *of_subscriptions, stripe_meters, invoices, webhook_events):
+    of_payments = (invoices, top_ups, top_up_attempts)
+    for table in (customers, *of_subscriptions, stripe_meters, *of_payments, webhook_events):
         connection.execute(sa.delete(table))
     # Or companies would be told that they have recovered from what they were told of in the other mode.
     about = sa.select(notices.c.key).where(notices.c.kind.in_(("overdue", "recovered")))
