@@ -30,7 +30,7 @@ from meterkit.notices.pace_notices import PaceNotices
 from meterkit.notices.rules import Notify
 from meterkit.notices.store import NoticeStore
 from meterkit.notices.usage_notices import MAX_CALLS, CompanyUsage, calls, crossed, over_quota
-from meterkit.notices.wallet_notices import expiring_grants, low_balances
+from meterkit.notices.wallet_notices import expiring_grants, failed_top_ups, low_balances
 from meterkit.pricing.cost import CostCalculator
 from meterkit.pricing.price import Price, digits
 
@@ -169,6 +169,7 @@ class RuleEvaluator:
             "invoice_upcoming": lambda rule: self._upcoming(rule, now),
             "balance_low": lambda rule: low_balances(self._database, rule, now=now),
             "grant_expiring": lambda rule: expiring_grants(self._database, now=now, days=rule.days),
+            "top_up_failed": lambda _: failed_top_ups(self._database, now=now),
         }
         for rule in self._rules:
             find = kinds.get(rule.kinds[0])

@@ -30,6 +30,7 @@ Kind: TypeAlias = Literal[
     "balance_low",
     "balance_empty",
     "grant_expiring",
+    "top_up_failed",
 ]
 
 Value: TypeAlias = "str | int | None"

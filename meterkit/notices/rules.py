@@ -298,6 +298,16 @@ class Notify:
         return cls(("grant_expiring",), _channels(to), days=_count(days, "Notify.grant_expiring(days=...)"))
 
     @classmethod
+    def top_up_failed(cls, *, to: To) -> Notify:
+        """
+        Notify when an automatic top-up of a wallet has failed, such as for a card that was declined; once for each.
+
+        Raises:
+            ConfigurationError: An argument is wrong; the message says how to correct it.
+        """
+        return cls(("top_up_failed",), _channels(to))
+
+    @classmethod
     def trouble(cls, *, to: To) -> Notify:
         """
         Notify when the journal, the ledger, reporting or syncing fails; once a day for each kind of trouble.

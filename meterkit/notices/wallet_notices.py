@@ -1,4 +1,4 @@
-"""Notices about balances of wallets that are low or used up, and about grants that are about to expire."""
+"""Notices about balances of wallets that are low, grants that are about to expire, and top-ups that have failed."""
 
 from __future__ import annotations
 
@@ -68,4 +68,32 @@ def expiring_grants(database: Database, *, now: int, days: int) -> Iterator[Noti
                 "unit": row.unit,
                 "due_at": row.expires_at,
             },
+        )
+
+
+def failed_top_ups(database: Database, *, now: int) -> Iterator[Notice]:
+    """Yield a notice for each automatic top-up that has failed within the last day."""
+    attempts, agreed = schema.top_up_attempts, schema.top_ups
+    same = sa.and_(agreed.c.company == attempts.c.company, agreed.c.wallet == attempts.c.wallet)
+    query = (
+        sa.select(attempts, agreed.c.enabled)
+        .join(agreed, same)
+        .where(attempts.c.state == "failed", attempts.c.ended_at > now - DAY)
+        .order_by(attempts.c.ended_at, attempts.c.id)
+    )
+    with database.snapshot() as connection:
+        found = connection.execute(query).all()
+    for row in found:
+        then = "It is tried again a day later." if row.enabled else "It is not tried again until it is agreed to anew."
+        yield Notice(
+            key=f"top_up_failed:{row.id}",
+            kind="top_up_failed",
+            company=row.company,
+            title=f"The automatic top-up of {row.company} has failed",
+            text=(
+                f"{row.pack_name} for {row.wallet} could not be charged, and nothing is owed: {row.error} {then} With "
+                "another card, or a pack that is bought by hand, usage goes on."
+            ),
+            created_at=now,
+            fields={"wallet": row.wallet, "name": row.pack_name, "reason": row.error},
         )

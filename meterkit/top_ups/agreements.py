@@ -97,7 +97,7 @@ class TopUps:
                 raise UsageError(
                     f"no Stripe customer pays for {company!r:.100} yet, so there is no card to charge: let it buy a "
                     "pack first (kit.checkout_url(pack=)), or link it",
-                    reason="no_customer",
+                    reason="customer_unknown",
                 )
             put(schema.top_ups, connection, row)
             low = shown(terms.micros, wallet.of)

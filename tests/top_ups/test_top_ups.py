@@ -5,7 +5,19 @@ from __future__ import annotations
 import pytest
 from topped_up import DAY, LARGE, SMALL, agree, left, top_up, use
 
-from meterkit import UsageError
+from meterkit import Notify, UsageError
+
+
+class Told:
+    """A channel that keeps what it is told."""
+
+    name = "told"
+
+    def __init__(self):
+        self.notices = []
+
+    def deliver(self, notice):
+        self.notices.append(notice)
 
 
 def test_a_balance_that_falls_below(kit, shop):
@@ -110,6 +122,29 @@ def test_a_card_that_is_declined(kit, shop, clock, card, error):
     assert 3 * [("void", 0)] == shop.invoices()
     assert (False, 3) == (found.enabled, found.failures)
     assert error in found.error
+
+
+def test_notices(make_selling_kit, shop, clock):
+    """Of each failure, once; with what follows."""
+    told = Told()
+    kit = make_selling_kit(notify=[Notify.top_up_failed(to=told)])
+    kit.provision()
+    kit.link("acme", shop.customer)
+    shop.pay_with("pm_card_chargeCustomerFail")
+    agree(kit)
+    said = []
+    for _ in range(4):
+        top_up(kit)
+        clock.advance(DAY - 60)
+        kit.process().dispatcher.evaluate()
+        kit.process().dispatcher.deliver("told")
+        said.append([each.text for each in told.notices])
+        told.notices.clear()
+        clock.advance(60)
+
+    assert [1, 1, 1, 0] == list(map(len, said))
+    assert ["tried again a day later" in each[0] for each in said[:3]] == [True, True, False]
+    assert "Your card was declined" in said[0][0]
 
 
 def test_another_card(kit, shop, clock):
