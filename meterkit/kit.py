@@ -651,7 +651,8 @@ class MeterKit:
             by: Who has agreed; kept for `actions`.
 
         Raises:
-            UsageError: An argument is wrong; or no Stripe customer pays for the company yet (reason ``customer_unknown``).
+            UsageError: An argument is wrong; or no Stripe customer pays for the company yet (reason
+                ``customer_unknown``).
             LedgerError: The ledger failed.
         """
         from meterkit.top_ups.terms import checked_terms

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from meterkit.core.periods import DAY, month_of
 from meterkit.ledger import schema
 from meterkit.ledger.daily_totals import lock_totals
-from meterkit.ledger.database import Database, agreed_time, insert_once
+from meterkit.ledger.database import Database, insert_once
 from meterkit.ledger.payers import payer_of
 from meterkit.ledger.schema.quantities import sum_of
 from meterkit.top_ups.agreements import MOST_FAILURES
@@ -84,7 +84,7 @@ class Attempts:
             LedgerError: The ledger failed.
         """
         with self._database.snapshot() as connection:
-            now = agreed_time(connection, self._clock)
+            now = int(self._clock())
             due = [(row.company, row.wallet) for row in connection.execute(self._due(now))]
         for company, wallet in due:
             with self._database.transaction() as connection:
@@ -95,9 +95,9 @@ class Attempts:
                 if row is not None and customer is not None:
                     insert_once(schema.top_up_attempts, connection, _begun(row, customer, now))
 
-    def claim(self) -> list[Attempt]:
+    def claim(self) -> Iterator[Attempt]:
         """
-        Return the attempts that are to go on now, which no other process then has for `CLAIM_SECONDS`.
+        Yield the attempts that are to go on now, each of which no other process then has for `CLAIM_SECONDS`.
 
         Raises:
             LedgerError: The ledger failed.
@@ -105,17 +105,18 @@ class Attempts:
         table, agreed = schema.top_up_attempts, schema.top_ups
         same = sa.and_(agreed.c.company == table.c.company, agreed.c.wallet == table.c.wallet)
         with self._database.snapshot() as connection:
-            now = agreed_time(connection, self._clock)
-            query = sa.select(table, agreed.c.enabled).join(agreed, same)
-            waiting = query.where(table.c.state == "open", table.c.look_at <= now).order_by(table.c.created_at)
-            rows = connection.execute(waiting.where(table.c.wallet.in_(self._wallets))).all()
-        claimed = []
-        for row in rows:
+            of_mine = sa.and_(table.c.state == "open", table.c.wallet.in_(self._wallets))
+            waiting = sa.select(table.c.id).where(of_mine, table.c.look_at <= int(self._clock()))
+            ids = connection.scalars(waiting.order_by(table.c.created_at)).all()
+        for identity in ids:
             with self._database.transaction() as connection:
-                own = sa.update(table).filter_by(id=row.id, state="open", look_at=row.look_at)
-                if connection.execute(own.values(look_at=now + CLAIM_SECONDS)).rowcount:
-                    claimed.append(_attempt(row))
-        return claimed
+                now = int(self._clock())
+                own = sa.update(table).filter_by(id=identity, state="open").where(table.c.look_at <= now)
+                if not connection.execute(own.values(look_at=now + CLAIM_SECONDS)).rowcount:
+                    continue  # another process has it
+                query = sa.select(table, agreed.c.enabled).join(agreed, same)
+                claimed = _attempt(connection.execute(query.where(table.c.id == identity)).one())
+            yield claimed
 
     def note(self, attempt: Attempt, **values: Any) -> None:
         """
@@ -140,7 +141,7 @@ class Attempts:
             LedgerError: The ledger failed.
         """
         with self._database.transaction() as connection:
-            later = agreed_time(connection, self._clock) + seconds
+            later = int(self._clock()) + seconds
             own = sa.update(schema.top_up_attempts).filter_by(id=attempt.id)
             connection.execute(own.values(look_at=later, refusals=attempt.refusals + refused))
 
@@ -153,7 +154,7 @@ class Attempts:
         """
         table = schema.top_ups
         with self._database.transaction() as connection:
-            now = agreed_time(connection, self._clock)
+            now = int(self._clock())
             own = sa.update(schema.top_up_attempts).filter_by(id=attempt.id, state="open")
             if not connection.execute(own.values(state=state, ended_at=now)).rowcount:
                 return
