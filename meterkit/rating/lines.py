@@ -26,7 +26,7 @@ from meterkit.ledger.rating.reading import Charge, charges, unbilled
 from meterkit.ledger.schema.quantities import sum_of
 from meterkit.ledger.schema.stripe_mode import foreign_mode
 from meterkit.pricing.price import decimals_of
-from meterkit.pricing.rates.amounts import in_minor, merged, shown_values
+from meterkit.pricing.rates.amounts import described, in_minor, merged
 from meterkit.pricing.rates.table import RateTable
 from meterkit.rating.rerate import Tables
 
@@ -330,7 +330,9 @@ class InvoiceLines:
         before = {row.dimensions: (int(row.exact), int(row.amount)) for row in connection.execute(known)}
         number = connection.scalar(sa.select(sa.func.count()).select_from(lines).filter_by(**place)) or 0
         now, is_late = int(self._clock()), invoice.status != "draft"
-        for dimensions, of in merged(sums, taken=before).items():
+        on_invoice = sa.select(sa.func.count()).select_from(lines).filter_by(invoice=invoice.id, is_late=is_late)
+        made = connection.scalar(on_invoice.where(lines.c.state != "replaced", lines.c.amount != 0)) or 0
+        for dimensions, of in merged(sums, lines=made).items():
             exact, billed = before.get(dimensions, (0, 0))
             amount = in_minor(exact + of.exact, table.currency) - billed
             number += 1
@@ -346,7 +348,7 @@ class InvoiceLines:
                 "exact": of.exact,
                 "amount": amount,
                 "currency": table.currency,
-                "description": _description(table, dimensions, of.quantity, invoice),
+                "description": _description(table, dimensions, of, invoice),
                 "created_at": now,
                 "state": "pending" if amount else "sent",  # nothing is made of what costs nothing
                 "attempts": 0,
@@ -365,8 +367,8 @@ def _bills(connection: sa.Connection, invoice: _Invoice, table: RateTable) -> bo
     return False
 
 
-def _description(table: RateTable, dimensions: str, quantity: int, invoice: _Invoice) -> str:
-    text = f"{quantity:,} {table.meter.name}, {shown_values(dimensions)}"
+def _description(table: RateTable, dimensions: str, of: Charge, invoice: _Invoice) -> str:
+    text = f"{of.quantity:,} {table.meter.name}, {described(dimensions, of)}"
     if invoice.status == NO_INVOICE:
         text += f", until {instant(invoice.period_end)}"
     elif invoice.status != "draft":

@@ -43,6 +43,13 @@ def test_the_most_specific_entry_holds(model, costs):
     assert costs == rate(price, model)
 
 
+def test_what_stands_in_brackets_is_a_wildcard():
+    """One character of several says less than that character."""
+    price = Price.by(TOKENS, "model", {"gpt-[45]*": "1", "gpt-4*": "2"}, per=1_000_000)
+
+    assert ["2", "1"] == [rate(price, "gpt-4o"), rate(price, "gpt-5")]
+
+
 def test_the_first_of_equally_specific_entries_holds():
     """As in a table that is read from the top."""
     price = Price.by(TOKENS, "model", {"*-mini": "1", "mini-*": "2"}, per=1_000_000)

@@ -12,7 +12,8 @@ from followed_account import api, stripe  # noqa: F401 - fixtures
 from test_amounts import TOKENS, ledger, make_following_kit, use  # noqa: F401 - fixtures
 from thorough import first
 
-from meterkit import Plan, Price
+from meterkit import Meter, Plan, Price
+from meterkit.pricing.rates import amounts
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -112,6 +113,35 @@ def test_five_hundred_models_to_the_cent(lines_kit, api, clock):
 
     assert 200 == len(lines(api, invoice))
     assert 2000 + expected == invoice.total == int(preview.total * 100)
+
+
+def test_the_lines_of_two_meters_share_an_invoice(make_following_kit, api, clock, monkeypatch):
+    """What one has taken, the other cannot have; the preview says the same, line by line."""
+    monkeypatch.setattr(amounts, "MOST_LINES", 10)
+    images = Meter("images", http=False, by=("model",))
+    of_tokens = Price.by(TOKENS, "model", {"*": "1"}, bill="lines")
+    of_images = Price.by(images, "model", {"*": "0.01"}, bill="lines")
+    plan = Plan("pro", fee="20.00", prices=[of_tokens, of_images])
+    kit = make_following_kit(meters=[TOKENS, images], plans=[plan])
+    kit.provision()
+    kit.subscribe("acme", plan="pro")
+    kit.sync()
+    for number in range(1, 9):
+        use(kit, number, f"model-{number}")
+        kit.record(images, "acme", 10 * number, dimensions={"model": f"model-{number}"})
+    kit.flush()
+    (preview,) = kit.preview("acme")
+    end_period(kit, clock, api)
+    kit.report()
+    invoice = finish(kit, clock, api)
+    found = api.invoices.line_items.list(invoice.id, {"limit": 100}).data
+    told = [(int(each.amount * 100), each.note) for each in preview.lines if each.note]
+    sent = [(each.amount, each.description.split(", ")[-1]) for each in found if ", " in each.description]
+
+    assert 10 == len(sent)
+    assert ("280 images, 7 further values", 280) in [(each.description, each.amount) for each in found]
+    assert 2000 + 3600 + 360 == invoice.total == int(preview.total * 100)
+    assert sorted(told) == sorted(sent)
 
 
 def test_reports_are_repeated(lines_kit, api, clock):

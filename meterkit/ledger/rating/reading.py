@@ -141,10 +141,12 @@ class Charge:
     Attributes:
         quantity: Units; negative after a correction.
         exact: Amount in trillionths of the currency.
+        combinations: Number of combinations, where it is for several together.
     """
 
     quantity: int = 0
     exact: int = 0
+    combinations: int = 1
 
 
 def charges(rows: Iterable[Any], rater: Rater) -> dict[str, Charge]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from decimal import Decimal, localcontext
 from typing import Any
 
@@ -19,7 +18,8 @@ from meterkit.pricing.price import EXACT, chargeable, decimals_of, rounded, whol
 from meterkit.pricing.subscription_terms import SubscriptionTerms
 
 MOST_LINES = 200
-"""Lines of a meter on an invoice. Stripe: an invoice has at most 250 items."""
+"""Lines by value on an invoice, of all meters together. Stripe: an invoice has at most 250 items (changelog of its API,
+2016-02-22); the others are left to corrections, and to what your team adds."""
 
 REST = "rest"
 """In place of values: the line is for all combinations that have none of their own."""
@@ -33,20 +33,20 @@ def in_minor(trillionths: int, currency: str) -> int:
     return -minor if trillionths < 0 else minor
 
 
-def merged(sums: dict[str, Charge], *, taken: Collection[str] = ()) -> dict[str, Charge]:
+def merged(sums: dict[str, Charge], *, lines: int = 0) -> dict[str, Charge]:
     """
-    Return *sums* with those of the smallest amounts in one, if there would be more than `MOST_LINES`.
+    Return *sums* with those of the smallest amounts in one, if the invoice would have more than `MOST_LINES`.
 
     Args:
         sums: What is to be billed, by values.
-        taken: Values that have lines on the invoice already.
+        lines: Number of lines by value that the invoice has already, of all meters.
     """
-    left = max(1, MOST_LINES - len(taken))
+    left = max(1, MOST_LINES - lines)
     if len(sums) <= left:
         return sums
     ordered = sorted(sums.items(), key=lambda each: (-abs(each[1].exact), each[0]))
     found = dict(ordered[: left - 1])
-    rest = found.setdefault(REST, Charge())
+    rest = found[REST] = Charge(combinations=len(ordered) - len(found))
     for _, of in ordered[left - 1 :]:
         rest.quantity += of.quantity
         rest.exact += of.exact
@@ -64,12 +64,12 @@ def add_lines(connection: sa.Connection, bill: Bill, terms: SubscriptionTerms, r
         raters: Tables of the kit.
     """
     before = len(bill.lines)
-    for item in terms.items:
-        for meter, rater in raters.items():
+    for meter, rater in raters.items():  # in the order in which the lines are made
+        for item in terms.items:
             if item.event_name == rater.sold_as and rater.currency == bill.currency:
                 place = {"meter": meter, "amounts": rater.name}
                 charged = charges(connection.execute(_unbilled(connection, terms, bill.period, place)), rater)
-                for dimensions, charge in merged(charged).items():
+                for dimensions, charge in merged(charged, lines=len(bill.lines) - before).items():
                     bill.lines.append(_line(price_id(item), item.event_name, dimensions, charge, bill.currency))
     if len(bill.lines) > before and terms.discounts_at(bill.period.end):
         bill.unknown.append("how a discount applies to lines by value is not known")
@@ -87,11 +87,14 @@ def _unbilled(
 def _line(price: str, event_name: str, dimensions: str, charge: Charge, currency: str) -> PreviewLine:
     amount = whole(in_minor(charge.exact, currency), currency)
     unit_price = in_currency(charge.exact // charge.quantity) if charge.quantity else Decimal(0)
-    return PreviewLine(price, event_name, charge.quantity, unit_price, amount, 0, shown_values(dimensions))
+    return PreviewLine(price, event_name, charge.quantity, unit_price, amount, 0, described(dimensions, charge))
+
+
+def described(dimensions: str, charge: Charge) -> str:
+    """Return what a line is for, as people read it: the values, or how many have no line of their own."""
+    return f"{charge.combinations:,} further values" if dimensions == REST else shown_values(dimensions)
 
 
 def shown_values(dimensions: str) -> str:
     """Return values as text, as people read them: ``model small, kind unknown``."""
-    if dimensions == REST:
-        return "further values"
     return ", ".join(f"{name} {value or 'unknown'}" for name, value in decoded_values(dimensions).items())

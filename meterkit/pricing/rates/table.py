@@ -6,6 +6,7 @@ A rate is an int in trillionths of the currency, so that sums are exact: 0.10 pe
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Literal, TypeAlias
@@ -24,6 +25,9 @@ _UNKNOWN: Any = object()
 
 WILDCARDS = "*?["
 """Characters that make a text a pattern, as in file names."""
+
+_WILDCARD = re.compile(r"[*?]|\[!?\]?[^\]]*\]")
+"""What stands for other characters: one of many, in brackets, too."""
 
 Billing: TypeAlias = Literal["amount", "lines"]
 
@@ -134,7 +138,7 @@ def in_order(rates: tuple[Rate, ...]) -> list[tuple[tuple[str, ...], list[Rate]]
 def _specificity(patterns: tuple[str, ...]) -> tuple[int, int]:
     """Return how specific *patterns* are: exact values count first, and then the characters that are not wildcards."""
     exact = sum(not is_pattern(each) for each in patterns)
-    return exact, sum(character not in "*?[]!" for each in patterns for character in each)
+    return exact, sum(len(_WILDCARD.sub("", each)) for each in patterns)
 
 
 def is_pattern(text: str) -> bool:
