@@ -21,7 +21,7 @@ from meterkit.core.validation import checked_quantity
 from meterkit.errors import UsageError
 from meterkit.holds import scope
 from meterkit.holds.part import Part
-from meterkit.holds.terms import Terms
+from meterkit.holds.terms import Dimensions, Terms
 from meterkit.metering.exchange import Exchange
 from meterkit.wallets.amounts import Amount
 
@@ -64,6 +64,7 @@ class Hold:
         self._held = 0  # units that are held, used or not
         self._used = 0  # units that were counted under this hold
         self._kept: Mapping[str, int] = {}  # by meter, what its exchange has still to count after the block
+        self._dimensions: Dimensions = None  # of what was settled
         self._is_counted = False  # whether the exchange has counted
         self._state = _State.NEW
         self._is_async = False
@@ -136,7 +137,7 @@ class Hold:
         """Do what `more` does, in a thread; for coroutines."""
         return await in_thread(lambda: self.more(quantity))
 
-    def settle(self, actual: int) -> None:
+    def settle(self, actual: int, *, dimensions: Dimensions = None) -> None:
         """
         Count what was used in all, and give back the rest. Once for each hold; awaits nothing.
 
@@ -146,16 +147,18 @@ class Hold:
 
         Args:
             actual: Units that were used, 0 to 999,999,999,999,999.
+            dimensions: Values of the dimensions in the meter's ``by=``, by their names, of what was not counted under
+                the hold before; a missing one is unknown.
 
         Raises:
-            UsageError: *actual* is no such number, or less than what was counted; the hold is of a wallet; or it is not
-                in use in this process. Nothing was counted.
+            UsageError: *actual* is no such number, or less than what was counted; the meter does not take the values;
+                the hold is of a wallet; or it is not in use in this process. Nothing was counted.
         """
         actual = checked_quantity(actual)
         self._check_held("settle()")
         with self._lock:
             self._check_held("settle()")  # another thread may have been faster
-            self._terms.check_settles()
+            self._terms.check_settles(dimensions)
             rest = actual - self._used - self._amount(self._added())
             if rest < 0:
                 raise UsageError(
@@ -163,11 +166,12 @@ class Hold:
                     "settle() takes the total; to reverse usage, use `meterkit correct`",
                     reason="hold_settled_below",
                 )
+            self._dimensions = dimensions
             self._state = _State.SETTLED  # first: whatever interrupts this, nothing counts twice
             is_exceeded = actual > self._held
         try:
             if rest:
-                self._terms.record(rest)
+                self._terms.record(rest, dimensions)
                 self._cover({self._terms.name: rest})
         finally:
             self._leave()
@@ -223,7 +227,7 @@ class Hold:
                     counted[meter] -= covered
                 if self._state is _State.SETTLED and quantity > covered:
                     # settle() was told the total, and left this part of it to the exchange, which did not count it.
-                    self._terms.record(quantity - covered)
+                    self._terms.record(quantity - covered, self._dimensions)
                     covered = quantity
                 self._used += covered * self._terms.rates[meter]
             self._end()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from meterkit.core.threads import DaemonThread
 from meterkit.core.usage_key import WALLET
@@ -14,6 +14,7 @@ from meterkit.errors import UsageError
 from meterkit.holds.part import Part
 from meterkit.holds.source import HoldSource
 from meterkit.metering.context import is_collected
+from meterkit.metering.dimensions.capture import checked_values
 from meterkit.metering.identification import checked_user
 from meterkit.metering.meter import Meter
 from meterkit.wallets.amounts import Amount, amount, millionths
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from meterkit.metering.evaluation import Evaluator
     from meterkit.metering.exchange import Exchange
     from meterkit.slices.taken import Owner
+
+Dimensions: TypeAlias = "Mapping[str, str | int | None] | None"
+"""Values of dimensions by their names; None for none."""
 
 
 class Terms:
@@ -76,16 +80,19 @@ class Terms:
         """Return units of the hold as the application knows them."""
         raise NotImplementedError
 
-    def check_settles(self) -> None:
+    def check_settles(self, dimensions: Dimensions) -> None:
         """
         Check that it is known what a total is a total of.
 
+        Args:
+            dimensions: Values that it is counted with, or None.
+
         Raises:
-            UsageError: It is not: a wallet pays for several meters.
+            UsageError: It is not: a wallet pays for several meters; or the meter does not take the values.
         """
         raise NotImplementedError
 
-    def record(self, quantity: int) -> None:
+    def record(self, quantity: int, dimensions: Dimensions) -> None:
         """Count *quantity* units of the meter. Only after `check_settles`."""
         raise NotImplementedError
 
@@ -180,12 +187,15 @@ class MeterTerms(Terms):
         """Return units of the meter."""
         return units
 
-    def check_settles(self) -> None:
-        """Do nothing: a total is one of the meter."""
+    def check_settles(self, dimensions: Dimensions) -> None:
+        """Check that the meter takes these values."""
+        if dimensions is not None:
+            checked_values(self._meter, dimensions)
 
-    def record(self, quantity: int) -> None:
+    def record(self, quantity: int, dimensions: Dimensions) -> None:
         """Count *quantity* units of the meter."""
-        self._source.evaluator.record(self._meter, self.company, quantity, user=self._user)
+        record = self._source.evaluator.record
+        record(self._meter, self.company, quantity, user=self._user, dimensions=dimensions)
 
 
 class WalletTerms(Terms):
@@ -219,7 +229,7 @@ class WalletTerms(Terms):
         """Return millionths as an amount of the wallet."""
         return amount(units)
 
-    def check_settles(self) -> None:
+    def check_settles(self, _dimensions: Dimensions) -> None:
         """Raise a `UsageError`: several meters are spent."""
         raise UsageError(
             f"settle() takes units of one meter, and this hold is of the wallet {self.name}: count with kit.record() "

@@ -687,3 +687,38 @@ def test_what_cannot_be_held_of_a_wallet(prepaid):
 
     assert ["amount_float", "amount_negative", "wallet_unknown", "hold_of_wallet", "hold_of_wallet"] == found[:5]
     assert ["hold_unlimited", "hold_of_wallet", (False, True)] == [*found[5:], grown]
+
+
+SPOKEN = Meter("spoken", http=False, by=("model", "kind"))
+
+
+def by_values(kit):
+    return {(row.values["model"], row.values["kind"]): row.quantity for row in kit.usage(by=("model", "kind"))}
+
+
+def test_what_is_settled_has_values(make):
+    """What was counted before keeps its own."""
+    kit = make(SPOKEN)
+    with kit.hold("acme", 500) as hold:
+        kit.record(SPOKEN, "acme", 40, dimensions={"model": "small", "kind": "input"})
+        hold.settle(140, dimensions={"model": "small", "kind": "output"})
+    kit.flush()
+
+    assert {("small", "input"): 40, ("small", "output"): 100} == by_values(kit)
+    assert fits(kit, 860)
+    assert not fits(kit, 861)
+
+
+@pytest.mark.parametrize(
+    ("meter", "said"), [(SPOKEN, {"size": "big"}), (SPOKEN, {"model": 4.5}), (PAGES, {"model": "s"})]
+)
+def test_values_that_the_meter_does_not_take(make, meter, said):
+    """Nothing is counted, and the hold can still be settled."""
+    kit = make(meter)
+    with kit.hold("acme", 500) as hold:
+        with pytest.raises(UsageError):
+            hold.settle(100, dimensions=said)
+        hold.settle(90)
+    kit.flush()
+
+    assert [90] == [row.quantity for row in kit.usage()]
