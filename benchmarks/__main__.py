@@ -7,12 +7,14 @@ Run the benchmarks, and write the results into a page.
 from __future__ import annotations
 
 import argparse
+import compileall
 import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import meterkit
 from benchmarks import budgets, pages, served
 from benchmarks.rounds import Cost, compare
 from benchmarks.stacks import STACKS
@@ -43,6 +45,8 @@ def main() -> int:
     parser.add_argument("--page", type=Path, help="the page to write the tables into; the plot is written next to it")
     parser.add_argument("--quick", action="store_true", help="in process only: no servers, no budgets")
     arguments = parser.parse_args()
+    # As pip does when it installs: each process would otherwise compile what it imports, and keep memory of it.
+    compileall.compile_dir(str(Path(meterkit.__file__).parent), quiet=1)
     variants = {name: (name, COMPANIES) for name in VARIANTS if name != "bare"} | OTHERS
     costs: dict[str, dict[str, Cost]] = {}
     for stack in arguments.stacks.split(","):

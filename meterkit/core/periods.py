@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import calendar
 from datetime import datetime, timezone
 from typing import NamedTuple
 
@@ -82,7 +81,8 @@ def _boundary(cycle: BillingCycle, steps: int) -> int:
     anchor = datetime.fromtimestamp(cycle.anchor, timezone.utc)
     months = anchor.month - 1 + (12 if cycle.interval == "year" else 1) * cycle.interval_count * steps
     year, month = anchor.year + months // 12, months % 12 + 1
-    day = min(anchor.day, calendar.monthrange(year, month)[1])
+    first = month_of(int(anchor.replace(year=year, month=month, day=1).timestamp()))
+    day = min(anchor.day, (first.end - first.start) // DAY)
     return int(anchor.replace(year=year, month=month, day=day).timestamp())
 
 
