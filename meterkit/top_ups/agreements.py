@@ -9,6 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from meterkit.core.periods import month_of
 from meterkit.errors import UsageError
 from meterkit.ledger import actions, schema
 from meterkit.ledger.database import Database, put
@@ -34,6 +35,7 @@ class TopUp:
         pack: Name of the pack.
         below: Balance below which the pack is bought, in the wallet's unit or in whole currency.
         most_per_month: How often it is bought in a calendar month (UTC), at most.
+        bought: How often it was bought in this month.
         enabled: Whether it is in force.
         failures: Attempts that have failed since the last one that succeeded, or since it was agreed.
         error: Why the last of them failed, or why it is no longer in force; None if nothing failed.
@@ -45,6 +47,7 @@ class TopUp:
     pack: str
     below: Decimal
     most_per_month: int
+    bought: int
     enabled: bool
     failures: int
     error: str | None
@@ -103,7 +106,9 @@ class TopUps:
             low = shown(terms.micros, wallet.of)
             detail = f"{terms.pack.name} when {wallet.name} is below {low}, at most {terms.most_per_month} a month"
             actions.note(connection, "top_up", company, detail, by=by, at=now)
-            return _top_up(connection.execute(_one(company, wallet.name)).one())
+            agreed = self._read(connection, company, wallet.name)
+        assert agreed is not None
+        return agreed
 
     def cancel(self, company: str, wallet: Wallet, *, by: str) -> bool:
         """
@@ -127,23 +132,29 @@ class TopUps:
             LedgerError: The ledger cannot be read.
         """
         with self._database.snapshot() as connection:
-            row = connection.execute(_one(company, wallet.name)).first()
-        return None if row is None else _top_up(row)
+            return self._read(connection, company, wallet.name)
+
+    def _read(self, connection: sa.Connection, company: str, wallet: str) -> TopUp | None:
+        row = connection.execute(sa.select(schema.top_ups).filter_by(company=company, wallet=wallet)).first()
+        if row is None:
+            return None
+        return TopUp(
+            company=row.company,
+            wallet=row.wallet,
+            pack=row.pack_name,
+            below=amount(int(row.below)),
+            most_per_month=row.most_per_month,
+            bought=connection.scalar(bought_since(month_of(int(self._clock())).start, company, wallet)) or 0,
+            enabled=bool(row.enabled),
+            failures=row.failures,
+            error=row.error or None,
+            next_at=row.next_at or None,
+        )
 
 
-def _one(company: str, wallet: str) -> sa.Select[Any]:
-    return sa.select(schema.top_ups).filter_by(company=company, wallet=wallet)
-
-
-def _top_up(row: sa.Row[Any]) -> TopUp:
-    return TopUp(
-        company=row.company,
-        wallet=row.wallet,
-        pack=row.pack_name,
-        below=amount(int(row.below)),
-        most_per_month=row.most_per_month,
-        enabled=bool(row.enabled),
-        failures=row.failures,
-        error=row.error or None,
-        next_at=row.next_at or None,
-    )
+def bought_since(moment: int, company: Any, wallet: Any) -> sa.Select[Any]:
+    """Return how often packs were bought for *company* and *wallet*, values or columns, since a Unix second, as SQL."""
+    table = schema.top_up_attempts
+    paid = sa.and_(table.c.state == "paid", table.c.ended_at >= moment)
+    mine = sa.and_(table.c.company == company, table.c.wallet == wallet)
+    return sa.select(sa.func.count()).select_from(table).where(paid, mine)

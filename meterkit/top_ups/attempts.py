@@ -15,7 +15,7 @@ from meterkit.ledger.daily_totals import lock_totals
 from meterkit.ledger.database import Database, insert_once
 from meterkit.ledger.payers import payer_of
 from meterkit.ledger.schema.quantities import sum_of
-from meterkit.top_ups.agreements import MOST_FAILURES
+from meterkit.top_ups.agreements import MOST_FAILURES, bought_since
 from meterkit.wallets.entries import PAID
 
 State: TypeAlias = "Literal['paid', 'failed', 'canceled']"
@@ -186,12 +186,8 @@ class Attempts:
         agreed, grants, attempts = schema.top_ups, schema.grants, schema.top_up_attempts
         of_same = sa.and_(attempts.c.company == agreed.c.company, attempts.c.wallet == agreed.c.wallet)
         is_under_way = sa.exists().where(of_same, attempts.c.state == "open")
-        bought = (
-            sa.select(sa.func.count())
-            .select_from(attempts)
-            .where(of_same, attempts.c.state == "paid", attempts.c.ended_at >= month_of(now).start)
-            .scalar_subquery()
-        )
+        since = month_of(now).start
+        bought = bought_since(since, agreed.c.company, agreed.c.wallet).correlate(agreed).scalar_subquery()
         is_left = sa.and_(
             grants.c.company == agreed.c.company,
             grants.c.wallet == agreed.c.wallet,

@@ -176,7 +176,8 @@ def _top_up(kit: MeterKit, arguments: argparse.Namespace) -> tuple[Any, list[str
     state = "in force" if found.enabled else "not in force"
     error = "" if found.error is None else f"; {found.failures} failed, at last: {found.error}"
     again = "" if found.next_at is None else f"; nothing is bought before {_instant(found.next_at)}"
-    terms = f"{found.pack} below {_number(found.below)} {unit}, at most {found.most_per_month} a month"
+    bought = f"{found.bought} of at most {found.most_per_month} bought this month"
+    terms = f"{found.pack} below {_number(found.below)} {unit}, {bought}"
     return _readable(asdict(found)), [f"Automatic top-up, {state}: {terms}{error}{again}"]
 
 

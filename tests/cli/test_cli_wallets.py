@@ -88,3 +88,30 @@ def test_what_is_wrong(wallet, arguments, code, said):
 
     assert code == found
     assert said in err
+
+
+SPENDS = "spends={calls: 1}"
+AGREEING = BILLING.replace(SPENDS, f"{SPENDS}, packs=[Pack('1,000', amount=1000, price=10)]").replace(
+    "MeterKit, Wallet", "MeterKit, Pack, Wallet"
+)
+
+
+def test_a_top_up(shop, wallet):
+    """Agreed to, shown and ended; what is wrong names the cure."""
+    (shop / "billing.py").write_text(AGREEING)
+    terms = ("--pack", "1,000", "--below", "200")
+    before = wallet("top-up", "acme", "credits")
+    unlinked = wallet("top-up", "acme", "credits", *terms)
+    meterkit("link", "billing:kit", "acme", "cus_acme")
+    half = wallet("top-up", "acme", "credits", "--pack", "1,000")
+    agreed = wallet("top-up", "acme", "credits", *terms, "--most-per-month", "3", "--by", "ann")
+    shown = json.loads(wallet("top-up", "acme", "credits", "--json")[1])
+    ended = wallet("top-up", "acme", "credits", "--off", "--by", "ann")
+
+    assert (0, "acme has never agreed to an automatic top-up of credits.\n") == before[:2]
+    assert (1, 2) == (unlinked[0], half[0])
+    assert "no Stripe customer pays for 'acme' yet" in unlinked[2]
+    assert "say both" in half[2]
+    assert "in force: 1,000 below 200 credits, 0 of at most 3 bought this month" in agreed[1]
+    assert ("200", 3, True, None) == tuple(shown[name] for name in ("below", "most_per_month", "enabled", "next_at"))
+    assert "not in force" in ended[1]
