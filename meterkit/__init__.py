@@ -12,6 +12,7 @@ From a request to a line of an invoice, and the package that does each step::
     seconds      ledger         fold the counts into usage rows
                  jetstream      or publish them, for collectors to fold those of many hosts
                  wallets        spend what is paid for ahead
+                 top_ups        and buy more when little is left, as the company has agreed
     hour         outbox         write the usage of closed hours as meter events
                  reporting      send them to Stripe, and verify what is uncertain
                  stripe_api     the HTTP client, the retry policy and what Stripe's responses mean
