@@ -160,12 +160,12 @@ def test_reports_are_repeated(lines_kit, api, clock):
     assert [("1 tokens, model small", 1), ("2 tokens, model small", 1)] == lines(api, invoice)
 
 
-def fold(kit, name, clock, quantity):
+def fold(kit, name, clock, quantity, model="small"):
     """Count usage of the period that has ended."""
     from meterkit.core.usage_key import VALUES, encoded_values
 
     moment = int(clock()) - DAY
-    key = ("tokens", "tokens" + VALUES + encoded_values({"model": "small", "kind": ""}), "acme", "", moment)
+    key = ("tokens", "tokens" + VALUES + encoded_values({"model": model, "kind": ""}), "acme", "", moment)
     kit.process().ledger().fold(name, [(key, quantity, moment)])
 
 
@@ -190,6 +190,34 @@ def test_what_comes_too_late(lines_kit, api, clock):
     )
     assert 1 == len(named)
     assert [(item.description, 20)] == lines(api, cycles(api)[0])
+
+
+def test_lines_that_came_late_leave_fewer_to_the_next_invoice(lines_kit, api, clock, monkeypatch):
+    """They are on it, and it takes no more in all; the preview knows."""
+    monkeypatch.setattr(amounts, "MOST_LINES", 10)
+    kit = lines_kit({"*": "1"})
+    use(kit, 1_000_000)
+    end_period(kit, clock, api)
+    kit.report()
+    finish(kit, clock, api)
+    for number in range(6):
+        fold(kit, f"late-{number}", clock, 1_000_000, f"late-{number}")
+    kit.report()
+    for number in range(1, 9):
+        use(kit, 1_000_000 * number, f"model-{number}")
+    kit.flush()
+    (preview,) = kit.preview("acme")
+    end_period(kit, clock, api)
+    kit.report()
+    found = [description for description, _ in lines(api, finish(kit, clock, api))]
+
+    assert 6 == sum("reported after invoice" in each for each in found)
+    assert ["5 further values", "model model-6", "model model-7", "model model-8"] == sorted(
+        each.split(", ")[1] for each in found if "reported after" not in each
+    )
+    assert ["5 further values", "model model-6", "model model-7", "model model-8"] == sorted(
+        each.note for each in preview.lines if each.note
+    )
 
 
 def test_the_draft_became_final_meanwhile(lines_kit, api, clock):

@@ -53,6 +53,21 @@ def merged(sums: dict[str, Charge], *, lines: int = 0) -> dict[str, Charge]:
     return found
 
 
+def lines_of(connection: sa.Connection, subscription: str, *, since: int) -> int:
+    """
+    Return how many lines of earlier periods are on the next invoice of a subscription.
+
+    Args:
+        connection: Connection to the ledger.
+        subscription: Id of the subscription.
+        since: Unix second at which the period begins that the invoice is for: what was made before is on another.
+    """
+    lines = schema.rated_lines.c
+    is_item = sa.and_(lines.state != "replaced", lines.amount != 0)
+    late = sa.select(sa.func.count()).where(lines.subscription == subscription, lines.is_late, is_item)
+    return connection.scalar(late.where(lines.created_at >= since)) or 0
+
+
 def add_lines(connection: sa.Connection, bill: Bill, terms: SubscriptionTerms, raters: Raters) -> None:
     """
     Add the lines that the usage of a billing period will be, with ``bill="lines"``.
@@ -64,12 +79,13 @@ def add_lines(connection: sa.Connection, bill: Bill, terms: SubscriptionTerms, r
         raters: Tables of the kit.
     """
     before = len(bill.lines)
+    late = lines_of(connection, terms.subscription.id, since=bill.period.start)
     for meter, rater in raters.items():  # in the order in which the lines are made
         for item in terms.items:
             if item.event_name == rater.sold_as and rater.currency == bill.currency:
                 place = {"meter": meter, "amounts": rater.name}
                 charged = charges(connection.execute(_unbilled(connection, terms, bill.period, place)), rater)
-                for dimensions, charge in merged(charged, lines=len(bill.lines) - before).items():
+                for dimensions, charge in merged(charged, lines=late + len(bill.lines) - before).items():
                     bill.lines.append(_line(price_id(item), item.event_name, dimensions, charge, bill.currency))
     if len(bill.lines) > before and terms.discounts_at(bill.period.end):
         bill.unknown.append("how a discount applies to lines by value is not known")
