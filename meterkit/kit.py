@@ -510,6 +510,8 @@ class MeterKit:
         expires: datetime | None = None,
         source: str = "manual",
         by: str | None = None,
+        paid: Amount | None = None,
+        currency: str = "usd",
     ) -> Grant:
         """
         Grant an amount to a company ahead of its usage: what it has paid for, or a gift.
@@ -526,13 +528,16 @@ class MeterKit:
             expires: Time at which the rest expires, with a time zone; None if it never does.
             source: Where it comes from; shown with the grant.
             by: Who grants it; kept for `actions`.
+            paid: What was paid for it, in whole currency, without tax; `margin` takes it for revenue when usage spends
+                the grant. None if nothing was, or if that is not known.
+            currency: Three-letter code of the currency of *paid*.
 
         Raises:
             UsageError: An argument is wrong; or the key has granted another amount (reason ``grant_conflict``). Nothing
                 was granted.
             LedgerError: The ledger failed. With a key, call again; without one, look at `balance` before.
         """
-        from meterkit.wallets.amounts import millionths
+        from meterkit.wallets.amounts import checked_payment, millionths
         from meterkit.wallets.grants import checked_expiry, checked_key, checked_priority
 
         found = wallet_named(wallet, self.wallets)
@@ -549,6 +554,7 @@ class MeterKit:
                 expires_at=checked_expiry(expires),
                 source=checked_id(source, "source"),
                 by=checked_by(by),
+                payment=checked_payment(paid, currency),
             )
         )
 

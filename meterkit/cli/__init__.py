@@ -56,6 +56,7 @@ WRONG_ARGUMENTS = (
     "amount_too_fine",
     "amount_too_large",
     "priority_wrong",
+    "currency_wrong",
 )
 """Reasons of a `UsageError` that are mistakes in the command itself."""
 

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any, TypeAlias
 
 from meterkit.errors import UsageError
+from meterkit.pricing.price import decimals_of
 
 Amount: TypeAlias = "str | Decimal | int"
 """An amount in whole units or whole currency."""
@@ -53,6 +54,33 @@ def millionths(value: Any, name: str) -> int:
     if len(whole) > MAX_DIGITS:
         raise UsageError(f"{name} must have at most {MAX_DIGITS} digits before the point", reason="amount_too_large")
     return int(f"{whole}{decimals:0<6}")
+
+
+def checked_payment(paid: Any, currency: Any) -> tuple[int, str] | None:
+    """
+    Return what was paid, in the minor unit of its currency, and the currency's code in small letters; None for nothing.
+
+    Args:
+        paid: Amount in whole currency, or None.
+        currency: Three-letter code of the currency.
+
+    Raises:
+        UsageError: *paid* is no amount of that currency, or *currency* is none.
+    """
+    if paid is None:
+        return None
+    if not isinstance(currency, str) or not is_currency(currency.upper()):
+        raise UsageError(
+            f"currency= must be three letters such as 'usd', not {currency!r:.100}", reason="currency_wrong"
+        )
+    unit = MILLION // 10 ** decimals_of(currency)
+    micros = millionths(paid, "paid=")
+    if micros % unit:
+        raise UsageError(
+            f"paid= must have at most {decimals_of(currency)} decimals, as {currency.upper()} has, not {paid!s:.60}",
+            reason="amount_too_fine",
+        )
+    return micros // unit, currency.lower()
 
 
 def amount(number: int) -> Decimal:

@@ -56,6 +56,8 @@ def add_arguments(command: argparse.ArgumentParser, *, kit: Add, by: Add, limit:
     grant.add_argument(
         "--expires", type=_moment, metavar="TIME", help="when the rest expires: 2027-01-01T00:00Z (default: never)"
     )
+    grant.add_argument("--paid", metavar="AMOUNT", help="what was paid for it, without tax, for the margin")
+    grant.add_argument("--currency", default="usd", metavar="CODE", help="currency of what was paid (default: usd)")
     by(grant)
     as_json(grant)
 
@@ -121,7 +123,9 @@ def run(load: Callable[[], MeterKit], arguments: argparse.Namespace, says: Calla
 
 
 def _grant(kit: MeterKit, arguments: argparse.Namespace) -> tuple[Any, list[str]]:
-    about: dict[str, Any] = {name: getattr(arguments, name) for name in ("key", "priority", "expires", "by")}
+    about: dict[str, Any] = {
+        name: getattr(arguments, name) for name in ("key", "priority", "expires", "by", "paid", "currency")
+    }
     found = kit.grant(arguments.company, arguments.wallet, arguments.amount, **about)
     return _readable(asdict(found)), [f"Granted: {_of_grant(found)}"]
 

@@ -90,9 +90,22 @@ class Grants:
         expires_at: int | None = None,
         source: str = "manual",
         by: str = "",
+        payment: tuple[int, str] | None = None,
     ) -> Grant:
         """
         Grant *micros*, in millionths of the wallet's unit, once per key.
+
+        Args:
+            company: Company id.
+            wallet: Wallet.
+            micros: Amount, in millionths.
+            key: Key under which it is granted once; None for a new one.
+            priority: From 0 to 100; the lowest is spent first.
+            expires_at: Unix second at which the rest expires, or None.
+            source: Where it comes from.
+            by: Who grants it; "" if nobody said.
+            payment: What was paid for it, in the minor unit of the currency, and that currency's code; None if that is
+                not known.
 
         Raises:
             UsageError: The key has granted another amount; or nothing was to be granted.
@@ -101,7 +114,9 @@ class Grants:
         now = int(self._clock())
         if not micros:
             raise UsageError("a grant must be more than 0", reason="amount_zero")
+        paid, currency = (None, None) if payment is None else payment
         about: dict[str, Any] = {"priority": priority, "expires_at": expires_at, "source": source, "by": by}
+        about |= {"paid": paid, "currency": currency}
         row = self._row(company, wallet, micros, key=key, **about)
         with self._database.transaction() as connection:
             found = granted_as(connection, company, wallet.name, row["key"])

@@ -106,6 +106,16 @@ def test_grants_that_nobody_paid_for(kit):
     assert f"Of wallets: {said(report)[0]}." in report.notes
 
 
+def test_a_grant_by_hand_that_was_paid_elsewhere(kit):
+    """As by a bank transfer: each unit is worth its share."""
+    kit.grant("acme", "credits", 1_000, paid="7.50")
+    kit.record(CALLS, "acme", 100)
+    report = kit.margin()
+
+    assert [("acme", "1.5", "0.5", "1.0")] == amounts(report)
+    assert [] == said(report)
+
+
 def test_what_no_balance_covered(kit):
     """It is named, and brings in nothing; also of who never had a balance."""
     buy(kit)

@@ -82,6 +82,10 @@ def test_without_a_key_each_call_grants(prepaid):
         ({"expires": datetime(2020, 1, 1, tzinfo=timezone.utc)}, "expires_past"),
         ({"source": ""}, "source_empty"),
         ({"by": ""}, "by_empty"),
+        ({"paid": 9.5}, "amount_float"),
+        ({"paid": "9.505"}, "amount_too_fine"),
+        ({"paid": "1.5", "currency": "jpy"}, "amount_too_fine"),
+        ({"paid": "1", "currency": "dollars"}, "currency_wrong"),
     ],
 )
 def test_what_cannot_be_granted(prepaid, arguments, reason):
