@@ -319,8 +319,10 @@ def test_a_connection_that_the_app_has_closed_is_not_used(raw_app, proxied):
     for behaviour in (once, chatty):
         app = raw_app(behaviour)
         through = proxied(app)
-        for _ in range(5):
+        for number in range(1, 6):
             assert ask(through.port, get(method=b"POST")).endswith(b"\r\n\r\nok")
+            # No proxy can know of what is closed a moment later.
+            app.wait(lambda app=app, number=number: app.ended == number)
         assert 5 == app.connections
 
 
