@@ -91,8 +91,8 @@ def failed_top_ups(database: Database, *, now: int) -> Iterator[Notice]:
             company=row.company,
             title=f"The automatic top-up of {row.company} has failed",
             text=(
-                f"{row.pack_name} for {row.wallet} could not be charged, and nothing is owed: {row.error} {then} With "
-                "another card, or a pack that is bought by hand, usage goes on."
+                f"{row.pack_name} for {row.wallet} could not be charged ({row.error}), and nothing is owed. {then} "
+                "With another card, or a pack that is bought by hand, usage goes on."
             ),
             created_at=now,
             fields={"wallet": row.wallet, "name": row.pack_name, "reason": row.error},

@@ -26,7 +26,7 @@ from meterkit.ledger.rating.reading import Charge, charges, unbilled
 from meterkit.ledger.schema.quantities import sum_of
 from meterkit.ledger.schema.stripe_mode import foreign_mode
 from meterkit.pricing.price import decimals_of
-from meterkit.pricing.rates.amounts import described, in_minor, lines_of, merged
+from meterkit.pricing.rates.amounts import IS_ITEM, described, in_minor, lines_of, merged
 from meterkit.pricing.rates.table import RateTable
 from meterkit.rating.rerate import Tables
 
@@ -330,10 +330,12 @@ class InvoiceLines:
         before = {row.dimensions: (int(row.exact), int(row.amount)) for row in connection.execute(known)}
         number = connection.scalar(sa.select(sa.func.count()).select_from(lines).filter_by(**place)) or 0
         now, is_late = int(self._clock()), invoice.status != "draft"
-        made = lines_of(connection, invoice.subscription, since=invoice.period_end if is_late else invoice.period_start)
+        since = invoice.period_end if is_late else invoice.period_start
+        there = lines_of(connection, invoice.subscription, since=since)
         if not is_late:
-            made += connection.scalar(sa.select(sa.func.count()).select_from(lines).where(_own(invoice))) or 0
-        for dimensions, of in merged(sums, lines=made).items():
+            own = sa.select(sa.func.count()).where(lines.c.invoice == invoice.id, ~lines.c.is_late, IS_ITEM)
+            there += connection.scalar(own) or 0
+        for dimensions, of in merged(sums, lines=there).items():
             exact, billed = before.get(dimensions, (0, 0))
             amount = in_minor(exact + of.exact, table.currency) - billed
             number += 1
@@ -357,13 +359,6 @@ class InvoiceLines:
                 "error": "",
                 "settled_at": None if amount else now,
             }
-
-
-def _own(invoice: _Invoice) -> sa.ColumnElement[bool]:
-    """Return what holds for the lines that were made for *invoice* while it was a draft, as SQL."""
-    lines = schema.rated_lines.c
-    is_item = sa.and_(lines.state != "replaced", lines.amount != 0)
-    return sa.and_(lines.invoice == invoice.id, ~lines.is_late, is_item)
 
 
 def _bills(connection: sa.Connection, invoice: _Invoice, table: RateTable) -> bool:

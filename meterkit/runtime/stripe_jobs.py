@@ -37,6 +37,9 @@ STOP_SECONDS = 0.3
 TOP_UP_SECONDS = 10.0
 """Interval at which balances are looked at for automatic top-ups."""
 
+TOP_UP_AGAIN_SECONDS = 60.0
+"""Interval while one is in trouble: what could not be charged goes on then, so the trouble is named throughout."""
+
 _BUSY_SECONDS = 0.05
 """How long the last report waits while another process is reporting."""
 
@@ -408,7 +411,6 @@ class StripeJobs:
             trouble = str(error) or repr(error)
         if trouble:
             self._problems.note("top_up_failed", f"a balance could not be topped up: {trouble}", level=logging.ERROR)
-            return self._topping_up.after_failure()
+            return time.monotonic() + TOP_UP_AGAIN_SECONDS  # not ever later: others may wait for theirs
         self._problems.clear("top_up_failed")
-        self._topping_up.succeeded()
         return time.monotonic() + TOP_UP_SECONDS

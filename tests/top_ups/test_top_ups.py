@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
-from topped_up import DAY, LARGE, SMALL, agree, left, top_up, use
+from topped_up import DAY, LARGE, SMALL, Shop, agree, left, top_up, use
 
 from meterkit import Notify, UsageError
 
@@ -254,6 +256,27 @@ def test_a_key_that_may_not(kit, shop, stripe):
 
     assert "acme" in top_up(kit)
     assert [] == shop.invoices()
+
+
+def test_one_that_is_in_trouble_keeps_others_waiting_for_a_minute(kit, shop, api, stripe, clock):
+    """However long it lasts; and it is named throughout."""
+    other = Shop(api)
+    kit.link("globex", other.customer)
+    agree(kit)
+    stripe.fail("502", path="/v1/invoices", times=6)
+    jobs = kit.process().stripe_jobs
+    waits, named = [], []
+    for _ in range(6):
+        waits.append(jobs._top_up_in_background() - time.monotonic())
+        named.append("top_up_failed" in kit.health()["problems"])
+        clock.advance(60)
+    kit.set_top_up("globex", "credits", SMALL, below=200)
+    jobs._top_up_in_background()
+
+    assert max(waits) <= 60
+    assert 6 * [True] == named
+    assert (1000, 1000) == (shop.charged(), other.charged())
+    assert "top_up_failed" not in kit.health()["problems"]
 
 
 def test_who_has_agreed_is_in_the_audit_trail(kit):

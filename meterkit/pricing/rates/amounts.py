@@ -21,6 +21,9 @@ MOST_LINES = 200
 """Lines by value on an invoice, of all meters together. Stripe: an invoice has at most 250 items (changelog of its API,
 2016-02-22); the others are left to corrections, and to what your team adds."""
 
+IS_ITEM = sa.and_(schema.rated_lines.c.state != "replaced", schema.rated_lines.c.amount != 0)
+"""What holds for a row that is an item of an invoice, or will be: nothing is made of what costs nothing."""
+
 REST = "rest"
 """In place of values: the line is for all combinations that have none of their own."""
 
@@ -63,8 +66,7 @@ def lines_of(connection: sa.Connection, subscription: str, *, since: int) -> int
         since: Unix second at which the period begins that the invoice is for: what was made before is on another.
     """
     lines = schema.rated_lines.c
-    is_item = sa.and_(lines.state != "replaced", lines.amount != 0)
-    late = sa.select(sa.func.count()).where(lines.subscription == subscription, lines.is_late, is_item)
+    late = sa.select(sa.func.count()).where(lines.subscription == subscription, lines.is_late, IS_ITEM)
     return connection.scalar(late.where(lines.created_at >= since)) or 0
 
 

@@ -121,13 +121,12 @@ def finalize(account: Account, invoice: Record) -> None:
     account.announce("invoice.finalized", invoice)
     if invoice["_pause"] in ("void", "mark_uncollectible") and invoice["amount_due"] > 0:
         close(account, invoice, invoice["_pause"])
-    elif (invoice["collection_method"] == "charge_automatically" and invoice["auto_advance"]) or not invoice[
-        "amount_due"
-    ]:
+    elif _is_collected(invoice):
         collect(account, invoice)
 
 
-def _advances(invoice: Record) -> bool:
+def _is_collected(invoice: Record) -> bool:
+    """Return whether finalising an invoice charges it, or settles it because nothing is due."""
     is_charged = invoice["collection_method"] == "charge_automatically" and invoice["auto_advance"]
     return bool(is_charged or invoice["amount_due"] == 0)
 
